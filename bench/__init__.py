@@ -1,0 +1,1 @@
+"""Measuring: export time and memory, latency, baselines."""

@@ -1,0 +1,168 @@
+"""Train a small S²-MLP on Fashion-MNIST: how the checkpoints beside this file were made.
+
+    python examples/train_fashion_mnist.py /usr/share/datasets/fashion-mnist -o examples/fashion_mnist.pt
+    python examples/train_fashion_mnist.py /usr/share/datasets/fashion-mnist --shift inplace \
+        --layout jittor-mlp -o examples/fashion_mnist_inplace.pt
+
+The directory holds the four ``*-ubyte.gz`` files (Debian's package dataset-fashion-mnist installs
+them). ``--shift inplace`` trains with the slice assignments that most public S²-MLP code copied,
+literally and on the CPU; one thread, since PyTorch leaves their result undefined and more threads
+can change it. Beside CKPT, the script writes CKPT's recipe (.json) and the class it predicted for
+every test image (.predictions.npy).
+"""
+
+from __future__ import annotations
+
+import argparse
+import gzip
+import json
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from s2mlp_deploy.reference import S2MLP, spatial_shift
+from s2mlp_deploy.spec import Shift, single_stage
+
+MEAN, STD = 0.2860, 0.3530
+CLASSES = ["T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot"]
+
+
+def literal_inplace_shift(x: Tensor, shift: Shift) -> Tensor:
+    """The widely copied statements, word for word; ``shift`` is what they were meant to compute."""
+    _, h, w, c = x.size()
+    x[:, 1:, :, : c // 4] = x[:, : h - 1, :, : c // 4]
+    x[:, : h - 1, :, c // 4 : c // 2] = x[:, 1:, :, c // 4 : c // 2]
+    x[:, :, 1:, c // 2 : c * 3 // 4] = x[:, :, : w - 1, c // 2 : c * 3 // 4]
+    x[:, :, : w - 1, 3 * c // 4 :] = x[:, :, 1:, 3 * c // 4 :]
+    return x
+
+
+def jittor_mlp_names(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The same weights under the names of the most copied public code (docs/layouts.md)."""
+    parts = {
+        "norm1": "0.norm", "fc1": "0.fn.0", "fc2": "0.fn.3", "norm2": "1.norm", "fc3": "1.fn.0", "fc4": "1.fn.3",
+    }  # fmt: skip
+    renamed = {}
+    for key, value in state.items():
+        match key.split("."):
+            case ["stages", s, "embedding", kind]:
+                renamed[f"stages.{s}.0.{kind}"] = value
+            case ["stages", s, "blocks", b, layer, kind]:
+                renamed[f"stages.{s}.1.model.{b}.{parts[layer]}.{kind}"] = value
+            case ["head", "fc", kind]:
+                renamed[f"mlp_head.1.{kind}"] = value
+            case _:
+                raise ValueError(f"no name for {key}")
+    return renamed
+
+
+def load(directory: Path, split: str) -> tuple[Tensor, Tensor]:
+    """Images (count, 28, 28) uint8 and labels (count,) int64 of ``split`` (train or t10k)."""
+
+    def read(name: str, header: int) -> np.ndarray:
+        with gzip.open(directory / f"{split}-{name}-ubyte.gz") as file:
+            return np.frombuffer(file.read(), np.uint8, offset=header).copy()
+
+    images = torch.from_numpy(read("images-idx3", 16)).view(-1, 28, 28)
+    return images, torch.from_numpy(read("labels-idx1", 8)).long()
+
+
+def prepare(images: Tensor) -> Tensor:
+    """uint8 (count, 28, 28) to normalized float32 (count, 3, 28, 28): grey in every channel."""
+    return images.float().div(255).sub(MEAN).div(STD).unsqueeze(1).expand(-1, 3, -1, -1)
+
+
+def augment(images: Tensor, generator: torch.Generator) -> Tensor:
+    """Mirror half of the images and move all by up to two pixels."""
+    flip = torch.rand(len(images), generator=generator) < 0.5
+    images = torch.where(flip[:, None, None], images.flip(2), images)
+    dy, dx = torch.randint(-2, 3, (2,), generator=generator).tolist()
+    return F.pad(images, (2, 2, 2, 2))[:, 2 + dy : 30 + dy, 2 + dx : 30 + dx]
+
+
+@torch.inference_mode()
+def predict(model: S2MLP, images: Tensor) -> Tensor:
+    """The predicted class of every image."""
+    model.eval()
+    return torch.cat([model(prepare(chunk)).argmax(1) for chunk in images.split(500)])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data", type=Path, help="directory of the idx.gz files")
+    parser.add_argument("-o", "--output", type=Path, default=Path("fashion_mnist.pt"))
+    parser.add_argument("--shift", choices=["paper", "inplace"], default="paper")
+    parser.add_argument("--layout", choices=["canonical", "jittor-mlp"], default="canonical")
+    parser.add_argument("--epochs", type=int, default=10)
+    parser.add_argument("--batch-size", type=int, default=250)
+    parser.add_argument("--learning-rate", type=float, default=2e-3)
+    parser.add_argument("--weight-decay", type=float, default=0.05)
+    parser.add_argument("--patch-size", type=int, default=4)
+    parser.add_argument("--channels", type=int, default=96)
+    parser.add_argument("--expansion", type=int, default=3)
+    parser.add_argument("--depth", type=int, default=6)
+    parser.add_argument("--seed", type=int, default=0)
+    args = parser.parse_args()
+
+    torch.set_num_threads(1)
+    torch.manual_seed(args.seed)
+    generator = torch.Generator().manual_seed(args.seed)
+    train_images, train_labels = load(args.data, "train")
+    test_images, test_labels = load(args.data, "t10k")
+
+    spec = single_stage(
+        channels=args.channels, depth=args.depth, patch=args.patch_size, expansion=args.expansion, classes=10,
+        image_size=(28, 28),
+    )  # fmt: skip
+    spec = replace(spec, shift=Shift(semantics=args.shift))
+    model = S2MLP(spec, literal_inplace_shift if args.shift == "inplace" else spatial_shift)
+    optimizer = torch.optim.AdamW(model.parameters(), weight_decay=args.weight_decay)
+    steps = len(train_images) // args.batch_size
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, args.learning_rate, args.epochs * steps, pct_start=0.2)
+
+    start = time.monotonic()
+    for epoch in range(args.epochs):
+        model.train()
+        total = 0.0
+        for index in torch.randperm(len(train_images), generator=generator).view(steps, -1):
+            loss = F.cross_entropy(
+                model(prepare(augment(train_images[index], generator))), train_labels[index], label_smoothing=0.1
+            )
+            optimizer.zero_grad()
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+            optimizer.step()
+            schedule.step()
+            total += loss.item()
+        accuracy = (predict(model, test_images) == test_labels).double().mean().item()
+        minutes = (time.monotonic() - start) / 60
+        print(
+            f"epoch {epoch + 1}: loss {total / steps:.4f}, test accuracy {accuracy:.2%}, {minutes:.1f} min", flush=True
+        )
+
+    predictions = predict(model, test_images)
+    correct = int((predictions == test_labels).sum())
+    state = {k: v.detach().clone() for k, v in model.state_dict().items()}
+    if args.layout == "jittor-mlp":
+        state = jittor_mlp_names(state)
+    stored = argparse.Namespace(
+        **{k: v for k, v in vars(args).items() if k not in ("data", "output")},
+        img_size=28, num_classes=10, mean=[MEAN] * 3, std=[STD] * 3, class_names=CLASSES,
+    )  # fmt: skip
+    torch.save({"model": state, "epoch": args.epochs, "args": stored}, args.output)
+    np.save(args.output.with_suffix(".predictions.npy"), predictions.numpy().astype(np.uint8))
+    recipe = {
+        **vars(stored), "test_correct": correct, "test_images": len(test_labels), "parameters": spec.parameters(),
+        "torch": torch.__version__,
+    }  # fmt: skip
+    args.output.with_suffix(".json").write_text(json.dumps(recipe, indent=2, sort_keys=True) + "\n")
+    print(f"{args.output}: {correct} of {len(test_labels)} test images right")
+
+
+if __name__ == "__main__":
+    main()

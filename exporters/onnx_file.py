@@ -1,0 +1,106 @@
+"""``--format onnx``: the graph as an ONNX file, run by ONNX Runtime on the CPU."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import onnx
+import onnx_ir as ir
+
+from s2mlp_deploy.artifact import Artifact
+from s2mlp_deploy.errors import BundleError, ParityError, RuntimeMissingError
+from s2mlp_deploy.exporter import Lowered
+from s2mlp_deploy.graph import INPUT, OUTPUT
+from s2mlp_deploy.parity import Array
+
+if TYPE_CHECKING:
+    import onnxruntime
+
+FILE = "model.onnx"
+DATA = "model.onnx.data"
+PROTOBUF_LIMIT_BYTES = 2_000_000_000
+"""Protobuf refuses messages of 2 GiB; above this, weights go to a file of their own."""
+
+
+class OnnxFile:
+    """Writes ``model.onnx`` and runs it."""
+
+    precisions: tuple[str, ...] = ("fp32",)
+    modules: tuple[str, ...] = ("onnxruntime",)
+    remedy = "pip install onnxruntime"
+
+    def export(self, lowered: Lowered, destination: Path) -> Artifact:
+        """Write the graph; weights beyond protobuf's limit go to external data beside it.
+
+        Raises:
+            ParityError: where onnx's own checker objects to the file.
+        """
+        weights = sum(v.const_value.nbytes for v in lowered.model.graph.initializers.values() if v.const_value)
+        external = DATA if weights > PROTOBUF_LIMIT_BYTES else None
+        path = destination / FILE
+        ir.save(lowered.model, path, external_data=external)
+        try:
+            onnx.checker.check_model(path, full_check=True)
+        except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
+            raise ParityError(f"onnx's checker rejects the graph that was written: {error}") from error
+        return Artifact(destination, FILE, (FILE, external) if external else (FILE,))
+
+    def open(self, artifact: Artifact) -> OnnxSession:
+        """Load the file with ONNX Runtime's CPU provider.
+
+        Raises:
+            RuntimeMissingError: where onnxruntime is not installed.
+            BundleError: where ONNX Runtime cannot load the file.
+        """
+        return OnnxSession(artifact.path)
+
+    def versions(self) -> Mapping[str, str]:
+        """onnx and onnx-ir write the file, onnxsim shapes the graph."""
+        return {name: version(name) for name in ("onnx", "onnx-ir", "onnxsim")}
+
+
+class OnnxSession:
+    """An ONNX file in ONNX Runtime."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._session = _inference_session(str(path))
+
+    def run(self, images: Array) -> Array:
+        """Logits (batch, classes) of ``images`` (batch, channels, height, width)."""
+        logits: Array = _run(self._session, [OUTPUT], images)[0]
+        return logits
+
+    def trace(self, images: Array, names: tuple[str, ...]) -> Mapping[str, Array]:
+        """The values called ``names``, from a copy of the graph that has them as outputs."""
+        model = onnx.load(self._path)
+        known = {output.name for output in model.graph.output}
+        model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names if name not in known)
+        session = _inference_session(model.SerializeToString())
+        return dict(zip(names, _run(session, list(names), images), strict=True))
+
+
+def _inference_session(model: str | bytes) -> onnxruntime.InferenceSession:
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise RuntimeMissingError(f"running an ONNX file needs onnxruntime: {OnnxFile.remedy}") from error
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    try:
+        return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # onnxruntime's exceptions have no common base
+        raise BundleError(f"ONNX Runtime cannot load the model: {error}") from error
+
+
+def _run(session: onnxruntime.InferenceSession, names: list[str], images: Array) -> list[Any]:
+    try:
+        return list(session.run(names, {INPUT: images}))
+    except Exception as error:
+        raise BundleError(
+            f"ONNX Runtime cannot run the model on an input of {json.dumps(images.shape)}: {error}"
+        ) from error

@@ -1,0 +1,56 @@
+"""s2mlp-deploy: from a trained S²-MLP checkpoint to verified artifacts.
+
+    from pathlib import Path
+    from s2mlp_deploy import Request, deploy
+
+    export = deploy(Request(Path("ckpt.pt")))
+
+The public names are those of ``__all__``. They are loaded when first used, so that importing the
+package needs none of the optional runtimes.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from s2mlp_deploy.artifact import Bundle
+    from s2mlp_deploy.artifact import read as read_bundle
+    from s2mlp_deploy.checkpoint import Checkpoint
+    from s2mlp_deploy.checkpoint import load as load_checkpoint
+    from s2mlp_deploy.errors import Error
+    from s2mlp_deploy.pipeline import Export, Request, deploy
+    from s2mlp_deploy.spec import DIRECTIONS, PRESETS, Shift, Spec
+    from s2mlp_deploy.verification import Verification, verify
+
+__version__ = "0.1.0"
+
+_NAMES = {
+    "Bundle": ("artifact", "Bundle"),
+    "Checkpoint": ("checkpoint", "Checkpoint"),
+    "DIRECTIONS": ("spec", "DIRECTIONS"),
+    "Error": ("errors", "Error"),
+    "Export": ("pipeline", "Export"),
+    "PRESETS": ("spec", "PRESETS"),
+    "Request": ("pipeline", "Request"),
+    "Shift": ("spec", "Shift"),
+    "Spec": ("spec", "Spec"),
+    "Verification": ("verification", "Verification"),
+    "deploy": ("pipeline", "deploy"),
+    "load_checkpoint": ("checkpoint", "load"),
+    "read_bundle": ("artifact", "read"),
+    "verify": ("verification", "verify"),
+}
+
+__all__ = [  # noqa: RUF022 - the order of the story
+    "deploy", "Request", "Export", "verify", "Verification", "read_bundle", "Bundle", "load_checkpoint", "Checkpoint",
+    "Spec", "Shift", "PRESETS", "DIRECTIONS", "Error",
+]  # fmt: skip
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _NAMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    module, attribute = _NAMES[name]
+    return getattr(import_module(f"{__name__}.{module}"), attribute)

@@ -1,0 +1,207 @@
+"""Bundles: a directory with an artifact, its manifest, its golden tensors and a report.
+
+A bundle appears whole or not at all. It is built in a hidden sibling directory, flushed to disk,
+and then renamed; replacing one that is there exchanges the two names in one step.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from s2mlp_deploy import manifest as manifests
+from s2mlp_deploy.digest import sha256
+from s2mlp_deploy.errors import BundleError, OutputError
+from s2mlp_deploy.manifest import Manifest
+
+MANIFEST, REPORT, GOLDEN = "manifest.json", "report.json", "golden.safetensors"
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """What an exporter wrote into ``directory``: ``main``, and other files it needs."""
+
+    directory: Path
+    main: str
+    files: tuple[str, ...]
+
+    @property
+    def path(self) -> Path:
+        return self.directory / self.main
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A bundle on disk whose files are those that its manifest lists, unchanged."""
+
+    directory: Path
+    manifest: Manifest
+
+    @property
+    def artifact(self) -> Artifact:
+        others = tuple(n for n in self.manifest.files if n not in (self.manifest.artifact, GOLDEN))
+        return Artifact(self.directory, self.manifest.artifact, (self.manifest.artifact, *others))
+
+    @property
+    def golden(self) -> Path:
+        return self.directory / GOLDEN
+
+    @property
+    def size_bytes(self) -> int:
+        """Size of the artifact, without golden tensors and manifest."""
+        return sum((self.directory / name).stat().st_size for name in self.artifact.files)
+
+
+def read(directory: Path) -> Bundle:
+    """The bundle at ``directory``, after checking every file's hash.
+
+    Raises:
+        BundleError: where a file is missing, changed, not listed, or not a plain file.
+    """
+    path = directory / MANIFEST
+    try:
+        text = path.read_bytes()
+    except FileNotFoundError as error:
+        what = "does not exist" if not directory.exists() else f"has no {MANIFEST}"
+        raise BundleError(f"{directory} {what}: expected a bundle, as s2mlp-export makes it") from error
+    except OSError as error:
+        raise BundleError(f"cannot read {path}: {error.strerror}. Expected a bundle directory") from error
+    manifest = manifests.parse(text, str(path))
+    needed = {manifest.artifact} if manifest.verdict == "not judged" else {manifest.artifact, GOLDEN}
+    if missing := needed - manifest.files.keys():
+        raise BundleError(
+            f"{path} lists no hash for {', '.join(sorted(missing))}: the bundle was changed; copy it again"
+        )
+    for name, digest in manifest.files.items():
+        file = directory / name
+        if file.is_symlink() or not file.is_file():
+            raise BundleError(f"{file} is missing (or not a plain file): copy the whole bundle again")
+        if sha256(file) != digest:
+            raise BundleError(
+                f"{file} is not the file that was exported (its SHA-256 differs from the manifest's): it was changed or "
+                "damaged; copy the bundle again"
+            )
+    return Bundle(directory, manifest)
+
+
+def is_bundle(path: Path) -> bool:
+    """Whether ``path`` looks like a bundle, whole or not."""
+    return (path / MANIFEST).is_file()
+
+
+@dataclass(frozen=True)
+class Staging:
+    """A hidden directory beside the destination, where a bundle is put together."""
+
+    directory: Path
+    destination: Path
+    replace: bool
+
+    def publish(self, manifest: Manifest, report: dict[str, Any]) -> Bundle:
+        """Write manifest and report, flush everything to disk, and give the bundle its name.
+
+        Raises:
+            OutputError: where the destination appeared meanwhile, or the file system refuses.
+        """
+        (self.directory / MANIFEST).write_text(manifest.to_json(), "utf-8")
+        (self.directory / REPORT).write_text(json.dumps(report, indent=2, ensure_ascii=False) + "\n", "utf-8")
+        for file in self.directory.iterdir():
+            file.chmod(0o666 & ~_umask())  # some writers keep their files private
+            _flush(file)
+        _flush(self.directory)
+        if self.replace and self.destination.exists():
+            _exchange(self.directory, self.destination)
+        else:
+            # A directory cannot be renamed onto one that has files: the kernel refuses.
+            self.directory.rename(self.destination)
+        _flush(self.destination.parent)
+        return Bundle(self.destination, manifest)
+
+
+@contextmanager
+def staging(destination: Path, *, replace: bool) -> Iterator[Staging]:
+    """A place to build the bundle that will be ``destination``; gone afterwards, whatever happens.
+
+    Raises:
+        OutputError: where the destination exists (without ``replace``), is not a bundle, or cannot
+            be written.
+    """
+    check_destination(destination, replace=replace)
+    try:
+        destination.parent.mkdir(parents=True, exist_ok=True)
+        # The name is short, whatever the destination's, to stay below the file system's limit.
+        directory = Path(tempfile.mkdtemp(prefix=".s2mlp-", dir=destination.parent))
+    except OSError as error:
+        raise OutputError(
+            f"cannot write to {destination.parent}: {error.strerror}. Choose another place with -o"
+        ) from error
+    try:
+        directory.chmod(0o777 & ~_umask())
+        yield Staging(directory, destination, replace)
+    except OSError as error:
+        raise OutputError(
+            f"writing {destination} failed: {error.strerror or error}. Nothing was published; free space or choose another "
+            "place with -o"
+        ) from error
+    finally:
+        with suppress(OSError):
+            shutil.rmtree(directory)
+
+
+def check_destination(destination: Path, *, replace: bool) -> None:
+    """Refuse a destination that is taken, before any work is done.
+
+    Raises:
+        OutputError: as :func:`staging`.
+    """
+    if destination.is_symlink() or (destination.exists() and not destination.is_dir()):
+        raise OutputError(f"{destination} exists and is not a directory: choose another place with -o")
+    if destination.exists():
+        if not replace:
+            raise OutputError(f"{destination} exists: choose another place with -o, or replace it with --force")
+        if not is_bundle(destination):
+            raise OutputError(
+                f"{destination} exists and is not a bundle, so --force does not replace it: choose another -o"
+            )
+
+
+def _flush(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _exchange(new: Path, old: Path) -> None:
+    """Swap two directories' names in one step; the old one is then at ``new``, for removal.
+
+    Linux offers renameat2(RENAME_EXCHANGE). Elsewhere, and on file systems without it, the old
+    directory steps aside first and comes back if the new one cannot take its place.
+    """
+    renameat2 = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None) if os.name == "posix" else None
+    at_cwd, exchange = -100, 2
+    if renameat2 and renameat2(at_cwd, os.fsencode(new), at_cwd, os.fsencode(old), exchange) == 0:
+        return
+    aside = new.with_name(new.name + ".old")
+    old.rename(aside)
+    try:
+        new.rename(old)
+    except OSError:
+        aside.rename(old)
+        raise
+    shutil.rmtree(aside)
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

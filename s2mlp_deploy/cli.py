@@ -1,0 +1,314 @@
+"""The commands. They parse, call, print and exit; nothing is decided here.
+
+Results go to stdout (with ``--json``, one JSON document and nothing else), progress and warnings to
+stderr. Exit codes: 0 done; 1 parity or accuracy gate failed; 2 usage; 3 bad input; 4 a runtime or
+device is missing; 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import sys
+import traceback
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from enum import Enum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console, RenderableType
+
+from s2mlp_deploy.errors import Error, RuntimeMissingError, UsageError
+
+_err = Console(stderr=True, highlight=False)
+
+EXTRA = "pip install 's2mlp-deploy[export]'"
+
+
+class Semantics(str, Enum):
+    paper = "paper"
+    inplace = "inplace"
+    auto = "auto"
+
+
+class Directions(str, Enum):
+    four = "4"
+    eight = "8"
+    horizontal = "horizontal"
+    vertical = "vertical"
+
+
+class ShiftLowering(str, Enum):
+    auto = "auto"
+    slice = "slice"
+    conv = "conv"
+    gather = "gather"
+    pad = "pad"
+
+
+CheckpointArgument = Annotated[
+    Path, typer.Argument(metavar="CKPT", help="The checkpoint: .pt, .pth, .bin or .safetensors.")
+]
+LayoutOption = Annotated[
+    str | None,
+    typer.Option(metavar="NAME|FILE.toml", help="How the checkpoint names its keys; found by itself if known."),
+]
+WeightsOption = Annotated[
+    str | None,
+    typer.Option(metavar="NAME", help="The entry of the checkpoint that holds the weights, if there are several."),
+]
+SizeOption = Annotated[
+    str | None, typer.Option(metavar="N|HxW", help="Image size; else as the checkpoint records, else 224.")
+]
+DirectionsOption = Annotated[Directions, typer.Option(help="The direction set that the model was trained with.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
+DebugOption = Annotated[bool, typer.Option("--debug", help="Show tracebacks.", hidden=True)]
+
+
+def inspect(
+    checkpoint: CheckpointArgument,
+    layout: LayoutOption = None,
+    weights: WeightsOption = None,
+    image_size: SizeOption = None,
+    shift_directions: DirectionsOption = Directions.four,
+    as_json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Show what a checkpoint holds: layout, architecture, parameters, multiply-adds, warnings."""
+    with _torch_needed():
+        from s2mlp_deploy import checkpoint as checkpoints
+        from s2mlp_deploy import layouts, render
+        from s2mlp_deploy.manifest import SpecEntry
+    from s2mlp_deploy.spec import DIRECTIONS, Shift
+
+    source = checkpoints.load(
+        checkpoint,
+        layout=layouts.find(layout) if layout else None,
+        wrapper=weights,
+        image_size=_size(image_size),
+        shift=Shift(DIRECTIONS[shift_directions.value]),
+    )
+    warnings = checkpoints.warnings(source)
+    entry = SpecEntry.of(source.spec).model_dump(mode="json")
+    _print(render.inspection_json(source, entry, warnings) if as_json else render.inspection(source, warnings))
+
+
+def export(
+    checkpoint: CheckpointArgument,
+    format: Annotated[list[str], typer.Option(help="The artifact's format; may be repeated.")] = ["onnx"],  # noqa: B006
+    precision: Annotated[str, typer.Option(help="Precision of weights and activations.")] = "fp32",
+    shift: Annotated[ShiftLowering, typer.Option(help="How the shift is expressed in the graph.")] = ShiftLowering.auto,
+    shift_semantics: Annotated[
+        Semantics, typer.Option(help="The paper's shift, the in-place code's, or whichever the evidence supports.")
+    ] = Semantics.paper,
+    shift_directions: DirectionsOption = Directions.four,
+    image_size: SizeOption = None,
+    dynamic_size: Annotated[bool, typer.Option("--dynamic-size", help="One file for every height and width.")] = False,
+    batch: Annotated[str, typer.Option(metavar="N|dynamic", help="Batch size.")] = "dynamic",
+    mean: Annotated[
+        str | None, typer.Option(metavar="M,M,M", help="Mean of each channel, of pixels scaled to 0…1.")
+    ] = None,
+    std: Annotated[str | None, typer.Option(metavar="S,S,S", help="Standard deviation of each channel.")] = None,
+    layout: LayoutOption = None,
+    weights: WeightsOption = None,
+    reference: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="input and logits recorded from your model (.safetensors or .npz)."),
+    ] = None,
+    data: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Labelled images, one subfolder a class: accuracy is checked on them."),
+    ] = None,
+    data_count: Annotated[int, typer.Option(metavar="N", min=1, help="How many of them to use at most.")] = 1000,
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", metavar="DIR", help="The bundle; else STEM-FORMAT-PRECISION here.")
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace a bundle that is there.")] = False,
+    gate: Annotated[bool, typer.Option("--gate/--no-gate", help="Check parity; without, the bundle says so.")] = True,
+    as_json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Export a checkpoint as a bundle whose numbers were checked against the checkpoint's own."""
+    if output and len(format) > 1:
+        raise UsageError("-o names one bundle: leave it out, or give one --format at a time")
+    if len(set(format)) < len(format):
+        raise UsageError("a --format is given twice")
+    with _torch_needed():
+        from s2mlp_deploy import render
+        from s2mlp_deploy.pipeline import Request, deploy
+    from s2mlp_deploy.spec import DIRECTIONS
+
+    listener = _listener()
+    results = [
+        deploy(
+            Request(
+                checkpoint, name, precision, output, force,
+                layout=layout, weights=weights, lowering=shift.value, semantics=shift_semantics.value,
+                offsets=DIRECTIONS[shift_directions.value], image_size=_size(image_size), dynamic_size=dynamic_size,
+                batch=_batch(batch), mean=_floats("--mean", mean), std=_floats("--std", std),
+                reference=reference, data=data, data_count=data_count, gate=gate,
+            ),
+            listener,
+        )
+        for name in format
+    ]  # fmt: skip
+    if as_json:
+        _print({"exports": [_export_json(r) for r in results]})
+    for result in [] if as_json else results:
+        _print(render.export(result))
+
+
+def verify(
+    bundle: Annotated[Path, typer.Argument(metavar="BUNDLE", help="A directory that s2mlp-export made.")],
+    per_block: Annotated[
+        bool, typer.Option("--per-block", help="Show error against depth, and the first block that diverges.")
+    ] = False,
+    as_json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Check a bundle on this machine: its files' hashes, then its logits. Needs no torch."""
+    from s2mlp_deploy import verification
+
+    with _listener().step("checking the bundle"):
+        result = verification.verify(bundle, per_block=per_block)
+    if as_json:
+        _print(
+            {
+                "bundle": str(bundle),
+                "passed": result.verdict.passed,
+                "checks": [vars(c) for c in result.verdict.checks],
+                "distances": {case: vars(d) for case, d in result.verdict.distances.items()},
+                "layers": {name: vars(d) for name, d in result.layers},
+                "diverges_at": result.diverges_at,
+            }
+        )
+    else:
+        from s2mlp_deploy import render
+
+        _print(render.verification(result))
+    if not result.verdict.passed:
+        raise typer.Exit(1)
+
+
+def doctor(as_json: JsonOption = False, debug: DebugOption = False) -> None:
+    """Show what this machine can export and run, and what is missing for the rest."""
+    from s2mlp_deploy import doctor as doctors
+
+    report = doctors.examine()
+    _print(report.to_json() if as_json else doctors.table(report))
+
+
+class _ConsoleListener:
+    """Shows steps that take a while on stderr: a spinner on a terminal, lines elsewhere."""
+
+    def step(self, what: str) -> AbstractContextManager[object]:
+        if not _err.is_terminal:
+            _err.print(f"{what} …", soft_wrap=True)
+        return _err.status(what)
+
+    def warn(self, text: str) -> None:
+        _err.print(f"[yellow]warning:[/] {text}", soft_wrap=not _err.is_terminal)
+
+
+def _listener() -> Any:
+    return _ConsoleListener()
+
+
+class _torch_needed:  # noqa: N801 - reads as a phrase where it is used
+    """Turns a missing package into an error that says what to install."""
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
+        if isinstance(error, ModuleNotFoundError):
+            raise RuntimeMissingError(
+                f"this command needs the package {error.name}, which is not installed: {EXTRA}. Checking a bundle with "
+                "s2mlp-verify does not need it"
+            ) from error
+
+
+def _print(content: RenderableType | dict[str, Any]) -> None:
+    if isinstance(content, dict):
+        sys.stdout.write(json.dumps(content, indent=2, ensure_ascii=False, default=str) + "\n")
+    else:
+        Console(highlight=False, width=None if sys.stdout.isatty() else 100).print(content)
+
+
+def _export_json(result: Any) -> dict[str, Any]:
+    return {
+        "bundle": str(result.bundle.directory),
+        "passed": result.verdict.passed if result.verdict else None,
+        "manifest": result.bundle.manifest.model_dump(mode="json"),
+        "report": result.report,
+    }
+
+
+def _size(text: str | None) -> tuple[int, int] | None:
+    if text is None:
+        return None
+    match = re.fullmatch(r"(\d{1,5})(?:x(\d{1,5}))?", text)
+    if not match or not int(match[1]) or not int(match[2] or 1):
+        raise UsageError(f"--image-size {text!r} is not a size: expected N or HxW, as in 224 or 192x256")
+    return int(match[1]), int(match[2] or match[1])
+
+
+def _batch(text: str) -> int | None:
+    if text == "dynamic":
+        return None
+    if not text.isascii() or not text.isdigit() or not 0 < int(text) < 100_000:
+        raise UsageError(f"--batch {text!r}: expected a positive number, or dynamic")
+    return int(text)
+
+
+def _floats(option: str, text: str | None) -> tuple[float, ...] | None:
+    if text is None:
+        return None
+    try:
+        values = tuple(float(part) for part in text.split(","))
+    except ValueError as error:
+        raise UsageError(
+            f"{option} {text!r} is not a list of numbers: expected M,M,M as in 0.485,0.456,0.406"
+        ) from error
+    if not all(abs(v) < 1e6 for v in values):
+        raise UsageError(f"{option} {text!r} holds a value that is not a sensible number")
+    return values
+
+
+def _command(function: Callable[..., None]) -> Callable[[], None]:
+    """The entry point for ``function``: its errors as one paragraph on stderr and an exit code."""
+
+    def main() -> None:
+        app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
+        app.command()(function)
+        try:
+            app(standalone_mode=True)
+        except Error as error:
+            _fail(str(error), error.exit_code)
+        except KeyboardInterrupt:
+            _fail("interrupted; nothing was published", 130)
+        except BrokenPipeError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # so that closing stdout does not fail again
+            sys.exit(1)
+
+    return main
+
+
+def _fail(message: str, code: int) -> None:
+    if "--debug" in sys.argv:
+        traceback.print_exc()
+    _err.print(f"[bold red]error:[/] {_escape(message)}", soft_wrap=not _err.is_terminal)
+    sys.exit(code)
+
+
+def _escape(text: str) -> str:
+    return text.replace("[", r"\[")
+
+
+inspect_main = _command(inspect)
+export_main = _command(export)
+verify_main = _command(verify)
+doctor_main = _command(doctor)

@@ -1,0 +1,74 @@
+"""What this machine can export and run, and what is missing for the rest."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib.util import find_spec
+from typing import Any
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from s2mlp_deploy import __version__, exporter, machine
+
+EXPORT_MODULES = ("torch", "onnxruntime", "onnxsim", "PIL")
+"""What turning a checkpoint into a verified bundle needs, besides the base packages."""
+
+
+@dataclass(frozen=True)
+class Ability:
+    """Something the tool can do here (``missing`` empty) or could with these packages."""
+
+    name: str
+    missing: tuple[str, ...]
+    remedy: str
+
+
+@dataclass(frozen=True)
+class Report:
+    """The machine, the packages found, and the abilities that follow."""
+
+    machine: dict[str, str | int]
+    packages: dict[str, str]
+    abilities: tuple[Ability, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """The report for machines."""
+        return {
+            "s2mlp_deploy": __version__,
+            "machine": self.machine,
+            "packages": self.packages,
+            "abilities": [vars(a) | {"available": not a.missing} for a in self.abilities],
+        }
+
+
+def examine() -> Report:
+    """Look at the machine at hand; nothing heavy is imported."""
+    abilities = [Ability("export a checkpoint", _missing(EXPORT_MODULES), "pip install 's2mlp-deploy[export]'")]
+    for name in exporter.available():
+        target = exporter.find(name)
+        abilities.append(Ability(f"run and verify {name} bundles", _missing(target.modules), target.remedy))
+    return Report(machine.describe(), machine.installed(), tuple(abilities))
+
+
+def table(report: Report) -> RenderableType:
+    """The report for people."""
+    facts = Table.grid(padding=(0, 2))
+    facts.add_column(style="bold")
+    facts.add_column(overflow="fold")
+    facts.add_row("s2mlp-deploy", __version__)
+    for key, value in report.machine.items():
+        facts.add_row(key, str(value))
+    facts.add_row("packages", ", ".join(f"{n} {v}" for n, v in report.packages.items()))
+    lines = [
+        Text(f"✓ {a.name}", style="green")
+        if not a.missing
+        else Text(f"✗ {a.name}: {', '.join(a.missing)} missing. {a.remedy}", style="yellow")
+        for a in report.abilities
+    ]
+    return Group(facts, *lines)
+
+
+def _missing(modules: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(m for m in modules if find_spec(m) is None)

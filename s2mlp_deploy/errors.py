@@ -1,0 +1,88 @@
+"""What can go wrong, as a tree that mirrors what callers can catch.
+
+::
+
+    Error
+    ├── UsageError             2   the request contradicts itself, or cannot be done as asked
+    │   └── LoweringError          this way of expressing the shift would not be exact
+    ├── InputError             3   a file that the user gave is not what it must be
+    │   ├── CheckpointError
+    │   │   └── SpecError          the weights (or the options) describe no S²-MLP
+    │   ├── LayoutError
+    │   ├── DataError              images, labels, reference recordings
+    │   └── BundleError
+    ├── ParityError            1   the numbers are off, so nothing was published
+    │   ├── EvidenceError          neither shift semantics explains the evidence
+    │   └── SimplifierError        onnxsim failed, or changed what it must not
+    ├── RuntimeMissingError    4   a package or a device is missing
+    └── OutputError            3   the result cannot be written
+
+Each message says what is wrong, where, what was expected and what to do. The number is the exit
+code of the commands.
+"""
+
+from __future__ import annotations
+
+
+class Error(Exception):
+    """Anything that this package raises on purpose; ``str()`` is one paragraph for the user."""
+
+    exit_code = 1
+
+
+class UsageError(Error):
+    """The request contradicts itself, or asks for what cannot be done."""
+
+    exit_code = 2
+
+
+class LoweringError(UsageError):
+    """The chosen lowering cannot express this shift exactly."""
+
+
+class InputError(Error):
+    """A file that the user gave is not what it must be."""
+
+    exit_code = 3
+
+
+class CheckpointError(InputError):
+    """The checkpoint cannot be read, or not be used."""
+
+
+class SpecError(CheckpointError):
+    """The weights or the options describe no S²-MLP."""
+
+
+class LayoutError(InputError):
+    """No layout fits the checkpoint's keys, or more than one does, or a layout file is wrong."""
+
+
+class DataError(InputError):
+    """Images, labels or recorded references cannot be used."""
+
+
+class BundleError(InputError):
+    """A bundle is damaged, incomplete or from another schema version."""
+
+
+class OutputError(InputError):
+    """The result cannot be written where it was asked to go."""
+
+
+class ParityError(Error):
+    """The artifact's numbers differ from the oracle's by more than the tolerance."""
+
+
+class EvidenceError(ParityError):
+    """Neither shift semantics explains the recorded logits or the labelled images."""
+
+
+class SimplifierError(ParityError):
+    """onnxsim failed on the graph, or changed its interface."""
+
+
+class RuntimeMissingError(Error):
+    """A package or a device that the request needs is not here."""
+
+    exit_code = 4

@@ -1,0 +1,185 @@
+"""Which shift was a model trained with? The weights do not tell; evidence does.
+
+Evidence is either logits that the user's own model gave for some inputs, or labelled images. It is
+always weighed under both semantics, whichever was asked for: a choice that the evidence
+contradicts is refused, with both figures.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from math import exp, lgamma, log
+from pathlib import Path
+from typing import Literal, get_args
+
+import numpy as np
+import safetensors.numpy
+
+from s2mlp_deploy.errors import DataError, EvidenceError, UsageError
+from s2mlp_deploy.parity import Array, compare
+from s2mlp_deploy.spec import Semantics, Size, Spec, format_size
+
+SEMANTICS: tuple[Semantics, ...] = get_args(Semantics)
+
+Run = Callable[[Semantics, Array], Array]
+"""Logits (samples, classes) of images (samples, channels, height, width) under given semantics."""
+
+FITS_RELATIVE_L2 = 0.02
+"""Recorded logits this close are the model's own: mixed precision stays below, another shift above."""
+
+CLEARLY_CLOSER = 10.0
+"""Where both fit, the better must be this many times closer to count as told apart."""
+
+SIGNIFICANCE = 0.01
+"""Labelled images decide where chance would give such a difference less often than this."""
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What was measured under each semantics, and which one that supports.
+
+    ``quantity`` is ``relative L2`` (smaller is better) or ``accuracy`` (larger is better).
+    ``supports`` is None where neither explains the evidence, or where it cannot tell them apart.
+    """
+
+    kind: Literal["reference", "images"]
+    quantity: Literal["relative L2", "accuracy"]
+    measured: Mapping[Semantics, float]
+    samples: int
+    supports: Semantics | None
+    reason: str
+
+    def __str__(self) -> str:
+        form = "{:.2%}" if self.quantity == "accuracy" else "{:.2g}"
+        figures = ", ".join(f"{s} {form.format(v)}" for s, v in self.measured.items())
+        return f"{self.quantity} over {self.samples} {self.kind} samples: {figures}"
+
+
+def decide(requested: Literal["paper", "inplace", "auto"], evidence: Iterable[Evidence]) -> Semantics:
+    """The semantics to export: the one asked for unless evidence contradicts it, or what evidence says.
+
+    Raises:
+        UsageError: for ``auto`` without evidence.
+        EvidenceError: where evidence fits neither semantics, contradicts the request or itself, or
+            (for ``auto``) cannot tell them apart.
+    """
+    found = list(evidence)
+    supported = {e.supports for e in found if e.supports}
+    if not found:
+        if requested == "auto":
+            raise UsageError(
+                "--shift-semantics auto needs evidence: give --reference (inputs and logits recorded from your model) or "
+                "--data (labelled images)"
+            )
+        return requested
+    for e in found:
+        if e.supports is None and (requested == "auto" or "neither" in e.reason):
+            raise EvidenceError(f"the shift semantics cannot be decided: {e.reason} ({e})")
+    if len(supported) > 1:
+        raise EvidenceError("the reference and the images contradict each other: " + "; ".join(map(str, found)))
+    choice = next(iter(supported), None)
+    if choice is None:
+        # For auto this was refused above; otherwise nothing speaks against what was asked for.
+        return requested  # type: ignore[return-value]
+    if requested not in ("auto", choice):
+        raise EvidenceError(
+            f"--shift-semantics {requested} is contradicted by the evidence: {'; '.join(map(str, found))}. The model was "
+            f"trained with {choice} semantics: pass --shift-semantics {choice}, or auto"
+        )
+    return choice
+
+
+def weigh_reference(path: Path, spec: Spec, run: Run) -> Evidence:
+    """Compare the logits recorded in ``path`` with what each semantics gives for its inputs.
+
+    Raises:
+        DataError: where the file is not such a recording, or does not fit the model.
+    """
+    images, recorded = read_reference(path, spec)
+    measured = {s: compare(run(s, images), recorded).relative_l2 for s in SEMANTICS}
+    best, other = sorted(SEMANTICS, key=lambda s: measured[s])
+    if not measured[best] <= FITS_RELATIVE_L2:
+        supports, reason = (
+            None,
+            ("neither semantics gives the recorded logits: other preprocessing, other weights, or another model"),
+        )
+    elif measured[other] <= FITS_RELATIVE_L2 and measured[other] < CLEARLY_CLOSER * max(measured[best], 1e-7):
+        supports, reason = None, "both semantics give the recorded logits; record varied images, not constant ones"
+    else:
+        supports, reason = best, f"the recorded logits are those of {best} semantics"
+    return Evidence("reference", "relative L2", measured, len(images), supports, reason)
+
+
+def read_reference(path: Path, spec: Spec) -> tuple[Array, Array]:
+    """``input`` (samples, channels, height, width) float32 and ``logits`` (samples, classes) of ``path``.
+
+    Raises:
+        DataError: where the file is not a .safetensors or .npz with both, or they do not fit.
+    """
+    try:
+        if path.suffix == ".npz":
+            with np.load(path, allow_pickle=False) as file:
+                arrays = {name: file[name] for name in file.files}
+        else:
+            arrays = safetensors.numpy.load_file(path)
+    except Exception as error:  # zip, NumPy and safetensors raise what they like on damaged files
+        raise DataError(f"cannot read the reference {path} ({error}): expected a .safetensors or .npz file") from error
+    if missing := {"input", "logits"} - arrays.keys():
+        raise DataError(
+            f"{path} lacks {' and '.join(sorted(missing))}; it holds {', '.join(sorted(arrays)) or 'nothing'}"
+        )
+    images, logits = arrays["input"], arrays["logits"]
+    expected = f"input [samples, {spec.in_channels}, height, width] and logits [samples, {spec.classes}]"
+    if (
+        images.ndim != 4 or images.shape[1] != spec.in_channels or logits.shape != (len(images), spec.classes)
+        or not len(images) or images.dtype.kind != "f" or logits.dtype.kind != "f"
+    ):  # fmt: skip
+        raise DataError(
+            f"{path} holds input {list(images.shape)} {images.dtype} and logits {list(logits.shape)} {logits.dtype}: "
+            f"expected floating-point {expected}"
+        )
+    if not (np.isfinite(images).all() and np.isfinite(logits).all()):
+        raise DataError(f"{path} holds values that are NaN or infinite: record it again")
+    size: Size = (images.shape[2], images.shape[3])
+    if size != spec.image_size:
+        raise DataError(
+            f"{path} was recorded at image size {format_size(size)}, and the model is exported for "
+            f"{format_size(spec.image_size)}: pass --image-size {format_size(size)}"
+        )
+    return images.astype(np.float32), logits
+
+
+def weigh_images(images: Array, labels: Array, classes: int, run: Run) -> Evidence:
+    """Compare the accuracy on ``images`` that each semantics gives.
+
+    The images that only one of them gets right decide, by a sign test.
+    """
+    right = {s: run(s, images).argmax(1) == labels for s in SEMANTICS}
+    measured = {s: float(r.mean()) for s, r in right.items()}
+    best, other = sorted(SEMANTICS, key=lambda s: -measured[s])
+    won, lost = int((right[best] & ~right[other]).sum()), int((right[other] & ~right[best]).sum())
+    by_chance = binomial_tail(int(right[best].sum()), len(labels), 1 / classes)
+    if by_chance > SIGNIFICANCE:
+        supports, reason = (
+            None,
+            (
+                "neither semantics does better than guessing: other preprocessing (--mean, --std), another order of classes, "
+                "or another model"
+            ),
+        )
+    elif 2 * binomial_tail(won, won + lost, 0.5) > SIGNIFICANCE:
+        supports, reason = None, "the images do not tell the semantics apart; give more of them, or a --reference"
+    else:
+        supports, reason = best, f"{won} images are right under {best} only, {lost} under {other} only"
+    return Evidence("images", "accuracy", measured, len(labels), supports, reason)
+
+
+def binomial_tail(k: int, n: int, p: float) -> float:
+    """P(X ≥ k) of n trials that succeed with probability p."""
+    if k <= 0 or p >= 1:
+        return 1.0
+    terms = (
+        lgamma(n + 1) - lgamma(i + 1) - lgamma(n - i + 1) + i * log(p) + (n - i) * log(1 - p) for i in range(k, n + 1)
+    )
+    return min(1.0, sum(exp(t) for t in terms))

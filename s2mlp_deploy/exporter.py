@@ -1,0 +1,113 @@
+"""The boundary to runtimes: how an artifact is written, and how it is run.
+
+An exporter lives in a module of its own, inside or outside this project, and is found by the entry
+point group ``s2mlp_deploy.exporters``; its name there is the ``--format``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+import onnx_ir as ir
+
+from s2mlp_deploy.artifact import Artifact
+from s2mlp_deploy.errors import UsageError
+from s2mlp_deploy.graph import Axes
+from s2mlp_deploy.parity import Array
+from s2mlp_deploy.spec import Spec
+
+GROUP = "s2mlp_deploy.exporters"
+
+
+@dataclass(frozen=True)
+class Lowered:
+    """A checkpoint as an ONNX graph: what every exporter starts from."""
+
+    model: ir.Model
+    spec: Spec
+    axes: Axes
+    lowering: str
+    precision: str
+
+
+class Session(Protocol):
+    """An artifact, loaded and ready to run."""
+
+    def run(self, images: Array) -> Array:
+        """Logits (batch, classes) of ``images`` (batch, channels, height, width) float32."""
+        ...
+
+
+@runtime_checkable
+class TracingSession(Session, Protocol):
+    """A session that can show what happens inside."""
+
+    def trace(self, images: Array, names: tuple[str, ...]) -> Mapping[str, Array]:
+        """The values called ``names``: feature maps as tokens (batch · height · width, channels)."""
+        ...
+
+
+class Exporter(Protocol):
+    """One format."""
+
+    precisions: tuple[str, ...]
+    modules: tuple[str, ...]
+    """What opening an artifact imports."""
+    remedy: str
+    """How to get those modules."""
+
+    def export(self, lowered: Lowered, destination: Path) -> Artifact:
+        """Write the artifact into the directory ``destination``."""
+        ...
+
+    def open(self, artifact: Artifact) -> Session:
+        """Load the artifact.
+
+        Raises:
+            RuntimeMissingError: where the runtime or the device is not here.
+        """
+        ...
+
+    def versions(self) -> Mapping[str, str]:
+        """The packages that decide the artifact's bytes, and their versions."""
+        ...
+
+
+def available() -> dict[str, Callable[[], Exporter]]:
+    """A way to load each exporter that is installed, by format."""
+    return {
+        point.name: (lambda p=point: p.load()())  # type: ignore[misc]
+        for point in sorted(entry_points(group=GROUP), key=lambda p: p.name)
+    }
+
+
+def find(name: str) -> Exporter:
+    """The exporter for format ``name``.
+
+    Raises:
+        UsageError: where no installed package offers it.
+    """
+    exporters = available()
+    if name not in exporters:
+        raise UsageError(f"no exporter for format {name!r} is installed: there are {', '.join(exporters) or 'none'}")
+    return exporters[name]()
+
+
+def run_in_batches(session: Session, images: Array, batch: int | None) -> Array:
+    """Logits of any number of ``images`` from a session whose batch is fixed (or None: any).
+
+    The last batch is filled up with copies of its last image, whose logits are dropped.
+    """
+    if batch is None:
+        return session.run(images)
+    logits = []
+    for start in range(0, len(images), batch):
+        chunk = images[start : start + batch]
+        fill = np.repeat(chunk[-1:], batch - len(chunk), axis=0)
+        logits.append(session.run(np.concatenate([chunk, fill]))[: len(chunk)])
+    return np.concatenate(logits)

@@ -1,0 +1,124 @@
+"""Golden tensors: inputs chosen to expose errors, and what the oracle makes of them.
+
+They judge an export when it is made, and travel in the bundle, so that a device without PyTorch
+can judge itself later.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save_file
+
+from s2mlp_deploy.errors import BundleError
+from s2mlp_deploy.graph import Axes
+from s2mlp_deploy.parity import Array
+from s2mlp_deploy.spec import Size, Spec, format_size
+
+TRACE_POSITIONS = 16
+"""Positions of each feature map whose values are kept, for finding the layer that diverges."""
+
+
+@dataclass(frozen=True)
+class Golden:
+    """Inputs (samples, channels, height, width) float32 and oracle logits (samples, classes) by case.
+
+    ``trace`` holds, for the first sample of ``noise``, each layer's output at sampled positions:
+    float32 (positions, channels), in the order of computation.
+    """
+
+    inputs: Mapping[str, Array]
+    logits: Mapping[str, Array]
+    trace: Mapping[str, Array]
+
+
+def make_inputs(spec: Spec, axes: Axes, images: Array | None = None) -> dict[str, Array]:
+    """The golden inputs for a model that serves ``axes``, by case.
+
+    Noise at the scale of normalized images, nearly none, and far too much; a map that is zero but
+    for one border row or column; constants. ``images``, prepared real ones, are added where given.
+    Sizes other than ``spec.image_size`` are added where the model must serve them.
+    """
+    rng = np.random.default_rng(20210614)
+    c, (h, w) = spec.in_channels, spec.image_size
+
+    def noise(samples: int, height: int, width: int) -> Array:
+        return rng.standard_normal((samples, c, height, width), dtype=np.float32)
+
+    border = np.zeros((4, c, h, w), np.float32)
+    ph, pw = spec.stages[0].embedding.kernel
+    edges = noise(4, h, w)
+    for i, where in enumerate((np.s_[:, :ph], np.s_[:, -ph:], np.s_[:, :, :pw], np.s_[:, :, -pw:])):
+        border[i][where] = edges[i][where]
+    constant = np.zeros((2, c, h, w), np.float32)
+    constant[1] = 1
+    cases = {
+        "noise": noise(2, h, w),
+        "faint": noise(1, h, w) * np.float32(0.02),
+        "loud": noise(1, h, w) * np.float32(5),
+        "border": border,
+        "constant": constant,
+    }
+    if images is not None:
+        cases["images"] = images
+    if axes.size is None:
+        for size in _other_sizes(spec):
+            cases[f"noise-{format_size(size)}"] = noise(1, *size)
+    return cases
+
+
+def _other_sizes(spec: Spec) -> Iterator[Size]:
+    """A larger size that is not square, and the smallest that gives a map of 1 by 2."""
+    strides = np.prod([stage.embedding.stride for stage in spec.stages], axis=0)
+    sh, sw = int(strides[0]), int(strides[1])
+    h, w = spec.image_size
+    yield h + sh, w + 2 * sw
+    yield sh, 2 * sw
+
+
+def trace_positions(size: Size) -> tuple[Array, Array]:
+    """(rows, columns) of the sampled positions of a map of ``size``: corners, edges and interior."""
+    height, width = size
+    count = min(TRACE_POSITIONS, height * width)
+    corners = [(0, 0), (0, width - 1), (height - 1, 0), (height - 1, width - 1)]
+    rng = np.random.default_rng(height * 65536 + width)
+    others = [divmod(int(i), width) for i in rng.permutation(height * width)]
+    chosen = list(dict.fromkeys([*corners, *others]))[:count]
+    rows, columns = zip(*chosen, strict=True)
+    return np.array(rows), np.array(columns)
+
+
+def sample_map(x: Array) -> Array:
+    """The sampled positions of one feature map (height, width, channels): (positions, channels)."""
+    rows, columns = trace_positions((x.shape[0], x.shape[1]))
+    return np.ascontiguousarray(x[rows, columns])
+
+
+def save(golden: Golden, path: Path) -> None:
+    """Write ``golden`` as safetensors. Logits are rounded to float32, the oracle's last step."""
+    tensors = {f"input/{case}": array for case, array in golden.inputs.items()}
+    tensors |= {f"logits/{case}": array.astype(np.float32) for case, array in golden.logits.items()}
+    tensors |= {f"trace/{i:04d}/{name}": array for i, (name, array) in enumerate(golden.trace.items())}
+    save_file({name: np.ascontiguousarray(array) for name, array in tensors.items()}, path)
+
+
+def load(path: Path) -> Golden:
+    """Read what :func:`save` wrote.
+
+    Raises:
+        BundleError: where the file is damaged, or an input lacks its logits.
+    """
+    try:
+        tensors = load_file(path)
+    except (SafetensorError, OSError, ValueError, KeyError) as error:
+        raise BundleError(f"{path} is not a whole safetensors file ({error}): copy the bundle again") from error
+    inputs = {n.removeprefix("input/"): a for n, a in sorted(tensors.items()) if n.startswith("input/")}
+    logits = {n.removeprefix("logits/"): a for n, a in sorted(tensors.items()) if n.startswith("logits/")}
+    trace = {n.split("/", 2)[2]: a for n, a in sorted(tensors.items()) if n.startswith("trace/")}
+    if not inputs or inputs.keys() != logits.keys():
+        raise BundleError(f"{path} must hold an input and logits for each case: copy the bundle again")
+    return Golden(inputs, logits, trace)

@@ -1,0 +1,100 @@
+"""Images as model input: one implementation, used wherever an image is read.
+
+Folders of labelled images have one subfolder a class, named by class index or label, else taken in
+sorted order (torchvision's ImageFolder convention).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from s2mlp_deploy.errors import DataError
+from s2mlp_deploy.manifest import Preprocessing
+from s2mlp_deploy.parity import Array
+from s2mlp_deploy.spec import Size
+
+SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm"}
+
+
+@dataclass(frozen=True)
+class LabelledImages:
+    """Image files and the class index of each."""
+
+    paths: tuple[Path, ...]
+    labels: tuple[int, ...]
+
+    def spread(self, count: int) -> LabelledImages:
+        """At most ``count`` of them, evenly over the whole."""
+        if len(self.paths) <= count:
+            return self
+        chosen = [i * len(self.paths) // count for i in range(count)]
+        return LabelledImages(tuple(self.paths[i] for i in chosen), tuple(self.labels[i] for i in chosen))
+
+
+def find_labelled(directory: Path, classes: int, names: Sequence[str] | None = None) -> LabelledImages:
+    """The images below ``directory``, by class; ``names`` are the model's labels, if known.
+
+    Raises:
+        DataError: where there is no such folder, no image, or the subfolders are not the classes.
+    """
+    try:
+        folders = sorted(p for p in directory.iterdir() if p.is_dir() and not p.name.startswith("."))
+    except OSError as error:
+        raise DataError(f"cannot read the image folder {directory}: {error.strerror}") from error
+    if not folders:
+        raise DataError(f"{directory} has no subfolders: expected one a class, with that class's images in it")
+    index = _class_indices([f.name for f in folders], classes, names, directory)
+    pairs = [
+        (path, index[folder.name])
+        for folder in folders
+        for path in sorted(folder.rglob("*"))
+        if path.suffix.lower() in SUFFIXES
+    ]
+    if not pairs:
+        raise DataError(f"the subfolders of {directory} hold no images ({', '.join(sorted(SUFFIXES))})")
+    return LabelledImages(tuple(p for p, _ in pairs), tuple(i for _, i in pairs))
+
+
+def _class_indices(folders: list[str], classes: int, names: Sequence[str] | None, directory: Path) -> dict[str, int]:
+    if all(f.isascii() and f.isdigit() for f in folders):
+        index = {f: int(f) for f in folders}
+        if max(index.values()) < classes and len(set(index.values())) == len(index):
+            return index
+        raise DataError(f"{directory} has a subfolder {folders[-1]}, and the model has classes 0 to {classes - 1} only")
+    if names and set(folders) <= set(names):
+        return {f: list(names).index(f) for f in folders}
+    if len(folders) == classes:
+        return {f: i for i, f in enumerate(folders)}
+    raise DataError(
+        f"{directory} has {len(folders)} subfolders and the model {classes} classes: name the subfolders by class index, "
+        "or by label, or give one for each class"
+    )
+
+
+def load(paths: Sequence[Path], preprocessing: Preprocessing, size: Size) -> Array:
+    """The prepared images: float32 (count, channels, height, width).
+
+    Raises:
+        DataError: where a file is not an image that Pillow can read.
+    """
+    return np.stack([prepare(path, preprocessing, size) for path in paths])
+
+
+def prepare(path: Path, preprocessing: Preprocessing, size: Size) -> Array:
+    """One image file as the model sees it: float32 (channels, height, width)."""
+    try:
+        with Image.open(path) as file:
+            image = ImageOps.exif_transpose(file).convert(preprocessing.channel_order)
+    except (OSError, UnidentifiedImageError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise DataError(f"{path} is not an image that can be read: {error}") from error
+    height, width = size
+    if image.size != (width, height):
+        image = ImageOps.fit(image, (width, height), Image.Resampling.BICUBIC)
+    pixels = np.asarray(image, np.float32).reshape(height, width, -1) * np.float32(preprocessing.scale)
+    normalized = (pixels - np.array(preprocessing.mean, np.float32)) / np.array(preprocessing.std, np.float32)
+    return np.ascontiguousarray(normalized.transpose(2, 0, 1), np.float32)

@@ -1,0 +1,281 @@
+"""Layouts: how the keys of a state dict are named, and the spec that its shapes imply.
+
+A layout is a TOML file (docs/layouts.md): for each layer of the canonical model, the prefix under
+which a code base stores it. Recognising a checkpoint means finding the one layout that explains
+every key; nothing is guessed and nothing is left over.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, field_validator
+
+from s2mlp_deploy.errors import LayoutError
+from s2mlp_deploy.spec import Embedding, Semantics, Shift, Size, Spec, Stage
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+Shapes = Mapping[str, tuple[int, ...]]
+
+_VARIABLE = re.compile(r"\{(s|b)(?:\+(\d+))?\}")
+_CANONICAL = re.compile(
+    r"stages\.(\d+|\{s(\+\d+)?\})\.(embedding|blocks\.(\d+|\{b(\+\d+)?\})\.(norm1|fc1|fc2|norm2|fc3|fc4))"
+    r"|head\.(norm|fc)"
+)
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Geometry(_Strict):
+    """Stride and padding of a stage's convolution, which its weights do not tell."""
+
+    stride: Annotated[int, Field(ge=1)] | Literal["kernel"] = "kernel"
+    padding: Annotated[int, Field(ge=0)] = 0
+
+    def embedding(self, kernel: Size) -> Embedding:
+        """The convolution with this geometry and a kernel of (height, width)."""
+        stride = kernel if self.stride == "kernel" else (self.stride, self.stride)
+        return Embedding(kernel, stride, (self.padding, self.padding))
+
+
+class Layout(_Strict):
+    """One code base's names.
+
+    ``keys`` maps a canonical layer to the prefix of its weight and bias in the checkpoint. ``{s}``
+    and ``{b}`` stand for the stage and the block; ``{s+1}`` on the canonical side counts from the
+    checkpoint's own index. ``refuse`` says why checkpoints of this layout are not exported.
+    """
+
+    name: str
+    source: str = ""
+    shift_semantics: Semantics = "paper"
+    norm_epsilon: Annotated[float, Field(gt=0)] = 1e-5
+    patch: Geometry = Geometry()
+    downsampling: Geometry = Geometry()
+    refuse: str | None = None
+    keys: dict[str, str] = Field(min_length=1)
+
+    @field_validator("keys")
+    @classmethod
+    def _well_formed(cls, keys: dict[str, str]) -> dict[str, str]:
+        for canonical, prefix in keys.items():
+            if not _CANONICAL.fullmatch(canonical):
+                raise ValueError(f"{canonical!r} is not a layer of the canonical model")
+            known, used = set(), set()
+            for m in _VARIABLE.finditer(prefix):
+                if m[2]:
+                    raise ValueError(f"{prefix!r}: offsets such as {m[0]} belong on the left side")
+                known.add(m[1])
+            used = {m[1] for m in _VARIABLE.finditer(canonical)}
+            if known != used:
+                raise ValueError(f"{canonical!r} and {prefix!r} must use the same variables")
+        return keys
+
+    def translate(self, keys: Iterable[str]) -> dict[str, str]:
+        """Canonical name → checkpoint key, for the keys that this layout explains."""
+        rules = [(_pattern(prefix), canonical) for canonical, prefix in self.keys.items()]
+        names = {}
+        for key in keys:
+            for pattern, canonical in rules:
+                if m := pattern.fullmatch(key):
+                    index = {k: int(v) for k, v in m.groupdict().items() if k != "kind"}
+                    name = _VARIABLE.sub(lambda v, i=index: str(i[v[1]] + int(v[2] or 0)), canonical)  # type: ignore[misc]
+                    names[f"{name}.{m['kind']}"] = key
+                    break
+        return names
+
+
+def _pattern(prefix: str) -> re.Pattern[str]:
+    seen: set[str] = set()
+    parts = []
+    for i, part in enumerate(_VARIABLE.split(prefix)):
+        if i % 3 == 0:
+            parts.append(re.escape(part))
+        elif i % 3 == 1:
+            # Indices are written without leading zeros, so that two keys never mean one layer.
+            parts.append(f"(?P={part})" if part in seen else rf"(?P<{part}>0|[1-9]\d{{0,3}})")
+            seen.add(part)
+    return re.compile("".join(parts) + r"\.(?P<kind>weight|bias)")
+
+
+def builtin() -> tuple[Layout, ...]:
+    """The layouts that come with the package, in the order of their names."""
+    files = sorted((f for f in resources.files(__name__).iterdir() if f.name.endswith(".toml")), key=lambda f: f.name)
+    return tuple(_parse(f.read_text("utf-8"), f.name) for f in files)
+
+
+def find(name_or_file: str) -> Layout:
+    """The layout called so, or described by the TOML file at that path.
+
+    Raises:
+        LayoutError: where there is no such layout, or the file is not a layout.
+    """
+    path = Path(name_or_file)
+    if path.suffix != ".toml":
+        for layout in builtin():
+            if layout.name == name_or_file:
+                return layout
+        known = ", ".join(layout.name for layout in builtin())
+        raise LayoutError(f"no layout is called {name_or_file!r}: expected one of {known}, or a .toml file")
+    try:
+        return _parse(path.read_text("utf-8"), str(path))
+    except OSError as error:
+        raise LayoutError(f"cannot read the layout file {path}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise LayoutError(f"{path} is not a text file in UTF-8, so not a layout") from error
+
+
+def _parse(text: str, where: str) -> Layout:
+    try:
+        return TypeAdapter(Layout).validate_python(tomllib.loads(text))
+    except tomllib.TOMLDecodeError as error:
+        raise LayoutError(f"{where} is not valid TOML: {error}") from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(str(p) for p in first["loc"]) or "the file"
+        raise LayoutError(f"{where}: {place}: {first['msg']}. See docs/layouts.md for the format.") from error
+
+
+@dataclass(frozen=True)
+class Match:
+    """A layout, and the checkpoint's key for each canonical parameter name."""
+
+    layout: Layout
+    names: Mapping[str, str]
+
+
+def recognise(shapes: Shapes, candidates: Iterable[Layout]) -> Match:
+    """The one layout of ``candidates`` that explains every key.
+
+    Raises:
+        LayoutError: where none or more than one does, or where the layout is one that is refused.
+    """
+    matches = [Match(layout, layout.translate(shapes)) for layout in candidates]
+    complete = [m for m in matches if len(m.names) == len(shapes)]
+    if len(complete) > 1:
+        names = " and ".join(m.layout.name for m in complete)
+        raise LayoutError(f"the keys fit more than one layout, {names}: say which with --layout NAME")
+    if not complete:
+        raise LayoutError(_no_match(shapes, matches))
+    (match,) = complete
+    if match.layout.refuse:
+        raise LayoutError(
+            f"the checkpoint has the layout {match.layout.name} ({match.layout.source}), which is refused: "
+            + match.layout.refuse
+        )
+    return match
+
+
+def _no_match(shapes: Shapes, matches: list[Match]) -> str:
+    nearest = max(matches, key=lambda m: len(m.names))
+    if not nearest.names:
+        return (
+            f"none of the {len(shapes)} keys ({_some(list(shapes))}) belongs to a known layout "
+            f"({', '.join(m.layout.name for m in matches)}): is this an S²-MLP? If it is, describe its names in a "
+            "layout file (docs/layouts.md) and pass it with --layout FILE.toml"
+        )
+    explained = set(nearest.names.values())
+    left = [f"{key} {list(shape)}" for key, shape in shapes.items() if key not in explained]
+    hint = ""
+    if any("split_attention" in key for key in left):
+        hint = " Split attention is what S²-MLPv2 adds; this tool exports S²-MLP (version 1) only."
+    return (
+        f"no layout explains every key. Nearest is {nearest.layout.name}, which explains {len(explained)} of "
+        f"{len(shapes)}; it has no place for {_some(left)}.{hint} If these weights are part of your model, describe "
+        "its names in a layout file (docs/layouts.md) and pass it with --layout FILE.toml; if not, remove them from "
+        "the checkpoint"
+    )
+
+
+def infer_spec(match: Match, shapes: Shapes, *, image_size: Size, shift: Shift) -> Spec:
+    """The architecture that the shapes imply.
+
+    Raises:
+        LayoutError: where a parameter is missing, unexpected or misshapen.
+        SpecError: where the numbers cannot be an S²-MLP.
+    """
+    have = {name: shapes[key] for name, key in match.names.items()}
+    try:
+        spec = _read_spec(have, match.layout, image_size, shift)
+    except KeyError as error:
+        (name,) = error.args
+        raise LayoutError(f"the checkpoint (layout {match.layout.name}) lacks {_key(match, name)}") from error
+    want = spec.parameter_shapes()
+    wrong = [f"{_key(match, n)} is missing" for n in want if n not in have]
+    wrong += [f"{match.names[n]} {list(have[n])} is unexpected" for n in have if n not in want]
+    wrong += [
+        f"{match.names[n]} has shape {list(have[n])}, expected {list(want[n])}"
+        for n in want
+        if n in have and have[n] != want[n]
+    ]
+    if wrong:
+        raise LayoutError(
+            f"the keys are those of layout {match.layout.name}, but the shapes form no S²-MLP: {_some(wrong, '; ')}"
+        )
+    return spec
+
+
+def _read_spec(have: Shapes, layout: Layout, image_size: Size, shift: Shift) -> Spec:
+    first = _of_rank(have, "stages.0.embedding.weight", 4)
+    stages = []
+    for s in range(1 + max(int(n.split(".")[1]) for n in have if n.startswith("stages."))):
+        kernel = _of_rank(have, f"stages.{s}.embedding.weight", 4)
+        blocks = [int(n.split(".")[3]) for n in have if n.startswith(f"stages.{s}.blocks.")]
+        geometry = layout.downsampling if s else layout.patch
+        stages.append(
+            Stage(
+                embedding=geometry.embedding((kernel[2], kernel[3])),
+                channels=kernel[0],
+                hidden=_of_rank(have, f"stages.{s}.blocks.0.fc3.weight", 2)[0] if blocks else 0,
+                depth=1 + max(blocks, default=-1),
+            )
+        )
+    return Spec(
+        stages=tuple(stages),
+        classes=_of_rank(have, "head.fc.weight", 2)[0],
+        image_size=image_size,
+        in_channels=first[1],
+        shift=shift,
+        biases=frozenset(n.split(".")[-2] for n in have if n.endswith(".bias")),
+        final_norm="head.norm.weight" in have,
+        norm_epsilon=layout.norm_epsilon,
+    )
+
+
+def _of_rank(have: Shapes, name: str, rank: int) -> tuple[int, ...]:
+    shape = have[name]
+    if len(shape) != rank or not all(shape):
+        kind = {2: "linear layer [out, in]", 4: "convolution [out, in, height, width]"}[rank]
+        raise LayoutError(f"{name} has shape {list(shape)}, expected the weight of a {kind}")
+    return shape
+
+
+def _key(match: Match, name: str) -> str:
+    """The checkpoint's key for a canonical name that it lacks, as the layout would spell it."""
+    layer, kind = name.rsplit(".", 1)
+    for canonical, prefix in match.layout.keys.items():
+        pattern, offsets = re.escape(canonical), {}
+        for m in _VARIABLE.finditer(canonical):
+            pattern = pattern.replace(re.escape(m[0]), rf"(?P<{m[1]}>\d+)")
+            offsets[m[1]] = int(m[2] or 0)
+        if found := re.fullmatch(pattern, layer):
+            index: dict[str, Any] = {k: int(v) - offsets[k] for k, v in found.groupdict().items()}
+            return f"{prefix.format(**index)}.{kind}"
+    return name
+
+
+def _some(items: list[str], separator: str = ", ", limit: int = 6) -> str:
+    more = len(items) - limit
+    return separator.join(items[:limit]) + (f"{separator}and {more} more" if more > 0 else "")

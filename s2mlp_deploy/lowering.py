@@ -1,0 +1,292 @@
+"""The four ways of expressing the spatial shift in ONNX.
+
+Each lowering maps a feature map to its shifted self, bit for bit as ``reference.spatial_shift``
+does, or says why it cannot (:meth:`Lowering.refusal`). Feature maps travel through the graph as
+tokens (batch · height · width, channels), so that the layers around the shift are plain 2-D Gemms;
+a lowering reshapes to what it needs and back.
+
+========  ================================  ============  ==========================
+name      operators                         dynamic size  exact for
+========  ================================  ============  ==========================
+slice     Split, Slice, Concat              yes           all but smearing diagonals
+gather    Split, Gather, Concat             no            all
+conv      Pad(edge), depthwise Conv         yes           distance 1 along one axis
+pad       Pad(edge), Split, Slice, Concat   yes           distance 1 along one axis
+========  ================================  ============  ==========================
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+import numpy as np
+import onnx_ir as ir
+
+from s2mlp_deploy.emitter import Emitter
+from s2mlp_deploy.errors import LoweringError, UsageError
+from s2mlp_deploy.spec import Group, Offset, Shift, Size, Spec
+
+_HEIGHT, _WIDTH, _CHANNELS = 1, 2, 3
+_END = np.iinfo(np.int64).max
+
+
+@dataclass(frozen=True)
+class FeatureMap:
+    """What a lowering knows of the map: ``size`` is None where height and width are dynamic.
+
+    ``shape`` is the value holding [batch, height, width, channels] for reshaping tokens.
+    """
+
+    name: str
+    channels: int
+    size: Size | None
+    shape: ir.Value
+
+
+class Lowering(ABC):
+    """One way of expressing the shift."""
+
+    name: str
+
+    @abstractmethod
+    def refusal(self, shift: Shift, *, dynamic_size: bool) -> str | None:
+        """Why this lowering would not be exact for ``shift``; None where it is."""
+
+    @abstractmethod
+    def emit(self, out: Emitter, tokens: ir.Value, shift: Shift, fmap: FeatureMap, name: str) -> ir.Value:
+        """Tokens (batch · height · width, channels) shifted; nodes are called ``name``/…"""
+
+
+class SliceLowering(Lowering):
+    """Cut each group along the axis it moves on and put the pieces together again."""
+
+    name = "slice"
+
+    def refusal(self, shift: Shift, *, dynamic_size: bool) -> str | None:
+        for offset in shift.offsets:
+            if shift.smears(offset) and (0 not in offset or max(map(abs, offset)) > 1):
+                return (
+                    f"under in-place semantics a group that moves by {offset} smears values along a line that slices "
+                    "cannot follow"
+                )
+        return None
+
+    def emit(self, out: Emitter, tokens: ir.Value, shift: Shift, fmap: FeatureMap, name: str) -> ir.Value:
+        x = out.op("Reshape", [tokens, fmap.shape], f"{name}/map")
+        groups = shift.groups(fmap.channels)
+        parts = [
+            self._smear(out, part, group.offset, fmap, f"{name}/group{i}")
+            if shift.smears(group.offset)
+            else _move(out, part, group.offset, f"{name}/group{i}")
+            for i, (part, group) in enumerate(zip(_split(out, x, groups, _CHANNELS, name), groups, strict=True))
+        ]
+        return _to_tokens(out, out.op("Concat", parts, f"{name}/concat", axis=_CHANNELS), fmap, name)
+
+    @staticmethod
+    def _smear(out: Emitter, x: ir.Value, offset: Offset, fmap: FeatureMap, name: str) -> ir.Value:
+        """Every position takes the value of the border that the group moves away from."""
+        axis = _HEIGHT if offset[0] else _WIDTH
+        border = _slice(out, x, axis, 0, 1, f"{name}/border")
+        return out.op("Expand", [border, _extent(out, fmap, axis)], f"{name}/smear")
+
+
+class GatherLowering(Lowering):
+    """Look each position's source up in a constant table."""
+
+    name = "gather"
+
+    def refusal(self, shift: Shift, *, dynamic_size: bool) -> str | None:
+        return "its table of positions is written for one image size" if dynamic_size else None
+
+    def emit(self, out: Emitter, tokens: ir.Value, shift: Shift, fmap: FeatureMap, name: str) -> ir.Value:
+        assert fmap.size is not None
+        height, width = fmap.size
+        shape = out.constant(f"{fmap.name}/positions_shape", np.array([-1, height * width, fmap.channels]))
+        x = out.op("Reshape", [tokens, shape], f"{name}/positions")
+        groups = shift.groups(fmap.channels)
+        parts = []
+        for i, (part, group) in enumerate(zip(_split(out, x, groups, 2, name), groups, strict=True)):
+            table = source_positions(group.offset, fmap.size, smears=shift.smears(group.offset)).reshape(-1)
+            indices = out.constant(f"{fmap.name}/sources{i}", table)
+            parts.append(out.op("Gather", [part, indices], f"{name}/group{i}/gather", axis=1))
+        return _to_tokens(out, out.op("Concat", parts, f"{name}/concat", axis=2), fmap, name)
+
+
+class _Distance1Lowering(Lowering):
+    """Lowerings that lean on replicate padding by one, which equals "keep" only at distance 1."""
+
+    def refusal(self, shift: Shift, *, dynamic_size: bool) -> str | None:
+        for offset in shift.offsets:
+            if sum(map(abs, offset)) > 1:
+                return (
+                    f"a group moves by {offset}, and beyond distance 1 along one axis replicate padding is not the "
+                    "shift: at the border positions keep their own value"
+                )
+            if shift.smears(offset):
+                return (
+                    "under in-place semantics the border's value reaches every position, and "
+                    f"{self.name} looks at direct neighbours only"
+                )
+        return None
+
+
+class ConvLowering(_Distance1Lowering):
+    """A depthwise 3×3 convolution with one 1 in each kernel, after replicate padding."""
+
+    name = "conv"
+
+    def emit(self, out: Emitter, tokens: ir.Value, shift: Shift, fmap: FeatureMap, name: str) -> ir.Value:
+        c = fmap.channels
+        kernels = np.zeros((c, 1, 3, 3), np.float32)
+        for group in shift.groups(c):
+            dh, dw = group.offset
+            kernels[group.start : group.stop, 0, 1 - dh, 1 - dw] = 1
+        x = out.op("Reshape", [tokens, fmap.shape], f"{name}/map")
+        x = out.op("Transpose", [x], f"{name}/to_nchw", perm=[0, 3, 1, 2])
+        pads = out.constant("pad_nchw", np.array([0, 0, 1, 1, 0, 0, 1, 1]))
+        x = out.op("Pad", [x, pads], f"{name}/pad", mode="edge")
+        weight = out.constant(f"{fmap.name}/shift_kernels", kernels)
+        x = out.op("Conv", [x, weight], f"{name}/conv", group=c, kernel_shape=[3, 3])
+        x = out.op("Transpose", [x], f"{name}/to_nhwc", perm=[0, 2, 3, 1])
+        return _to_tokens(out, x, fmap, name)
+
+
+class PadLowering(_Distance1Lowering):
+    """Replicate padding once for all groups, then one window of it for each."""
+
+    name = "pad"
+
+    def emit(self, out: Emitter, tokens: ir.Value, shift: Shift, fmap: FeatureMap, name: str) -> ir.Value:
+        x = out.op("Reshape", [tokens, fmap.shape], f"{name}/map")
+        pads = out.constant("pad_nhwc", np.array([0, 1, 1, 0, 0, 1, 1, 0]))
+        x = out.op("Pad", [x, pads], f"{name}/pad", mode="edge")
+        groups = shift.groups(fmap.channels)
+        parts = []
+        for i, (part, (dh, dw)) in enumerate(
+            zip(_split(out, x, groups, _CHANNELS, name), (g.offset for g in groups), strict=True)
+        ):
+            # Padded position p holds x[p - 1], so the window for an offset d starts at 1 - d and
+            # leaves 1 + d rows or columns at the end.
+            starts = out.constant(f"window_start{1 - dh}{1 - dw}", np.array([1 - dh, 1 - dw]))
+            ends = out.constant(
+                f"window_end{1 + dh}{1 + dw}", np.array([-(1 + d) if 1 + d else _END for d in (dh, dw)])
+            )
+            axes = out.constant("axes_hw", np.array([_HEIGHT, _WIDTH]))
+            parts.append(out.op("Slice", [part, starts, ends, axes], f"{name}/group{i}/window"))
+        return _to_tokens(out, out.op("Concat", parts, f"{name}/concat", axis=_CHANNELS), fmap, name)
+
+
+LOWERINGS: dict[str, Lowering] = {
+    lowering.name: lowering for lowering in (GatherLowering(), SliceLowering(), PadLowering(), ConvLowering())
+}
+"""All lowerings by name, fastest on ONNX Runtime's CPU provider first."""
+
+
+def choose(name: str, spec: Spec, *, dynamic_size: bool) -> Lowering:
+    """The lowering called ``name``, or for ``auto`` the fastest one that is exact.
+
+    Raises:
+        LoweringError: where the one asked for, or every one, would not be exact.
+        UsageError: where there is none of that name.
+    """
+    refusals = {n: lowering.refusal(spec.shift, dynamic_size=dynamic_size) for n, lowering in LOWERINGS.items()}
+    exact = [n for n, reason in refusals.items() if reason is None]
+    if name == "auto":
+        if not exact:
+            reasons = "; ".join(f"{n}: {reason}" for n, reason in refusals.items())
+            raise LoweringError(f"no lowering of the shift is exact here ({reasons}). Leave out --dynamic-size")
+        return LOWERINGS[exact[0]]
+    if name not in LOWERINGS:
+        raise UsageError(f"unknown lowering {name!r}: expected auto, {', '.join(LOWERINGS)}")
+    if reason := refusals[name]:
+        raise LoweringError(
+            f"--shift {name} would change the model's predictions: {reason}. "
+            + (f"Use --shift {' or '.join(exact)}." if exact else "Leave out --dynamic-size and use --shift gather.")
+        )
+    return LOWERINGS[name]
+
+
+def source_positions(offset: Offset, size: Size, *, smears: bool) -> np.ndarray:
+    """For each position of a map of ``size``, the flat index of the value it ends up with.
+
+    int64 (height, width). With ``smears`` the assignment reads what it has already written.
+    """
+    height, width = size
+    result = np.arange(height * width).reshape(size)
+    read = result if smears else result.copy()
+    for h in range(height):
+        for w in range(width):
+            i, j = h - offset[0], w - offset[1]
+            if 0 <= i < height and 0 <= j < width:
+                result[h, w] = read[i, j]
+    return result
+
+
+def _move(out: Emitter, x: ir.Value, offset: Offset, name: str) -> ir.Value:
+    """``x`` (batch, height, width, c) moved by ``offset``; where nothing moves in, x itself stays.
+
+    A move along height by Δh > 0 is [first Δh rows, all but the last Δh rows]; a diagonal one does
+    the same along width inside the rows that receive something.
+    """
+    dh, dw = offset
+    moved = x
+    keep = x
+    if dh:
+        moved = _without(out, x, _HEIGHT, dh, f"{name}/rows")
+        keep = _without(out, x, _HEIGHT, -dh, f"{name}/kept_rows") if dw else x
+    if dw:
+        inner = _without(out, moved, _WIDTH, dw, f"{name}/columns")
+        border = _border(out, keep, _WIDTH, dw, f"{name}/border_columns")
+        moved = _join(out, border, inner, _WIDTH, dw, f"{name}/join_columns")
+    if dh:
+        border = _border(out, x, _HEIGHT, dh, f"{name}/border_rows")
+        moved = _join(out, border, moved, _HEIGHT, dh, f"{name}/join_rows")
+    return moved
+
+
+def _without(out: Emitter, x: ir.Value, axis: int, delta: int, name: str) -> ir.Value:
+    """What is left when a move by ``delta`` pushes |delta| rows or columns out."""
+    return _slice(out, x, axis, 0, -delta, name) if delta > 0 else _slice(out, x, axis, -delta, _END, name)
+
+
+def _border(out: Emitter, x: ir.Value, axis: int, delta: int, name: str) -> ir.Value:
+    """The |delta| rows or columns that nothing moves into."""
+    return _slice(out, x, axis, 0, delta, name) if delta > 0 else _slice(out, x, axis, delta, _END, name)
+
+
+def _join(out: Emitter, border: ir.Value, moved: ir.Value, axis: int, delta: int, name: str) -> ir.Value:
+    return out.op("Concat", [border, moved] if delta > 0 else [moved, border], name, axis=axis)
+
+
+def _slice(out: Emitter, x: ir.Value, axis: int, start: int, stop: int, name: str) -> ir.Value:
+    def index(n: int) -> ir.Value:
+        return out.constant("end" if n == _END else f"index{n}", np.array([n]))
+
+    return out.op("Slice", [x, index(start), index(stop), index(axis)], name)
+
+
+def _split(out: Emitter, x: ir.Value, groups: tuple[Group, ...], axis: int, name: str) -> list[ir.Value]:
+    if len(groups) == 1:
+        return [x]
+    widths = [g.stop - g.start for g in groups]
+    sizes = out.constant("groups_" + "_".join(map(str, widths)), np.array(widths))
+    return out.ops("Split", [x, sizes], f"{name}/split", len(groups), axis=axis)
+
+
+def _extent(out: Emitter, fmap: FeatureMap, axis: int) -> ir.Value:
+    """A shape to expand to: the map's extent along ``axis`` and 1 elsewhere."""
+    name = f"{fmap.name}/extent{axis}"
+    if fmap.size is not None:
+        return out.constant(name, np.array([fmap.size[i - 1] if i == axis else 1 for i in range(4)]))
+    if known := out.find(name):
+        return known
+    one = out.constant("index1", np.array([1]))
+    length = out.op("Slice", [fmap.shape, out.constant(f"index{axis}", np.array([axis])),
+                              out.constant(f"index{axis + 1}", np.array([axis + 1]))], f"{name}/length")  # fmt: skip
+    return out.op("Concat", [length if i == axis else one for i in range(4)], name, axis=0)
+
+
+def _to_tokens(out: Emitter, x: ir.Value, fmap: FeatureMap, name: str) -> ir.Value:
+    shape = out.constant(f"tokens{fmap.channels}", np.array([-1, fmap.channels]))
+    return out.op("Reshape", [x, shape], f"{name}/tokens")

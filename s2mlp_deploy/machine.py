@@ -1,0 +1,39 @@
+"""The machine at hand, for reports and for ``s2mlp-doctor``."""
+
+from __future__ import annotations
+
+import os
+import platform
+from contextlib import suppress
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+PACKAGES = ("torch", "onnx", "onnx-ir", "onnxruntime", "onnxruntime-gpu", "onnxsim", "tensorrt", "tensorrt-rtx-cu12",
+            "openvino", "numpy", "safetensors", "pillow")  # fmt: skip
+
+
+def describe() -> dict[str, str | int]:
+    """Processor, cores and system."""
+    return {
+        "processor": _processor(),
+        "cores": os.cpu_count() or 0,
+        "system": f"{platform.system()} {platform.machine()}",
+        "python": platform.python_version(),
+    }
+
+
+def installed(packages: tuple[str, ...] = PACKAGES) -> dict[str, str]:
+    """The versions of those ``packages`` that are installed."""
+    found = {}
+    for name in packages:
+        with suppress(PackageNotFoundError):
+            found[name] = version(name)
+    return found
+
+
+def _processor() -> str:
+    with suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    return platform.processor() or platform.machine()

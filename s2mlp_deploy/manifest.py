@@ -1,0 +1,194 @@
+"""The manifest: everything about an artifact that a reader must not have to guess.
+
+It holds no time, host or path, so that the same export gives the same bytes. Reading is strict:
+an unknown field, version or file name is an error, not something to skip.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+
+from s2mlp_deploy.errors import BundleError, SpecError
+from s2mlp_deploy.parity import Tolerance
+from s2mlp_deploy.spec import Embedding, Semantics, Shift, Spec, Stage
+
+SCHEMA_VERSION: Literal[1] = 1
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+def _plain_name(name: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,99}", name):
+        raise ValueError(f"{name!r} is not a plain file name")
+    return name
+
+
+FileName = Annotated[str, AfterValidator(_plain_name)]
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+Pair = tuple[int, int]
+Dimension = int | str
+
+
+class StageEntry(_Strict):
+    kernel: Pair
+    stride: Pair
+    padding: Pair
+    channels: int
+    hidden: int
+    depth: int
+
+
+class SpecEntry(_Strict):
+    """A :class:`~s2mlp_deploy.spec.Spec` in JSON."""
+
+    stages: tuple[StageEntry, ...]
+    classes: int
+    image_size: Pair
+    in_channels: int
+    shift_offsets: tuple[Pair, ...]
+    shift_semantics: Semantics
+    biases: tuple[str, ...]
+    final_norm: bool
+    norm_epsilon: float
+
+    @classmethod
+    def of(cls, spec: Spec) -> SpecEntry:
+        """The entry for ``spec``."""
+        stages = tuple(
+            StageEntry(
+                kernel=s.embedding.kernel, stride=s.embedding.stride, padding=s.embedding.padding,
+                channels=s.channels, hidden=s.hidden, depth=s.depth,
+            )
+            for s in spec.stages
+        )  # fmt: skip
+        return cls(
+            stages=stages, classes=spec.classes, image_size=spec.image_size, in_channels=spec.in_channels,
+            shift_offsets=spec.shift.offsets, shift_semantics=spec.shift.semantics,
+            biases=tuple(sorted(spec.biases)), final_norm=spec.final_norm, norm_epsilon=spec.norm_epsilon,
+        )  # fmt: skip
+
+    def spec(self) -> Spec:
+        """The spec that this entry stands for."""
+        stages = tuple(
+            Stage(Embedding(s.kernel, s.stride, s.padding), s.channels, s.hidden, s.depth) for s in self.stages
+        )
+        return Spec(
+            stages, self.classes, self.image_size, self.in_channels, Shift(self.shift_offsets, self.shift_semantics),
+            frozenset(self.biases), self.final_norm, self.norm_epsilon,
+        )  # fmt: skip
+
+
+class Source(_Strict):
+    """The checkpoint that the artifact was made from."""
+
+    sha256: Sha256
+    layout: str
+    weights: str | None = None
+    dtypes: tuple[str, ...]
+
+
+class Preprocessing(_Strict):
+    """How an image becomes the input: resize, crop, scale to 0…1, subtract mean, divide by std.
+
+    ``mean`` and ``std`` are per channel in ``channel_order``; ``assumed`` says that neither the
+    checkpoint nor the user gave them, and that they are ImageNet's.
+    """
+
+    resize: Literal["shorter side to the input size, then center crop"] = (
+        "shorter side to the input size, then center crop"
+    )
+    interpolation: Literal["bicubic, antialiased"] = "bicubic, antialiased"
+    channel_order: Literal["RGB", "L"] = "RGB"
+    scale: float = 1 / 255
+    mean: tuple[float, ...]
+    std: tuple[Annotated[float, Field(gt=0)], ...]
+    assumed: bool = False
+
+
+class TensorEntry(_Strict):
+    name: str
+    dtype: str
+    shape: tuple[Dimension, ...]
+
+
+class ToleranceEntry(_Strict):
+    relative_l2: float
+    top1_agreement: float
+
+    @classmethod
+    def of(cls, tolerance: Tolerance) -> ToleranceEntry:
+        """The entry for ``tolerance``."""
+        return cls(relative_l2=tolerance.relative_l2, top1_agreement=tolerance.top1_agreement)
+
+    def tolerance(self) -> Tolerance:
+        """The tolerance that this entry stands for."""
+        return Tolerance(self.relative_l2, self.top1_agreement)
+
+
+class Manifest(_Strict):
+    """``manifest.json``. ``verdict`` is what the gate said where the bundle was made."""
+
+    schema_version: Literal[1] = SCHEMA_VERSION
+    tool_version: str
+    format: str
+    precision: str
+    lowering: str
+    spec: SpecEntry
+    source: Source
+    preprocessing: Preprocessing
+    labels: tuple[str, ...] | None = None
+    input: TensorEntry
+    output: TensorEntry
+    opset: int
+    versions: dict[str, str]
+    artifact: FileName
+    files: dict[FileName, Sha256]
+    tolerance: ToleranceEntry | None
+    verdict: Literal["passed", "not judged"]
+
+    def to_json(self) -> str:
+        """The manifest as it stands in the bundle: indented, keys in the order of this class."""
+        return json.dumps(self.model_dump(mode="json"), indent=2, ensure_ascii=False) + "\n"
+
+
+def parse(text: str | bytes, where: str) -> Manifest:
+    """The manifest in ``text``; ``where`` names it in errors.
+
+    Raises:
+        BundleError: where it is not JSON, of another schema version, or not a manifest.
+    """
+    try:
+        content = json.loads(text, object_pairs_hook=_unique)
+    except (ValueError, RecursionError) as error:
+        raise BundleError(f"{where} is not valid JSON ({error}): copy the bundle again") from error
+    version = content.get("schema_version") if isinstance(content, dict) else None
+    if version != SCHEMA_VERSION:
+        raise BundleError(
+            f"{where} has schema version {version!r}, and this tool reads {SCHEMA_VERSION}: use the release of "
+            "s2mlp-deploy that wrote the bundle, or export it again"
+        )
+    try:
+        manifest = Manifest.model_validate(content)
+        manifest.spec.spec()
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(str(p) for p in first["loc"])
+        raise BundleError(
+            f"{where}: {place}: {first['msg']}. The bundle was changed or damaged; copy it again"
+        ) from error
+    except SpecError as error:
+        raise BundleError(f"{where}: spec: {error}") from error
+    return manifest
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    content = dict(pairs)
+    if len(content) != len(pairs):
+        raise ValueError("a key occurs twice")
+    return content

@@ -1,0 +1,159 @@
+"""The gate: measure how far an artifact's logits are from the oracle's, then judge.
+
+:func:`compare` returns numbers and decides nothing; a :class:`Tolerance` decides and measures
+nothing. All tolerances stand in :data:`RULES`; docs/numerics.md justifies them from measurements.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import ceil, floor, log10
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array: TypeAlias = NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Distance:
+    """How far ``samples`` rows of logits are from the oracle's; the worst row counts.
+
+    ``relative_l2`` is ‖actual − expected‖ / ‖expected‖. ``margin`` is the smallest gap between the
+    oracle's first and second class, in units of ‖expected‖, among rows whose first class differs.
+    """
+
+    samples: int
+    relative_l2: float
+    cosine: float
+    max_abs: float
+    top1_agreement: float
+    margin: float = 0.0
+
+
+@dataclass(frozen=True)
+class Tolerance:
+    """The largest ``relative_l2`` and the smallest ``top1_agreement`` that pass."""
+
+    relative_l2: float
+    top1_agreement: float
+
+
+@dataclass(frozen=True)
+class Rule:
+    """How a precision's tolerance follows from PyTorch's own float32 distance to the oracle.
+
+    relative_l2 ≤ ``factor`` · max(that distance, ``floor``), rounded up to one digit.
+    """
+
+    factor: float
+    floor: float
+    top1_agreement: float
+
+    def tolerance(self, torch_relative_l2: float) -> Tolerance:
+        """The tolerance for a model on which PyTorch's float32 run is off by ``torch_relative_l2``."""
+        return Tolerance(_round_up(self.factor * max(torch_relative_l2, self.floor)), self.top1_agreement)
+
+
+RULES: dict[str, Rule] = {
+    "fp32": Rule(factor=4, floor=2.0**-23, top1_agreement=1.0),
+}
+"""One row for each precision (docs/numerics.md)."""
+
+
+@dataclass(frozen=True)
+class Check:
+    """One line of a verdict: what was measured on which case, and the limit it must keep."""
+
+    case: str
+    quantity: str
+    measured: float
+    limit: float
+    passed: bool
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """All checks of one artifact; it passes if every one does."""
+
+    checks: tuple[Check, ...]
+    distances: Mapping[str, Distance]
+
+    @property
+    def passed(self) -> bool:
+        return bool(self.checks) and all(check.passed for check in self.checks)
+
+    @property
+    def failures(self) -> tuple[Check, ...]:
+        return tuple(check for check in self.checks if not check.passed)
+
+
+def compare(actual: Array, expected: Array) -> Distance:
+    """Distances between logits of the same shape (samples, classes), row by row.
+
+    Values that are not finite make every distance infinite.
+    """
+    a, e = actual.astype(np.float64), expected.astype(np.float64)
+    if not np.isfinite(a).all():
+        return Distance(len(e), float("inf"), -1.0, float("inf"), 0.0, float("inf"))
+    tiny = np.finfo(np.float64).tiny
+    norm_a, norm_e = np.linalg.norm(a, axis=1), np.linalg.norm(e, axis=1)
+    relative = np.linalg.norm(a - e, axis=1) / np.maximum(norm_e, tiny)
+    cosine = np.where((norm_a == 0) & (norm_e == 0), 1.0, (a * e).sum(1) / np.maximum(norm_a * norm_e, tiny))
+    differ = a.argmax(1) != e.argmax(1)
+    margin = 0.0
+    if differ.any() and e.shape[1] > 1:
+        top = np.sort(e[differ], axis=1)
+        margin = float(((top[:, -1] - top[:, -2]) / np.maximum(norm_e[differ], tiny)).max())
+    return Distance(
+        samples=len(e),
+        relative_l2=float(relative.max()),
+        cosine=float(cosine.min()),
+        max_abs=float(np.abs(a - e).max()),
+        top1_agreement=float(1 - differ.mean()),
+        margin=margin,
+    )
+
+
+def judge(outputs: Mapping[str, Array], expected: Mapping[str, Array], limit: Tolerance) -> Verdict:
+    """Hold each case's logits against the oracle's: shape and finiteness first, then the tolerance.
+
+    A row whose two leading classes the oracle itself separates by less than the allowed distance
+    may go either way; every other row must keep its class.
+    """
+    checks: list[Check] = []
+    distances: dict[str, Distance] = {}
+    for case, want in expected.items():
+        got = outputs[case]
+        same_shape = got.shape == want.shape and got.dtype.kind == "f"
+        checks.append(Check(case, "shape and dtype", float(same_shape), 1.0, same_shape))
+        if not same_shape:
+            continue
+        finite = float(np.isfinite(got).mean()) if got.size else 0.0
+        checks.append(Check(case, "finite", finite, 1.0, finite == 1.0))
+        distance = compare(got, want)
+        distances[case] = distance
+        checks.append(
+            Check(
+                case, "relative L2", distance.relative_l2, limit.relative_l2, distance.relative_l2 <= limit.relative_l2
+            )
+        )
+        undecided = distance.margin <= limit.relative_l2
+        checks.append(
+            Check(case, "same class", distance.top1_agreement, limit.top1_agreement,
+                  distance.top1_agreement >= limit.top1_agreement or undecided)
+        )  # fmt: skip
+    return Verdict(tuple(checks), distances)
+
+
+def first_divergence(distances: Sequence[tuple[str, Distance]], limit: float) -> str | None:
+    """The name of the first layer whose relative L2 is beyond ``limit``."""
+    return next((name for name, distance in distances if not distance.relative_l2 <= limit), None)
+
+
+def _round_up(value: float) -> float:
+    """``value`` rounded up to one significant digit, so that it is the same wherever it is computed."""
+    unit = 10.0 ** floor(log10(value))
+    return float(f"{ceil(value / unit - 1e-9) * unit:.0e}")

@@ -1,0 +1,164 @@
+"""What the commands show to people: tables and one-line findings, for any width of terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from s2mlp_deploy.artifact import Bundle
+from s2mlp_deploy.checkpoint import Checkpoint
+from s2mlp_deploy.parity import Verdict
+from s2mlp_deploy.pipeline import Export
+from s2mlp_deploy.spec import Spec, format_size
+from s2mlp_deploy.verification import Verification
+
+
+def inspection(source: Checkpoint, warnings: list[str]) -> RenderableType:
+    """What ``s2mlp-inspect`` found in a checkpoint."""
+    spec = source.spec
+    grid = _grid()
+    grid.add_row("checkpoint", f"{source.path.name}, {size(source.size_bytes)}, {', '.join(source.dtypes)}")
+    grid.add_row("sha256", source.sha256)
+    grid.add_row("layout", source.layout.name + (f", under {source.wrapper!r}" if source.wrapper else ""))
+    grid.add_row("model", model_line(spec))
+    for i, stage in enumerate(spec.stages):
+        e = stage.embedding
+        blocks = f", {stage.depth} blocks of {stage.channels} and {stage.hidden} channels" if stage.depth else ""
+        grid.add_row(
+            f"stage {i}",
+            f"{format_size(e.kernel)} convolution, stride {format_size(e.stride)}, {stage.channels} channels{blocks}",
+        )
+    grid.add_row("classes", f"{spec.classes}" + (", named" if source.recorded.labels else ""))
+    grid.add_row("parameters", f"{spec.parameters():,}")
+    grid.add_row("multiply-adds", f"{spec.macs():,} an image of {format_size(spec.image_size)}")
+    return Group(grid, *(Text(f"warning: {w}", style="yellow") for w in warnings))
+
+
+def inspection_json(source: Checkpoint, spec_entry: Mapping[str, Any], warnings: list[str]) -> dict[str, Any]:
+    """The same for machines."""
+    spec = source.spec
+    return {
+        "sha256": source.sha256, "size_bytes": source.size_bytes, "dtypes": source.dtypes, "layout": source.layout.name,
+        "weights": source.wrapper, "prefix": source.prefix, "spec": spec_entry, "parameters": spec.parameters(),
+        "macs": spec.macs(), "recorded": vars(source.recorded), "warnings": warnings,
+    }  # fmt: skip
+
+
+def export(result: Export) -> RenderableType:
+    """What ``s2mlp-export`` made."""
+    manifest = result.bundle.manifest
+    grid = _grid()
+    grid.add_row("bundle", str(result.bundle.directory))
+    grid.add_row("artifact", f"{manifest.artifact}, {size(result.bundle.size_bytes)}, {manifest.precision}")
+    grid.add_row("model", model_line(manifest.spec.spec()))
+    grid.add_row("shift", f"{manifest.lowering} lowering, {manifest.spec.shift_semantics} semantics")
+    grid.add_row("input", f"{manifest.input.name} {list(manifest.input.shape)} {manifest.input.dtype}")
+    for evidence in result.report["evidence"]:
+        figures = ", ".join(f"{s} {v:.2%}" if evidence["quantity"] == "accuracy" else f"{s} {v:.2g}"
+                            for s, v in evidence["measured"].items())  # fmt: skip
+        grid.add_row("evidence", f"{evidence['quantity']} over {evidence['samples']} samples: {figures}")
+    if labelled := result.report.get("images"):
+        grid.add_row(
+            "accuracy",
+            f"{labelled['accuracy']:.2%} on {labelled['count']} images, PyTorch {labelled['accuracy_pytorch']:.2%}, "
+            f"same class on {labelled['top1_agreement']:.2%}",
+        )
+    if result.verdict is None:
+        return Group(grid, Text("NOT JUDGED: the gate was switched off", style="bold yellow"))
+    torch = {case: d["relative_l2"] for case, d in result.report["pytorch_float32_distances"].items()}
+    return Group(grid, parity_table(result.verdict, torch), verdict_line(result.verdict))
+
+
+def verification(result: Verification) -> RenderableType:
+    """What ``s2mlp-verify`` found."""
+    parts: list[RenderableType] = [
+        bundle_grid(result.bundle),
+        parity_table(result.verdict),
+        verdict_line(result.verdict),
+    ]
+    if result.layers:
+        parts += [layer_table(result), layer_line(result)]
+    return Group(*parts)
+
+
+def bundle_grid(bundle: Bundle) -> Table:
+    """A bundle in a few lines."""
+    manifest = bundle.manifest
+    grid = _grid()
+    grid.add_row("bundle", str(bundle.directory))
+    grid.add_row("artifact", f"{manifest.artifact}, {size(bundle.size_bytes)}, {manifest.precision}, files unchanged")
+    grid.add_row("model", model_line(manifest.spec.spec()))
+    return grid
+
+
+def parity_table(verdict: Verdict, torch: Mapping[str, float] | None = None) -> Table:
+    """Distance from the float64 oracle by golden case, with the limit, and PyTorch's own for comparison."""
+    table = Table(title="distance from the float64 oracle", title_justify="left", title_style="bold")
+    table.add_column("golden inputs")
+    for heading in ("samples", "relative L2", "limit", *(["PyTorch float32"] if torch else []), "same class", ""):
+        table.add_column(heading, justify="right")
+    limits = {c.case: c.limit for c in verdict.checks if c.quantity == "relative L2"}
+    failed = {c.case for c in verdict.failures}
+    for case in dict.fromkeys(c.case for c in verdict.checks):
+        d = verdict.distances.get(case)
+        figures = ["–"] * 3 if d is None else [str(d.samples), f"{d.relative_l2:.1e}", f"{limits[case]:.0e}"]
+        own = [f"{torch[case]:.1e}"] if torch else []
+        agreement = "–" if d is None else f"{d.top1_agreement:.0%}"
+        table.add_row(case, *figures, *own, agreement, "[red]FAIL[/]" if case in failed else "[green]ok[/]")
+    return table
+
+
+def verdict_line(verdict: Verdict) -> Text:
+    """PASSED or FAILED, in words."""
+    if verdict.passed:
+        return Text(
+            f"PASSED: {len(verdict.checks)} checks over {len(verdict.distances)} golden cases", style="bold green"
+        )
+    return Text(f"FAILED: {len(verdict.failures)} of {len(verdict.checks)} checks", style="bold red")
+
+
+def layer_table(result: Verification) -> Table:
+    """Error against depth, with a bar on a logarithmic scale."""
+    from math import log10
+
+    table = Table(title="error against depth", title_justify="left", title_style="bold")
+    table.add_column("layer")
+    table.add_column("relative L2", justify="right")
+    table.add_column("1e-8 … 1 (logarithmic)")
+    for name, distance in result.layers:
+        error = distance.relative_l2
+        length = round(4 * (min(max(log10(error) if error > 0 else -8, -8), 0) + 8))
+        style = "red" if not error <= result.layer_limit else "green"
+        table.add_row(name, f"{error:.1e}", Text("█" * length, style=style))
+    return table
+
+
+def layer_line(result: Verification) -> Text:
+    """Where the first divergence is."""
+    if result.diverges_at is None:
+        return Text(f"no layer is further from the oracle than {result.layer_limit:.0e}", style="green")
+    return Text(f"first layer beyond {result.layer_limit:.0e}: {result.diverges_at}", style="bold red")
+
+
+def model_line(spec: Spec) -> str:
+    """A model in one line."""
+    return (
+        f"S²-MLP, {len(spec.stages)} stage{'s' if len(spec.stages) > 1 else ''}, {spec.depth} blocks, "
+        f"{spec.parameters():,} parameters, {spec.classes} classes, shift directions {spec.shift.directions}"
+    )
+
+
+def size(size_bytes: int) -> str:
+    """Bytes as people read them."""
+    return f"{size_bytes / 1e6:.1f} MB" if size_bytes >= 1e5 else f"{size_bytes / 1e3:.1f} kB"
+
+
+def _grid() -> Table:
+    grid = Table.grid(padding=(0, 2))
+    grid.add_column(style="bold")
+    grid.add_column(overflow="fold")
+    return grid

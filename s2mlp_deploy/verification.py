@@ -1,0 +1,91 @@
+"""Checking a bundle on the machine at hand, against the golden tensors that travel in it.
+
+Needs the artifact's runtime, not torch. Hashes come first: nothing is loaded that is not what was
+exported.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from s2mlp_deploy import artifact, exporter, golden, parity
+from s2mlp_deploy.artifact import GOLDEN, Bundle
+from s2mlp_deploy.errors import BundleError, UsageError
+from s2mlp_deploy.exporter import TracingSession
+from s2mlp_deploy.golden import Golden
+from s2mlp_deploy.parity import Array, Distance, Verdict
+from s2mlp_deploy.spec import Spec
+
+
+@dataclass(frozen=True)
+class Verification:
+    """What a check on this machine found.
+
+    ``layers`` holds each layer's distance from the oracle in the order of computation, where asked
+    for; ``diverges_at`` the first beyond ``layer_limit``.
+    """
+
+    bundle: Bundle
+    verdict: Verdict
+    layers: tuple[tuple[str, Distance], ...] = ()
+    layer_limit: float = 0.0
+    diverges_at: str | None = None
+
+
+def verify(directory: Path, *, per_block: bool = False) -> Verification:
+    """Check the bundle at ``directory``: its files, then its numbers.
+
+    Raises:
+        BundleError: where the bundle is damaged, or was published without golden tensors.
+        RuntimeMissingError: where the artifact's runtime is not here.
+        UsageError: for ``per_block`` where the runtime cannot show what happens inside.
+    """
+    bundle = artifact.read(directory)
+    manifest = bundle.manifest
+    if manifest.tolerance is None or GOLDEN not in manifest.files:
+        raise BundleError(
+            f"{directory} was exported with --no-gate and holds no golden tensors to check against: export it again without"
+        )
+    expected = golden.load(bundle.golden)
+    tolerance = manifest.tolerance.tolerance()
+    session = exporter.find(manifest.format).open(bundle.artifact)
+    batch = manifest.input.shape[0]
+    fixed = batch if isinstance(batch, int) else None
+    outputs = {case: exporter.run_in_batches(session, x, fixed) for case, x in expected.inputs.items()}
+    verdict = parity.judge(outputs, expected.logits, tolerance)
+    if not per_block:
+        return Verification(bundle, verdict)
+    if not isinstance(session, TracingSession):
+        raise UsageError(f"--per-block is for formats that show their layers, and {manifest.format} does not")
+    layers = tuple(_layer_distances(session, manifest.spec.spec(), expected, fixed))
+    limit = tolerance.relative_l2
+    return Verification(bundle, verdict, layers, limit, parity.first_divergence(layers, limit))
+
+
+def _layer_distances(
+    session: TracingSession, spec: Spec, expected: Golden, batch: int | None
+) -> list[tuple[str, Distance]]:
+    sample = expected.inputs["noise"][:1]
+    rows = batch or 1
+    values = session.trace(sample.repeat(rows, axis=0), tuple(expected.trace))
+    maps = _first_maps(values, spec, rows)
+    return [(name, _whole(maps[name], want)) for name, want in expected.trace.items()]
+
+
+def _first_maps(values: Mapping[str, Array], spec: Spec, rows: int) -> dict[str, Array]:
+    """The sampled positions of each layer's first map, from tokens (batch · height · width, channels)."""
+    sizes = spec.map_sizes(spec.image_size)
+    found = {}
+    for name, value in values.items():
+        if name.startswith("stage"):
+            height, width = sizes[int(name.split("/")[0].removeprefix("stage"))]
+            found[name] = golden.sample_map(value.reshape(rows, height, width, -1)[0])
+        else:
+            found[name] = value[:1]
+    return found
+
+
+def _whole(actual: Array, expected: Array) -> Distance:
+    return parity.compare(actual.reshape(1, -1), expected.reshape(1, -1))
