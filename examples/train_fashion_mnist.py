@@ -1,7 +1,7 @@
 """Train a small S²-MLP on Fashion-MNIST: how the checkpoints beside this file were made.
 
     python examples/train_fashion_mnist.py /usr/share/datasets/fashion-mnist -o examples/fashion_mnist.pt
-    python examples/train_fashion_mnist.py /usr/share/datasets/fashion-mnist --shift inplace \
+    python examples/train_fashion_mnist.py /usr/share/datasets/fashion-mnist --shift inplace --epochs 5 \
         --layout jittor-mlp -o examples/fashion_mnist_inplace.pt
 
 The directory holds the four ``*-ubyte.gz`` files (Debian's package dataset-fashion-mnist installs
@@ -98,7 +98,7 @@ def main() -> None:
     parser.add_argument("-o", "--output", type=Path, default=Path("fashion_mnist.pt"))
     parser.add_argument("--shift", choices=["paper", "inplace"], default="paper")
     parser.add_argument("--layout", choices=["canonical", "jittor-mlp"], default="canonical")
-    parser.add_argument("--epochs", type=int, default=10)
+    parser.add_argument("--epochs", type=int, default=8)
     parser.add_argument("--batch-size", type=int, default=250)
     parser.add_argument("--learning-rate", type=float, default=2e-3)
     parser.add_argument("--weight-decay", type=float, default=0.05)

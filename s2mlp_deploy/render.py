@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from math import log10
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
 from s2mlp_deploy.artifact import Bundle
-from s2mlp_deploy.checkpoint import Checkpoint
 from s2mlp_deploy.parity import Verdict
-from s2mlp_deploy.pipeline import Export
 from s2mlp_deploy.spec import Spec, format_size
 from s2mlp_deploy.verification import Verification
+
+if TYPE_CHECKING:  # these need torch, and checking a bundle does not
+    from s2mlp_deploy.checkpoint import Checkpoint
+    from s2mlp_deploy.pipeline import Export
 
 
 def inspection(source: Checkpoint, warnings: list[str]) -> RenderableType:
@@ -123,8 +126,6 @@ def verdict_line(verdict: Verdict) -> Text:
 
 def layer_table(result: Verification) -> Table:
     """Error against depth, with a bar on a logarithmic scale."""
-    from math import log10
-
     table = Table(title="error against depth", title_justify="left", title_style="bold")
     table.add_column("layer")
     table.add_column("relative L2", justify="right")

@@ -1,0 +1,109 @@
+"""The gate is tested, too: every fault of the catalogue is caught, and no healthy export is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from faults import FAULTS, Fault, Weights, healthy
+from s2mlp_deploy import checkpoint, exporter, golden, oracle, pipeline, reference
+from s2mlp_deploy.errors import ParityError
+from s2mlp_deploy.exporter import Lowered
+from s2mlp_deploy.graph import Axes
+from s2mlp_deploy.lowering import LOWERINGS
+from s2mlp_deploy.oracle import Judgement
+from s2mlp_deploy.parity import Verdict
+from s2mlp_deploy.pipeline import Request, deploy
+from s2mlp_deploy.spec import DIRECTIONS, Shift, Spec, single_stage
+from support import INPLACE_CHECKPOINT, PAPER_CHECKPOINT, pyramid_spec, random_model, save_checkpoint, small_spec, weights_of
+
+
+@dataclass(frozen=True)
+class Truth:
+    """A checkpoint, and what the default gate expects of its export."""
+
+    spec: Spec
+    weights: Weights
+    judgement: Judgement
+
+    @classmethod
+    def of(cls, spec: Spec, model: reference.S2MLP) -> Truth:
+        inputs = golden.make_inputs(spec, Axes(None, spec.image_size))
+        return cls(spec, weights_of(model), oracle.consult(model, inputs))
+
+    def verdict(self, fault: Fault, directory: Path) -> Verdict:
+        lowered = Lowered(fault(self.spec, self.weights), self.spec, Axes(None, self.spec.image_size), "gather", "fp32")
+        target = exporter.find("onnx")
+        session = target.open(target.export(lowered, directory))
+        return pipeline.gate(session, self.judgement.golden, pipeline.tolerance_for("fp32", self.judgement), None)
+
+
+@pytest.fixture(scope="module")
+def bundled() -> Truth:
+    source = checkpoint.load(PAPER_CHECKPOINT)
+    return Truth.of(source.spec, reference.build(source.spec, source.weights))
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_the_gate_catches(fault: str, bundled: Truth, tmp_path: Path) -> None:
+    verdict = bundled.verdict(FAULTS[fault], tmp_path)
+    assert not verdict.passed, {case: d.relative_l2 for case, d in verdict.distances.items()}
+
+
+@pytest.mark.parametrize("lowering", LOWERINGS)
+def test_the_gate_passes_every_healthy_lowering(lowering: str, bundled: Truth, tmp_path: Path) -> None:
+    verdict = bundled.verdict(lambda spec, weights: healthy(spec, weights, lowering), tmp_path)
+    assert verdict.passed, verdict.failures
+
+
+def random_specs(count: int) -> Iterator[Spec]:
+    rng = np.random.default_rng(5)
+    yield pyramid_spec()
+    for _ in range(count):
+        patch = int(rng.integers(1, 6))
+        spec = single_stage(
+            channels=int(rng.integers(8, 70)), depth=int(rng.integers(1, 9)), patch=patch,
+            expansion=int(rng.integers(1, 5)), classes=int(rng.integers(2, 40)),
+            image_size=(patch * int(rng.integers(1, 9)), patch * int(rng.integers(1, 9))),
+            in_channels=int(rng.integers(1, 5)),
+        )  # fmt: skip
+        directions = rng.choice(list(DIRECTIONS))
+        semantics = "paper" if rng.random() < 0.5 else "inplace"
+        biases = frozenset(layer for layer in sorted(spec.biases) if rng.random() < 0.8)
+        yield replace(
+            spec, shift=Shift(DIRECTIONS[directions], semantics), biases=biases, final_norm=bool(rng.random() < 0.3)
+        )
+
+
+@pytest.mark.parametrize("spec", list(random_specs(24)), ids=lambda s: f"{s.stages[0].channels}x{s.depth}-{s.shift.semantics}")
+def test_the_gate_passes_healthy_models_of_any_shape(spec: Spec, tmp_path: Path) -> None:
+    truth = Truth.of(spec, random_model(spec, seed=3))
+    for name, lowering in LOWERINGS.items():
+        if lowering.refusal(spec.shift, dynamic_size=False) is None:
+            (tmp_path / name).mkdir()
+            verdict = truth.verdict(lambda s, w, n=name: healthy(s, w, n), tmp_path / name)  # type: ignore[misc]
+            assert verdict.passed, (name, verdict.failures)
+
+
+@pytest.mark.parametrize("semantics", ["paper", "inplace"])
+def test_a_checkpoint_exported_under_the_wrong_semantics_is_not_the_gates_to_find_but_evidences(
+    semantics: str, tmp_path: Path
+) -> None:
+    # Parity holds under either semantics; only evidence tells which one the model was trained with.
+    source = INPLACE_CHECKPOINT
+    export = deploy(Request(source, output=tmp_path / "out", semantics=semantics))  # type: ignore[arg-type]
+    assert export.verdict is not None
+    assert export.verdict.passed
+
+
+def test_a_failed_gate_publishes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = save_checkpoint(tmp_path / "small.pt", small_spec())
+    emit = pipeline.emit
+    monkeypatch.setattr(pipeline, "emit", lambda spec, *rest: emit(spec.with_shift(Shift(semantics="inplace")), *rest))
+    with pytest.raises(ParityError, match="does not compute what the checkpoint computes"):
+        deploy(Request(path, output=tmp_path / "out", lowering="gather"))
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["small.pt"]
+
