@@ -9,6 +9,7 @@ import argparse
 from pathlib import Path
 
 from PIL import Image
+
 from train_fashion_mnist import load
 
 

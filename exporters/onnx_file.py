@@ -77,14 +77,15 @@ class OnnxSession:
 
     def trace(self, images: Array, names: tuple[str, ...]) -> Mapping[str, Array]:
         """The values called ``names``, from a copy of the graph that has them as outputs."""
-        model = onnx.load(self._path)
+        model = onnx.load(self._path, load_external_data=False)  # with it, it may not fit into one message
         known = {output.name for output in model.graph.output}
         model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names if name not in known)
-        session = _inference_session(model.SerializeToString())
+        session = _inference_session(model.SerializeToString(), data=self._path.parent)
         return dict(zip(names, _run(session, list(names), images), strict=True))
 
 
-def _inference_session(model: str | bytes) -> onnxruntime.InferenceSession:
+def _inference_session(model: str | bytes, *, data: Path | None = None) -> onnxruntime.InferenceSession:
+    """A session for a file, or for its content with external data in the directory ``data``."""
     try:
         import onnxruntime
     except ImportError as error:
@@ -92,6 +93,10 @@ def _inference_session(model: str | bytes) -> onnxruntime.InferenceSession:
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     try:
+        if data is not None:
+            options.add_session_config_entry(
+                "session.model_external_initializers_file_folder_path", str(data.resolve())
+            )
         return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime's exceptions have no common base
         raise BundleError(f"ONNX Runtime cannot load the model: {error}") from error

@@ -67,14 +67,7 @@ def read(directory: Path) -> Bundle:
         BundleError: where a file is missing, changed, not listed, or not a plain file.
     """
     path = directory / MANIFEST
-    try:
-        text = path.read_bytes()
-    except FileNotFoundError as error:
-        what = "does not exist" if not directory.exists() else f"has no {MANIFEST}"
-        raise BundleError(f"{directory} {what}: expected a bundle, as s2mlp-export makes it") from error
-    except OSError as error:
-        raise BundleError(f"cannot read {path}: {error.strerror}. Expected a bundle directory") from error
-    manifest = manifests.parse(text, str(path))
+    manifest = manifests.parse(_read_manifest(directory), str(path))
     needed = {manifest.artifact} if manifest.verdict == "not judged" else {manifest.artifact, GOLDEN}
     if missing := needed - manifest.files.keys():
         raise BundleError(
@@ -84,7 +77,11 @@ def read(directory: Path) -> Bundle:
         file = directory / name
         if file.is_symlink() or not file.is_file():
             raise BundleError(f"{file} is missing (or not a plain file): copy the whole bundle again")
-        if sha256(file) != digest:
+        try:
+            unchanged = sha256(file) == digest
+        except OSError as error:
+            raise BundleError(f"cannot read {file}: {error.strerror}. Copy the bundle again") from error
+        if not unchanged:
             raise BundleError(
                 f"{file} is not the file that was exported (its SHA-256 differs from the manifest's): it was changed or "
                 "damaged; copy the bundle again"
@@ -92,9 +89,31 @@ def read(directory: Path) -> Bundle:
     return Bundle(directory, manifest)
 
 
-def is_bundle(path: Path) -> bool:
-    """Whether ``path`` looks like a bundle, whole or not."""
-    return (path / MANIFEST).is_file()
+def _read_manifest(directory: Path) -> bytes:
+    path = directory / MANIFEST
+    try:
+        if path.is_symlink() or (path.exists() and not path.is_file()):
+            raise BundleError(f"{path} is not a plain file: copy the whole bundle again")
+        return path.read_bytes()
+    except FileNotFoundError as error:
+        what = "does not exist" if not directory.exists() else f"has no {MANIFEST}"
+        raise BundleError(f"{directory} {what}: expected a bundle, as s2mlp-export makes it") from error
+    except OSError as error:
+        raise BundleError(f"cannot read {path}: {error.strerror}. Expected a bundle directory") from error
+
+
+def _files_of_bundle(directory: Path) -> set[str] | None:
+    """What a bundle of any schema version at ``directory`` consists of; None where there is none.
+
+    Other programs have files called manifest.json too, and their directories must not be replaced.
+    """
+    try:
+        content = json.loads((directory / MANIFEST).read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return None
+    if not isinstance(content, dict) or "schema_version" not in content or not isinstance(content.get("files"), dict):
+        return None
+    return {*content["files"], MANIFEST, REPORT}
 
 
 @dataclass(frozen=True)
@@ -109,20 +128,27 @@ class Staging:
         """Write manifest and report, flush everything to disk, and give the bundle its name.
 
         Raises:
-            OutputError: where the destination appeared meanwhile, or the file system refuses.
+            OutputError: where the destination appeared meanwhile, or the exporter left files that the
+                manifest does not list.
         """
+        check_destination(self.destination, replace=self.replace)
+        if unlisted := {file.name for file in self.directory.iterdir()} - manifest.files.keys():
+            raise OutputError(
+                f"the exporter for format {manifest.format!r} left files that its artifact does not name, so nothing was "
+                f"published: {_some(unlisted)}. Please report this to its authors"
+            )
         (self.directory / MANIFEST).write_text(manifest.to_json(), "utf-8")
         (self.directory / REPORT).write_text(json.dumps(report, indent=2, ensure_ascii=False) + "\n", "utf-8")
         for file in self.directory.iterdir():
             file.chmod(0o666 & ~_umask())  # some writers keep their files private
             _flush(file)
-        _flush(self.directory)
+        _flush_names(self.directory)
         if self.replace and self.destination.exists():
             _exchange(self.directory, self.destination)
         else:
             # A directory cannot be renamed onto one that has files: the kernel refuses.
             self.directory.rename(self.destination)
-        _flush(self.destination.parent)
+        _flush_names(self.destination.parent)
         return Bundle(self.destination, manifest)
 
 
@@ -136,6 +162,7 @@ def staging(destination: Path, *, replace: bool) -> Iterator[Staging]:
     """
     check_destination(destination, replace=replace)
     try:
+        new_parents = [p for p in destination.parents if not p.exists()]
         destination.parent.mkdir(parents=True, exist_ok=True)
         # The name is short, whatever the destination's, to stay below the file system's limit.
         directory = Path(tempfile.mkdtemp(prefix=".s2mlp-", dir=destination.parent))
@@ -154,6 +181,9 @@ def staging(destination: Path, *, replace: bool) -> Iterator[Staging]:
     finally:
         with suppress(OSError):
             shutil.rmtree(directory)
+        with suppress(OSError):  # only those that stayed empty can be removed
+            for parent in new_parents:
+                parent.rmdir()
 
 
 def check_destination(destination: Path, *, replace: bool) -> None:
@@ -162,15 +192,37 @@ def check_destination(destination: Path, *, replace: bool) -> None:
     Raises:
         OutputError: as :func:`staging`.
     """
-    if destination.is_symlink() or (destination.exists() and not destination.is_dir()):
-        raise OutputError(f"{destination} exists and is not a directory: choose another place with -o")
-    if destination.exists():
-        if not replace:
-            raise OutputError(f"{destination} exists: choose another place with -o, or replace it with --force")
-        if not is_bundle(destination):
-            raise OutputError(
-                f"{destination} exists and is not a bundle, so --force does not replace it: choose another -o"
-            )
+    try:
+        exists = destination.exists()
+        if destination.is_symlink() or (exists and not destination.is_dir()):
+            raise OutputError(f"{destination} exists and is not a directory: choose another place with -o")
+        present = {file.name for file in destination.iterdir()} if exists else set()
+    except OSError as error:
+        raise OutputError(f"cannot write to {destination}: {error.strerror}. Choose another place with -o") from error
+    if not exists:
+        return
+    if not replace:
+        raise OutputError(f"{destination} exists: choose another place with -o, or replace it with --force")
+    expected = _files_of_bundle(destination)
+    if expected is None:
+        raise OutputError(
+            f"{destination} exists and is not a bundle, so --force does not replace it: choose another -o"
+        )
+    if others := present - expected:
+        raise OutputError(
+            f"{destination} holds more than a bundle, and --force would delete it: move {_some(others)} elsewhere, or "
+            "choose another -o"
+        )
+
+
+def _some(names: set[str]) -> str:
+    return ", ".join(sorted(names)[:5]) + (", …" if len(names) > 5 else "")
+
+
+def _flush_names(directory: Path) -> None:
+    """Flush what the files in ``directory`` are called; some file systems cannot, and need not."""
+    with suppress(OSError):
+        _flush(directory)
 
 
 def _flush(path: Path) -> None:
@@ -195,10 +247,10 @@ def _exchange(new: Path, old: Path) -> None:
     old.rename(aside)
     try:
         new.rename(old)
-    except OSError:
+    except BaseException:
         aside.rename(old)
         raise
-    shutil.rmtree(aside)
+    aside.rename(new)
 
 
 def _umask() -> int:

@@ -10,6 +10,8 @@ from __future__ import annotations
 import argparse
 import pathlib
 import pickle
+import re
+import warnings as python_warnings
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -23,7 +25,7 @@ from torch import Tensor
 
 from s2mlp_deploy import layouts
 from s2mlp_deploy.digest import sha256
-from s2mlp_deploy.errors import CheckpointError
+from s2mlp_deploy.errors import CheckpointError, LayoutError
 from s2mlp_deploy.layouts import Layout
 from s2mlp_deploy.recorded import Recorded, read_recorded
 from s2mlp_deploy.spec import Shift, Size, Spec
@@ -83,14 +85,17 @@ def load(
     """
     state = read(path, wrapper=wrapper)
     shapes = {key: tuple(tensor.shape) for key, tensor in state.tensors.items()}
-    match = layouts.recognise(shapes, [layout] if layout else layouts.builtin())
-    spec = layouts.infer_spec(
-        match,
-        shapes,
-        image_size=image_size or state.recorded.image_size or DEFAULT_IMAGE_SIZE,
-        shift=shift or Shift(),
-    )
-    weights = {name: _floats(match.names[name], state.tensors[match.names[name]]) for name in spec.parameter_shapes()}
+    try:
+        match = layouts.recognise(shapes, [layout] if layout else layouts.builtin())
+        spec = layouts.infer_spec(
+            match,
+            shapes,
+            image_size=image_size or state.recorded.image_size or DEFAULT_IMAGE_SIZE,
+            shift=shift or Shift(),
+        )
+        weights = {n: _floats(match.names[n], state.tensors[match.names[n]]) for n in spec.parameter_shapes()}
+    except (CheckpointError, LayoutError) as error:
+        raise type(error)(f"{path}: {error}") from error
     return Checkpoint(
         path=path,
         sha256=sha256(path),
@@ -156,28 +161,33 @@ def _read_safetensors(path: Path) -> tuple[Any, Recorded]:
 
 
 def _read_torch(path: Path) -> tuple[Any, Recorded]:
-    archive = zipfile.is_zipfile(path)
-    if archive:
-        _check_archive(path)
+    mappable = _check_archive(path) if _is_archive(path) else False
     try:
-        with torch.serialization.safe_globals(_harmless()):
-            content = torch.load(path, map_location="cpu", weights_only=True, mmap=archive)
+        with torch.serialization.safe_globals(_harmless()), python_warnings.catch_warnings():
+            python_warnings.simplefilter("ignore")  # about pickle protocols and old storage classes
+            content = torch.load(path, map_location="cpu", weights_only=True, mmap=mappable)
     except pickle.UnpicklingError as error:
-        raise CheckpointError(_unsafe(path, archive, error)) from error
+        raise CheckpointError(_unsafe(path, error)) from error
     except Exception as error:  # torch.load documents no exceptions; whatever a damaged file raises ends here
-        raise CheckpointError(
-            f"{path} is not a checkpoint that torch.load can read ({_first_line(error)}): it is damaged, cut short, or "
-            f"something else. {SAVE_HINT}"
-        ) from error
+        raise CheckpointError(_unreadable(path, error)) from error
     return content, read_recorded(content if isinstance(content, dict) else {})
 
 
-def _check_archive(path: Path) -> None:
+def _is_archive(path: Path) -> bool:
+    """Whether ``path`` is in torch's zip format, whole or not, rather than in the older one."""
+    with path.open("rb") as file:
+        return file.read(4) == b"PK\3\4" or zipfile.is_zipfile(path)
+
+
+def _check_archive(path: Path) -> bool:
+    """Whether the weights can be mapped as they lie in the archive, after refusing what holds none."""
     try:
         with zipfile.ZipFile(path) as archive:
             entries = archive.infolist()
     except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
-        raise CheckpointError(f"{path} is a damaged zip archive ({error}): copy or download it again") from error
+        raise CheckpointError(
+            f"{path} is a damaged zip archive, perhaps cut short ({error}): copy or download it again"
+        ) from error
     if any(entry.flag_bits & 1 for entry in entries):
         raise CheckpointError(f"{path} is an encrypted zip archive: decrypt it first; a checkpoint never is one")
     names = {entry.filename.split("/", 1)[-1] for entry in entries}
@@ -188,6 +198,8 @@ def _check_archive(path: Path) -> None:
             f"{path} is a zip archive, but not a PyTorch checkpoint (no data.pkl in it): unpack it and give the "
             "checkpoint inside"
         )
+    # torch.save stores; a tool that packs the archive anew compresses, and torch would map those bytes as weights.
+    return all(entry.compress_type == zipfile.ZIP_STORED for entry in entries)
 
 
 def _harmless() -> list[Any]:
@@ -200,20 +212,30 @@ def _harmless() -> list[Any]:
     return [argparse.Namespace, np.dtype, *dtypes, *paths, *((scalar, name) for name in names)]
 
 
-def _unsafe(path: Path, archive: bool, error: pickle.UnpicklingError) -> str:
-    unknown: list[str] = []
-    if archive:
-        with torch.serialization.safe_globals(_harmless()):
-            unknown = torch.serialization.get_unsafe_globals_in_checkpoint(path)
+def _unsafe(path: Path, error: pickle.UnpicklingError) -> str:
+    unknown = _unknown_globals(path) or re.findall(r"GLOBAL (\S+)", str(error))
     if not unknown:
-        return (
-            f"{path} is not a checkpoint that can be read without running code ({_first_line(error)}): it is damaged, "
-            f"or holds more than weights. {SAVE_HINT}"
-        )
+        return _unreadable(path, error)
     what = "a whole pickled module" if any("nn.modules" in name for name in unknown) else "more than weights"
     return (
         f"{path} holds {what}: reading it would run code from the file ({', '.join(sorted(unknown)[:5])}), which this "
         f"tool never does. {SAVE_HINT}"
+    )
+
+
+def _unknown_globals(path: Path) -> list[str]:
+    """What the pickle of a zip archive would call, without calling it; nothing for the older format."""
+    try:
+        with torch.serialization.safe_globals(_harmless()):
+            return torch.serialization.get_unsafe_globals_in_checkpoint(path)
+    except Exception:  # the file may be damaged in any way, and torch's reason for refusing it is known already
+        return []
+
+
+def _unreadable(path: Path, error: Exception) -> str:
+    return (
+        f"{path} is not a checkpoint that torch.load can read ({_reason(error)}): it is damaged, cut short, or "
+        f"something else. {SAVE_HINT}"
     )
 
 
@@ -243,7 +265,7 @@ def _is_state_dict(value: Any) -> bool:
     return (
         isinstance(value, dict)
         and bool(value)
-        and all(isinstance(k, str) and isinstance(v, Tensor) for k, v in value.items())
+        and all(isinstance(k, str) and isinstance(v, Tensor) and not v.is_nested for k, v in value.items())
     )
 
 
@@ -253,11 +275,14 @@ def _names(content: dict[Any, Any]) -> str:
 
 def _floats(key: str, tensor: Tensor) -> Tensor:
     """``tensor`` as float32, or float64 where it is; half precision widens exactly."""
-    if tensor.layout != torch.strided or not tensor.dtype.is_floating_point or tensor.dtype.itemsize < 2:
+    dense = tensor.layout == torch.strided and tensor.device.type == "cpu"
+    if not dense or not tensor.dtype.is_floating_point or tensor.dtype.itemsize < 2:
+        kind = f"{tensor.dtype} ({tensor.device.type}, {tensor.layout})".replace("torch.", "")
         raise CheckpointError(
-            f"{key} is a {tensor.dtype} tensor ({tensor.layout}): expected dense float16, bfloat16, float32 or float64. "
-            "Export the checkpoint from before quantization"
+            f"{key} is of type {kind}: expected dense float16, bfloat16, float32 or float64 values. Export the "
+            "checkpoint from before quantization or pruning"
         )
+    tensor = tensor.detach().resolve_neg()
     if not torch.isfinite(tensor).all():
         count = int((~torch.isfinite(tensor)).sum())
         raise CheckpointError(
@@ -267,5 +292,12 @@ def _floats(key: str, tensor: Tensor) -> Tensor:
     return tensor.to(torch.float32) if tensor.dtype.itemsize < 4 else tensor
 
 
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")[:200]
+def _reason(error: Exception) -> str:
+    """The sentence of torch's message that says what is wrong, without its advice."""
+    text = re.sub(r".*WeightsUnpickler error:", "", str(error), flags=re.DOTALL).strip()
+    sentence = re.split(r"\. |\n", text)[0].rstrip(".")[:200]
+    return (
+        sentence
+        if type(error) in (RuntimeError, OSError, pickle.UnpicklingError)
+        else f"{type(error).__name__} {sentence}".rstrip()
+    )

@@ -7,7 +7,10 @@ device is missing; 130 interrupted.
 
 from __future__ import annotations
 
+import functools
+import io
 import json
+import math
 import os
 import re
 import sys
@@ -20,6 +23,7 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console, RenderableType
+from rich.text import Text
 
 from s2mlp_deploy.errors import Error, RuntimeMissingError, UsageError
 
@@ -86,7 +90,7 @@ def inspect(
 
     source = checkpoints.load(
         checkpoint,
-        layout=layouts.find(layout) if layout else None,
+        layout=layouts.find(layout) if layout is not None else None,
         wrapper=weights,
         image_size=_size(image_size),
         shift=Shift(DIRECTIONS[shift_directions.value]),
@@ -210,7 +214,7 @@ class _ConsoleListener:
         return _err.status(what)
 
     def warn(self, text: str) -> None:
-        _err.print(f"[yellow]warning:[/] {text}", soft_wrap=not _err.is_terminal)
+        _say("warning:", "yellow", text)
 
 
 def _listener() -> Any:
@@ -233,9 +237,20 @@ class _torch_needed:  # noqa: N801 - reads as a phrase where it is used
 
 def _print(content: RenderableType | dict[str, Any]) -> None:
     if isinstance(content, dict):
-        sys.stdout.write(json.dumps(content, indent=2, ensure_ascii=False, default=str) + "\n")
+        sys.stdout.write(json.dumps(_plain(content), indent=2, default=str, allow_nan=False) + "\n")
     else:
+        if isinstance(sys.stdout, io.TextIOWrapper):
+            sys.stdout.reconfigure(errors="backslashreplace")  # a file's name need not be text
         Console(highlight=False, width=None if sys.stdout.isatty() else 100).print(content)
+
+
+def _plain(value: Any) -> Any:
+    """``value`` with null for numbers that are not finite, which JSON cannot hold."""
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _export_json(result: Any) -> dict[str, Any]:
@@ -250,7 +265,7 @@ def _export_json(result: Any) -> dict[str, Any]:
 def _size(text: str | None) -> tuple[int, int] | None:
     if text is None:
         return None
-    match = re.fullmatch(r"(\d{1,5})(?:x(\d{1,5}))?", text)
+    match = re.fullmatch(r"([0-9]{1,5})(?:x([0-9]{1,5}))?", text)
     if not match or not int(match[1]) or not int(match[2] or 1):
         raise UsageError(f"--image-size {text!r} is not a size: expected N or HxW, as in 224 or 192x256")
     return int(match[1]), int(match[2] or match[1])
@@ -281,18 +296,25 @@ def _floats(option: str, text: str | None) -> tuple[float, ...] | None:
 def _command(function: Callable[..., None]) -> Callable[[], None]:
     """The entry point for ``function``: its errors as one paragraph on stderr and an exit code."""
 
-    def main() -> None:
-        app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
-        app.command()(function)
+    @functools.wraps(function)
+    def guarded(*args: Any, **options: Any) -> None:
         try:
-            app(standalone_mode=True)
+            function(*args, **options)
+            sys.stdout.flush()
         except Error as error:
             _fail(str(error), error.exit_code)
+        except MemoryError:
+            _fail("this machine has not enough memory for that: try a smaller --image-size or --batch", 4)
         except KeyboardInterrupt:
             _fail("interrupted; nothing was published", 130)
         except BrokenPipeError:
             os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # so that closing stdout does not fail again
             sys.exit(1)
+
+    def main() -> None:
+        app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
+        app.command()(guarded)
+        app(standalone_mode=True)
 
     return main
 
@@ -300,12 +322,14 @@ def _command(function: Callable[..., None]) -> Callable[[], None]:
 def _fail(message: str, code: int) -> None:
     if "--debug" in sys.argv:
         traceback.print_exc()
-    _err.print(f"[bold red]error:[/] {_escape(message)}", soft_wrap=not _err.is_terminal)
+    _say("error:", "bold red", message)
     sys.exit(code)
 
 
-def _escape(text: str) -> str:
-    return text.replace("[", r"\[")
+def _say(what: str, style: str, message: str) -> None:
+    """One paragraph on stderr. Names from files cannot break it up, style it or steer the terminal."""
+    text = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in re.sub(r"\s*\n\s*", " ", message))
+    _err.print(Text.assemble((what, style), " ", text), soft_wrap=not _err.is_terminal)
 
 
 inspect_main = _command(inspect)

@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from s2mlp_deploy import __version__, exporter, machine
+from s2mlp_deploy.errors import RuntimeMissingError
 
 EXPORT_MODULES = ("torch", "onnxruntime", "onnxsim", "PIL")
 """What turning a checkpoint into a verified bundle needs, besides the base packages."""
@@ -47,8 +48,7 @@ def examine() -> Report:
     """Look at the machine at hand; nothing heavy is imported."""
     abilities = [Ability("export a checkpoint", _missing(EXPORT_MODULES), "pip install 's2mlp-deploy[export]'")]
     for name in exporter.available():
-        target = exporter.find(name)
-        abilities.append(Ability(f"run and verify {name} bundles", _missing(target.modules), target.remedy))
+        abilities.append(_run_and_verify(name))
     return Report(machine.describe(), machine.installed(), tuple(abilities))
 
 
@@ -70,5 +70,21 @@ def table(report: Report) -> RenderableType:
     return Group(facts, *lines)
 
 
+def _run_and_verify(name: str) -> Ability:
+    ability = f"run and verify {name} bundles"
+    try:
+        target = exporter.find(name)
+    except RuntimeMissingError as error:
+        return Ability(ability, ("the exporter",), str(error))
+    return Ability(ability, _missing(target.modules), target.remedy)
+
+
 def _missing(modules: tuple[str, ...]) -> tuple[str, ...]:
-    return tuple(m for m in modules if find_spec(m) is None)
+    return tuple(m for m in modules if not _is_installed(m))
+
+
+def _is_installed(module: str) -> bool:
+    try:
+        return find_spec(module) is not None
+    except ModuleNotFoundError:  # of the package around a submodule
+        return False

@@ -53,7 +53,8 @@ class Evidence:
     def __str__(self) -> str:
         form = "{:.2%}" if self.quantity == "accuracy" else "{:.2g}"
         figures = ", ".join(f"{s} {form.format(v)}" for s, v in self.measured.items())
-        return f"{self.quantity} over {self.samples} {self.kind} samples: {figures}"
+        what = "images" if self.kind == "images" else "recorded samples"
+        return f"{self.quantity} over {self.samples} {what}: {figures}"
 
 
 def decide(requested: Literal["paper", "inplace", "auto"], evidence: Iterable[Evidence]) -> Semantics:
@@ -62,7 +63,7 @@ def decide(requested: Literal["paper", "inplace", "auto"], evidence: Iterable[Ev
     Raises:
         UsageError: for ``auto`` without evidence.
         EvidenceError: where evidence fits neither semantics, contradicts the request or itself, or
-            (for ``auto``) cannot tell them apart.
+            (for ``auto``, where no other evidence does) cannot tell them apart.
     """
     found = list(evidence)
     supported = {e.supports for e in found if e.supports}
@@ -74,7 +75,7 @@ def decide(requested: Literal["paper", "inplace", "auto"], evidence: Iterable[Ev
             )
         return requested
     for e in found:
-        if e.supports is None and (requested == "auto" or "neither" in e.reason):
+        if e.supports is None and ("neither" in e.reason or (requested == "auto" and not supported)):
             raise EvidenceError(f"the shift semantics cannot be decided: {e.reason} ({e})")
     if len(supported) > 1:
         raise EvidenceError("the reference and the images contradict each other: " + "; ".join(map(str, found)))
@@ -119,7 +120,7 @@ def read_reference(path: Path, spec: Spec) -> tuple[Array, Array]:
     """
     try:
         if path.suffix == ".npz":
-            with np.load(path, allow_pickle=False) as file:
+            with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
                 arrays = {name: file[name] for name in file.files}
         else:
             arrays = safetensors.numpy.load_file(path)

@@ -16,7 +16,7 @@ import numpy as np
 import onnx_ir as ir
 
 from s2mlp_deploy.artifact import Artifact
-from s2mlp_deploy.errors import UsageError
+from s2mlp_deploy.errors import RuntimeMissingError, UsageError
 from s2mlp_deploy.graph import Axes
 from s2mlp_deploy.parity import Array
 from s2mlp_deploy.spec import Spec
@@ -91,11 +91,17 @@ def find(name: str) -> Exporter:
 
     Raises:
         UsageError: where no installed package offers it.
+        RuntimeMissingError: where the package that offers it cannot be loaded.
     """
     exporters = available()
     if name not in exporters:
         raise UsageError(f"no exporter for format {name!r} is installed: there are {', '.join(exporters) or 'none'}")
-    return exporters[name]()
+    try:
+        return exporters[name]()
+    except (ImportError, AttributeError) as error:
+        raise RuntimeMissingError(
+            f"the exporter for format {name!r} cannot be loaded ({error}): install what it needs, or reinstall it"
+        ) from error
 
 
 def run_in_batches(session: Session, images: Array, batch: int | None) -> Array:

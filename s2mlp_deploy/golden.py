@@ -6,13 +6,15 @@ can judge itself later.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from safetensors import SafetensorError
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import load_file
+from safetensors.numpy import save as to_bytes
 
 from s2mlp_deploy.errors import BundleError
 from s2mlp_deploy.graph import Axes
@@ -103,22 +105,34 @@ def save(golden: Golden, path: Path) -> None:
     tensors = {f"input/{case}": array for case, array in golden.inputs.items()}
     tensors |= {f"logits/{case}": array.astype(np.float32) for case, array in golden.logits.items()}
     tensors |= {f"trace/{i:04d}/{name}": array for i, (name, array) in enumerate(golden.trace.items())}
-    save_file({name: np.ascontiguousarray(array) for name, array in tensors.items()}, path)
+    # Written by Python, so that a full disk is an OSError, as everywhere else.
+    path.write_bytes(to_bytes({name: np.ascontiguousarray(array) for name, array in tensors.items()}))
 
 
 def load(path: Path) -> Golden:
     """Read what :func:`save` wrote.
 
     Raises:
-        BundleError: where the file is damaged, or an input lacks its logits.
+        BundleError: where the file is damaged, or does not hold what :func:`save` writes.
     """
     try:
         tensors = load_file(path)
-    except (SafetensorError, OSError, ValueError, KeyError) as error:
+    except (SafetensorError, OSError, ValueError, KeyError, AttributeError) as error:
         raise BundleError(f"{path} is not a whole safetensors file ({error}): copy the bundle again") from error
+    for name, array in tensors.items():
+        if not re.fullmatch(r"input/.+|logits/.+|trace/\d{4}/.+", name) or array.dtype != np.float32:
+            raise BundleError(
+                f"{path} holds {name!r} ({array.dtype}): expected float32 inputs, logits and traces. Copy the bundle again"
+            )
     inputs = {n.removeprefix("input/"): a for n, a in sorted(tensors.items()) if n.startswith("input/")}
     logits = {n.removeprefix("logits/"): a for n, a in sorted(tensors.items()) if n.startswith("logits/")}
     trace = {n.split("/", 2)[2]: a for n, a in sorted(tensors.items()) if n.startswith("trace/")}
     if not inputs or inputs.keys() != logits.keys():
         raise BundleError(f"{path} must hold an input and logits for each case: copy the bundle again")
+    for case, images in inputs.items():
+        if images.ndim != 4 or images.size == 0 or logits[case].shape[:1] != images.shape[:1]:
+            raise BundleError(
+                f"{path} has inputs {list(images.shape)} and logits {list(logits[case].shape)} in the case {case!r}: expected "
+                "(samples, channels, height, width) and (samples, classes). Copy the bundle again"
+            )
     return Golden(inputs, logits, trace)

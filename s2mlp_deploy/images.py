@@ -19,6 +19,8 @@ from s2mlp_deploy.parity import Array
 from s2mlp_deploy.spec import Size
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm"}
+DEEP = {"I", "F", "I;16", "I;16L", "I;16B", "I;16N"}
+"""Pillow's modes for grey of 16 and 32 bits."""
 
 
 @dataclass(frozen=True)
@@ -61,13 +63,16 @@ def find_labelled(directory: Path, classes: int, names: Sequence[str] | None = N
 
 
 def _class_indices(folders: list[str], classes: int, names: Sequence[str] | None, directory: Path) -> dict[str, int]:
+    if names and set(folders) <= set(names):  # before indices: in ImageFolder's order, label "10" is class 2
+        return {f: list(names).index(f) for f in folders}
     if all(f.isascii() and f.isdigit() for f in folders):
         index = {f: int(f) for f in folders}
-        if max(index.values()) < classes and len(set(index.values())) == len(index):
-            return index
-        raise DataError(f"{directory} has a subfolder {folders[-1]}, and the model has classes 0 to {classes - 1} only")
-    if names and set(folders) <= set(names):
-        return {f: list(names).index(f) for f in folders}
+        last = max(index, key=index.__getitem__)
+        if index[last] >= classes:
+            raise DataError(f"{directory} has a subfolder {last}, and the model has classes 0 to {classes - 1} only")
+        if len(set(index.values())) < len(index):
+            raise DataError(f"{directory} has two subfolders for one class index: {', '.join(folders)}")
+        return index
     if len(folders) == classes:
         return {f: i for i, f in enumerate(folders)}
     raise DataError(
@@ -89,7 +94,14 @@ def prepare(path: Path, preprocessing: Preprocessing, size: Size) -> Array:
     """One image file as the model sees it: float32 (channels, height, width)."""
     try:
         with Image.open(path) as file:
-            image = ImageOps.exif_transpose(file).convert(preprocessing.channel_order)
+            image = ImageOps.exif_transpose(file)
+            if image.mode in DEEP:
+                raise DataError(
+                    f"{path} has pixels of more than 8 bits (mode {image.mode}), which would be clipped: convert it to 8 bits"
+                )
+            if image.mode == "P":  # a palette may have an alpha channel, which is dropped as elsewhere
+                image = image.convert("RGBA")
+            image = image.convert(preprocessing.channel_order)
     except (OSError, UnidentifiedImageError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise DataError(f"{path} is not an image that can be read: {error}") from error
     height, width = size

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+import reprlib
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
@@ -20,38 +21,41 @@ SCHEMA_VERSION: Literal[1] = 1
 
 
 class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 def _plain_name(name: str) -> str:
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,99}", name):
-        raise ValueError(f"{name!r} is not a plain file name")
+        raise ValueError(f"{reprlib.repr(name)} is not a plain file name")
     return name
 
 
 FileName = Annotated[str, AfterValidator(_plain_name)]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-Pair = tuple[int, int]
-Dimension = int | str
+# Bounded, so that what is computed from a damaged manifest stays small too.
+Count = Annotated[int, Field(ge=0, lt=2**31)]
+Extent = Annotated[int, Field(ge=1, lt=2**31)]
+Step = Annotated[int, Field(gt=-(2**31), lt=2**31)]
+Dimension = Extent | str
 
 
 class StageEntry(_Strict):
-    kernel: Pair
-    stride: Pair
-    padding: Pair
-    channels: int
-    hidden: int
-    depth: int
+    kernel: tuple[Extent, Extent]
+    stride: tuple[Extent, Extent]
+    padding: tuple[Count, Count]
+    channels: Extent
+    hidden: Count
+    depth: Annotated[int, Field(ge=0, lt=2**16)]
 
 
 class SpecEntry(_Strict):
     """A :class:`~s2mlp_deploy.spec.Spec` in JSON."""
 
     stages: tuple[StageEntry, ...]
-    classes: int
-    image_size: Pair
-    in_channels: int
-    shift_offsets: tuple[Pair, ...]
+    classes: Extent
+    image_size: tuple[Extent, Extent]
+    in_channels: Extent
+    shift_offsets: tuple[tuple[Step, Step], ...]
     shift_semantics: Semantics
     biases: tuple[str, ...]
     final_norm: bool
@@ -114,7 +118,7 @@ class Preprocessing(_Strict):
 class TensorEntry(_Strict):
     name: str
     dtype: str
-    shape: tuple[Dimension, ...]
+    shape: Annotated[tuple[Dimension, ...], Field(min_length=1)]
 
 
 class ToleranceEntry(_Strict):
@@ -168,9 +172,9 @@ def parse(text: str | bytes, where: str) -> Manifest:
     except (ValueError, RecursionError) as error:
         raise BundleError(f"{where} is not valid JSON ({error}): copy the bundle again") from error
     version = content.get("schema_version") if isinstance(content, dict) else None
-    if version != SCHEMA_VERSION:
+    if type(version) is not int or version != SCHEMA_VERSION:
         raise BundleError(
-            f"{where} has schema version {version!r}, and this tool reads {SCHEMA_VERSION}: use the release of "
+            f"{where} has schema version {reprlib.repr(version)}, and this tool reads {SCHEMA_VERSION}: use the release of "
             "s2mlp-deploy that wrote the bundle, or export it again"
         )
     try:
@@ -178,7 +182,7 @@ def parse(text: str | bytes, where: str) -> Manifest:
         manifest.spec.spec()
     except ValidationError as error:
         first = error.errors()[0]
-        place = ".".join(str(p) for p in first["loc"])
+        place = ".".join(str(p) if str(p).isprintable() else ascii(p) for p in first["loc"])[:200]
         raise BundleError(
             f"{where}: {place}: {first['msg']}. The bundle was changed or damaged; copy it again"
         ) from error

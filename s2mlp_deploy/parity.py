@@ -100,7 +100,8 @@ def compare(actual: Array, expected: Array) -> Distance:
         return Distance(len(e), float("inf"), -1.0, float("inf"), 0.0, float("inf"))
     tiny = np.finfo(np.float64).tiny
     norm_a, norm_e = np.linalg.norm(a, axis=1), np.linalg.norm(e, axis=1)
-    relative = np.linalg.norm(a - e, axis=1) / np.maximum(norm_e, tiny)
+    with np.errstate(over="ignore"):  # against logits that are all zero the distance is infinite
+        relative = np.linalg.norm(a - e, axis=1) / np.maximum(norm_e, tiny)
     cosine = np.where((norm_a == 0) & (norm_e == 0), 1.0, (a * e).sum(1) / np.maximum(norm_a * norm_e, tiny))
     differ = a.argmax(1) != e.argmax(1)
     margin = 0.0

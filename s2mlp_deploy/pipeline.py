@@ -124,6 +124,11 @@ def deploy(request: Request, listener: Listener | None = None) -> Export:
         source = _load(request)
         source = _check_labels(source, listener)
         preprocessing = preprocessing_for(source, request.mean, request.std)
+        if preprocessing.assumed:
+            listener.warn(
+                f"the checkpoint does not record how its images were normalized: mean {preprocessing.mean} and std "
+                f"{preprocessing.std} are assumed and written into the bundle; pass --mean and --std if they were others"
+            )
         data = _read_data(request, source, preprocessing)
     source, found = _settle_semantics(source, request, data, listener, clock)
     spec = source.spec
@@ -187,11 +192,15 @@ def preprocessing_for(
     channels = source.spec.in_channels
     recorded = source.recorded
     assumed = (mean or recorded.mean) is None or (std or recorded.std) is None
+    for option, given, stored in (("--mean", mean, recorded.mean), ("--std", std, recorded.std)):
+        values = given or stored
+        if values is not None and len(values) != channels:
+            whose = f"{option} has" if given else f"the checkpoint records for {option}"
+            raise UsageError(
+                f"{whose} {len(values)} values, and the model's input has {channels} channels: pass {option} with {channels}"
+            )
     mean = mean or recorded.mean or (IMAGENET_MEAN if channels == 3 else (0.5,) * channels)
     std = std or recorded.std or (IMAGENET_STD if channels == 3 else (0.5,) * channels)
-    for option, values in (("--mean", mean), ("--std", std)):
-        if len(values) != channels:
-            raise UsageError(f"{option} has {len(values)} values, and the model's input {channels} channels")
     if min(std) <= 0:
         raise UsageError(f"--std must be positive, and has {min(std)}")
     return Preprocessing(mean=mean, std=std, channel_order="L" if channels == 1 else "RGB", assumed=assumed)
@@ -210,7 +219,7 @@ def _exporter(request: Request) -> Exporter:
 def _load(request: Request) -> Checkpoint:
     return checkpoint.load(
         request.checkpoint,
-        layout=layouts.find(request.layout) if request.layout else None,
+        layout=layouts.find(request.layout) if request.layout is not None else None,
         wrapper=request.weights,
         image_size=request.image_size,
         shift=Shift(request.offsets, "paper" if request.semantics == "auto" else request.semantics),

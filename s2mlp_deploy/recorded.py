@@ -7,12 +7,14 @@ Only values that are plainly what their name says are taken; the command line sh
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from math import isfinite
-from typing import Any
+from numbers import Integral, Real
+from typing import Any, TypeVar
 
 from s2mlp_deploy.spec import Size
+
+T = TypeVar("T")
 
 CONTAINERS = ("args", "config", "cfg", "hparams", "hyper_parameters", "opt", "options")
 
@@ -29,49 +31,62 @@ class Recorded:
 
 def read_recorded(content: Mapping[str, Any]) -> Recorded:
     """The options that ``content``, a checkpoint's top level, records."""
-    options: dict[str, Any] = {}
-    for source in _sources(content):
-        for key, value in source.items():
-            options.setdefault(key, value)
+    sources = list(_sources(content))
 
-    def first(*names: str) -> Any:
-        return next((options[n] for n in names if options.get(n) is not None), None)
+    def first(read: Callable[[Any], T | None], *names: str) -> T | None:
+        values = (read(source[name]) for source in sources for name in names if name in source)
+        return next((v for v in values if v is not None), None)
 
     return Recorded(
-        image_size=_size(first("image_size", "img_size", "input_size")),
-        mean=_floats(first("mean")),
-        std=_floats(first("std")),
-        labels=_strings(first("class_names", "labels", "classes")),
+        image_size=first(_size, "image_size", "img_size", "input_size"),
+        mean=first(_fractions, "mean"),
+        std=first(_positive, "std"),
+        labels=first(_strings, "class_names", "labels", "classes"),
     )
 
 
-def _sources(content: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+def _sources(content: Mapping[str, Any]) -> Iterator[dict[Any, Any]]:
     for name in CONTAINERS:
         value = content.get(name)
         if isinstance(value, argparse.Namespace):
             value = vars(value)
         if isinstance(value, dict):
-            yield {k: v for k, v in value.items() if isinstance(k, str)}
+            yield value
     yield dict(content)
 
 
 def _size(value: Any) -> Size | None:
-    if isinstance(value, int) and not isinstance(value, bool):
+    if _is(Integral, value):
         value = (value, value)
     if isinstance(value, (list, tuple)) and len(value) == 3:  # timm: (channels, height, width)
         value = value[1:]
-    if isinstance(value, (list, tuple)) and len(value) == 2 and all(type(v) is int and 0 < v < 1 << 16 for v in value):
-        return value[0], value[1]
+    if (
+        isinstance(value, (list, tuple))
+        and len(value) == 2
+        and all(_is(Integral, v) and 0 < v < 1 << 16 for v in value)
+    ):
+        return int(value[0]), int(value[1])
     return None
 
 
-def _floats(value: Any) -> tuple[float, ...] | None:
-    if isinstance(value, (list, tuple)) and value and all(type(v) in (int, float) and isfinite(v) for v in value):
+def _fractions(value: Any) -> tuple[float, ...] | None:
+    """Statistics of pixels scaled to 0…1; those of bytes would normalize such pixels to nothing."""
+    if isinstance(value, (list, tuple)) and value and all(_is(Real, v) and 0 <= v <= 1 for v in value):
         return tuple(float(v) for v in value)
     return None
+
+
+def _positive(value: Any) -> tuple[float, ...] | None:
+    values = _fractions(value)
+    return values if values and min(values) > 0 else None
 
 
 def _strings(value: Any) -> tuple[str, ...] | None:
     if isinstance(value, (list, tuple)) and value and all(isinstance(v, str) for v in value):
         return tuple(value)
     return None
+
+
+def _is(kind: type, value: Any) -> bool:
+    """Whether ``value`` is such a number: Python's or NumPy's, and no bool."""
+    return isinstance(value, kind) and not isinstance(value, bool)

@@ -24,20 +24,21 @@ def inspection(source: Checkpoint, warnings: list[str]) -> RenderableType:
     """What ``s2mlp-inspect`` found in a checkpoint."""
     spec = source.spec
     grid = _grid()
-    grid.add_row("checkpoint", f"{source.path.name}, {size(source.size_bytes)}, {', '.join(source.dtypes)}")
-    grid.add_row("sha256", source.sha256)
-    grid.add_row("layout", source.layout.name + (f", under {source.wrapper!r}" if source.wrapper else ""))
-    grid.add_row("model", model_line(spec))
+    _row(grid, "checkpoint", f"{source.path.name}, {size(source.size_bytes)}, {', '.join(source.dtypes)}")
+    _row(grid, "sha256", source.sha256)
+    _row(grid, "layout", source.layout.name + (f", under {source.wrapper!r}" if source.wrapper else ""))
+    _row(grid, "model", model_line(spec))
     for i, stage in enumerate(spec.stages):
         e = stage.embedding
         blocks = f", {stage.depth} blocks of {stage.channels} and {stage.hidden} channels" if stage.depth else ""
-        grid.add_row(
+        _row(
+            grid,
             f"stage {i}",
             f"{format_size(e.kernel)} convolution, stride {format_size(e.stride)}, {stage.channels} channels{blocks}",
         )
-    grid.add_row("classes", f"{spec.classes}" + (", named" if source.recorded.labels else ""))
-    grid.add_row("parameters", f"{spec.parameters():,}")
-    grid.add_row("multiply-adds", f"{spec.macs():,} an image of {format_size(spec.image_size)}")
+    _row(grid, "classes", f"{spec.classes}" + (", named" if source.recorded.labels else ""))
+    _row(grid, "parameters", f"{spec.parameters():,}")
+    _row(grid, "multiply-adds", f"{spec.macs():,} an image of {format_size(spec.image_size)}")
     return Group(grid, *(Text(f"warning: {w}", style="yellow") for w in warnings))
 
 
@@ -55,17 +56,18 @@ def export(result: Export) -> RenderableType:
     """What ``s2mlp-export`` made."""
     manifest = result.bundle.manifest
     grid = _grid()
-    grid.add_row("bundle", str(result.bundle.directory))
-    grid.add_row("artifact", f"{manifest.artifact}, {size(result.bundle.size_bytes)}, {manifest.precision}")
-    grid.add_row("model", model_line(manifest.spec.spec()))
-    grid.add_row("shift", f"{manifest.lowering} lowering, {manifest.spec.shift_semantics} semantics")
-    grid.add_row("input", f"{manifest.input.name} {list(manifest.input.shape)} {manifest.input.dtype}")
+    _row(grid, "bundle", str(result.bundle.directory))
+    _row(grid, "artifact", f"{manifest.artifact}, {size(result.bundle.size_bytes)}, {manifest.precision}")
+    _row(grid, "model", model_line(manifest.spec.spec()))
+    _row(grid, "shift", f"{manifest.lowering} lowering, {manifest.spec.shift_semantics} semantics")
+    _row(grid, "input", f"{manifest.input.name} {list(manifest.input.shape)} {manifest.input.dtype}")
     for evidence in result.report["evidence"]:
         figures = ", ".join(f"{s} {v:.2%}" if evidence["quantity"] == "accuracy" else f"{s} {v:.2g}"
                             for s, v in evidence["measured"].items())  # fmt: skip
-        grid.add_row("evidence", f"{evidence['quantity']} over {evidence['samples']} samples: {figures}")
+        _row(grid, "evidence", f"{evidence['quantity']} over {evidence['samples']} samples: {figures}")
     if labelled := result.report.get("images"):
-        grid.add_row(
+        _row(
+            grid,
             "accuracy",
             f"{labelled['accuracy']:.2%} on {labelled['count']} images, PyTorch {labelled['accuracy_pytorch']:.2%}, "
             f"same class on {labelled['top1_agreement']:.2%}",
@@ -92,9 +94,9 @@ def bundle_grid(bundle: Bundle) -> Table:
     """A bundle in a few lines."""
     manifest = bundle.manifest
     grid = _grid()
-    grid.add_row("bundle", str(bundle.directory))
-    grid.add_row("artifact", f"{manifest.artifact}, {size(bundle.size_bytes)}, {manifest.precision}, files unchanged")
-    grid.add_row("model", model_line(manifest.spec.spec()))
+    _row(grid, "bundle", str(bundle.directory))
+    _row(grid, "artifact", f"{manifest.artifact}, {size(bundle.size_bytes)}, {manifest.precision}, files unchanged")
+    _row(grid, "model", model_line(manifest.spec.spec()))
     return grid
 
 
@@ -111,7 +113,7 @@ def parity_table(verdict: Verdict, torch: Mapping[str, float] | None = None) -> 
         figures = ["–"] * 3 if d is None else [str(d.samples), f"{d.relative_l2:.1e}", f"{limits[case]:.0e}"]
         own = [f"{torch[case]:.1e}"] if torch else []
         agreement = "–" if d is None else f"{d.top1_agreement:.0%}"
-        table.add_row(case, *figures, *own, agreement, "[red]FAIL[/]" if case in failed else "[green]ok[/]")
+        table.add_row(Text(case), *figures, *own, agreement, "[red]FAIL[/]" if case in failed else "[green]ok[/]")
     return table
 
 
@@ -134,7 +136,7 @@ def layer_table(result: Verification) -> Table:
         error = distance.relative_l2
         length = round(4 * (min(max(log10(error) if error > 0 else -8, -8), 0) + 8))
         style = "red" if not error <= result.layer_limit else "green"
-        table.add_row(name, f"{error:.1e}", Text("█" * length, style=style))
+        table.add_row(Text(name), f"{error:.1e}", Text("█" * length, style=style))
     return table
 
 
@@ -156,6 +158,10 @@ def model_line(spec: Spec) -> str:
 def size(size_bytes: int) -> str:
     """Bytes as people read them."""
     return f"{size_bytes / 1e6:.1f} MB" if size_bytes >= 1e5 else f"{size_bytes / 1e3:.1f} kB"
+
+
+def _row(grid: Table, name: str, content: str) -> None:
+    grid.add_row(name, Text(content))  # file names and labels are text, not markup
 
 
 def _grid() -> Table:

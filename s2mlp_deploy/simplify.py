@@ -9,7 +9,7 @@ from __future__ import annotations
 import onnx
 import onnx_ir as ir
 
-from s2mlp_deploy.errors import SimplifierError
+from s2mlp_deploy.errors import RuntimeMissingError, SimplifierError
 
 _SMALL_BYTES = 1024
 """Tables, shapes and axes below this size stay constants, so that they can be folded."""
@@ -19,10 +19,13 @@ def simplify(model: ir.Model) -> ir.Model:
     """``model`` as onnxsim rewrites it. The caller judges the result like any other graph.
 
     Raises:
-        SimplifierError: where onnxsim fails, or drops or renames an input, an output or a weight.
+        RuntimeMissingError: where onnxsim is not installed.
+        SimplifierError: where it fails, or drops or renames an input, an output or a weight.
     """
-    # onnxsim is slow to import and only needed here.
-    import onnxsim
+    try:
+        import onnxsim  # slow to import, and only needed here
+    except ImportError as error:
+        raise RuntimeMissingError("exporting a checkpoint needs onnxsim: pip install onnxsim") from error
 
     graph = model.graph
     weights = {

@@ -6,13 +6,13 @@ exported.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from s2mlp_deploy import artifact, exporter, golden, parity
 from s2mlp_deploy.artifact import GOLDEN, Bundle
-from s2mlp_deploy.errors import BundleError, UsageError
+from s2mlp_deploy.errors import BundleError, RuntimeMissingError, UsageError
 from s2mlp_deploy.exporter import TracingSession
 from s2mlp_deploy.golden import Golden
 from s2mlp_deploy.parity import Array, Distance, Verdict
@@ -39,7 +39,7 @@ def verify(directory: Path, *, per_block: bool = False) -> Verification:
 
     Raises:
         BundleError: where the bundle is damaged, or was published without golden tensors.
-        RuntimeMissingError: where the artifact's runtime is not here.
+        RuntimeMissingError: where the artifact's runtime, or the package that knows the format, is not here.
         UsageError: for ``per_block`` where the runtime cannot show what happens inside.
     """
     bundle = artifact.read(directory)
@@ -47,6 +47,11 @@ def verify(directory: Path, *, per_block: bool = False) -> Verification:
     if manifest.tolerance is None or GOLDEN not in manifest.files:
         raise BundleError(
             f"{directory} was exported with --no-gate and holds no golden tensors to check against: export it again without"
+        )
+    if manifest.format not in (formats := exporter.available()):
+        raise RuntimeMissingError(
+            f"{directory} has the format {manifest.format!r}, and no installed package runs it: there are "
+            f"{', '.join(formats) or 'none'}"
         )
     expected = golden.load(bundle.golden)
     tolerance = manifest.tolerance.tolerance()
@@ -59,9 +64,22 @@ def verify(directory: Path, *, per_block: bool = False) -> Verification:
         return Verification(bundle, verdict)
     if not isinstance(session, TracingSession):
         raise UsageError(f"--per-block is for formats that show their layers, and {manifest.format} does not")
-    layers = tuple(_layer_distances(session, manifest.spec.spec(), expected, fixed))
+    spec = manifest.spec.spec()
+    if "noise" not in expected.inputs or list(expected.trace) != list(_layer_names(spec)):
+        raise BundleError(f"{bundle.golden} does not trace the layers of the manifest's model: copy the bundle again")
+    try:
+        layers = tuple(_layer_distances(session, spec, expected, fixed))
+    except ValueError as error:  # NumPy's, for shapes that do not fit
+        raise BundleError(f"{directory}: the traced layers differ in shape ({error}): copy the bundle again") from error
     limit = tolerance.relative_l2
     return Verification(bundle, verdict, layers, limit, parity.first_divergence(layers, limit))
+
+
+def _layer_names(spec: Spec) -> Iterator[str]:
+    for s, stage in enumerate(spec.stages):
+        yield f"stage{s}/embedding"
+        yield from (f"stage{s}/block{b:02d}" for b in range(stage.depth))
+    yield "logits"
 
 
 def _layer_distances(

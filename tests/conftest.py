@@ -5,7 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import torch
+
 from support import run, save_checkpoint, small_spec
+
+# The models here are so small that a second thread costs more than it brings, on a busy machine much more.
+torch.set_num_threads(1)
 
 
 @pytest.fixture

@@ -10,6 +10,7 @@ from dataclasses import replace
 
 import numpy as np
 import onnx_ir as ir
+
 from s2mlp_deploy.graph import Axes, emit
 from s2mlp_deploy.lowering import LOWERINGS
 from s2mlp_deploy.parity import Array

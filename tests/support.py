@@ -14,6 +14,7 @@ from unittest import mock
 
 import numpy as np
 import torch
+
 from s2mlp_deploy import cli
 from s2mlp_deploy.reference import S2MLP
 from s2mlp_deploy.spec import Embedding, Shift, Size, Spec, Stage, single_stage
@@ -62,9 +63,11 @@ def weights_of(model: S2MLP) -> dict[str, np.ndarray]:
 
 
 def save_checkpoint(path: Path, spec: Spec, *, seed: int = 0, rename: Callable[[str], str] = str) -> Path:
-    """A checkpoint of a random model, with the image size recorded as training scripts do."""
+    """A checkpoint of a random model; image size and normalization are recorded as training scripts do."""
+    channels = spec.in_channels
+    args = {"img_size": list(spec.image_size), "mean": [0.5] * channels, "std": [0.25] * channels}
     state = {rename(k): v for k, v in random_model(spec, seed).state_dict().items()}
-    torch.save({"model": state, "args": {"img_size": list(spec.image_size)}}, path)
+    torch.save({"model": state, "args": args}, path)
     return path
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import onnxruntime
 import pytest
+
 from s2mlp_deploy import images
 from s2mlp_deploy.manifest import Preprocessing
 from s2mlp_deploy.parity import Array

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from faults import FAULTS, Fault, Weights, healthy
 from s2mlp_deploy import checkpoint, exporter, golden, oracle, pipeline, reference
 from s2mlp_deploy.errors import ParityError
@@ -18,7 +19,15 @@ from s2mlp_deploy.oracle import Judgement
 from s2mlp_deploy.parity import Verdict
 from s2mlp_deploy.pipeline import Request, deploy
 from s2mlp_deploy.spec import DIRECTIONS, Shift, Spec, single_stage
-from support import INPLACE_CHECKPOINT, PAPER_CHECKPOINT, pyramid_spec, random_model, save_checkpoint, small_spec, weights_of
+from support import (
+    INPLACE_CHECKPOINT,
+    PAPER_CHECKPOINT,
+    pyramid_spec,
+    random_model,
+    save_checkpoint,
+    small_spec,
+    weights_of,
+)
 
 
 @dataclass(frozen=True)
@@ -78,7 +87,9 @@ def random_specs(count: int) -> Iterator[Spec]:
         )
 
 
-@pytest.mark.parametrize("spec", list(random_specs(24)), ids=lambda s: f"{s.stages[0].channels}x{s.depth}-{s.shift.semantics}")
+@pytest.mark.parametrize(
+    "spec", list(random_specs(24)), ids=lambda s: f"{s.stages[0].channels}x{s.depth}-{s.shift.semantics}"
+)
 def test_the_gate_passes_healthy_models_of_any_shape(spec: Spec, tmp_path: Path) -> None:
     truth = Truth.of(spec, random_model(spec, seed=3))
     for name, lowering in LOWERINGS.items():
@@ -106,4 +117,3 @@ def test_a_failed_gate_publishes_nothing(tmp_path: Path, monkeypatch: pytest.Mon
     with pytest.raises(ParityError, match="does not compute what the checkpoint computes"):
         deploy(Request(path, output=tmp_path / "out", lowering="gather"))
     assert sorted(p.name for p in tmp_path.iterdir()) == ["small.pt"]
-

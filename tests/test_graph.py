@@ -11,6 +11,7 @@ import onnx_ir as ir
 import onnxruntime
 import pytest
 import torch
+
 from s2mlp_deploy import oracle
 from s2mlp_deploy.errors import SimplifierError
 from s2mlp_deploy.graph import Axes, emit
@@ -85,7 +86,9 @@ def test_weights_are_shared_with_the_checkpoint_not_copied() -> None:
     weights = weights_of(random_model(spec))
     model = emit(spec, weights, LOWERINGS["gather"], Axes(1, spec.image_size))
     name = "stages.0.blocks.0.fc3.weight"
-    assert np.shares_memory(model.graph.initializers[name.replace("stages.", "stage")].const_value.numpy(), weights[name])
+    assert np.shares_memory(
+        model.graph.initializers[name.replace("stages.", "stage")].const_value.numpy(), weights[name]
+    )
 
 
 def test_a_fixed_batch_and_size_stand_in_the_interface_and_dynamic_ones_have_names() -> None:

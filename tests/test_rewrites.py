@@ -8,6 +8,7 @@ import numpy as np
 import onnx_ir as ir
 import onnxruntime
 import pytest
+
 from s2mlp_deploy.emitter import Emitter
 from s2mlp_deploy.graph import IR_VERSION, OPSET, Axes, emit
 from s2mlp_deploy.lowering import LOWERINGS

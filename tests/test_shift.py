@@ -11,6 +11,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from s2mlp_deploy.emitter import Emitter
 from s2mlp_deploy.errors import LoweringError, UsageError
 from s2mlp_deploy.graph import IR_VERSION, OPSET
@@ -27,7 +28,12 @@ semantics = st.sampled_from(["paper", "inplace"])
 
 
 def run_lowering(
-    name: str, x: np.ndarray, shift: Shift, *, dynamic_size: bool, simplify: Callable[[ir.Model], ir.Model] = lambda m: m
+    name: str,
+    x: np.ndarray,
+    shift: Shift,
+    *,
+    dynamic_size: bool,
+    simplify: Callable[[ir.Model], ir.Model] = lambda m: m,
 ) -> np.ndarray:
     """ONNX Runtime's result of a graph that is nothing but this lowering; x is (batch, height, width, channels)."""
     batch, height, width, channels = x.shape

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 from s2mlp_deploy.errors import SpecError
 from s2mlp_deploy.reference import S2MLP
 from s2mlp_deploy.spec import DIRECTIONS, PRESETS, Embedding, Shift, Spec, Stage

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, field_validator
 
@@ -81,6 +81,8 @@ class Layout(_Strict):
             used = {m[1] for m in _VARIABLE.finditer(canonical)}
             if known != used:
                 raise ValueError(f"{canonical!r} and {prefix!r} must use the same variables")
+        if twice := [prefix for prefix in keys.values() if list(keys.values()).count(prefix) > 1]:
+            raise ValueError(f"{twice[0]!r} stands for two layers")
         return keys
 
     def translate(self, keys: Iterable[str]) -> dict[str, str]:
@@ -208,7 +210,7 @@ def infer_spec(match: Match, shapes: Shapes, *, image_size: Size, shift: Shift) 
     """
     have = {name: shapes[key] for name, key in match.names.items()}
     try:
-        spec = _read_spec(have, match.layout, image_size, shift)
+        spec = _read_spec(have, match, image_size, shift)
     except KeyError as error:
         (name,) = error.args
         raise LayoutError(f"the checkpoint (layout {match.layout.name}) lacks {_key(match, name)}") from error
@@ -227,38 +229,38 @@ def infer_spec(match: Match, shapes: Shapes, *, image_size: Size, shift: Shift) 
     return spec
 
 
-def _read_spec(have: Shapes, layout: Layout, image_size: Size, shift: Shift) -> Spec:
-    first = _of_rank(have, "stages.0.embedding.weight", 4)
+def _read_spec(have: Shapes, match: Match, image_size: Size, shift: Shift) -> Spec:
+    first = _of_rank(have, match, "stages.0.embedding.weight", 4)
     stages = []
     for s in range(1 + max(int(n.split(".")[1]) for n in have if n.startswith("stages."))):
-        kernel = _of_rank(have, f"stages.{s}.embedding.weight", 4)
+        kernel = _of_rank(have, match, f"stages.{s}.embedding.weight", 4)
         blocks = [int(n.split(".")[3]) for n in have if n.startswith(f"stages.{s}.blocks.")]
-        geometry = layout.downsampling if s else layout.patch
+        geometry = match.layout.downsampling if s else match.layout.patch
         stages.append(
             Stage(
                 embedding=geometry.embedding((kernel[2], kernel[3])),
                 channels=kernel[0],
-                hidden=_of_rank(have, f"stages.{s}.blocks.0.fc3.weight", 2)[0] if blocks else 0,
+                hidden=_of_rank(have, match, f"stages.{s}.blocks.0.fc3.weight", 2)[0] if blocks else 0,
                 depth=1 + max(blocks, default=-1),
             )
         )
     return Spec(
         stages=tuple(stages),
-        classes=_of_rank(have, "head.fc.weight", 2)[0],
+        classes=_of_rank(have, match, "head.fc.weight", 2)[0],
         image_size=image_size,
         in_channels=first[1],
         shift=shift,
         biases=frozenset(n.split(".")[-2] for n in have if n.endswith(".bias")),
         final_norm="head.norm.weight" in have,
-        norm_epsilon=layout.norm_epsilon,
+        norm_epsilon=match.layout.norm_epsilon,
     )
 
 
-def _of_rank(have: Shapes, name: str, rank: int) -> tuple[int, ...]:
+def _of_rank(have: Shapes, match: Match, name: str, rank: int) -> tuple[int, ...]:
     shape = have[name]
     if len(shape) != rank or not all(shape):
         kind = {2: "linear layer [out, in]", 4: "convolution [out, in, height, width]"}[rank]
-        raise LayoutError(f"{name} has shape {list(shape)}, expected the weight of a {kind}")
+        raise LayoutError(f"{match.names[name]} has shape {list(shape)}, expected the weight of a {kind}")
     return shape
 
 
@@ -271,8 +273,8 @@ def _key(match: Match, name: str) -> str:
             pattern = pattern.replace(re.escape(m[0]), rf"(?P<{m[1]}>\d+)")
             offsets[m[1]] = int(m[2] or 0)
         if found := re.fullmatch(pattern, layer):
-            index: dict[str, Any] = {k: int(v) - offsets[k] for k, v in found.groupdict().items()}
-            return f"{prefix.format(**index)}.{kind}"
+            index = {k: int(v) - offsets[k] for k, v in found.groupdict().items()}
+            return f"{_VARIABLE.sub(lambda v, i=index: str(i[v[1]]), prefix)}.{kind}"  # type: ignore[misc]
     return name
 
 

@@ -1,0 +1,94 @@
+"""What an export costs as a whole process: time and peak memory, with the gate and without."""
+
+from __future__ import annotations
+
+import random
+import shutil
+import sys
+import sysconfig
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from bench.interleaving import Estimate, estimate, interleave, ratio
+from bench.process import ProcessCost, measure
+
+NO_GATE, GATE, NAIVE, IMPORTS = "s2mlp-export --no-gate", "s2mlp-export", "torch.onnx.export", "imports only"
+"""The contestants. ``imports only`` is what an export holds before it has read a byte of the checkpoint."""
+
+
+@dataclass(frozen=True)
+class ExportCost:
+    """Raw samples of one model: by contestant, one :class:`ProcessCost` a round."""
+
+    model: str
+    checkpoint_bytes: int
+    samples: Mapping[str, tuple[ProcessCost, ...]]
+
+    def wall_s(self, contestant: str) -> Estimate:
+        """Seconds from start to exit."""
+        return estimate([cost.wall_s for cost in self.samples[contestant]])
+
+    def cpu_s(self, contestant: str) -> Estimate:
+        """Seconds of processor time, over all cores."""
+        return estimate([cost.cpu_s for cost in self.samples[contestant]])
+
+    def peak_rss_bytes(self, contestant: str) -> Estimate:
+        """Largest resident set."""
+        return estimate([cost.peak_rss_bytes for cost in self.samples[contestant]])
+
+    def speedup(self, contestant: str) -> Estimate:
+        """How many times faster than ``torch.onnx.export`` it is."""
+        return ratio(*([cost.wall_s for cost in self.samples[name]] for name in (NAIVE, contestant)))
+
+    def memory_ratio(self, contestant: str) -> Estimate:
+        """Peak memory beyond the imports', in sizes of the checkpoint."""
+        pairs = zip(self.samples[contestant], self.samples[IMPORTS], strict=True)
+        return estimate([(a.peak_rss_bytes - b.peak_rss_bytes) / self.checkpoint_bytes for a, b in pairs])
+
+
+def measure_exports(
+    preset: str, checkpoint: Path, scratch: Path, *, repeats: int, rng: random.Random, announce: Callable[[str], None]
+) -> ExportCost:
+    """Export ``checkpoint``, a model of ``preset``, in every way ``repeats`` times, interleaved.
+
+    The last naive export stays in ``scratch``, at :func:`naive_file`.
+    """
+    script = shutil.which("s2mlp-export", path=sysconfig.get_path("scripts"))
+    if script is None:
+        raise RuntimeError("the command s2mlp-export is not installed beside this Python: pip install -e .")
+    bundle = scratch / "bundle"
+    export = [script, str(checkpoint), "--format", "onnx", "-o", str(bundle)]
+    contestants = {
+        NO_GATE: _process(NO_GATE, [*export, "--no-gate"], bundle, announce),
+        GATE: _process(GATE, export, bundle, announce),
+        NAIVE: _process(NAIVE, naive_command(preset, checkpoint, scratch), naive_file(scratch).parent, announce),
+        IMPORTS: _process(IMPORTS, [sys.executable, "-c", "import torch, onnxruntime, onnxsim"], None, announce),
+    }
+    contestants[IMPORTS]()  # so that no contestant pays for reading the packages from the disk
+    samples = interleave(contestants, rounds=repeats, rng=rng, announce=announce)
+    return ExportCost(preset, checkpoint.stat().st_size, samples)
+
+
+def naive_file(scratch: Path) -> Path:
+    """Where :func:`naive_command` writes."""
+    return scratch / "naive" / "model.onnx"
+
+
+def naive_command(preset: str, checkpoint: Path, scratch: Path) -> list[str]:
+    """The command that exports the slice-assignment code with ``torch.onnx.export(dynamo=True)``."""
+    return [sys.executable, "-m", "bench.baselines", preset, str(checkpoint), str(naive_file(scratch))]
+
+
+def _process(
+    name: str, command: list[str], output: Path | None, announce: Callable[[str], None]
+) -> Callable[[], ProcessCost]:
+    """A contestant that runs ``command``, which finds no directory ``output`` from the last time."""
+
+    def contestant() -> ProcessCost:
+        announce(name)
+        if output and output.exists():
+            shutil.rmtree(output)
+        return measure(command)
+
+    return contestant

@@ -1,0 +1,84 @@
+"""Interleaved measurement: every contestant once a round, in an order that is drawn anew each round.
+
+A machine drifts: clocks throttle, neighbours come and go. What runs in the same round meets nearly
+the same machine, so ratios are formed within a round and only then summarised.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from math import comb
+from statistics import median
+from typing import TypeAlias, TypeVar
+
+T = TypeVar("T")
+Clock: TypeAlias = Callable[[], float]
+"""Seconds since any fixed moment."""
+
+_TAIL = 0.025
+"""What the 95% interval leaves out on each side."""
+
+
+def interleave(
+    contestants: Mapping[str, Callable[[], T]],
+    *,
+    rounds: int,
+    rng: random.Random,
+    warmup: int = 0,
+    announce: Callable[[str], None] = lambda text: None,
+) -> dict[str, tuple[T, ...]]:
+    """What each contestant returned in each of ``rounds`` rounds, after ``warmup`` rounds that are dropped.
+
+    The i-th samples of all contestants are from the same round. ``announce`` hears which round begins.
+    """
+    samples: dict[str, list[T]] = {name: [] for name in contestants}
+    for i in range(-warmup, rounds):
+        announce(f"round {i + 1} of {rounds}" if i >= 0 else f"warm-up {i + warmup + 1} of {warmup}")
+        for name in rng.sample(list(contestants), len(contestants)):
+            sample = contestants[name]()
+            if i >= 0:
+                samples[name].append(sample)
+    return {name: tuple(values) for name, values in samples.items()}
+
+
+def timed_ms(call: Callable[[], object], clock: Clock) -> Callable[[], float]:
+    """A contestant that runs ``call`` and returns how many milliseconds it took by ``clock``."""
+
+    def contestant() -> float:
+        start = clock()
+        call()
+        return (clock() - start) * 1e3
+
+    return contestant
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A median, and the ends of its 95% confidence interval (of all samples, where they are fewer than six)."""
+
+    median: float
+    low: float
+    high: float
+
+
+def estimate(samples: Sequence[float]) -> Estimate:
+    """The median of ``samples`` with an interval that assumes nothing about their distribution.
+
+    The median lies below the k-th smallest of n samples with the probability that fewer than k of n
+    fair coins show heads; k is the largest number for which that is at most 2.5%.
+    """
+    n = len(samples)
+    k, tail = 0, 0.5**n
+    while tail <= _TAIL:
+        k += 1
+        tail += comb(n, k) * 0.5**n
+    ordered = sorted(samples)
+    outer = max(k, 1)
+    return Estimate(median(ordered), ordered[outer - 1], ordered[n - outer])
+
+
+def ratio(numerators: Sequence[float], denominators: Sequence[float]) -> Estimate:
+    """The estimate of ``numerators / denominators``, formed round by round."""
+    return estimate([a / b for a, b in zip(numerators, denominators, strict=True)])

@@ -1,0 +1,110 @@
+"""The measurements for people, as tables, and for machines, as JSON."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from bench import export_cost
+from bench.export_cost import ExportCost
+from bench.goals import Goal
+from bench.interleaving import Estimate
+from bench.latency import Latency
+from s2mlp_deploy import machine
+
+INTERVALS = "Brackets: 95% confidence interval of the median; with fewer than six rounds, smallest and largest."
+
+
+def environment() -> RenderableType:
+    """The machine, how busy it is before the measurement, and the versions."""
+    m = machine.describe()
+    versions = ", ".join(f"{name} {version}" for name, version in machine.installed().items())
+    load = f"load average {os.getloadavg()[0]:.1f}"
+    return Group(
+        Text(f"{m['processor']}, {m['cores']} cores, {m['system']}, Python {m['python']}, {load}"), Text(versions)
+    )
+
+
+def export_table(cost: ExportCost) -> RenderableType:
+    """Time and peak memory of each way to export."""
+    rounds = len(cost.samples[export_cost.IMPORTS])
+    table = _table(
+        f"{cost.model}: export as a whole process, {rounds} interleaved rounds, checkpoint "
+        f"{cost.checkpoint_bytes / 1e6:.0f} MB",
+        "time, s", "CPU, s", f"{export_cost.NAIVE} / it", "peak, MB", "(peak − imports) / checkpoint",
+    )  # fmt: skip
+    for name in cost.samples:
+        compared = name != export_cost.IMPORTS
+        table.add_row(
+            name,
+            f"{cost.wall_s(name).median:.1f}",
+            f"{cost.cpu_s(name).median:.1f}",
+            _show(cost.speedup(name)) if compared else "",
+            f"{cost.peak_rss_bytes(name).median / 1e6:.0f}",
+            _show(cost.memory_ratio(name)) if compared else "",
+        )
+    return table
+
+
+def latency_table(latency: Latency) -> RenderableType:
+    """Latency of each contestant, and its ratios to the bound and to the naive export."""
+    rounds = min(map(len, latency.samples_ms.values()))
+    table = _table(
+        f"{latency.model}: ONNX Runtime, CPU, 1 thread, batch 1, {rounds} interleaved rounds",
+        "latency, ms", "it / no shift", "torch.onnx.export / it",
+    )  # fmt: skip
+    for name in sorted(latency.samples_ms, key=lambda n: latency.over_no_shift(n).median):
+        table.add_row(
+            name,
+            f"{latency.latency_ms(name).median:.1f}",
+            _show(latency.over_no_shift(name), 3),
+            _show(latency.speedup(name)),
+        )
+    return table
+
+
+def goal_table(goals: Sequence[Goal]) -> RenderableType:
+    """Each goal, what was measured, and whether it holds."""
+    table = _table("goals", "ratio", "goal", "measured", "")
+    for goal in goals:
+        limit = f"≥ {goal.at_least:g}" if goal.at_least is not None else f"≤ {goal.at_most:g}"
+        verdict = Text("holds", style="green") if goal.holds else Text("MISSED", style="red")
+        table.add_row(goal.model, goal.what, limit, _show(goal.measured, 3), verdict)
+    table.columns[1].justify = "left"
+    return Group(table, Text(INTERVALS))
+
+
+def document(exports: Sequence[ExportCost], latencies: Sequence[Latency], goals: Sequence[Goal]) -> dict[str, Any]:
+    """Everything that was measured: raw samples in seconds, bytes and milliseconds, and the goals."""
+    return {
+        "machine": machine.describe(),
+        "versions": machine.installed(),
+        "exports": [
+            {
+                "model": cost.model,
+                "checkpoint_bytes": cost.checkpoint_bytes,
+                "samples": {name: [run._asdict() for run in runs] for name, runs in cost.samples.items()},
+            }
+            for cost in exports
+        ],
+        "latencies": [asdict(latency) for latency in latencies],
+        "goals": [{**asdict(goal), "holds": goal.holds} for goal in goals],
+    }
+
+
+def _table(title: str, *headings: str) -> Table:
+    table = Table(title=title, title_justify="left", title_style="bold")
+    table.add_column("")
+    for heading in headings:
+        table.add_column(heading, justify="right")
+    return table
+
+
+def _show(e: Estimate, digits: int = 2) -> str:
+    return f"{e.median:.{digits}f} [{e.low:.{digits}f}, {e.high:.{digits}f}]".replace("[", r"\[")

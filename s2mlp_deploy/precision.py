@@ -1,0 +1,102 @@
+"""float16 in the graph itself, and what would not survive it.
+
+Precision is a property of the graph, not a switch of the runtime: weights, activations and, where
+asked for, input and output have the type that the file says. LayerNormalization stays one operator,
+whose mean and variance ONNX computes in float32 (``stash_type`` 1); decomposed, it overflows
+(NVIDIA/TensorRT issue 2564).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+import numpy as np
+import onnx_ir as ir
+
+from s2mlp_deploy.parity import Array
+
+IoDtype: TypeAlias = Literal["fp32", "fp16"]
+
+LARGEST = float(np.finfo(np.float16).max)
+SMALLEST = float(np.finfo(np.float16).smallest_subnormal)
+
+
+def to_float16(model: ir.Model, *, io_dtype: IoDtype = "fp32") -> ir.Model:
+    """A copy of ``model`` whose weights and activations are float16.
+
+    With ``io_dtype`` fp32, input and output keep their type and are cast at the border.
+    """
+    model = model.clone()
+    graph = model.graph
+    for name, value in list(graph.initializers.items()):
+        if value.const_value is not None and value.const_value.dtype == ir.DataType.FLOAT:
+            half = value.const_value.numpy().astype(np.float16)
+            value.const_value = ir.Tensor(half, name=name)
+            value.type = ir.TensorType(ir.DataType.FLOAT16)
+    for node in graph:
+        for output in node.outputs:
+            if output.dtype == ir.DataType.FLOAT:
+                output.type = ir.TensorType(ir.DataType.FLOAT16)
+    (images,), (logits,) = graph.inputs, graph.outputs
+    if io_dtype == "fp16":
+        images.type = ir.TensorType(ir.DataType.FLOAT16)
+        return model
+    uses = list(images.uses())
+    narrow = ir.Value(name=f"{images.name}/float16", type=ir.TensorType(ir.DataType.FLOAT16), shape=images.shape)
+    cast = ir.node("Cast", [images], {"to": ir.DataType.FLOAT16}, outputs=[narrow], name=str(narrow.name))
+    for user, index in uses:
+        user.replace_input_with(index, narrow)
+    graph.insert_before(graph.node(0), cast)
+    name = str(logits.name)
+    wide = ir.Value(name=name, type=ir.TensorType(ir.DataType.FLOAT), shape=logits.shape)
+    logits.name = f"{name}/float16"
+    graph.append(ir.node("Cast", [logits], {"to": ir.DataType.FLOAT}, outputs=[wide], name=f"{name}/cast"))
+    graph.outputs[0] = wide
+    return model
+
+
+@dataclass(frozen=True)
+class Span:
+    """What float16 makes of one layer's values.
+
+    ``largest`` is the largest magnitude; ``vanishing`` the share of values other than zero that are
+    too small for float16 and become zero.
+    """
+
+    largest: float
+    vanishing: float
+
+    @property
+    def overflows(self) -> bool:
+        """Whether a value rounds to infinity."""
+        return not self.largest < LARGEST + 16  # half a step beyond the largest number rounds down
+
+    @property
+    def underflows(self) -> bool:
+        """Whether more than one value in a thousand is lost."""
+        return self.vanishing > 1e-3
+
+
+def spans(observe: Callable[[Array], Mapping[str, Array]], inputs: Mapping[str, Array]) -> dict[str, Span]:
+    """Every layer's span over all ``inputs`` (cases of (samples, channels, height, width)), one sample at a time."""
+    largest: dict[str, float] = {}
+    counts: dict[str, tuple[int, int]] = {}
+    for images in inputs.values():
+        for image in images:
+            for name, x in observe(image[None]).items():
+                magnitude = np.abs(x)
+                nonzero = magnitude > 0
+                lost, total = counts.get(name, (0, 0))
+                gone = int((nonzero & (magnitude < SMALLEST / 2)).sum())
+                counts[name] = lost + gone, total + int(nonzero.sum())
+                largest[name] = max(largest.get(name, 0.0), float(magnitude.max()))
+    return {name: Span(largest[name], lost / max(total, 1)) for name, (lost, total) in counts.items()}
+
+
+def weight_spans(model: ir.Model) -> dict[str, Span]:
+    """The same for the weights."""
+    values = {n: v.const_value for n, v in model.graph.initializers.items() if v.const_value is not None}
+    arrays = {n: t.numpy() for n, t in values.items() if t.dtype == ir.DataType.FLOAT}
+    return spans(lambda _: arrays, {"weights": np.zeros((1, 1, 1, 1), np.float32)})

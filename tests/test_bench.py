@@ -1,0 +1,259 @@
+"""The measuring itself: interleaving, ratios, processes and the bound without a shift."""
+
+from __future__ import annotations
+
+import random
+import sys
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from rich.console import Console
+
+from bench import baselines, latency, report
+from bench.export_cost import GATE, IMPORTS, NAIVE, NO_GATE, ExportCost
+from bench.goals import Goal, export_goals, latency_goals
+from bench.interleaving import Estimate, estimate, interleave, ratio, timed_ms
+from bench.latency import Latency
+from bench.process import ProcessCost, measure
+from s2mlp_deploy import checkpoint as checkpoints
+from s2mlp_deploy import rewrites
+from s2mlp_deploy.graph import Axes, emit
+from s2mlp_deploy.lowering import LOWERINGS, Lowering
+from s2mlp_deploy.reference import spatial_shift
+from s2mlp_deploy.spec import Shift
+from support import random_model, save_checkpoint, small_spec, weights_of
+
+
+class FakeClock:
+    """Seconds that pass only when told to."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def order_of_calls(seed: int, *, rounds: int = 6, warmup: int = 0) -> list[str]:
+    calls: list[str] = []
+    contestants = {name: (lambda name=name: calls.append(name)) for name in "abcde"}
+    interleave(contestants, rounds=rounds, warmup=warmup, rng=random.Random(seed))
+    return calls
+
+
+def test_every_contestant_runs_once_a_round() -> None:
+    calls = order_of_calls(0, rounds=6, warmup=2)
+    assert len(calls) == 8 * 5
+    for start in range(0, len(calls), 5):
+        assert Counter(calls[start : start + 5]) == Counter("abcde")
+
+
+def test_the_seed_fixes_an_order_that_changes_from_round_to_round() -> None:
+    calls = order_of_calls(1)
+    assert calls == order_of_calls(1)
+    assert calls != order_of_calls(2)
+    assert len({tuple(calls[i : i + 5]) for i in range(0, len(calls), 5)}) > 1
+
+
+def test_samples_are_in_rounds_and_without_the_warm_up() -> None:
+    count = iter(range(100))
+    announced: list[str] = []
+    samples = interleave(
+        {"only": lambda: next(count)}, rounds=3, warmup=2, rng=random.Random(0), announce=announced.append
+    )
+    assert samples == {"only": (2, 3, 4)}
+    assert announced == ["warm-up 1 of 2", "warm-up 2 of 2", "round 1 of 3", "round 2 of 3", "round 3 of 3"]
+
+
+def test_a_timed_call_is_measured_in_milliseconds() -> None:
+    clock = FakeClock()
+
+    def call() -> None:
+        clock.now += 0.25
+
+    assert timed_ms(call, clock)() == 250.0
+
+
+def test_ratios_of_interleaved_runs_survive_a_machine_that_slows_down() -> None:
+    """The machine becomes four times slower; the truth stays 1.3. One after the other would be far off."""
+    clock = FakeClock()
+    drift = 0.0015  # by what share of its first speed the machine slows down each second
+
+    def contestant(cost_s: float) -> Callable[[], float]:
+        def call() -> None:
+            clock.now += cost_s * (1 + drift * clock.now)
+
+        return timed_ms(call, clock)
+
+    contestants = {"slow": contestant(1.3), "fast": contestant(1.0)}
+    samples = interleave(contestants, rounds=400, rng=random.Random(3))
+    assert samples["fast"][-1] > 3 * samples["fast"][0]
+    assert ratio(samples["slow"], samples["fast"]).median == pytest.approx(1.3, rel=0.005)
+
+    clock.now = 0.0
+    one_after_the_other = {name: [call() for _ in range(400)] for name, call in contestants.items()}
+    assert not 1.2 < ratio(one_after_the_other["slow"], one_after_the_other["fast"]).median < 1.4
+
+
+@pytest.mark.parametrize(
+    ("count", "rank"),
+    [(1, 1), (5, 1), (6, 1), (8, 1), (9, 2), (25, 8), (100, 40)],  # tables of the sign test, 5%, two-sided
+)
+def test_the_interval_has_the_ranks_of_the_sign_test(count: int, rank: int) -> None:
+    samples = list(range(1, count + 1))
+    random.Random(0).shuffle(samples)
+    found = estimate(samples)
+    assert (found.low, found.high) == (rank, count + 1 - rank)
+    assert found.median == (count + 1) / 2
+
+
+def test_the_interval_covers_the_true_median_as_often_as_it_says() -> None:
+    rng = np.random.default_rng(0)
+    covered = [e.low <= 1 <= e.high for e in (estimate(list(np.exp(rng.standard_normal(25)))) for _ in range(1000))]
+    assert 0.93 < np.mean(covered) < 0.99
+
+
+def test_ratios_refuse_samples_of_different_rounds() -> None:
+    with pytest.raises(ValueError, match="zip"):
+        ratio([1.0, 2.0], [1.0])
+
+
+def peak_rss_bytes(allocated_bytes: int) -> int:
+    return measure([sys.executable, "-S", "-c", f"print(len(bytearray(b'1') * {allocated_bytes}))"]).peak_rss_bytes
+
+
+def test_a_process_is_charged_with_the_memory_it_touched_and_not_with_its_parents() -> None:
+    """This test process holds torch, hence more than the bare child."""
+    held = np.ones(25_000_000)
+    bare = peak_rss_bytes(1)
+    assert bare < 60e6 < held.nbytes
+    assert 0.9 < (peak_rss_bytes(300_000_000) - bare) / 300e6 < 1.2
+
+
+def test_a_process_is_charged_with_its_time() -> None:
+    idle = measure([sys.executable, "-S", "-c", "import time; time.sleep(0.3)"])
+    assert idle.wall_s >= 0.3 > idle.cpu_s
+    busy = measure([sys.executable, "-S", "-c", "import time\nwhile time.process_time() < 0.3: pass"])
+    assert busy.cpu_s >= 0.3
+
+
+def test_a_process_that_fails_is_no_measurement() -> None:
+    with pytest.raises(RuntimeError, match="out of cheese"):
+        measure([sys.executable, "-S", "-c", "raise SystemExit('out of cheese')"])
+
+
+def test_the_bound_leaves_out_the_shift_and_nothing_else() -> None:
+    spec = small_spec()
+    weights = weights_of(random_model(spec))
+    axes = Axes(1, spec.image_size)
+
+    def operators(lowering: Lowering) -> Counter[str]:
+        return Counter(node.op_type for node in rewrites.fold(emit(spec, weights, lowering, axes)).graph)
+
+    without, gather = operators(baselines.NoShift()), operators(LOWERINGS["gather"])
+    assert not {"Split", "Slice", "Gather", "Concat", "Pad"} & set(without)
+    assert without["Gemm"] == gather["Gemm"] and without["Conv"] == 1
+    assert sum(without.values()) < sum(gather.values())
+
+
+def test_the_bound_computes_the_network_without_its_shift(tmp_path: Path) -> None:
+    spec = small_spec()
+    source = checkpoints.load(save_checkpoint(tmp_path / "small.pt", spec), image_size=spec.image_size)
+    model = random_model(spec)
+    for block in model.stages[0].blocks:  # type: ignore[union-attr]
+        block.shift = lambda x, shift: x  # type: ignore[assignment]
+    images = np.random.default_rng(0).standard_normal((1, 3, *spec.image_size)).astype(np.float32)
+    path = latency.write(source, baselines.NoShift(), tmp_path / "none")
+    actual = latency.session_call(path, images)()
+    with torch.inference_mode():
+        np.testing.assert_allclose(actual, model(torch.from_numpy(images)).numpy(), rtol=1e-4, atol=1e-5)
+
+
+def test_the_naive_shift_is_the_papers_where_nothing_overlaps() -> None:
+    """With two rows and columns each statement reads what it does not write."""
+    x = torch.randn(2, 2, 2, 13)
+    assert torch.equal(baselines.slice_assignment_shift(x.clone(), Shift()), spatial_shift(x, Shift()))
+
+
+def test_contestants_must_compute_the_same_network() -> None:
+    logits = np.linspace(-1, 1, 7)[None]
+    latency.check_agreement({"a": logits, "b": logits * (1 + 1e-6)})
+    with pytest.raises(RuntimeError, match="b and a compute different logits"):
+        latency.check_agreement({"a": logits, "b": logits[:, ::-1]})
+    with pytest.raises(RuntimeError, match="c and a"):
+        latency.check_agreement({"a": logits, "c": logits * np.nan})
+
+
+def test_every_contestant_is_timed_on_the_same_small_model(tmp_path: Path) -> None:
+    spec = small_spec()
+    path = save_checkpoint(tmp_path / "small.pt", spec)
+    naive = latency.write(checkpoints.load(path), LOWERINGS["slice"], tmp_path / "naive")  # it stands in
+    measured = latency.measure_latency(
+        "small", path, naive, tmp_path, rounds=2, rng=random.Random(0), announce=lambda text: None
+    )
+    assert set(measured.samples_ms) == {latency.NAIVE, latency.NO_SHIFT, *LOWERINGS}
+    assert {len(samples) for samples in measured.samples_ms.values()} == {2}
+    assert measured.best in LOWERINGS
+
+
+def synthetic_cost() -> ExportCost:
+    def runs(wall_s: float, peak_rss_bytes: int) -> tuple[ProcessCost, ...]:
+        return tuple(ProcessCost(wall_s * slow, 2 * wall_s, peak_rss_bytes) for slow in (1, 3, 2))
+
+    samples = {NO_GATE: runs(4, 700), GATE: runs(24, 1100), NAIVE: runs(24, 900), IMPORTS: runs(2, 300)}
+    return ExportCost("wide", 200, samples)
+
+
+def synthetic_latency() -> Latency:
+    times = {latency.NO_SHIFT: 100.0, "gather": 102.0, "slice": 104.0, latency.NAIVE: 120.0}
+    return Latency("deep", {name: tuple(ms * slow for slow in (1, 1.5, 2)) for name, ms in times.items()})
+
+
+def test_export_goals_are_held_against_the_right_ratios() -> None:
+    goals = export_goals(synthetic_cost())
+    assert [goal.measured.median for goal in goals] == [6, 1, 2, 4]
+    assert [goal.holds for goal in goals] == [True, True, True, False]
+
+
+def test_latency_goals_are_held_against_the_best_lowering() -> None:
+    goals = latency_goals(synthetic_latency())
+    assert [goal.measured.median for goal in goals] == pytest.approx([1.02, 120 / 102])
+    assert [goal.holds for goal in goals] == [True, False]
+
+
+def test_a_goal_without_a_number_does_not_hold() -> None:
+    nothing = Estimate(float("nan"), float("nan"), float("nan"))
+    assert not Goal("wide", "", nothing, at_most=3).holds
+    assert not Goal("wide", "", nothing, at_least=3).holds
+
+
+def test_the_tables_show_every_contestant_and_verdict() -> None:
+    cost, measured = synthetic_cost(), synthetic_latency()
+    goals = [*export_goals(cost), *latency_goals(measured)]
+    console = Console(width=120)
+    with console.capture() as capture:
+        for part in (report.environment(), report.export_table(cost), report.latency_table(measured)):
+            console.print(part)
+        console.print(report.goal_table(goals))
+    text = capture.get()
+    assert all(name in text for name in (*cost.samples, *measured.samples_ms))
+    assert text.count("holds") == 4 and text.count("MISSED") == 2
+    assert "1.020 [1.020, 1.020]" in text
+
+
+def test_the_document_keeps_raw_samples_with_their_units() -> None:
+    cost, measured = synthetic_cost(), synthetic_latency()
+    document = report.document([cost], [measured], export_goals(cost))
+    assert document["exports"][0]["samples"][IMPORTS][0] == {"wall_s": 2, "cpu_s": 4, "peak_rss_bytes": 300}
+    assert document["latencies"][0]["samples_ms"]["gather"] == (102.0, 153.0, 204.0)
+    assert [goal["holds"] for goal in document["goals"]] == [True, True, True, False]
+
+
+def test_the_command_can_explain_itself_without_torch_and_onnxruntime() -> None:
+    hide = "sys.modules.update(torch=None, onnxruntime=None, onnxsim=None)"
+    explain = "sys.argv = ['bench', '--help']; runpy.run_module('bench', run_name='__main__')"
+    measure([sys.executable, "-c", f"import runpy, sys; {hide}; {explain}"])

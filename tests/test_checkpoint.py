@@ -1,0 +1,328 @@
+"""Checkpoints are read as they are found, without copying what can be mapped and without running what is in them."""
+
+from __future__ import annotations
+
+import argparse
+import pathlib
+import warnings
+import zipfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import safetensors.torch
+import torch
+from torch import Tensor, nn
+
+from s2mlp_deploy import checkpoint
+from s2mlp_deploy.checkpoint import Checkpoint
+from s2mlp_deploy.digest import sha256
+from s2mlp_deploy.errors import CheckpointError, LayoutError
+from s2mlp_deploy.recorded import Recorded, read_recorded
+from support import random_model, small_spec
+
+KEY = "stages.0.blocks.1.fc3.weight"
+FORMATS = pytest.mark.parametrize("zipped", [True, False], ids=["zip", "legacy"])
+
+
+def state(seed: int = 0) -> dict[str, Tensor]:
+    """The weights of a small model whose image size is 20x28."""
+    return dict(random_model(small_spec(), seed).state_dict())
+
+
+def save(path: Path, content: Any, *, zipped: bool = True) -> Path:
+    torch.save(content, path, _use_new_zipfile_serialization=zipped)
+    return path
+
+
+def assert_same(found: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> None:
+    """Same names, types and bits."""
+    assert found.keys() == expected.keys()
+    for name, tensor in expected.items():
+        assert found[name].dtype == tensor.dtype, name
+        assert torch.equal(found[name], tensor), name
+
+
+# Files
+
+
+@FORMATS
+@pytest.mark.parametrize("suffix", [".pt", ".pth", ".bin", ".ckpt"])
+def test_torch_files_of_both_formats_are_read_whatever_their_suffix(tmp_path: Path, suffix: str, zipped: bool) -> None:
+    path = save(tmp_path / f"model{suffix}", state(), zipped=zipped)
+    found = checkpoint.load(path)
+    assert_same(found.weights, state())
+    assert (found.sha256, found.size_bytes, found.dtypes) == (sha256(path), path.stat().st_size, ("float32",))
+    assert (found.wrapper, found.prefix, found.layout.name) == (None, "", "canonical")
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "model.bin"])
+def test_safetensors_are_read_whatever_their_suffix(tmp_path: Path, name: str) -> None:
+    safetensors.torch.save_file(state(), tmp_path / name, metadata={"format": "pt"})
+    assert_same(checkpoint.load(tmp_path / name).weights, state())
+
+
+def mapped_files(tensor: Tensor) -> set[str]:
+    """The files that this process has mapped at the tensor's address."""
+    found = set()
+    for line in Path("/proc/self/maps").read_text().splitlines():
+        addresses, *_, name = line.split(maxsplit=5)
+        start, end = (int(n, 16) for n in addresses.split("-"))
+        if start <= tensor.data_ptr() < end:
+            found.add(name.strip())
+    return found
+
+
+@pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="needs Linux's /proc")
+@pytest.mark.parametrize("suffix", [".pt", ".safetensors"])
+def test_weights_stay_in_the_mapped_file(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"model{suffix}"
+    if suffix == ".pt":
+        save(path, {"model": state()})
+    else:
+        safetensors.torch.save_file(state(), path)
+    weights = checkpoint.load(path).weights
+    assert len(weights) == len(state())
+    for name, tensor in weights.items():
+        assert mapped_files(tensor) == {str(path)}, name
+
+
+def test_an_archive_that_was_packed_anew_with_compression_is_unpacked_and_not_mapped(tmp_path: Path) -> None:
+    stored = save(tmp_path / "stored.pt", {"model": state(), "args": {"img_size": [20, 28]}})
+    packed = tmp_path / "packed.pt"
+    with zipfile.ZipFile(stored) as old, zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as new:
+        for entry in old.infolist():
+            new.writestr(entry.filename, old.read(entry))
+    found = checkpoint.load(packed)
+    assert_same(found.weights, state())
+    assert found.spec.image_size == (20, 28)
+
+
+# Wrappers and prefixes
+
+
+@pytest.mark.parametrize("wrapper", ["model", "state_dict", "model_state_dict", "model_ema", "net"])
+def test_weights_are_found_under_the_usual_names(tmp_path: Path, wrapper: str) -> None:
+    content = {"epoch": 7, "optimizer": {"state": {0: {"step": torch.tensor(1.0)}}}, wrapper: state()}
+    found = checkpoint.load(save(tmp_path / "model.pt", content))
+    assert_same(found.weights, state())
+    assert found.wrapper == wrapper
+
+
+@pytest.mark.parametrize(
+    "prefix", ["module.", "_orig_mod.", "model.", "backbone.", "module._orig_mod.", "_orig_mod.module.backbone.model."]
+)
+def test_prefixes_that_all_keys_share_are_cut(tmp_path: Path, prefix: str) -> None:
+    renamed = {prefix + name: tensor for name, tensor in state().items()}
+    found = checkpoint.load(save(tmp_path / "model.pt", {"state_dict": renamed}))
+    assert_same(found.weights, state())
+    assert (found.prefix, found.wrapper) == (prefix, "state_dict")
+
+
+def test_a_prefix_that_only_some_keys_have_is_not_cut(tmp_path: Path) -> None:
+    renamed = {("module." if "head" in name else "") + name: tensor for name, tensor in state().items()}
+    with pytest.raises(LayoutError, match=r"no place for module\.head\.fc\.weight"):
+        checkpoint.load(save(tmp_path / "model.pt", renamed))
+
+
+def test_two_sets_of_weights_are_told_apart_by_name_only(tmp_path: Path) -> None:
+    path = save(tmp_path / "model.pt", {"model": state(1), "model_ema": state(2), "epoch": 3})
+    with pytest.raises(CheckpointError, match=r"model and model_ema: .* --weights NAME"):
+        checkpoint.load(path)
+    assert_same(checkpoint.load(path, wrapper="model").weights, state(1))
+    found = checkpoint.load(path, wrapper="model_ema")
+    assert_same(found.weights, state(2))
+    assert found.wrapper == "model_ema"
+
+
+def test_an_unusual_name_must_be_given_and_a_wrong_one_is_answered_with_what_is_there(tmp_path: Path) -> None:
+    path = save(tmp_path / "model.pt", {"student": state(), "epoch": 3})
+    with pytest.raises(CheckpointError, match=r"its entries are student, epoch\. .* --weights NAME"):
+        checkpoint.load(path)
+    with pytest.raises(CheckpointError, match=r"no weights under 'teacher'; its entries are student, epoch"):
+        checkpoint.load(path, wrapper="teacher")
+    assert_same(checkpoint.load(path, wrapper="student").weights, state())
+
+
+# What training scripts store beside the weights
+
+
+def options() -> argparse.Namespace:
+    return argparse.Namespace(
+        img_size=np.int64(20), lr=np.float64(0.1), decay=np.float32(0.05), flag=np.bool_(True), seed=np.uint8(7),
+        output=pathlib.Path("/data/runs"), other=pathlib.PureWindowsPath("C:/runs"), resume=None, dtype=torch.float16,
+        mean=[np.float64(0.25)] * 3, std=(np.float32(0.5),) * 3, np_dtype=np.dtype("float32"), device=torch.device("cpu"),
+    )  # fmt: skip
+
+
+@FORMATS
+def test_options_with_paths_and_numpy_scalars_do_not_hinder_and_are_understood(tmp_path: Path, zipped: bool) -> None:
+    found = checkpoint.load(save(tmp_path / "model.pt", {"model": state(), "args": options()}, zipped=zipped))
+    assert_same(found.weights, state())
+    assert found.recorded == Recorded(image_size=(20, 20), mean=(0.25,) * 3, std=(0.5,) * 3)
+    assert [type(n) for n in found.spec.image_size] == [int, int]
+
+
+@pytest.mark.parametrize(
+    ("here", "elsewhere"),
+    [
+        (b"cpathlib\nPosixPath\n", b"cpathlib\nWindowsPath\n"),  # a script that ran on Windows
+        (b"cpathlib\nPosixPath\n", b"cpathlib._local\nPosixPath\n"),  # Python 3.13
+        (b"cnumpy._core.multiarray\n", b"cnumpy.core.multiarray\n"),  # NumPy 1
+    ],
+)
+def test_options_written_by_other_systems_and_versions_are_read(tmp_path: Path, here: bytes, elsewhere: bytes) -> None:
+    original = save(tmp_path / "here.pt", {"model": state(), "args": options()})
+    with zipfile.ZipFile(original) as old, zipfile.ZipFile(tmp_path / "elsewhere.pt", "w") as new:
+        for entry in old.infolist():
+            data = old.read(entry)
+            assert here in data or not entry.filename.endswith("data.pkl")
+            new.writestr(entry.filename, data.replace(here, elsewhere))
+    found = checkpoint.load(tmp_path / "elsewhere.pt")
+    assert_same(found.weights, state())
+    assert found.recorded.mean == (0.25,) * 3
+
+
+@pytest.mark.parametrize(
+    ("content", "size"),
+    [
+        ({"args": {"img_size": 20}}, (20, 20)),
+        ({"args": {"img_size": [20, 28]}}, (20, 28)),
+        ({"config": {"image_size": (28, 20)}}, (28, 20)),
+        ({"args": argparse.Namespace(input_size=(3, 20, 28))}, (20, 28)),  # timm: channels, height, width
+        ({"hparams": {"input_size": [np.int32(28), np.int64(20)]}}, (28, 20)),
+        ({"img_size": 28}, (28, 28)),
+        ({"args": {"img_size": None, "input_size": 28}}, (28, 28)),
+        ({"args": {"img_size": "large"}, "config": {"img_size": 24}}, (24, 24)),
+        ({"args": {"img_size": 20}, "img_size": 28}, (20, 20)),
+    ],
+)
+def test_a_recorded_image_size_is_understood(content: dict[str, Any], size: tuple[int, int]) -> None:
+    found = read_recorded(content).image_size
+    assert found == size
+    assert found is not None and [type(n) for n in found] == [int, int]
+
+
+@pytest.mark.parametrize(
+    "nonsense",
+    [True, 0, -20, 20.5, "20", [20], [20, 28, 3, 1], [20, "28"], [0, 28], {"h": 20}, 1 << 20, float("nan"), None, []],
+)
+def test_a_recorded_image_size_that_is_none_is_ignored(tmp_path: Path, nonsense: object) -> None:
+    assert read_recorded({"args": {"img_size": nonsense}}).image_size is None
+    found = checkpoint.load(save(tmp_path / "model.pt", {"model": state(), "args": {"img_size": nonsense}}))
+    assert found.spec.image_size == checkpoint.DEFAULT_IMAGE_SIZE
+
+
+def test_the_image_size_asked_for_replaces_the_recorded_one(tmp_path: Path) -> None:
+    path = save(tmp_path / "model.pt", {"model": state(), "args": {"img_size": [20, 28]}})
+    assert checkpoint.load(path, image_size=(36, 12)).spec.image_size == (36, 12)
+
+
+def test_mean_std_and_class_names_are_understood() -> None:
+    found = read_recorded({"args": {"mean": [0.5, 0, 1], "std": (0.25, 1, np.float32(0.5))}, "class_names": ["é", "b"]})
+    assert found == Recorded(mean=(0.5, 0.0, 1.0), std=(0.25, 1.0, 0.5), labels=("é", "b"))
+    assert {type(v) for v in (found.mean or ()) + (found.std or ())} == {float}
+    assert read_recorded({"classes": ("a", "b")}).labels == ("a", "b")
+
+
+@pytest.mark.parametrize(
+    "values", [0.5, [], "0.5", ["0.5"], [True, False], [float("nan")] * 3, [float("inf")] * 3, [123.7, 116.3, 103.5], None]
+)  # fmt: skip
+def test_mean_and_std_that_are_no_statistics_of_pixels_from_0_to_1_are_ignored(values: object) -> None:
+    assert read_recorded({"mean": values, "std": values}) == Recorded()
+
+
+def test_a_std_of_zero_is_ignored() -> None:
+    assert read_recorded({"std": [0.5, 0.0, 0.5], "mean": [0.5, 0.0, 0.5]}) == Recorded(mean=(0.5, 0.0, 0.5))
+
+
+@pytest.mark.parametrize("names", [10, "cat", [], ["cat", 3], {"0": "cat"}, None])
+def test_class_names_that_are_no_names_are_ignored(names: object) -> None:
+    assert read_recorded({"class_names": names}) == Recorded()
+
+
+def test_options_under_keys_that_are_no_names_are_passed_over() -> None:
+    assert read_recorded({"args": {3: 4, "img_size": 20}, 5: 6}) == Recorded(image_size=(20, 20))
+
+
+# Number formats
+
+
+@FORMATS
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_widens_exactly(tmp_path: Path, dtype: torch.dtype, zipped: bool) -> None:
+    half = {name: tensor.to(dtype) for name, tensor in state().items()}
+    found = checkpoint.load(save(tmp_path / "model.pt", half, zipped=zipped))
+    assert_same(found.weights, {name: tensor.float() for name, tensor in half.items()})
+    assert found.dtypes == (str(dtype).removeprefix("torch."),)
+    assert all(torch.equal(found.weights[name].to(dtype), tensor) for name, tensor in half.items())
+
+
+def test_half_precision_safetensors_widen_exactly(tmp_path: Path) -> None:
+    half = {name: tensor.bfloat16() for name, tensor in state().items()}
+    safetensors.torch.save_file(half, tmp_path / "model.safetensors")
+    found = checkpoint.load(tmp_path / "model.safetensors")
+    assert_same(found.weights, {name: tensor.float() for name, tensor in half.items()})
+
+
+def test_float64_is_kept_and_mixed_types_are_listed(tmp_path: Path) -> None:
+    mixed = {name: tensor.double() if "fc" in name else tensor.half() for name, tensor in state().items()}
+    found = checkpoint.load(save(tmp_path / "model.pt", mixed))
+    assert_same(found.weights, {n: t if t.dtype == torch.float64 else t.float() for n, t in mixed.items()})
+    assert found.dtypes == ("float16", "float64")
+
+
+@FORMATS
+def test_parameters_that_require_gradients_are_detached(tmp_path: Path, zipped: bool) -> None:
+    trained = {name: nn.Parameter(tensor) for name, tensor in state().items()}
+    weights = checkpoint.load(save(tmp_path / "model.pt", trained, zipped=zipped)).weights
+    assert not any(tensor.requires_grad for tensor in weights.values())
+    assert_same(weights, state())
+
+
+def test_views_keep_their_values(tmp_path: Path) -> None:
+    views = state()
+    views[KEY] = views[KEY].t().contiguous().t()
+    views["head.fc.weight"] = torch._neg_view(views["head.fc.weight"])
+    weights = checkpoint.load(save(tmp_path / "model.pt", views)).weights
+    for name, tensor in views.items():
+        np.testing.assert_array_equal(weights[name].numpy(), tensor.resolve_neg().numpy())
+
+
+def quantized(tensor: Tensor) -> Tensor:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch is about to move its quantized types elsewhere
+        return torch.quantize_per_tensor(tensor, 0.01, 0, torch.qint8)
+
+
+@pytest.mark.parametrize(
+    ("change", "kind"),
+    [
+        (lambda t: t.to(torch.int32), "int32"),
+        (lambda t: t > 0, "bool"),
+        (lambda t: t.to(torch.complex64), "complex64"),
+        (lambda t: t.to(torch.float8_e4m3fn), "float8_e4m3fn"),
+        (quantized, "qint8"),
+        (lambda t: t.to_sparse(), "sparse_coo"),
+        (lambda t: t.to("meta"), "meta"),
+    ],
+)
+def test_other_kinds_of_tensors_are_refused_by_name(
+    tmp_path: Path, change: Callable[[Tensor], Tensor], kind: str
+) -> None:
+    path = save(tmp_path / "model.pt", state() | {KEY: change(state()[KEY])})
+    with pytest.raises(CheckpointError, match=rf"model\.pt: {KEY} is of type .*{kind}.*before quantization"):
+        checkpoint.load(path)
+
+
+# Warnings
+
+
+def test_a_layout_whose_code_shifts_in_place_is_warned_about_and_others_are_not(tmp_path: Path) -> None:
+    found = checkpoint.load(save(tmp_path / "model.pt", state()))
+    assert checkpoint.warnings(found) == []
+    inplace = Checkpoint(**vars(found) | {"layout": found.layout.model_copy(update={"shift_semantics": "inplace"})})
+    (warning,) = checkpoint.warnings(inplace)
+    assert "--shift-semantics auto" in warning

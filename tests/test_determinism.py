@@ -1,0 +1,94 @@
+"""The same checkpoint, options and versions give the same bytes, whatever the process around them."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from s2mlp_deploy.artifact import REPORT
+from s2mlp_deploy.spec import DIRECTIONS, Shift
+from support import PAPER_CHECKPOINT, ROOT, TEST_IMAGES, save_checkpoint, small_spec
+
+EXPORT = """
+import json
+import sys
+from s2mlp_deploy import cli
+
+for arguments in json.loads(sys.argv[1]):
+    sys.argv = ["s2mlp-export", *arguments]
+    try:
+        cli.export_main()
+    except SystemExit as stop:
+        if stop.code:
+            raise
+"""
+"""One process makes several bundles, so that torch is loaded only once."""
+
+EXPORTS = {
+    "example": [str(PAPER_CHECKPOINT), "--data", str(TEST_IMAGES), "--data-count", "20"],
+    "dynamic": ["small.pt", "--dynamic-size", "--shift", "slice", "--shift-semantics", "inplace"],
+    "eight": ["small.pt", "--shift-directions", "8", "--batch", "3", "--shift", "gather"],
+    "conv": ["small.pt", "--shift", "conv", "--mean", "0.1,0.2,0.3", "--std", "1,2,3"],
+}
+ENVIRONMENTS = {
+    "a": {"PYTHONHASHSEED": "0", "OMP_NUM_THREADS": "1"},
+    "some other, deeper/directory": {"PYTHONHASHSEED": "1", "OMP_NUM_THREADS": "2", "TZ": "Asia/Kolkata"},
+    "c": {"PYTHONHASHSEED": "random", "LANG": "C", "LC_ALL": "C", "HOME": "/nonexistent", "COLUMNS": "31"},
+}
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """A directory for each environment, with the bundle of each export in it."""
+    root = tmp_path_factory.mktemp("runs")
+    checkpoint = save_checkpoint(root / "small.pt", small_spec(shift=Shift(DIRECTIONS["8"])))
+    directories = []
+    for place, variables in ENVIRONMENTS.items():
+        directory = root / place
+        directory.mkdir(parents=True)
+        shutil.copyfile(checkpoint, directory / "small.pt")
+        arguments = json.dumps([[*options, "-o", name] for name, options in EXPORTS.items()])
+        done = subprocess.run(
+            [sys.executable, "-W", "error", "-c", EXPORT, arguments],
+            cwd=directory, env={**os.environ, **variables}, capture_output=True, text=True,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        directories.append(directory)
+    return directories
+
+
+def files_of(bundle: Path) -> dict[str, bytes]:
+    """The files that are promised to be the same everywhere."""
+    return {p.name: p.read_bytes() for p in bundle.iterdir() if p.name != REPORT}
+
+
+@pytest.mark.parametrize("name", EXPORTS)
+def test_every_process_directory_hash_seed_and_thread_count_gives_the_same_bytes(runs: list[Path], name: str) -> None:
+    first, *others = (files_of(directory / name) for directory in runs)
+    assert first.keys() == {"model.onnx", "manifest.json", "golden.safetensors"}
+    for other in others:
+        assert [file for file in first if first[file] != other.get(file)] == []
+        assert first.keys() == other.keys()
+
+
+@pytest.mark.parametrize("name", EXPORTS)
+def test_no_file_tells_where_when_or_on_which_machine_it_was_made(runs: list[Path], name: str) -> None:
+    where = [str(runs[0]), str(ROOT), str(Path.home()), sys.prefix, "/tmp/", "small.pt", PAPER_CHECKPOINT.name]
+    host = socket.gethostname()
+    telling = [w.encode() for w in (*where, *([host] if len(host) > 5 else [])) if len(w) > 4]
+    for file, content in files_of(runs[0] / name).items():
+        assert [w for w in telling if w in content] == [], file
+        assert re.search(rb"20\d\d-[01]\d-[0-3]\d|[0-2]\d:[0-5]\d:[0-5]\d", content) is None, file
+
+
+def test_different_exports_differ(runs: list[Path]) -> None:
+    models = [(runs[0] / name / "model.onnx").read_bytes() for name in EXPORTS]
+    assert len(set(models)) == len(models)

@@ -1,0 +1,375 @@
+"""Evidence decides which shift a model was trained with, contradicts wrong choices, and says when it cannot tell."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping, Sequence
+from fractions import Fraction
+from math import comb
+from pathlib import Path
+
+import numpy as np
+import pytest
+import safetensors.numpy
+import torch
+
+from s2mlp_deploy import artifact, checkpoint, evidence, oracle, reference
+from s2mlp_deploy.errors import DataError, EvidenceError, UsageError
+from s2mlp_deploy.evidence import Evidence
+from s2mlp_deploy.parity import Array
+from s2mlp_deploy.spec import Semantics, Shift, Size
+from support import (
+    INPLACE_CHECKPOINT,
+    PAPER_CHECKPOINT,
+    TEST_IMAGES,
+    Ran,
+    random_model,
+    run,
+    save_checkpoint,
+    small_spec,
+)
+
+SPEC = small_spec()
+BOTH: Sequence[Semantics] = ("paper", "inplace")
+both = pytest.mark.parametrize("semantics", BOTH)
+
+
+def images(count: int = 5, size: Size = SPEC.image_size, seed: int = 1) -> Array:
+    return np.random.default_rng(seed).standard_normal((count, 3, *size), dtype=np.float32)
+
+
+def logits(semantics: Semantics, x: Array) -> Array:
+    """What the small model gives for ``x`` under ``semantics``: (samples, 7) float32."""
+    return oracle.run(random_model(SPEC.with_shift(Shift(semantics=semantics))), x)
+
+
+def record(path: Path, **arrays: Array) -> Path:
+    """A reference file as a user would write it, in the format that its suffix says."""
+    if path.suffix == ".npz":
+        np.savez(path, **arrays)  # type: ignore[arg-type]
+    else:
+        safetensors.numpy.save_file(arrays, path)
+    return path
+
+
+def weigh(path: Path) -> Evidence:
+    return evidence.weigh_reference(path, SPEC, logits)
+
+
+# Recorded logits
+
+
+@both
+@pytest.mark.parametrize("name", ["recorded.safetensors", "recorded.npz"])
+def test_recorded_logits_decide(tmp_path: Path, name: str, semantics: Semantics) -> None:
+    found = weigh(record(tmp_path / name, input=images(), logits=logits(semantics, images())))
+    (other,) = set(BOTH) - {semantics}
+    assert found.supports == semantics
+    assert found.measured[semantics] == 0 and found.measured[other] > 0.05
+    assert (found.kind, found.quantity, found.samples) == ("reference", "relative L2", 5)
+    assert str(found).startswith("relative L2 over 5 recorded samples: paper ")
+
+
+@both
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_logits_recorded_in_mixed_precision_still_decide(
+    tmp_path: Path, semantics: Semantics, dtype: torch.dtype
+) -> None:
+    model = random_model(SPEC.with_shift(Shift(semantics=semantics)))
+    with torch.autocast("cpu", dtype):
+        noisy = model(torch.from_numpy(images())).half().numpy()
+    found = weigh(record(tmp_path / "recorded.npz", input=images().astype(np.float64), logits=noisy))
+    assert found.supports == semantics
+    assert found.measured[semantics] > 1e-4
+
+
+def test_logits_of_another_model_fit_neither(tmp_path: Path) -> None:
+    other = oracle.run(random_model(SPEC, seed=1), images())
+    found = weigh(record(tmp_path / "recorded.npz", input=images(), logits=other))
+    assert found.supports is None and "neither" in found.reason
+
+
+@pytest.mark.parametrize("value", [0.0, 1e30], ids=["zero", "huge"])
+def test_logits_that_are_no_logits_fit_neither(tmp_path: Path, value: float) -> None:
+    found = weigh(record(tmp_path / "recorded.npz", input=images(), logits=np.full((5, 7), value)))
+    assert found.supports is None and "neither" in found.reason
+
+
+@both
+def test_constant_images_cannot_tell_the_semantics_apart(tmp_path: Path, semantics: Semantics) -> None:
+    constant = np.ones((2, 3, 20, 28), np.float32)
+    path = record(tmp_path / "recorded.npz", input=constant, logits=logits(semantics, constant))
+    found = weigh(path)
+    assert found.supports is None and "record varied images" in found.reason
+    assert evidence.decide(semantics, [found]) == semantics
+    with pytest.raises(EvidenceError, match=r"both semantics give the recorded logits"):
+        evidence.decide("auto", [found])
+
+
+@pytest.mark.parametrize(
+    ("arrays", "problem"),
+    [
+        ({}, "lacks input and logits; it holds other"),
+        ({"input": images()}, "lacks logits; it holds input, other"),
+        ({"input": images()[0], "logits": np.zeros((5, 7))}, "input [3, 20, 28]"),
+        ({"input": images()[:, :1], "logits": np.zeros((5, 7))}, "input [5, 1, 20, 28]"),
+        ({"input": images(), "logits": np.zeros((5, 8))}, "logits [5, 8]"),
+        ({"input": images(), "logits": np.zeros((4, 7))}, "logits [4, 7]"),
+        ({"input": images(), "logits": np.zeros(7)}, "logits [7]"),
+        ({"input": images()[:0], "logits": np.zeros((0, 7))}, "input [0, 3, 20, 28]"),
+        ({"input": images().astype(np.uint8), "logits": np.zeros((5, 7))}, "uint8"),
+        ({"input": images(), "logits": np.zeros((5, 7), np.int64)}, "int64"),
+        ({"input": images(), "logits": np.full((5, 7), np.nan)}, "NaN or infinite"),
+        ({"input": np.full((5, 3, 20, 28), np.inf), "logits": np.zeros((5, 7))}, "NaN or infinite"),
+        ({"input": images(size=(28, 20)), "logits": np.zeros((5, 7))}, "pass --image-size 28x20"),
+    ],
+)
+@pytest.mark.parametrize("name", ["recorded.safetensors", "recorded.npz"])
+def test_a_recording_that_does_not_fit_is_refused_with_what_it_holds(
+    tmp_path: Path, name: str, arrays: Mapping[str, Array], problem: str
+) -> None:
+    path = record(tmp_path / name, other=np.zeros(3), **arrays)
+    with pytest.raises(DataError) as caught:
+        evidence.read_reference(path, SPEC)
+    assert str(path) in str(caught.value) and problem in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["recorded.safetensors", "recorded.npz"])
+@pytest.mark.parametrize("damage", ["missing", "empty", "text", "cut", "folder"])
+def test_a_recording_that_cannot_be_read_is_refused(tmp_path: Path, name: str, damage: str) -> None:
+    path = tmp_path / name
+    if damage == "folder":
+        path.mkdir()
+    elif damage == "cut":
+        record(path, input=images(), logits=logits("paper", images()))
+        path.write_bytes(path.read_bytes()[:-100])
+    elif damage != "missing":
+        path.write_text("some text" if damage == "text" else "")
+    with pytest.raises(
+        DataError, match=r"cannot read the reference .*recorded.*expected a \.safetensors or \.npz"
+    ) as e:
+        evidence.read_reference(path, SPEC)
+    assert "\n" not in str(e.value)
+
+
+def test_a_recording_with_pickled_objects_is_not_opened(tmp_path: Path) -> None:
+    np.savez(tmp_path / "recorded.npz", input=np.array([{}]), logits=np.array([{}]))
+    with pytest.raises(DataError, match="allow_pickle"):
+        evidence.read_reference(tmp_path / "recorded.npz", SPEC)
+
+
+# Labelled images
+
+
+def outcome(right_under_paper: Sequence[int], right_under_inplace: Sequence[int], classes: int = 10) -> Evidence:
+    """Evidence from images of class 3 that the two runs class as 3 where they are right, and as 4 where not."""
+    right = {"paper": np.array(right_under_paper), "inplace": np.array(right_under_inplace)}
+
+    def model(semantics: Semantics, x: Array) -> Array:
+        return np.eye(classes)[np.where(right[semantics][: len(x)], 3, 4)]
+
+    count = len(right_under_paper)
+    return evidence.weigh_images(np.zeros((count, 3, 4, 4), np.float32), np.full(count, 3), classes, model)
+
+
+def test_labelled_images_decide() -> None:
+    found = outcome([1] * 5 + [0] * 15, [1] * 18 + [0] * 2)
+    assert found.supports == "inplace"
+    assert found.measured == {"paper": 0.25, "inplace": 0.9}
+    assert found.reason == "13 images are right under inplace only, 0 under paper only"
+    assert str(found) == "accuracy over 20 images: paper 25.00%, inplace 90.00%"
+    assert outcome([1] * 18 + [0] * 2, [1] * 5 + [0] * 15).supports == "paper"
+
+
+def test_images_that_both_get_right_do_not_tell_the_semantics_apart() -> None:
+    found = outcome([1] * 30, [1] * 30)
+    assert found.supports is None and "do not tell the semantics apart" in found.reason
+    assert evidence.decide("paper", [found]) == "paper"
+    with pytest.raises(EvidenceError, match="cannot be decided"):
+        evidence.decide("auto", [found])
+
+
+@pytest.mark.parametrize(("won", "decides"), [(7, False), (8, True)])
+def test_a_difference_counts_from_where_chance_gives_it_less_often_than_once_in_a_hundred(
+    won: int, decides: bool
+) -> None:
+    found = outcome([1] * 20 + [0] * won, [1] * (20 + won))
+    assert (found.supports == "inplace") == decides
+    assert (2 * Fraction(1, 2**won) <= Fraction(1, 100)) == decides
+
+
+def test_images_at_chance_level_fit_neither() -> None:
+    found = outcome([1] * 2 + [0] * 18, [0] * 17 + [1] * 3)
+    assert found.supports is None and "neither semantics does better than guessing" in found.reason
+    for requested in ("auto", "paper", "inplace"):
+        with pytest.raises(EvidenceError, match=r"neither .*paper 10\.00%, inplace 15\.00%"):
+            evidence.decide(requested, [found])  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("p", [Fraction(1, 2), Fraction(1, 10), Fraction(1, 1000), Fraction(2, 3)])
+@pytest.mark.parametrize("n", [1, 2, 7, 60, 1000])
+def test_the_binomial_tail_is_the_exact_sum(n: int, p: Fraction) -> None:
+    for k in {0, 1, n // 3, n // 2, n - 1, n}:
+        exact = sum(comb(n, i) * p**i * (1 - p) ** (n - i) for i in range(k, n + 1))
+        assert evidence.binomial_tail(k, n, float(p)) == pytest.approx(float(exact), rel=1e-9, abs=1e-300)
+
+
+def test_the_binomial_tail_has_its_limits() -> None:
+    assert evidence.binomial_tail(0, 0, 0.5) == 1
+    assert evidence.binomial_tail(5, 5, 1.0) == 1
+    assert evidence.binomial_tail(6, 5, 0.5) == 0
+
+
+# The decision
+
+
+def found(
+    kind: str, supports: Semantics | None, reason: str = "the images do not tell the semantics apart"
+) -> Evidence:
+    measured: dict[Semantics, float] = {"paper": 0.5, "inplace": 0.75}
+    return Evidence(kind, "accuracy", measured, 12, supports, reason)  # type: ignore[arg-type]
+
+
+@both
+def test_without_evidence_the_request_stands_and_auto_is_refused(semantics: Semantics) -> None:
+    assert evidence.decide(semantics, []) == semantics
+    with pytest.raises(UsageError, match=r"--reference .* --data"):
+        evidence.decide("auto", [])
+
+
+@both
+def test_evidence_that_agrees_decides_and_contradicts_the_other_request(semantics: Semantics) -> None:
+    (other,) = set(BOTH) - {semantics}
+    agreeing = [found("reference", semantics), found("images", semantics)]
+    assert evidence.decide("auto", agreeing) == evidence.decide(semantics, agreeing) == semantics
+    with pytest.raises(
+        EvidenceError, match=rf"--shift-semantics {other} is contradicted .*pass .*{semantics}, or auto"
+    ):
+        evidence.decide(other, agreeing)
+
+
+@both
+def test_one_piece_of_evidence_that_decides_is_enough(semantics: Semantics) -> None:
+    assert evidence.decide("auto", [found("reference", semantics), found("images", None)]) == semantics
+    assert evidence.decide("auto", [found("reference", None), found("images", semantics)]) == semantics
+
+
+def test_evidence_that_contradicts_itself_is_refused() -> None:
+    for requested in ("auto", *BOTH):
+        with pytest.raises(EvidenceError, match="contradict each other"):
+            evidence.decide(requested, [found("reference", "paper"), found("images", "inplace")])
+
+
+# Through the command
+
+
+def export(tmp_path: Path, source: Path, *options: object) -> Ran:
+    """Export into a folder that must stay empty unless the export succeeds."""
+    (tmp_path / "out").mkdir()
+    ran = run("export", source, *options, "-o", tmp_path / "out" / "bundle")
+    assert (ran.code == 0) == (tmp_path / "out" / "bundle").is_dir()
+    assert ran.code == 0 or not list((tmp_path / "out").iterdir())
+    assert "Traceback" not in ran.err
+    return ran
+
+
+@pytest.fixture
+def small(tmp_path: Path) -> Path:
+    return save_checkpoint(tmp_path / "small.pt", SPEC)
+
+
+@both
+def test_auto_takes_what_the_reference_says_and_the_report_keeps_both_figures(
+    tmp_path: Path, small: Path, semantics: Semantics
+) -> None:
+    path = record(tmp_path / "recorded.npz", input=images(), logits=logits(semantics, images()))
+    ran = export(tmp_path, small, "--reference", path, "--shift-semantics", "auto", "--json")
+    assert ran.code == 0, ran.err
+    (made,) = ran.json["exports"]
+    (weighed,) = made["report"]["evidence"]
+    assert made["manifest"]["spec"]["shift_semantics"] == weighed["supports"] == semantics
+    assert weighed["measured"].keys() == set(BOTH)
+    assert "warning" not in ran.err
+
+
+def test_a_choice_that_the_reference_contradicts_is_refused_with_both_distances(tmp_path: Path, small: Path) -> None:
+    path = record(tmp_path / "recorded.npz", input=images(), logits=logits("inplace", images()))
+    ran = export(tmp_path, small, "--reference", path, "--shift-semantics", "paper")
+    assert ran.code == 1
+    assert "contradicted by the evidence: relative L2 over 5 recorded samples: paper 0." in ran.err
+    assert "inplace 0. The model was trained with inplace semantics" in ran.err
+
+
+def test_a_reference_that_fits_neither_is_refused_with_both_distances(tmp_path: Path, small: Path) -> None:
+    other = oracle.run(random_model(SPEC, seed=1), images())
+    path = record(tmp_path / "recorded.npz", input=images(), logits=other)
+    ran = export(tmp_path, small, "--reference", path)
+    assert ran.code == 1
+    assert "neither" in ran.err and "paper " in ran.err and "inplace " in ran.err
+
+
+def test_a_reference_of_constant_images_is_no_evidence_for_auto(tmp_path: Path, small: Path) -> None:
+    constant = np.ones((2, 3, 20, 28), np.float32)
+    path = record(tmp_path / "recorded.npz", input=constant, logits=logits("paper", constant))
+    ran = export(tmp_path, small, "--reference", path, "--shift-semantics", "auto")
+    assert ran.code == 1 and "record varied images" in ran.err
+
+
+def test_auto_without_evidence_is_a_usage_error(tmp_path: Path, small: Path) -> None:
+    ran = export(tmp_path, small, "--shift-semantics", "auto")
+    assert ran.code == 2 and "needs evidence" in ran.err
+
+
+def test_a_reference_of_another_size_is_bad_input_until_that_size_is_asked_for(tmp_path: Path, small: Path) -> None:
+    x = images(size=(28, 36))
+    path = record(tmp_path / "recorded.npz", input=x, logits=logits("inplace", x))
+    options = ("--reference", path, "--shift-semantics", "auto")
+    ran = run("export", small, *options, "-o", tmp_path / "bundle")
+    assert ran.code == 3 and "pass --image-size 28x36" in ran.err
+    assert run("export", small, *options, "--image-size", "28x36", "-o", tmp_path / "bundle").code == 0
+    assert artifact.read(tmp_path / "bundle").manifest.spec.shift_semantics == "inplace"
+
+
+# The bundled checkpoints
+
+
+TRAINED = {"paper": PAPER_CHECKPOINT, "inplace": INPLACE_CHECKPOINT}
+
+
+@both
+def test_recorded_logits_decide_for_a_trained_model(tmp_path: Path, semantics: Semantics) -> None:
+    x = images(3, (28, 28))
+    source = checkpoint.load(TRAINED[semantics], shift=Shift(semantics=semantics))
+    recorded = oracle.run(reference.build(source.spec, source.weights), x)
+    path = record(tmp_path / "recorded.safetensors", input=x, logits=recorded)
+    ran = export(tmp_path, TRAINED[semantics], "--reference", path, "--shift-semantics", "auto", "--no-gate", "--json")
+    assert ran.code == 0, ran.err
+    assert ran.json["exports"][0]["manifest"]["spec"]["shift_semantics"] == semantics
+
+
+def test_labelled_images_decide_for_a_model_trained_with_the_papers_shift(tmp_path: Path) -> None:
+    options = ("--data", TEST_IMAGES, "--data-count", "60", "--shift-semantics", "auto", "--json")
+    ran = export(tmp_path, PAPER_CHECKPOINT, *options)
+    assert ran.code == 0, ran.err
+    (made,) = ran.json["exports"]
+    assert made["manifest"]["spec"]["shift_semantics"] == "paper"
+    (weighed,) = made["report"]["evidence"]
+    assert weighed["measured"]["paper"] > 0.8 > 0.6 > weighed["measured"]["inplace"]
+    assert made["report"]["images"]["count"] == weighed["samples"] == 60
+
+
+def test_labelled_images_contradict_the_papers_shift_for_a_model_trained_in_place(tmp_path: Path) -> None:
+    ran = export(tmp_path, INPLACE_CHECKPOINT, "--data", TEST_IMAGES, "--shift-semantics", "paper")
+    assert ran.code == 1
+    assert "contradicted by the evidence: accuracy over 200 images: paper " in ran.err
+    assert "pass --shift-semantics inplace" in ran.err
+
+
+def test_labels_in_another_order_are_noticed(tmp_path: Path) -> None:
+    for index in range(10):
+        (tmp_path / "data" / str((index + 1) % 10)).mkdir(parents=True)
+        for path in sorted((TEST_IMAGES / str(index)).iterdir())[:3]:
+            shutil.copy(path, tmp_path / "data" / str((index + 1) % 10))
+    ran = export(tmp_path, PAPER_CHECKPOINT, "--data", tmp_path / "data")
+    assert ran.code == 1
+    assert "neither semantics does better than guessing" in ran.err and "another order of classes" in ran.err
