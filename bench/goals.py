@@ -26,6 +26,12 @@ class Goal:
         above = self.at_least is None or self.measured.median >= self.at_least
         return above and (self.at_most is None or self.measured.median <= self.at_most)
 
+    @property
+    def clear(self) -> bool:
+        """Whether the whole interval is on the same side of the limit."""
+        limits = [limit for limit in (self.at_least, self.at_most) if limit is not None]
+        return not any(self.measured.low < limit < self.measured.high for limit in limits)
+
 
 def export_goals(cost: ExportCost) -> list[Goal]:
     """Faster than ``torch.onnx.export``, in little memory."""

@@ -18,7 +18,10 @@ from bench.interleaving import Estimate
 from bench.latency import Latency
 from s2mlp_deploy import machine
 
-INTERVALS = "Brackets: 95% confidence interval of the median; with fewer than six rounds, smallest and largest."
+NOTES = (
+    "Brackets: 95% confidence interval of the median; with fewer than six rounds, smallest and largest. "
+    "Unclear: the limit is inside; more rounds, or a less busy machine, would tell."
+)
 
 
 def environment() -> RenderableType:
@@ -75,9 +78,11 @@ def goal_table(goals: Sequence[Goal]) -> RenderableType:
     for goal in goals:
         limit = f"≥ {goal.at_least:g}" if goal.at_least is not None else f"≤ {goal.at_most:g}"
         verdict = Text("holds", style="green") if goal.holds else Text("MISSED", style="red")
+        if not goal.clear:
+            verdict.append(", unclear", style="yellow")
         table.add_row(goal.model, goal.what, limit, _show(goal.measured, 3), verdict)
     table.columns[1].justify = "left"
-    return Group(table, Text(INTERVALS))
+    return Group(table, Text(NOTES))
 
 
 def document(exports: Sequence[ExportCost], latencies: Sequence[Latency], goals: Sequence[Goal]) -> dict[str, Any]:
@@ -94,7 +99,7 @@ def document(exports: Sequence[ExportCost], latencies: Sequence[Latency], goals:
             for cost in exports
         ],
         "latencies": [asdict(latency) for latency in latencies],
-        "goals": [{**asdict(goal), "holds": goal.holds} for goal in goals],
+        "goals": [{**asdict(goal), "holds": goal.holds, "clear": goal.clear} for goal in goals],
     }
 
 

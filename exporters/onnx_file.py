@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import onnx
-import onnx_ir as ir
 
+from s2mlp_deploy import onnx_writer
 from s2mlp_deploy.artifact import Artifact
-from s2mlp_deploy.errors import BundleError, ParityError, RuntimeMissingError
+from s2mlp_deploy.errors import BundleError, RuntimeMissingError
 from s2mlp_deploy.exporter import Lowered
 from s2mlp_deploy.graph import INPUT, OUTPUT
 from s2mlp_deploy.parity import Array
@@ -21,9 +21,6 @@ if TYPE_CHECKING:
     import onnxruntime
 
 FILE = "model.onnx"
-DATA = "model.onnx.data"
-PROTOBUF_LIMIT_BYTES = 2_000_000_000
-"""Protobuf refuses messages of 2 GiB; above this, weights go to a file of their own."""
 
 
 class OnnxFile:
@@ -34,20 +31,8 @@ class OnnxFile:
     remedy = "pip install onnxruntime"
 
     def export(self, lowered: Lowered, destination: Path) -> Artifact:
-        """Write the graph; weights beyond protobuf's limit go to external data beside it.
-
-        Raises:
-            ParityError: where onnx's own checker objects to the file.
-        """
-        weights = sum(v.const_value.nbytes for v in lowered.model.graph.initializers.values() if v.const_value)
-        external = DATA if weights > PROTOBUF_LIMIT_BYTES else None
-        path = destination / FILE
-        ir.save(lowered.model, path, external_data=external)
-        try:
-            onnx.checker.check_model(path, full_check=True)
-        except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
-            raise ParityError(f"onnx's checker rejects the graph that was written: {error}") from error
-        return Artifact(destination, FILE, (FILE, external) if external else (FILE,))
+        """Write the graph; weights beyond protobuf's limit go to external data beside it."""
+        return Artifact(destination, FILE, onnx_writer.write(lowered.model, destination / FILE))
 
     def open(self, artifact: Artifact) -> OnnxSession:
         """Load the file with ONNX Runtime's CPU provider.

@@ -41,8 +41,8 @@ class Golden:
 def make_inputs(spec: Spec, axes: Axes, images: Array | None = None) -> dict[str, Array]:
     """The golden inputs for a model that serves ``axes``, by case.
 
-    Noise at the scale of normalized images, nearly none, and far too much; a map that is zero but
-    for one border row or column; constants. ``images``, prepared real ones, are added where given.
+    Noise at the scale of normalized images, nearly none, and far too much; images that are zero but
+    for two of their borders; a constant one. ``images``, prepared real ones, are added where given.
     Sizes other than ``spec.image_size`` are added where the model must serve them.
     """
     rng = np.random.default_rng(20210614)
@@ -51,19 +51,17 @@ def make_inputs(spec: Spec, axes: Axes, images: Array | None = None) -> dict[str
     def noise(samples: int, height: int, width: int) -> Array:
         return rng.standard_normal((samples, c, height, width), dtype=np.float32)
 
-    border = np.zeros((4, c, h, w), np.float32)
+    border = np.zeros((2, c, h, w), np.float32)
     ph, pw = spec.stages[0].embedding.kernel
-    edges = noise(4, h, w)
-    for i, where in enumerate((np.s_[:, :ph], np.s_[:, -ph:], np.s_[:, :, :pw], np.s_[:, :, -pw:])):
+    edges = noise(2, h, w)
+    for i, where in ((0, np.s_[:, :ph]), (0, np.s_[:, :, :pw]), (1, np.s_[:, -ph:]), (1, np.s_[:, :, -pw:])):
         border[i][where] = edges[i][where]
-    constant = np.zeros((2, c, h, w), np.float32)
-    constant[1] = 1
     cases = {
-        "noise": noise(2, h, w),
+        "noise": noise(1, h, w),
         "faint": noise(1, h, w) * np.float32(0.02),
         "loud": noise(1, h, w) * np.float32(5),
         "border": border,
-        "constant": constant,
+        "constant": np.ones((1, c, h, w), np.float32),
     }
     if images is not None:
         cases["images"] = images

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,24 +25,42 @@ class Judgement:
 
 def consult(model: S2MLP, inputs: Mapping[str, Array]) -> Judgement:
     """Run the oracle over ``inputs``, by case (samples, channels, height, width) float32."""
-    wide = {case: run(model, x, torch.float64) for case, x in inputs.items()}
-    narrow = {case: run(model, x, torch.float32) for case, x in inputs.items()}
-    golden = Golden(inputs, wide, _trace(model, inputs["noise"][:1]))
-    return Judgement(golden, {case: compare(narrow[case], wide[case]) for case in inputs})
+    wide, trace = _by_case(model, inputs, torch.float64)
+    narrow, _ = _by_case(model, inputs, torch.float32)
+    return Judgement(Golden(inputs, wide, trace), {case: compare(narrow[case], wide[case]) for case in inputs})
 
 
 def run(model: S2MLP, images: Array, dtype: torch.dtype = torch.float32) -> Array:
     """Logits (samples, classes) of ``images`` (samples, channels, height, width), computed in ``dtype``."""
-    return np.concatenate(list(_batches(model, images, dtype)))
+    chunks = (torch.from_numpy(images[i : i + BATCH]).to(dtype) for i in range(0, len(images), BATCH))
+    return np.concatenate([logits(model, chunk).numpy() for chunk in chunks])
 
 
-def _batches(model: S2MLP, images: Array, dtype: torch.dtype) -> Iterator[Array]:
-    for start in range(0, len(images), BATCH):
-        yield logits(model, torch.from_numpy(images[start : start + BATCH]).to(dtype)).numpy()
+def _by_case(
+    model: S2MLP, inputs: Mapping[str, Array], dtype: torch.dtype
+) -> tuple[dict[str, Array], dict[str, Array]]:
+    """Logits by case, and the trace of the very first sample.
+
+    All cases of one size run together: widening the weights takes as long as several samples.
+    """
+    found: dict[str, Array] = {}
+    trace: dict[str, Array] = {}
+    for size in dict.fromkeys(x.shape[2:] for x in inputs.values()):
+        cases = {case: x for case, x in inputs.items() if x.shape[2:] == size}
+        rows: list[Array] = []
+        together = np.concatenate(list(cases.values()))
+        for start in range(0, len(together), BATCH):
+            for name, x in activations(model, torch.from_numpy(together[start : start + BATCH]).to(dtype)):
+                if next(iter(inputs)) in cases and start == 0:
+                    trace[name] = _sample(x)
+            rows.append(x.numpy())
+        logits_of_size = np.concatenate(rows)
+        for case, images in cases.items():
+            found[case], logits_of_size = np.split(logits_of_size, [len(images)])
+    return found, trace
 
 
-def _trace(model: S2MLP, image: Array) -> dict[str, Array]:
-    return {
-        name: (sample_map(x[0].numpy()) if x.ndim == 4 else x.numpy()).astype(np.float32)
-        for name, x in activations(model, torch.from_numpy(image).double())
-    }
+def _sample(x: torch.Tensor) -> Array:
+    """What the trace keeps of the first sample."""
+    first: Array = x[0].numpy()
+    return (sample_map(first) if x.ndim == 4 else first[None]).astype(np.float32)

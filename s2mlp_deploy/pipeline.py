@@ -14,6 +14,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from math import isfinite
 from pathlib import Path
 from typing import Any, Literal
 
@@ -29,6 +30,7 @@ from s2mlp_deploy import (
     images,
     layouts,
     machine,
+    memory,
     parity,
     reference,
     rewrites,
@@ -43,6 +45,7 @@ from s2mlp_deploy.evidence import Evidence
 from s2mlp_deploy.exporter import Exporter, Lowered, Session
 from s2mlp_deploy.golden import Golden
 from s2mlp_deploy.graph import INPUT, OPSET, OUTPUT, Axes, emit
+from s2mlp_deploy.lowering import Lowering
 from s2mlp_deploy.manifest import Manifest, Preprocessing, Source, SpecEntry, TensorEntry, ToleranceEntry
 from s2mlp_deploy.oracle import Judgement
 from s2mlp_deploy.parity import Array, Tolerance, Verdict
@@ -140,14 +143,11 @@ def deploy(request: Request, listener: Listener | None = None) -> Export:
     if request.gate:
         with clock.step("computing golden logits in float64"):
             judgement = oracles.consult(model, golden.make_inputs(spec, axes, _golden_images(data)))
-    with clock.step("writing the graph"):
-        graph = rewrites.fold(emit(spec, {n: w.numpy() for n, w in source.weights.items()}, lowering, axes))
-        lowered = Lowered(simplify(graph), spec, axes, lowering.name, request.precision)
-        _describe(lowered, preprocessing, source)
-
     with artifact.staging(destination, replace=request.force) as staging:
-        with clock.step(f"exporting {request.format}"):
-            made = target.export(lowered, staging.directory)
+        with clock.step(f"writing the {request.format} artifact"):
+            # The graph is not kept: its folded weights would stand beside the runtime's own copy.
+            made = target.export(lower(source, preprocessing, lowering, axes), staging.directory)
+            memory.release()
         verdict, tolerance = None, None
         report: dict[str, Any] = {"evidence": [vars(e) for e in found]}
         if judgement:
@@ -161,13 +161,29 @@ def deploy(request: Request, listener: Listener | None = None) -> Export:
                 if data:
                     report["images"] = _judge_images(session, model, data, tolerance, request.batch)
                 golden.save(judgement.golden, staging.directory / artifact.GOLDEN)
-        manifest = _manifest(request, source, lowered, preprocessing, made, target, tolerance)
+        manifest = _manifest(request, source, lowering, axes, preprocessing, made, target, tolerance)
         report |= {
             "size_bytes": sum((staging.directory / name).stat().st_size for name in made.files),
             "seconds": clock.seconds,
             "machine": machine.describe(),
         }
         return Export(staging.publish(manifest, report), verdict, report)
+
+
+def lower(source: Checkpoint, preprocessing: Preprocessing, lowering: Lowering, axes: Axes) -> Lowered:
+    """The checkpoint as an ONNX graph: emitted, folded, simplified, and described in its metadata."""
+    weights = {name: tensor.numpy() for name, tensor in source.weights.items()}
+    model = simplify(rewrites.fold(emit(source.spec, weights, lowering, axes)))
+    model.producer_version = __version__
+    model.metadata_props.update(
+        {
+            "s2mlp.spec": json.dumps(SpecEntry.of(source.spec).model_dump(mode="json")),
+            "s2mlp.preprocessing": json.dumps(preprocessing.model_dump(mode="json")),
+            "s2mlp.labels": json.dumps(source.recorded.labels),
+            "s2mlp.checkpoint_sha256": source.sha256,
+        }
+    )
+    return Lowered(model, source.spec, axes, lowering.name, "fp32")
 
 
 def gate(session: Session, expected: Golden, tolerance: Tolerance, batch: int | None) -> Verdict:
@@ -178,7 +194,13 @@ def gate(session: Session, expected: Golden, tolerance: Tolerance, batch: int | 
 
 def tolerance_for(precision: str, judgement: Judgement) -> Tolerance:
     """The tolerance that follows from how far PyTorch's own float32 run is from the oracle."""
-    return parity.RULES[precision].tolerance(max(d.relative_l2 for d in judgement.torch_float32.values()))
+    worst = max(d.relative_l2 for d in judgement.torch_float32.values())
+    if not isfinite(worst):
+        raise ParityError(
+            "PyTorch's own float32 run of this checkpoint overflows on the golden inputs, so no float32 export of it can be "
+            "right: look for weights of absurd size with s2mlp-inspect, or export an earlier checkpoint"
+        )
+    return parity.RULES[precision].tolerance(worst)
 
 
 def preprocessing_for(
@@ -212,6 +234,10 @@ def _exporter(request: Request) -> Exporter:
         raise UsageError(
             f"--format {request.format} cannot be made with --precision {request.precision}: expected "
             + " or ".join(target.precisions)
+        )
+    if request.precision not in parity.RULES:
+        raise UsageError(
+            f"there is no tolerance for --precision {request.precision}: expected {', '.join(parity.RULES)}"
         )
     return target
 
@@ -300,35 +326,22 @@ def _judge_images(
     }
 
 
-def _describe(lowered: Lowered, preprocessing: Preprocessing, source: Checkpoint) -> None:
-    """Put into the graph itself what a reader of the bare .onnx needs to know."""
-    lowered.model.producer_version = __version__
-    lowered.model.metadata_props.update(
-        {
-            "s2mlp.spec": json.dumps(SpecEntry.of(lowered.spec).model_dump(mode="json")),
-            "s2mlp.preprocessing": json.dumps(preprocessing.model_dump(mode="json")),
-            "s2mlp.labels": json.dumps(source.recorded.labels),
-            "s2mlp.checkpoint_sha256": source.sha256,
-        }
-    )
-
-
 def _manifest(
-    request: Request, source: Checkpoint, lowered: Lowered, preprocessing: Preprocessing, made: artifact.Artifact,
-    target: Exporter, tolerance: Tolerance | None,
+    request: Request, source: Checkpoint, lowering: Lowering, axes: Axes, preprocessing: Preprocessing,
+    made: artifact.Artifact, target: Exporter, tolerance: Tolerance | None,
 ) -> Manifest:  # fmt: skip
-    spec = lowered.spec
+    spec = source.spec
     files = sorted([*made.files, *([artifact.GOLDEN] if request.gate else [])])
     return Manifest(
         tool_version=__version__,
         format=request.format,
         precision=request.precision,
-        lowering=lowered.lowering,
+        lowering=lowering.name,
         spec=SpecEntry.of(spec),
         source=Source(sha256=source.sha256, layout=source.layout.name, weights=source.wrapper, dtypes=source.dtypes),
         preprocessing=preprocessing,
         labels=source.recorded.labels,
-        input=TensorEntry(name=INPUT, dtype="float32", shape=lowered.axes.shape(spec.in_channels)),
+        input=TensorEntry(name=INPUT, dtype="float32", shape=axes.shape(spec.in_channels)),
         output=TensorEntry(name=OUTPUT, dtype="float32", shape=(request.batch or "batch", spec.classes)),
         opset=OPSET,
         versions={**target.versions(), **machine.installed(("numpy", "torch"))},

@@ -22,8 +22,8 @@ class FoldLayerNormAffineIntoGemm(InPlacePass):
 
         W·LN(x) + b  =  (W·diag(γ))·n + (W·β + b)
 
-    The mean over positions commutes with both sides. The products are formed in float64 and rounded
-    once.
+    The mean over positions commutes with both sides. Each new number is rounded once: products of
+    float32 round like that by themselves, and the sums of W·β are formed in float64.
 
     Requires: γ (and β) constant; every consumer a Gemm (transB = 1, alpha = beta = 1) on the
     LayerNorm as first input, with a weight of its own, or a Reshape or ReduceMean before one.
@@ -48,17 +48,16 @@ class FoldLayerNormAffineIntoGemm(InPlacePass):
             return False
         for gemm, weight in zip(gemms, weights, strict=True):
             assert weight is not None and gemm.inputs[1] is not None
-            wide = weight.astype(np.float64)
             if beta is not None:
                 bias = gemm.inputs[2] if len(gemm.inputs) > 2 else None
                 old = 0.0 if bias is None else _constant(bias)
                 if old is None:
                     return False
                 name = str(gemm.inputs[1].name).removesuffix(".weight") + ".bias"
-                folded = _initializer(graph, name, (wide @ beta.astype(np.float64) + old).astype(np.float32))
+                folded = _initializer(graph, name, (weight.astype(np.float64) @ beta + old).astype(np.float32))
                 gemm.resize_inputs(3)
                 gemm.replace_input_with(2, folded)
-            folded = _initializer(graph, str(gemm.inputs[1].name), (wide * gamma).astype(np.float32))
+            folded = _initializer(graph, str(gemm.inputs[1].name), weight * gamma)
             gemm.replace_input_with(1, folded)
         norm.replace_input_with(1, _ones(graph, gamma.size))
         norm.resize_inputs(2)

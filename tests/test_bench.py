@@ -231,6 +231,12 @@ def test_a_goal_without_a_number_does_not_hold() -> None:
     assert not Goal("wide", "", nothing, at_least=3).holds
 
 
+def test_a_goal_whose_limit_lies_inside_the_interval_is_unclear() -> None:
+    assert not Goal("wide", "", Estimate(1.02, 1.0, 1.04), at_most=1.03).clear
+    assert Goal("wide", "", Estimate(1.01, 1.0, 1.02), at_most=1.03).clear
+    assert not Goal("wide", "", Estimate(5.5, 4.5, 6.0), at_least=5).clear
+
+
 def test_the_tables_show_every_contestant_and_verdict() -> None:
     cost, measured = synthetic_cost(), synthetic_latency()
     goals = [*export_goals(cost), *latency_goals(measured)]

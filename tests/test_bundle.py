@@ -302,7 +302,7 @@ def test_a_bundle_without_a_tolerance_cannot_be_judged(bundle: Path) -> None:
         (lambda t: t.update({"logits/loud": t["logits/loud"].astype(np.int64)}), "int64"),
         (lambda t: t.update({"input/loud": t["input/loud"][0]}), "(samples, channels, height, width)"),
         (lambda t: t.update({"input/loud": np.array(1, np.float32)}), "(samples, channels, height, width)"),
-        (lambda t: t.update({"logits/noise": t["logits/noise"][:1]}), "(samples, classes)"),
+        (lambda t: t.update({"logits/border": t["logits/border"][:1]}), "(samples, classes)"),
         (lambda t: t.update({"input/loud": t["input/loud"][:0], "logits/loud": t["logits/loud"][:0]}), "[0, 3, 20, 28]"),
         (lambda t: t.update({"input/loud": t["input/loud"][:, :2].copy()}), "input of [1, 2, 20, 28]"),
         (lambda t: t.update({"input/loud": t["input/loud"][:, :, :12].copy()}), "input of [1, 3, 12, 28]"),

@@ -428,8 +428,22 @@ def test_modes_follow_the_users_umask(checkpoint: Path, tmp_path: Path, mask: in
 # Full and read-only disks
 
 
-@pytest.mark.parametrize("size", ["16k", "60k", "100k"], ids=["in the model", "in the golden tensors", "at the end"])
-def test_a_full_disk_is_reported_and_left_as_it_was(checkpoint: Path, mount: Mount, size: str) -> None:
+def space_for(bundle: Path, *names: str) -> int:
+    """The bytes that the files ``names`` take on a tmpfs, which keeps whole pages."""
+    page = os.sysconf("SC_PAGE_SIZE")
+    return sum(-(-(bundle / name).stat().st_size // page) * page for name in names)
+
+
+@pytest.mark.parametrize(
+    ("written", "halfway"),
+    [((), "model.onnx"), (("model.onnx",), "golden.safetensors"), (("model.onnx", "golden.safetensors"), None)],
+    ids=["in the model", "in the golden tensors", "in the manifest"],
+)
+def test_a_full_disk_is_reported_and_left_as_it_was(
+    pristine: Path, checkpoint: Path, mount: Mount, written: tuple[str, ...], halfway: str | None
+) -> None:
+    size = space_for(pristine / "bundle", *written)
+    size += space_for(pristine / "bundle", halfway) // 2 if halfway else 0
     disk = mount(f"size={size}")
     ran = run("export", checkpoint, "-o", disk / "bundle")
     assert ran.code == 3 and ran.out == ""
@@ -439,7 +453,8 @@ def test_a_full_disk_is_reported_and_left_as_it_was(checkpoint: Path, mount: Mou
 
 
 def test_a_full_disk_keeps_the_old_bundle_whole(checkpoint: Path, pristine: Path, mount: Mount) -> None:
-    disk = mount("size=160k")
+    size = space_for(pristine / "bundle", *os.listdir(pristine / "bundle"))
+    disk = mount(f"size={size + 4 * os.sysconf('SC_PAGE_SIZE')}")
     shutil.copytree(pristine / "bundle", disk / "bundle")
     before = contents(disk)
     ran = run("export", checkpoint, "-o", disk / "bundle", "--force")
