@@ -183,7 +183,7 @@ def test_a_model_that_computes_nan_fails(bundle: Path) -> None:
 
 
 def test_golden_logits_of_another_shape_fail(bundle: Path) -> None:
-    edit_golden(bundle, lambda t: t.update({"logits/noise": np.ones((1, 8), np.float32)}))
+    edit_golden(bundle, lambda t: t.update({"logits/noise": np.ones((8, 8), np.float32)}))
     ran = run("verify", bundle, "--json")
     assert ran.code == 1
     assert [(c["case"], c["quantity"]) for c in ran.json["checks"] if not c["passed"]] == [("noise", "shape and dtype")]
