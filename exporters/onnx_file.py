@@ -8,6 +8,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import onnx
 
 from s2mlp_deploy import onnx_writer
@@ -26,7 +27,8 @@ FILE = "model.onnx"
 class OnnxFile:
     """Writes ``model.onnx`` and runs it."""
 
-    precisions: tuple[str, ...] = ("fp32",)
+    precisions: tuple[str, ...] = ("fp32", "fp16", "int8")
+    targets: tuple[str, ...] = ("x86", "arm", "trt")
     modules: tuple[str, ...] = ("onnxruntime",)
     remedy = "pip install onnxruntime"
 
@@ -54,6 +56,7 @@ class OnnxSession:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._session = _inference_session(str(path))
+        self._traced: tuple[tuple[str, ...], onnxruntime.InferenceSession] | None = None
 
     def run(self, images: Array) -> Array:
         """Logits (batch, classes) of ``images`` (batch, channels, height, width)."""
@@ -62,11 +65,15 @@ class OnnxSession:
 
     def trace(self, images: Array, names: tuple[str, ...]) -> Mapping[str, Array]:
         """The values called ``names``, from a copy of the graph that has them as outputs."""
+        if self._traced is None or self._traced[0] != names:
+            self._traced = names, self._tracing_session(names)
+        return dict(zip(names, _run(self._traced[1], list(names), images), strict=True))
+
+    def _tracing_session(self, names: tuple[str, ...]) -> onnxruntime.InferenceSession:
         model = onnx.load(self._path, load_external_data=False)  # with it, it may not fit into one message
         known = {output.name for output in model.graph.output}
         model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names if name not in known)
-        session = _inference_session(model.SerializeToString(), data=self._path.parent)
-        return dict(zip(names, _run(session, list(names), images), strict=True))
+        return _inference_session(model.SerializeToString(), data=self._path.parent)
 
 
 def _inference_session(model: str | bytes, *, data: Path | None = None) -> onnxruntime.InferenceSession:
@@ -89,7 +96,8 @@ def _inference_session(model: str | bytes, *, data: Path | None = None) -> onnxr
 
 def _run(session: onnxruntime.InferenceSession, names: list[str], images: Array) -> list[Any]:
     try:
-        return list(session.run(names, {INPUT: images}))
+        dtype = np.float16 if session.get_inputs()[0].type == "tensor(float16)" else np.float32
+        return list(session.run(names, {INPUT: images.astype(dtype, copy=False)}))
     except Exception as error:
         raise BundleError(
             f"ONNX Runtime cannot run the model on an input of {json.dumps(images.shape)}: {error}"

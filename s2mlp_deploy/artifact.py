@@ -68,7 +68,7 @@ def read(directory: Path) -> Bundle:
     """
     path = directory / MANIFEST
     manifest = manifests.parse(_read_manifest(directory), str(path))
-    needed = {manifest.artifact} if manifest.verdict == "not judged" else {manifest.artifact, GOLDEN}
+    needed = {manifest.artifact} if manifest.verdict != "passed" else {manifest.artifact, GOLDEN}
     if missing := needed - manifest.files.keys():
         raise BundleError(
             f"{path} lists no hash for {', '.join(sorted(missing))}: the bundle was changed; copy it again"

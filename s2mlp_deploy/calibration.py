@@ -17,14 +17,13 @@ Observe: TypeAlias = Callable[[Array], Mapping[str, Array]]
 Method: TypeAlias = Literal["minmax", "percentile", "mse", "entropy"]
 
 MINIMUM_IMAGES = 16
-BATCH = 8
 BINS = 2048
 ENTROPY_BINS, ENTROPY_LEVELS = 512, 128
 PERCENTILE = 99.99
 
 
-def calibrate(observe: Observe, images: Array, method: Method) -> dict[str, Range]:
-    """The range of each activation that ``observe`` shows, over ``images``.
+def calibrate(observe: Observe, images: Array, method: Method, *, batch: int = 8) -> dict[str, Range]:
+    """The range of each activation that ``observe`` shows, over ``images``, ``batch`` at a time.
 
     ``minmax`` takes everything that occurred; the others clip what is rare: ``percentile`` what lies
     beyond 99.99%, ``mse`` so that the mean squared error of 8 bits is smallest, ``entropy`` so that
@@ -37,19 +36,19 @@ def calibrate(observe: Observe, images: Array, method: Method) -> dict[str, Rang
         raise DataError(f"calibration needs at least {MINIMUM_IMAGES} images, and got {len(images)}")
     if (images.reshape(len(images), -1) == images.reshape(len(images), -1)[:, :1]).all():
         raise DataError("every calibration image is constant: give real images of the kind the model will see")
-    extremes = _extremes(_batches(observe, images))
+    extremes = _extremes(_batches(observe, images, batch))
     for name, r in extremes.items():
         if r.low == r.high:
             raise DataError(f"no calibration image moves {name}: give real images of the kind the model will see")
     if method == "minmax":
         return extremes
     clip = {"percentile": _percentile, "mse": _mse, "entropy": _entropy}[method]
-    return {name: clip(h) for name, h in _histograms(_batches(observe, images), extremes).items()}
+    return {name: clip(h) for name, h in _histograms(_batches(observe, images, batch), extremes).items()}
 
 
-def _batches(observe: Observe, images: Array) -> Iterator[Mapping[str, Array]]:
-    for start in range(0, len(images), BATCH):
-        yield observe(images[start : start + BATCH])
+def _batches(observe: Observe, images: Array, batch: int) -> Iterator[Mapping[str, Array]]:
+    for start in range(0, len(images), batch):
+        yield observe(images[start : start + batch])
 
 
 def _extremes(batches: Iterator[Mapping[str, Array]]) -> dict[str, Range]:

@@ -38,6 +38,30 @@ class Semantics(str, Enum):
     auto = "auto"
 
 
+class Precision(str, Enum):
+    fp32 = "fp32"
+    fp16 = "fp16"
+    int8 = "int8"
+
+
+class IoDtype(str, Enum):
+    fp32 = "fp32"
+    fp16 = "fp16"
+
+
+class Target(str, Enum):
+    x86 = "x86"
+    arm = "arm"
+    trt = "trt"
+
+
+class CalibrationMethod(str, Enum):
+    minmax = "minmax"
+    percentile = "percentile"
+    mse = "mse"
+    entropy = "entropy"
+
+
 class Directions(str, Enum):
     four = "4"
     eight = "8"
@@ -103,7 +127,9 @@ def inspect(
 def export(
     checkpoint: CheckpointArgument,
     format: Annotated[list[str], typer.Option(help="The artifact's format; may be repeated.")] = ["onnx"],  # noqa: B006
-    precision: Annotated[str, typer.Option(help="Precision of weights and activations.")] = "fp32",
+    precision: Annotated[
+        list[Precision], typer.Option(help="Precision of weights and activations; may be repeated.")
+    ] = [Precision.fp32],  # noqa: B006
     shift: Annotated[ShiftLowering, typer.Option(help="How the shift is expressed in the graph.")] = ShiftLowering.auto,
     shift_semantics: Annotated[
         Semantics, typer.Option(help="The paper's shift, the in-place code's, or whichever the evidence supports.")
@@ -127,6 +153,30 @@ def export(
         typer.Option(metavar="DIR", help="Labelled images, one subfolder a class: accuracy is checked on them."),
     ] = None,
     data_count: Annotated[int, typer.Option(metavar="N", min=1, help="How many of them to use at most.")] = 1000,
+    io_dtype: Annotated[IoDtype, typer.Option(help="Type of input and output, with --precision fp16.")] = IoDtype.fp32,
+    target: Annotated[
+        Target | None, typer.Option(help="What an int8 graph is for; else what the format runs on, never this machine.")
+    ] = None,
+    calibration: Annotated[
+        str | None,
+        typer.Option(
+            metavar="DIR|FILE|synthetic",
+            help="Images (or prepared inputs: .npy, .npz, .safetensors) that int8 ranges are taken from.",
+        ),
+    ] = None,
+    calibration_count: Annotated[int, typer.Option(metavar="N", min=1, help="How many of them to use at most.")] = 256,
+    calibration_method: Annotated[
+        CalibrationMethod, typer.Option(help="Take the whole range that occurs, or clip what is rare.")
+    ] = CalibrationMethod.minmax,
+    max_accuracy_drop: Annotated[
+        float, typer.Option(metavar="POINTS", min=0, help="Accuracy that int8 may cost on --data, in points.")
+    ] = 0.5,
+    min_agreement: Annotated[
+        float, typer.Option(metavar="SHARE", min=0, max=1, help="Images that must keep their class, without --data.")
+    ] = 0.99,
+    quantize_ends: Annotated[
+        bool, typer.Option("--quantize-ends", help="Quantize the embeddings and the classifier, too.")
+    ] = False,
     output: Annotated[
         Path | None, typer.Option("-o", "--output", metavar="DIR", help="The bundle; else STEM-FORMAT-PRECISION here.")
     ] = None,
@@ -136,33 +186,46 @@ def export(
     debug: DebugOption = False,
 ) -> None:
     """Export a checkpoint as a bundle whose numbers were checked against the checkpoint's own."""
-    if output and len(format) > 1:
-        raise UsageError("-o names one bundle: leave it out, or give one --format at a time")
-    if len(set(format)) < len(format):
-        raise UsageError("a --format is given twice")
+    wanted = [(name, kind.value) for name in format for kind in precision]
+    if len(set(wanted)) < len(wanted):
+        raise UsageError("a --format or a --precision is given twice")
+    if output and len(wanted) > 1:
+        raise UsageError("-o names one bundle: leave it out, or give one --format and one --precision at a time")
     with _torch_needed():
         from s2mlp_deploy import render
         from s2mlp_deploy.pipeline import Request, deploy
     from s2mlp_deploy.spec import DIRECTIONS
 
     listener = _listener()
+    for_int8 = {"target": target.value if target else None, "calibration": calibration}
+    options: dict[str, dict[str, Any]] = {
+        "fp32": for_int8 if len(wanted) == 1 else {},
+        "fp16": {"io_dtype": io_dtype.value, **(for_int8 if len(wanted) == 1 else {})},
+        "int8": {
+            **for_int8, "calibration_count": calibration_count, "calibration_method": calibration_method.value,
+            "max_accuracy_drop": max_accuracy_drop, "min_agreement": min_agreement, "quantize_ends": quantize_ends,
+        },
+    }  # fmt: skip
     results = [
         deploy(
             Request(
-                checkpoint, name, precision, output, force,
+                checkpoint, name, kind, output, force,
                 layout=layout, weights=weights, lowering=shift.value, semantics=shift_semantics.value,
                 offsets=DIRECTIONS[shift_directions.value], image_size=_size(image_size), dynamic_size=dynamic_size,
                 batch=_batch(batch), mean=_floats("--mean", mean), std=_floats("--std", std),
-                reference=reference, data=data, data_count=data_count, gate=gate,
+                reference=reference, data=data, data_count=data_count, gate=gate, **options[kind],
             ),
             listener,
         )
-        for name in format
+        for name, kind in wanted
     ]  # fmt: skip
     if as_json:
         _print({"exports": [_export_json(r) for r in results]})
-    for result in [] if as_json else results:
+        return
+    for result in results:
         _print(render.export(result))
+    if len(results) > 1:
+        _print(render.comparison(results))
 
 
 def verify(

@@ -13,6 +13,7 @@
     │   └── BundleError
     ├── ParityError            1   the numbers are off, so nothing was published
     │   ├── EvidenceError          neither shift semantics explains the evidence
+    │   ├── AccuracyError          int8 cannot keep the accuracy asked for
     │   └── SimplifierError        onnxsim failed, or changed what it must not
     ├── RuntimeMissingError    4   a package or a device is missing
     └── OutputError            3   the result cannot be written
@@ -76,6 +77,10 @@ class ParityError(Error):
 
 class EvidenceError(ParityError):
     """Neither shift semantics explains the recorded logits or the labelled images."""
+
+
+class AccuracyError(ParityError):
+    """The accuracy limit cannot be kept at this precision."""
 
 
 class SimplifierError(ParityError):

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Literal, get_args
 
 import numpy as np
-import safetensors.numpy
 
+from s2mlp_deploy.arrays import read_arrays
 from s2mlp_deploy.errors import DataError, EvidenceError, UsageError
 from s2mlp_deploy.parity import Array, compare
 from s2mlp_deploy.spec import Semantics, Size, Spec, format_size
@@ -118,14 +118,7 @@ def read_reference(path: Path, spec: Spec) -> tuple[Array, Array]:
     Raises:
         DataError: where the file is not a .safetensors or .npz with both, or they do not fit.
     """
-    try:
-        if path.suffix == ".npz":
-            with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
-                arrays = {name: file[name] for name in file.files}
-        else:
-            arrays = safetensors.numpy.load_file(path)
-    except Exception as error:  # zip, NumPy and safetensors raise what they like on damaged files
-        raise DataError(f"cannot read the reference {path} ({error}): expected a .safetensors or .npz file") from error
+    arrays = read_arrays(path)
     if missing := {"input", "logits"} - arrays.keys():
         raise DataError(
             f"{path} lacks {' and '.join(sorted(missing))}; it holds {', '.join(sorted(arrays)) or 'nothing'}"

@@ -6,10 +6,12 @@ point group ``s2mlp_deploy.exporters``; its name there is the ``--format``.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import entry_points
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Protocol, runtime_checkable
 
 import numpy as np
@@ -56,6 +58,8 @@ class Exporter(Protocol):
     """One format."""
 
     precisions: tuple[str, ...]
+    targets: tuple[str, ...]
+    """The int8 recipes (quantize.RECIPES) that this format takes, its own first."""
     modules: tuple[str, ...]
     """What opening an artifact imports."""
     remedy: str
@@ -102,6 +106,16 @@ def find(name: str) -> Exporter:
         raise RuntimeMissingError(
             f"the exporter for format {name!r} cannot be loaded ({error}): install what it needs, or reinstall it"
         ) from error
+
+
+@contextmanager
+def scratch_session(lowered: Lowered) -> Iterator[TracingSession]:
+    """ONNX Runtime on a graph that is not published: where every graph is looked into on its way."""
+    target = find("onnx")
+    with TemporaryDirectory(prefix="s2mlp-") as directory:
+        session = target.open(target.export(lowered, Path(directory)))
+        assert isinstance(session, TracingSession)
+        yield session
 
 
 def run_in_batches(session: Session, images: Array, batch: int | None) -> Array:

@@ -34,7 +34,7 @@ TRACE_POSITIONS = 16
 class Golden:
     """Inputs (samples, channels, height, width) float32 and oracle logits (samples, classes) by case.
 
-    ``trace`` holds, for the first sample of ``noise``, each layer's output at sampled positions:
+    ``trace`` holds, for the first sample of :attr:`traced`, each layer's output at sampled positions:
     float32 (positions, channels), in the order of computation.
     """
 
@@ -42,13 +42,17 @@ class Golden:
     logits: Mapping[str, Array]
     trace: Mapping[str, Array]
 
+    @property
+    def traced(self) -> str:
+        """The case whose first sample is traced: ``noise``, or ``images`` where there is no noise."""
+        return "noise" if "noise" in self.inputs else "images"
 
-def make_inputs(spec: Spec, axes: Axes, images: Array | None = None) -> dict[str, Array]:
+
+def make_inputs(spec: Spec, axes: Axes) -> dict[str, Array]:
     """The golden inputs for a model that serves ``axes``, by case.
 
     Noise at the scale of normalized images, nearly none, and far too much; images that are zero but
-    for two of their borders; a constant one. ``images``, prepared real ones, are added where given.
-    Sizes other than ``spec.image_size`` are added where the model must serve them.
+    for two of their borders; a constant one. Sizes other than ``spec.image_size`` are added where the model must serve them.
     """
     rng = np.random.default_rng(20210614)
     c, (h, w) = spec.in_channels, spec.image_size
@@ -68,8 +72,6 @@ def make_inputs(spec: Spec, axes: Axes, images: Array | None = None) -> dict[str
         "border": border,
         "constant": np.ones((1, c, h, w), np.float32),
     }
-    if images is not None:
-        cases["images"] = images
     if axes.size is None:
         for size in _other_sizes(spec):
             cases[f"noise-{format_size(size)}"] = noise(1, *size)

@@ -13,10 +13,11 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from s2mlp_deploy.arrays import read_arrays
 from s2mlp_deploy.errors import DataError
 from s2mlp_deploy.manifest import Preprocessing
 from s2mlp_deploy.parity import Array
-from s2mlp_deploy.spec import Size
+from s2mlp_deploy.spec import Size, Spec
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm"}
 DEEP = {"I", "F", "I;16", "I;16L", "I;16B", "I;16N"}
@@ -34,7 +35,7 @@ class LabelledImages:
         """At most ``count`` of them, evenly over the whole."""
         if len(self.paths) <= count:
             return self
-        chosen = [i * len(self.paths) // count for i in range(count)]
+        chosen = _spread(len(self.paths), count)
         return LabelledImages(tuple(self.paths[i] for i in chosen), tuple(self.labels[i] for i in chosen))
 
 
@@ -110,3 +111,38 @@ def prepare(path: Path, preprocessing: Preprocessing, size: Size) -> Array:
     pixels = np.asarray(image, np.float32).reshape(height, width, -1) * np.float32(preprocessing.scale)
     normalized = (pixels - np.array(preprocessing.mean, np.float32)) / np.array(preprocessing.std, np.float32)
     return np.ascontiguousarray(normalized.transpose(2, 0, 1), np.float32)
+
+
+def read_inputs(path: Path, preprocessing: Preprocessing, spec: Spec, count: int) -> Array:
+    """At most ``count`` inputs, evenly over what ``path`` holds: (count, channels, height, width) float32.
+
+    ``path`` is a folder of images, with or without subfolders, or a .npy, .npz or .safetensors file
+    of prepared inputs (``input``, or the only array).
+
+    Raises:
+        DataError: where there are none, or they do not fit the model.
+    """
+    if path.is_dir():
+        files = sorted(p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES)
+        if not files:
+            raise DataError(f"{path} holds no images ({', '.join(sorted(SUFFIXES))})")
+        if spec.in_channels not in (1, 3):
+            raise DataError(
+                f"the model takes {spec.in_channels} channels, which image files do not have: give prepared inputs"
+            )
+        return load([files[i] for i in _spread(len(files), count)], preprocessing, spec.image_size)
+    inputs = read_arrays(path)
+    array = inputs.get("input", next(iter(inputs.values())) if len(inputs) == 1 else None)
+    expected = (spec.in_channels, *spec.image_size)
+    if array is None or array.dtype.kind != "f" or array.shape[1:] != expected or not np.isfinite(array).all():
+        what = "no array called input" if array is None else f"input {list(array.shape)} {array.dtype}"
+        raise DataError(
+            f"{path} holds {what}: expected finite floating-point inputs [count, {', '.join(map(str, expected))}]"
+        )
+    return np.ascontiguousarray(array[_spread(len(array), count)], np.float32)
+
+
+def _spread(length: int, count: int) -> list[int]:
+    """At most ``count`` indices below ``length``, evenly spaced."""
+    count = min(length, count)
+    return [i * length // count for i in range(count)]

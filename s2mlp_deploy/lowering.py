@@ -25,7 +25,7 @@ import onnx_ir as ir
 
 from s2mlp_deploy.emitter import Emitter
 from s2mlp_deploy.errors import LoweringError, UsageError
-from s2mlp_deploy.spec import Group, Offset, Shift, Size, Spec
+from s2mlp_deploy.spec import Group, Offset, Shift, Size, Spec, overlap
 
 _HEIGHT, _WIDTH, _CHANNELS = 1, 2, 3
 _END = np.iinfo(np.int64).max
@@ -210,16 +210,19 @@ def choose(name: str, spec: Spec, *, dynamic_size: bool) -> Lowering:
 def source_positions(offset: Offset, size: Size, *, smears: bool) -> np.ndarray:
     """For each position of a map of ``size``, the flat index of the value it ends up with.
 
-    int64 (height, width). With ``smears`` the assignment reads what it has already written.
+    int64 (height, width). With ``smears`` the assignment reads what it has already written, in
+    ascending order: row by row, or column by column for a group that moves along the width alone.
     """
-    height, width = size
-    result = np.arange(height * width).reshape(size)
-    read = result if smears else result.copy()
-    for h in range(height):
-        for w in range(width):
-            i, j = h - offset[0], w - offset[1]
-            if 0 <= i < height and 0 <= j < width:
-                result[h, w] = read[i, j]
+    result = np.arange(size[0] * size[1]).reshape(size)
+    (to_h, to_w), (of_h, of_w) = overlap(offset, size)
+    if not smears:
+        result[to_h, to_w] = result[of_h, of_w].copy()
+    elif offset[0]:
+        for h in range(*to_h.indices(size[0])):
+            result[h, to_w] = result[h - offset[0], of_w].copy()
+    else:
+        for w in range(*to_w.indices(size[1])):
+            result[:, w] = result[:, w - offset[1]]
     return result
 
 

@@ -135,6 +135,15 @@ class ToleranceEntry(_Strict):
         return Tolerance(self.relative_l2, self.top1_agreement)
 
 
+class Quantization(_Strict):
+    """How an int8 artifact was made: the recipe's target, calibration, and the layers that stayed in float."""
+
+    target: str
+    method: str
+    calibration_images: Count
+    float_layers: tuple[str, ...]
+
+
 class Manifest(_Strict):
     """``manifest.json``. ``verdict`` is what the gate said where the bundle was made."""
 
@@ -150,11 +159,12 @@ class Manifest(_Strict):
     input: TensorEntry
     output: TensorEntry
     opset: int
+    quantization: Quantization | None
     versions: dict[str, str]
     artifact: FileName
     files: dict[FileName, Sha256]
     tolerance: ToleranceEntry | None
-    verdict: Literal["passed", "not judged"]
+    verdict: Literal["passed", "not judged", "for benchmarks only"]
 
     def to_json(self) -> str:
         """The manifest as it stands in the bundle: indented, keys in the order of this class."""

@@ -1,4 +1,4 @@
-"""What the oracle says: golden logits in float64, and how far PyTorch's own float32 run is from them."""
+"""What the oracle says: golden logits in float64, and how far PyTorch's own run is from them."""
 
 from __future__ import annotations
 
@@ -17,16 +17,19 @@ BATCH = 8
 
 @dataclass(frozen=True)
 class Judgement:
-    """Golden tensors, and the distance of PyTorch's float32 logits from them by case."""
+    """Golden tensors, and by case the distance of PyTorch's own logits from them at the artifact's precision."""
 
     golden: Golden
-    torch_float32: Mapping[str, Distance]
+    own: Mapping[str, Distance]
 
 
-def consult(model: S2MLP, inputs: Mapping[str, Array]) -> Judgement:
-    """Run the oracle over ``inputs``, by case (samples, channels, height, width) float32."""
+def consult(model: S2MLP, inputs: Mapping[str, Array], own_dtype: torch.dtype = torch.float32) -> Judgement:
+    """Run the oracle over ``inputs``, by case (samples, channels, height, width) float32.
+
+    ``own_dtype`` is what PyTorch runs in for comparison.
+    """
     wide, trace = _by_case(model, inputs, torch.float64)
-    narrow, _ = _by_case(model, inputs, torch.float32)
+    narrow, _ = _by_case(model, inputs, own_dtype)
     return Judgement(Golden(inputs, wide, trace), {case: compare(narrow[case], wide[case]) for case in inputs})
 
 

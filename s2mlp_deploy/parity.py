@@ -43,7 +43,7 @@ class Tolerance:
 
 @dataclass(frozen=True)
 class Rule:
-    """How a precision's tolerance follows from PyTorch's own float32 distance to the oracle.
+    """How a precision's tolerance follows from PyTorch's own distance to the oracle at that precision.
 
     relative_l2 ≤ ``factor`` · max(that distance, ``floor``), rounded up to one digit.
     """
@@ -53,12 +53,15 @@ class Rule:
     top1_agreement: float
 
     def tolerance(self, torch_relative_l2: float) -> Tolerance:
-        """The tolerance for a model on which PyTorch's float32 run is off by ``torch_relative_l2``."""
+        """The tolerance for a model on which PyTorch's own run is off by ``torch_relative_l2``."""
         return Tolerance(_round_up(self.factor * max(torch_relative_l2, self.floor)), self.top1_agreement)
 
 
 RULES: dict[str, Rule] = {
     "fp32": Rule(factor=8, floor=2.0**-23, top1_agreement=1.0),
+    "fp16": Rule(factor=4, floor=2.0**-10, top1_agreement=1.0),
+    # PyTorch has no int8 to compare with: the floor alone counts.
+    "int8": Rule(factor=1, floor=0.1, top1_agreement=1.0),
 }
 """One row for each precision (docs/numerics.md)."""
 

@@ -9,12 +9,14 @@ whose mean and variance ONNX computes in float32 (``stash_type`` 1); decomposed,
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias
 
 import numpy as np
 import onnx_ir as ir
 
+from s2mlp_deploy.errors import ParityError
+from s2mlp_deploy.exporter import Lowered, scratch_session
 from s2mlp_deploy.parity import Array
 
 IoDtype: TypeAlias = Literal["fp32", "fp16"]
@@ -57,6 +59,33 @@ def to_float16(model: ir.Model, *, io_dtype: IoDtype = "fp32") -> ir.Model:
     return model
 
 
+def half(lowered: Lowered, inputs: Mapping[str, Array], *, io_dtype: IoDtype, warn: Callable[[str], None]) -> Lowered:
+    """``lowered`` in float16, after looking at every layer's values and weights on ``inputs`` (by case).
+
+    Raises:
+        ParityError: where a value overflows float16; the layers are named.
+    """
+    names = tuple(str(v.name) for node in lowered.model.graph for v in node.outputs if v.dtype == ir.DataType.FLOAT)
+    with scratch_session(lowered) as session:
+        found = {**weight_spans(lowered.model), **spans(lambda x: session.trace(x, names), inputs, lowered.axes.batch)}
+    if over := {name: s for name, s in found.items() if s.overflows}:
+        raise ParityError(
+            f"float16 ends at {LARGEST:.0f}, and {len(over)} layers go beyond: {_list(over, lambda s: f'{s.largest:.3g}')}. "
+            "Export with --precision fp32 (or bf16 on a device that has it), or train with weight decay"
+        )
+    if under := {name: s for name, s in found.items() if s.underflows}:
+        shares = _list(under, lambda s: f"{s.vanishing:.1%} of values")
+        warn(
+            f"float16 turns small values into zero in {len(under)} layers: {shares}. The gate decides whether that matters"
+        )
+    return replace(lowered, model=to_float16(lowered.model, io_dtype=io_dtype), precision="fp16")
+
+
+def _list(found: Mapping[str, Span], figure: Callable[[Span], str], limit: int = 6) -> str:
+    shown = [f"{name} ({figure(span)})" for name, span in list(found.items())[:limit]]
+    return ", ".join(shown) + (f" and {len(found) - limit} more" if len(found) > limit else "")
+
+
 @dataclass(frozen=True)
 class Span:
     """What float16 makes of one layer's values.
@@ -79,13 +108,18 @@ class Span:
         return self.vanishing > 1e-3
 
 
-def spans(observe: Callable[[Array], Mapping[str, Array]], inputs: Mapping[str, Array]) -> dict[str, Span]:
-    """Every layer's span over all ``inputs`` (cases of (samples, channels, height, width)), one sample at a time."""
+def spans(
+    observe: Callable[[Array], Mapping[str, Array]], inputs: Mapping[str, Array], batch: int | None = None
+) -> dict[str, Span]:
+    """Every layer's span over all ``inputs`` (cases of (samples, channels, height, width)), one sample at a time.
+
+    ``batch`` is the size that ``observe`` insists on; a sample is repeated to fill it.
+    """
     largest: dict[str, float] = {}
     counts: dict[str, tuple[int, int]] = {}
     for images in inputs.values():
         for image in images:
-            for name, x in observe(image[None]).items():
+            for name, x in observe(np.repeat(image[None], batch or 1, axis=0)).items():
                 magnitude = np.abs(x)
                 nonzero = magnitude > 0
                 lost, total = counts.get(name, (0, 0))

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from s2mlp_deploy.spec import Offset, Shift, Size, Spec, Stage
+from s2mlp_deploy.spec import Offset, Shift, Spec, Stage, overlap
 
 ShiftFunction: TypeAlias = Callable[[Tensor, Shift], Tensor]
 
@@ -51,16 +51,6 @@ def _smear(x: Tensor, offset: Offset) -> None:
     else:
         for w in range(*to_w.indices(width)):
             x[:, :, w] = x[:, :, w - dw]
-
-
-def overlap(offset: Offset, size: Size) -> tuple[tuple[slice, slice], tuple[slice, slice]]:
-    """Where a map of ``size`` moved by ``offset`` lands inside itself: (to, of), each (rows, columns)."""
-    to, of = [], []
-    for delta, length in zip(offset, size, strict=True):
-        low, high = min(max(delta, 0), length), max(length + min(delta, 0), 0)
-        to.append(slice(low, max(high, low)))
-        of.append(slice(low - delta, max(high, low) - delta))
-    return (to[0], to[1]), (of[0], of[1])
 
 
 class Block(nn.Module):

@@ -72,10 +72,50 @@ def export(result: Export) -> RenderableType:
             f"{labelled['accuracy']:.2%} on {labelled['count']} images, PyTorch {labelled['accuracy_pytorch']:.2%}, "
             f"same class on {labelled['top1_agreement']:.2%}",
         )
+    if quantization := manifest.quantization:
+        _row(
+            grid,
+            "int8",
+            f"for {quantization.target}, {quantization.method} over {quantization.calibration_images} images",
+        )
+        if quantization.float_layers:
+            _row(grid, "in float", ", ".join(quantization.float_layers))
+    if trials := result.report["trials"]:
+        last = trials[-1]
+        accuracy = (
+            "" if last["accuracy"] is None else f"accuracy {last['accuracy']:.2%}, float {last['float_accuracy']:.2%}, "
+        )
+        _row(grid, "judged", f"{accuracy}same class on {last['agreement']:.2%} of images that did not calibrate")
     if result.verdict is None:
-        return Group(grid, Text("NOT JUDGED: the gate was switched off", style="bold yellow"))
-    torch = {case: d["relative_l2"] for case, d in result.report["pytorch_float32_distances"].items()}
+        return Group(grid, Text(f"NOT JUDGED: {manifest.verdict}", style="bold yellow"))
+    torch = {case: d["relative_l2"] for case, d in result.report["pytorch_distances"].items()}
     return Group(grid, parity_table(result.verdict, torch), verdict_line(result.verdict))
+
+
+def comparison(results: list[Export]) -> RenderableType:
+    """Several exports of one checkpoint side by side."""
+    table = Table(title="side by side", title_justify="left", title_style="bold")
+    table.add_column("bundle")
+    for heading in ("size", "× first", "relative L2", "cosine", "same class", "accuracy"):
+        table.add_column(heading, justify="right")
+    first = results[0].bundle.size_bytes
+    for result in results:
+        distances = result.verdict.distances if result.verdict else {}
+        d = distances.get("images") or next(iter(distances.values()), None)
+        agreement, accuracy = _agreement_and_accuracy(result)
+        table.add_row(
+            Text(result.bundle.directory.name), size(result.bundle.size_bytes), f"{result.bundle.size_bytes / first:.3f}",
+            *(["–", "–"] if d is None else [f"{d.relative_l2:.1e}", f"{d.cosine:.6f}"]),
+            "–" if agreement is None else f"{agreement:.2%}", "–" if accuracy is None else f"{accuracy:.2%}",
+        )  # fmt: skip
+    return table
+
+
+def _agreement_and_accuracy(result: Export) -> tuple[float | None, float | None]:
+    if trials := result.report["trials"]:
+        return trials[-1]["agreement"], trials[-1]["accuracy"]
+    labelled = result.report.get("images") or {}
+    return labelled.get("top1_agreement"), labelled.get("accuracy")
 
 
 def verification(result: Verification) -> RenderableType:
@@ -104,7 +144,7 @@ def parity_table(verdict: Verdict, torch: Mapping[str, float] | None = None) -> 
     """Distance from the float64 oracle by golden case, with the limit, and PyTorch's own for comparison."""
     table = Table(title="distance from the float64 oracle", title_justify="left", title_style="bold")
     table.add_column("golden inputs")
-    for heading in ("samples", "relative L2", "limit", *(["PyTorch float32"] if torch else []), "same class", ""):
+    for heading in ("samples", "relative L2", "limit", *(["PyTorch itself"] if torch else []), "same class", ""):
         table.add_column(heading, justify="right")
     limits = {c.case: c.limit for c in verdict.checks if c.quantity == "relative L2"}
     failed = {c.case for c in verdict.failures}

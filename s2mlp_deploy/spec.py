@@ -40,6 +40,16 @@ def format_size(size: Size) -> str:
     return f"{size[0]}x{size[1]}"
 
 
+def overlap(offset: Offset, size: Size) -> tuple[tuple[slice, slice], tuple[slice, slice]]:
+    """Where a map of ``size`` moved by ``offset`` lands inside itself: (to, of), each (rows, columns)."""
+    to, of = [], []
+    for delta, length in zip(offset, size, strict=True):
+        low, high = min(max(delta, 0), length), max(length + min(delta, 0), 0)
+        to.append(slice(low, max(high, low)))
+        of.append(slice(low - delta, max(high, low) - delta))
+    return (to[0], to[1]), (of[0], of[1])
+
+
 @dataclass(frozen=True)
 class Group:
     """Channels ``start:stop``, which move by ``offset``."""

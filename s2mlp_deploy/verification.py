@@ -46,7 +46,8 @@ def verify(directory: Path, *, per_block: bool = False) -> Verification:
     manifest = bundle.manifest
     if manifest.tolerance is None or GOLDEN not in manifest.files:
         raise BundleError(
-            f"{directory} was exported with --no-gate and holds no golden tensors to check against: export it again without"
+            f"{directory} was exported with --no-gate or synthetic calibration and holds no golden tensors to check against: "
+            "export it again without"
         )
     if manifest.format not in (formats := exporter.available()):
         raise RuntimeMissingError(
@@ -65,7 +66,7 @@ def verify(directory: Path, *, per_block: bool = False) -> Verification:
     if not isinstance(session, TracingSession):
         raise UsageError(f"--per-block is for formats that show their layers, and {manifest.format} does not")
     spec = manifest.spec.spec()
-    if "noise" not in expected.inputs or list(expected.trace) != list(_layer_names(spec)):
+    if expected.traced not in expected.inputs or list(expected.trace) != list(_layer_names(spec)):
         raise BundleError(f"{bundle.golden} does not trace the layers of the manifest's model: copy the bundle again")
     try:
         layers = tuple(_layer_distances(session, spec, expected, fixed))
@@ -85,7 +86,7 @@ def _layer_names(spec: Spec) -> Iterator[str]:
 def _layer_distances(
     session: TracingSession, spec: Spec, expected: Golden, batch: int | None
 ) -> list[tuple[str, Distance]]:
-    sample = expected.inputs["noise"][:1]
+    sample = expected.inputs[expected.traced][:1]
     rows = batch or 1
     values = session.trace(sample.repeat(rows, axis=0), tuple(expected.trace))
     maps = _first_maps(values, spec, rows)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from faults import FAULTS, Fault, Weights, healthy
-from s2mlp_deploy import checkpoint, exporter, golden, oracle, pipeline, reference
+from s2mlp_deploy import checkpoint, exporter, golden, judge, lower, oracle, reference
 from s2mlp_deploy.errors import ParityError
 from s2mlp_deploy.exporter import Lowered
 from s2mlp_deploy.graph import Axes
@@ -47,7 +47,7 @@ class Truth:
         lowered = Lowered(fault(self.spec, self.weights), self.spec, Axes(None, self.spec.image_size), "gather", "fp32")
         target = exporter.find("onnx")
         session = target.open(target.export(lowered, directory))
-        return pipeline.gate(session, self.judgement.golden, pipeline.tolerance_for("fp32", self.judgement), None)
+        return judge.gate(session, self.judgement.golden, judge.tolerance_for("fp32", self.judgement), None)
 
 
 @pytest.fixture(scope="module")
@@ -112,8 +112,8 @@ def test_a_checkpoint_exported_under_the_wrong_semantics_is_not_the_gates_to_fin
 
 def test_a_failed_gate_publishes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = save_checkpoint(tmp_path / "small.pt", small_spec())
-    emit = pipeline.emit
-    monkeypatch.setattr(pipeline, "emit", lambda spec, *rest: emit(spec.with_shift(Shift(semantics="inplace")), *rest))
+    emit = lower.emit
+    monkeypatch.setattr(lower, "emit", lambda spec, *rest: emit(spec.with_shift(Shift(semantics="inplace")), *rest))
     with pytest.raises(ParityError, match="does not compute what the checkpoint computes"):
         deploy(Request(path, output=tmp_path / "out", lowering="gather"))
     assert sorted(p.name for p in tmp_path.iterdir()) == ["small.pt"]

@@ -35,8 +35,11 @@ OPTIONAL = ("torch", "torchvision", "onnxruntime", "onnxsim", "onnxscript", "PIL
 NEEDS = {
     "s2mlp_deploy.checkpoint": "torch",
     "s2mlp_deploy.images": "PIL",
+    "s2mlp_deploy.int8": "PIL",
+    "s2mlp_deploy.judge": "torch",
     "s2mlp_deploy.oracle": "torch",
     "s2mlp_deploy.pipeline": "torch",
+    "s2mlp_deploy.prepare": "torch",
     "s2mlp_deploy.reference": "torch",
     "bench.baselines": "torch",
     "bench.goals": "torch",

@@ -1,0 +1,123 @@
+"""Holding an artifact against the oracle: the step that nothing is published without."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import isfinite
+from typing import Any
+
+import numpy as np
+import torch
+
+from s2mlp_deploy import exporter, golden, parity
+from s2mlp_deploy import oracle as oracles
+from s2mlp_deploy.errors import ParityError
+from s2mlp_deploy.exporter import Session
+from s2mlp_deploy.golden import Golden
+from s2mlp_deploy.graph import Axes
+from s2mlp_deploy.oracle import Judgement
+from s2mlp_deploy.parity import Array, Tolerance, Verdict
+from s2mlp_deploy.prepare import Data
+from s2mlp_deploy.reference import S2MLP
+from s2mlp_deploy.spec import Spec
+
+GOLDEN_IMAGES = 8
+"""Real images that travel in the bundle, where there are any."""
+
+OWN_DTYPE = {"fp32": torch.float32, "fp16": torch.float16, "int8": torch.float32}
+"""What PyTorch itself computes in, for comparison; it has no int8."""
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What the gate measured, and what travels in the bundle so that a device can measure it again."""
+
+    verdict: Verdict
+    tolerance: Tolerance
+    golden: Golden
+    figures: Mapping[str, Any]
+
+
+def golden_inputs(spec: Spec, axes: Axes, images: Array | None) -> dict[str, Array]:
+    """The golden inputs, by case, with some of the real ``images`` where there are any."""
+    return {**golden.make_inputs(spec, axes), **(golden_images(images) if images is not None else {})}
+
+
+def golden_images(images: Array) -> dict[str, Array]:
+    """Some of ``images`` alone. int8 is judged on these: it is calibrated for them, and clips what lies far off."""
+    count = min(GOLDEN_IMAGES, len(images))
+    return {"images": images[[i * len(images) // count for i in range(count)]]}
+
+
+def judge(session: Session, judgement: Judgement, precision: str, batch: int | None) -> Judged:
+    """Run every golden case and hold it to the precision's tolerance.
+
+    Raises:
+        ParityError: where a check fails.
+    """
+    tolerance = tolerance_for(precision, judgement)
+    verdict = gate(session, judgement.golden, tolerance, batch)
+    if not verdict.passed:
+        raise ParityError(failure(verdict))
+    figures = {
+        "distances": {case: vars(d) for case, d in verdict.distances.items()},
+        "pytorch_distances": {case: vars(d) for case, d in judgement.own.items()},
+    }
+    return Judged(verdict, tolerance, judgement.golden, figures)
+
+
+def gate(session: Session, expected: Golden, tolerance: Tolerance, batch: int | None) -> Verdict:
+    """Run every golden case through ``session`` and hold the logits against the oracle's."""
+    outputs = {case: exporter.run_in_batches(session, x, batch) for case, x in expected.inputs.items()}
+    return parity.judge(outputs, expected.logits, tolerance)
+
+
+def tolerance_for(precision: str, judgement: Judgement) -> Tolerance:
+    """The tolerance that follows from how far PyTorch's own run at this precision is from the oracle.
+
+    Raises:
+        ParityError: where that run overflows.
+    """
+    worst = max(d.relative_l2 for d in judgement.own.values())
+    if not isfinite(worst):
+        raise ParityError(
+            f"PyTorch's own run of this checkpoint in {OWN_DTYPE[precision]} overflows on the golden inputs, so no {precision} "
+            "export of it can be right: choose a wider --precision, or look for weights of absurd size"
+        )
+    return parity.RULES[precision].tolerance(worst)
+
+
+def judge_images(session: Session, model: S2MLP, data: Data, tolerance: Tolerance, batch: int | None) -> dict[str, Any]:
+    """Accuracy on labelled images, beside PyTorch's own; in floating point every image must keep its class.
+
+    Raises:
+        ParityError: where one does not.
+    """
+    expected = oracles.run(model, data.images)
+    actual = run(session, data.images, batch)
+    verdict = parity.judge({"images": actual}, {"images": expected}, tolerance)
+    if not verdict.passed:
+        raise ParityError(failure(verdict))
+    return {
+        "count": len(data.labels),
+        "accuracy": float((actual.argmax(1) == data.labels).mean()),
+        "accuracy_pytorch": float((expected.argmax(1) == data.labels).mean()),
+        "top1_agreement": verdict.distances["images"].top1_agreement,
+    }
+
+
+def run(session: Session, images: Array, batch: int | None) -> Array:
+    """Logits of any number of images, in portions that fit into memory."""
+    step = batch or oracles.BATCH
+    portions = (images[i : i + step] for i in range(0, len(images), step))
+    return np.concatenate([exporter.run_in_batches(session, portion, batch) for portion in portions])
+
+
+def failure(verdict: Verdict) -> str:
+    """What failed, in one paragraph."""
+    lines = "; ".join(f"{c.case}: {c.quantity} {c.measured:.3g}, limit {c.limit:.3g}" for c in verdict.failures[:6])
+    return (
+        f"the artifact does not compute what the checkpoint computes, so nothing was published ({lines}). Please report "
+        "this with the output of s2mlp-inspect CKPT --json and s2mlp-doctor"
+    )

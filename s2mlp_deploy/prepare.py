@@ -1,0 +1,141 @@
+"""Everything that is settled before a graph is written: the checkpoint, its preprocessing, its shift."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import lru_cache
+
+import numpy as np
+
+from s2mlp_deploy import checkpoint, evidence, images, layouts, reference
+from s2mlp_deploy import oracle as oracles
+from s2mlp_deploy.checkpoint import Checkpoint
+from s2mlp_deploy.errors import DataError, UsageError
+from s2mlp_deploy.evidence import Evidence
+from s2mlp_deploy.manifest import Preprocessing
+from s2mlp_deploy.parity import Array
+from s2mlp_deploy.progress import Progress
+from s2mlp_deploy.request import Request
+from s2mlp_deploy.spec import Semantics, Shift
+
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+@dataclass(frozen=True)
+class Data:
+    """Labelled images, prepared: (count, channels, height, width) float32 and (count,) int64."""
+
+    images: Array
+    labels: Array
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A checkpoint whose shift semantics is settled, and what belongs to it."""
+
+    source: Checkpoint
+    preprocessing: Preprocessing
+    data: Data | None
+    evidence: tuple[Evidence, ...]
+
+
+def prepare(request: Request, progress: Progress) -> Prepared:
+    """Read the checkpoint and the images, and settle the shift semantics.
+
+    Raises:
+        CheckpointError, LayoutError, DataError: where a file cannot be used.
+        EvidenceError: where the evidence contradicts the request, or decides nothing.
+        UsageError: where options do not fit the model.
+    """
+    with progress.step("reading the checkpoint"):
+        source = _check_labels(_load(request), progress)
+        preprocessing = preprocessing_for(source, request.mean, request.std)
+        if preprocessing.assumed:
+            progress.warn(
+                f"the checkpoint does not record how its images were normalized: mean {preprocessing.mean} and std "
+                f"{preprocessing.std} are assumed and written into the bundle; pass --mean and --std if they were others"
+            )
+        data = _read_data(request, source, preprocessing)
+    source, found = _settle_semantics(source, request, data, progress)
+    return Prepared(source, preprocessing, data, tuple(found))
+
+
+def preprocessing_for(
+    source: Checkpoint, mean: tuple[float, ...] | None = None, std: tuple[float, ...] | None = None
+) -> Preprocessing:
+    """Normalization as asked for, else as the checkpoint records it, else ImageNet's.
+
+    Raises:
+        UsageError: where the values do not fit the model's channels.
+    """
+    channels = source.spec.in_channels
+    recorded = source.recorded
+    assumed = (mean or recorded.mean) is None or (std or recorded.std) is None
+    for option, given, stored in (("--mean", mean, recorded.mean), ("--std", std, recorded.std)):
+        values = given or stored
+        if values is not None and len(values) != channels:
+            whose = f"{option} has" if given else f"the checkpoint records for {option}"
+            raise UsageError(
+                f"{whose} {len(values)} values, and the model's input has {channels} channels: pass {option} with {channels}"
+            )
+    mean = mean or recorded.mean or (IMAGENET_MEAN if channels == 3 else (0.5,) * channels)
+    std = std or recorded.std or (IMAGENET_STD if channels == 3 else (0.5,) * channels)
+    if min(std) <= 0:
+        raise UsageError(f"--std must be positive, and has {min(std)}")
+    return Preprocessing(mean=mean, std=std, channel_order="L" if channels == 1 else "RGB", assumed=assumed)
+
+
+def _load(request: Request) -> Checkpoint:
+    return checkpoint.load(
+        request.checkpoint,
+        layout=layouts.find(request.layout) if request.layout is not None else None,
+        wrapper=request.weights,
+        image_size=request.image_size,
+        shift=Shift(request.offsets, "paper" if request.semantics == "auto" else request.semantics),
+    )
+
+
+def _check_labels(source: Checkpoint, progress: Progress) -> Checkpoint:
+    labels = source.recorded.labels
+    if labels is None or len(labels) == source.spec.classes:
+        return source
+    progress.warn(
+        f"the checkpoint records {len(labels)} class names, and the model has {source.spec.classes} classes: the names are "
+        "left out of the bundle"
+    )
+    return replace(source, recorded=replace(source.recorded, labels=None))
+
+
+def _read_data(request: Request, source: Checkpoint, preprocessing: Preprocessing) -> Data | None:
+    if request.data is None:
+        return None
+    if source.spec.in_channels not in (1, 3):
+        raise DataError(
+            f"the model takes {source.spec.in_channels} channels, which image files do not have; leave out --data"
+        )
+    found = images.find_labelled(request.data, source.spec.classes, source.recorded.labels).spread(request.data_count)
+    return Data(images.load(found.paths, preprocessing, source.spec.image_size), np.array(found.labels))
+
+
+def _settle_semantics(
+    source: Checkpoint, request: Request, data: Data | None, progress: Progress
+) -> tuple[Checkpoint, list[Evidence]]:
+    @lru_cache
+    def model(semantics: Semantics) -> reference.S2MLP:
+        return reference.build(source.spec.with_shift(Shift(request.offsets, semantics)), source.weights)
+
+    def run(semantics: Semantics, x: Array) -> Array:
+        return oracles.run(model(semantics), x)
+
+    found = []
+    if request.reference:
+        with progress.step("comparing the reference with both shift semantics"):
+            found.append(evidence.weigh_reference(request.reference, source.spec, run))
+    if data:
+        with progress.step("measuring accuracy under both shift semantics"):
+            found.append(evidence.weigh_images(data.images, data.labels, source.spec.classes, run))
+    semantics = evidence.decide(request.semantics, found)
+    if not found and semantics == "paper" and request.semantics == "paper":
+        for text in checkpoint.warnings(source):
+            progress.warn(text)
+    return replace(source, spec=source.spec.with_shift(Shift(request.offsets, semantics))), found
