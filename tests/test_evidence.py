@@ -152,7 +152,7 @@ def test_a_recording_that_cannot_be_read_is_refused(tmp_path: Path, name: str, d
 
 def test_a_recording_with_pickled_objects_is_not_opened(tmp_path: Path) -> None:
     np.savez(tmp_path / "recorded.npz", input=np.array([{}]), logits=np.array([{}]))
-    with pytest.raises(DataError, match=r"contains pickled \(object\) data\)"):
+    with pytest.raises(DataError, match="cannot be loaded when allow_pickle=False"):
         evidence.read_reference(tmp_path / "recorded.npz", SPEC)
 
 
