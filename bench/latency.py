@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,17 +15,19 @@ from bench.baselines import NoShift
 from bench.interleaving import Clock, Estimate, estimate, interleave, ratio, timed_ms
 from s2mlp_deploy import checkpoint as checkpoints
 from s2mlp_deploy import exporter, rewrites
+from s2mlp_deploy.calibration import MINIMUM_IMAGES, calibrate
 from s2mlp_deploy.checkpoint import Checkpoint
 from s2mlp_deploy.exporter import Lowered
 from s2mlp_deploy.graph import Axes, emit
 from s2mlp_deploy.lowering import LOWERINGS, Lowering
 from s2mlp_deploy.parity import compare
+from s2mlp_deploy.quantize import RECIPES, block_layers, quantize
 from s2mlp_deploy.simplify import simplify
 
 if TYPE_CHECKING:
     import onnxruntime
 
-NO_SHIFT, NAIVE = "no shift", "torch.onnx.export"
+NO_SHIFT, NAIVE, INT8 = "no shift", "torch.onnx.export", "int8, gather"
 WARMUP_ROUNDS = 3
 AGREEMENT = 1e-4
 """Relative L2 distance beyond which two contestants do not compute the same network."""
@@ -49,6 +51,10 @@ class Latency:
     def speedup(self, contestant: str) -> Estimate:
         """How many times faster than the naive export it is."""
         return ratio(self.samples_ms[NAIVE], self.samples_ms[contestant])
+
+    def gain_of_int8(self) -> Estimate:
+        """How many times faster int8 is than the same graph in float32."""
+        return ratio(self.samples_ms["gather"], self.samples_ms[INT8])
 
     @property
     def best(self) -> str:
@@ -75,22 +81,40 @@ def measure_latency(
     files = {NAIVE: naive}
     for name, lowering in {NO_SHIFT: NoShift(), **LOWERINGS}.items():
         announce(f"writing the graph: {name}")
-        files[name] = write(source, lowering, scratch / lowering.name)
+        files[name] = write(lower(source, lowering), scratch / lowering.name)
+    announce("calibrating int8 on noise, for its speed alone")
+    files[INT8] = write(quantized(lower(source, LOWERINGS["gather"])), scratch / "int8")
     announce("loading the graphs")
     images = np.random.default_rng(rng.getrandbits(32)).standard_normal((1, spec.in_channels, *spec.image_size))
     calls = {name: session_call(path, images.astype(np.float32)) for name, path in files.items()}
-    check_agreement({name: call() for name, call in calls.items() if name != NO_SHIFT})
+    check_agreement({name: call() for name, call in calls.items() if name not in (NO_SHIFT, INT8)})
     contestants = {name: timed_ms(call, clock) for name, call in calls.items()}
     return Latency(preset, interleave(contestants, rounds=rounds, rng=rng, warmup=WARMUP_ROUNDS, announce=announce))
 
 
-def write(source: Checkpoint, lowering: Lowering, directory: Path) -> Path:
-    """The ONNX file of ``source`` with ``lowering``, batch 1 and static, as the toolkit writes it."""
+def lower(source: Checkpoint, lowering: Lowering) -> Lowered:
+    """The graph of ``source`` with ``lowering``, batch 1 and static, as the toolkit writes it."""
     spec = source.spec
     axes = Axes(1, spec.image_size)
     graph = rewrites.fold(emit(spec, {n: w.numpy() for n, w in source.weights.items()}, lowering, axes))
+    return Lowered(simplify(graph), spec, axes, lowering.name, "fp32")
+
+
+def quantized(lowered: Lowered) -> Lowered:
+    """The int8 graph for x86, calibrated on noise."""
+    spec = lowered.spec
+    layers = block_layers(spec)
+    names = tuple(layer.activation for layer in layers)
+    noise = np.random.default_rng(0).standard_normal((MINIMUM_IMAGES, spec.in_channels, *spec.image_size))
+    with exporter.scratch_session(lowered) as session:
+        ranges = calibrate(lambda x: session.trace(x, names), noise.astype(np.float32), "minmax", batch=1)
+    graph = quantize(lowered.model, ranges, RECIPES["x86"], layers, lowering=lowered.lowering)
+    return replace(lowered, model=graph, precision="int8")
+
+
+def write(lowered: Lowered, directory: Path) -> Path:
+    """The ONNX file of ``lowered``."""
     directory.mkdir()
-    lowered = Lowered(simplify(graph), spec, axes, lowering.name, "fp32")
     return exporter.find("onnx").export(lowered, directory).path
 
 

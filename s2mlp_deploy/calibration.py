@@ -34,10 +34,14 @@ def calibrate(observe: Observe, images: Array, method: Method, *, batch: int = 8
     """
     if len(images) < MINIMUM_IMAGES:
         raise DataError(f"calibration needs at least {MINIMUM_IMAGES} images, and got {len(images)}")
-    if (images.reshape(len(images), -1) == images.reshape(len(images), -1)[:, :1]).all():
+    if (images == images[:, :, :1, :1]).all():  # by channel: normalization moves each by its own mean
         raise DataError("every calibration image is constant: give real images of the kind the model will see")
     extremes = _extremes(_batches(observe, images, batch))
     for name, r in extremes.items():
+        if not np.isfinite([r.low, r.high]).all():
+            raise DataError(
+                f"{name} takes values that are not finite on the calibration images: look at their normalization"
+            )
         if r.low == r.high:
             raise DataError(f"no calibration image moves {name}: give real images of the kind the model will see")
     if method == "minmax":
@@ -56,8 +60,8 @@ def _extremes(batches: Iterator[Mapping[str, Array]]) -> dict[str, Range]:
     high: dict[str, float] = {}
     for values in batches:
         for name, x in values.items():
-            low[name] = min(low.get(name, np.inf), float(x.min()))
-            high[name] = max(high.get(name, -np.inf), float(x.max()))
+            low[name] = float(np.minimum(low.get(name, np.inf), x.min()))  # keeps NaN, as min() would not
+            high[name] = float(np.maximum(high.get(name, -np.inf), x.max()))
     return {name: Range(low[name], high[name]) for name in low}
 
 
@@ -74,7 +78,7 @@ class _Histogram:
         self.counts += np.histogram(x, BINS, range=(-self.limit, self.limit))[0]
 
     def clipped(self, low: float, high: float) -> Range:
-        return Range(max(low, self.extremes.low), min(high, self.extremes.high))
+        return Range(max(float(low), self.extremes.low), min(float(high), self.extremes.high))
 
 
 def _histograms(batches: Iterator[Mapping[str, Array]], extremes: Mapping[str, Range]) -> dict[str, _Histogram]:
@@ -110,8 +114,9 @@ def _entropy(h: _Histogram) -> Range:
     """On coarser bins: the search takes time with the square of their number."""
     from onnxruntime.quantization.calibrate import HistogramCollector
 
+    if not h.extremes.low <= 0 <= h.extremes.high:
+        return h.extremes  # the search starts at zero
     coarse = h.counts.reshape(ENTROPY_BINS, -1).sum(1), h.edges[:: BINS // ENTROPY_BINS]
     collector: Any = HistogramCollector("entropy", False, ENTROPY_BINS, ENTROPY_LEVELS, PERCENTILE, "same")
     extremes = (np.float64(h.extremes.low), np.float64(h.extremes.high), h.limit)
-    low, high = collector.get_entropy_threshold((*coarse, *extremes), ENTROPY_LEVELS)
-    return h.clipped(float(low), float(high))
+    return h.clipped(*collector.get_entropy_threshold((*coarse, *extremes), ENTROPY_LEVELS))

@@ -13,12 +13,12 @@ from pathlib import Path
 
 import numpy as np
 
-from s2mlp_deploy import calibration, images
+from s2mlp_deploy import calibration, images, parity
 from s2mlp_deploy import oracle as oracles
 from s2mlp_deploy.errors import AccuracyError, DataError, UsageError
 from s2mlp_deploy.exporter import Lowered, TracingSession, scratch_session
 from s2mlp_deploy.graph import INPUT
-from s2mlp_deploy.judge import run
+from s2mlp_deploy.judge import golden_images, run
 from s2mlp_deploy.parity import Array, compare
 from s2mlp_deploy.prepare import Prepared
 from s2mlp_deploy.progress import Progress
@@ -48,13 +48,14 @@ class Trial:
     """One set of layers left in float, and what that gives on the judging images.
 
     ``agreement`` is the share of images with the float model's class; accuracies are shares, too, and
-    None without labels.
+    None without labels. ``relative_l2`` is the distance on the images that the gate will see.
     """
 
     float_layers: tuple[str, ...]
     agreement: float
     accuracy: float | None
     float_accuracy: float | None
+    relative_l2: float
     passed: bool
 
 
@@ -94,6 +95,11 @@ def to_int8(
         graph = quantize(lowered.model, ranges, RECIPES[target], kept, lowering=lowered.lowering)
         return replace(lowered, model=graph, precision="int8")
 
+    if judges is not None and judges.labels is not None and 100 / len(judges.labels) > request.max_accuracy_drop:
+        progress.warn(
+            f"{len(judges.labels)} images judge int8, so one image is {100 / len(judges.labels):.2g} points of accuracy and "
+            f"--max-accuracy-drop {request.max_accuracy_drop} allows none to be lost: give more labelled images"
+        )
     if judges is None:
         return Quantized(build(()), target, (), len(inputs), None, ())
     with progress.step("judging accuracy, and leaving layers in float if it takes that"):
@@ -125,14 +131,23 @@ def _try(
     float_layers: tuple[str, ...], build: Callable[[tuple[str, ...]], Lowered], judges: Judges, request: Request
 ) -> Trial:
     with scratch_session(build(float_layers)) as session:
-        classes = run(session, judges.images, request.batch).argmax(1)
-    expected = judges.float_logits.argmax(1)
+        logits = run(session, judges.images, request.batch)
+    return _judged(float_layers, logits, judges, request)
+
+
+def _judged(float_layers: tuple[str, ...], logits: Array, judges: Judges, request: Request) -> Trial:
+    classes, expected = logits.argmax(1), judges.float_logits.argmax(1)
     agreement = float((classes == expected).mean())
+    # What the gate will ask for, so that layers are kept for its sake, too.
+    gate = parity.judge(golden_images(logits), golden_images(judges.float_logits), parity.RULES["int8"].tolerance(0.0))
+    relative_l2 = gate.distances["images"].relative_l2
     if judges.labels is None:
-        return Trial(float_layers, agreement, None, None, agreement >= request.min_agreement)
+        passed = gate.passed and agreement >= request.min_agreement
+        return Trial(float_layers, agreement, None, None, relative_l2, passed)
     accuracy, float_accuracy = (float((c == judges.labels).mean()) for c in (classes, expected))
-    drop = 100 * (float_accuracy - accuracy)
-    return Trial(float_layers, agreement, accuracy, float_accuracy, drop <= request.max_accuracy_drop)
+    drop = round(100 * (float_accuracy - accuracy), 9)  # so that 0.895 - 0.89 is not more than half a point
+    passed = gate.passed and drop <= request.max_accuracy_drop
+    return Trial(float_layers, agreement, accuracy, float_accuracy, relative_l2, passed)
 
 
 def _costs(
@@ -166,6 +181,7 @@ def _split(request: Request, prepared: Prepared, model: S2MLP) -> tuple[Array, J
         shape = (calibration.MINIMUM_IMAGES, spec.in_channels, *spec.image_size)
         return rng.standard_normal(shape, dtype=np.float32), None
     inputs = images.read_inputs(Path(request.calibration), prepared.preprocessing, spec, request.calibration_count)
+    inputs = inputs[sorted({image.tobytes(): i for i, image in enumerate(inputs)}.values())]  # each image once
     if prepared.data is None:
         held_out = np.arange(len(inputs)) % HELD_OUT == HELD_OUT - 1
         inputs, judging, labels = inputs[~held_out], inputs[held_out], None
@@ -199,7 +215,9 @@ def _observer(session: TracingSession, layers: tuple[Layer, ...], batch: int | N
 def _refusal(trials: tuple[Trial, ...], layers: tuple[Layer, ...], request: Request) -> str:
     def line(t: Trial) -> str:
         accuracy = "" if t.accuracy is None else f", accuracy {t.accuracy:.2%} (float {t.float_accuracy:.2%})"
-        return f"{len(t.float_layers)} in float: same class {t.agreement:.2%}{accuracy}"
+        return (
+            f"{len(t.float_layers)} in float: same class {t.agreement:.2%}{accuracy}, relative L2 {t.relative_l2:.2g}"
+        )
 
     limit = (
         f"--min-agreement {request.min_agreement}"
@@ -208,7 +226,7 @@ def _refusal(trials: tuple[Trial, ...], layers: tuple[Layer, ...], request: Requ
     )
     shown = [trials[i] for i in sorted({0, len(trials) // 4, len(trials) // 2, 3 * len(trials) // 4, len(trials) - 1})]
     return (
-        f"int8 cannot keep {limit}, not even with {len(trials[-1].float_layers)} of {len(layers)} layers left in float; "
+        f"int8 cannot keep {limit} and a relative L2 of {parity.RULES['int8'].floor}, not even with {len(trials[-1].float_layers)} of {len(layers)} layers left in float; "
         f"nothing was published. Tried: {'; '.join(map(line, shown))}. Try another --calibration-method, more calibration "
         "images, or --precision fp16"
     )

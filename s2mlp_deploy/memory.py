@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import gc
 import sys
 
 _M_MMAP_THRESHOLD = -3
@@ -15,6 +16,7 @@ def release() -> None:
     glibc keeps what the oracle and the graph have freed, and then everything that a runtime frees
     while it loads a model: together more than the model itself. Elsewhere nothing happens.
     """
+    gc.collect()  # graphs are reference cycles
     if sys.platform == "linux":
         libc = ctypes.CDLL(None)
         if hasattr(libc, "malloc_trim") and hasattr(libc, "mallopt"):

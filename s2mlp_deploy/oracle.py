@@ -29,8 +29,13 @@ def consult(model: S2MLP, inputs: Mapping[str, Array], own_dtype: torch.dtype = 
     ``own_dtype`` is what PyTorch runs in for comparison.
     """
     wide, trace = _by_case(model, inputs, torch.float64)
-    narrow, _ = _by_case(model, inputs, own_dtype)
-    return Judgement(Golden(inputs, wide, trace), {case: compare(narrow[case], wide[case]) for case in inputs})
+    return compare_own(model, Golden(inputs, wide, trace), own_dtype)
+
+
+def compare_own(model: S2MLP, golden: Golden, dtype: torch.dtype) -> Judgement:
+    """``golden``, and how far PyTorch's own run in ``dtype`` is from it."""
+    own, _ = _by_case(model, golden.inputs, dtype)
+    return Judgement(golden, {case: compare(own[case], golden.logits[case]) for case in golden.inputs})
 
 
 def run(model: S2MLP, images: Array, dtype: torch.dtype = torch.float32) -> Array:

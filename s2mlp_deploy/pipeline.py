@@ -29,12 +29,13 @@ from s2mlp_deploy import lowering as lowerings
 from s2mlp_deploy.artifact import Artifact, Bundle
 from s2mlp_deploy.digest import sha256
 from s2mlp_deploy.errors import UsageError
-from s2mlp_deploy.exporter import Exporter, Lowered
+from s2mlp_deploy.exporter import Exporter, Lowered, scratch_session
 from s2mlp_deploy.graph import INPUT, OPSET, OUTPUT, Axes
 from s2mlp_deploy.int8 import Quantized, to_int8
 from s2mlp_deploy.judge import Judged
 from s2mlp_deploy.lower import lower
 from s2mlp_deploy.manifest import Manifest, Quantization, Source, SpecEntry, TensorEntry, ToleranceEntry
+from s2mlp_deploy.oracle import Judgement
 from s2mlp_deploy.parity import Array, Verdict
 from s2mlp_deploy.prepare import Prepared, prepare
 from s2mlp_deploy.progress import Listener, Progress
@@ -69,18 +70,30 @@ def deploy(request: Request, listener: Listener | None = None) -> Export:
     axes = Axes(request.batch, None if request.dynamic_size else spec.image_size)
     model = reference.build(spec, prepared.source.weights)
     inputs = judge.golden_inputs(spec, axes, prepared.data.images if prepared.data else None)
+    truth = None
+    if request.gate:
+        with progress.step("computing golden logits in float64"):
+            truth = oracle.consult(model, inputs)
 
     with artifact.staging(request.destination, replace=request.force) as staging:
         with progress.step("writing the graph"):
             lowered = lower(prepared, lowering, axes)
+        if truth and request.precision != "fp32":
+            # Rounding hides small faults; in float32 they show.
+            with progress.step("checking the float32 graph"), scratch_session(lowered) as session:
+                judge.judge(session, truth, "fp32", request.batch)
         lowered, quantized = _at_precision(lowered, prepared, request, model, inputs, target, progress)
         with progress.step(f"writing the {request.format} artifact"):
             made = target.export(lowered, staging.directory)
-        del lowered  # its folded weights would stand beside the runtime's own copy
+        expected = _expect(truth, prepared, model, request, quantized, progress) if truth else None
+        # From here on the runtime holds the weights; the graph's and the checkpoint's would stand beside them.
+        prepared = prepared.without_weights()
+        del lowered, model, truth
+        memory.release()
         judged: Judged | None = None
         figures: dict[str, Any] = {}
-        if request.gate and request.calibration != SYNTHETIC:
-            judged, figures = _judge(prepared, inputs, model, made, target, request, quantized, progress)
+        if expected and request.calibration != SYNTHETIC:
+            judged, figures = _judge(expected, prepared, made, target, request, progress)
             golden.save(judged.golden, staging.directory / artifact.GOLDEN)
         manifest = _manifest(request, prepared, lowering.name, axes, made, target, judged, quantized)
         report = {
@@ -127,21 +140,43 @@ def _at_precision(
     return lowered, None
 
 
+@dataclass(frozen=True)
+class _Expected:
+    """What the artifact must compute: golden logits, and PyTorch's on the labelled images where they judge."""
+
+    golden: Judgement
+    image_logits: Array | None
+
+
+def _expect(
+    truth: Judgement,
+    prepared: Prepared,
+    model: S2MLP,
+    request: Request,
+    quantized: Quantized | None,
+    progress: Progress,
+) -> _Expected:
+    with progress.step(f"computing what {request.precision} is compared with"):
+        if quantized:
+            # int8 is judged on images; how it does on the labelled ones was settled while it was made.
+            images = quantized.judges.images if quantized.judges else None
+            return _Expected(truth if images is None else oracle.consult(model, judge.golden_images(images)), None)
+        if request.precision == "fp16":
+            truth = oracle.compare_own(model, truth.golden, judge.OWN_DTYPE["fp16"])
+        return _Expected(truth, oracle.run(model, prepared.data.images) if prepared.data else None)
+
+
 def _judge(
-    prepared: Prepared, inputs: Mapping[str, Array], model: S2MLP, made: Artifact, target: Exporter, request: Request,
-    quantized: Quantized | None, progress: Progress,
-) -> tuple[Judged, dict[str, Any]]:  # fmt: skip
-    if quantized and quantized.judges:
-        inputs = judge.golden_images(quantized.judges.images)
-    with progress.step("computing golden logits in float64"):
-        judgement = oracle.consult(model, inputs, judge.OWN_DTYPE[request.precision])
-    memory.release()
-    with progress.step("checking parity with the oracle"):
+    expected: _Expected, prepared: Prepared, made: Artifact, target: Exporter, request: Request, progress: Progress
+) -> tuple[Judged, dict[str, Any]]:
+    with progress.step(f"checking {request.precision} parity with the oracle"):
         session = target.open(made)
-        judged = judge.judge(session, judgement, request.precision, request.batch)
+        judged = judge.judge(session, expected.golden, request.precision, request.batch)
         figures = dict(judged.figures)
-        if prepared.data and not quantized:
-            figures["images"] = judge.judge_images(session, model, prepared.data, judged.tolerance, request.batch)
+        if prepared.data and expected.image_logits is not None:
+            figures["images"] = judge.judge_images(
+                session, prepared.data, expected.image_logits, judged.tolerance, request.batch
+            )
     return judged, figures
 
 

@@ -120,12 +120,14 @@ def spans(
     for images in inputs.values():
         for image in images:
             for name, x in observe(np.repeat(image[None], batch or 1, axis=0)).items():
+                if not x.size:  # with a dynamic size, a small map leaves nothing of some slices
+                    continue
                 magnitude = np.abs(x)
                 nonzero = magnitude > 0
                 lost, total = counts.get(name, (0, 0))
-                gone = int((nonzero & (magnitude < SMALLEST / 2)).sum())
+                gone = int((nonzero & (magnitude <= SMALLEST / 2)).sum())  # half a step rounds to even
                 counts[name] = lost + gone, total + int(nonzero.sum())
-                largest[name] = max(largest.get(name, 0.0), float(magnitude.max()))
+                largest[name] = float(np.maximum(largest.get(name, 0.0), magnitude.max()))  # keeps NaN
     return {name: Span(largest[name], lost / max(total, 1)) for name, (lost, total) in counts.items()}
 
 

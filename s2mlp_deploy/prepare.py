@@ -38,6 +38,10 @@ class Prepared:
     data: Data | None
     evidence: tuple[Evidence, ...]
 
+    def without_weights(self) -> Prepared:
+        """The same, letting go of the checkpoint's tensors."""
+        return replace(self, source=replace(self.source, weights={}))
+
 
 def prepare(request: Request, progress: Progress) -> Prepared:
     """Read the checkpoint and the images, and settle the shift semantics.

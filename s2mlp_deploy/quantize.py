@@ -18,6 +18,9 @@ from s2mlp_deploy.graph import INPUT, OUTPUT
 from s2mlp_deploy.parity import Array
 from s2mlp_deploy.spec import Spec
 
+LARGEST_BIAS = 2**30
+"""Of 32 bits, a bias takes no more than this; integer kernels add up products in the rest, without a check."""
+
 
 @dataclass(frozen=True)
 class Range:
@@ -166,12 +169,11 @@ def _quantize_weight(graph: ir.Graph, node: ir.Node, name: str, x_scale: float, 
     assert weight is not None and weight.const_value is not None
     values = weight.const_value.numpy()
     largest = np.abs(values).reshape(len(values), -1).max(1)
-    scales = np.where(largest > 0, largest / 127, 1.0)
+    scales = largest / 127
     if recipe.int32_bias and len(node.inputs) > 2:
-        # A bias far larger than its channel's weights must still fit into 32 bits.
-        bias = _numpy(node.inputs[2])
-        scales = np.maximum(scales, np.abs(bias) / (x_scale * (2**31 - 1)))
-    scales = scales.astype(np.float32)
+        # A bias far larger than its channel's weights must still fit, and the weights' own sum on top of it.
+        scales = np.maximum(scales, np.abs(_numpy(node.inputs[2])) / (x_scale * LARGEST_BIAS))
+    scales = np.where(scales > 0, scales, 1).astype(np.float32)
     rounded = np.rint(values / scales.reshape(-1, *[1] * (values.ndim - 1)))
     _dequantized(graph, node, 1, f"{name}/weight", np.clip(rounded, -127, 127).astype(np.int8), scales)
     return scales
@@ -179,8 +181,7 @@ def _quantize_weight(graph: ir.Graph, node: ir.Node, name: str, x_scale: float, 
 
 def _quantize_bias(graph: ir.Graph, node: ir.Node, name: str, scales: Array) -> None:
     rounded = np.rint(_numpy(node.inputs[2]).astype(np.float64) / scales.astype(np.float64))
-    limit = 2**31 - 1
-    _dequantized(graph, node, 2, f"{name}/bias", np.clip(rounded, -limit, limit).astype(np.int32), scales)
+    _dequantized(graph, node, 2, f"{name}/bias", rounded.astype(np.int32), scales)
 
 
 def _dequantized(graph: ir.Graph, node: ir.Node, index: int, name: str, quantized: Array, scales: Array) -> None:
@@ -188,7 +189,9 @@ def _dequantized(graph: ir.Graph, node: ir.Node, index: int, name: str, quantize
     inputs = [
         _constant(graph, f"{name}_q", quantized),
         _constant(graph, f"{name}_scale", scales.astype(np.float32)),
-    ]  # no zero point: it is zero
+    ]
+    if quantized.dtype == np.int8:  # ONNX Runtime fuses nothing to QGemm where a weight has none
+        inputs.append(_constant(graph, f"{name}_zero_point", np.zeros(len(scales), np.int8)))
     value = ir.Value(name=name, type=ir.TensorType(ir.DataType.FLOAT), shape=ir.Shape(quantized.shape))
     graph.insert_before(
         node, ir.node("DequantizeLinear", inputs, {"axis": 0}, outputs=[value], name=f"{name}/dequantize")

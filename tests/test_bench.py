@@ -167,7 +167,7 @@ def test_the_bound_computes_the_network_without_its_shift(tmp_path: Path) -> Non
     for block in model.stages[0].blocks:  # type: ignore[union-attr]
         block.shift = lambda x, shift: x  # type: ignore[assignment]
     images = np.random.default_rng(0).standard_normal((1, 3, *spec.image_size)).astype(np.float32)
-    path = latency.write(source, baselines.NoShift(), tmp_path / "none")
+    path = latency.write(latency.lower(source, baselines.NoShift()), tmp_path / "none")
     actual = latency.session_call(path, images)()
     with torch.inference_mode():
         np.testing.assert_allclose(actual, model(torch.from_numpy(images)).numpy(), rtol=1e-4, atol=1e-5)
@@ -191,11 +191,11 @@ def test_contestants_must_compute_the_same_network() -> None:
 def test_every_contestant_is_timed_on_the_same_small_model(tmp_path: Path) -> None:
     spec = small_spec()
     path = save_checkpoint(tmp_path / "small.pt", spec)
-    naive = latency.write(checkpoints.load(path), LOWERINGS["slice"], tmp_path / "naive")  # it stands in
+    naive = latency.write(latency.lower(checkpoints.load(path), LOWERINGS["slice"]), tmp_path / "naive")  # it stands in
     measured = latency.measure_latency(
         "small", path, naive, tmp_path, rounds=2, rng=random.Random(0), announce=lambda text: None
     )
-    assert set(measured.samples_ms) == {latency.NAIVE, latency.NO_SHIFT, *LOWERINGS}
+    assert set(measured.samples_ms) == {latency.NAIVE, latency.NO_SHIFT, latency.INT8, *LOWERINGS}
     assert {len(samples) for samples in measured.samples_ms.values()} == {2}
     assert measured.best in LOWERINGS
 
@@ -209,7 +209,7 @@ def synthetic_cost() -> ExportCost:
 
 
 def synthetic_latency() -> Latency:
-    times = {latency.NO_SHIFT: 100.0, "gather": 102.0, "slice": 104.0, latency.NAIVE: 120.0}
+    times = {latency.NO_SHIFT: 100.0, "gather": 102.0, "slice": 104.0, latency.NAIVE: 120.0, latency.INT8: 34.0}
     return Latency("deep", {name: tuple(ms * slow for slow in (1, 1.5, 2)) for name, ms in times.items()})
 
 
@@ -221,8 +221,8 @@ def test_export_goals_are_held_against_the_right_ratios() -> None:
 
 def test_latency_goals_are_held_against_the_best_lowering() -> None:
     goals = latency_goals(synthetic_latency())
-    assert [goal.measured.median for goal in goals] == pytest.approx([1.02, 120 / 102])
-    assert [goal.holds for goal in goals] == [True, False]
+    assert [goal.measured.median for goal in goals] == pytest.approx([1.02, 120 / 102, 3, 120 / 34])
+    assert [goal.holds for goal in goals] == [True, False, True, False]
 
 
 def test_a_goal_without_a_number_does_not_hold() -> None:
@@ -247,7 +247,7 @@ def test_the_tables_show_every_contestant_and_verdict() -> None:
         console.print(report.goal_table(goals))
     text = capture.get()
     assert all(name in text for name in (*cost.samples, *measured.samples_ms))
-    assert text.count("holds") == 4 and text.count("MISSED") == 2
+    assert text.count("holds") == 5 and text.count("MISSED") == 3
     assert "1.020 [1.020, 1.020]" in text
 
 

@@ -391,7 +391,7 @@ def test_ctrl_c_while_the_bundle_is_being_made_leaves_nothing(tmp_path: Path) ->
     process = start("export", PAPER_CHECKPOINT, *options, before=listen)
     assert process.stderr is not None
     for line in process.stderr:
-        if line.startswith("checking parity"):
+        if line.startswith("checking fp32 parity"):
             process.send_signal(signal.SIGINT)
             break
     ran = finish(process)
