@@ -294,11 +294,14 @@ class _torch_needed:  # noqa: N801 - reads as a phrase where it is used
     """
 
     def __enter__(self) -> None:
-        gc.disable()
+        self._first = "torch" not in sys.modules
+        if self._first:
+            gc.disable()
 
     def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
-        gc.freeze()
-        gc.enable()
+        if self._first:
+            gc.freeze()
+            gc.enable()
         if isinstance(error, ModuleNotFoundError):
             raise RuntimeMissingError(
                 f"this command needs the package {error.name}, which is not installed: {EXTRA}. Checking a bundle with "
