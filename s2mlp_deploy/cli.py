@@ -18,6 +18,7 @@ import sys
 import traceback
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from dataclasses import fields
 from enum import Enum
 from pathlib import Path
 from typing import Annotated, Any
@@ -200,15 +201,15 @@ def export(
     from s2mlp_deploy.spec import DIRECTIONS
 
     listener = _listener()
-    for_int8 = {"target": target.value if target else None, "calibration": calibration}
-    options: dict[str, dict[str, Any]] = {
-        "fp32": for_int8 if len(wanted) == 1 else {},
-        "fp16": {"io_dtype": io_dtype.value, **(for_int8 if len(wanted) == 1 else {})},
-        "int8": {
-            **for_int8, "calibration_count": calibration_count, "calibration_method": calibration_method.value,
-            "max_accuracy_drop": max_accuracy_drop, "min_agreement": min_agreement, "quantize_ends": quantize_ends,
-        },
+    for_int8 = {
+        "target": target.value if target else None, "calibration": calibration, "calibration_count": calibration_count,
+        "calibration_method": calibration_method.value, "max_accuracy_drop": max_accuracy_drop,
+        "min_agreement": min_agreement, "quantize_ends": quantize_ends,
     }  # fmt: skip
+    defaults = {field.name: field.default for field in fields(Request)}
+    if Precision.int8 not in precision and (idle := [name for name, v in for_int8.items() if v != defaults[name]]):
+        raise UsageError(f"{', '.join('--' + name.replace('_', '-') for name in idle)}: only for --precision int8")
+    options: dict[str, dict[str, Any]] = {"fp32": {}, "fp16": {"io_dtype": io_dtype.value}, "int8": for_int8}
     results = [
         deploy(
             Request(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -19,9 +20,16 @@ def checkpoint(tmp_path: Path) -> Path:
     return save_checkpoint(tmp_path / "small.pt", small_spec())
 
 
-@pytest.fixture
-def bundle(tmp_path: Path, checkpoint: Path) -> Path:
-    """The ONNX bundle of ``checkpoint``."""
-    ran = run("export", checkpoint, "-o", tmp_path / "bundle")
+@pytest.fixture(scope="session")
+def pristine(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The ONNX bundle of a small checkpoint with two blocks, which no test changes."""
+    directory = tmp_path_factory.mktemp("pristine")
+    ran = run("export", save_checkpoint(directory / "small.pt", small_spec()), "-o", directory / "bundle")
     assert ran.code == 0, ran.err
-    return tmp_path / "bundle"
+    return directory / "bundle"
+
+
+@pytest.fixture
+def bundle(pristine: Path, tmp_path: Path) -> Path:
+    """A copy of ``pristine``, to be changed."""
+    return Path(shutil.copytree(pristine, tmp_path / "bundle"))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,24 +15,9 @@ from s2mlp_deploy import artifact
 from s2mlp_deploy.artifact import GOLDEN, MANIFEST, REPORT
 from s2mlp_deploy.digest import sha256
 from s2mlp_deploy.errors import BundleError
-from support import run, save_checkpoint, small_spec
+from support import run
 
 MODEL = "model.onnx"
-
-
-@pytest.fixture(scope="module")
-def pristine(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A bundle that no test changes."""
-    directory = tmp_path_factory.mktemp("pristine")
-    checkpoint = save_checkpoint(directory / "small.pt", small_spec())
-    assert run("export", checkpoint, "-o", directory / "bundle").code == 0
-    return directory / "bundle"
-
-
-@pytest.fixture
-def bundle(pristine: Path, tmp_path: Path) -> Path:
-    """A copy of the bundle, to be damaged."""
-    return Path(shutil.copytree(pristine, tmp_path / "bundle"))
 
 
 def refused(directory: Path, *words: str) -> str:

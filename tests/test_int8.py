@@ -73,8 +73,18 @@ def test_options_of_int8_are_refused_at_other_precisions(
     options: tuple[str, ...], precision: str, checkpoint: Path, tmp_path: Path
 ) -> None:
     ran = run("export", checkpoint, "--precision", precision, *options, "-o", tmp_path / "out")
-    assert ran.code == 2 and "--target and --calibration are for --precision int8" in ran.err
+    assert ran.code == 2 and ": only for --precision int8" in ran.err
     assert not (tmp_path / "out").exists()
+
+
+def test_no_option_for_int8_is_ignored_when_only_other_precisions_are_made(
+    checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)  # where the bundles would go
+    for option in (("--quantize-ends",), ("--min-agreement", "0.9"), ("--calibration-method", "mse")):
+        ran = run("export", checkpoint, "--precision", "fp32", "--precision", "fp16", *option)
+        assert ran.code == 2 and f"{option[0]}: only for --precision int8" in ran.err
+    assert not list(tmp_path.glob("*-onnx-*"))
 
 
 def test_a_target_that_the_format_does_not_take_is_refused(checkpoint: Path, tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ digits of float64, the map of names, the geometry and both senses of the shift a
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from s2mlp_deploy import checkpoint, layouts, reference
 from s2mlp_deploy.errors import LayoutError, SpecError
 from s2mlp_deploy.layouts import Layout
 from s2mlp_deploy.spec import DIRECTIONS, Semantics, Shift, Size
-from support import random_model, small_spec
+from support import ROOT, random_model, save_checkpoint, small_spec
 
 Move = Callable[[Tensor], Tensor]
 
@@ -560,3 +561,22 @@ def test_every_layout_has_a_name_of_its_own_and_maps_every_layer() -> None:
         layers = {name.rsplit(".", 1)[-1] for name in layout.keys}
         assert {"embedding", "norm1", "fc1", "fc2", "norm2", "fc3", "fc4", "fc"} <= layers
         assert isinstance(layouts.find(layout.name), Layout)
+
+
+def test_the_worked_example_of_the_documentation_works(tmp_path: Path) -> None:
+    text = (ROOT / "docs" / "layouts.md").read_text("utf-8")
+    (tmp_path / "my.toml").write_text(text.split("```toml\n")[1].split("```")[0], "utf-8")
+    layout = layouts.find(str(tmp_path / "my.toml"))
+    spec = replace(small_spec(), final_norm=True, biases=frozenset({"embedding", "norm1", "norm2", "norm"}))
+    names = {f"stages.0.blocks.{b}.{part}": f"trunk.{b}.{prefix}" for b in range(spec.depth) for part, prefix in {
+        "norm1": "shift_mlp.norm", "fc1": "shift_mlp.up", "fc2": "shift_mlp.down", "norm2": "mlp.norm", "fc3": "mlp.up",
+        "fc4": "mlp.down",
+    }.items()} | {"stages.0.embedding": "embed", "head.norm": "norm", "head.fc": "classifier"}  # fmt: skip
+
+    def rename(key: str) -> str:
+        layer, kind = key.rsplit(".", 1)
+        return f"{names[layer]}.{kind}"
+
+    found = checkpoint.load(save_checkpoint(tmp_path / "my.pt", spec, rename=rename), layout=layout)
+    assert found.spec == replace(spec, norm_epsilon=1e-6)
+    assert found.layout.shift_semantics == "inplace"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -25,21 +24,6 @@ from support import run, save_checkpoint, small_spec
 
 MODEL = "model.onnx"
 LAYERS = ["stage0/embedding", "stage0/block00", "stage0/block01", "logits"]
-
-
-@pytest.fixture(scope="module")
-def pristine(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A bundle of two blocks that no test changes."""
-    directory = tmp_path_factory.mktemp("pristine")
-    checkpoint = save_checkpoint(directory / "small.pt", small_spec())
-    assert run("export", checkpoint, "-o", directory / "bundle").code == 0
-    return directory / "bundle"
-
-
-@pytest.fixture
-def bundle(pristine: Path, tmp_path: Path) -> Path:
-    """A copy of the bundle, to be changed."""
-    return Path(shutil.copytree(pristine, tmp_path / "bundle"))
 
 
 def rehash(directory: Path, change: Callable[[dict[str, Any]], object] = lambda m: None) -> None:
