@@ -11,27 +11,31 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from s2mlp_deploy import manifest as manifests
 from s2mlp_deploy.digest import sha256
 from s2mlp_deploy.errors import BundleError, OutputError
-from s2mlp_deploy.manifest import Manifest
+from s2mlp_deploy.manifest import Manifest, Setting
 
 MANIFEST, REPORT, GOLDEN = "manifest.json", "report.json", "golden.safetensors"
 
 
 @dataclass(frozen=True)
 class Artifact:
-    """What an exporter wrote into ``directory``: ``main``, and other files it needs."""
+    """What an exporter wrote into ``directory``: ``main``, and other files it needs.
+
+    ``settings`` are what it was compiled with and what loading it takes, as the format understands them.
+    """
 
     directory: Path
     main: str
     files: tuple[str, ...]
+    settings: Mapping[str, Setting] = field(default_factory=dict)
 
     @property
     def path(self) -> Path:
@@ -48,7 +52,9 @@ class Bundle:
     @property
     def artifact(self) -> Artifact:
         others = tuple(n for n in self.manifest.files if n not in (self.manifest.artifact, GOLDEN))
-        return Artifact(self.directory, self.manifest.artifact, (self.manifest.artifact, *others))
+        return Artifact(
+            self.directory, self.manifest.artifact, (self.manifest.artifact, *others), self.manifest.engine or {}
+        )
 
     @property
     def golden(self) -> Path:
@@ -67,7 +73,7 @@ def read(directory: Path) -> Bundle:
         BundleError: where a file is missing, changed, not listed, or not a plain file.
     """
     path = directory / MANIFEST
-    manifest = manifests.parse(_read_manifest(directory), str(path))
+    manifest = read_manifest(directory)
     needed = {manifest.artifact} if manifest.verdict != "passed" else {manifest.artifact, GOLDEN}
     if missing := needed - manifest.files.keys():
         raise BundleError(
@@ -89,7 +95,16 @@ def read(directory: Path) -> Bundle:
     return Bundle(directory, manifest)
 
 
-def _read_manifest(directory: Path) -> bytes:
+def read_manifest(directory: Path) -> Manifest:
+    """The manifest of the bundle at ``directory``, whose files are not looked at.
+
+    Raises:
+        BundleError: where there is none, or it is damaged.
+    """
+    return manifests.parse(_manifest_bytes(directory), str(directory / MANIFEST))
+
+
+def _manifest_bytes(directory: Path) -> bytes:
     path = directory / MANIFEST
     try:
         if path.is_symlink() or (path.exists() and not path.is_file()):
@@ -161,6 +176,24 @@ def staging(destination: Path, *, replace: bool) -> Iterator[Staging]:
             be written.
     """
     check_destination(destination, replace=replace)
+    with scratch(destination) as directory:
+        directory.chmod(0o777 & ~_umask())
+        try:
+            yield Staging(directory, destination, replace)
+        except OSError as error:
+            raise OutputError(
+                f"writing {destination} failed: {error.strerror or error}. Nothing was published; free space or choose "
+                "another place with -o"
+            ) from error
+
+
+@contextmanager
+def scratch(destination: Path) -> Iterator[Path]:
+    """A hidden directory beside ``destination``, on the same file system; gone afterwards, whatever happens.
+
+    Raises:
+        OutputError: where it cannot be made.
+    """
     try:
         new_parents = [p for p in destination.parents if not p.exists()]
         destination.parent.mkdir(parents=True, exist_ok=True)
@@ -171,13 +204,7 @@ def staging(destination: Path, *, replace: bool) -> Iterator[Staging]:
             f"cannot write to {destination.parent}: {error.strerror}. Choose another place with -o"
         ) from error
     try:
-        directory.chmod(0o777 & ~_umask())
-        yield Staging(directory, destination, replace)
-    except OSError as error:
-        raise OutputError(
-            f"writing {destination} failed: {error.strerror or error}. Nothing was published; free space or choose another "
-            "place with -o"
-        ) from error
+        yield directory
     finally:
         with suppress(OSError):
             shutil.rmtree(directory)

@@ -16,7 +16,7 @@ import os
 import re
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
 from dataclasses import fields
 from enum import Enum
@@ -62,6 +62,22 @@ class CalibrationMethod(str, Enum):
     percentile = "percentile"
     mse = "mse"
     entropy = "entropy"
+
+
+class OrtStyle(str, Enum):
+    ort = "ort"
+    onnx = "onnx"
+
+
+class Provider(str, Enum):
+    cpu = "cpu"
+    coreml = "coreml"
+    cuda = "cuda"
+    directml = "directml"
+    openvino = "openvino"
+    qnn = "qnn"
+    tensorrt = "tensorrt"
+    xnnpack = "xnnpack"
 
 
 class Directions(str, Enum):
@@ -127,11 +143,14 @@ def inspect(
 
 
 def export(
-    checkpoint: CheckpointArgument,
+    source: Annotated[
+        Path, typer.Argument(metavar="CKPT|BUNDLE", help="The checkpoint, or an ONNX bundle to compile.")
+    ],
     format: Annotated[list[str], typer.Option(help="The artifact's format; may be repeated.")] = ["onnx"],  # noqa: B006
     precision: Annotated[
-        list[Precision], typer.Option(help="Precision of weights and activations; may be repeated.")
-    ] = [Precision.fp32],  # noqa: B006
+        list[Precision] | None,
+        typer.Option(help="Precision of weights and activations; may be repeated. Else fp32, or the bundle's own."),
+    ] = None,
     shift: Annotated[ShiftLowering, typer.Option(help="How the shift is expressed in the graph.")] = ShiftLowering.auto,
     shift_semantics: Annotated[
         Semantics, typer.Option(help="The paper's shift, the in-place code's, or whichever the evidence supports.")
@@ -179,6 +198,13 @@ def export(
     quantize_ends: Annotated[
         bool, typer.Option("--quantize-ends", help="Quantize the embeddings and the classifier, too.")
     ] = False,
+    ort_style: Annotated[
+        OrtStyle | None,
+        typer.Option(help="With --format ort: ort, for phones and minimal builds, or an optimized onnx."),
+    ] = None,
+    provider: Annotated[
+        Provider | None, typer.Option(help="With --format ort: what ONNX Runtime is to run the model on; else cpu.")
+    ] = None,
     output: Annotated[
         Path | None, typer.Option("-o", "--output", metavar="DIR", help="The bundle; else STEM-FORMAT-PRECISION here.")
     ] = None,
@@ -188,41 +214,52 @@ def export(
     debug: DebugOption = False,
 ) -> None:
     """Export a checkpoint as a bundle whose numbers were checked against the checkpoint's own."""
-    wanted = [(name, kind.value) for name in format for kind in precision]
+    from s2mlp_deploy import artifact
+    from s2mlp_deploy.request import Request
+
+    from_bundle = Request(source).from_bundle
+    own = artifact.read_manifest(source).precision if from_bundle else "fp32"
+    precisions = [p.value for p in precision] if precision else [own]
+    wanted = [(name, kind) for name in format for kind in precisions]
     if len(set(wanted)) < len(wanted):
         raise UsageError("a --format or a --precision is given twice")
     if output and len(wanted) > 1:
         raise UsageError("-o names one bundle: leave it out, or give one --format and one --precision at a time")
-    if io_dtype is IoDtype.fp16 and Precision.fp16 not in precision:
+    if io_dtype is IoDtype.fp16 and "fp16" not in precisions:
         raise UsageError("--io-dtype fp16 is for --precision fp16")
     with _torch_needed():
         from s2mlp_deploy import render
-        from s2mlp_deploy.pipeline import Request, deploy
+        from s2mlp_deploy.pipeline import deploy_all
+
+        if not from_bundle:
+            from s2mlp_deploy import portable  # noqa: F401
     from s2mlp_deploy.spec import DIRECTIONS
 
-    listener = _listener()
+    for_formats = {"ort_style": ort_style, "provider": provider}
+    settings = {name: value.value for name, value in for_formats.items() if value is not None}
+    if unused := [name for name in settings if not any(name in _settings_of(f) for f in format)]:
+        raise UsageError(f"{_flags(unused)}: not for --format {' or '.join(format)}")
     for_int8 = {
         "target": target.value if target else None, "calibration": calibration, "calibration_count": calibration_count,
         "calibration_method": calibration_method.value, "max_accuracy_drop": max_accuracy_drop,
         "min_agreement": min_agreement, "quantize_ends": quantize_ends,
     }  # fmt: skip
     defaults = {field.name: field.default for field in fields(Request)}
-    if Precision.int8 not in precision and (idle := [name for name, v in for_int8.items() if v != defaults[name]]):
-        raise UsageError(f"{', '.join('--' + name.replace('_', '-') for name in idle)}: only for --precision int8")
+    if "int8" not in precisions and (idle := [name for name, v in for_int8.items() if v != defaults[name]]):
+        raise UsageError(f"{_flags(idle)}: only for --precision int8")
     options: dict[str, dict[str, Any]] = {"fp32": {}, "fp16": {"io_dtype": io_dtype.value}, "int8": for_int8}
-    results = [
-        deploy(
+    requests = [
             Request(
-                checkpoint, name, kind, output, force,
+                source, name, kind, output, force,
+                {n: value for n, value in settings.items() if n in _settings_of(name)},
                 layout=layout, weights=weights, lowering=shift.value, semantics=shift_semantics.value,
                 offsets=DIRECTIONS[shift_directions.value], image_size=_size(image_size), dynamic_size=dynamic_size,
                 batch=_batch(batch), mean=_floats("--mean", mean), std=_floats("--std", std),
                 reference=reference, data=data, data_count=data_count, gate=gate, **options[kind],
-            ),
-            listener,
-        )
+            )
         for name, kind in wanted
     ]  # fmt: skip
+    results = list(deploy_all(requests, _listener()))
     if as_json:
         _print({"exports": [_export_json(r) for r in results]})
         return
@@ -326,6 +363,16 @@ def _plain(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [_plain(item) for item in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _settings_of(format: str) -> tuple[str, ...]:
+    from s2mlp_deploy import exporter
+
+    return exporter.find(format).options
+
+
+def _flags(names: Iterable[str]) -> str:
+    return ", ".join("--" + name.replace("_", "-") for name in names)
 
 
 def _export_json(result: Any) -> dict[str, Any]:

@@ -17,13 +17,20 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 import onnx_ir as ir
 
-from s2mlp_deploy.artifact import Artifact
+from s2mlp_deploy.artifact import Artifact, Bundle
 from s2mlp_deploy.errors import RuntimeMissingError, UsageError
 from s2mlp_deploy.graph import Axes
+from s2mlp_deploy.manifest import Setting
 from s2mlp_deploy.parity import Array
 from s2mlp_deploy.spec import Spec
 
 GROUP = "s2mlp_deploy.exporters"
+
+ONNX = "onnx"
+"""The format that all others start from."""
+
+BATCH = 8
+"""Images that run together where the batch is free: more need more memory and win nothing."""
 
 
 @dataclass(frozen=True)
@@ -54,23 +61,21 @@ class TracingSession(Session, Protocol):
         ...
 
 
-class Exporter(Protocol):
-    """One format."""
+class Format(Protocol):
+    """What every format tells about itself, and how its artifacts are run."""
 
     precisions: tuple[str, ...]
     targets: tuple[str, ...]
     """The int8 recipes (quantize.RECIPES) that this format takes, its own first."""
+    options: tuple[str, ...]
+    """The settings (request.Request.settings) that this format knows."""
     modules: tuple[str, ...]
     """What opening an artifact imports."""
     remedy: str
     """How to get those modules."""
 
-    def export(self, lowered: Lowered, destination: Path) -> Artifact:
-        """Write the artifact into the directory ``destination``."""
-        ...
-
     def open(self, artifact: Artifact) -> Session:
-        """Load the artifact.
+        """Load the artifact, as its settings say.
 
         Raises:
             RuntimeMissingError: where the runtime or the device is not here.
@@ -82,16 +87,39 @@ class Exporter(Protocol):
         ...
 
 
-def available() -> dict[str, Callable[[], Exporter]]:
-    """A way to load each exporter that is installed, by format."""
+@runtime_checkable
+class Exporter(Format, Protocol):
+    """A format that is written from the graph in memory."""
+
+    def export(self, lowered: Lowered, destination: Path) -> Artifact:
+        """Write the artifact into the directory ``destination``."""
+        ...
+
+
+@runtime_checkable
+class Compiler(Format, Protocol):
+    """A format that a runtime compiles from a verified ONNX bundle."""
+
+    def compile(self, bundle: Bundle, destination: Path, settings: Mapping[str, Setting]) -> Artifact:
+        """Compile the bundle's model into the directory ``destination``.
+
+        Raises:
+            UsageError: where ``settings`` hold what this runtime cannot do.
+            RuntimeMissingError: where the runtime or the device is not here.
+        """
+        ...
+
+
+def available() -> dict[str, Callable[[], Exporter | Compiler]]:
+    """A way to load each exporter and compiler that is installed, by format."""
     return {
         point.name: (lambda p=point: p.load()())  # type: ignore[misc]
         for point in sorted(entry_points(group=GROUP), key=lambda p: p.name)
     }
 
 
-def find(name: str) -> Exporter:
-    """The exporter for format ``name``.
+def find(name: str) -> Exporter | Compiler:
+    """The exporter or compiler for format ``name``.
 
     Raises:
         UsageError: where no installed package offers it.
@@ -111,7 +139,8 @@ def find(name: str) -> Exporter:
 @contextmanager
 def scratch_session(lowered: Lowered) -> Iterator[TracingSession]:
     """ONNX Runtime on a graph that is not published: where every graph is looked into on its way."""
-    target = find("onnx")
+    target = find(ONNX)
+    assert isinstance(target, Exporter)
     with TemporaryDirectory(prefix="s2mlp-") as directory:
         session = target.open(target.export(lowered, Path(directory)))
         assert isinstance(session, TracingSession)

@@ -13,12 +13,13 @@ from pathlib import Path
 
 import numpy as np
 
-from s2mlp_deploy import calibration, images, parity
+from s2mlp_deploy import calibration, images
 from s2mlp_deploy import oracle as oracles
+from s2mlp_deploy.accuracy import Trial, assess, describe, limits
 from s2mlp_deploy.errors import AccuracyError, DataError, UsageError
-from s2mlp_deploy.exporter import Lowered, TracingSession, scratch_session
+from s2mlp_deploy.exporter import BATCH, Lowered, TracingSession, scratch_session
 from s2mlp_deploy.graph import INPUT
-from s2mlp_deploy.judge import golden_images, run
+from s2mlp_deploy.judge import Judges, run
 from s2mlp_deploy.parity import Array, compare
 from s2mlp_deploy.prepare import Prepared
 from s2mlp_deploy.progress import Progress
@@ -32,31 +33,6 @@ MOST_FLOAT_LAYERS = 0.5
 RANKING_IMAGES = 16
 HELD_OUT = 4
 """Without labelled images, every fourth calibration image judges instead of calibrating."""
-
-
-@dataclass(frozen=True)
-class Judges:
-    """Images that took no part in calibration, the float model's logits, and labels where known."""
-
-    images: Array
-    float_logits: Array
-    labels: Array | None
-
-
-@dataclass(frozen=True)
-class Trial:
-    """One set of layers left in float, and what that gives on the judging images.
-
-    ``agreement`` is the share of images with the float model's class; accuracies are shares, too, and
-    None without labels. ``relative_l2`` is the distance on the images that the gate will see.
-    """
-
-    float_layers: tuple[str, ...]
-    agreement: float
-    accuracy: float | None
-    float_accuracy: float | None
-    relative_l2: float
-    passed: bool
 
 
 @dataclass(frozen=True)
@@ -86,9 +62,7 @@ def to_int8(
         inputs, judges = _split(request, prepared, model)
     with scratch_session(lowered) as session, progress.step("calibrating activations"):
         observe = _observer(session, layers, request.batch)
-        ranges = calibration.calibrate(
-            observe, inputs, request.calibration_method, batch=request.batch or oracles.BATCH
-        )
+        ranges = calibration.calibrate(observe, inputs, request.calibration_method, batch=request.batch or BATCH)
 
     def build(float_layers: tuple[str, ...]) -> Lowered:
         kept = [layer for layer in layers if layer.name not in float_layers]
@@ -132,22 +106,7 @@ def _try(
 ) -> Trial:
     with scratch_session(build(float_layers)) as session:
         logits = run(session, judges.images, request.batch)
-    return _judged(float_layers, logits, judges, request)
-
-
-def _judged(float_layers: tuple[str, ...], logits: Array, judges: Judges, request: Request) -> Trial:
-    classes, expected = logits.argmax(1), judges.float_logits.argmax(1)
-    agreement = float((classes == expected).mean())
-    # What the gate will ask for, so that layers are kept for its sake, too.
-    gate = parity.judge(golden_images(logits), golden_images(judges.float_logits), parity.RULES["int8"].tolerance(0.0))
-    relative_l2 = gate.distances["images"].relative_l2
-    if judges.labels is None:
-        passed = gate.passed and agreement >= request.min_agreement
-        return Trial(float_layers, agreement, None, None, relative_l2, passed)
-    accuracy, float_accuracy = (float((c == judges.labels).mean()) for c in (classes, expected))
-    drop = round(100 * (float_accuracy - accuracy), 9)  # so that 0.895 - 0.89 is not more than half a point
-    passed = gate.passed and drop <= request.max_accuracy_drop
-    return Trial(float_layers, agreement, accuracy, float_accuracy, relative_l2, passed)
+    return assess(float_layers, logits, judges, request)
 
 
 def _costs(
@@ -213,20 +172,9 @@ def _observer(session: TracingSession, layers: tuple[Layer, ...], batch: int | N
 
 
 def _refusal(trials: tuple[Trial, ...], layers: tuple[Layer, ...], request: Request) -> str:
-    def line(t: Trial) -> str:
-        accuracy = "" if t.accuracy is None else f", accuracy {t.accuracy:.2%} (float {t.float_accuracy:.2%})"
-        return (
-            f"{len(t.float_layers)} in float: same class {t.agreement:.2%}{accuracy}, relative L2 {t.relative_l2:.2g}"
-        )
-
-    limit = (
-        f"--min-agreement {request.min_agreement}"
-        if trials[0].accuracy is None
-        else f"--max-accuracy-drop {request.max_accuracy_drop}"
-    )
     shown = [trials[i] for i in sorted({0, len(trials) // 4, len(trials) // 2, 3 * len(trials) // 4, len(trials) - 1})]
     return (
-        f"int8 cannot keep {limit} and a relative L2 of {parity.RULES['int8'].floor}, not even with {len(trials[-1].float_layers)} of {len(layers)} layers left in float; "
-        f"nothing was published. Tried: {'; '.join(map(line, shown))}. Try another --calibration-method, more calibration "
+        f"int8 cannot keep {limits(trials[-1], request)}, not even with {len(trials[-1].float_layers)} of {len(layers)} layers "
+        f"left in float; nothing was published. Tried: {'; '.join(map(describe, shown))}. Try another --calibration-method, more calibration "
         "images, or --precision fp16"
     )

@@ -8,24 +8,37 @@ from math import isfinite
 from typing import Any
 
 import numpy as np
-import torch
 
 from s2mlp_deploy import exporter, golden, parity
-from s2mlp_deploy import oracle as oracles
 from s2mlp_deploy.errors import ParityError
 from s2mlp_deploy.exporter import Session
 from s2mlp_deploy.golden import Golden
 from s2mlp_deploy.graph import Axes
-from s2mlp_deploy.oracle import Judgement
-from s2mlp_deploy.parity import Array, Tolerance, Verdict
-from s2mlp_deploy.prepare import Data
+from s2mlp_deploy.parity import Array, Distance, Tolerance, Verdict
 from s2mlp_deploy.spec import Spec
 
 GOLDEN_IMAGES = 8
 """Real images that travel in the bundle, where there are any."""
 
-OWN_DTYPE = {"fp32": torch.float32, "fp16": torch.float16, "int8": torch.float32}
-"""What PyTorch itself computes in, for comparison; it has no int8."""
+
+@dataclass(frozen=True)
+class Judgement:
+    """Golden tensors, and by case the distance of PyTorch's own logits from them at the artifact's precision."""
+
+    golden: Golden
+    own: Mapping[str, Distance]
+
+
+@dataclass(frozen=True)
+class Judges:
+    """Images that judge an artifact, PyTorch's logits of them in float32, and labels where known.
+
+    (count, channels, height, width) float32, (count, classes) and (count,). For int8 none of them calibrated.
+    """
+
+    images: Array
+    float_logits: Array
+    labels: Array | None
 
 
 @dataclass(frozen=True)
@@ -81,35 +94,37 @@ def tolerance_for(precision: str, judgement: Judgement) -> Tolerance:
     worst = max(d.relative_l2 for d in judgement.own.values())
     if not isfinite(worst):
         raise ParityError(
-            f"PyTorch's own run of this checkpoint in {OWN_DTYPE[precision]} overflows on the golden inputs, so no {precision} "
-            "export of it can be right: choose a wider --precision, or look for weights of absurd size"
+            f"PyTorch's own run of this checkpoint in {'float16' if precision == 'fp16' else 'float32'} overflows on the golden "
+            f"inputs, so no {precision} export of it can be right: choose a wider --precision, or look for weights of absurd size"
         )
     return parity.RULES[precision].tolerance(worst)
 
 
-def judge_images(
-    session: Session, data: Data, expected: Array, tolerance: Tolerance, batch: int | None
-) -> dict[str, Any]:
-    """Accuracy on labelled images, beside that of PyTorch's logits ``expected``; every image must keep its class.
+def judge_images(session: Session, judges: Judges, tolerance: Tolerance, batch: int | None) -> dict[str, Any]:
+    """Accuracy where there are labels, beside PyTorch's; every image must keep PyTorch's class.
 
     Raises:
         ParityError: where one does not.
     """
-    actual = run(session, data.images, batch)
-    verdict = parity.judge({"images": actual}, {"images": expected}, tolerance)
+    actual = run(session, judges.images, batch)
+    verdict = parity.judge({"images": actual}, {"images": judges.float_logits}, tolerance)
     if not verdict.passed:
         raise ParityError(failure(verdict))
     return {
-        "count": len(data.labels),
-        "accuracy": float((actual.argmax(1) == data.labels).mean()),
-        "accuracy_pytorch": float((expected.argmax(1) == data.labels).mean()),
+        "count": len(judges.images),
+        "accuracy": _accuracy(actual, judges.labels),
+        "accuracy_pytorch": _accuracy(judges.float_logits, judges.labels),
         "top1_agreement": verdict.distances["images"].top1_agreement,
     }
 
 
+def _accuracy(logits: Array, labels: Array | None) -> float | None:
+    return None if labels is None else float((logits.argmax(1) == labels).mean())
+
+
 def run(session: Session, images: Array, batch: int | None) -> Array:
     """Logits of any number of images, in portions that fit into memory."""
-    step = batch or oracles.BATCH
+    step = batch or exporter.BATCH
     portions = (images[i : i + step] for i in range(0, len(images), step))
     return np.concatenate([exporter.run_in_batches(session, portion, batch) for portion in portions])
 

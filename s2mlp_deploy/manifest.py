@@ -11,7 +11,17 @@ import re
 import reprlib
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    StrictBool,
+    StrictFloat,
+    StrictInt,
+    StrictStr,
+    ValidationError,
+)
 
 from s2mlp_deploy.errors import BundleError, SpecError
 from s2mlp_deploy.parity import Tolerance
@@ -37,6 +47,8 @@ Count = Annotated[int, Field(ge=0, lt=2**31)]
 Extent = Annotated[int, Field(ge=1, lt=2**31)]
 Step = Annotated[int, Field(gt=-(2**31), lt=2**31)]
 Dimension = Extent | str
+Setting = StrictBool | StrictInt | StrictFloat | StrictStr | tuple[StrictStr, ...]
+"""A value that a compiler was given, or that loading its artifact takes."""
 
 
 class StageEntry(_Strict):
@@ -145,7 +157,11 @@ class Quantization(_Strict):
 
 
 class Manifest(_Strict):
-    """``manifest.json``. ``verdict`` is what the gate said where the bundle was made."""
+    """``manifest.json``. ``verdict`` is what the gate said where the bundle was made.
+
+    ``engine`` is what a compiled artifact was made with, and what loading it takes; None where there is no
+    compiler.
+    """
 
     schema_version: Literal[1] = SCHEMA_VERSION
     tool_version: str
@@ -160,11 +176,18 @@ class Manifest(_Strict):
     output: TensorEntry
     opset: int
     quantization: Quantization | None
+    engine: dict[str, Setting] | None
     versions: dict[str, str]
     artifact: FileName
     files: dict[FileName, Sha256]
     tolerance: ToleranceEntry | None
     verdict: Literal["passed", "not judged", "for benchmarks only"]
+
+    @property
+    def batch(self) -> int | None:
+        """The batch size of the artifact; None for any."""
+        size = self.input.shape[0]
+        return size if isinstance(size, int) else None
 
     def to_json(self) -> str:
         """The manifest as it stands in the bundle: indented, keys in the order of this class."""

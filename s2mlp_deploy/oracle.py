@@ -3,24 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 import numpy as np
 import torch
 
+from s2mlp_deploy.exporter import BATCH
 from s2mlp_deploy.golden import Golden, sample_map
-from s2mlp_deploy.parity import Array, Distance, compare
+from s2mlp_deploy.judge import Judgement
+from s2mlp_deploy.parity import Array, compare
 from s2mlp_deploy.reference import S2MLP, activations, logits
-
-BATCH = 8
-
-
-@dataclass(frozen=True)
-class Judgement:
-    """Golden tensors, and by case the distance of PyTorch's own logits from them at the artifact's precision."""
-
-    golden: Golden
-    own: Mapping[str, Distance]
 
 
 def consult(model: S2MLP, inputs: Mapping[str, Array], own_dtype: torch.dtype = torch.float32) -> Judgement:

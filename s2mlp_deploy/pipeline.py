@@ -1,119 +1,97 @@
-"""deploy(): from a checkpoint to a verified bundle. Read this first; it is the whole story.
+"""deploy(): from a checkpoint to verified bundles. Read this first; it is the whole story.
 
-    checkpoint ─▶ which shift? ─▶ oracle ─▶ golden tensors
-               └▶ graph ─▶ folds ─▶ onnxsim ─▶ precision ─▶ artifact ─▶ gate ─▶ bundle
+    checkpoint ─▶ portable.export ─▶ ONNX bundle, verified ─▶ engine.compile ─▶ engine bundle, verified
 
-Nothing is published unless the gate passes.
+A checkpoint goes through both stages, an ONNX bundle through the second alone, which needs no torch:
+a device finishes what a workstation prepared. Nothing is published unless the gate passes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from typing import Any
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
-from s2mlp_deploy import (
-    __version__,
-    artifact,
-    exporter,
-    golden,
-    judge,
-    machine,
-    memory,
-    oracle,
-    parity,
-    precision,
-    reference,
-)
-from s2mlp_deploy import lowering as lowerings
-from s2mlp_deploy.artifact import Artifact, Bundle
-from s2mlp_deploy.digest import sha256
+from s2mlp_deploy import artifact, engine, exporter, parity
 from s2mlp_deploy.errors import UsageError
-from s2mlp_deploy.exporter import Exporter, Lowered, scratch_session
-from s2mlp_deploy.graph import INPUT, OPSET, OUTPUT, Axes
-from s2mlp_deploy.int8 import Quantized, to_int8
-from s2mlp_deploy.judge import Judged
-from s2mlp_deploy.lower import lower
-from s2mlp_deploy.manifest import Manifest, Quantization, Source, SpecEntry, TensorEntry, ToleranceEntry
-from s2mlp_deploy.oracle import Judgement
-from s2mlp_deploy.parity import Array, Verdict
-from s2mlp_deploy.prepare import Prepared, prepare
+from s2mlp_deploy.exporter import ONNX, Compiler, Exporter
 from s2mlp_deploy.progress import Listener, Progress
-from s2mlp_deploy.reference import S2MLP
-from s2mlp_deploy.request import SYNTHETIC, Request
+from s2mlp_deploy.request import Export, Request
 
-__all__ = ["Export", "Listener", "Request", "deploy"]
+if TYPE_CHECKING:  # needs torch, and a bundle does not
+    from s2mlp_deploy.portable import Study
 
-
-@dataclass(frozen=True)
-class Export:
-    """A published bundle and what the gate measured (None where it was switched off)."""
-
-    bundle: Bundle
-    verdict: Verdict | None
-    report: dict[str, Any]
+__all__ = ["Export", "Listener", "Request", "deploy", "deploy_all"]
 
 
 def deploy(request: Request, listener: Listener | None = None) -> Export:
-    """Export ``request.checkpoint`` as one verified bundle.
+    """Export ``request.source`` as one verified bundle.
 
     Raises:
         ParityError: where the artifact's numbers are off; nothing is published then.
         Error: for everything else that errors.py lists.
     """
-    progress = Progress(listener or Listener())
-    artifact.check_destination(request.destination, replace=request.force)
-    target = _exporter(request)
-    prepared = prepare(request, progress)
-    spec = prepared.source.spec
-    lowering = lowerings.choose(request.lowering, spec, dynamic_size=request.dynamic_size)
-    axes = Axes(request.batch, None if request.dynamic_size else spec.image_size)
-    model = reference.build(spec, prepared.source.weights)
-    inputs = judge.golden_inputs(spec, axes, prepared.data.images if prepared.data else None)
-    truth = None
-    if request.gate:
-        with progress.step("computing golden logits in float64"):
-            truth = oracle.consult(model, inputs)
-
-    with artifact.staging(request.destination, replace=request.force) as staging:
-        with progress.step("writing the graph"):
-            lowered = lower(prepared, lowering, axes)
-        if truth and request.precision != "fp32":
-            # Rounding hides small faults; in float32 they show.
-            with progress.step("checking the float32 graph"), scratch_session(lowered) as session:
-                judge.judge(session, truth, "fp32", request.batch)
-        lowered, quantized = _at_precision(lowered, prepared, request, model, inputs, target, progress)
-        with progress.step(f"writing the {request.format} artifact"):
-            made = target.export(lowered, staging.directory)
-        expected = _expect(truth, prepared, model, request, quantized, progress) if truth else None
-        # From here on the runtime holds the weights; the graph's and the checkpoint's would stand beside them.
-        prepared = prepared.without_weights()
-        del lowered, model, truth
-        memory.release()
-        judged: Judged | None = None
-        figures: dict[str, Any] = {}
-        if expected and request.calibration != SYNTHETIC:
-            judged, figures = _judge(expected, prepared, made, target, request, progress)
-            golden.save(judged.golden, staging.directory / artifact.GOLDEN)
-        manifest = _manifest(request, prepared, lowering.name, axes, made, target, judged, quantized)
-        report = {
-            "evidence": [asdict(e) for e in prepared.evidence],
-            **figures,
-            "trials": [asdict(t) for t in quantized.trials] if quantized else [],
-            "size_bytes": sum((staging.directory / name).stat().st_size for name in made.files),
-            "seconds": progress.seconds,
-            "machine": machine.describe(),
-        }
-        bundle = staging.publish(manifest, report)
-    return Export(bundle, judged.verdict if judged else None, report)
+    (made,) = deploy_all([request], listener)
+    return made
 
 
-def _exporter(request: Request) -> Exporter:
+def deploy_all(requests: Sequence[Request], listener: Listener | None = None) -> Iterator[Export]:
+    """Export one source in several formats and precisions, one after another; what they share is done once.
+
+    Raises:
+        Error: as :func:`deploy`. What was published before stays.
+    """
+    targets = [_format(request) for request in requests]
+    for request in requests:
+        artifact.check_destination(request.destination, replace=request.force)
+    known: Study | None = None
+    for request, target in zip(requests, targets, strict=True):
+        progress = Progress(listener or Listener())
+        if request.from_bundle:
+            yield _from_bundle(request, target, progress)
+            continue
+        from s2mlp_deploy import portable
+
+        if len(requests) > 1 and known is None:
+            known = portable.study(request, progress)
+        yield _from_checkpoint(request, target, progress, known)
+
+
+def _from_bundle(request: Request, target: Exporter | Compiler, progress: Progress) -> Export:
+    if not isinstance(target, Compiler):
+        raise UsageError(
+            f"{request.source} is a directory, and --format {request.format} is made from a checkpoint: give the "
+            "checkpoint's file, or another --format for an ONNX bundle"
+        )
+    return engine.compile(engine.open_bundle(request.source, request, target), target, request, progress)
+
+
+def _from_checkpoint(request: Request, target: Exporter | Compiler, progress: Progress, known: Study | None) -> Export:
+    from s2mlp_deploy import portable
+
+    if isinstance(target, Exporter):
+        return portable.export(request, target, progress, known)[0]
+    graph_format = exporter.find(ONNX)
+    assert isinstance(graph_format, Exporter)
+    with artifact.scratch(request.destination) as place:
+        recipe = request.target or (target.targets[0] if request.precision == "int8" else None)
+        graph = replace(request, format=ONNX, output=place / ONNX, settings={}, target=recipe)
+        lowered, judges = portable.export(graph, graph_format, progress, known)
+        return engine.compile(lowered.bundle, target, request, progress, judges=judges, report=lowered.report)
+
+
+def _format(request: Request) -> Exporter | Compiler:
+    """The format asked for, after refusing what it, or nobody, can do."""
     target = exporter.find(request.format)
     if request.precision not in target.precisions or request.precision not in parity.RULES:
         raise UsageError(
             f"--format {request.format} cannot be made with --precision {request.precision}: expected "
             + " or ".join(p for p in target.precisions if p in parity.RULES)
+        )
+    if unknown := sorted(request.settings.keys() - set(target.options)):
+        raise UsageError(
+            f"{_flags(unknown)}: not for --format {request.format}"
+            + (f", which knows {_flags(target.options)}" if target.options else "")
         )
     if request.precision != "int8" and (request.target or request.calibration):
         raise UsageError("--target and --calibration are for --precision int8")
@@ -127,89 +105,5 @@ def _exporter(request: Request) -> Exporter:
     return target
 
 
-def _at_precision(
-    lowered: Lowered, prepared: Prepared, request: Request, model: S2MLP, inputs: Mapping[str, Array], target: Exporter,
-    progress: Progress,
-) -> tuple[Lowered, Quantized | None]:  # fmt: skip
-    if request.precision == "fp16":
-        with progress.step("checking ranges and rounding to float16"):
-            return precision.half(lowered, inputs, io_dtype=request.io_dtype, warn=progress.warn), None
-    if request.precision == "int8":
-        quantized = to_int8(lowered, prepared, request, model, request.target or target.targets[0], progress)
-        return quantized.lowered, quantized
-    return lowered, None
-
-
-@dataclass(frozen=True)
-class _Expected:
-    """What the artifact must compute: golden logits, and PyTorch's on the labelled images where they judge."""
-
-    golden: Judgement
-    image_logits: Array | None
-
-
-def _expect(
-    truth: Judgement,
-    prepared: Prepared,
-    model: S2MLP,
-    request: Request,
-    quantized: Quantized | None,
-    progress: Progress,
-) -> _Expected:
-    with progress.step(f"computing what {request.precision} is compared with"):
-        if quantized:
-            # int8 is judged on images; how it does on the labelled ones was settled while it was made.
-            images = quantized.judges.images if quantized.judges else None
-            return _Expected(truth if images is None else oracle.consult(model, judge.golden_images(images)), None)
-        if request.precision == "fp16":
-            truth = oracle.compare_own(model, truth.golden, judge.OWN_DTYPE["fp16"])
-        return _Expected(truth, oracle.run(model, prepared.data.images) if prepared.data else None)
-
-
-def _judge(
-    expected: _Expected, prepared: Prepared, made: Artifact, target: Exporter, request: Request, progress: Progress
-) -> tuple[Judged, dict[str, Any]]:
-    with progress.step(f"checking {request.precision} parity with the oracle"):
-        session = target.open(made)
-        judged = judge.judge(session, expected.golden, request.precision, request.batch)
-        figures = dict(judged.figures)
-        if prepared.data and expected.image_logits is not None:
-            figures["images"] = judge.judge_images(
-                session, prepared.data, expected.image_logits, judged.tolerance, request.batch
-            )
-    return judged, figures
-
-
-def _manifest(
-    request: Request, prepared: Prepared, lowering: str, axes: Axes, made: Artifact, target: Exporter,
-    judged: Judged | None, quantized: Quantized | None,
-) -> Manifest:  # fmt: skip
-    source, spec = prepared.source, prepared.source.spec
-    dtype = "float16" if request.io_dtype == "fp16" else "float32"
-    files = sorted([*made.files, *([artifact.GOLDEN] if judged else [])])
-    return Manifest(
-        tool_version=__version__,
-        format=request.format,
-        precision=request.precision,
-        lowering=lowering,
-        spec=SpecEntry.of(spec),
-        source=Source(sha256=source.sha256, layout=source.layout.name, weights=source.wrapper, dtypes=source.dtypes),
-        preprocessing=prepared.preprocessing,
-        labels=source.recorded.labels,
-        input=TensorEntry(name=INPUT, dtype=dtype, shape=axes.shape(spec.in_channels)),
-        output=TensorEntry(name=OUTPUT, dtype=dtype, shape=(request.batch or "batch", spec.classes)),
-        opset=OPSET,
-        quantization=Quantization(
-            target=quantized.target,
-            method=request.calibration_method,
-            calibration_images=quantized.calibration_images,
-            float_layers=quantized.float_layers,
-        )
-        if quantized
-        else None,
-        versions={**target.versions(), **machine.installed(("numpy", "torch"))},
-        artifact=made.main,
-        files={name: sha256(made.directory / name) for name in files},
-        tolerance=ToleranceEntry.of(judged.tolerance) if judged else None,
-        verdict="passed" if judged else "for benchmarks only" if request.calibration == SYNTHETIC else "not judged",
-    )
+def _flags(names: Iterable[str]) -> str:
+    return ", ".join("--" + name.replace("_", "-") for name in names)

@@ -91,7 +91,7 @@ def preprocessing_for(
 
 def _load(request: Request) -> Checkpoint:
     return checkpoint.load(
-        request.checkpoint,
+        request.source,
         layout=layouts.find(request.layout) if request.layout is not None else None,
         wrapper=request.weights,
         image_size=request.image_size,

@@ -1,12 +1,17 @@
-"""What the user asks for, as data."""
+"""What the user asks for, and what comes of it, as data."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
+from s2mlp_deploy.artifact import MANIFEST, Bundle
 from s2mlp_deploy.calibration import Method
+from s2mlp_deploy.exporter import ONNX
+from s2mlp_deploy.manifest import Setting
+from s2mlp_deploy.parity import Verdict
 from s2mlp_deploy.precision import IoDtype
 from s2mlp_deploy.spec import DIRECTIONS, Offset, Size
 
@@ -16,13 +21,18 @@ SYNTHETIC = "synthetic"
 
 @dataclass(frozen=True)
 class Request:
-    """What to export and how; the fields are the options of ``s2mlp-export``."""
+    """What to export and how; the fields are the options of ``s2mlp-export``.
 
-    checkpoint: Path
-    format: str = "onnx"
+    ``source`` is a checkpoint, or the directory of an ONNX bundle. ``settings`` are for the format's own
+    compiler, by name.
+    """
+
+    source: Path
+    format: str = ONNX
     precision: str = "fp32"
     output: Path | None = None
     force: bool = False
+    settings: Mapping[str, Setting] = field(default_factory=dict)
     layout: str | None = None
     weights: str | None = None
     lowering: str = "auto"
@@ -47,6 +57,26 @@ class Request:
     quantize_ends: bool = False
 
     @property
+    def from_bundle(self) -> bool:
+        """Whether ``source`` is a bundle."""
+        return (self.source / MANIFEST).exists()
+
+    @property
     def destination(self) -> Path:
         """Where the bundle goes."""
-        return self.output or Path(f"{self.checkpoint.stem}-{self.format}-{self.precision}")
+        name = self.source.name.removesuffix(f"-{ONNX}-{self.precision}") if self.from_bundle else self.source.stem
+        return self.output or Path(f"{name}-{self.format}-{self.precision}")
+
+    def for_graph(self) -> tuple[str, ...]:
+        """The options given that say how a checkpoint becomes a graph; a bundle's graph is settled."""
+        compiling = {"source", "format", "precision", "output", "force", "settings"}
+        return tuple(f.name for f in fields(self) if f.name not in compiling and getattr(self, f.name) != f.default)
+
+
+@dataclass(frozen=True)
+class Export:
+    """A published bundle and what the gate measured (None where it did not run)."""
+
+    bundle: Bundle
+    verdict: Verdict | None
+    report: dict[str, Any]

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from s2mlp_deploy import artifact, exporter, golden, parity
+from s2mlp_deploy import artifact, exporter, golden, judge, parity
 from s2mlp_deploy.artifact import GOLDEN, Bundle
 from s2mlp_deploy.errors import BundleError, RuntimeMissingError, UsageError
 from s2mlp_deploy.exporter import TracingSession
@@ -57,10 +57,7 @@ def verify(directory: Path, *, per_block: bool = False) -> Verification:
     expected = golden.load(bundle.golden)
     tolerance = manifest.tolerance.tolerance()
     session = exporter.find(manifest.format).open(bundle.artifact)
-    batch = manifest.input.shape[0]
-    fixed = batch if isinstance(batch, int) else None
-    outputs = {case: exporter.run_in_batches(session, x, fixed) for case, x in expected.inputs.items()}
-    verdict = parity.judge(outputs, expected.logits, tolerance)
+    verdict = judge.gate(session, expected, tolerance, manifest.batch)
     if not per_block:
         return Verification(bundle, verdict)
     if not isinstance(session, TracingSession):
@@ -69,7 +66,7 @@ def verify(directory: Path, *, per_block: bool = False) -> Verification:
     if expected.traced not in expected.inputs or list(expected.trace) != list(_layer_names(spec)):
         raise BundleError(f"{bundle.golden} does not trace the layers of the manifest's model: copy the bundle again")
     try:
-        layers = tuple(_layer_distances(session, spec, expected, fixed))
+        layers = tuple(_layer_distances(session, spec, expected, manifest.batch))
     except ValueError as error:  # NumPy's, for shapes that do not fit
         raise BundleError(f"{directory}: the traced layers differ in shape ({error}): copy the bundle again") from error
     limit = tolerance.relative_l2

@@ -27,6 +27,8 @@ from s2mlp_deploy.artifact import Artifact
 
 class Fake:
     precisions = ("fp32",)
+    targets = ()
+    options = ()
     modules = ("onnxruntime",)
     remedy = "pip install onnxruntime"
     error = 0.0

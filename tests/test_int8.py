@@ -13,10 +13,11 @@ import safetensors.numpy
 import torch
 from PIL import Image
 
-from s2mlp_deploy import int8, prepare, reference
+from s2mlp_deploy import accuracy, int8, prepare, reference
 from s2mlp_deploy.artifact import Bundle
 from s2mlp_deploy.checkpoint import load
 from s2mlp_deploy.errors import DataError, UsageError
+from s2mlp_deploy.judge import Judges
 from s2mlp_deploy.manifest import Preprocessing
 from s2mlp_deploy.parity import Array
 from s2mlp_deploy.pipeline import Request, deploy
@@ -388,9 +389,9 @@ def test_an_accuracy_drop_that_is_exactly_the_limit_is_within_it() -> None:
 
     def trial(right: int, float_right: int, limit: float) -> bool:
         logits = 1 + 1e-3 * np.eye(2)[(np.arange(200) >= float_right).astype(int)]
-        judges = int8.Judges(images, logits, labels)
+        judges = Judges(images, logits, labels)
         actual = 1 + 1e-3 * np.eye(2)[(np.arange(200) >= right).astype(int)]
-        return int8._judged((), actual, judges, Request(Path("unused"), max_accuracy_drop=limit)).passed
+        return accuracy.assess((), actual, judges, Request(Path("unused"), max_accuracy_drop=limit)).passed
 
     for right in range(100, 199):
         assert trial(right, right + 1, 0.5)

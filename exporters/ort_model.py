@@ -1,0 +1,134 @@
+"""``--format ort``: a model that ONNX Runtime has optimized ahead of time, with the settings to load it.
+
+``--ort-style ort`` writes the format for phones and minimal builds, which holds the optimized graph and
+needs no ONNX parser, and the list of operators that such a build must have; ``onnx`` writes the
+optimized graph as an ONNX file.
+"""
+
+from __future__ import annotations
+
+import logging
+import reprlib
+from collections.abc import Mapping
+from importlib.metadata import packages_distributions, version
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from exporters import ort_canonical
+from s2mlp_deploy.artifact import Artifact, Bundle
+from s2mlp_deploy.errors import BundleError, Error, UsageError
+from s2mlp_deploy.manifest import Setting
+from s2mlp_deploy.onnx_session import REMEDY, Loading, OnnxSession, load
+
+OPERATORS = "required_operators.config"
+
+COMPILING = ("coreml", "openvino", "qnn", "tensorrt")
+"""Providers that compile the graph themselves when it is loaded: nothing of theirs can be saved ahead of time."""
+
+SESSION_OPTIONS: Mapping[str, str] = {}
+"""ONNX Runtime's session configuration entries that make this model faster (docs/benchmarks.md)."""
+
+
+class Settings(BaseModel):
+    """What the manifest records of a model that ONNX Runtime optimized."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    runtime: Literal["onnxruntime"] = "onnxruntime"
+    runtime_version: str
+    provider: Literal["cpu", "coreml", "cuda", "directml", "openvino", "qnn", "tensorrt", "xnnpack"]
+    style: Literal["ort", "onnx"]
+    optimization: Literal["basic", "extended"]
+    session_options: tuple[str, ...] = ()
+
+    def loading(self) -> Loading:
+        """How to load the model, which is optimized already."""
+        return Loading(self.provider, "none", dict(entry.split("=", 1) for entry in self.session_options))
+
+
+class OrtModel:
+    """Writes ``model.ort`` (or an optimized ``model.onnx``) and runs it."""
+
+    precisions: tuple[str, ...] = ("fp32", "fp16", "int8")
+    targets: tuple[str, ...] = ("x86", "arm", "trt")
+    options: tuple[str, ...] = ("ort_style", "provider")
+    modules: tuple[str, ...] = ("onnxruntime",)
+    remedy = REMEDY
+
+    def compile(self, bundle: Bundle, destination: Path, settings: Mapping[str, Setting]) -> Artifact:
+        """Optimize the bundle's model for ``provider`` (cpu) and write it in the format ``ort_style`` (ort).
+
+        Raises:
+            UsageError: for a provider or a style that there is not.
+            RuntimeMissingError: where the provider is not here, or cannot run the whole model.
+        """
+        provider, style = str(settings.get("provider", "cpu")), str(settings.get("ort_style", "ort"))
+        chosen = _settings(
+            {
+                "runtime_version": version(_distribution()),
+                "provider": provider,
+                "style": style,
+                "optimization": "basic" if provider in COMPILING else "extended",
+                "session_options": tuple(f"{key}={value}" for key, value in SESSION_OPTIONS.items()),
+            },
+            UsageError,
+        )
+        with TemporaryDirectory(dir=destination, prefix=".") as place:
+            made = Path(place) / "optimized"
+            load(
+                bundle.artifact.path,
+                Loading(
+                    "cpu" if provider in COMPILING else provider,
+                    chosen.optimization,
+                    {"session.save_model_format": style.upper()},
+                    save_to=made,
+                ),
+            )
+            main = f"model.{style}"
+            if style == "onnx":
+                made.rename(destination / main)
+                return Artifact(destination, main, (main,), chosen.model_dump())
+            ort_canonical.write(made, destination / main)
+        _write_operators(destination)
+        return Artifact(destination, main, (main, OPERATORS), chosen.model_dump())
+
+    def open(self, artifact: Artifact) -> OnnxSession:
+        """Load the model for the provider that it was made for.
+
+        Raises:
+            RuntimeMissingError: where onnxruntime or that provider is not here.
+            BundleError: where ONNX Runtime cannot load the file, or the settings are not what ``compile`` records.
+        """
+        return OnnxSession(artifact.path, _settings(artifact.settings, BundleError).loading())
+
+    def versions(self) -> Mapping[str, str]:
+        """onnxruntime optimizes the graph and writes the file."""
+        name = _distribution()
+        return {name: version(name)}
+
+
+def _settings(values: Mapping[str, Any], kind: type[Error]) -> Settings:
+    try:
+        return Settings.model_validate(dict(values))
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        raise kind(f"{where} {reprlib.repr(first['input'])} for ONNX Runtime: {first['msg']}") from error
+
+
+def _write_operators(directory: Path) -> None:
+    """The operators and types that a minimal build of ONNX Runtime must have to run ``model.ort``."""
+    from onnxruntime.tools.ort_format_model import create_config_from_models
+
+    logging.getLogger("ort_format_model.utils").setLevel(logging.WARNING)
+    model, config = directory / "model.ort", directory / OPERATORS
+    create_config_from_models([model], config, True)
+    config.write_text(config.read_text("utf-8").replace(str(model), model.name), "utf-8")
+
+
+def _distribution() -> str:
+    """The package that onnxruntime was installed by: there are several, for different devices."""
+    return next(iter(packages_distributions().get("onnxruntime", ["onnxruntime"])))

@@ -1,0 +1,148 @@
+"""ONNX Runtime: loading a model for a provider, without falling back to another, and running it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import onnx
+
+from s2mlp_deploy.errors import BundleError, RuntimeMissingError
+from s2mlp_deploy.graph import INPUT, OUTPUT
+from s2mlp_deploy.parity import Array
+
+if TYPE_CHECKING:
+    import onnxruntime
+
+REMEDY = "pip install onnxruntime"
+
+PROVIDERS = {
+    "cpu": "CPUExecutionProvider",
+    "coreml": "CoreMLExecutionProvider",
+    "cuda": "CUDAExecutionProvider",
+    "directml": "DmlExecutionProvider",
+    "openvino": "OpenVINOExecutionProvider",
+    "qnn": "QNNExecutionProvider",
+    "tensorrt": "TensorrtExecutionProvider",
+    "xnnpack": "XnnpackExecutionProvider",
+}
+"""ONNX Runtime's names of what executes a graph."""
+
+_NO_FALLBACK = {"session.disable_cpu_ep_fallback": "1"}
+_DATA_FOLDER = "session.model_external_initializers_file_folder_path"
+_MEANS_FALLBACK = "fallback to CPU EP has been explicitly disabled"
+
+
+@dataclass(frozen=True)
+class Loading:
+    """How a model is loaded.
+
+    ``config`` are ONNX Runtime's session configuration entries. With ``save_to``, the graph as it is after
+    optimization is written there.
+    """
+
+    provider: str = "cpu"
+    optimization: Literal["none", "basic", "extended", "all"] = "all"
+    config: Mapping[str, str] = field(default_factory=dict)
+    save_to: Path | None = None
+
+
+DEFAULT = Loading()
+"""On the CPU, with all of ONNX Runtime's optimizations."""
+
+
+class OnnxSession:
+    """A model in ONNX Runtime, from an ``.onnx`` or an ``.ort`` file.
+
+    Raises:
+        RuntimeMissingError, BundleError: as :func:`load`.
+    """
+
+    def __init__(self, path: Path, loading: Loading = DEFAULT) -> None:
+        self._session = load(path, loading)
+
+    def run(self, images: Array) -> Array:
+        """Logits (batch, classes) of ``images`` (batch, channels, height, width)."""
+        logits: Array = _run(self._session, [OUTPUT], images)[0]
+        return logits
+
+
+class TracedSession(OnnxSession):
+    """An ONNX file that can show what happens inside."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self._path = path
+        self._traced: tuple[tuple[str, ...], onnxruntime.InferenceSession] | None = None
+
+    def trace(self, images: Array, names: tuple[str, ...]) -> Mapping[str, Array]:
+        """The values called ``names``, from a copy of the graph that has them as outputs."""
+        if self._traced is None or self._traced[0] != names:
+            self._traced = names, self._tracing_session(names)
+        return dict(zip(names, _run(self._traced[1], list(names), images), strict=True))
+
+    def _tracing_session(self, names: tuple[str, ...]) -> onnxruntime.InferenceSession:
+        model = onnx.load(self._path, load_external_data=False)  # with it, it may not fit into one message
+        known = {output.name for output in model.graph.output}
+        model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names if name not in known)
+        return load(
+            model.SerializeToString(), replace(DEFAULT, config={_DATA_FOLDER: str(self._path.parent.resolve())})
+        )
+
+
+def load(model: Path | bytes, loading: Loading = DEFAULT) -> onnxruntime.InferenceSession:
+    """A session for a file, or for the content of one, that runs on the provider asked for and on no other.
+
+    Raises:
+        RuntimeMissingError: where ONNX Runtime, or its provider, is not here or cannot run the whole model.
+        BundleError: where ONNX Runtime cannot load the model.
+    """
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise RuntimeMissingError(f"running an ONNX file needs onnxruntime: {REMEDY}") from error
+    provider = PROVIDERS[loading.provider]
+    if provider not in (here := onnxruntime.get_available_providers()):
+        raise RuntimeMissingError(
+            f"this onnxruntime {onnxruntime.__version__} has no {provider}, only {', '.join(here)}: install a build of ONNX "
+            f"Runtime with it, or choose another --provider"
+        )
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    level = "DISABLE_ALL" if loading.optimization == "none" else f"ENABLE_{loading.optimization.upper()}"
+    options.graph_optimization_level = getattr(onnxruntime.GraphOptimizationLevel, f"ORT_{level}")
+    if loading.save_to:
+        options.optimized_model_filepath = str(loading.save_to)
+    try:
+        for key, value in {**loading.config, **({} if loading.provider == "cpu" else _NO_FALLBACK)}.items():
+            options.add_session_config_entry(key, value)
+        source = model if isinstance(model, bytes) else str(model)
+        session = onnxruntime.InferenceSession(source, options, providers=[provider])
+    except Exception as error:  # onnxruntime's exceptions have no common base
+        if _MEANS_FALLBACK in str(error):
+            raise _falls_back(provider) from error
+        raise BundleError(f"ONNX Runtime cannot load the model: {error}") from error
+    if session.get_providers()[0] != provider:  # where its libraries are missing, it only logs
+        raise _falls_back(provider)
+    return session
+
+
+def _falls_back(provider: str) -> RuntimeMissingError:
+    return RuntimeMissingError(
+        f"{provider} cannot run the whole model here, and ONNX Runtime would silently run the rest on the CPU: check the "
+        "provider's drivers and libraries, or choose another --provider or --precision"
+    )
+
+
+def _run(session: onnxruntime.InferenceSession, names: list[str], images: Array) -> list[Any]:
+    try:
+        dtype = np.float16 if session.get_inputs()[0].type == "tensor(float16)" else np.float32
+        return list(session.run(names, {INPUT: images.astype(dtype, copy=False)}))
+    except Exception as error:
+        raise BundleError(
+            f"ONNX Runtime cannot run the model on an input of {json.dumps(images.shape)}: {error}"
+        ) from error

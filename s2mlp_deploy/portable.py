@@ -1,0 +1,207 @@
+"""The first stage: a checkpoint becomes a graph, is judged, and is published.
+
+checkpoint ─▶ which shift? ─▶ oracle ─▶ golden tensors
+           └▶ graph ─▶ folds ─▶ onnxsim ─▶ precision ─▶ artifact ─▶ gate ─▶ bundle
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+
+from s2mlp_deploy import (
+    __version__,
+    artifact,
+    golden,
+    judge,
+    machine,
+    memory,
+    oracle,
+    precision,
+    reference,
+)
+from s2mlp_deploy import lowering as lowerings
+from s2mlp_deploy.artifact import Artifact
+from s2mlp_deploy.digest import sha256
+from s2mlp_deploy.exporter import Exporter, Lowered, scratch_session
+from s2mlp_deploy.graph import INPUT, OPSET, OUTPUT, Axes
+from s2mlp_deploy.int8 import Quantized, to_int8
+from s2mlp_deploy.judge import Judged, Judgement, Judges
+from s2mlp_deploy.lower import lower
+from s2mlp_deploy.manifest import Manifest, Quantization, Source, SpecEntry, TensorEntry, ToleranceEntry
+from s2mlp_deploy.parity import Array
+from s2mlp_deploy.prepare import Prepared, prepare
+from s2mlp_deploy.progress import Progress
+from s2mlp_deploy.reference import S2MLP
+from s2mlp_deploy.request import SYNTHETIC, Export, Request
+
+
+@dataclass(frozen=True)
+class Study:
+    """What is known of a checkpoint before anything is made of it; several artifacts can share it.
+
+    ``truth`` is None where the gate is switched off.
+    """
+
+    prepared: Prepared
+    model: S2MLP
+    inputs: Mapping[str, Array]
+    truth: Judgement | None
+
+
+def study(request: Request, progress: Progress) -> Study:
+    """Read the checkpoint, settle its shift, and ask the oracle what it computes.
+
+    Raises:
+        InputError, UsageError, EvidenceError: as :func:`~s2mlp_deploy.prepare.prepare`.
+    """
+    prepared = prepare(request, progress)
+    spec = prepared.source.spec
+    lowerings.choose(request.lowering, spec, dynamic_size=request.dynamic_size)  # refused before any work is done
+    model = reference.build(spec, prepared.source.weights)
+    images = prepared.data.images if prepared.data else None
+    inputs = judge.golden_inputs(spec, _axes(request, prepared), images)
+    if not request.gate:
+        return Study(prepared, model, inputs, None)
+    with progress.step("computing golden logits in float64"):
+        return Study(prepared, model, inputs, oracle.consult(model, inputs))
+
+
+def export(
+    request: Request, target: Exporter, progress: Progress, shared: Study | None = None
+) -> tuple[Export, Judges | None]:
+    """Publish the checkpoint as ``target``'s artifact; with images that can judge what is compiled from it.
+
+    Raises:
+        ParityError: where the artifact's numbers are off; nothing is published then.
+    """
+    known = shared or study(request, progress)
+    prepared, model, truth = known.prepared, known.model, known.truth
+    spec, axes = prepared.source.spec, _axes(request, prepared)
+    lowering = lowerings.choose(request.lowering, spec, dynamic_size=request.dynamic_size)
+    with artifact.staging(request.destination, replace=request.force) as staging:
+        with progress.step("writing the graph"):
+            lowered = lower(prepared, lowering, axes)
+        if truth and request.precision != "fp32":
+            # Rounding hides small faults; in float32 they show.
+            with progress.step("checking the float32 graph"), scratch_session(lowered) as session:
+                judge.judge(session, truth, "fp32", request.batch)
+        lowered, quantized = _at_precision(lowered, known, request, target, progress)
+        with progress.step(f"writing the {request.format} artifact"):
+            made = target.export(lowered, staging.directory)
+        expected = _expect(truth, prepared, model, request, quantized, progress) if truth else None
+        # From here on the runtime holds the weights; the graph's and the checkpoint's would stand beside them.
+        prepared = prepared.without_weights()
+        del known, lowered, model, truth
+        memory.release()
+        judged: Judged | None = None
+        figures: dict[str, Any] = {}
+        if expected and request.calibration != SYNTHETIC:
+            judged, figures = _judge(expected, made, target, request, progress)
+            golden.save(judged.golden, staging.directory / artifact.GOLDEN)
+        manifest = _manifest(request, prepared, lowering.name, axes, made, target, judged, quantized)
+        report = {
+            "evidence": [asdict(e) for e in prepared.evidence],
+            **figures,
+            "trials": [asdict(t) for t in quantized.trials] if quantized else [],
+            "size_bytes": sum((staging.directory / name).stat().st_size for name in made.files),
+            "seconds": progress.seconds,
+            "machine": machine.describe(),
+        }
+        bundle = staging.publish(manifest, report)
+    return Export(bundle, judged.verdict if judged else None, report), expected.judges if expected else None
+
+
+def _axes(request: Request, prepared: Prepared) -> Axes:
+    return Axes(request.batch, None if request.dynamic_size else prepared.source.spec.image_size)
+
+
+def _at_precision(
+    lowered: Lowered, known: Study, request: Request, target: Exporter, progress: Progress
+) -> tuple[Lowered, Quantized | None]:
+    if request.precision == "fp16":
+        with progress.step("checking ranges and rounding to float16"):
+            return precision.half(lowered, known.inputs, io_dtype=request.io_dtype, warn=progress.warn), None
+    if request.precision == "int8":
+        recipe = request.target or target.targets[0]
+        quantized = to_int8(lowered, known.prepared, request, known.model, recipe, progress)
+        return quantized.lowered, quantized
+    return lowered, None
+
+
+@dataclass(frozen=True)
+class _Expected:
+    """What the artifact must compute: golden logits, and PyTorch's on images where there are any to judge it."""
+
+    golden: Judgement
+    judges: Judges | None
+
+
+def _expect(
+    truth: Judgement,
+    prepared: Prepared,
+    model: S2MLP,
+    request: Request,
+    quantized: Quantized | None,
+    progress: Progress,
+) -> _Expected:
+    with progress.step(f"computing what {request.precision} is compared with"):
+        if quantized:
+            judges = quantized.judges
+            return _Expected(oracle.consult(model, judge.golden_images(judges.images)) if judges else truth, judges)
+        if request.precision == "fp16":
+            truth = oracle.compare_own(model, truth.golden, torch.float16)
+        data = prepared.data
+        return _Expected(truth, Judges(data.images, oracle.run(model, data.images), data.labels) if data else None)
+
+
+def _judge(
+    expected: _Expected, made: Artifact, target: Exporter, request: Request, progress: Progress
+) -> tuple[Judged, dict[str, Any]]:
+    with progress.step(f"checking {request.precision} parity with the oracle"):
+        session = target.open(made)
+        judged = judge.judge(session, expected.golden, request.precision, request.batch)
+        figures = dict(judged.figures)
+        # How int8 does on them was settled while it was made.
+        if expected.judges and request.precision != "int8":
+            figures["images"] = judge.judge_images(session, expected.judges, judged.tolerance, request.batch)
+    return judged, figures
+
+
+def _manifest(
+    request: Request, prepared: Prepared, lowering: str, axes: Axes, made: Artifact, target: Exporter,
+    judged: Judged | None, quantized: Quantized | None,
+) -> Manifest:  # fmt: skip
+    source, spec = prepared.source, prepared.source.spec
+    dtype = "float16" if request.io_dtype == "fp16" else "float32"
+    files = sorted([*made.files, *([artifact.GOLDEN] if judged else [])])
+    return Manifest(
+        tool_version=__version__,
+        format=request.format,
+        precision=request.precision,
+        lowering=lowering,
+        spec=SpecEntry.of(spec),
+        source=Source(sha256=source.sha256, layout=source.layout.name, weights=source.wrapper, dtypes=source.dtypes),
+        preprocessing=prepared.preprocessing,
+        labels=source.recorded.labels,
+        input=TensorEntry(name=INPUT, dtype=dtype, shape=axes.shape(spec.in_channels)),
+        output=TensorEntry(name=OUTPUT, dtype=dtype, shape=(request.batch or "batch", spec.classes)),
+        opset=OPSET,
+        quantization=Quantization(
+            target=quantized.target,
+            method=request.calibration_method,
+            calibration_images=quantized.calibration_images,
+            float_layers=quantized.float_layers,
+        )
+        if quantized
+        else None,
+        engine=dict(made.settings) or None,
+        versions={**target.versions(), **machine.installed(("numpy", "torch"))},
+        artifact=made.main,
+        files={name: sha256(made.directory / name) for name in files},
+        tolerance=ToleranceEntry.of(judged.tolerance) if judged else None,
+        verdict="passed" if judged else "for benchmarks only" if request.calibration == SYNTHETIC else "not judged",
+    )
