@@ -101,16 +101,38 @@ class GatherLowering(Lowering):
 
     def emit(self, out: Emitter, tokens: ir.Value, shift: Shift, fmap: FeatureMap, name: str) -> ir.Value:
         assert fmap.size is not None
-        height, width = fmap.size
-        shape = out.constant(f"{fmap.name}/positions_shape", np.array([-1, height * width, fmap.channels]))
-        x = out.op("Reshape", [tokens, shape], f"{name}/positions")
         groups = shift.groups(fmap.channels)
-        parts = []
-        for i, (part, group) in enumerate(zip(_split(out, x, groups, 2, name), groups, strict=True)):
-            table = source_positions(group.offset, fmap.size, smears=shift.smears(group.offset)).reshape(-1)
-            indices = out.constant(f"{fmap.name}/sources{i}", table)
-            parts.append(out.op("Gather", [part, indices], f"{name}/group{i}/gather", axis=1))
+        tables = [
+            source_positions(group.offset, fmap.size, smears=shift.smears(group.offset)).reshape(-1) for group in groups
+        ]
+        if len({group.stop - group.start for group in groups}) == 1:
+            return _gather_at_once(out, tokens, tables, fmap, name)
+        x = out.op("Reshape", [tokens, _rows(out, fmap, 1)], f"{name}/positions")
+        parts = [
+            out.op("Gather", [part, out.constant(f"{fmap.name}/sources{i}", table)], f"{name}/group{i}/gather", axis=1)
+            for i, (part, table) in enumerate(zip(_split(out, x, groups, 2, name), tables, strict=True))
+        ]
         return _to_tokens(out, out.op("Concat", parts, f"{name}/concat", axis=2), fmap, name)
+
+
+def _gather_at_once(out: Emitter, tokens: ir.Value, tables: list[np.ndarray], fmap: FeatureMap, name: str) -> ir.Value:
+    """All groups in one lookup, where they are equally wide.
+
+    A position's channels lie in memory group after group, so each group of each position is a row of its
+    own: row position · groups + group comes from row source · groups + group. Nothing is cut or joined.
+    """
+    count = len(tables)
+    sources = np.stack(tables, axis=1) * count + np.arange(count)
+    x = out.op("Reshape", [tokens, _rows(out, fmap, count)], f"{name}/rows")
+    indices = out.constant(f"{fmap.name}/sources", sources.reshape(-1))
+    return _to_tokens(out, out.op("Gather", [x, indices], f"{name}/gather", axis=1), fmap, name)
+
+
+def _rows(out: Emitter, fmap: FeatureMap, count: int) -> ir.Value:
+    """The shape (batch, positions · ``count``, channels / ``count``)."""
+    assert fmap.size is not None
+    shape = np.array([-1, fmap.size[0] * fmap.size[1] * count, fmap.channels // count])
+    return out.constant(f"{fmap.name}/rows_shape", shape)
 
 
 class _Distance1Lowering(Lowering):

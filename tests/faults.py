@@ -182,12 +182,11 @@ def sum_instead_of_mean(graph: ir.Graph) -> None:
 
 
 def shift_twice(graph: ir.Graph) -> None:
-    for group in range(4):
-        gather = node(graph, f"stage0/block02/shift/group{group}/gather")
-        again = ir.node("Gather", [gather.outputs[0], gather.inputs[1]], {"axis": 1}, name=f"again{group}")
-        ir.convenience.replace_all_uses_with(gather.outputs[0], again.outputs[0])
-        again.replace_input_with(0, gather.outputs[0])
-        graph.insert_after(gather, again)
+    gather = node(graph, "stage0/block02/shift/gather")
+    again = ir.node("Gather", [gather.outputs[0], gather.inputs[1]], {"axis": 1}, name="again")
+    ir.convenience.replace_all_uses_with(gather.outputs[0], again.outputs[0])
+    again.replace_input_with(0, gather.outputs[0])
+    graph.insert_after(gather, again)
 
 
 def zero_padding(graph: ir.Graph) -> None:
@@ -202,8 +201,27 @@ def reflect_padding(graph: ir.Graph) -> None:
             n.attributes["mode"] = ir.AttrString("mode", "reflect")
 
 
-def wrap_around(table: Array) -> Array:
-    return np.roll(np.arange(table.size).reshape(7, 7), 1, axis=0).reshape(-1)
+def in_group(group: int, change: Callable[[Array], Array]) -> Callable[[Array], Array]:
+    """Change the positions (7 · 7) that one group of channels reads, in the table for all four."""
+
+    def changed(table: Array) -> Array:
+        rows = table.reshape(-1, 4).copy()
+        rows[:, group] = change(rows[:, group] // 4) * 4 + group
+        return rows.reshape(-1)
+
+    return changed
+
+
+def wrap_around(positions: Array) -> Array:
+    return np.roll(np.arange(positions.size).reshape(7, 7), 1, axis=0).reshape(-1)
+
+
+def one_stays(positions: Array) -> Array:
+    return np.where(np.arange(positions.size) == 24, 24, positions)
+
+
+def groups_exchanged(table: Array) -> Array:
+    return table.reshape(-1, 4)[:, [0, 1, 3, 2]].reshape(-1)
 
 
 def zero_scale(array: Array) -> Array:
@@ -241,9 +259,12 @@ FAULTS: dict[str, Fault] = {
     "border zeroed (pad)": in_graph(zero_padding, "pad"),
     "border zeroed (conv)": in_graph(zero_padding, "conv"),
     "border reflected": in_graph(reflect_padding, "pad"),
-    "border wraps around": in_graph(set_constant("stage0/sources0", wrap_around)),
-    "one position wrong": in_graph(set_constant("stage0/sources2", lambda t: np.where(np.arange(t.size) == 24, 24, t))),
-    "groups split off by one": in_graph(set_constant("groups_24_24_24_24", lambda _: np.array([25, 23, 24, 24]))),
+    "border wraps around": in_graph(set_constant("stage0/sources", in_group(0, wrap_around))),
+    "one position wrong": in_graph(set_constant("stage0/sources", in_group(2, one_stays))),
+    "two groups exchanged": in_graph(set_constant("stage0/sources", groups_exchanged)),
+    "groups split off by one": in_graph(
+        set_constant("groups_24_24_24_24", lambda _: np.array([25, 23, 24, 24])), "slice"
+    ),
     "one block shifts twice": in_graph(shift_twice),
     # normalization and activation
     "epsilon 1e-6": in_spec(norm_epsilon=1e-6),

@@ -81,6 +81,12 @@ def test_channel_mlps_are_two_dimensional_gemms_and_norms_and_gelus_single_opera
     }  # fmt: skip
 
 
+def test_groups_of_one_width_are_shifted_by_a_single_lookup() -> None:
+    spec = small_spec(channels=16, depth=3)
+    ops = Counter(node.op_type for node in lowered(spec, "gather", Axes(None, spec.image_size)).graph)
+    assert ops["Gather"] == 3 and not ops.keys() & {"Split", "Concat"}
+
+
 def test_weights_are_shared_with_the_checkpoint_not_copied() -> None:
     spec = small_spec()
     weights = weights_of(random_model(spec))

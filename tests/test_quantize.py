@@ -30,6 +30,7 @@ SPECS = {
     "one stage": small_spec(depth=1),
     "pyramid": pyramid_spec(),
     "no biases": with_biases(small_spec(depth=1), frozenset()),
+    "groups of one width": small_spec(depth=1, channels=16),
     "one direction": small_spec(depth=1, shift=Shift(((1, 0),))),
     "eight directions": small_spec(depth=1, shift=Shift(DIRECTIONS["8"])),
     "in place": small_spec(depth=1, shift=Shift(semantics="inplace")),
@@ -37,7 +38,7 @@ SPECS = {
 }
 MOVES = {
     "slice": {"Reshape", "Split", "Slice", "Concat", "Expand"},
-    "gather": {"Reshape", "Split", "Gather", "Concat"},
+    "gather": {"Reshape", "Split", "Gather", "Concat"},  # without Split and Concat where groups are equally wide
     "pad": {"Reshape", "Pad", "Split", "Slice", "Concat"},
     "conv": set(),
 }
