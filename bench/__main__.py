@@ -47,7 +47,16 @@ def bench(
     from bench.goals import export_goals, latency_goals
     from bench.latency import measure_latency
     from bench.process import measure
+    from bench.runtimes import require_openvino
     from bench.weights import save_random
+    from s2mlp_deploy.errors import RuntimeMissingError
+
+    if only in (None, Part.latency):
+        try:
+            require_openvino()  # before minutes of measuring, not after
+        except RuntimeMissingError as error:
+            _err.print(str(error), markup=False)
+            raise typer.Exit(error.exit_code) from None
 
     out = Console(highlight=False)
     if not out.is_terminal:
@@ -76,7 +85,7 @@ def bench(
                     )
                     latencies.append(latency)
                     goals += latency_goals(latency)
-                    out.print(report.latency_table(latency))
+                    out.print(report.latency_table(latency), report.bound_table(latency), sep="\n")
     out.print(report.goal_table(goals))
     if json_file:
         json_file.write_text(json.dumps(report.document(exports, latencies, goals), indent=2) + "\n", "utf-8")

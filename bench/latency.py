@@ -1,36 +1,40 @@
-"""ONNX Runtime's latency on one CPU thread: each lowering, no shift at all, and the naive export."""
+"""Latency of one image on the CPU: each lowering, int8 and the naive export, and what they are held against."""
 
 from __future__ import annotations
 
 import random
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from bench import graphs
 from bench.baselines import NoShift
 from bench.interleaving import Clock, Estimate, estimate, interleave, ratio, timed_ms
+from bench.products import products
+from bench.runtimes import onnxruntime_call, openvino_call, operators, products_call
 from s2mlp_deploy import checkpoint as checkpoints
-from s2mlp_deploy import exporter, rewrites
-from s2mlp_deploy.calibration import MINIMUM_IMAGES, calibrate
 from s2mlp_deploy.checkpoint import Checkpoint
-from s2mlp_deploy.exporter import Lowered
-from s2mlp_deploy.graph import Axes, emit
-from s2mlp_deploy.lowering import LOWERINGS, Lowering
-from s2mlp_deploy.parity import compare
-from s2mlp_deploy.quantize import RECIPES, block_layers, quantize
-from s2mlp_deploy.simplify import simplify
+from s2mlp_deploy.lowering import LOWERINGS
+from s2mlp_deploy.parity import Array, compare
 
-if TYPE_CHECKING:
-    import onnxruntime
+NO_SHIFT, NAIVE, FLOAT, INT8 = "no shift", "torch.onnx.export", "gather", "int8, gather"
+FLOAT_PRODUCTS, INT8_PRODUCTS = "products alone", "int8, products alone"
+OPENVINO_STATIC, OPENVINO_OWN = "quantize_static, OpenVINO", "int8, gather, OpenVINO"
+FLOAT_2_THREADS, INT8_2_THREADS = "gather, 2 threads", "int8, gather, 2 threads"
+"""The contestants: ONNX Runtime on one thread, where the name says nothing else. ``FLOAT`` is a lowering."""
 
-NO_SHIFT, NAIVE, INT8 = "no shift", "torch.onnx.export", "int8, gather"
+ROUNDED = (INT8, INT8_2_THREADS, OPENVINO_STATIC, OPENVINO_OWN)
+"""The contestants that compute logits in int8."""
+
 WARMUP_ROUNDS = 3
 AGREEMENT = 1e-4
 """Relative L2 distance beyond which two contestants do not compute the same network."""
+
+INT8_AGREEMENT = 0.1
+"""The same, where one of them rounds to 8 bits: that costs about 0.02, and a wrong graph 1."""
 
 
 @dataclass(frozen=True)
@@ -44,23 +48,23 @@ class Latency:
         """Milliseconds an image."""
         return estimate(self.samples_ms[contestant])
 
-    def over_no_shift(self, contestant: str) -> Estimate:
-        """Its time in units of the same graph's without any shift."""
-        return ratio(self.samples_ms[contestant], self.samples_ms[NO_SHIFT])
+    def over(self, contestant: str, other: str) -> Estimate:
+        """Its time in units of the ``other``'s."""
+        return ratio(self.samples_ms[contestant], self.samples_ms[other])
 
-    def speedup(self, contestant: str) -> Estimate:
-        """How many times faster than the naive export it is."""
-        return ratio(self.samples_ms[NAIVE], self.samples_ms[contestant])
+    def second_thread_for_int8(self) -> Estimate:
+        """How much more a second thread does for int8 than for float32: the one gain over the other."""
+        int8 = self._gains(INT8, INT8_2_THREADS)
+        return ratio(int8, self._gains(FLOAT, FLOAT_2_THREADS))
 
-    def gain_of_int8(self) -> Estimate:
-        """How many times faster int8 is than the same graph in float32."""
-        return ratio(self.samples_ms["gather"], self.samples_ms[INT8])
+    def _gains(self, one_thread: str, two_threads: str) -> list[float]:
+        return [a / b for a, b in zip(self.samples_ms[one_thread], self.samples_ms[two_threads], strict=True)]
 
     @property
     def best(self) -> str:
         """The lowering closest to no shift at all."""
         return min(
-            (name for name in self.samples_ms if name in LOWERINGS), key=lambda name: self.over_no_shift(name).median
+            (name for name in self.samples_ms if name in LOWERINGS), key=lambda name: self.over(name, NO_SHIFT).median
         )
 
 
@@ -75,79 +79,78 @@ def measure_latency(
     announce: Callable[[str], None],
     clock: Clock = time.perf_counter,
 ) -> Latency:
-    """Time ``naive``, the naive export of ``checkpoint``, and all others, whose graphs go to ``scratch``, on one image."""
+    """Time ``naive``, the naive export of ``checkpoint``, and all others, whose graphs go to ``scratch``, on one image.
+
+    Raises:
+        RuntimeError: where a contestant does not compute what it is timed for.
+        RuntimeMissingError: without OpenVINO.
+    """
     source = checkpoints.load(checkpoint)
-    spec = source.spec
-    files = {NAIVE: naive}
-    for name, lowering in {NO_SHIFT: NoShift(), **LOWERINGS}.items():
-        announce(f"writing the graph: {name}")
-        files[name] = write(lower(source, lowering), scratch / lowering.name)
-    announce("calibrating int8 on noise, for its speed alone")
-    files[INT8] = write(quantized(lower(source, LOWERINGS["gather"])), scratch / "int8")
+    files = {**_write(source, scratch, announce), NAIVE: naive}
     announce("loading the graphs")
-    images = np.random.default_rng(rng.getrandbits(32)).standard_normal((1, spec.in_channels, *spec.image_size))
-    calls = {name: session_call(path, images.astype(np.float32)) for name, path in files.items()}
-    check_agreement({name: call() for name, call in calls.items() if name not in (NO_SHIFT, INT8)})
+    numbers = np.random.default_rng(rng.getrandbits(32))
+    images = numbers.standard_normal((1, source.spec.in_channels, *source.spec.image_size), np.float32)
+    networks = _networks(files, images)
+    logits = {name: call() for name, call in networks.items()}
+    check_agreement({name: x for name, x in logits.items() if name not in ROUNDED}, AGREEMENT)
+    check_agreement({name: logits[name] for name in (FLOAT, *ROUNDED)}, INT8_AGREEMENT)
+    calls: dict[str, Callable[[], object]] = {**networks, NO_SHIFT: onnxruntime_call(files[NO_SHIFT], images)}
+    for alone, whole in {FLOAT_PRODUCTS: FLOAT, INT8_PRODUCTS: INT8}.items():
+        check_products(*(operators(files[name], scratch / "optimized.onnx") for name in (alone, whole)))
+        calls[alone] = products_call(files[alone], numbers)
     contestants = {name: timed_ms(call, clock) for name, call in calls.items()}
     return Latency(preset, interleave(contestants, rounds=rounds, rng=rng, warmup=WARMUP_ROUNDS, announce=announce))
 
 
-def lower(source: Checkpoint, lowering: Lowering) -> Lowered:
-    """The graph of ``source`` with ``lowering``, batch 1 and static, as the toolkit writes it."""
-    spec = source.spec
-    axes = Axes(1, spec.image_size)
-    graph = rewrites.fold(emit(spec, {n: w.numpy() for n, w in source.weights.items()}, lowering, axes))
-    return Lowered(simplify(graph), spec, axes, lowering.name, "fp32")
+def _write(source: Checkpoint, scratch: Path, announce: Callable[[str], None]) -> dict[str, Path]:
+    """The contestants' ONNX files."""
+    files = {}
+    for name, lowering in {NO_SHIFT: NoShift(), **LOWERINGS}.items():
+        announce(f"writing the graph: {name}")
+        files[name] = graphs.write(graphs.lower(source, lowering), scratch / lowering.name)
+    announce("calibrating int8 on noise, for its speed alone")
+    lowered = graphs.lower(source, LOWERINGS[FLOAT])
+    int8 = graphs.quantized(lowered)
+    files[INT8] = graphs.write(int8, scratch / "int8")
+    files[FLOAT_PRODUCTS] = graphs.write(products(lowered), scratch / "products")
+    files[INT8_PRODUCTS] = graphs.write(products(int8), scratch / "int8_products")
+    announce("onnxruntime's own static quantization")
+    noise = graphs.noise(source.spec)
+    files[OPENVINO_STATIC] = graphs.write_quantized_statically(files[FLOAT], noise, scratch / "static")
+    return files
 
 
-def quantized(lowered: Lowered) -> Lowered:
-    """The int8 graph for x86, calibrated on noise."""
-    spec = lowered.spec
-    layers = block_layers(spec)
-    names = tuple(layer.activation for layer in layers)
-    noise = np.random.default_rng(0).standard_normal((MINIMUM_IMAGES, spec.in_channels, *spec.image_size))
-    with exporter.scratch_session(lowered) as session:
-        ranges = calibrate(lambda x: session.trace(x, names), noise.astype(np.float32), "minmax", batch=1)
-    graph = quantize(lowered.model, ranges, RECIPES["x86"], layers, lowering=lowered.lowering)
-    return replace(lowered, model=graph, precision="int8")
+def _networks(files: Mapping[str, Path], images: Array) -> dict[str, Callable[[], Array]]:
+    """The contestants that compute the same logits (batch, classes)."""
+    return {
+        **{name: onnxruntime_call(files[name], images) for name in (FLOAT, NAIVE, *LOWERINGS, INT8)},
+        FLOAT_2_THREADS: onnxruntime_call(files[FLOAT], images, threads=2),
+        INT8_2_THREADS: onnxruntime_call(files[INT8], images, threads=2),
+        OPENVINO_STATIC: openvino_call(files[OPENVINO_STATIC], images),
+        OPENVINO_OWN: openvino_call(files[INT8], images),
+    }
 
 
-def write(lowered: Lowered, directory: Path) -> Path:
-    """The ONNX file of ``lowered``."""
-    directory.mkdir()
-    return exporter.find("onnx").export(lowered, directory).path
-
-
-def check_agreement(logits: Mapping[str, np.ndarray]) -> None:
-    """That all contestants compute the same network, from their ``logits`` of one image.
+def check_agreement(logits: Mapping[str, Array], limit: float) -> None:
+    """That all contestants compute the same network, from their ``logits`` of the same images.
 
     Raises:
-        RuntimeError: where one does not; its time would say nothing.
+        RuntimeError: where one's relative L2 distance to the first is beyond ``limit``; its time would say nothing.
     """
     reference, *others = logits
     for name in others:
         distance = compare(logits[name], logits[reference]).relative_l2
-        if not distance <= AGREEMENT:
+        if not distance <= limit:
             raise RuntimeError(f"{name} and {reference} compute different logits: relative L2 distance {distance:.2g}")
 
 
-def session_call(path: Path, images: np.ndarray) -> Callable[[], np.ndarray]:
-    """A call that runs the ONNX file at ``path`` on ``images`` (batch, channels, height, width): logits."""
-    session = _session(path)
-    feed = {session.get_inputs()[0].name: images}
+def check_products(alone: Mapping[str, int], whole: Mapping[str, int]) -> None:
+    """That matrix products ``alone`` are one operator, as often as in the ``whole`` graph they are taken from.
 
-    def call() -> np.ndarray:
-        outputs: list[Any] = session.run(None, feed)
-        logits: np.ndarray = outputs[0]
-        return logits
-
-    return call
-
-
-def _session(path: Path) -> onnxruntime.InferenceSession:
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = options.inter_op_num_threads = 1
-    options.log_severity_level = 3
-    return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    Raises:
+        RuntimeError: where the runtime made something else of them; their time would be no bound.
+    """
+    if len(alone) != 1 or any(count > whole.get(operator, 0) for operator, count in alone.items()):
+        raise RuntimeError(
+            f"the products alone run as {dict(alone)}, and the graph they are taken from as {dict(whole)}"
+        )

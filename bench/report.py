@@ -15,7 +15,17 @@ from bench import export_cost
 from bench.export_cost import ExportCost
 from bench.goals import Goal
 from bench.interleaving import Estimate
-from bench.latency import Latency
+from bench.latency import (
+    FLOAT,
+    FLOAT_2_THREADS,
+    FLOAT_PRODUCTS,
+    INT8,
+    INT8_2_THREADS,
+    INT8_PRODUCTS,
+    NAIVE,
+    NO_SHIFT,
+    Latency,
+)
 from s2mlp_deploy import machine
 
 NOTES = (
@@ -56,19 +66,28 @@ def export_table(cost: ExportCost) -> RenderableType:
 
 
 def latency_table(latency: Latency) -> RenderableType:
-    """Latency of each contestant, and its ratios to the bound and to the naive export."""
+    """Latency of each contestant, and its ratios to the bound, to the naive export and to int8."""
     rounds = min(map(len, latency.samples_ms.values()))
     table = _table(
-        f"{latency.model}: ONNX Runtime, CPU, 1 thread, batch 1, {rounds} interleaved rounds",
-        "latency, ms", "it / no shift", "torch.onnx.export / it",
+        f"{latency.model}: CPU, batch 1, {rounds} interleaved rounds; ONNX Runtime on 1 thread, unless said",
+        "latency, ms", f"it / {NO_SHIFT}", f"{NAIVE} / it", f"it / {INT8}",
     )  # fmt: skip
-    for name in sorted(latency.samples_ms, key=lambda n: latency.over_no_shift(n).median):
+    for name in sorted(latency.samples_ms, key=lambda n: latency.over(n, NO_SHIFT).median):
         table.add_row(
             name,
             f"{latency.latency_ms(name).median:.1f}",
-            _show(latency.over_no_shift(name), 3),
-            _show(latency.speedup(name)),
+            _show(latency.over(name, NO_SHIFT), 3),
+            _show(latency.over(NAIVE, name)),
+            _show(latency.over(name, INT8), 3),
         )
+    return table
+
+
+def bound_table(latency: Latency) -> RenderableType:
+    """What float32 and int8 cost beyond their matrix products, and what a second thread does for them."""
+    table = _table(f"{latency.model}: what is left to gain", "it / its products alone", "1 thread / 2 threads")
+    for name, alone, threads in ((FLOAT, FLOAT_PRODUCTS, FLOAT_2_THREADS), (INT8, INT8_PRODUCTS, INT8_2_THREADS)):
+        table.add_row(name, _show(latency.over(name, alone), 3), _show(latency.over(name, threads), 3))
     return table
 
 

@@ -1,28 +1,34 @@
-"""The measuring itself: interleaving, ratios, processes and the bound without a shift."""
+"""The measuring itself: interleaving, ratios, processes, and the bounds without a shift and without anything but products."""
 
 from __future__ import annotations
 
 import random
 import sys
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 
 import numpy as np
+import onnx_ir as ir
+import onnxruntime
 import pytest
 import torch
 from rich.console import Console
 
-from bench import baselines, latency, report
+from bench import baselines, graphs, latency, report, runtimes
 from bench.export_cost import GATE, IMPORTS, NAIVE, NO_GATE, ExportCost
 from bench.goals import Goal, export_goals, latency_goals
 from bench.interleaving import Estimate, estimate, interleave, ratio, timed_ms
 from bench.latency import Latency
 from bench.process import ProcessCost, measure
+from bench.products import products
 from s2mlp_deploy import checkpoint as checkpoints
 from s2mlp_deploy import rewrites
+from s2mlp_deploy.errors import RuntimeMissingError
+from s2mlp_deploy.exporter import Lowered, scratch_session
 from s2mlp_deploy.graph import Axes, emit
 from s2mlp_deploy.lowering import LOWERINGS, Lowering
+from s2mlp_deploy.quantize import block_layers
 from s2mlp_deploy.reference import spatial_shift
 from s2mlp_deploy.spec import Shift
 from support import random_model, save_checkpoint, small_spec, weights_of
@@ -167,8 +173,8 @@ def test_the_bound_computes_the_network_without_its_shift(tmp_path: Path) -> Non
     for block in model.stages[0].blocks:  # type: ignore[union-attr]
         block.shift = lambda x, shift: x  # type: ignore[assignment]
     images = np.random.default_rng(0).standard_normal((1, 3, *spec.image_size)).astype(np.float32)
-    path = latency.write(latency.lower(source, baselines.NoShift()), tmp_path / "none")
-    actual = latency.session_call(path, images)()
+    path = graphs.write(graphs.lower(source, baselines.NoShift()), tmp_path / "none")
+    actual = runtimes.onnxruntime_call(path, images)()
     with torch.inference_mode():
         np.testing.assert_allclose(actual, model(torch.from_numpy(images)).numpy(), rtol=1e-4, atol=1e-5)
 
@@ -179,25 +185,146 @@ def test_the_naive_shift_is_the_papers_where_nothing_overlaps() -> None:
     assert torch.equal(baselines.slice_assignment_shift(x.clone(), Shift()), spatial_shift(x, Shift()))
 
 
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory) -> Lowered:
+    """A graph of two blocks in float32, with a shift."""
+    spec = small_spec()
+    path = save_checkpoint(tmp_path_factory.mktemp("small") / "small.pt", spec)
+    return graphs.lower(checkpoints.load(path), LOWERINGS["gather"])
+
+
+@pytest.fixture(scope="module", params=["fp32", "int8"])
+def lowered(request: pytest.FixtureRequest, small: Lowered) -> Lowered:
+    return small if request.param == "fp32" else graphs.quantized(small)
+
+
+def initializers(model: ir.Model, among: Collection[str]) -> dict[str, np.ndarray]:
+    return {
+        name: value.const_value.numpy()
+        for name, value in model.graph.initializers.items()
+        if name in among and value.const_value is not None
+    }
+
+
+def test_products_alone_keep_their_weights_scales_and_types(lowered: Lowered) -> None:
+    whole, alone = lowered.model.graph, products(lowered).model.graph
+    ours, theirs = ({n.name: n for n in graph} for graph in (alone, whole))
+    names = [layer.name for layer in block_layers(lowered.spec)]
+    assert [str(y.name) for y in alone.outputs] == [str(theirs[name].outputs[0].name) for name in names]
+    assert set(ours) <= set(theirs) and {n.op_type for n in alone} <= {"Gemm", "DequantizeLinear"}
+    kept = initializers(products(lowered).model, alone.initializers)
+    expected = initializers(lowered.model, alone.initializers)
+    assert kept.keys() == expected.keys() == set(alone.initializers)
+    assert all(np.array_equal(kept[name], expected[name]) for name in kept)
+    dtype = ir.DataType.UINT8 if lowered.precision == "int8" else ir.DataType.FLOAT
+    assert [(x.dtype, list(x.shape or ())) for x in alone.inputs] == [(dtype, [35, 13]), (dtype, [35, 39])]
+
+
+def test_taking_the_products_leaves_the_graph_as_it_was(lowered: Lowered) -> None:
+    before = ir.to_proto(lowered.model).SerializeToString(deterministic=True)
+    products(lowered)
+    assert ir.to_proto(lowered.model).SerializeToString(deterministic=True) == before
+
+
+def test_products_alone_run_as_the_operator_that_the_whole_graph_has(lowered: Lowered, tmp_path: Path) -> None:
+    """In int8 that is QGemm, which reads bytes; anything slower would move the bound."""
+    alone, whole = (
+        runtimes.operators(graphs.write(graph, tmp_path / name), tmp_path / "optimized.onnx")
+        for name, graph in {"alone": products(lowered), "whole": lowered}.items()
+    )
+    latency.check_products(alone, whole)
+    assert alone == {"QGemm" if lowered.precision == "int8" else "Gemm": 8}
+    assert [p.name for p in sorted(tmp_path.iterdir())] == ["alone", "whole"]
+
+
+def test_products_that_run_otherwise_than_in_the_whole_graph_are_no_bound() -> None:
+    latency.check_products({"QGemm": 8}, {"QGemm": 8, "Gelu": 4})
+    for alone in ({"Gemm": 8, "DequantizeLinear": 24}, {"Gemm": 8}, {"QGemm": 9}, {}):
+        with pytest.raises(RuntimeError, match="the products alone run as"):
+            latency.check_products(alone, {"QGemm": 8, "Gelu": 4})
+
+
+def test_a_product_alone_computes_what_it_does_in_the_whole_graph(lowered: Lowered, tmp_path: Path) -> None:
+    for name, width in (("stage0/block01/fc1", 13), ("stage0/block01/fc4", 39)):
+        node = next(n for n in lowered.model.graph if n.name == name)
+        read = str(node.inputs[0].name) if lowered.precision == "fp32" else f"{name}/x_q"  # type: ignore[union-attr]
+        with scratch_session(lowered) as session:
+            values = session.trace(graphs.noise(lowered.spec)[:1], (read, name))
+        alone = onnxruntime.InferenceSession(graphs.write(products(lowered), tmp_path / name.replace("/", " ")))
+        feed = {x.name: np.zeros(x.shape, values[read].dtype) for x in alone.get_inputs()}
+        feed[f"x35x{width}"] = values[read]
+        np.testing.assert_allclose(alone.run([name], feed)[0], values[name], rtol=1e-5, atol=1e-6)
+
+
+def test_onnxruntimes_own_quantization_computes_the_same_network_roughly(small: Lowered, tmp_path: Path) -> None:
+    noise = graphs.noise(small.spec)
+    path = graphs.write(small, tmp_path / "fp32")
+    static = graphs.write_quantized_statically(path, noise, tmp_path / "static")
+    expected = runtimes.onnxruntime_call(path, noise[:1])()
+    latency.check_agreement({"": expected, "static": runtimes.onnxruntime_call(static, noise[:1])()}, 0.1)
+    latency.check_agreement({"": expected, "OpenVINO": runtimes.openvino_call(static, noise[:1])()}, 0.1)
+    assert [p.name for p in static.parent.iterdir()] == [static.name]
+
+
+def test_quantizing_statically_says_nothing(
+    small: Lowered, tmp_path: Path, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
+) -> None:
+    path = graphs.write(small, tmp_path / "fp32")
+    graphs.write_quantized_statically(path, graphs.noise(small.spec), tmp_path / "static")
+    assert caplog.text == "" and capfd.readouterr() == ("", "")
+
+
+def test_openvino_computes_the_same_network(small: Lowered, tmp_path: Path) -> None:
+    images = graphs.noise(small.spec)[:1]
+    path = graphs.write(small, tmp_path / "fp32")
+    expected, actual = runtimes.onnxruntime_call(path, images)(), runtimes.openvino_call(path, images)()
+    latency.check_agreement({"": expected, "OpenVINO": actual}, 0.01)  # it takes bfloat16, where the processor has it
+
+
+def test_a_missing_openvino_is_told_with_its_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "openvino", None)
+    with pytest.raises(RuntimeMissingError, match=r"pip install 's2mlp-deploy\[openvino\]'"):
+        runtimes.require_openvino()
+
+
+def test_the_command_tells_of_a_missing_openvino_before_it_measures() -> None:
+    code = "import sys; sys.modules.update(openvino=None); import runpy; runpy.run_module('bench', run_name='__main__')"
+    with pytest.raises(RuntimeError, match="failed") as failure:
+        measure([sys.executable, "-c", code])
+    assert "s2mlp-deploy[openvino]" in str(failure.value) and "Traceback" not in str(failure.value)
+
+
+def test_two_threads_compute_what_one_does(small: Lowered, tmp_path: Path) -> None:
+    images = graphs.noise(small.spec)[:1]
+    path = graphs.write(small, tmp_path / "fp32")
+    one, two = (runtimes.onnxruntime_call(path, images, threads=threads)() for threads in (1, 2))
+    np.testing.assert_allclose(two, one, rtol=1e-5, atol=1e-6)
+
+
 def test_contestants_must_compute_the_same_network() -> None:
     logits = np.linspace(-1, 1, 7)[None]
-    latency.check_agreement({"a": logits, "b": logits * (1 + 1e-6)})
+    latency.check_agreement({"a": logits, "b": logits * (1 + 1e-6)}, 1e-4)
     with pytest.raises(RuntimeError, match="b and a compute different logits"):
-        latency.check_agreement({"a": logits, "b": logits[:, ::-1]})
+        latency.check_agreement({"a": logits, "b": logits[:, ::-1]}, 0.1)
+    with pytest.raises(RuntimeError, match="b and a"):
+        latency.check_agreement({"a": logits, "b": logits * 1.01}, 1e-4)
     with pytest.raises(RuntimeError, match="c and a"):
-        latency.check_agreement({"a": logits, "c": logits * np.nan})
+        latency.check_agreement({"a": logits, "c": logits * np.nan}, 0.1)
 
 
 def test_every_contestant_is_timed_on_the_same_small_model(tmp_path: Path) -> None:
     spec = small_spec()
     path = save_checkpoint(tmp_path / "small.pt", spec)
-    naive = latency.write(latency.lower(checkpoints.load(path), LOWERINGS["slice"]), tmp_path / "naive")  # it stands in
+    naive = graphs.write(graphs.lower(checkpoints.load(path), LOWERINGS["slice"]), tmp_path / "naive")  # it stands in
     measured = latency.measure_latency(
         "small", path, naive, tmp_path, rounds=2, rng=random.Random(0), announce=lambda text: None
     )
-    assert set(measured.samples_ms) == {latency.NAIVE, latency.NO_SHIFT, latency.INT8, *LOWERINGS}
+    assert set(measured.samples_ms) == {
+        latency.NAIVE, latency.NO_SHIFT, latency.FLOAT_PRODUCTS, latency.INT8_PRODUCTS, latency.FLOAT_2_THREADS,
+        *latency.ROUNDED, *LOWERINGS,
+    }  # fmt: skip
     assert {len(samples) for samples in measured.samples_ms.values()} == {2}
-    assert measured.best in LOWERINGS
+    assert measured.best in LOWERINGS and latency.FLOAT in LOWERINGS
 
 
 def synthetic_cost() -> ExportCost:
@@ -209,7 +336,11 @@ def synthetic_cost() -> ExportCost:
 
 
 def synthetic_latency() -> Latency:
-    times = {latency.NO_SHIFT: 100.0, "gather": 102.0, "slice": 104.0, latency.NAIVE: 120.0, latency.INT8: 34.0}
+    times = {
+        latency.NO_SHIFT: 100.0, "gather": 102.0, "slice": 104.0, latency.NAIVE: 120.0, latency.INT8: 34.0,
+        latency.FLOAT_PRODUCTS: 85.0, latency.INT8_PRODUCTS: 25.0, latency.OPENVINO_STATIC: 35.7,
+        latency.OPENVINO_OWN: 33.0, latency.FLOAT_2_THREADS: 51.0, latency.INT8_2_THREADS: 20.0,
+    }  # fmt: skip
     return Latency("deep", {name: tuple(ms * slow for slow in (1, 1.5, 2)) for name, ms in times.items()})
 
 
@@ -221,8 +352,23 @@ def test_export_goals_are_held_against_the_right_ratios() -> None:
 
 def test_latency_goals_are_held_against_the_best_lowering() -> None:
     goals = latency_goals(synthetic_latency())
-    assert [goal.measured.median for goal in goals] == pytest.approx([1.02, 120 / 102, 3, 120 / 34])
-    assert [goal.holds for goal in goals] == [True, False, True, False]
+    assert [goal.measured.median for goal in goals[:4]] == pytest.approx([1.02, 120 / 102, 3, 120 / 34])
+    assert [goal.holds for goal in goals[:4]] == [True, False, True, False]
+
+
+def test_int8_is_held_against_openvino_its_own_products_and_the_gain_that_float32_has_of_a_second_thread() -> None:
+    goals = latency_goals(synthetic_latency())[4:]
+    assert [goal.measured.median for goal in goals] == pytest.approx([1.05, 34 / 25, (34 / 20) / (102 / 51)])
+    assert [(goal.at_least, goal.at_most) for goal in goals] == [(1.05, None), (None, 1.3), (1, None)]
+
+
+def test_the_gains_of_a_second_thread_are_compared_round_by_round() -> None:
+    samples = {
+        "gather": (8.0, 80.0), latency.FLOAT_2_THREADS: (4.0, 20.0),
+        latency.INT8: (6.0, 6.0), latency.INT8_2_THREADS: (4.0, 2.0),
+    }  # fmt: skip
+    found = Latency("deep", samples).second_thread_for_int8()
+    assert (found.low, found.median, found.high) == (0.75, 0.75, 0.75)
 
 
 def test_a_goal_without_a_number_does_not_hold() -> None:
@@ -242,13 +388,13 @@ def test_the_tables_show_every_contestant_and_verdict() -> None:
     goals = [*export_goals(cost), *latency_goals(measured)]
     console = Console(width=120)
     with console.capture() as capture:
-        for part in (report.environment(), report.export_table(cost), report.latency_table(measured)):
-            console.print(part)
+        console.print(report.environment(), report.export_table(cost))
+        console.print(report.latency_table(measured), report.bound_table(measured))
         console.print(report.goal_table(goals))
     text = capture.get()
     assert all(name in text for name in (*cost.samples, *measured.samples_ms))
-    assert text.count("holds") == 5 and text.count("MISSED") == 3
-    assert "1.020 [1.020, 1.020]" in text
+    assert text.count("holds") == 6 and text.count("MISSED") == 5
+    assert all(f"{ratio} [{ratio}, {ratio}]" in text for ratio in ("1.020", "1.360", "1.200", "1.700", "2.000"))
 
 
 def test_the_document_keeps_raw_samples_with_their_units() -> None:

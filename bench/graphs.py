@@ -1,0 +1,80 @@
+"""The graphs that are timed, written as ONNX files."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from s2mlp_deploy import exporter, onnx_writer, rewrites
+from s2mlp_deploy.calibration import MINIMUM_IMAGES, calibrate
+from s2mlp_deploy.exporter import Lowered
+from s2mlp_deploy.graph import INPUT, Axes, emit
+from s2mlp_deploy.lowering import Lowering
+from s2mlp_deploy.parity import Array
+from s2mlp_deploy.quantize import RECIPES, block_layers, quantize
+from s2mlp_deploy.simplify import simplify
+from s2mlp_deploy.spec import Spec
+
+if TYPE_CHECKING:
+    from s2mlp_deploy.checkpoint import Checkpoint
+
+
+def lower(source: Checkpoint, lowering: Lowering) -> Lowered:
+    """The graph of ``source`` with ``lowering``, batch 1 and static, as the toolkit writes it."""
+    spec = source.spec
+    axes = Axes(1, spec.image_size)
+    graph = rewrites.fold(emit(spec, {n: w.numpy() for n, w in source.weights.items()}, lowering, axes))
+    return Lowered(simplify(graph), spec, axes, lowering.name, "fp32")
+
+
+def quantized(lowered: Lowered) -> Lowered:
+    """The int8 graph for x86, calibrated on noise."""
+    layers = block_layers(lowered.spec)
+    names = tuple(layer.activation for layer in layers)
+    with exporter.scratch_session(lowered) as session:
+        ranges = calibrate(lambda x: session.trace(x, names), noise(lowered.spec), "minmax", batch=1)
+    graph = quantize(lowered.model, ranges, RECIPES["x86"], layers, lowering=lowered.lowering)
+    return replace(lowered, model=graph, precision="int8")
+
+
+def noise(spec: Spec) -> Array:
+    """As few images as a calibration takes: its ranges do not matter for speed."""
+    shape = (MINIMUM_IMAGES, spec.in_channels, *spec.image_size)
+    return np.random.default_rng(0).standard_normal(shape, dtype=np.float32)
+
+
+def write(lowered: Lowered, directory: Path) -> Path:
+    """The ONNX file of ``lowered``, in a ``directory`` of its own."""
+    directory.mkdir()
+    path = directory / "model.onnx"
+    onnx_writer.write(lowered.model, path)
+    return path
+
+
+def write_quantized_statically(path: Path, images: Array, directory: Path) -> Path:
+    """What ``onnxruntime.quantization`` makes of the ONNX file at ``path``, with the defaults of its guide.
+
+    It is pre-processed first, as the library asks for; the shapes in our graphs are known to ONNX's own inference.
+    """
+    from onnxruntime.quantization import quantize_static
+    from onnxruntime.quantization.shape_inference import quant_pre_process
+
+    directory.mkdir()
+    prepared, quantized = directory / "prepared.onnx", directory / "model.onnx"
+    quant_pre_process(path, prepared, skip_symbolic_shape=True)
+    quantize_static(prepared, quantized, _Images(images))
+    prepared.unlink()
+    return quantized
+
+
+class _Images:
+    """A ``CalibrationDataReader``: one image at a time."""
+
+    def __init__(self, images: Array) -> None:
+        self._feeds = iter([{INPUT: image[None]} for image in images])
+
+    def get_next(self) -> dict[str, Array] | None:
+        return next(self._feeds, None)
