@@ -10,8 +10,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.interleaving import Estimate, estimate, interleave, ratio
 from bench.process import ProcessCost, measure
+from s2mlp_deploy.timing import Estimate, estimate, interleave, ratio
 
 NO_GATE, GATE, NAIVE, IMPORTS = "s2mlp-export --no-gate", "s2mlp-export", "torch.onnx.export", "imports only"
 """The contestants. ``imports only`` is what an export holds before it has read a byte of the checkpoint."""

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 from bench import export_cost
 from bench.export_cost import ExportCost
-from bench.interleaving import Estimate
 from bench.latency import FLOAT, INT8, INT8_PRODUCTS, NAIVE, NO_SHIFT, OPENVINO_STATIC, Latency
+from s2mlp_deploy.timing import Estimate
 
 INT8_GAIN = {"wide": 3.3, "deep": 2.8}
 """On processors with VNNI. Wide gains more: a larger share of its time is matrix products."""

@@ -12,13 +12,13 @@ import numpy as np
 
 from bench import graphs
 from bench.baselines import NoShift
-from bench.interleaving import Clock, Estimate, estimate, interleave, ratio, timed_ms
 from bench.products import products
 from bench.runtimes import onnxruntime_call, openvino_call, operators, products_call
 from s2mlp_deploy import checkpoint as checkpoints
 from s2mlp_deploy.checkpoint import Checkpoint
 from s2mlp_deploy.lowering import LOWERINGS
 from s2mlp_deploy.parity import Array, compare
+from s2mlp_deploy.timing import Clock, Estimate, estimate, interleave, ratio, timed_ms
 
 NO_SHIFT, NAIVE, FLOAT, INT8 = "no shift", "torch.onnx.export", "gather", "int8, gather"
 FLOAT_PRODUCTS, INT8_PRODUCTS = "products alone", "int8, products alone"

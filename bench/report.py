@@ -14,7 +14,6 @@ from rich.text import Text
 from bench import export_cost
 from bench.export_cost import ExportCost
 from bench.goals import Goal
-from bench.interleaving import Estimate
 from bench.latency import (
     FLOAT,
     FLOAT_2_THREADS,
@@ -27,6 +26,7 @@ from bench.latency import (
     Latency,
 )
 from s2mlp_deploy import machine
+from s2mlp_deploy.timing import Estimate
 
 NOTES = (
     "Brackets: 95% confidence interval of the median; with fewer than six rounds, smallest and largest. "

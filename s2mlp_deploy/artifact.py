@@ -29,13 +29,17 @@ MANIFEST, REPORT, GOLDEN = "manifest.json", "report.json", "golden.safetensors"
 class Artifact:
     """What an exporter wrote into ``directory``: ``main``, and other files it needs.
 
-    ``settings`` are what it was compiled with and what loading it takes, as the format understands them.
+    ``graph`` are files that it does not need: the ONNX model that it was compiled from, to compile it again elsewhere.
+    ``settings`` are what it was compiled with and what loading it takes, as the format understands them;
+    ``report`` is what compiling it showed, which may differ from time to time.
     """
 
     directory: Path
     main: str
     files: tuple[str, ...]
     settings: Mapping[str, Setting] = field(default_factory=dict)
+    graph: tuple[str, ...] = ()
+    report: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def path(self) -> Path:
@@ -51,10 +55,9 @@ class Bundle:
 
     @property
     def artifact(self) -> Artifact:
-        others = tuple(n for n in self.manifest.files if n not in (self.manifest.artifact, GOLDEN))
-        return Artifact(
-            self.directory, self.manifest.artifact, (self.manifest.artifact, *others), self.manifest.engine or {}
-        )
+        m = self.manifest
+        others = tuple(n for n in m.files if n not in (m.artifact, GOLDEN, *m.graph))
+        return Artifact(self.directory, m.artifact, (m.artifact, *others), m.engine or {}, m.graph)
 
     @property
     def golden(self) -> Path:
@@ -74,7 +77,8 @@ def read(directory: Path) -> Bundle:
     """
     path = directory / MANIFEST
     manifest = read_manifest(directory)
-    needed = {manifest.artifact} if manifest.verdict != "passed" else {manifest.artifact, GOLDEN}
+    judged = manifest.verdict in ("passed", "pending a device")
+    needed = {manifest.artifact, GOLDEN} if judged else {manifest.artifact}
     if missing := needed - manifest.files.keys():
         raise BundleError(
             f"{path} lists no hash for {', '.join(sorted(missing))}: the bundle was changed; copy it again"

@@ -16,18 +16,22 @@ import os
 import re
 import sys
 import traceback
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import fields
+from dataclasses import asdict, fields
 from enum import Enum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console, RenderableType
 from rich.text import Text
 
 from s2mlp_deploy.errors import Error, RuntimeMissingError, UsageError
+
+if TYPE_CHECKING:
+    from s2mlp_deploy.manifest import Setting
+    from s2mlp_deploy.plot import Curve
 
 _err = Console(stderr=True, highlight=False)
 
@@ -111,6 +115,10 @@ SizeOption = Annotated[
 ]
 DirectionsOption = Annotated[Directions, typer.Option(help="The direction set that the model was trained with.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
+PlotOption = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE.png", help="Draw error against depth, one line a bundle; or .svg, or .pdf."),
+]
 DebugOption = Annotated[bool, typer.Option("--debug", help="Show tracebacks.", hidden=True)]
 
 
@@ -158,7 +166,9 @@ def export(
     shift_directions: DirectionsOption = Directions.four,
     image_size: SizeOption = None,
     dynamic_size: Annotated[bool, typer.Option("--dynamic-size", help="One file for every height and width.")] = False,
-    batch: Annotated[str, typer.Option(metavar="N|dynamic", help="Batch size.")] = "dynamic",
+    batch: Annotated[
+        str, typer.Option(metavar="N|dynamic|MIN:OPT:MAX", help="Batch size; a range is for TensorRT's profile.")
+    ] = "dynamic",
     mean: Annotated[
         str | None, typer.Option(metavar="M,M,M", help="Mean of each channel, of pixels scaled to 0…1.")
     ] = None,
@@ -205,16 +215,54 @@ def export(
     provider: Annotated[
         Provider | None, typer.Option(help="With --format ort: what ONNX Runtime is to run the model on; else cpu.")
     ] = None,
+    compute_capability: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SM,SM", help="With --format trt-rtx: GPUs to build for, as in sm86,sm89; else sm80 and later."
+        ),
+    ] = None,
+    workspace_mib: Annotated[
+        int | None, typer.Option(metavar="N", min=1, help="With TensorRT: memory that a layer's kernels may use.")
+    ] = None,
+    size_profile: Annotated[
+        str | None,
+        typer.Option(metavar="MIN:OPT:MAX", help="With TensorRT and --dynamic-size: image sizes, each N or HxW."),
+    ] = None,
+    opt_level: Annotated[
+        int | None,
+        typer.Option(metavar="N", min=0, max=5, help="With --format trt: how long to look for fast kernels."),
+    ] = None,
+    timing_cache: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="With --format trt: kernel timings, read and kept.")
+    ] = None,
+    version_compatible: Annotated[
+        bool, typer.Option("--version-compatible", help="With --format trt: run on later releases, too.")
+    ] = False,
+    hardware_compatible: Annotated[
+        bool, typer.Option("--hardware-compatible", help="With --format trt: run on all GPUs from Ampere on.")
+    ] = False,
+    strip_weights: Annotated[
+        bool, typer.Option("--strip-weights", help="With TensorRT: leave the weights to the ONNX file in the bundle.")
+    ] = False,
+    tf32: Annotated[bool, typer.Option("--tf32", help="With TensorRT: round float32 products to TF32.")] = False,
+    allow_unverified_engine: Annotated[
+        bool,
+        typer.Option("--allow-unverified-engine", help="Publish an engine that cannot run here; a device verifies it."),
+    ] = False,
     output: Annotated[
         Path | None, typer.Option("-o", "--output", metavar="DIR", help="The bundle; else STEM-FORMAT-PRECISION here.")
     ] = None,
-    force: Annotated[bool, typer.Option("--force", help="Replace a bundle that is there.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace a bundle (or a --plot) that is there.")] = False,
     gate: Annotated[bool, typer.Option("--gate/--no-gate", help="Check parity; without, the bundle says so.")] = True,
+    plot: PlotOption = None,
+    latency: Annotated[
+        bool, typer.Option("--latency", help="Time what was exported, side by side on this machine.")
+    ] = False,
     as_json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:
     """Export a checkpoint as a bundle whose numbers were checked against the checkpoint's own."""
-    from s2mlp_deploy import artifact
+    from s2mlp_deploy import artifact, exporter
     from s2mlp_deploy.request import Request
 
     from_bundle = Request(source).from_bundle
@@ -228,17 +276,27 @@ def export(
     if io_dtype is IoDtype.fp16 and "fp16" not in precisions:
         raise UsageError("--io-dtype fp16 is for --precision fp16")
     with _torch_needed():
-        from s2mlp_deploy import render
+        from s2mlp_deploy import comparison, depth, render
+        from s2mlp_deploy import latency as timing
         from s2mlp_deploy.pipeline import deploy_all
 
         if not from_bundle:
             from s2mlp_deploy import portable  # noqa: F401
     from s2mlp_deploy.spec import DIRECTIONS
 
-    for_formats = {"ort_style": ort_style, "provider": provider}
-    settings = {name: value.value for name, value in for_formats.items() if value is not None}
-    if unused := [name for name in settings if not any(name in _settings_of(f) for f in format)]:
+    for_formats: dict[str, Setting | None] = {
+        "ort_style": ort_style.value if ort_style else None, "provider": provider.value if provider else None,
+        "compute_capability": tuple(compute_capability.lower().split(",")) if compute_capability else None,
+        "workspace_mib": workspace_mib, "size_profile": size_profile, "batch": batch if ":" in batch else None,
+        "opt_level": opt_level, "timing_cache": str(timing_cache) if timing_cache else None,
+        "version_compatible": version_compatible or None, "hardware_compatible": hardware_compatible or None,
+        "strip_weights": strip_weights or None, "tf32": tf32 or None,
+    }  # fmt: skip
+    settings = {name: value for name, value in for_formats.items() if value is not None}
+    if unused := [name for name in settings if not any(name in exporter.find(f).options for f in format)]:
         raise UsageError(f"{_flags(unused)}: not for --format {' or '.join(format)}")
+    if allow_unverified_engine and not any(isinstance(exporter.find(f), exporter.Compiler) for f in format):
+        raise UsageError(f"--allow-unverified-engine: --format {' or '.join(format)} makes no engine")
     for_int8 = {
         "target": target.value if target else None, "calibration": calibration, "calibration_count": calibration_count,
         "calibration_method": calibration_method.value, "max_accuracy_drop": max_accuracy_drop,
@@ -251,22 +309,51 @@ def export(
     requests = [
             Request(
                 source, name, kind, output, force,
-                {n: value for n, value in settings.items() if n in _settings_of(name)},
+                {n: value for n, value in settings.items() if n in exporter.find(name).options},
                 layout=layout, weights=weights, lowering=shift.value, semantics=shift_semantics.value,
                 offsets=DIRECTIONS[shift_directions.value], image_size=_size(image_size), dynamic_size=dynamic_size,
-                batch=_batch(batch), mean=_floats("--mean", mean), std=_floats("--std", std),
-                reference=reference, data=data, data_count=data_count, gate=gate, **options[kind],
+                batch=None if ":" in batch else _batch(batch), mean=_floats("--mean", mean), std=_floats("--std", std),
+                reference=reference, data=data, data_count=data_count, gate=gate,
+                allow_unverified_engine=allow_unverified_engine, **options[kind],
             )
         for name, kind in wanted
     ]  # fmt: skip
-    results = list(deploy_all(requests, _listener()))
+    listener = _listener()
+    drawn = depth.plan(requests, plot, replace=force, warn=listener.warn) if plot else ()
+    results = []
+    for result in deploy_all(requests, listener):  # what is published is shown, whatever becomes of the rest
+        results.append(result)
+        if not as_json:
+            _print(render.export(result))
+    bundles = [result.bundle for result in results]
+    curves: Sequence[Curve] = ()
+    if plot:
+        with listener.step("drawing error against depth"):
+            curves = depth.curves([bundle for bundle in bundles if bundle.directory in drawn])
+            depth.draw(curves, bundles[0].manifest.spec.spec(), plot, replace=force)
+    latencies = None
+    if latency:
+        with listener.step("timing what was exported"):
+            latencies = timing.measure(bundles)
+        if latencies is None:
+            listener.warn("nothing that was exported runs on this machine, so --latency has nothing to time")
+    rows = comparison.side_by_side(results, latencies)
     if as_json:
-        _print({"exports": [_export_json(r) for r in results]})
+        _print(
+            {
+                "exports": [_export_json(r) for r in results],
+                "comparison": [asdict(row) for row in rows],
+                "latency": asdict(latencies.method) if latencies else None,
+                "plot": _plot_json(plot, curves) if plot else None,
+            }
+        )
         return
-    for result in results:
-        _print(render.export(result))
-    if len(results) > 1:
-        _print(render.comparison(results))
+    if len(rows) > 1:
+        _print(render.comparison(rows))
+    if latencies:
+        _print(render.latencies(rows, latencies.method))
+    if plot:
+        _print(render.picture(plot))
 
 
 def verify(
@@ -274,14 +361,23 @@ def verify(
     per_block: Annotated[
         bool, typer.Option("--per-block", help="Show error against depth, and the first block that diverges.")
     ] = False,
+    plot: PlotOption = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace a --plot that is there.")] = False,
     as_json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:
     """Check a bundle on this machine: its files' hashes, then its logits. Needs no torch."""
-    from s2mlp_deploy import verification
+    from s2mlp_deploy import depth, verification
 
+    if force and not plot:
+        raise UsageError("--force is for --plot: nothing else is written")
+    if plot:
+        depth.check(bundle, plot, replace=force)
     with _listener().step("checking the bundle"):
-        result = verification.verify(bundle, per_block=per_block)
+        result = verification.verify(bundle, per_block=per_block or plot is not None)
+    if plot:
+        curve = depth.curve(result.bundle, result.layers)
+        depth.draw([curve], result.bundle.manifest.spec.spec(), plot, replace=force)
     if as_json:
         _print(
             {
@@ -291,12 +387,15 @@ def verify(
                 "distances": {case: vars(d) for case, d in result.verdict.distances.items()},
                 "layers": {name: vars(d) for name, d in result.layers},
                 "diverges_at": result.diverges_at,
+                "plot": str(plot) if plot else None,
             }
         )
     else:
         from s2mlp_deploy import render
 
         _print(render.verification(result))
+        if plot:
+            _print(render.picture(plot))
     if not result.verdict.passed:
         raise typer.Exit(1)
 
@@ -365,12 +464,6 @@ def _plain(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def _settings_of(format: str) -> tuple[str, ...]:
-    from s2mlp_deploy import exporter
-
-    return exporter.find(format).options
-
-
 def _flags(names: Iterable[str]) -> str:
     return ", ".join("--" + name.replace("_", "-") for name in names)
 
@@ -381,6 +474,13 @@ def _export_json(result: Any) -> dict[str, Any]:
         "passed": result.verdict.passed if result.verdict else None,
         "manifest": result.bundle.manifest.model_dump(mode="json"),
         "report": result.report,
+    }
+
+
+def _plot_json(file: Path, curves: Sequence[Curve]) -> dict[str, Any]:
+    return {
+        "file": str(file),
+        "curves": [{**asdict(c), "layers": dict(c.layers), "in_float": sorted(c.in_float)} for c in curves],
     }
 
 
@@ -428,7 +528,7 @@ def _command(function: Callable[..., None]) -> Callable[[], None]:
         except MemoryError:
             _fail("this machine has not enough memory for that: try a smaller --image-size or --batch", 4)
         except KeyboardInterrupt:
-            _fail("interrupted; nothing was published", 130)
+            _fail("interrupted; nothing unfinished was published", 130)
         except BrokenPipeError:
             os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # so that closing stdout does not fail again
             sys.exit(1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import Any
@@ -12,9 +13,13 @@ from rich.text import Text
 
 from s2mlp_deploy import __version__, exporter, machine
 from s2mlp_deploy.errors import RuntimeMissingError
+from s2mlp_deploy.exporter import Compiler
 
 EXPORT_MODULES = ("torch", "onnxruntime", "onnxsim", "PIL")
 """What turning a checkpoint into a verified bundle needs, besides the base packages."""
+
+
+DEVICE = "a device"
 
 
 @dataclass(frozen=True)
@@ -48,7 +53,7 @@ def examine() -> Report:
     """Look at the machine at hand; nothing heavy is imported."""
     abilities = [Ability("export a checkpoint", _missing(EXPORT_MODULES), "pip install 's2mlp-deploy[export]'")]
     for name in exporter.available():
-        abilities.append(_run_and_verify(name))
+        abilities += _with_format(name)
     return Report(machine.describe(), machine.installed(), tuple(abilities))
 
 
@@ -70,13 +75,23 @@ def table(report: Report) -> RenderableType:
     return Group(facts, *lines)
 
 
-def _run_and_verify(name: str) -> Ability:
-    ability = f"run and verify {name} bundles"
+def _with_format(name: str) -> Iterator[Ability]:
+    """What can be done with bundles of one format; asking looks for a GPU, and runs nothing."""
+    run = f"run and verify {name} bundles"
     try:
         target = exporter.find(name)
     except RuntimeMissingError as error:
-        return Ability(ability, ("the exporter",), str(error))
-    return Ability(ability, _missing(target.modules), target.remedy)
+        yield Ability(run, ("the exporter",), str(error))
+        return
+    missing = _missing(target.modules)
+    if isinstance(target, Compiler):
+        reason = target.cannot_compile({})
+        lacking = _missing(target.modules[:1]) or ((DEVICE,) if reason else ())
+        yield Ability(f"build {name} bundles", lacking, target.remedy if missing else reason or "")
+        if not missing and (reason := target.cannot_run({})):
+            yield Ability(run, (DEVICE,), reason)
+            return
+    yield Ability(run, missing, target.remedy)
 
 
 def _missing(modules: tuple[str, ...]) -> tuple[str, ...]:

@@ -13,13 +13,25 @@ from typing import Any
 from s2mlp_deploy import accuracy, artifact, golden, judge, machine
 from s2mlp_deploy.artifact import GOLDEN, Artifact, Bundle
 from s2mlp_deploy.digest import sha256
-from s2mlp_deploy.errors import AccuracyError, BundleError, ParityError, UsageError
+from s2mlp_deploy.errors import AccuracyError, BundleError, OutputError, ParityError, UnverifiedError, UsageError
 from s2mlp_deploy.exporter import ONNX, Compiler
 from s2mlp_deploy.judge import Judges
 from s2mlp_deploy.manifest import Manifest
 from s2mlp_deploy.parity import Verdict
 from s2mlp_deploy.progress import Progress
 from s2mlp_deploy.request import Export, Request
+
+_FLAGS = {
+    "lowering": "--shift",
+    "semantics": "--shift-semantics",
+    "offsets": "--shift-directions",
+    "gate": "--no-gate",
+}
+"""The options of ``s2mlp-export`` that are not called like the request's fields."""
+
+
+ROOM = 3
+"""The engine, the graph that goes along with it, and what a compiler adds, in sizes of the graph."""
 
 
 def open_bundle(directory: Path, request: Request, target: Compiler) -> Bundle:
@@ -40,8 +52,8 @@ def open_bundle(directory: Path, request: Request, target: Compiler) -> Bundle:
         )
     if given := request.for_graph():
         raise UsageError(
-            f"{', '.join('--' + name.replace('_', '-') for name in given)}: settled when {directory} was exported; leave "
-            "out, or give the checkpoint instead of the bundle"
+            f"{', '.join(_FLAGS.get(name, '--' + name.replace('_', '-')) for name in given)}: settled when {directory} was "
+            "exported; leave out, or give the checkpoint instead of the bundle"
         )
     recipe = manifest.quantization
     if recipe and recipe.target not in target.targets:
@@ -65,26 +77,50 @@ def compile(
         ParityError: where the engine's numbers are off; nothing is published then.
     """
     source = bundle.manifest
+    judged = bool(source.tolerance) and GOLDEN in source.files
+    pending = target.cannot_run(request.settings) if judged else None
+    if pending and not request.allow_unverified_engine:
+        raise UnverifiedError(
+            f"the {request.format} engine could be built here, but not checked ({pending}), so nothing is published. Export on "
+            "the device, from this checkpoint's ONNX bundle; or pass --allow-unverified-engine, and the bundle will say that "
+            "its parity is pending a device, where s2mlp-verify checks it"
+        )
     with artifact.staging(request.destination, replace=request.force) as staging:
+        _check_room(bundle, staging.directory)
         with progress.step(f"compiling for {request.format}"):
             made = target.compile(bundle, staging.directory, request.settings)
         verdict: Verdict | None = None
         figures: dict[str, Any] = {}
-        if source.tolerance and GOLDEN in source.files:
+        if judged:
             shutil.copyfile(bundle.golden, staging.directory / GOLDEN)
+        if judged and not pending:
             with progress.step(f"checking {source.precision} parity of the {request.format} engine with the oracle"):
                 verdict, figures = _judge(staging.directory / GOLDEN, source, made, target, request, judges)
         found = {
             "evidence": [],
+            "pytorch_distances": {},
             "trials": [],
             **(report or {}),
             **figures,
+            **({"engine": dict(made.report)} if made.report else {}),
             "size_bytes": sum((staging.directory / name).stat().st_size for name in made.files),
             "seconds": progress.seconds,
             "machine": machine.describe(),
         }
-        published = staging.publish(_manifest(source, made, target, request, verdict), found)
+        published = staging.publish(
+            _manifest(source, made, target, request, judged=judged, pending=bool(pending)), found
+        )
     return Export(published, verdict, found)
+
+
+def _check_room(bundle: Bundle, directory: Path) -> None:
+    """Building can take minutes, and is done for nothing where the result finds no room."""
+    needed, free = ROOM * bundle.size_bytes, shutil.disk_usage(directory).free
+    if free < needed:
+        raise OutputError(
+            f"{directory.parent} has {free / 1e6:.0f} MB free, and an engine for this model may take {needed / 1e6:.0f} MB: free "
+            "space, or choose another place with -o"
+        )
 
 
 def _judge(
@@ -112,15 +148,17 @@ def _judge(
 
 
 def _manifest(
-    source: Manifest, made: Artifact, target: Compiler, request: Request, verdict: Verdict | None
+    source: Manifest, made: Artifact, target: Compiler, request: Request, *, judged: bool, pending: bool
 ) -> Manifest:
-    files = sorted([*made.files, *([GOLDEN] if verdict else [])])
+    files = sorted([*made.files, *made.graph, *([GOLDEN] if judged else [])])
     return source.model_copy(
         update={
             "format": request.format,
             "engine": dict(made.settings),
             "versions": {**source.versions, **target.versions()},
             "artifact": made.main,
+            "graph": made.graph,
             "files": {name: sha256(made.directory / name) for name in files},
+            "verdict": "pending a device" if pending else source.verdict,
         }
     )

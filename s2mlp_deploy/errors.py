@@ -14,8 +14,10 @@
     ├── ParityError            1   the numbers are off, so nothing was published
     │   ├── EvidenceError          neither shift semantics explains the evidence
     │   ├── AccuracyError          int8 cannot keep the accuracy asked for
+    │   ├── UnverifiedError        the engine cannot be judged on this machine
     │   └── SimplifierError        onnxsim failed, or changed what it must not
     ├── RuntimeMissingError    4   a package or a device is missing
+    │   └── CompilerError          the runtime at hand cannot compile the graph
     └── OutputError            3   the result cannot be written
 
 Each message says what is wrong, where, what was expected and what to do. The number is the exit
@@ -83,6 +85,10 @@ class AccuracyError(ParityError):
     """The accuracy limit cannot be kept at this precision."""
 
 
+class UnverifiedError(ParityError):
+    """The engine was asked to be verified, and cannot run on this machine."""
+
+
 class SimplifierError(ParityError):
     """onnxsim failed on the graph, or changed its interface."""
 
@@ -91,3 +97,7 @@ class RuntimeMissingError(Error):
     """A package or a device that the request needs is not here."""
 
     exit_code = 4
+
+
+class CompilerError(RuntimeMissingError):
+    """The runtime at hand cannot compile the graph."""

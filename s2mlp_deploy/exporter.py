@@ -100,6 +100,17 @@ class Exporter(Format, Protocol):
 class Compiler(Format, Protocol):
     """A format that a runtime compiles from a verified ONNX bundle."""
 
+    elsewhere: str
+    """What else there is to do where this machine cannot compile; a sentence, or nothing."""
+
+    def cannot_compile(self, settings: Mapping[str, Setting]) -> str | None:
+        """Why this machine cannot compile, in words; None where it can."""
+        ...
+
+    def cannot_run(self, settings: Mapping[str, Setting]) -> str | None:
+        """Why what is compiled cannot be judged on this machine, in words; None where it can."""
+        ...
+
     def compile(self, bundle: Bundle, destination: Path, settings: Mapping[str, Setting]) -> Artifact:
         """Compile the bundle's model into the directory ``destination``.
 

@@ -157,10 +157,11 @@ class Quantization(_Strict):
 
 
 class Manifest(_Strict):
-    """``manifest.json``. ``verdict`` is what the gate said where the bundle was made.
+    """``manifest.json``. ``verdict`` is what the gate said where the bundle was made; it is
+    pending where that machine could build an engine, but not run it.
 
-    ``engine`` is what a compiled artifact was made with, and what loading it takes; None where there is no
-    compiler.
+    ``engine`` is what a compiled artifact was made with, and what loading it takes; ``graph`` the ONNX model that
+    it was compiled from, where that goes along.
     """
 
     schema_version: Literal[1] = SCHEMA_VERSION
@@ -179,9 +180,10 @@ class Manifest(_Strict):
     engine: dict[str, Setting] | None
     versions: dict[str, str]
     artifact: FileName
+    graph: tuple[FileName, ...]
     files: dict[FileName, Sha256]
     tolerance: ToleranceEntry | None
-    verdict: Literal["passed", "not judged", "for benchmarks only"]
+    verdict: Literal["passed", "pending a device", "not judged", "for benchmarks only"]
 
     @property
     def batch(self) -> int | None:

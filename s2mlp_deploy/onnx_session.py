@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -94,6 +95,22 @@ class TracedSession(OnnxSession):
         )
 
 
+def missing(provider: str) -> str | None:
+    """What lacks here to run models on ``provider``, in words; None where nothing does."""
+    if find_spec("onnxruntime") is None:
+        return f"running an ONNX file needs onnxruntime: {REMEDY}"
+    if provider == "cpu":  # which every build has
+        return None
+    import onnxruntime
+
+    if PROVIDERS[provider] in (here := onnxruntime.get_available_providers()):
+        return None
+    return (
+        f"this onnxruntime {onnxruntime.__version__} has no {PROVIDERS[provider]}, only {', '.join(here)}: install a build of "
+        "ONNX Runtime with it, or export for another --provider"
+    )
+
+
 def load(model: Path | bytes, loading: Loading = DEFAULT) -> onnxruntime.InferenceSession:
     """A session for a file, or for the content of one, that runs on the provider asked for and on no other.
 
@@ -101,18 +118,13 @@ def load(model: Path | bytes, loading: Loading = DEFAULT) -> onnxruntime.Inferen
         RuntimeMissingError: where ONNX Runtime, or its provider, is not here or cannot run the whole model.
         BundleError: where ONNX Runtime cannot load the model.
     """
-    try:
-        import onnxruntime
-    except ImportError as error:
-        raise RuntimeMissingError(f"running an ONNX file needs onnxruntime: {REMEDY}") from error
+    if reason := missing(loading.provider):
+        raise RuntimeMissingError(reason)
+    import onnxruntime
+
     provider = PROVIDERS[loading.provider]
-    if provider not in (here := onnxruntime.get_available_providers()):
-        raise RuntimeMissingError(
-            f"this onnxruntime {onnxruntime.__version__} has no {provider}, only {', '.join(here)}: install a build of ONNX "
-            f"Runtime with it, or choose another --provider"
-        )
     options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
+    options.log_severity_level = 4  # what it calls an error it also raises
     level = "DISABLE_ALL" if loading.optimization == "none" else f"ENABLE_{loading.optimization.upper()}"
     options.graph_optimization_level = getattr(onnxruntime.GraphOptimizationLevel, f"ORT_{level}")
     if loading.save_to:
@@ -125,7 +137,8 @@ def load(model: Path | bytes, loading: Loading = DEFAULT) -> onnxruntime.Inferen
     except Exception as error:  # onnxruntime's exceptions have no common base
         if _MEANS_FALLBACK in str(error):
             raise _falls_back(provider) from error
-        raise BundleError(f"ONNX Runtime cannot load the model: {error}") from error
+        name = "" if isinstance(model, bytes) else f" {model}"
+        raise BundleError(f"ONNX Runtime cannot load the model{name}: {error}") from error
     if session.get_providers()[0] != provider:  # where its libraries are missing, it only logs
         raise _falls_back(provider)
     return session
@@ -134,7 +147,7 @@ def load(model: Path | bytes, loading: Loading = DEFAULT) -> onnxruntime.Inferen
 def _falls_back(provider: str) -> RuntimeMissingError:
     return RuntimeMissingError(
         f"{provider} cannot run the whole model here, and ONNX Runtime would silently run the rest on the CPU: check the "
-        "provider's drivers and libraries, or choose another --provider or --precision"
+        "provider's drivers and libraries, or export for another --provider or --precision"
     )
 
 

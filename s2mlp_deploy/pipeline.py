@@ -8,17 +8,21 @@ a device finishes what a workstation prepared. Nothing is published unless the g
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from s2mlp_deploy import artifact, engine, exporter, parity
-from s2mlp_deploy.errors import UsageError
+from s2mlp_deploy.artifact import Bundle
+from s2mlp_deploy.errors import RuntimeMissingError, UsageError
 from s2mlp_deploy.exporter import ONNX, Compiler, Exporter
 from s2mlp_deploy.progress import Listener, Progress
 from s2mlp_deploy.request import Export, Request
 
-if TYPE_CHECKING:  # needs torch, and a bundle does not
+if TYPE_CHECKING:  # need torch, and a bundle does not
+    from s2mlp_deploy.judge import Judges
     from s2mlp_deploy.portable import Study
 
 __all__ = ["Export", "Listener", "Request", "deploy", "deploy_all"]
@@ -44,40 +48,94 @@ def deploy_all(requests: Sequence[Request], listener: Listener | None = None) ->
     targets = [_format(request) for request in requests]
     for request in requests:
         artifact.check_destination(request.destination, replace=request.force)
-    known: Study | None = None
-    for request, target in zip(requests, targets, strict=True):
+    bundles = [
+        _open(request, target) if request.from_bundle else None
+        for request, target in zip(requests, targets, strict=True)
+    ]
+    work = _Work(several=len(requests) > 1)
+    for request, target, bundle in zip(requests, targets, bundles, strict=True):
         progress = Progress(listener or Listener())
-        if request.from_bundle:
-            yield _from_bundle(request, target, progress)
-            continue
-        from s2mlp_deploy import portable
-
-        if len(requests) > 1 and known is None:
-            known = portable.study(request, progress)
-        yield _from_checkpoint(request, target, progress, known)
+        if bundle and isinstance(target, Compiler):
+            yield engine.compile(bundle, target, request, progress)
+        else:
+            yield _from_checkpoint(request, target, progress, work)
 
 
-def _from_bundle(request: Request, target: Exporter | Compiler, progress: Progress) -> Export:
+def _open(request: Request, target: Exporter | Compiler) -> Bundle:
+    """The bundle that ``request`` compiles, after all that could be wrong with asking for it."""
     if not isinstance(target, Compiler):
         raise UsageError(
             f"{request.source} is a directory, and --format {request.format} is made from a checkpoint: give the "
             "checkpoint's file, or another --format for an ONNX bundle"
         )
-    return engine.compile(engine.open_bundle(request.source, request, target), target, request, progress)
+    bundle = engine.open_bundle(request.source, request, target)
+    if reason := target.cannot_compile(request.settings):
+        raise RuntimeMissingError(_way_on(request, target, reason, bundle))
+    return bundle
 
 
-def _from_checkpoint(request: Request, target: Exporter | Compiler, progress: Progress, known: Study | None) -> Export:
+def _from_checkpoint(request: Request, target: Exporter | Compiler, progress: Progress, work: _Work) -> Export:
     from s2mlp_deploy import portable
 
+    if work.several and work.study is None:
+        work.study = portable.study(request, progress)
     if isinstance(target, Exporter):
-        return portable.export(request, target, progress, known)[0]
-    graph_format = exporter.find(ONNX)
-    assert isinstance(graph_format, Exporter)
+        made, judges = portable.export(request, target, progress, work.study)
+        if request.format == ONNX:
+            work.graphs[request.precision, _recipe(request, target)] = made, judges
+        return made
+    if reason := target.cannot_compile(request.settings):
+        graph, _ = _graph(request, target, request.destination.parent, progress, work)
+        raise RuntimeMissingError(_way_on(request, target, reason, graph.bundle))
     with artifact.scratch(request.destination) as place:
-        recipe = request.target or (target.targets[0] if request.precision == "int8" else None)
-        graph = replace(request, format=ONNX, output=place / ONNX, settings={}, target=recipe)
-        lowered, judges = portable.export(graph, graph_format, progress, known)
-        return engine.compile(lowered.bundle, target, request, progress, judges=judges, report=lowered.report)
+        graph, judges = _graph(request, target, place, progress, work)
+        return engine.compile(graph.bundle, target, request, progress, judges=judges, report=graph.report)
+
+
+@dataclass
+class _Work:
+    """What the artifacts of one checkpoint share: what is known of it, and ONNX bundles by precision and recipe."""
+
+    several: bool
+    study: Study | None = None
+    graphs: dict[tuple[str, str | None], tuple[Export, Judges | None]] = field(default_factory=dict)
+
+
+def _graph(
+    request: Request, target: Compiler, place: Path, progress: Progress, work: _Work
+) -> tuple[Export, Judges | None]:
+    """The ONNX bundle that ``target`` compiles: one that is there already, or a new one in ``place``."""
+    from s2mlp_deploy import portable
+
+    recipe = _recipe(request, target)
+    if (request.precision, recipe) in work.graphs:
+        return work.graphs[request.precision, recipe]
+    exporters = exporter.find(ONNX)
+    assert isinstance(exporters, Exporter)
+    graph = replace(
+        request,
+        format=ONNX,
+        output=place / f"{request.source.stem}-{ONNX}-{request.precision}",
+        settings={},
+        target=recipe,
+    )
+    return portable.export(graph, exporters, progress, work.study)
+
+
+def _recipe(request: Request, target: Exporter | Compiler) -> str | None:
+    return (request.target or target.targets[0]) if request.precision == "int8" else None
+
+
+def _way_on(request: Request, target: Compiler, reason: str, bundle: Bundle) -> str:
+    """How to get the engine where this machine cannot build it, in order of use."""
+    words = ["s2mlp-export", bundle.directory.resolve().name, "--format", request.format]
+    for name, value in request.settings.items():
+        flag = _flags([name])
+        words += [flag] if value is True else [flag, ",".join(value) if isinstance(value, tuple) else str(value)]
+    return (
+        f"--format {request.format} cannot be built on this machine: {reason}. Copy the verified ONNX bundle {bundle.directory} "
+        f"to the device, and run there: {shlex.join(words)}" + (f". {target.elsewhere}" if target.elsewhere else "")
+    )
 
 
 def _format(request: Request) -> Exporter | Compiler:

@@ -201,6 +201,7 @@ def _manifest(
         engine=dict(made.settings) or None,
         versions={**target.versions(), **machine.installed(("numpy", "torch"))},
         artifact=made.main,
+        graph=made.graph,
         files={name: sha256(made.directory / name) for name in files},
         tolerance=ToleranceEntry.of(judged.tolerance) if judged else None,
         verdict="passed" if judged else "for benchmarks only" if request.calibration == SYNTHETIC else "not judged",

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from math import log10
+from collections.abc import Mapping, Sequence
+from math import floor, log10
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Group, RenderableType
@@ -11,8 +12,11 @@ from rich.table import Table
 from rich.text import Text
 
 from s2mlp_deploy.artifact import Bundle
+from s2mlp_deploy.comparison import Row
+from s2mlp_deploy.latency import Method
 from s2mlp_deploy.parity import Verdict
 from s2mlp_deploy.spec import Spec, format_size
+from s2mlp_deploy.timing import Estimate
 from s2mlp_deploy.verification import Verification
 
 if TYPE_CHECKING:  # these need torch, and checking a bundle does not
@@ -86,36 +90,88 @@ def export(result: Export) -> RenderableType:
             "" if last["accuracy"] is None else f"accuracy {last['accuracy']:.2%}, float {last['float_accuracy']:.2%}, "
         )
         _row(grid, "judged", f"{accuracy}same class on {last['agreement']:.2%} of images that did not calibrate")
+    if engine := result.report.get("engine"):
+        _row(
+            grid,
+            "engine",
+            f"{engine['kernels']} kernels, {engine['shift_kernels']} of them only shift; {size(engine['moved_bytes'])} of "
+            f"activations moved, {size(engine['shift_moved_bytes'])} by those",
+        )
+    if manifest.verdict == "pending a device":
+        return Group(
+            grid,
+            Text(
+                "PENDING A DEVICE: its graph passed, the engine has not run; s2mlp-verify checks it there",
+                "bold yellow",
+            ),
+        )
     if result.verdict is None:
         return Group(grid, Text(f"NOT JUDGED: {manifest.verdict}", style="bold yellow"))
     torch = {case: d["relative_l2"] for case, d in result.report["pytorch_distances"].items()}
     return Group(grid, parity_table(result.verdict, torch), verdict_line(result.verdict))
 
 
-def comparison(results: list[Export]) -> RenderableType:
+def comparison(rows: Sequence[Row]) -> RenderableType:
     """Several exports of one checkpoint side by side."""
-    table = Table(title="side by side", title_justify="left", title_style="bold")
-    table.add_column("bundle")
-    for heading in ("size", "× first", "relative L2", "cosine", "same class", "accuracy"):
-        table.add_column(heading, justify="right")
-    first = results[0].bundle.size_bytes
-    for result in results:
-        distances = result.verdict.distances if result.verdict else {}
-        d = distances.get("images") or next(iter(distances.values()), None)
-        agreement, accuracy = _agreement_and_accuracy(result)
+    table = _side_by_side("side by side", "size", "× first", "relative L2", "cosine", "same class", "accuracy")
+    for row in rows:
         table.add_row(
-            Text(result.bundle.directory.name), size(result.bundle.size_bytes), f"{result.bundle.size_bytes / first:.3f}",
-            *(["–", "–"] if d is None else [f"{d.relative_l2:.1e}", f"{d.cosine:.6f}"]),
-            "–" if agreement is None else f"{agreement:.2%}", "–" if accuracy is None else f"{accuracy:.2%}",
+            Text(row.bundle), size(row.size_bytes), f"{row.size_ratio:.3f}", _or_dash(row.relative_l2, ".1e"),
+            _or_dash(row.cosine, ".6f"), _or_dash(row.same_class, ".2%"), _or_dash(row.accuracy, ".2%"),
         )  # fmt: skip
     return table
 
 
-def _agreement_and_accuracy(result: Export) -> tuple[float | None, float | None]:
-    if trials := result.report["trials"]:
-        return trials[-1]["agreement"], trials[-1]["accuracy"]
-    labelled = result.report.get("images") or {}
-    return labelled.get("top1_agreement"), labelled.get("accuracy")
+def latencies(rows: Sequence[Row], method: Method) -> RenderableType:
+    """How long each export takes a batch, beside the first where there are several, and how it was measured."""
+    several = len(rows) > 1
+    table = _side_by_side("latency", "ms a batch", "95% interval", *(["× first", "95% interval"] if several else []))
+    first = next((row for row in rows if row.latency), None)
+    for row in rows:
+        if row.latency is None:
+            table.add_row(Text(row.bundle), "–", "cannot run here")
+            continue
+        time, speed = _milliseconds(row.latency.milliseconds), row.latency.speed
+        ratio = ["1.00", ""]
+        if row is not first:
+            doubt = "" if row.latency.differs else ": no difference shown"
+            ratio = [f"{speed.median:.2f}", f"{speed.low:.2f} … {speed.high:.2f}{doubt}"]
+        table.add_row(Text(row.bundle), *time, *(ratio if several else []))
+    order = ", in an order drawn anew each round" if several else ""
+    meaning = ". × first: how many times as fast as the first" if several else ""
+    return Group(
+        table,
+        Text(
+            f"medians of {method.rounds} rounds in one process{order}; batch {method.batch}, "
+            f"{method.input}, the runtime's default threads on {method.cores} cores{meaning}"
+        ),
+    )
+
+
+def _milliseconds(time: Estimate) -> tuple[str, str]:
+    """The median and its interval, both to three digits of the median."""
+    digits = max(0, 2 - floor(log10(time.median))) if time.median > 0 else 3
+    return f"{time.median:.{digits}f}", f"{time.low:.{digits}f} … {time.high:.{digits}f}"
+
+
+def _side_by_side(title: str, *headings: str) -> Table:
+    """A column of bundles, whose names fold where they must, and numbers, which never do."""
+    table = Table(title=title, title_justify="left", title_style="bold")
+    table.add_column("bundle", overflow="fold")
+    for heading in headings:
+        table.add_column(heading, justify="right", no_wrap=True)
+    return table
+
+
+def _or_dash(value: float | None, style: str) -> str:
+    return "–" if value is None else format(value, style)
+
+
+def picture(path: Path) -> RenderableType:
+    """Where error against depth was drawn."""
+    grid = _grid()
+    _row(grid, "plot", str(path))
+    return grid
 
 
 def verification(result: Verification) -> RenderableType:

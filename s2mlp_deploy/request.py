@@ -47,6 +47,7 @@ class Request:
     data: Path | None = None
     data_count: int = 1000
     gate: bool = True
+    allow_unverified_engine: bool = False
     io_dtype: IoDtype = "fp32"
     target: str | None = None
     calibration: str | Path | None = None
@@ -64,12 +65,16 @@ class Request:
     @property
     def destination(self) -> Path:
         """Where the bundle goes."""
-        name = self.source.name.removesuffix(f"-{ONNX}-{self.precision}") if self.from_bundle else self.source.stem
+        name = (
+            self.source.resolve().name.removesuffix(f"-{ONNX}-{self.precision}")
+            if self.from_bundle
+            else self.source.stem
+        )
         return self.output or Path(f"{name}-{self.format}-{self.precision}")
 
     def for_graph(self) -> tuple[str, ...]:
         """The options given that say how a checkpoint becomes a graph; a bundle's graph is settled."""
-        compiling = {"source", "format", "precision", "output", "force", "settings"}
+        compiling = {"source", "format", "precision", "output", "force", "settings", "allow_unverified_engine"}
         return tuple(f.name for f in fields(self) if f.name not in compiling and getattr(self, f.name) != f.default)
 
 

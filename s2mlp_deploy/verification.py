@@ -9,14 +9,18 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeAlias, get_type_hints
 
 from s2mlp_deploy import artifact, exporter, golden, judge, parity
 from s2mlp_deploy.artifact import GOLDEN, Bundle
 from s2mlp_deploy.errors import BundleError, RuntimeMissingError, UsageError
-from s2mlp_deploy.exporter import TracingSession
+from s2mlp_deploy.exporter import Session, TracingSession
 from s2mlp_deploy.golden import Golden
-from s2mlp_deploy.parity import Array, Distance, Verdict
+from s2mlp_deploy.parity import Array, Distance, Tolerance, Verdict
 from s2mlp_deploy.spec import Spec
+
+Layers: TypeAlias = tuple[tuple[str, Distance], ...]
+"""Each layer's name and its distance from the oracle, in the order of computation."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +33,7 @@ class Verification:
 
     bundle: Bundle
     verdict: Verdict
-    layers: tuple[tuple[str, Distance], ...] = ()
+    layers: Layers = ()
     layer_limit: float = 0.0
     diverges_at: str | None = None
 
@@ -43,34 +47,72 @@ def verify(directory: Path, *, per_block: bool = False) -> Verification:
         UsageError: for ``per_block`` where the runtime cannot show what happens inside.
     """
     bundle = artifact.read(directory)
+    expected, tolerance, session = _load(bundle)
+    if not per_block:
+        return Verification(bundle, judge.gate(session, expected, tolerance, bundle.manifest.batch))
+    traced = _traced(bundle, session)
+    verdict = judge.gate(session, expected, tolerance, bundle.manifest.batch)
+    layers, limit = _layers(bundle, traced, expected), tolerance.relative_l2
+    return Verification(bundle, verdict, layers, limit, parity.first_divergence(layers, limit))
+
+
+def layers(bundle: Bundle) -> Layers:
+    """Each layer's distance from the oracle, in the order of computation, of a bundle whose files were checked.
+
+    Raises:
+        BundleError, RuntimeMissingError, UsageError: as :func:`verify` with ``per_block``.
+    """
+    expected, _, session = _load(bundle)
+    return _layers(bundle, _traced(bundle, session), expected)
+
+
+def shows_layers(format: str) -> bool:
+    """Whether bundles of ``format`` can be looked into: whether its ``open`` declares a session that traces.
+
+    Raises:
+        UsageError, RuntimeMissingError: as :func:`exporter.find`.
+    """
+    try:
+        session = get_type_hints(exporter.find(format).open).get("return")
+    except NameError:  # of a type that its module imports for type checkers only
+        return False
+    return isinstance(session, type) and issubclass(session, TracingSession)
+
+
+def _load(bundle: Bundle) -> tuple[Golden, Tolerance, Session]:
     manifest = bundle.manifest
     if manifest.tolerance is None or GOLDEN not in manifest.files:
         raise BundleError(
-            f"{directory} was exported with --no-gate or synthetic calibration and holds no golden tensors to check against: "
-            "export it again without"
+            f"{bundle.directory} was exported with --no-gate or synthetic calibration and holds no golden tensors to check "
+            "against: export it again without"
         )
     if manifest.format not in (formats := exporter.available()):
         raise RuntimeMissingError(
-            f"{directory} has the format {manifest.format!r}, and no installed package runs it: there are "
+            f"{bundle.directory} has the format {manifest.format!r}, and no installed package runs it: there are "
             f"{', '.join(formats) or 'none'}"
         )
     expected = golden.load(bundle.golden)
-    tolerance = manifest.tolerance.tolerance()
-    session = exporter.find(manifest.format).open(bundle.artifact)
-    verdict = judge.gate(session, expected, tolerance, manifest.batch)
-    if not per_block:
-        return Verification(bundle, verdict)
+    return expected, manifest.tolerance.tolerance(), exporter.find(manifest.format).open(bundle.artifact)
+
+
+def _traced(bundle: Bundle, session: Session) -> TracingSession:
     if not isinstance(session, TracingSession):
-        raise UsageError(f"--per-block is for formats that show their layers, and {manifest.format} does not")
-    spec = manifest.spec.spec()
+        raise UsageError(
+            f"--per-block is for formats that show their layers, and {bundle.manifest.format} does not: leave it out"
+        )
+    return session
+
+
+def _layers(bundle: Bundle, session: TracingSession, expected: Golden) -> Layers:
+    spec = bundle.manifest.spec.spec()
     if expected.traced not in expected.inputs or list(expected.trace) != list(_layer_names(spec)):
         raise BundleError(f"{bundle.golden} does not trace the layers of the manifest's model: copy the bundle again")
     try:
-        layers = tuple(_layer_distances(session, spec, expected, manifest.batch))
+        return tuple(_layer_distances(session, spec, expected, bundle.manifest.batch))
     except ValueError as error:  # NumPy's, for shapes that do not fit
-        raise BundleError(f"{directory}: the traced layers differ in shape ({error}): copy the bundle again") from error
-    limit = tolerance.relative_l2
-    return Verification(bundle, verdict, layers, limit, parity.first_divergence(layers, limit))
+        raise BundleError(
+            f"{bundle.directory}: the traced layers differ in shape ({error}): copy the bundle again"
+        ) from error
 
 
 def _layer_names(spec: Spec) -> Iterator[str]:

@@ -18,6 +18,7 @@ import onnx.numpy_helper
 import onnxruntime
 import pytest
 import torch
+from PIL import Image
 
 from s2mlp_deploy import artifact, oracle
 from s2mlp_deploy.digest import sha256
@@ -150,6 +151,47 @@ def test_what_is_not_finite_is_null_in_json(bundle: Path) -> None:
     assert ran.code == 1
     found = strict_json(ran.out)
     assert found["passed"] is False and found["distances"]["noise"]["relative_l2"] is None
+
+
+def test_several_exports_are_compared_side_by_side_in_the_table_and_in_json(
+    checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    rng = np.random.default_rng(0)
+    for i in range(80):
+        colours = rng.integers(0, 256, (5, 7, 3), np.uint8)
+        pixels = colours.repeat(4, axis=0).repeat(4, axis=1)  # one a patch, so that classes differ
+        x = (pixels.transpose(2, 0, 1)[None] / np.float32(255) - 0.5) / 0.25
+        label = int(oracle.run(random_model(small_spec()), x.astype(np.float32)).argmax())
+        (tmp_path / "images" / str(label)).mkdir(parents=True, exist_ok=True)
+        Image.fromarray(pixels).save(tmp_path / "images" / str(label) / f"{i}.png")
+    options = ("--format", "onnx", "--format", "ort", "--precision", "fp32", "--precision", "int8", "--data", "images",
+               "--calibration", "images", "--max-accuracy-drop", 100)  # fmt: skip
+    ran = run("export", checkpoint, *options, "--json")
+    assert ran.code == 0, ran.err
+    rows = strict_json(ran.out)["comparison"]
+    names = [f"small-{form}-{precision}" for form in ("onnx", "ort") for precision in ("fp32", "int8")]
+    assert [row["bundle"] for row in rows] == names
+    for row in rows:
+        assert 0 <= row["accuracy"] <= 1 and 0.5 < row["same_class"] <= 1, row
+        assert 0 < row["relative_l2"] < 0.5 and 0.9 < row["cosine"] <= 1, row
+        assert row["size_bytes"] == artifact.read(tmp_path / row["bundle"]).size_bytes
+        assert row["size_ratio"] == row["size_bytes"] / rows[0]["size_bytes"] and row["latency"] is None
+    assert [row["relative_l2"] > 1e-4 for row in rows] == [False, True] * 2
+    text = run("export", checkpoint, *options, "--force").out
+    table = text[text.index("side by side") :]
+    for row in rows:
+        (line,) = (line for line in table.splitlines() if row["bundle"] in line)
+        for figure in (f"{row['size_ratio']:.3f}", f"{row['cosine']:.6f}", f"{row['accuracy']:.2%}"):
+            assert figure in line
+    assert max(map(len, table.splitlines())) <= 100
+
+
+def test_what_was_not_judged_is_compared_by_size_alone(checkpoint: Path, tmp_path: Path) -> None:
+    (row,) = strict_json(run("export", checkpoint, "--no-gate", "-o", tmp_path / "bundle", "--json").out)["comparison"]
+    assert {name for name, value in row.items() if value is None} == {
+        "relative_l2", "cosine", "same_class", "accuracy", "latency",
+    }  # fmt: skip
 
 
 def test_the_tables_name_what_was_found(checkpoint: Path, tmp_path: Path) -> None:
@@ -396,7 +438,10 @@ def test_ctrl_c_while_the_bundle_is_being_made_leaves_nothing(tmp_path: Path) ->
             break
     ran = finish(process)
     assert (ran.code, ran.out) == (130, "")
-    assert ran.err.splitlines()[-1] == "error: interrupted; nothing was published" and "Traceback" not in ran.err
+    assert (
+        ran.err.splitlines()[-1] == "error: interrupted; nothing unfinished was published"
+        and "Traceback" not in ran.err
+    )
     assert not list((tmp_path / "out").iterdir())
 
 

@@ -14,10 +14,11 @@ import pytest
 from onnx import numpy_helper
 from safetensors.numpy import load_file, save_file
 
-from s2mlp_deploy import onnx_writer
+from s2mlp_deploy import artifact, onnx_writer, verification
 from s2mlp_deploy.artifact import GOLDEN, MANIFEST
 from s2mlp_deploy.digest import sha256
-from s2mlp_deploy.errors import BundleError, RuntimeMissingError
+from s2mlp_deploy.errors import BundleError, RuntimeMissingError, UsageError
+from s2mlp_deploy.onnx_session import TracedSession
 from s2mlp_deploy.spec import Embedding, Spec, Stage
 from s2mlp_deploy.verification import verify
 from support import run, save_checkpoint, small_spec
@@ -94,6 +95,10 @@ def test_bundles_of_every_kind_show_their_layers(tmp_path: Path, options: list[s
         "stage0/embedding", "stage0/block00", "stage1/embedding", "stage1/block00", "stage1/block01", "logits",
     ]  # fmt: skip
     assert max(layer["relative_l2"] for layer in result["layers"].values()) < 1e-5
+
+
+def test_a_published_bundle_can_be_looked_into_without_being_judged(pristine: Path) -> None:
+    assert verification.layers(artifact.read(pristine)) == verify(pristine, per_block=True).layers
 
 
 def test_weights_beside_the_model_are_hashed_and_traced_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -235,6 +240,55 @@ def test_a_format_that_no_installed_package_runs_is_a_missing_runtime(bundle: Pa
     rehash(bundle, lambda m: m.update(format="abacus"))
     ran = run("verify", bundle)
     assert ran.code == 4 and "'abacus'" in ran.err and "onnx" in ran.err
+
+
+class _Blind:
+    """A session that shows its logits only, and fails when it is run."""
+
+    def run(self, images: np.ndarray) -> np.ndarray:
+        raise AssertionError("judged before the request was refused")
+
+
+class _Formats:
+    """Ways for a format to say what its sessions can do."""
+
+    def __init__(self, open_it: Callable[..., object]) -> None:
+        self.open = open_it
+
+
+def opens_blind(artifact: object) -> _Blind:
+    return _Blind()
+
+
+def opens_traced(artifact: object) -> TracedSession:
+    raise NotImplementedError
+
+
+def opens_somewhere(artifact: object) -> NotImportedHere:  # type: ignore[name-defined]  # noqa: F821
+    return _Blind()
+
+
+def opens_silently(artifact):  # type: ignore[no-untyped-def]
+    return _Blind()
+
+
+@pytest.mark.parametrize(
+    ("open_it", "shows"),
+    [(opens_traced, True), (opens_blind, False), (opens_somewhere, False), (opens_silently, False)],
+)
+def test_a_format_shows_its_layers_if_its_open_says_so(
+    monkeypatch: pytest.MonkeyPatch, open_it: Callable[..., object], shows: bool
+) -> None:
+    monkeypatch.setattr(verification.exporter, "find", lambda name: _Formats(open_it))
+    assert verification.shows_layers("any") is shows
+
+
+def test_a_format_that_hides_its_layers_is_refused_before_it_is_judged(
+    pristine: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(verification.exporter, "find", lambda name: _Formats(opens_blind))
+    with pytest.raises(UsageError, match="--per-block is for formats that show their layers, and onnx does not"):
+        verify(pristine, per_block=True)
 
 
 def test_a_missing_runtime_is_named_with_its_remedy(pristine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
