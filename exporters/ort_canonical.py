@@ -1,6 +1,6 @@
 """The one part of an ``.ort`` file that differs from run to run, put in order.
 
-ONNX Runtime writes the table of its operators' type constraints in the order of a hash map, which is
+ONNX Runtime lays out the table of its operators' type constraints in the order of a hash map, which is
 another one each time, and reads it into a map again, so that its order means nothing (KernelTypeStrResolver
 in onnxruntime/core/flatbuffers/schema/ort.fbs). The file is a FlatBuffer, which is built back to front:
 session and table come first, and the model after them stays as it is.
@@ -8,6 +8,7 @@ session and table come first, and the model after them stays as it is.
 
 from __future__ import annotations
 
+import logging
 import mmap
 from importlib import import_module
 from pathlib import Path
@@ -28,16 +29,18 @@ def write(source: Path, destination: Path) -> None:
     """
     fbs = _bindings()
     with source.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        if content[4:8] != _IDENTIFIER:
+            raise ValueError(f"{source} is not an .ort file")
         session = fbs.InferenceSession.InferenceSession.GetRootAs(content)
-        model, resolver = session.Model()._tab.Pos, session.KernelTypeStrResolver()
-        tail = model - _signed(content, model)  # where the model's vtable stands, just before it
+        parts = session.Model(), session.KernelTypeStrResolver()
         vtable = session._tab.Pos - _signed(content, session._tab.Pos)
-        known = (
-            content[4:8] == _IDENTIFIER
-            and int.from_bytes(content[vtable : vtable + 2], "little") <= _KNOWN_VTABLE_BYTES
-        )
-        if not known or not resolver._tab.Pos < tail < model:
-            raise ValueError(f"{source} is laid out in a way that is not known")
+        size = int.from_bytes(content[vtable : vtable + 2], "little")
+        if None in parts or size > _KNOWN_VTABLE_BYTES:
+            raise ValueError(f"{source} has other parts than session, model and operators")
+        model, resolver = parts[0]._tab.Pos, parts[1]
+        tail = model - _signed(content, model)  # where the model's vtable stands, just before it
+        if not resolver._tab.Pos < tail < model:
+            raise ValueError(f"{source} has its parts in another order")
         head = _head(fbs, session.OrtVersion(), resolver)
         head.extend(bytes((tail - len(head)) % _ALIGNMENT))
         place = _model_field(fbs, head)
@@ -50,7 +53,9 @@ def write(source: Path, destination: Path) -> None:
 
 def _bindings() -> Any:
     """onnxruntime's own Python bindings for the format."""
+    handlers = logging.root.handlers[:]
     import_module("onnxruntime.tools.ort_format_model")  # puts them on the path
+    logging.root.handlers[:] = handlers  # it sets up the logging of the whole program
     names = (
         "ArgTypeAndIndex",
         "InferenceSession",

@@ -9,19 +9,20 @@ from __future__ import annotations
 
 import logging
 import reprlib
+import warnings
 from collections.abc import Mapping
-from importlib.metadata import packages_distributions, version
+from importlib.metadata import PackageNotFoundError, packages_distributions, version
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from exporters import ort_canonical
-from s2mlp_deploy.artifact import Artifact, Bundle
-from s2mlp_deploy.errors import BundleError, Error, UsageError
+from s2mlp_deploy.artifact import MANIFEST, Artifact, Bundle
+from s2mlp_deploy.errors import BundleError, RuntimeMissingError, UsageError
 from s2mlp_deploy.manifest import Setting
-from s2mlp_deploy.onnx_session import REMEDY, Loading, OnnxSession, load
+from s2mlp_deploy.onnx_session import PROVIDERS, REMEDY, Loading, OnnxSession, load, missing
 
 OPERATORS = "required_operators.config"
 
@@ -42,7 +43,7 @@ class Settings(BaseModel):
     provider: Literal["cpu", "coreml", "cuda", "directml", "openvino", "qnn", "tensorrt", "xnnpack"]
     style: Literal["ort", "onnx"]
     optimization: Literal["basic", "extended"]
-    session_options: tuple[str, ...] = ()
+    session_options: tuple[Annotated[str, Field(pattern="^[^=]+=")], ...] = ()
 
     def loading(self) -> Loading:
         """How to load the model, which is optimized already."""
@@ -57,25 +58,38 @@ class OrtModel:
     options: tuple[str, ...] = ("ort_style", "provider")
     modules: tuple[str, ...] = ("onnxruntime",)
     remedy = REMEDY
+    elsewhere = ""
+
+    def cannot_compile(self, settings: Mapping[str, Setting]) -> str | None:
+        """That onnxruntime, or the provider, is not here."""
+        provider = str(settings.get("provider", "cpu"))
+        return missing(provider) if provider in PROVIDERS else None
+
+    def cannot_run(self, settings: Mapping[str, Setting]) -> str | None:
+        """The same: what can be compiled can be run."""
+        return self.cannot_compile(settings)
 
     def compile(self, bundle: Bundle, destination: Path, settings: Mapping[str, Setting]) -> Artifact:
         """Optimize the bundle's model for ``provider`` (cpu) and write it in the format ``ort_style`` (ort).
 
         Raises:
             UsageError: for a provider or a style that there is not.
-            RuntimeMissingError: where the provider is not here, or cannot run the whole model.
+            RuntimeMissingError: where the provider is not here or cannot run the whole model, or where this
+                onnxruntime writes files that are not known.
         """
         provider, style = str(settings.get("provider", "cpu")), str(settings.get("ort_style", "ort"))
-        chosen = _settings(
-            {
-                "runtime_version": version(_distribution()),
-                "provider": provider,
-                "style": style,
-                "optimization": "basic" if provider in COMPILING else "extended",
-                "session_options": tuple(f"{key}={value}" for key, value in SESSION_OPTIONS.items()),
-            },
-            UsageError,
-        )
+        try:
+            chosen = Settings.model_validate(
+                {
+                    "runtime_version": _version(),
+                    "provider": provider,
+                    "style": style,
+                    "optimization": "basic" if provider in COMPILING else "extended",
+                    "session_options": tuple(f"{key}={value}" for key, value in SESSION_OPTIONS.items()),
+                }
+            )
+        except ValidationError as error:
+            raise UsageError(_first(error)) from error
         with TemporaryDirectory(dir=destination, prefix=".") as place:
             made = Path(place) / "optimized"
             load(
@@ -91,7 +105,13 @@ class OrtModel:
             if style == "onnx":
                 made.rename(destination / main)
                 return Artifact(destination, main, (main,), chosen.model_dump())
-            ort_canonical.write(made, destination / main)
+            try:
+                ort_canonical.write(made, destination / main)
+            except ValueError as error:
+                raise RuntimeMissingError(
+                    f"onnxruntime {chosen.runtime_version} writes .ort files that this release does not know ({error}): "
+                    "install another version, or give --ort-style onnx"
+                ) from error
         _write_operators(destination)
         return Artifact(destination, main, (main, OPERATORS), chosen.model_dump())
 
@@ -102,21 +122,23 @@ class OrtModel:
             RuntimeMissingError: where onnxruntime or that provider is not here.
             BundleError: where ONNX Runtime cannot load the file, or the settings are not what ``compile`` records.
         """
-        return OnnxSession(artifact.path, _settings(artifact.settings, BundleError).loading())
+        try:
+            settings = Settings.model_validate(dict(artifact.settings))
+        except ValidationError as error:
+            raise BundleError(
+                f"{artifact.directory / MANIFEST}: engine: {_first(error)}. The bundle was changed or damaged; copy it again"
+            ) from error
+        return OnnxSession(artifact.path, settings.loading())
 
     def versions(self) -> Mapping[str, str]:
         """onnxruntime optimizes the graph and writes the file."""
-        name = _distribution()
-        return {name: version(name)}
+        return {_distribution(): _version()}
 
 
-def _settings(values: Mapping[str, Any], kind: type[Error]) -> Settings:
-    try:
-        return Settings.model_validate(dict(values))
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"]))
-        raise kind(f"{where} {reprlib.repr(first['input'])} for ONNX Runtime: {first['msg']}") from error
+def _first(error: ValidationError) -> str:
+    first = error.errors()[0]
+    where = ".".join(map(str, first["loc"]))[:200]
+    return f"{where} {reprlib.repr(first['input'])}: {first['msg']}"
 
 
 def _write_operators(directory: Path) -> None:
@@ -125,10 +147,19 @@ def _write_operators(directory: Path) -> None:
 
     logging.getLogger("ort_format_model.utils").setLevel(logging.WARNING)
     model, config = directory / "model.ort", directory / OPERATORS
-    create_config_from_models([model], config, True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)  # it opens the file and does not close it
+        create_config_from_models([model], config, True)
     config.write_text(config.read_text("utf-8").replace(str(model), model.name), "utf-8")
 
 
 def _distribution() -> str:
     """The package that onnxruntime was installed by: there are several, for different devices."""
     return next(iter(packages_distributions().get("onnxruntime", ["onnxruntime"])))
+
+
+def _version() -> str:
+    try:
+        return version(_distribution())
+    except PackageNotFoundError as error:
+        raise RuntimeMissingError(f"--format ort needs onnxruntime: {REMEDY}") from error

@@ -11,6 +11,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from s2mlp_deploy.artifact import REPORT
@@ -32,11 +33,17 @@ for arguments in json.loads(sys.argv[1]):
 """
 """One process makes several bundles, so that torch is loaded only once."""
 
+INT8 = ["small.pt", "--precision", "int8", "--calibration", "calibration.npy", "--min-agreement", "0.9"]
 EXPORTS = {
     "example": [str(PAPER_CHECKPOINT), "--data", str(TEST_IMAGES), "--data-count", "20"],
     "dynamic": ["small.pt", "--dynamic-size", "--shift", "slice", "--shift-semantics", "inplace"],
     "eight": ["small.pt", "--shift-directions", "8", "--batch", "3", "--shift", "gather"],
     "conv": ["small.pt", "--shift", "conv", "--mean", "0.1,0.2,0.3", "--std", "1,2,3"],
+    "int8": [*INT8, "--target", "arm"],
+    "ort": ["small.pt", "--format", "ort", "--shift-directions", "8"],
+    "ort int8": [*INT8, "--format", "ort"],
+    "ort, optimized onnx": ["small.pt", "--format", "ort", "--ort-style", "onnx", "--batch", "3"],
+    "ort from a bundle": ["example", "--format", "ort"],
 }
 ENVIRONMENTS = {
     "a": {"PYTHONHASHSEED": "0", "OMP_NUM_THREADS": "1"},
@@ -50,11 +57,13 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     """A directory for each environment, with the bundle of each export in it."""
     root = tmp_path_factory.mktemp("runs")
     checkpoint = save_checkpoint(root / "small.pt", small_spec(shift=Shift(DIRECTIONS["8"])))
+    images = np.random.default_rng(0).standard_normal((64, 3, 20, 28)).astype(np.float32)
     directories = []
     for place, variables in ENVIRONMENTS.items():
         directory = root / place
         directory.mkdir(parents=True)
         shutil.copyfile(checkpoint, directory / "small.pt")
+        np.save(directory / "calibration.npy", images)
         arguments = json.dumps([[*options, "-o", name] for name, options in EXPORTS.items()])
         done = subprocess.run(
             [sys.executable, "-W", "error", "-c", EXPORT, arguments],
@@ -73,7 +82,12 @@ def files_of(bundle: Path) -> dict[str, bytes]:
 @pytest.mark.parametrize("name", EXPORTS)
 def test_every_process_directory_hash_seed_and_thread_count_gives_the_same_bytes(runs: list[Path], name: str) -> None:
     first, *others = (files_of(directory / name) for directory in runs)
-    assert first.keys() == {"model.onnx", "manifest.json", "golden.safetensors"}
+    manifest = json.loads(first["manifest.json"])
+    assert first.keys() == {"manifest.json", *manifest["files"]}
+    ort = manifest["artifact"] == "model.ort"
+    assert manifest["files"].keys() == {
+        "golden.safetensors", *(["model.ort", "required_operators.config"] if ort else ["model.onnx"])
+    }  # fmt: skip
     for other in others:
         assert [file for file in first if first[file] != other.get(file)] == []
         assert first.keys() == other.keys()
@@ -90,5 +104,6 @@ def test_no_file_tells_where_when_or_on_which_machine_it_was_made(runs: list[Pat
 
 
 def test_different_exports_differ(runs: list[Path]) -> None:
-    models = [(runs[0] / name / "model.onnx").read_bytes() for name in EXPORTS]
+    files = [files_of(runs[0] / name) for name in EXPORTS]
+    models = [content[json.loads(content["manifest.json"])["artifact"]] for content in files]
     assert len(set(models)) == len(models)

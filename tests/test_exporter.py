@@ -81,10 +81,10 @@ def checkpoint(tmp_path: Path) -> Path:
     return save_checkpoint(tmp_path / "small.pt", small_spec())
 
 
-def install(place: Path, monkeypatch: pytest.MonkeyPatch, **formats: str) -> None:
+def install(place: Path, monkeypatch: pytest.MonkeyPatch, source: str = FAKE, **formats: str) -> None:
     """Install a distribution that offers ``formats``, as pip would: modules and their metadata on the path."""
     place.mkdir()
-    (place / "fake_engine.py").write_text(FAKE)
+    (place / "fake_engine.py").write_text(source)
     info = place / "fake_engine-1.0.dist-info"
     info.mkdir()
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: fake-engine\nVersion: 1.0\n")

@@ -1,0 +1,166 @@
+"""One engine format: what ``trt`` and ``trt-rtx`` do alike."""
+
+from __future__ import annotations
+
+import reprlib
+import shutil
+from collections.abc import Mapping
+from importlib.metadata import PackageNotFoundError, packages_distributions, version
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from exporters.nvidia import log as logs
+from exporters.nvidia.build import build
+from exporters.nvidia.log import Log
+from exporters.nvidia.profile import Profile, profile_for
+from exporters.nvidia.runtime import Cuda, Gpu, Module, Runtime, find_gpu
+from exporters.nvidia.session import EngineSession, load
+from s2mlp_deploy import golden
+from s2mlp_deploy.artifact import GOLDEN, Artifact, Bundle
+from s2mlp_deploy.errors import BundleError, RuntimeMissingError
+from s2mlp_deploy.manifest import Setting
+
+PLAN = "model.plan"
+
+
+class Settings(BaseModel):
+    """What the manifest records of an engine: what made it, what for, and how.
+
+    ``built_for`` are compute capabilities, or the GPU on which it was built; ``options`` are as given.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    runtime: str
+    runtime_version: str
+    built_for: tuple[str, ...]
+    smallest: tuple[str, ...]
+    usual: tuple[str, ...]
+    largest: tuple[str, ...]
+    options: tuple[str, ...]
+
+    def has(self, option: str) -> bool:
+        """Whether ``option``, one of those that are true or false, was asked for."""
+        return f"{option}=true" in self.options
+
+
+class EngineFormat:
+    """Builds engines with one runtime, and runs them."""
+
+    precisions: tuple[str, ...] = ("fp32", "fp16", "int8")
+    targets: tuple[str, ...] = ("trt",)
+    options: tuple[str, ...] = ("batch", "size_profile", "strip_weights", "tf32", "workspace_mib")
+    elsewhere = ""
+    name: str
+    runtime: Runtime
+
+    @property
+    def modules(self) -> tuple[str, ...]:
+        return (self.runtime.module, "cuda.bindings")
+
+    @property
+    def remedy(self) -> str:
+        return self.runtime.remedy
+
+    def cannot_run(self, settings: Mapping[str, Setting]) -> str | None:
+        """Why engines cannot run on this machine, in words; None where they can."""
+        found = find_gpu()
+        return None if isinstance(found, Gpu) else found
+
+    def compile(self, bundle: Bundle, destination: Path, settings: Mapping[str, Setting]) -> Artifact:
+        """Build the engine for the bundle's graph; the graph goes with it.
+
+        Raises:
+            UsageError: for settings that this runtime does not offer, or that do not fit the graph.
+            CompilerError: where it cannot build an engine.
+            RuntimeMissingError: where it is not here, or needs a GPU that is not.
+        """
+        trt = self.runtime.load()
+        if settings.get("strip_weights") and (reason := self.cannot_run(settings)):
+            raise RuntimeMissingError(f"--strip-weights makes the builder ask a GPU, and {reason}: leave it out")
+        manifest = bundle.manifest
+        shapes = (
+            [images.shape for images in golden.load(bundle.golden).inputs.values()] if GOLDEN in manifest.files else []
+        )
+        profile = profile_for(manifest, shapes, settings)
+        log = Log()
+        plan = build(trt, bundle.artifact.path, profile, settings, log)
+        (destination / PLAN).write_bytes(plan)
+        graph = bundle.artifact.files
+        for name in graph:
+            shutil.copyfile(bundle.directory / name, destination / name)
+        report = {**logs.summary(log.kernels()), "engine_bytes": plan.nbytes, "build_log": log.text()}
+        return Artifact(destination, PLAN, (PLAN,), self._record(trt, profile, settings).model_dump(), graph, report)
+
+    def open(self, artifact: Artifact) -> EngineSession:
+        """Load the engine, after asking whether this machine can take it.
+
+        Raises:
+            RuntimeMissingError: where the runtime or the GPU is not here, or not the one that it was built for.
+            BundleError: where the runtime does not take the file.
+        """
+        settings = _settings(artifact.settings)
+        trt = self.runtime.load()
+        found = find_gpu()
+        if not isinstance(found, Gpu):
+            raise RuntimeMissingError(f"running a {self.runtime.title} engine needs an NVIDIA GPU: {found}")
+        plan = artifact.path.read_bytes()
+        if mismatch := self._mismatch(trt, plan, settings, found):
+            raise RuntimeMissingError(
+                f"the engine was built for {mismatch}. Build it here again from the ONNX file in its bundle: "
+                f"s2mlp-export ONNX_BUNDLE --format {self.name}"
+            )
+        cuda = Cuda()
+        weights = artifact.directory / artifact.graph[0] if settings.has("strip_weights") and artifact.graph else None
+        engine, owners = load(
+            trt, plan, Log(), weights=weights, brings_runtime=settings.has("version_compatible")
+        )  # fmt: skip
+        return EngineSession(trt, engine, owners, cuda)
+
+    def versions(self) -> Mapping[str, str]:
+        """The package that builds the engine."""
+        for name in packages_distributions().get(self.runtime.module, [self.runtime.module]):
+            try:
+                return {name: version(name)}
+            except PackageNotFoundError:  # JetPack's is no package of pip's
+                continue
+        return {self.runtime.module: str(self.runtime.load().__version__)}
+
+    def _built_for(self, trt: Module, settings: Mapping[str, Setting]) -> tuple[str, ...]:
+        raise NotImplementedError
+
+    def _mismatch(self, trt: Module, plan: bytes, settings: Settings, gpu: Gpu) -> str | None:
+        """What the engine was built for and what this machine is, where that does not fit."""
+        raise NotImplementedError
+
+    def _record(self, trt: Module, profile: Profile, settings: Mapping[str, Setting]) -> Settings:
+        shapes = {
+            "smallest": profile.smallest,
+            "usual": profile.usual,
+            "largest": profile.largest,
+        }
+        given = {n: v for n, v in settings.items() if n not in ("batch", "size_profile", "timing_cache")}
+        return Settings(
+            runtime=self.runtime.module,
+            runtime_version=str(trt.__version__),
+            built_for=self._built_for(trt, settings),
+            options=tuple(f"{name}={_text(value)}" for name, value in sorted(given.items())),
+            **{name: tuple(map(str, shape)) for name, shape in shapes.items()},
+        )
+
+
+def _text(value: Setting) -> str:
+    return ",".join(value) if isinstance(value, tuple) else str(value).lower()
+
+
+def _settings(values: Mapping[str, Any]) -> Settings:
+    try:
+        return Settings.model_validate(dict(values))
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        raise BundleError(
+            f"engine: {where} {reprlib.repr(first['input'])}: {first['msg']}. Copy the bundle again"
+        ) from error

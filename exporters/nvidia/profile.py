@@ -1,0 +1,97 @@
+"""The range of input shapes that an engine is built for."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from s2mlp_deploy.errors import SpecError, UsageError
+from s2mlp_deploy.manifest import Manifest, Setting
+from s2mlp_deploy.spec import Size, Spec, format_size
+
+Shape: TypeAlias = tuple[int, ...]
+
+DEFAULT_BATCHES = (1, 1, 8)
+"""For one image at a time, as on a device with a camera, and for up to eight at once."""
+
+
+@dataclass(frozen=True)
+class Profile:
+    """The smallest, the most usual and the largest input (batch, channels, height, width)."""
+
+    smallest: Shape
+    usual: Shape
+    largest: Shape
+
+    def admits(self, shape: Shape) -> bool:
+        """Whether an input of ``shape`` is within the range."""
+        return all(low <= n <= high for low, n, high in zip(self.smallest, shape, self.largest, strict=True))
+
+    def __str__(self) -> str:
+        return " to ".join("x".join(map(str, shape)) for shape in (self.smallest, self.largest))
+
+
+def profile_for(manifest: Manifest, golden: Iterable[Shape], settings: Mapping[str, Setting]) -> Profile:
+    """The profile for the bundle's graph: its own shape, and where that is free, what ``settings`` or the golden inputs say.
+
+    ``golden`` are the shapes of the golden inputs: an engine that cannot take them could not be judged.
+
+    Raises:
+        UsageError: where the range asked for is none, or does not fit the model.
+    """
+    spec = manifest.spec.spec()
+    sizes = {(shape[2], shape[3]) for shape in golden} | {spec.image_size}
+    batches = _batches(manifest.batch, settings.get("batch"))
+    heights, widths = _sizes(manifest, spec, sizes, settings.get("size_profile"))
+    profile = Profile(*((b, spec.in_channels, h, w) for b, h, w in zip(batches, heights, widths, strict=True)))
+    for size in sizes:
+        if not profile.admits((profile.smallest[0], spec.in_channels, *size)):
+            raise UsageError(
+                f"--size-profile leaves out {format_size(size)}, which the golden inputs have, so the engine could not be "
+                "judged: widen the range, or export the graph with the --image-size that you need"
+            )
+    return profile
+
+
+def _batches(fixed: int | None, asked: Setting | None) -> tuple[int, int, int]:
+    if fixed:
+        if asked is not None:
+            raise UsageError(
+                f"--batch {asked}: the bundle's graph has a fixed batch of {fixed}; export it with --batch dynamic"
+            )
+        return fixed, fixed, fixed
+    if asked is None:
+        return DEFAULT_BATCHES
+    match = re.fullmatch(r"(\d{1,6}):(\d{1,6}):(\d{1,6})", str(asked))
+    batches = tuple(map(int, match.groups())) if match else ()
+    if len(batches) != 3 or not 0 < batches[0] <= batches[1] <= batches[2]:
+        raise UsageError(f"--batch {asked!r}: expected MIN:OPT:MAX in rising order, as in 1:4:16")
+    return batches[0], batches[1], batches[2]
+
+
+def _sizes(manifest: Manifest, spec: Spec, sizes: set[Size], asked: Setting | None) -> tuple[Shape, Shape]:
+    """Heights and widths, smallest, usual and largest."""
+    if isinstance(manifest.input.shape[2], int):
+        if asked is not None:
+            raise UsageError(
+                f"--size-profile {asked}: the bundle's graph has the fixed size {format_size(spec.image_size)}; export it with "
+                "--dynamic-size"
+            )
+        return (spec.image_size[0],) * 3, (spec.image_size[1],) * 3
+    if asked is None:
+        (h, w), tall, wide = spec.image_size, [size[0] for size in sizes], [size[1] for size in sizes]
+        return (min(tall), h, max(tall)), (min(wide), w, max(wide))
+    match = re.fullmatch(r"(\d{1,5})(?:x(\d{1,5}))?:(\d{1,5})(?:x(\d{1,5}))?:(\d{1,5})(?:x(\d{1,5}))?", str(asked))
+    if not match:
+        raise UsageError(f"--size-profile {asked!r}: expected MIN:OPT:MAX, each N or HxW, as in 192:224:448")
+    heights, widths = tuple(int(match[i]) for i in (1, 3, 5)), tuple(int(match[i] or match[i - 1]) for i in (2, 4, 6))
+    if sorted(heights) != list(heights) or sorted(widths) != list(widths):
+        raise UsageError(f"--size-profile {asked!r}: expected MIN:OPT:MAX in rising order")
+    for size in zip(heights, widths, strict=True):
+        try:
+            spec.map_sizes(size)  # TensorRT itself would take any
+        except SpecError as error:
+            raise UsageError(f"--size-profile {asked!r}: {error}") from error
+    return heights, widths

@@ -1,0 +1,114 @@
+"""The two runtimes, and the GPU at hand.
+
+TensorRT and TensorRT for RTX are one API under two module names; everything else here takes the module
+as a value. cuda-bindings brings the CUDA runtime along, so that the driver is all a machine needs besides.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any, TypeAlias
+
+from s2mlp_deploy.errors import RuntimeMissingError
+
+Module: TypeAlias = Any
+"""``tensorrt`` or ``tensorrt_rtx``."""
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """One of the two: the name people know, the module, and how to get it."""
+
+    title: str
+    module: str
+    remedy: str
+
+    def load(self) -> Module:
+        """The module.
+
+        Raises:
+            RuntimeMissingError: where it is not installed, or its libraries cannot be loaded.
+        """
+        try:
+            return import_module(self.module)
+        except (ImportError, OSError, RuntimeError) as error:  # its wheels load libraries while they are imported
+            raise RuntimeMissingError(f"{self.title} cannot be loaded ({error}): {self.remedy}") from error
+
+
+TENSORRT = Runtime(
+    "TensorRT", "tensorrt", "on a Jetson it comes with JetPack; elsewhere pip install 's2mlp-deploy[trt]'"
+)
+TENSORRT_RTX = Runtime("TensorRT for RTX", "tensorrt_rtx", "pip install 's2mlp-deploy[trt-rtx]'")
+
+
+@dataclass(frozen=True)
+class Gpu:
+    """A GPU: compute capability as (major, minor), memory in bytes."""
+
+    name: str
+    capability: tuple[int, int]
+    memory_bytes: int
+
+    def __str__(self) -> str:
+        return f"{self.name} ({self.sm})"
+
+    @property
+    def sm(self) -> str:
+        """The compute capability as NVIDIA's tools write it, as in sm86."""
+        return "sm{}{}".format(*self.capability)
+
+
+class CudaError(Exception):
+    """A call of the CUDA runtime failed."""
+
+
+class Cuda:
+    """The CUDA runtime with its errors as exceptions: ``Cuda().StreamCreate()`` is ``cudaStreamCreate``."""
+
+    def __init__(self) -> None:
+        try:
+            self.runtime: Any = import_module("cuda.bindings.runtime")
+        except ImportError as error:
+            raise RuntimeMissingError(
+                f"running an engine needs cuda-bindings ({error}): pip install cuda-bindings"
+            ) from error
+
+    def __getattr__(self, name: str) -> Callable[..., Any]:
+        function = getattr(self.runtime, f"cuda{name}")
+
+        def call(*arguments: object) -> Any:
+            status, *values = function(*arguments)
+            if status != self.runtime.cudaError_t.cudaSuccess:
+                _, text = self.runtime.cudaGetErrorString(status)
+                raise CudaError(f"cuda{name}: {text.decode() if isinstance(text, bytes) else text}")
+            return values[0] if values else None
+
+        return call
+
+
+def find_gpu() -> Gpu | str:
+    """The first GPU, or why there is none, in words."""
+    try:
+        cuda = Cuda()
+        # Zero where there is no driver; the other calls do not tell that from one that is too old.
+        if not (driver := cuda.DriverGetVersion()):
+            return "no NVIDIA driver is installed"
+        needed = cuda.runtime.cudaRuntimeGetVersion()[1]
+        if driver // 1000 < needed // 1000:
+            return (
+                f"the NVIDIA driver is too old: it serves CUDA {_version(driver)}, and CUDA {needed // 1000} is needed"
+            )
+        if not cuda.GetDeviceCount():
+            return "no NVIDIA GPU is visible"
+        found = cuda.GetDeviceProperties(0)
+    except RuntimeMissingError as error:
+        return str(error)
+    except CudaError as error:
+        return f"CUDA does not start ({error})"
+    return Gpu(found.name.decode(), (found.major, found.minor), found.totalGlobalMem)
+
+
+def _version(number: int) -> str:
+    return f"{number // 1000}.{number % 1000 // 10}"
