@@ -18,11 +18,11 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from exporters import ort_canonical
+from exporters import ort_canonical, ort_products
 from s2mlp_deploy.artifact import MANIFEST, Artifact, Bundle
 from s2mlp_deploy.errors import BundleError, RuntimeMissingError, UsageError
 from s2mlp_deploy.manifest import Setting
-from s2mlp_deploy.onnx_session import PROVIDERS, REMEDY, Loading, OnnxSession, load, missing
+from s2mlp_deploy.onnx_session import PROVIDERS, REMEDY, Level, Loading, OnnxSession, load, missing
 
 OPERATORS = "required_operators.config"
 
@@ -31,6 +31,9 @@ COMPILING = ("coreml", "openvino", "qnn", "tensorrt")
 
 SESSION_OPTIONS: Mapping[str, str] = {}
 """ONNX Runtime's session configuration entries that make this model faster (docs/benchmarks.md)."""
+
+
+_FORMAT = {style: {"session.save_model_format": style.upper()} for style in ("ort", "onnx")}
 
 
 class Settings(BaseModel):
@@ -91,16 +94,15 @@ class OrtModel:
         except ValidationError as error:
             raise UsageError(_first(error)) from error
         with TemporaryDirectory(dir=destination, prefix=".") as place:
-            made = Path(place) / "optimized"
-            load(
-                bundle.artifact.path,
-                Loading(
-                    "cpu" if provider in COMPILING else provider,
-                    chosen.optimization,
-                    {"session.save_model_format": style.upper()},
-                    save_to=made,
-                ),
-            )
+            made, graph = Path(place) / "optimized", bundle.artifact.path
+            level: Level = chosen.optimization
+            optimizer = "cpu" if provider in COMPILING else provider
+            if provider == "cpu" and bundle.manifest.quantization and bundle.manifest.quantization.target == "x86":
+                fused, graph = Path(place) / "fused.onnx", Path(place) / "products.onnx"
+                load(bundle.artifact.path, Loading(optimizer, level, _FORMAT["onnx"], save_to=fused))
+                ort_products.rewrite(fused, graph)
+                level = "none"
+            load(graph, Loading(optimizer, level, _FORMAT[style], save_to=made))
             main = f"model.{style}"
             if style == "onnx":
                 made.rename(destination / main)

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
 import onnx
@@ -38,6 +38,9 @@ _DATA_FOLDER = "session.model_external_initializers_file_folder_path"
 _MEANS_FALLBACK = "fallback to CPU EP has been explicitly disabled"
 
 
+Level: TypeAlias = Literal["none", "basic", "extended", "all"]
+
+
 @dataclass(frozen=True)
 class Loading:
     """How a model is loaded.
@@ -47,7 +50,7 @@ class Loading:
     """
 
     provider: str = "cpu"
-    optimization: Literal["none", "basic", "extended", "all"] = "all"
+    optimization: Level = "all"
     config: Mapping[str, str] = field(default_factory=dict)
     save_to: Path | None = None
 
