@@ -1,8 +1,9 @@
-# make demo    install, export the bundled checkpoint, verify the result
-# make test    install, run every test
-# make lint    ruff, mypy --strict, import contracts
-# make bench   measure export time, memory and latency (minutes)
-# make venv    .venv with everything for development
+# make demo       install, export the bundled checkpoint, verify the result
+# make test       install, run every test
+# make lint       ruff, mypy --strict, import contracts
+# make bench      measure export time, memory and latency (minutes)
+# make accuracy   what fp16 and int8 cost on 10,000 images (minutes)
+# make venv       .venv with everything for development
 
 PYTHON ?= python3
 VENV := .venv
@@ -10,8 +11,9 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 EXAMPLE := examples/fashion_mnist.pt
 BUNDLE := fashion_mnist-onnx-fp32
+DATASET ?= /usr/share/datasets/fashion-mnist
 
-.PHONY: venv demo test lint bench clean
+.PHONY: venv demo test lint bench accuracy clean
 
 venv: $(STAMP)
 
@@ -36,6 +38,15 @@ lint: $(STAMP)
 
 bench: $(STAMP)
 	$(BIN)/python -m bench
+
+# What fp16 and int8 cost on all 10,000 test images; Debian's package dataset-fashion-mnist has them.
+accuracy: $(STAMP)
+	rm -rf build/accuracy
+	$(BIN)/python examples/save_images.py $(DATASET) build/accuracy/test --count 1000
+	$(BIN)/python examples/save_images.py $(DATASET) build/accuracy/train --part train --count 26
+	for target in x86 trt; do (mkdir build/accuracy/$$target && cd build/accuracy/$$target && \
+		$(CURDIR)/$(BIN)/s2mlp-export $(CURDIR)/$(EXAMPLE) --precision fp32 --precision fp16 --precision int8 \
+		--target $$target --data ../test --data-count 10000 --calibration ../train --max-accuracy-drop 0.2) || exit; done
 
 clean:
 	rm -rf $(VENV) $(BUNDLE) build dist
