@@ -40,10 +40,10 @@ class TensorRtEngine(EngineFormat):
 
     def _mismatch(self, trt: Module, plan: bytes, settings: Settings, gpu: Gpu) -> str | None:
         here = str(trt.__version__)
-        if settings.runtime_version != here:
-            # Version-compatible engines run on later releases, not on earlier ones.
-            if not settings.has("version_compatible") or _release(settings.runtime_version) > _release(here):
-                return f"TensorRT {settings.runtime_version}, and this machine has {here}"
+        # Version-compatible engines run on later releases, not on earlier ones.
+        later = settings.has("version_compatible") and _release(settings.runtime_version) <= _release(here)
+        if settings.runtime_version != here and not later:
+            return f"TensorRT {settings.runtime_version}, and this machine has {here}"
         built = settings.built_for[0] if settings.built_for else "no GPU"
         if built != gpu.sm and not (settings.has("hardware_compatible") and gpu.capability >= (8, 0)):
             return f"{' '.join(reversed(settings.built_for))}, and this machine has {gpu}"

@@ -10,13 +10,15 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from s2mlp_deploy import artifact, engine, exporter, parity
 from s2mlp_deploy.artifact import Bundle
-from s2mlp_deploy.errors import RuntimeMissingError, UsageError
+from s2mlp_deploy.digest import sha256
+from s2mlp_deploy.errors import BundleError, RuntimeMissingError, UsageError
 from s2mlp_deploy.exporter import ONNX, Compiler, Exporter
 from s2mlp_deploy.progress import Listener, Progress
 from s2mlp_deploy.request import Export, Request
@@ -85,8 +87,9 @@ def _from_checkpoint(request: Request, target: Exporter | Compiler, progress: Pr
             work.graphs[request.precision, _recipe(request, target)] = made, judges
         return made
     if reason := target.cannot_compile(request.settings):
-        graph, _ = _graph(request, target, request.destination.parent, progress, work)
-        raise RuntimeMissingError(_way_on(request, target, reason, graph.bundle))
+        raise RuntimeMissingError(
+            _way_on(request, target, reason, _graph_for_elsewhere(request, target, progress, work))
+        )
     with artifact.scratch(request.destination) as place:
         graph, judges = _graph(request, target, place, progress, work)
         return engine.compile(graph.bundle, target, request, progress, judges=judges, report=graph.report)
@@ -120,6 +123,19 @@ def _graph(
         target=recipe,
     )
     return portable.export(graph, exporters, progress, work.study)
+
+
+def _graph_for_elsewhere(request: Request, target: Compiler, progress: Progress, work: _Work) -> Bundle:
+    """The ONNX bundle to take to a device: beside where the engine would be, and there already after a first try."""
+    place = request.destination.parent / f"{request.source.stem}-{ONNX}-{request.precision}"
+    if place.exists() and not request.force:
+        with suppress(BundleError):
+            known = artifact.read(place)
+            quantized = known.manifest.quantization
+            same = known.manifest.source.sha256 == sha256(request.source) and known.manifest.verdict == "passed"
+            if same and (quantized and quantized.target) == _recipe(request, target):
+                return known
+    return _graph(request, target, place.parent, progress, work)[0].bundle
 
 
 def _recipe(request: Request, target: Exporter | Compiler) -> str | None:

@@ -59,8 +59,9 @@ class Log:
         return [m for m in found if not any(noise in m for noise in _NOISE)]
 
     def text(self) -> list[str]:
-        """All but the verbose lines."""
-        return [f"{severity}: {message}" for severity, message in self.lines if severity != "VERBOSE"]
+        """All but the verbose lines, and the one that names the file, whose place is nobody's business."""
+        lines = [(severity, message) for severity, message in self.lines if severity != "VERBOSE"]
+        return [f"{severity}: {message}" for severity, message in lines if not message.startswith("Input filename")]
 
     def kernels(self) -> tuple[Kernel, ...]:
         """The kernels of the engine, which a builder lists when it is told to be detailed."""

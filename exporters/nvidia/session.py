@@ -89,14 +89,11 @@ class EngineSession:
         )
         self._held = ExitStack()  # gives back what was taken, once
         try:
-            self._stream = self._take(
-                "StreamCreate", "StreamDestroy"
-            )  # on the default one an engine waits for all others
+            # Not the default stream, on which an engine synchronizes the device; pinned memory, so that copies do not wait.
+            self._stream = self._take("StreamCreate", "StreamDestroy")
             self._events = tuple(self._take("EventCreate", "EventDestroy") for _ in range(4))
             self._on_device = tuple(self._take("Malloc", "Free", size) for size in sizes)
-            self._on_host = tuple(
-                self._take("MallocHost", "FreeHost", size) for size in sizes
-            )  # pinned: copies do not wait
+            self._on_host = tuple(self._take("MallocHost", "FreeHost", size) for size in sizes)
         except CudaError as error:
             self.close()
             raise RuntimeMissingError(
