@@ -28,7 +28,7 @@ demo: $(STAMP)
 	$(BIN)/s2mlp-verify $(BUNDLE) --per-block
 
 test: $(STAMP)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2
 
 lint: $(STAMP)
 	$(BIN)/ruff check
