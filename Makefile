@@ -1,7 +1,7 @@
 # make demo       install, export the bundled checkpoint, verify the result
 # make test       install, run every test
 # make lint       ruff, mypy --strict, import contracts
-# make bench      measure export time, memory and latency (minutes)
+# make bench      measure exports, latency, and engine builds (a quarter of an hour)
 # make accuracy   what fp16 and int8 cost on 10,000 images (minutes)
 # make venv       .venv with everything for development
 

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from exporters import ort_products
 from s2mlp_deploy import exporter, onnx_writer, rewrites
 from s2mlp_deploy.calibration import MINIMUM_IMAGES, calibrate
 from s2mlp_deploy.exporter import Lowered
 from s2mlp_deploy.graph import INPUT, Axes, emit
 from s2mlp_deploy.lowering import Lowering
+from s2mlp_deploy.onnx_session import Loading, load
 from s2mlp_deploy.parity import Array
-from s2mlp_deploy.quantize import RECIPES, block_layers, quantize
+from s2mlp_deploy.precision import to_float16
+from s2mlp_deploy.quantize import RECIPES, Range, block_layers, quantize
 from s2mlp_deploy.simplify import simplify
 from s2mlp_deploy.spec import Spec
 
@@ -30,13 +34,22 @@ def lower(source: Checkpoint, lowering: Lowering) -> Lowered:
     return Lowered(simplify(graph), spec, axes, lowering.name, "fp32")
 
 
-def quantized(lowered: Lowered) -> Lowered:
-    """The int8 graph for x86, calibrated on noise."""
-    layers = block_layers(lowered.spec)
-    names = tuple(layer.activation for layer in layers)
+def half(lowered: Lowered) -> Lowered:
+    """The float16 graph, whose values are not looked at: they do not matter for speed."""
+    return replace(lowered, model=to_float16(lowered.model), precision="fp16")
+
+
+def ranges(lowered: Lowered) -> dict[str, Range]:
+    """What the layers of the blocks read, calibrated on noise; the same for every lowering."""
+    names = tuple(layer.activation for layer in block_layers(lowered.spec))
     with exporter.scratch_session(lowered) as session:
-        ranges = calibrate(lambda x: session.trace(x, names), noise(lowered.spec), "minmax", batch=1)
-    graph = quantize(lowered.model, ranges, RECIPES["x86"], layers, lowering=lowered.lowering)
+        return calibrate(lambda x: session.trace(x, names), noise(lowered.spec), "minmax", batch=1)
+
+
+def quantized(lowered: Lowered, ranges: Mapping[str, Range], target: str) -> Lowered:
+    """The int8 graph for ``target`` (a name of quantize.RECIPES)."""
+    layers = block_layers(lowered.spec)
+    graph = quantize(lowered.model, ranges, RECIPES[target], layers, lowering=lowered.lowering)
     return replace(lowered, model=graph, precision="int8")
 
 
@@ -52,6 +65,15 @@ def write(lowered: Lowered, directory: Path) -> Path:
     path = directory / "model.onnx"
     onnx_writer.write(lowered.model, path)
     return path
+
+
+def engine(path: Path) -> Path:
+    """What ``--format ort --ort-style onnx`` makes of the int8 ONNX file at ``path``, beside it."""
+    fused, made = path.with_name("fused.onnx"), path.with_name("engine.onnx")
+    load(path, Loading("cpu", "extended", {"session.save_model_format": "ONNX"}, save_to=fused))
+    ort_products.rewrite(fused, made)
+    fused.unlink()
+    return made
 
 
 def write_quantized_statically(path: Path, images: Array, directory: Path) -> Path:

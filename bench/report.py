@@ -12,15 +12,16 @@ from rich.table import Table
 from rich.text import Text
 
 from bench import export_cost
+from bench.engines import Engines
 from bench.export_cost import ExportCost
 from bench.goals import Goal
 from bench.latency import (
+    ENGINE,
+    ENGINE_2_THREADS,
+    ENGINE_PRODUCTS,
     FLOAT,
     FLOAT_2_THREADS,
     FLOAT_PRODUCTS,
-    INT8,
-    INT8_2_THREADS,
-    INT8_PRODUCTS,
     NAIVE,
     NO_SHIFT,
     Latency,
@@ -70,7 +71,7 @@ def latency_table(latency: Latency) -> RenderableType:
     rounds = min(map(len, latency.samples_ms.values()))
     table = _table(
         f"{latency.model}: CPU, batch 1, {rounds} interleaved rounds; ONNX Runtime on 1 thread, unless said",
-        "latency, ms", f"it / {NO_SHIFT}", f"{NAIVE} / it", f"it / {INT8}",
+        "latency, ms", f"it / {NO_SHIFT}", f"{NAIVE} / it", f"it / {ENGINE}",
     )  # fmt: skip
     for name in sorted(latency.samples_ms, key=lambda n: latency.over(n, NO_SHIFT).median):
         table.add_row(
@@ -78,7 +79,7 @@ def latency_table(latency: Latency) -> RenderableType:
             f"{latency.latency_ms(name).median:.1f}",
             _show(latency.over(name, NO_SHIFT), 3),
             _show(latency.over(NAIVE, name)),
-            _show(latency.over(name, INT8), 3),
+            _show(latency.over(name, ENGINE), 3),
         )
     return table
 
@@ -86,8 +87,34 @@ def latency_table(latency: Latency) -> RenderableType:
 def bound_table(latency: Latency) -> RenderableType:
     """What float32 and int8 cost beyond their matrix products, and what a second thread does for them."""
     table = _table(f"{latency.model}: what is left to gain", "it / its products alone", "1 thread / 2 threads")
-    for name, alone, threads in ((FLOAT, FLOAT_PRODUCTS, FLOAT_2_THREADS), (INT8, INT8_PRODUCTS, INT8_2_THREADS)):
+    for name, alone, threads in ((FLOAT, FLOAT_PRODUCTS, FLOAT_2_THREADS), (ENGINE, ENGINE_PRODUCTS, ENGINE_2_THREADS)):
         table.add_row(name, _show(latency.over(name, alone), 3), _show(latency.over(name, threads), 3))
+    return table
+
+
+def engine_table(engines: Engines) -> RenderableType:
+    """What each engine took to build, its size, and what its kernels move; of those, the ones that only shift."""
+    rounds = len(engines.costs[0].builds)
+    table = _table(
+        f"{engines.model}: {engines.runtime} engine built as a whole process, batch 1, {rounds} round"
+        f"{'s' if rounds > 1 else ''}",
+        "", "time, s", "CPU, s", "peak, MB", "engine, MB", "/ weights", "kernels", "of shift", "moved, MB", "by shift",
+    )  # fmt: skip
+    for cost in engines.costs:
+        figures = cost.figures
+        table.add_row(
+            cost.lowering,
+            cost.precision,
+            f"{cost.wall_s.median:.1f}",
+            f"{cost.cpu_s.median:.1f}",
+            f"{cost.peak_rss_bytes.median / 1e6:.0f}",
+            f"{figures.engine_bytes / 1e6:.1f}",
+            f"{cost.size_ratio:.3f}",
+            f"{figures.kernels}",
+            f"{figures.shift_kernels}",
+            f"{figures.moved_bytes / 1e6:.1f}",
+            f"{figures.shift_moved_bytes / 1e6:.1f}",
+        )
     return table
 
 
@@ -104,7 +131,9 @@ def goal_table(goals: Sequence[Goal]) -> RenderableType:
     return Group(table, Text(NOTES))
 
 
-def document(exports: Sequence[ExportCost], latencies: Sequence[Latency], goals: Sequence[Goal]) -> dict[str, Any]:
+def document(
+    exports: Sequence[ExportCost], latencies: Sequence[Latency], engines: Sequence[Engines], goals: Sequence[Goal]
+) -> dict[str, Any]:
     """Everything that was measured: raw samples in seconds, bytes and milliseconds, and the goals."""
     return {
         "machine": machine.describe(),
@@ -118,6 +147,14 @@ def document(exports: Sequence[ExportCost], latencies: Sequence[Latency], goals:
             for cost in exports
         ],
         "latencies": [asdict(latency) for latency in latencies],
+        "engines": [
+            {
+                "model": built.model,
+                "runtime": built.runtime,
+                "engines": [{**asdict(cost), "builds": [b._asdict() for b in cost.builds]} for cost in built.costs],
+            }
+            for built in engines
+        ],
         "goals": [{**asdict(goal), "holds": goal.holds, "clear": goal.clear} for goal in goals],
     }
 

@@ -59,7 +59,7 @@ def _replace(graph: ir.Graph, node: ir.Node) -> None:
     new = ir.node("MatMulIntegerToFloat", inputs, domain=_DOMAIN, name=node.name)
     new.outputs[0].type, new.outputs[0].shape = old.type, old.shape
     graph.insert_after(node, new)
-    ir.convenience.replace_all_uses_with(old, new.outputs[0])
+    ir.convenience.replace_all_uses_with(old, new.outputs[0], replace_graph_outputs=True)
     name, old.name = old.name, f"{old.name}/replaced"
     graph.remove(node, safe=True)
     new.outputs[0].name = name

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import random
+import subprocess
 import sys
 from collections import Counter
 from collections.abc import Collection
@@ -16,8 +18,9 @@ import torch
 from rich.console import Console
 
 from bench import baselines, graphs, latency, report, runtimes
+from bench.engines import EngineCost, Engines, Figures, measure_engines
 from bench.export_cost import GATE, IMPORTS, NAIVE, NO_GATE, ExportCost
-from bench.goals import Goal, export_goals, latency_goals
+from bench.goals import Goal, engine_goals, export_goals, latency_goals
 from bench.latency import Latency
 from bench.process import ProcessCost, measure
 from bench.products import products
@@ -101,7 +104,7 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Lowered:
 
 @pytest.fixture(scope="module", params=["fp32", "int8"])
 def lowered(request: pytest.FixtureRequest, small: Lowered) -> Lowered:
-    return small if request.param == "fp32" else graphs.quantized(small)
+    return small if request.param == "fp32" else graphs.quantized(small, graphs.ranges(small), "x86")
 
 
 def initializers(model: ir.Model, among: Collection[str]) -> dict[str, np.ndarray]:
@@ -226,11 +229,57 @@ def test_every_contestant_is_timed_on_the_same_small_model(tmp_path: Path) -> No
         "small", path, naive, tmp_path, rounds=2, rng=random.Random(0), announce=lambda text: None
     )
     assert set(measured.samples_ms) == {
-        latency.NAIVE, latency.NO_SHIFT, latency.FLOAT_PRODUCTS, latency.INT8_PRODUCTS, latency.FLOAT_2_THREADS,
+        latency.NAIVE, latency.NO_SHIFT, latency.FLOAT_PRODUCTS, latency.ENGINE_PRODUCTS, latency.FLOAT_2_THREADS,
         *latency.ROUNDED, *LOWERINGS,
     }  # fmt: skip
     assert {len(samples) for samples in measured.samples_ms.values()} == {2}
     assert measured.best in LOWERINGS and latency.FLOAT in LOWERINGS
+
+
+def test_all_lowerings_share_one_calibration_for_int8(small: Lowered, tmp_path: Path) -> None:
+    source = checkpoints.load(save_checkpoint(tmp_path / "small.pt", small_spec()))
+    ours, theirs = graphs.ranges(small), graphs.ranges(graphs.lower(source, LOWERINGS["conv"]))
+    assert ours.keys() == theirs.keys()
+    for name, found in theirs.items():
+        assert (found.low, found.high) == pytest.approx((ours[name].low, ours[name].high), rel=1e-4)
+
+
+def test_every_lowering_in_every_precision_is_built_as_an_engine(tmp_path: Path) -> None:
+    pytest.importorskip("tensorrt_rtx")
+    path = save_checkpoint(tmp_path / "small.pt", small_spec())
+    heard: list[str] = []
+    built = measure_engines("small", path, tmp_path, repeats=2, announce=heard.append)
+    assert built.model == "small" and built.runtime.startswith("TensorRT for RTX 1.")
+    found = {(cost.lowering, cost.precision): cost for cost in built.costs}
+    assert set(found) == {(lowering, kind) for lowering in LOWERINGS for kind in ("fp32", "fp16", "int8")}
+    for cost in built.costs:
+        assert len(cost.builds) == 2 and all(run.peak_rss_bytes > cost.weight_bytes for run in cost.builds)
+        assert cost.figures.engine_bytes > cost.weight_bytes
+        assert cost.figures.kernels > cost.figures.shift_kernels and cost.figures.moved_bytes > 0
+        assert (cost.figures.shift_kernels == 0) == (cost.figures.shift_moved_bytes == 0)
+    assert found["gather", "fp16"].weight_bytes < 0.6 * found["gather", "fp32"].weight_bytes
+    assert "engine, conv in int8" in heard
+    assert [p.name for p in tmp_path.iterdir()] == ["small.pt"]
+
+
+def run_without_tensorrt_rtx(*arguments: str, before: str = "") -> subprocess.CompletedProcess[str]:
+    code = f"import runpy, sys; sys.modules.update(tensorrt_rtx=None); sys.argv[1:] = {list(arguments)}; {before}"
+    start = "runpy.run_module('bench', run_name='__main__')"
+    return subprocess.run([sys.executable, "-c", f"{code}\n{start}"], capture_output=True, text=True, check=False)
+
+
+def test_engines_alone_need_their_runtime() -> None:
+    done = run_without_tensorrt_rtx("--only", "engines")
+    assert done.returncode == 4 and done.stdout == ""
+    assert "pip install 's2mlp-deploy[trt-rtx]'" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_a_full_run_leaves_engines_out_and_says_so_where_their_runtime_is_missing() -> None:
+    """It is stopped where the measuring would begin."""
+    stop = "import bench.weights; bench.weights.save_random = lambda *_: sys.exit('measuring')"
+    done = run_without_tensorrt_rtx(before=stop)
+    assert done.stderr.startswith("engines are left out: ") and "measuring" in done.stderr
+    assert "s2mlp-deploy[trt-rtx]" in done.stderr.replace("\n", "")
 
 
 def synthetic_cost() -> ExportCost:
@@ -243,11 +292,40 @@ def synthetic_cost() -> ExportCost:
 
 def synthetic_latency() -> Latency:
     times = {
-        latency.NO_SHIFT: 100.0, "gather": 102.0, "slice": 104.0, latency.NAIVE: 120.0, latency.INT8: 34.0,
-        latency.FLOAT_PRODUCTS: 85.0, latency.INT8_PRODUCTS: 25.0, latency.OPENVINO_STATIC: 35.7,
-        latency.OPENVINO_OWN: 33.0, latency.FLOAT_2_THREADS: 51.0, latency.INT8_2_THREADS: 20.0,
+        latency.NO_SHIFT: 100.0, "gather": 102.0, "slice": 104.0, latency.NAIVE: 120.0, latency.INT8: 36.0,
+        latency.ENGINE: 34.0,
+        latency.FLOAT_PRODUCTS: 85.0, latency.ENGINE_PRODUCTS: 25.0, latency.OPENVINO_STATIC: 35.7,
+        latency.OPENVINO_OWN: 33.0, latency.FLOAT_2_THREADS: 51.0, latency.ENGINE_2_THREADS: 20.0,
     }  # fmt: skip
     return Latency("deep", {name: tuple(ms * slow for slow in (1, 1.5, 2)) for name, ms in times.items()})
+
+
+def synthetic_engines() -> Engines:
+    def cost(lowering: str, precision: str, engine_bytes: int) -> EngineCost:
+        builds = tuple(ProcessCost(wall_s, 2.5, 700_000_000) for wall_s in (3, 9, 4))
+        return EngineCost(lowering, precision, 1_000_000, builds, Figures(engine_bytes, 88, 12, 5_000_000, 600_000))
+
+    sizes = {"fp32": 1_010_000, "fp16": 1_100_000, "int8": 1_200_000}
+    small = [cost("gather", kind, size) for kind, size in sizes.items()]
+    return Engines("deep", "TensorRT for RTX 1.7", (*small, cost("conv", "fp16", 1_140_000)))
+
+
+def test_the_largest_engine_of_each_precision_is_held_against_its_weights() -> None:
+    goals = engine_goals(synthetic_engines())
+    assert [goal.measured.median for goal in goals] == pytest.approx([1.01, 1.14, 1.2])
+    assert [goal.holds for goal in goals] == [True, True, False]
+    assert "conv" in goals[1].what and "gather" in goals[2].what
+
+
+def test_the_table_of_engines_fits_and_shows_medians() -> None:
+    console = Console(width=120)
+    with console.capture() as capture:
+        console.print(report.engine_table(synthetic_engines()), report.goal_table(engine_goals(synthetic_engines())))
+    text = capture.get()
+    assert "3 rounds" in text and "…" not in text and text.count("conv") == 2
+    cells = ["conv", "fp16", "4.0", "2.5", "700", "1.1", "1.140", "88", "12", "5.0", "0.6"]
+    (row,) = (line for line in text.splitlines() if line.startswith("│ conv"))
+    assert row.replace("│", " ").split() == cells
 
 
 def test_export_goals_are_held_against_the_right_ratios() -> None:
@@ -271,7 +349,7 @@ def test_int8_is_held_against_openvino_its_own_products_and_the_gain_that_float3
 def test_the_gains_of_a_second_thread_are_compared_round_by_round() -> None:
     samples = {
         "gather": (8.0, 80.0), latency.FLOAT_2_THREADS: (4.0, 20.0),
-        latency.INT8: (6.0, 6.0), latency.INT8_2_THREADS: (4.0, 2.0),
+        latency.ENGINE: (6.0, 6.0), latency.ENGINE_2_THREADS: (4.0, 2.0),
     }  # fmt: skip
     found = Latency("deep", samples).second_thread_for_int8()
     assert (found.low, found.median, found.high) == (0.75, 0.75, 0.75)
@@ -305,10 +383,15 @@ def test_the_tables_show_every_contestant_and_verdict() -> None:
 
 def test_the_document_keeps_raw_samples_with_their_units() -> None:
     cost, measured = synthetic_cost(), synthetic_latency()
-    document = report.document([cost], [measured], export_goals(cost))
+    document = report.document([cost], [measured], [synthetic_engines()], export_goals(cost))
     assert document["exports"][0]["samples"][IMPORTS][0] == {"wall_s": 2, "cpu_s": 4, "peak_rss_bytes": 300}
     assert document["latencies"][0]["samples_ms"]["gather"] == (102.0, 153.0, 204.0)
+    (engines,) = document["engines"]
+    assert engines["model"] == "deep" and engines["runtime"] == "TensorRT for RTX 1.7"
+    assert engines["engines"][0]["builds"][0] == {"wall_s": 3, "cpu_s": 2.5, "peak_rss_bytes": 700_000_000}
+    assert engines["engines"][0]["figures"]["shift_moved_bytes"] == 600_000
     assert [goal["holds"] for goal in document["goals"]] == [True, True, True, False]
+    assert json.loads(json.dumps(document))["engines"]
 
 
 def test_the_command_can_explain_itself_without_torch_and_onnxruntime() -> None:
