@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from bench import export_cost
 from bench.engines import EngineCost, Engines
 from bench.export_cost import ExportCost
-from bench.latency import ENGINE, ENGINE_PRODUCTS, FLOAT, NAIVE, NO_SHIFT, OPENVINO_STATIC, Latency
+from bench.latency import FLOAT, INT8, INT8_PRODUCTS, NAIVE, NO_SHIFT, OPENVINO_STATIC, Latency
 from s2mlp_deploy.timing import Estimate, estimate
 
 INT8_GAIN = {"wide": 3.3, "deep": 2.8}
@@ -73,9 +73,9 @@ def latency_goals(latency: Latency) -> list[Goal]:
     return [
         over(best, NO_SHIFT, at_most=1.03),
         over(NAIVE, best, at_least=1.25),
-        over(FLOAT, ENGINE, at_least=INT8_GAIN[model]),
-        over(NAIVE, ENGINE, at_least=4),
-        over(OPENVINO_STATIC, ENGINE, at_least=1.05),
-        over(ENGINE, ENGINE_PRODUCTS, at_most=1.3),
+        over(FLOAT, INT8, at_least=INT8_GAIN[model]),
+        over(NAIVE, INT8, at_least=4),
+        over(OPENVINO_STATIC, INT8, at_least=1.05),
+        over(INT8, INT8_PRODUCTS, at_most=1.3),
         Goal(model, "gain of a 2nd thread, int8 / fp32", latency.second_thread_for_int8(), at_least=1),
     ]

@@ -9,13 +9,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from exporters import ort_products
 from s2mlp_deploy import exporter, onnx_writer, rewrites
 from s2mlp_deploy.calibration import MINIMUM_IMAGES, calibrate
 from s2mlp_deploy.exporter import Lowered
 from s2mlp_deploy.graph import INPUT, Axes, emit
 from s2mlp_deploy.lowering import Lowering
-from s2mlp_deploy.onnx_session import Loading, load
 from s2mlp_deploy.parity import Array
 from s2mlp_deploy.precision import to_float16
 from s2mlp_deploy.quantize import RECIPES, Range, block_layers, quantize
@@ -65,15 +63,6 @@ def write(lowered: Lowered, directory: Path) -> Path:
     path = directory / "model.onnx"
     onnx_writer.write(lowered.model, path)
     return path
-
-
-def engine(path: Path) -> Path:
-    """What ``--format ort --ort-style onnx`` makes of the int8 ONNX file at ``path``, beside it."""
-    fused, made = path.with_name("fused.onnx"), path.with_name("engine.onnx")
-    load(path, Loading("cpu", "extended", {"session.save_model_format": "ONNX"}, save_to=fused))
-    ort_products.rewrite(fused, made)
-    fused.unlink()
-    return made
 
 
 def write_quantized_statically(path: Path, images: Array, directory: Path) -> Path:

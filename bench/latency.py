@@ -20,17 +20,13 @@ from s2mlp_deploy.lowering import LOWERINGS
 from s2mlp_deploy.parity import Array, compare
 from s2mlp_deploy.timing import Clock, Estimate, estimate, interleave, ratio, timed_ms
 
-NO_SHIFT, NAIVE, FLOAT = "no shift", "torch.onnx.export", "gather"
-INT8, ENGINE = "int8, gather", "int8 engine"
-FLOAT_PRODUCTS, ENGINE_PRODUCTS = "products alone", "int8 engine, products alone"
+NO_SHIFT, NAIVE, FLOAT, INT8 = "no shift", "torch.onnx.export", "gather", "int8, gather"
+FLOAT_PRODUCTS, INT8_PRODUCTS = "products alone", "int8, products alone"
 OPENVINO_STATIC, OPENVINO_OWN = "quantize_static, OpenVINO", "int8, gather, OpenVINO"
-FLOAT_2_THREADS, ENGINE_2_THREADS = "gather, 2 threads", "int8 engine, 2 threads"
-"""The contestants: ONNX Runtime on one thread, where the name says nothing else.
+FLOAT_2_THREADS, INT8_2_THREADS = "gather, 2 threads", "int8, gather, 2 threads"
+"""The contestants: ONNX Runtime on one thread, where the name says nothing else. ``FLOAT`` is a lowering."""
 
-``FLOAT`` is a lowering, ``INT8`` its Q/DQ graph, and ``ENGINE`` what ``--format ort`` makes of that.
-"""
-
-ROUNDED = (INT8, ENGINE, ENGINE_2_THREADS, OPENVINO_STATIC, OPENVINO_OWN)
+ROUNDED = (INT8, INT8_2_THREADS, OPENVINO_STATIC, OPENVINO_OWN)
 """The contestants that compute logits in int8."""
 
 WARMUP_ROUNDS = 3
@@ -58,7 +54,7 @@ class Latency:
 
     def second_thread_for_int8(self) -> Estimate:
         """How much more a second thread does for int8 than for float32: the one gain over the other."""
-        int8 = self._gains(ENGINE, ENGINE_2_THREADS)
+        int8 = self._gains(INT8, INT8_2_THREADS)
         return ratio(int8, self._gains(FLOAT, FLOAT_2_THREADS))
 
     def _gains(self, one_thread: str, two_threads: str) -> list[float]:
@@ -99,7 +95,7 @@ def measure_latency(
     check_agreement({name: x for name, x in logits.items() if name not in ROUNDED}, AGREEMENT)
     check_agreement({name: logits[name] for name in (FLOAT, *ROUNDED)}, INT8_AGREEMENT)
     calls: dict[str, Callable[[], object]] = {**networks, NO_SHIFT: onnxruntime_call(files[NO_SHIFT], images)}
-    for alone, whole in {FLOAT_PRODUCTS: FLOAT, ENGINE_PRODUCTS: ENGINE}.items():
+    for alone, whole in {FLOAT_PRODUCTS: FLOAT, INT8_PRODUCTS: INT8}.items():
         check_products(*(operators(files[name], scratch / "optimized.onnx") for name in (alone, whole)))
         calls[alone] = products_call(files[alone], numbers)
     contestants = {name: timed_ms(call, clock) for name, call in calls.items()}
@@ -117,8 +113,7 @@ def _write(source: Checkpoint, scratch: Path, announce: Callable[[str], None]) -
     int8 = graphs.quantized(lowered, graphs.ranges(lowered), "x86")
     files[INT8] = graphs.write(int8, scratch / "int8")
     files[FLOAT_PRODUCTS] = graphs.write(products(lowered), scratch / "products")
-    files[ENGINE] = graphs.engine(files[INT8])
-    files[ENGINE_PRODUCTS] = graphs.engine(graphs.write(products(int8), scratch / "int8_products"))
+    files[INT8_PRODUCTS] = graphs.write(products(int8), scratch / "int8_products")
     announce("onnxruntime's own static quantization")
     noise = graphs.noise(source.spec)
     files[OPENVINO_STATIC] = graphs.write_quantized_statically(files[FLOAT], noise, scratch / "static")
@@ -128,9 +123,9 @@ def _write(source: Checkpoint, scratch: Path, announce: Callable[[str], None]) -
 def _networks(files: Mapping[str, Path], images: Array) -> dict[str, Callable[[], Array]]:
     """The contestants that compute the same logits (batch, classes)."""
     return {
-        **{name: onnxruntime_call(files[name], images) for name in (FLOAT, NAIVE, *LOWERINGS, INT8, ENGINE)},
+        **{name: onnxruntime_call(files[name], images) for name in (FLOAT, NAIVE, *LOWERINGS, INT8)},
         FLOAT_2_THREADS: onnxruntime_call(files[FLOAT], images, threads=2),
-        ENGINE_2_THREADS: onnxruntime_call(files[ENGINE], images, threads=2),
+        INT8_2_THREADS: onnxruntime_call(files[INT8], images, threads=2),
         OPENVINO_STATIC: openvino_call(files[OPENVINO_STATIC], images),
         OPENVINO_OWN: openvino_call(files[INT8], images),
     }

@@ -16,12 +16,12 @@ from bench.engines import Engines
 from bench.export_cost import ExportCost
 from bench.goals import Goal
 from bench.latency import (
-    ENGINE,
-    ENGINE_2_THREADS,
-    ENGINE_PRODUCTS,
     FLOAT,
     FLOAT_2_THREADS,
     FLOAT_PRODUCTS,
+    INT8,
+    INT8_2_THREADS,
+    INT8_PRODUCTS,
     NAIVE,
     NO_SHIFT,
     Latency,
@@ -71,7 +71,7 @@ def latency_table(latency: Latency) -> RenderableType:
     rounds = min(map(len, latency.samples_ms.values()))
     table = _table(
         f"{latency.model}: CPU, batch 1, {rounds} interleaved rounds; ONNX Runtime on 1 thread, unless said",
-        "latency, ms", f"it / {NO_SHIFT}", f"{NAIVE} / it", f"it / {ENGINE}",
+        "latency, ms", f"it / {NO_SHIFT}", f"{NAIVE} / it", f"it / {INT8}",
     )  # fmt: skip
     for name in sorted(latency.samples_ms, key=lambda n: latency.over(n, NO_SHIFT).median):
         table.add_row(
@@ -79,7 +79,7 @@ def latency_table(latency: Latency) -> RenderableType:
             f"{latency.latency_ms(name).median:.1f}",
             _show(latency.over(name, NO_SHIFT), 3),
             _show(latency.over(NAIVE, name)),
-            _show(latency.over(name, ENGINE), 3),
+            _show(latency.over(name, INT8), 3),
         )
     return table
 
@@ -87,7 +87,7 @@ def latency_table(latency: Latency) -> RenderableType:
 def bound_table(latency: Latency) -> RenderableType:
     """What float32 and int8 cost beyond their matrix products, and what a second thread does for them."""
     table = _table(f"{latency.model}: what is left to gain", "it / its products alone", "1 thread / 2 threads")
-    for name, alone, threads in ((FLOAT, FLOAT_PRODUCTS, FLOAT_2_THREADS), (ENGINE, ENGINE_PRODUCTS, ENGINE_2_THREADS)):
+    for name, alone, threads in ((FLOAT, FLOAT_PRODUCTS, FLOAT_2_THREADS), (INT8, INT8_PRODUCTS, INT8_2_THREADS)):
         table.add_row(name, _show(latency.over(name, alone), 3), _show(latency.over(name, threads), 3))
     return table
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from s2mlp_deploy import onnx_writer
 from s2mlp_deploy.artifact import Artifact
 from s2mlp_deploy.exporter import Lowered
-from s2mlp_deploy.onnx_session import REMEDY, TracedSession
+from s2mlp_deploy.onnx_session import REMEDY, Loading, OnnxSession, TracedSession
 
 FILE = "model.onnx"
 
@@ -35,6 +35,10 @@ class OnnxFile:
             BundleError: where ONNX Runtime cannot load the file.
         """
         return TracedSession(artifact.path)
+
+    def open_with_threads(self, artifact: Artifact, threads: int) -> OnnxSession:
+        """The same, on ``threads`` threads, without showing what happens inside."""
+        return OnnxSession(artifact.path, Loading(threads=threads))
 
     def versions(self) -> Mapping[str, str]:
         """onnx and onnx-ir write the file, onnxsim shapes the graph."""

@@ -11,6 +11,7 @@ import logging
 import reprlib
 import warnings
 from collections.abc import Mapping
+from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, packages_distributions, version
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -18,11 +19,11 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from exporters import ort_canonical, ort_products
+from exporters import ort_canonical
 from s2mlp_deploy.artifact import MANIFEST, Artifact, Bundle
 from s2mlp_deploy.errors import BundleError, RuntimeMissingError, UsageError
 from s2mlp_deploy.manifest import Setting
-from s2mlp_deploy.onnx_session import PROVIDERS, REMEDY, Level, Loading, OnnxSession, load, missing
+from s2mlp_deploy.onnx_session import PROVIDERS, REMEDY, Loading, OnnxSession, load, missing
 
 OPERATORS = "required_operators.config"
 
@@ -31,9 +32,6 @@ COMPILING = ("coreml", "openvino", "qnn", "tensorrt")
 
 SESSION_OPTIONS: Mapping[str, str] = {}
 """ONNX Runtime's session configuration entries that make this model faster (docs/benchmarks.md)."""
-
-
-_FORMAT = {style: {"session.save_model_format": style.upper()} for style in ("ort", "onnx")}
 
 
 class Settings(BaseModel):
@@ -94,15 +92,9 @@ class OrtModel:
         except ValidationError as error:
             raise UsageError(_first(error)) from error
         with TemporaryDirectory(dir=destination, prefix=".") as place:
-            made, graph = Path(place) / "optimized", bundle.artifact.path
-            level: Level = chosen.optimization
+            made, saved_as = Path(place) / "optimized", {"session.save_model_format": style.upper()}
             optimizer = "cpu" if provider in COMPILING else provider
-            if provider == "cpu" and bundle.manifest.quantization and bundle.manifest.quantization.target == "x86":
-                fused, graph = Path(place) / "fused.onnx", Path(place) / "products.onnx"
-                load(bundle.artifact.path, Loading(optimizer, level, _FORMAT["onnx"], save_to=fused))
-                ort_products.rewrite(fused, graph)
-                level = "none"
-            load(graph, Loading(optimizer, level, _FORMAT[style], save_to=made))
+            load(bundle.artifact.path, Loading(optimizer, chosen.optimization, saved_as, save_to=made))
             main = f"model.{style}"
             if style == "onnx":
                 made.rename(destination / main)
@@ -124,17 +116,24 @@ class OrtModel:
             RuntimeMissingError: where onnxruntime or that provider is not here.
             BundleError: where ONNX Runtime cannot load the file, or the settings are not what ``compile`` records.
         """
-        try:
-            settings = Settings.model_validate(dict(artifact.settings))
-        except ValidationError as error:
-            raise BundleError(
-                f"{artifact.directory / MANIFEST}: engine: {_first(error)}. The bundle was changed or damaged; copy it again"
-            ) from error
-        return OnnxSession(artifact.path, settings.loading())
+        return OnnxSession(artifact.path, _recorded(artifact).loading())
+
+    def open_with_threads(self, artifact: Artifact, threads: int) -> OnnxSession:
+        """The same, on ``threads`` threads."""
+        return OnnxSession(artifact.path, replace(_recorded(artifact).loading(), threads=threads))
 
     def versions(self) -> Mapping[str, str]:
         """onnxruntime optimizes the graph and writes the file."""
         return {_distribution(): _version()}
+
+
+def _recorded(artifact: Artifact) -> Settings:
+    try:
+        return Settings.model_validate(dict(artifact.settings))
+    except ValidationError as error:
+        raise BundleError(
+            f"{artifact.directory / MANIFEST}: engine: {_first(error)}. The bundle was changed or damaged; copy it again"
+        ) from error
 
 
 def _first(error: ValidationError) -> str:

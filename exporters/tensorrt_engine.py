@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from exporters.nvidia.engine import EngineFormat, Settings
-from exporters.nvidia.runtime import TENSORRT, Gpu, Module, find_gpu
+from exporters.nvidia.runtime import TENSORRT, Gpu, Module, find_gpu, release
 from s2mlp_deploy.errors import RuntimeMissingError
 from s2mlp_deploy.manifest import Setting
 
@@ -41,14 +41,10 @@ class TensorRtEngine(EngineFormat):
     def _mismatch(self, trt: Module, plan: bytes, settings: Settings, gpu: Gpu) -> str | None:
         here = str(trt.__version__)
         # Version-compatible engines run on later releases, not on earlier ones.
-        later = settings.has("version_compatible") and _release(settings.runtime_version) <= _release(here)
+        later = settings.has("version_compatible") and release(settings.runtime_version) <= release(here)
         if settings.runtime_version != here and not later:
             return f"TensorRT {settings.runtime_version}, and this machine has {here}"
         built = settings.built_for[0] if settings.built_for else "no GPU"
         if built != gpu.sm and not (settings.has("hardware_compatible") and gpu.capability >= (8, 0)):
             return f"{' '.join(reversed(settings.built_for))}, and this machine has {gpu}"
         return None
-
-
-def _release(version: str) -> tuple[int, ...]:
-    return tuple(int(part) for part in version.split(".")[:3] if part.isdigit())

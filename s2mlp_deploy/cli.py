@@ -318,25 +318,25 @@ def export(
             )
         for name, kind in wanted
     ]  # fmt: skip
-    listener = _listener()
-    drawn = depth.plan(requests, plot, replace=force, warn=listener.warn) if plot else ()
+    told = listener()
+    drawn = depth.plan(requests, plot, replace=force, warn=told.warn) if plot else ()
     results = []
-    for result in deploy_all(requests, listener):  # what is published is shown, whatever becomes of the rest
+    for result in deploy_all(requests, told):  # what is published is shown, whatever becomes of the rest
         results.append(result)
         if not as_json:
             _print(render.export(result))
     bundles = [result.bundle for result in results]
     curves: Sequence[Curve] = ()
     if plot:
-        with listener.step("drawing error against depth"):
+        with told.step("drawing error against depth"):
             curves = depth.curves([bundle for bundle in bundles if bundle.directory in drawn])
             depth.draw(curves, bundles[0].manifest.spec.spec(), plot, replace=force)
     latencies = None
     if latency:
-        with listener.step("timing what was exported"):
+        with told.step("timing what was exported"):
             latencies = timing.measure(bundles)
         if latencies is None:
-            listener.warn("nothing that was exported runs on this machine, so --latency has nothing to time")
+            told.warn("nothing that was exported runs on this machine, so --latency has nothing to time")
     rows = comparison.side_by_side(results, latencies)
     if as_json:
         _print(
@@ -373,7 +373,7 @@ def verify(
         raise UsageError("--force is for --plot: nothing else is written")
     if plot:
         depth.check(bundle, plot, replace=force)
-    with _listener().step("checking the bundle"):
+    with listener().step("checking the bundle"):
         result = verification.verify(bundle, per_block=per_block or plot is not None)
     if plot:
         curve = depth.curve(result.bundle, result.layers)
@@ -420,7 +420,7 @@ class _ConsoleListener:
         _say("warning:", "yellow", text)
 
 
-def _listener() -> Any:
+def listener() -> Any:
     return _ConsoleListener()
 
 
@@ -515,7 +515,7 @@ def _floats(option: str, text: str | None) -> tuple[float, ...] | None:
     return values
 
 
-def _command(function: Callable[..., None]) -> Callable[[], None]:
+def command(function: Callable[..., None]) -> Callable[[], None]:
     """The entry point for ``function``: its errors as one paragraph on stderr and an exit code."""
 
     @functools.wraps(function)
@@ -554,7 +554,7 @@ def _say(what: str, style: str, message: str) -> None:
     _err.print(Text.assemble((what, style), " ", text), soft_wrap=not _err.is_terminal)
 
 
-inspect_main = _command(inspect)
-export_main = _command(export)
-verify_main = _command(verify)
-doctor_main = _command(doctor)
+inspect_main = command(inspect)
+export_main = command(export)
+verify_main = command(verify)
+doctor_main = command(doctor)

@@ -121,6 +121,19 @@ class Compiler(Format, Protocol):
         ...
 
 
+@runtime_checkable
+class Threaded(Protocol):
+    """A format whose artifacts run on as many processor threads as one says."""
+
+    def open_with_threads(self, artifact: Artifact, threads: int) -> Session:
+        """Load the artifact, to be run on ``threads`` threads.
+
+        Raises:
+            RuntimeMissingError: as :meth:`Format.open`.
+        """
+        ...
+
+
 def available() -> dict[str, Callable[[], Exporter | Compiler]]:
     """A way to load each exporter and compiler that is installed, by format."""
     return {

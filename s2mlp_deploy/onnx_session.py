@@ -46,13 +46,14 @@ class Loading:
     """How a model is loaded.
 
     ``config`` are ONNX Runtime's session configuration entries. With ``save_to``, the graph as it is after
-    optimization is written there.
+    optimization is written there. ``threads`` is None for ONNX Runtime's own choice, one a core.
     """
 
     provider: str = "cpu"
     optimization: Level = "all"
     config: Mapping[str, str] = field(default_factory=dict)
     save_to: Path | None = None
+    threads: int | None = None
 
 
 DEFAULT = Loading()
@@ -128,6 +129,8 @@ def load(model: Path | bytes, loading: Loading = DEFAULT) -> onnxruntime.Inferen
     provider = PROVIDERS[loading.provider]
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4  # what it calls an error it also raises
+    if loading.threads is not None:
+        options.intra_op_num_threads = loading.threads
     level = "DISABLE_ALL" if loading.optimization == "none" else f"ENABLE_{loading.optimization.upper()}"
     options.graph_optimization_level = getattr(onnxruntime.GraphOptimizationLevel, f"ORT_{level}")
     if loading.save_to:

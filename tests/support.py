@@ -8,6 +8,7 @@ import json
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -15,7 +16,6 @@ from unittest import mock
 import numpy as np
 import torch
 
-from s2mlp_deploy import cli
 from s2mlp_deploy.reference import S2MLP
 from s2mlp_deploy.spec import Embedding, Shift, Size, Spec, Stage, single_stage
 
@@ -84,14 +84,19 @@ class Ran:
         return json.loads(self.out)
 
 
-def run(command: str, *arguments: object) -> Ran:
-    """Call ``s2mlp-COMMAND`` in this process, as its entry point would."""
+def run(name: str, *arguments: object) -> Ran:
+    """Call ``s2mlp-NAME`` in this process, as its entry point would."""
+    return command(f"s2mlp-{name}", "s2mlp_deploy.cli", f"{name}_main", *arguments)
+
+
+def command(program: str, module: str, function: str, *arguments: object) -> Ran:
+    """Call the entry point ``module:function`` in this process as ``program`` with ``arguments``."""
     out, err = io.StringIO(), io.StringIO()
-    argv = [f"s2mlp-{command}", *map(str, arguments)]
+    argv = [program, *map(str, arguments)]
     code = 0
     with mock.patch.object(sys, "argv", argv), contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
         try:
-            getattr(cli, f"{command}_main")()
+            getattr(import_module(module), function)()
         except SystemExit as stop:
             code = int(stop.code or 0)
     return Ran(code, out.getvalue(), err.getvalue())

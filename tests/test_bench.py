@@ -229,7 +229,7 @@ def test_every_contestant_is_timed_on_the_same_small_model(tmp_path: Path) -> No
         "small", path, naive, tmp_path, rounds=2, rng=random.Random(0), announce=lambda text: None
     )
     assert set(measured.samples_ms) == {
-        latency.NAIVE, latency.NO_SHIFT, latency.FLOAT_PRODUCTS, latency.ENGINE_PRODUCTS, latency.FLOAT_2_THREADS,
+        latency.NAIVE, latency.NO_SHIFT, latency.FLOAT_PRODUCTS, latency.INT8_PRODUCTS, latency.FLOAT_2_THREADS,
         *latency.ROUNDED, *LOWERINGS,
     }  # fmt: skip
     assert {len(samples) for samples in measured.samples_ms.values()} == {2}
@@ -292,10 +292,9 @@ def synthetic_cost() -> ExportCost:
 
 def synthetic_latency() -> Latency:
     times = {
-        latency.NO_SHIFT: 100.0, "gather": 102.0, "slice": 104.0, latency.NAIVE: 120.0, latency.INT8: 36.0,
-        latency.ENGINE: 34.0,
-        latency.FLOAT_PRODUCTS: 85.0, latency.ENGINE_PRODUCTS: 25.0, latency.OPENVINO_STATIC: 35.7,
-        latency.OPENVINO_OWN: 33.0, latency.FLOAT_2_THREADS: 51.0, latency.ENGINE_2_THREADS: 20.0,
+        latency.NO_SHIFT: 100.0, "gather": 102.0, "slice": 104.0, latency.NAIVE: 120.0, latency.INT8: 34.0,
+        latency.FLOAT_PRODUCTS: 85.0, latency.INT8_PRODUCTS: 25.0, latency.OPENVINO_STATIC: 35.7,
+        latency.OPENVINO_OWN: 33.0, latency.FLOAT_2_THREADS: 51.0, latency.INT8_2_THREADS: 20.0,
     }  # fmt: skip
     return Latency("deep", {name: tuple(ms * slow for slow in (1, 1.5, 2)) for name, ms in times.items()})
 
@@ -349,7 +348,7 @@ def test_int8_is_held_against_openvino_its_own_products_and_the_gain_that_float3
 def test_the_gains_of_a_second_thread_are_compared_round_by_round() -> None:
     samples = {
         "gather": (8.0, 80.0), latency.FLOAT_2_THREADS: (4.0, 20.0),
-        latency.ENGINE: (6.0, 6.0), latency.ENGINE_2_THREADS: (4.0, 2.0),
+        latency.INT8: (6.0, 6.0), latency.INT8_2_THREADS: (4.0, 2.0),
     }  # fmt: skip
     found = Latency("deep", samples).second_thread_for_int8()
     assert (found.low, found.median, found.high) == (0.75, 0.75, 0.75)

@@ -41,6 +41,7 @@ NEEDS = {
     "s2mlp_deploy.prepare": "torch",
     "s2mlp_deploy.reference": "torch",
     "bench.baselines": "torch",
+    "bench.engines": "torch",
     "bench.goals": "torch",
     "bench.latency": "torch",
     "bench.report": "torch",

@@ -8,6 +8,8 @@ from __future__ import annotations
 import ast
 import enum
 import json
+import re
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -20,9 +22,10 @@ from exporters.nvidia.build import build
 from exporters.nvidia.log import Log
 from exporters.nvidia.options import OPTIONS, configure, offers
 from exporters.nvidia.profile import Profile
+from exporters.nvidia.runtime import TENSORRT as RUNTIME
 from exporters.tensorrt_engine import TensorRtEngine
 from exporters.tensorrt_rtx_engine import TensorRtRtxEngine
-from s2mlp_deploy.errors import DataError, UsageError
+from s2mlp_deploy.errors import DataError, RuntimeMissingError, UsageError
 from support import ROOT
 
 APIS = {
@@ -329,3 +332,17 @@ def test_networks_are_strongly_typed_whatever_number_that_has(name: str, tmp_pat
         build(trt, tmp_path / "model.onnx", Profile((1,), (1,), (1,)), {}, Log())
     assert flags == [1 << APIS[name]["enums"]["NetworkDefinitionCreationFlag"]["STRONGLY_TYPED"]]
     assert flags == [1 if name.startswith(("tensorrt-11", "tensorrt_rtx")) else 2]
+
+
+@pytest.mark.parametrize(
+    ("version", "fits"), [("8.6.2", False), ("10.2.0.19", False), ("10.3.0", True), ("11.4.0.106", True)]
+)
+def test_a_runtime_that_is_too_old_is_refused_by_its_version(
+    version: str, fits: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "tensorrt", SimpleNamespace(__version__=version))
+    if fits:
+        assert RUNTIME.load().__version__ == version
+    else:
+        with pytest.raises(RuntimeMissingError, match=rf"{re.escape(version)} is too old, 10\.3 or newer is needed"):
+            RUNTIME.load()

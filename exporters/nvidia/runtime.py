@@ -19,28 +19,42 @@ Module: TypeAlias = Any
 
 @dataclass(frozen=True)
 class Runtime:
-    """One of the two: the name people know, the module, and how to get it."""
+    """One of the two: the name people know, the module, the oldest release that this code knows, and how to get one."""
 
     title: str
     module: str
+    oldest: tuple[int, int]
     remedy: str
 
     def load(self) -> Module:
         """The module.
 
         Raises:
-            RuntimeMissingError: where it is not installed, or its libraries cannot be loaded.
+            RuntimeMissingError: where it is not installed, too old, or its libraries cannot be loaded.
         """
         try:
-            return import_module(self.module)
+            module = import_module(self.module)
         except (ImportError, OSError, RuntimeError) as error:  # its wheels load libraries while they are imported
             raise RuntimeMissingError(f"{self.title} cannot be loaded ({error}): {self.remedy}") from error
+        if release(str(module.__version__)) < self.oldest:
+            raise RuntimeMissingError(
+                f"{self.title} {module.__version__} is too old, {self.oldest[0]}.{self.oldest[1]} or newer is needed: {self.remedy}"
+            )
+        return module
 
 
 TENSORRT = Runtime(
-    "TensorRT", "tensorrt", "on a Jetson it comes with JetPack; elsewhere pip install 's2mlp-deploy[trt]'"
+    "TensorRT",
+    "tensorrt",
+    (10, 3),
+    "on a Jetson it comes with JetPack 6.1 or newer; elsewhere pip install 's2mlp-deploy[trt]'",
 )
-TENSORRT_RTX = Runtime("TensorRT for RTX", "tensorrt_rtx", "pip install 's2mlp-deploy[trt-rtx]'")
+TENSORRT_RTX = Runtime("TensorRT for RTX", "tensorrt_rtx", (1, 2), "pip install 's2mlp-deploy[trt-rtx]'")
+
+
+def release(version: str) -> tuple[int, ...]:
+    """The first three numbers of a version."""
+    return tuple(int(part) for part in version.split(".")[:3] if part.isdigit())
 
 
 @dataclass(frozen=True)

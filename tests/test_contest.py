@@ -1,0 +1,300 @@
+"""Bundles against each other: fair rounds on a clock that is told the time, statistics whose truth is known, real bundles."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from bench import contest
+from bench.contest import LONGEST_WARMUP, NOTHING, WINDOW, Course, Entry, Race, Record, Runner
+from bench.standing import standing
+from s2mlp_deploy import artifact
+from s2mlp_deploy.artifact import Bundle
+from s2mlp_deploy.errors import ParityError, UsageError
+from s2mlp_deploy.timing import Clock
+from support import Ran, command, run, save_checkpoint, small_spec
+
+
+class FakeClock:
+    """Seconds that pass only when told to."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """``fp32``, ``fp16`` and ``ort`` of one checkpoint, and ``other`` of one with other classes."""
+    directory = tmp_path_factory.mktemp("contest")
+    checkpoint = save_checkpoint(directory / "small.pt", small_spec())
+    for name, options in {"fp32": (), "fp16": ("--precision", "fp16"), "ort": ("--format", "ort")}.items():
+        assert run("export", checkpoint, *options, "-o", directory / name).code == 0
+    other = save_checkpoint(directory / "other.pt", small_spec(classes=5))
+    assert run("export", other, "-o", directory / "other").code == 0
+    return directory
+
+
+def bench(*arguments: object) -> Ran:
+    return command("s2mlp-bench", "bench.cli", "main", *arguments)
+
+
+QUICK = ("--min-seconds", 0, "--min-rounds", 8, "--no-cold")
+
+
+# Rounds
+
+
+def taking(clock: FakeClock, seconds: Callable[[], float], calls: list[str], name: str) -> Callable[[Clock], float]:
+    def runner(_: Clock) -> float:
+        calls.append(name)
+        cost = seconds()
+        clock.now += cost
+        return cost * 1e3
+
+    return runner
+
+
+def race(times: dict[str, Callable[[], float]], course: Course) -> tuple[Record, list[str], FakeClock]:
+    clock, calls = FakeClock(), list[str]()
+    runners = {name: taking(clock, seconds, calls, name) for name, seconds in times.items()}
+    return Race(runners, course, clock).run(), calls, clock
+
+
+def test_every_round_runs_each_entry_once_in_an_order_that_changes() -> None:
+    times = {name: (lambda: 0.01) for name in "abcd"}
+    record, calls, _ = race(times, Course(seconds=0, rounds=20))
+    rounds = [calls[i : i + 4] for i in range(0, len(calls), 4)]
+    assert len(rounds) == record.warmup_rounds + 20
+    assert all(sorted(order) == list("abcd") for order in rounds) and len({tuple(order) for order in rounds}) > 3
+    assert calls == race(times, Course(seconds=0, rounds=20))[1] != race(times, Course(seconds=0, rounds=20, seed=1))[1]
+
+
+@pytest.mark.parametrize(("seconds", "rounds", "expected"), [(0, 12, 12), (5, 12, 40), (0.3, 12, 12)])
+def test_measuring_goes_on_until_both_time_and_rounds_are_reached(seconds: float, rounds: int, expected: int) -> None:
+    record, _, _ = race({"a": lambda: 0.0625, "b": lambda: 0.0625}, Course(seconds, rounds))
+    assert len(record.samples_ms["a"]) == len(record.samples_ms["b"]) == expected and record.complete
+
+
+def test_the_warm_up_ends_when_times_have_settled() -> None:
+    cold = iter([1.0] * 7)
+    record, _, _ = race({"a": lambda: next(cold, 0.1)}, Course(0, 6))
+    assert record.warmup_rounds == 7 + 2 * WINDOW - 2  # a window's median ignores two cold rounds of five
+    assert set(record.samples_ms["a"]) == {100.0}
+
+
+def test_times_that_never_settle_are_measured_all_the_same() -> None:
+    growing = iter(1.3**i for i in range(1000))
+    record, _, _ = race({"a": lambda: next(growing)}, Course(0, 6))
+    assert record.warmup_rounds == LONGEST_WARMUP and len(record.samples_ms["a"]) == 6
+
+
+def test_an_interruption_keeps_whole_rounds_and_is_told() -> None:
+    count = iter(range(1000))
+
+    def interrupted() -> float:
+        if next(count) == 2 * WINDOW + 4:
+            raise KeyboardInterrupt
+        return 0.1
+
+    record, _, _ = race({"a": lambda: 0.1, "b": interrupted, "c": lambda: 0.1}, Course(0, 20))
+    assert not record.complete
+    assert {len(samples) for samples in record.samples_ms.values()} == {4}
+
+
+# Statistics
+
+
+def entries(place: Path, names: Sequence[str]) -> list[Entry]:
+    bundle = artifact.read(place / "fp32")
+    return [Entry(Bundle(Path(name), bundle.manifest), 1) for name in names]
+
+
+def figures(samples: dict[str, Sequence[float]], place: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    monkeypatch.setattr(Bundle, "size_bytes", 1)
+    record = Record({**{k: tuple(v) for k, v in samples.items()}, NOTHING: (0.001,)}, 10, True)
+    return standing(entries(place, list(samples)), record, [None] * len(samples))
+
+
+def test_equal_entries_show_no_difference_in_19_runs_of_20(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(0)
+    shown = 0
+    for _ in range(300):
+        samples = {name: list(10 * np.exp(0.05 * rng.standard_normal(30))) for name in "ab"}
+        shown += figures(samples, place, monkeypatch).figures[1].differs
+    assert 3 <= shown <= 27
+
+
+def test_an_entry_that_is_5_percent_slower_is_found(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(1)
+    machine = 10 * np.exp(0.1 * rng.standard_normal(40))  # what neighbours do to everyone in a round
+    samples = {n: list(cost * machine * np.exp(0.02 * rng.standard_normal(40))) for n, cost in (("a", 1), ("b", 1.05))}
+    slower = figures(samples, place, monkeypatch).figures[1]
+    assert slower.differs and slower.speed.median == pytest.approx(1 / 1.05, rel=0.01)
+
+
+def test_a_machine_that_slows_down_leaves_ratios_right_and_is_called_noisy(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drift = np.linspace(1, 3, 40)
+    found = figures({"a": list(10 * drift), "b": list(13 * drift)}, place, monkeypatch)
+    assert found.figures[1].speed.median == pytest.approx(10 / 13)
+    assert not found.stable and any("first half" in reason for reason in found.noise)
+
+
+def test_a_fat_tail_is_in_the_99th_percentile_and_not_in_the_median(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = figures({"a": [10.0] * 980 + [100.0] * 20}, place, monkeypatch)
+    (a,) = found.figures
+    assert (a.p50_ms, a.p90_ms, a.p99_ms, a.minimum_ms) == (10.0, 10.0, 100.0, 10.0)
+    assert a.mean_ms == pytest.approx(11.8) and a.images_per_s == pytest.approx(100) and found.stable
+
+
+# Real bundles
+
+
+def test_every_answer_is_checked_while_the_clock_stands(place: Path) -> None:
+    runner = Runner(Entry(artifact.read(place / "fp32"), batch=3))
+    clock = FakeClock()
+    assert [runner.time_ms(clock) for _ in range(20)] == [0.0] * 20
+    answer = runner._session.run
+    runner._session.run = lambda images: answer(images)[::-1]  # type: ignore[method-assign]
+    with pytest.raises(ParityError, match="gave wrong logits while it was timed"):
+        [runner.time_ms(clock) for _ in range(20)]
+
+
+def test_golden_images_take_turns(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    runner = Runner(Entry(artifact.read(place / "fp32"), batch=2))
+    seen: list[bytes] = []
+    answer = runner._session.run
+
+    def watched(images: np.ndarray) -> np.ndarray:
+        assert images.shape == (2, 3, 20, 28)
+        seen.append(images.tobytes())
+        return answer(images)
+
+    runner._session.run = watched  # type: ignore[method-assign]
+    for _ in range(26):
+        runner.time_ms(FakeClock())
+    assert len(set(seen)) == 13 and seen[:13] == seen[13:]
+
+
+def test_the_tables_the_json_and_the_csv_tell_the_same(place: Path, tmp_path: Path) -> None:
+    files = ("--json", tmp_path / "r.json", "--csv", tmp_path / "r.csv")
+    ran = bench(
+        place / "fp32", place / "fp16", place / "ort", "--min-seconds", 0, "--min-rounds", 8, "--threads", "1,2", *files
+    )
+    assert ran.code == 0, ran.err
+    document = json.loads((tmp_path / "r.json").read_text())
+    names = [f"{bundle}, {n} thread{'s' if n > 1 else ''}" for bundle in ("fp32", "fp16", "ort") for n in (1, 2)]
+    found = document["standing"]
+    assert [f["name"] for f in found["figures"]] == names and found["complete"] and found["rounds"] == 8
+    assert set(document["samples_ms"]) == {*names, NOTHING}
+    assert all(len(samples) == 8 for samples in document["samples_ms"].values())
+    for f in found["figures"]:
+        samples = document["samples_ms"][f["name"]]
+        assert f["minimum_ms"] == min(samples) <= f["p50_ms"] <= f["p99_ms"]
+        assert f["p50_ms"] == pytest.approx(np.median(samples))
+        assert f["cold"]["load_ms"] > 0 and f["cold"]["first_ms"] > 0 and f["cold"]["peak_rss_bytes"] > 20e6
+        assert f["name"] in ran.out
+    assert document["environment"]["versions"]["onnxruntime"] and document["options"]["threads"] == "1,2"
+    with (tmp_path / "r.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [row["name"] for row in rows] == names
+    assert [float(row["p50_ms"]) for row in rows] == [f["p50_ms"] for f in found["figures"]]
+
+
+def test_strict_exits_as_the_verdict_says(place: Path, tmp_path: Path) -> None:
+    ran = bench(place / "fp32", *QUICK, "--strict", "--json", tmp_path / "r.json")
+    noise = json.loads((tmp_path / "r.json").read_text())["standing"]["noise"]
+    assert ran.code == (1 if noise else 0)
+    assert ("NOISY" in ran.out) == bool(noise)
+
+
+def test_batches_are_entries_of_their_own(place: Path) -> None:
+    ran = bench(place / "fp32", *QUICK, "--batch", "1,4")
+    assert ran.code == 0 and "fp32, batch 4" in ran.out
+
+
+# Bad input
+
+
+def refused(code: int, *arguments: object) -> str:
+    ran = bench(*arguments)
+    assert (ran.code, ran.out) == (code, ""), (ran.code, ran.out, ran.err)
+    return ran.err.splitlines()[-1]
+
+
+def test_bundles_that_answer_different_questions_are_not_compared(place: Path) -> None:
+    assert "number of classes" in refused(2, place / "fp32", place / "other", *QUICK)
+
+
+def test_a_bundle_with_a_changed_byte_is_not_timed(place: Path, tmp_path: Path) -> None:
+    shutil.copytree(place / "fp32", tmp_path / "changed")
+    content = bytearray((tmp_path / "changed" / "model.onnx").read_bytes())
+    content[1000] ^= 1
+    (tmp_path / "changed" / "model.onnx").write_bytes(content)
+    assert "SHA-256" in refused(3, place / "fp32", tmp_path / "changed", *QUICK)
+
+
+def test_a_bundle_that_was_never_judged_is_not_timed(place: Path, tmp_path: Path) -> None:
+    assert run("export", place / "small.pt", "--no-gate", "-o", tmp_path / "unjudged").code == 0
+    assert "no golden tensors" in refused(3, tmp_path / "unjudged", *QUICK)
+
+
+def test_a_fixed_batch_is_not_timed_with_another(place: Path, tmp_path: Path) -> None:
+    assert run("export", place / "small.pt", "--batch", 2, "-o", tmp_path / "two").code == 0
+    assert "batches of 2 alone" in refused(2, tmp_path / "two", *QUICK)
+    assert bench(tmp_path / "two", *QUICK, "--batch", 2).code == 0
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        (["--min-rounds", 5], "--min-rounds 5"),
+        (["--threads", "0"], "--threads '0'"),
+        (["--threads", "one"], "--threads 'one'"),
+        (["--batch", "1,,2"], "--batch '1,,2'"),
+    ],
+    ids=lambda value: " ".join(map(str, value)) if isinstance(value, list) else None,
+)
+def test_numbers_that_are_none_are_refused(place: Path, options: list[object], named: str) -> None:
+    assert named in refused(2, place / "fp32", *options)
+
+
+def test_one_bundle_twice_is_refused(place: Path) -> None:
+    assert "given twice" in refused(2, place / "fp32", place / "fp32", *QUICK)
+
+
+def test_files_that_are_there_are_not_replaced_unless_asked(place: Path, tmp_path: Path) -> None:
+    (tmp_path / "r.json").write_text("mine")
+    assert "--force" in refused(3, place / "fp32", *QUICK, "--json", tmp_path / "r.json")
+    assert (tmp_path / "r.json").read_text() == "mine"
+    assert bench(place / "fp32", *QUICK, "--json", tmp_path / "r.json", "--force").code == 0
+    assert json.loads((tmp_path / "r.json").read_text())["standing"]
+    assert "not a directory" in refused(3, place / "fp32", *QUICK, "--csv", tmp_path / "nowhere" / "r.csv")
+
+
+def test_without_bundles_it_says_what_it_needs() -> None:
+    assert bench().code == 2
+
+
+def test_engines_without_threads_refuse_the_option(place: Path) -> None:
+    class Engine:
+        pass
+
+    bundle = artifact.read(place / "fp32")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(contest.exporter, "find", lambda name: Engine())
+        with pytest.raises(UsageError, match="have no threads to set"):
+            Runner(Entry(bundle, 1, threads=2))
