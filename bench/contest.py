@@ -129,11 +129,11 @@ class Runner:
 
 def _open(entry: Entry) -> Session:
     target = exporter.find(entry.bundle.manifest.format)
-    if entry.threads is None:
-        return target.open(entry.bundle.artifact)
-    if not isinstance(target, exporter.Threaded):
+    if isinstance(target, exporter.Threaded):
+        return target.open_with_threads(entry.bundle.artifact, entry.threads)
+    if entry.threads is not None:
         raise UsageError(f"--threads: engines of format {entry.bundle.manifest.format} have no threads to set")
-    return target.open_with_threads(entry.bundle.artifact, entry.threads)
+    return target.open(entry.bundle.artifact)
 
 
 def _questions(entry: Entry) -> tuple[list[Array], list[Array]]:

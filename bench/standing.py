@@ -27,6 +27,7 @@ class Figures:
     """One entry: milliseconds a batch, and how many times as fast as the first it is, round by round."""
 
     name: str
+    bundle: str
     p50_ms: float
     p90_ms: float
     p99_ms: float
@@ -75,7 +76,7 @@ def standing(entries: Sequence[Entry], record: Record, cold: Sequence[Cold | Non
 def _figures(entry: Entry, samples: Sequence[float], first: Sequence[float], cold: Cold | None) -> Figures:
     p50, p90, p99 = (float(value) for value in np.percentile(samples, [50, 90, 99]))
     return Figures(
-        entry.name, p50, p90, p99, float(np.mean(samples)), min(samples), 1e3 * entry.batch / p50, ratio(first, samples),
+        entry.name, entry.bundle.directory.name, p50, p90, p99, float(np.mean(samples)), min(samples), 1e3 * entry.batch / p50, ratio(first, samples),
         entry.bundle.size_bytes, cold,
     )  # fmt: skip
 

@@ -12,6 +12,9 @@ from rich.text import Text
 from bench.standing import Figures, Standing
 from s2mlp_deploy.render import size
 
+SHOWN = 4
+"""Reasons why a machine is called noisy that the table lists."""
+
 
 def render(found: Standing, environment: Mapping[str, Any]) -> RenderableType:
     """All tables, what they were measured on, and how far they can be believed."""
@@ -31,7 +34,9 @@ def render(found: Standing, environment: Mapping[str, Any]) -> RenderableType:
         parts.append(Text("the machine held still while it was measured", style="green"))
     else:
         parts.append(Text("NOISY: another run may differ by more than the intervals say", style="bold yellow"))
-        parts += [Text(f"  {reason}") for reason in found.noise]
+        parts += [Text(f"  {reason}") for reason in found.noise[:SHOWN]]
+        if len(found.noise) > SHOWN:
+            parts.append(Text(f"  and {len(found.noise) - SHOWN} more"))
     return Group(*parts)
 
 
@@ -76,11 +81,10 @@ def _cold(found: Standing) -> Table:
     table.add_column("bundle", overflow="fold")
     for heading in ("load, ms", "first batch, ms", "peak memory", "artifact"):
         table.add_column(heading, justify="right")
-    for f in found.figures:
-        figures = ["–"] * 3 if f.cold is None else [
-            _figure(f.cold.load_ms), _figure(f.cold.first_ms), size(f.cold.peak_rss_bytes)
-        ]  # fmt: skip
-        table.add_row(f.name, *figures, size(f.size_bytes))
+    for f in {f.bundle: f for f in found.figures}.values():
+        if f.cold:
+            figures = (_figure(f.cold.load_ms), _figure(f.cold.first_ms), size(f.cold.peak_rss_bytes))
+            table.add_row(f.bundle, *figures, size(f.size_bytes))
     return table
 
 

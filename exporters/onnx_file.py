@@ -9,7 +9,7 @@ from pathlib import Path
 from s2mlp_deploy import onnx_writer
 from s2mlp_deploy.artifact import Artifact
 from s2mlp_deploy.exporter import Lowered
-from s2mlp_deploy.onnx_session import REMEDY, Loading, OnnxSession, TracedSession
+from s2mlp_deploy.onnx_session import REMEDY, RESTING, Loading, OnnxSession, TracedSession
 
 FILE = "model.onnx"
 
@@ -36,9 +36,9 @@ class OnnxFile:
         """
         return TracedSession(artifact.path)
 
-    def open_with_threads(self, artifact: Artifact, threads: int) -> OnnxSession:
-        """The same, on ``threads`` threads, without showing what happens inside."""
-        return OnnxSession(artifact.path, Loading(threads=threads))
+    def open_with_threads(self, artifact: Artifact, threads: int | None) -> OnnxSession:
+        """The same, on ``threads`` threads that rest between runs."""
+        return OnnxSession(artifact.path, Loading(threads=threads, config=RESTING))
 
     def versions(self) -> Mapping[str, str]:
         """onnx and onnx-ir write the file, onnxsim shapes the graph."""

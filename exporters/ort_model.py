@@ -23,7 +23,7 @@ from exporters import ort_canonical
 from s2mlp_deploy.artifact import MANIFEST, Artifact, Bundle
 from s2mlp_deploy.errors import BundleError, RuntimeMissingError, UsageError
 from s2mlp_deploy.manifest import Setting
-from s2mlp_deploy.onnx_session import PROVIDERS, REMEDY, Loading, OnnxSession, load, missing
+from s2mlp_deploy.onnx_session import PROVIDERS, REMEDY, RESTING, Loading, OnnxSession, load, missing
 
 OPERATORS = "required_operators.config"
 
@@ -118,9 +118,10 @@ class OrtModel:
         """
         return OnnxSession(artifact.path, _recorded(artifact).loading())
 
-    def open_with_threads(self, artifact: Artifact, threads: int) -> OnnxSession:
-        """The same, on ``threads`` threads."""
-        return OnnxSession(artifact.path, replace(_recorded(artifact).loading(), threads=threads))
+    def open_with_threads(self, artifact: Artifact, threads: int | None) -> OnnxSession:
+        """The same, on ``threads`` threads that rest between runs."""
+        recorded = _recorded(artifact).loading()
+        return OnnxSession(artifact.path, replace(recorded, threads=threads, config={**recorded.config, **RESTING}))
 
     def versions(self) -> Mapping[str, str]:
         """onnxruntime optimizes the graph and writes the file."""

@@ -123,10 +123,13 @@ class Compiler(Format, Protocol):
 
 @runtime_checkable
 class Threaded(Protocol):
-    """A format whose artifacts run on as many processor threads as one says."""
+    """A format whose artifacts run on threads of the processor."""
 
-    def open_with_threads(self, artifact: Artifact, threads: int) -> Session:
-        """Load the artifact, to be run on ``threads`` threads.
+    def open_with_threads(self, artifact: Artifact, threads: int | None) -> Session:
+        """Load the artifact, to be run on ``threads`` threads, or as many as the runtime chooses.
+
+        Between runs they rest at once, where a runtime otherwise has them wait busily for the next: so that
+        other sessions can be timed in the meantime.
 
         Raises:
             RuntimeMissingError: as :meth:`Format.open`.

@@ -72,7 +72,11 @@ def measure(bundles: Sequence[Bundle], clock: Clock = time.perf_counter) -> Late
     images, source = _images(bundles, batch)
     contestants: dict[str, Callable[[], float]] = {}
     for bundle in bundles:
-        session = exporter.find(bundle.manifest.format).open(bundle.artifact)
+        target = exporter.find(bundle.manifest.format)
+        if isinstance(target, exporter.Threaded):
+            session = target.open_with_threads(bundle.artifact, None)
+        else:
+            session = target.open(bundle.artifact)
         contestants[str(bundle.directory)] = timed_ms(partial(session.run, images), clock)
     rng = random.Random(SEED)
     start = clock()

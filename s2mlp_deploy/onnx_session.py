@@ -33,6 +33,9 @@ PROVIDERS = {
 }
 """ONNX Runtime's names of what executes a graph."""
 
+RESTING = {"session.force_spinning_stop": "1"}
+"""Configuration of sessions that take turns: their threads do not wait busily for the next run."""
+
 _NO_FALLBACK = {"session.disable_cpu_ep_fallback": "1"}
 _DATA_FOLDER = "session.model_external_initializers_file_folder_path"
 _MEANS_FALLBACK = "fallback to CPU EP has been explicitly disabled"

@@ -9,7 +9,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from math import comb
+from fractions import Fraction
 from statistics import median
 from typing import TypeAlias, TypeVar
 
@@ -17,7 +17,7 @@ T = TypeVar("T")
 Clock: TypeAlias = Callable[[], float]
 """Seconds since any fixed moment."""
 
-_TAIL = 0.025
+_TAIL = Fraction(1, 40)
 """What the 95% interval leaves out on each side."""
 
 
@@ -70,10 +70,12 @@ def estimate(samples: Sequence[float]) -> Estimate:
     fair coins show heads; k is the largest number for which that is at most 2.5%.
     """
     n = len(samples)
-    k, tail = 0, 0.5**n
-    while tail <= _TAIL:
+    k, binomial = 0, 1
+    below = binomial  # of 2ⁿ ways in which coins fall, those with at most k heads; integers, which do not overflow
+    while below <= _TAIL * 2**n:
         k += 1
-        tail += comb(n, k) * 0.5**n
+        binomial = binomial * (n - k + 1) // k
+        below += binomial
     ordered = sorted(samples)
     outer = max(k, 1)
     return Estimate(median(ordered), ordered[outer - 1], ordered[n - outer])
