@@ -85,7 +85,16 @@ def test_ratios_of_interleaved_runs_survive_a_machine_that_slows_down() -> None:
 
 @pytest.mark.parametrize(
     ("count", "rank"),
-    [(1, 1), (5, 1), (6, 1), (8, 1), (9, 2), (25, 8), (100, 40), (5000, 2431)],  # tables of the sign test, 5%, two-sided
+    [
+        (1, 1),
+        (5, 1),
+        (6, 1),
+        (8, 1),
+        (9, 2),
+        (25, 8),
+        (100, 40),
+        (5000, 2431),
+    ],  # tables of the sign test, 5%, two-sided
 )
 def test_the_interval_has_the_ranks_of_the_sign_test(count: int, rank: int) -> None:
     samples = list(range(1, count + 1))
