@@ -6,12 +6,14 @@ import json
 import shutil
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 
-from s2mlp_deploy import Request, deploy
+from exporters.ort_model import OrtModel
+from s2mlp_deploy import Request, artifact, deploy, engine
 from s2mlp_deploy.errors import AccuracyError, BundleError, ParityError
 from support import PAPER_CHECKPOINT, TEST_IMAGES, Ran, run, save_checkpoint, small_spec
 from test_exporter import install
@@ -538,3 +540,15 @@ def test_a_compiler_that_lacks_its_runtime_says_so(place: Path, monkeypatch: pyt
     ran = run("export", "small-onnx-fp32", "--format", "ort")
     assert ran.code == 4 and "pip install onnxruntime" in message(ran)
     assert files_of(place) == before
+
+
+def test_a_disk_without_room_is_found_before_the_engine_is_built(
+    pristine: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bundle = pristine / "small-onnx-fp32"
+    size = artifact.read(bundle).size_bytes
+    monkeypatch.setattr(engine.shutil, "disk_usage", lambda place: SimpleNamespace(free=engine.ROOM * size - 1))
+    monkeypatch.setattr(OrtModel, "compile", lambda *_: pytest.fail("was compiled all the same"))
+    ran = run("export", bundle, "--format", "ort", "-o", tmp_path / "engine")
+    assert ran.code == 3 and "MB free" in ran.err and "-o" in ran.err
+    assert list(tmp_path.iterdir()) == []
