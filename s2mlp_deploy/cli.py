@@ -47,6 +47,7 @@ class Semantics(str, Enum):
 class Precision(str, Enum):
     fp32 = "fp32"
     fp16 = "fp16"
+    bf16 = "bf16"
     int8 = "int8"
 
 
@@ -305,7 +306,7 @@ def export(
     defaults = {field.name: field.default for field in fields(Request)}
     if "int8" not in precisions and (idle := [name for name, v in for_int8.items() if v != defaults[name]]):
         raise UsageError(f"{_flags(idle)}: only for --precision int8")
-    options: dict[str, dict[str, Any]] = {"fp32": {}, "fp16": {"io_dtype": io_dtype.value}, "int8": for_int8}
+    options: dict[str, dict[str, Any]] = {"fp16": {"io_dtype": io_dtype.value}, "int8": for_int8}
     requests = [
             Request(
                 source, name, kind, output, force,
@@ -314,7 +315,7 @@ def export(
                 offsets=DIRECTIONS[shift_directions.value], image_size=_size(image_size), dynamic_size=dynamic_size,
                 batch=None if ":" in batch else _batch(batch), mean=_floats("--mean", mean), std=_floats("--std", std),
                 reference=reference, data=data, data_count=data_count, gate=gate,
-                allow_unverified_engine=allow_unverified_engine, **options[kind],
+                allow_unverified_engine=allow_unverified_engine, **options.get(kind, {}),
             )
         for name, kind in wanted
     ]  # fmt: skip

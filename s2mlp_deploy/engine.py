@@ -159,6 +159,6 @@ def _manifest(
             "artifact": made.main,
             "graph": made.graph,
             "files": {name: sha256(made.directory / name) for name in files},
-            "verdict": "pending a device" if pending else source.verdict,
+            "verdict": "pending a device" if pending else "passed" if judged else source.verdict,
         }
     )

@@ -20,6 +20,9 @@ from s2mlp_deploy.spec import Spec
 GOLDEN_IMAGES = 8
 """Real images that travel in the bundle, where there are any."""
 
+_OWN = {"fp16": "float16", "bf16": "bfloat16"}
+"""What PyTorch itself computes in, for comparison, where that is not float32."""
+
 
 @dataclass(frozen=True)
 class Judgement:
@@ -43,9 +46,9 @@ class Judges:
 
 @dataclass(frozen=True)
 class Judged:
-    """What the gate measured, and what travels in the bundle so that a device can measure it again."""
+    """What the gate measured (None where nothing here can), and what travels in the bundle so that a device can."""
 
-    verdict: Verdict
+    verdict: Verdict | None
     tolerance: Tolerance
     golden: Golden
     figures: Mapping[str, Any]
@@ -79,6 +82,12 @@ def judge(session: Session, judgement: Judgement, precision: str, batch: int | N
     return Judged(verdict, tolerance, judgement.golden, figures)
 
 
+def pending(judgement: Judgement, precision: str) -> Judged:
+    """What a device will hold an artifact to that no runtime here can run."""
+    own = {case: vars(d) for case, d in judgement.own.items()}
+    return Judged(None, tolerance_for(precision, judgement), judgement.golden, {"pytorch_distances": own})
+
+
 def gate(session: Session, expected: Golden, tolerance: Tolerance, batch: int | None) -> Verdict:
     """Run every golden case through ``session`` and hold the logits against the oracle's."""
     outputs = {case: exporter.run_in_batches(session, x, batch) for case, x in expected.inputs.items()}
@@ -94,7 +103,7 @@ def tolerance_for(precision: str, judgement: Judgement) -> Tolerance:
     worst = max(d.relative_l2 for d in judgement.own.values())
     if not isfinite(worst):
         raise ParityError(
-            f"PyTorch's own run of this checkpoint in {'float16' if precision == 'fp16' else 'float32'} overflows on the golden "
+            f"PyTorch's own run of this checkpoint in {_OWN.get(precision, 'float32')} overflows on the golden "
             f"inputs, so no {precision} export of it can be right: choose a wider --precision, or look for weights of absurd size"
         )
     return parity.RULES[precision].tolerance(worst)

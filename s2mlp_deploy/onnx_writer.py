@@ -44,7 +44,7 @@ def write(model: ir.Model, path: Path) -> tuple[str, ...]:
         file.write(head + _field(_GRAPH, length) + graph)
         for part, (header, array) in zip(parts, weights, strict=True):
             file.write(part + header + _raw(array))
-            file.write(array.data)
+            file.write(array.reshape(-1).view(np.uint8).data)  # bfloat16 is no type that a buffer can name
     return (path.name,)
 
 

@@ -32,7 +32,7 @@ def compare_own(model: S2MLP, golden: Golden, dtype: torch.dtype) -> Judgement:
 def run(model: S2MLP, images: Array, dtype: torch.dtype = torch.float32) -> Array:
     """Logits (samples, classes) of ``images`` (samples, channels, height, width), computed in ``dtype``."""
     chunks = (torch.from_numpy(images[i : i + BATCH]).to(dtype) for i in range(0, len(images), BATCH))
-    return np.concatenate([logits(model, chunk).numpy() for chunk in chunks])
+    return np.concatenate([_numpy(logits(model, chunk)) for chunk in chunks])
 
 
 def _by_case(
@@ -52,7 +52,7 @@ def _by_case(
             for name, x in activations(model, torch.from_numpy(together[start : start + BATCH]).to(dtype)):
                 if next(iter(inputs)) in cases and start == 0:
                     trace[name] = _sample(x)
-            rows.append(x.numpy())
+            rows.append(_numpy(x))
         logits_of_size = np.concatenate(rows)
         for case, images in cases.items():
             found[case], logits_of_size = np.split(logits_of_size, [len(images)])
@@ -61,5 +61,11 @@ def _by_case(
 
 def _sample(x: torch.Tensor) -> Array:
     """What the trace keeps of the first sample."""
-    first: Array = x[0].numpy()
+    first = _numpy(x[0])
     return (sample_map(first) if x.ndim == 4 else first[None]).astype(np.float32)
+
+
+def _numpy(x: torch.Tensor) -> Array:
+    """As an array; NumPy has no bfloat16, which float32 holds exactly."""
+    array: Array = (x.float() if x.dtype == torch.bfloat16 else x).numpy()
+    return array

@@ -60,6 +60,7 @@ class Rule:
 RULES: dict[str, Rule] = {
     "fp32": Rule(factor=8, floor=2.0**-23, top1_agreement=1.0),
     "fp16": Rule(factor=4, floor=2.0**-10, top1_agreement=1.0),
+    "bf16": Rule(factor=4, floor=2.0**-7, top1_agreement=1.0),
     # PyTorch has no int8 to compare with: the floor alone counts.
     "int8": Rule(factor=1, floor=0.1, top1_agreement=1.0),
 }

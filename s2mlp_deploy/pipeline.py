@@ -132,7 +132,10 @@ def _graph_for_elsewhere(request: Request, target: Compiler, progress: Progress,
         with suppress(BundleError):
             known = artifact.read(place)
             quantized = known.manifest.quantization
-            same = known.manifest.source.sha256 == sha256(request.source) and known.manifest.verdict == "passed"
+            same = known.manifest.source.sha256 == sha256(request.source) and known.manifest.verdict in (
+                "passed",
+                "pending a device",
+            )
             if same and (quantized and quantized.target) == _recipe(request, target):
                 return known
     return _graph(request, target, place.parent, progress, work)[0].bundle
@@ -148,8 +151,9 @@ def _way_on(request: Request, target: Compiler, reason: str, bundle: Bundle) -> 
     for name, value in request.settings.items():
         flag = _flags([name])
         words += [flag] if value is True else [flag, ",".join(value) if isinstance(value, tuple) else str(value)]
+    known = "verified" if bundle.manifest.verdict == "passed" else bundle.manifest.precision
     return (
-        f"--format {request.format} cannot be built on this machine: {reason}. Copy the verified ONNX bundle {bundle.directory} "
+        f"--format {request.format} cannot be built on this machine: {reason}. Copy the {known} ONNX bundle {bundle.directory} "
         f"to the device, and run there: {shlex.join(words)}" + (f". {target.elsewhere}" if target.elsewhere else "")
     )
 

@@ -7,8 +7,8 @@ checkpoint ─▶ which shift? ─▶ oracle ─▶ golden tensors
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Literal
 
 import torch
 
@@ -100,7 +100,11 @@ def export(
         judged: Judged | None = None
         figures: dict[str, Any] = {}
         if expected and request.calibration != SYNTHETIC:
-            judged, figures = _judge(expected, made, target, request, progress)
+            if request.precision in target.precisions:
+                judged, figures = _judge(expected, made, target, request, progress)
+            else:  # a step on the way to an engine, which its own runtime judges
+                judged = judge.pending(expected.golden, request.precision)
+                figures = dict(judged.figures)
             golden.save(judged.golden, staging.directory / artifact.GOLDEN)
         manifest = _manifest(request, prepared, lowering.name, axes, made, target, judged, quantized)
         report = {
@@ -125,6 +129,8 @@ def _at_precision(
     if request.precision == "fp16":
         with progress.step("checking ranges and rounding to float16"):
             return precision.half(lowered, known.inputs, io_dtype=request.io_dtype, warn=progress.warn), None
+    if request.precision == "bf16":
+        return replace(lowered, model=precision.to_bfloat16(lowered.model), precision="bf16"), None
     if request.precision == "int8":
         recipe = request.target or target.targets[0]
         quantized = to_int8(lowered, known.prepared, request, known.model, recipe, progress)
@@ -152,8 +158,9 @@ def _expect(
         if quantized:
             judges = quantized.judges
             return _Expected(oracle.consult(model, judge.golden_images(judges.images)) if judges else truth, judges)
-        if request.precision == "fp16":
-            truth = oracle.compare_own(model, truth.golden, torch.float16)
+        if request.precision in ("fp16", "bf16"):
+            own = torch.float16 if request.precision == "fp16" else torch.bfloat16
+            truth = oracle.compare_own(model, truth.golden, own)
         data = prepared.data
         return _Expected(truth, Judges(data.images, oracle.run(model, data.images), data.labels) if data else None)
 
@@ -204,5 +211,13 @@ def _manifest(
         graph=made.graph,
         files={name: sha256(made.directory / name) for name in files},
         tolerance=ToleranceEntry.of(judged.tolerance) if judged else None,
-        verdict="passed" if judged else "for benchmarks only" if request.calibration == SYNTHETIC else "not judged",
+        verdict=_verdict(request, judged),
     )
+
+
+def _verdict(
+    request: Request, judged: Judged | None
+) -> Literal["passed", "pending a device", "not judged", "for benchmarks only"]:
+    if judged:
+        return "passed" if judged.verdict else "pending a device"
+    return "for benchmarks only" if request.calibration == SYNTHETIC else "not judged"

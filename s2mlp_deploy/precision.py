@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias
 
+import ml_dtypes
 import numpy as np
 import onnx_ir as ir
 
@@ -59,6 +60,54 @@ def to_float16(model: ir.Model, *, io_dtype: IoDtype = "fp32") -> ir.Model:
     return model
 
 
+def to_bfloat16(model: ir.Model) -> ir.Model:
+    """A copy of ``model`` whose weights and activations are bfloat16.
+
+    Input and output stay float32, and so do convolutions, which ONNX has in bfloat16 from opset 22 on.
+    bfloat16 has float32's range: nothing overflows that did not before.
+    """
+    model = model.clone()
+    graph = model.graph
+    convolutions = [node for node in graph if node.op_type == "Conv"]
+    kept = {value.name for node in convolutions for value in node.inputs[1:] if value is not None}
+    for name, value in list(graph.initializers.items()):
+        if name not in kept and value.const_value is not None and value.const_value.dtype == ir.DataType.FLOAT:
+            rounded = value.const_value.numpy().astype(ml_dtypes.bfloat16)
+            value.const_value = ir.Tensor(rounded, dtype=ir.DataType.BFLOAT16, name=name)
+            value.type = ir.TensorType(ir.DataType.BFLOAT16)
+    for node in graph:
+        for output in node.outputs:
+            if output.dtype == ir.DataType.FLOAT:
+                output.type = ir.TensorType(ir.DataType.BFLOAT16)
+    for node in convolutions:
+        _in_float32(graph, node)
+    (logits,) = graph.outputs
+    name = str(logits.name)
+    wide = ir.Value(name=name, type=ir.TensorType(ir.DataType.FLOAT), shape=logits.shape)
+    logits.name = f"{name}/bfloat16"
+    graph.append(ir.node("Cast", [logits], {"to": ir.DataType.FLOAT}, outputs=[wide], name=f"{name}/cast"))
+    graph.outputs[0] = wide
+    return model
+
+
+def _in_float32(graph: ir.Graph, node: ir.Node) -> None:
+    """``node`` between casts; what the graph itself is given is float32 already."""
+    x, (y,) = node.inputs[0], node.outputs
+    assert x is not None
+    if x is not graph.inputs[0]:
+        wide = ir.Value(name=f"{node.name}/x/float32", type=ir.TensorType(ir.DataType.FLOAT), shape=x.shape)
+        graph.insert_before(node, ir.node("Cast", [x], {"to": ir.DataType.FLOAT}, outputs=[wide], name=str(wide.name)))
+        node.replace_input_with(0, wide)
+    uses = list(y.uses())
+    narrow = ir.Value(name=f"{node.name}/bfloat16", type=ir.TensorType(ir.DataType.BFLOAT16), shape=y.shape)
+    y.type = ir.TensorType(ir.DataType.FLOAT)
+    graph.insert_after(
+        node, ir.node("Cast", [y], {"to": ir.DataType.BFLOAT16}, outputs=[narrow], name=str(narrow.name))
+    )
+    for user, index in uses:
+        user.replace_input_with(index, narrow)
+
+
 def half(lowered: Lowered, inputs: Mapping[str, Array], *, io_dtype: IoDtype, warn: Callable[[str], None]) -> Lowered:
     """``lowered`` in float16, after looking at every layer's values and weights on ``inputs`` (by case).
 
@@ -71,7 +120,7 @@ def half(lowered: Lowered, inputs: Mapping[str, Array], *, io_dtype: IoDtype, wa
     if over := {name: s for name, s in found.items() if s.overflows}:
         raise ParityError(
             f"float16 ends at {LARGEST:.0f}, and {len(over)} layers go beyond: {_list(over, lambda s: f'{s.largest:.3g}')}. "
-            "Export with --precision fp32 (or bf16 on a device that has it), or train with weight decay"
+            "Export with --precision fp32 (or bf16, for TensorRT), or train with weight decay"
         )
     if under := {name: s for name, s in found.items() if s.underflows}:
         shares = _list(under, lambda s: f"{s.vanishing:.1%} of values")

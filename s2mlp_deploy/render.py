@@ -98,13 +98,9 @@ def export(result: Export) -> RenderableType:
             f"activations moved, {size(engine['shift_moved_bytes'])} by those",
         )
     if manifest.verdict == "pending a device":
-        return Group(
-            grid,
-            Text(
-                "PENDING A DEVICE: its graph passed, the engine has not run; s2mlp-verify checks it there",
-                "bold yellow",
-            ),
-        )
+        graph = "float32 graph" if manifest.precision == "bf16" else "graph"
+        waits = f"PENDING A DEVICE: its {graph} passed, the engine has not run; s2mlp-verify checks it there"
+        return Group(grid, Text(waits, "bold yellow"))
     if result.verdict is None:
         return Group(grid, Text(f"NOT JUDGED: {manifest.verdict}", style="bold yellow"))
     torch = {case: d["relative_l2"] for case, d in result.report["pytorch_distances"].items()}

@@ -91,8 +91,14 @@ def _load(bundle: Bundle) -> tuple[Golden, Tolerance, Session]:
             f"{bundle.directory} has the format {manifest.format!r}, and no installed package runs it: there are "
             f"{', '.join(formats) or 'none'}"
         )
+    target = exporter.find(manifest.format)
+    if manifest.precision not in target.precisions:
+        raise RuntimeMissingError(
+            f"{bundle.directory} holds a {manifest.precision} graph, which nothing runs as format {manifest.format!r}: compile it with "
+            "s2mlp-export for a runtime that does"
+        )
     expected = golden.load(bundle.golden)
-    return expected, manifest.tolerance.tolerance(), exporter.find(manifest.format).open(bundle.artifact)
+    return expected, manifest.tolerance.tolerance(), target.open(bundle.artifact)
 
 
 def _traced(bundle: Bundle, session: Session) -> TracingSession:

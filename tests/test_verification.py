@@ -252,6 +252,8 @@ class _Blind:
 class _Formats:
     """Ways for a format to say what its sessions can do."""
 
+    precisions = ("fp32",)
+
     def __init__(self, open_it: Callable[..., object]) -> None:
         self.open = open_it
 

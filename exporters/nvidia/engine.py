@@ -49,7 +49,7 @@ class Settings(BaseModel):
 class EngineFormat:
     """Builds engines with one runtime, and runs them."""
 
-    precisions: tuple[str, ...] = ("fp32", "fp16", "int8")
+    precisions: tuple[str, ...] = ("fp32", "fp16", "bf16", "int8")
     targets: tuple[str, ...] = ("trt",)
     options: tuple[str, ...] = ("batch", "size_profile", "strip_weights", "tf32", "workspace_mib")
     elsewhere = ""
