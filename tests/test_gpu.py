@@ -87,6 +87,14 @@ def test_every_lowering_keeps_parity(format: str, lowering: str, tmp_path: Path)
     assert export.verdict is not None and export.verdict.passed
 
 
+def test_bfloat16_is_judged_where_it_can_run(format: str, tmp_path: Path) -> None:
+    assert isinstance(GPU, Gpu)
+    if GPU.capability < (8, 0):
+        pytest.skip(f"{GPU} has no bfloat16")
+    export = deploy(Request(PAPER_CHECKPOINT, format=format, precision="bf16", output=tmp_path / "engine"))
+    assert export.verdict is not None and export.verdict.passed and export.bundle.manifest.verdict == "passed"
+
+
 def test_an_engine_for_a_range_of_sizes_keeps_parity_at_all_golden_ones(format: str, tmp_path: Path) -> None:
     export = deploy(
         Request(PAPER_CHECKPOINT, format=format, precision="fp16", dynamic_size=True, output=tmp_path / "engine")
