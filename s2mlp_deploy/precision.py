@@ -8,11 +8,10 @@ whose mean and variance ONNX computes in float32 (``stash_type`` 1); decomposed,
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias
 
-import ml_dtypes
 import numpy as np
 import onnx_ir as ir
 
@@ -33,15 +32,7 @@ def to_float16(model: ir.Model, *, io_dtype: IoDtype = "fp32") -> ir.Model:
     """
     model = model.clone()
     graph = model.graph
-    for name, value in list(graph.initializers.items()):
-        if value.const_value is not None and value.const_value.dtype == ir.DataType.FLOAT:
-            half = value.const_value.numpy().astype(np.float16)
-            value.const_value = ir.Tensor(half, name=name)
-            value.type = ir.TensorType(ir.DataType.FLOAT16)
-    for node in graph:
-        for output in node.outputs:
-            if output.dtype == ir.DataType.FLOAT:
-                output.type = ir.TensorType(ir.DataType.FLOAT16)
+    _narrow(graph, ir.DataType.FLOAT16)
     (images,), (logits,) = graph.inputs, graph.outputs
     if io_dtype == "fp16":
         images.type = ir.TensorType(ir.DataType.FLOAT16)
@@ -52,11 +43,7 @@ def to_float16(model: ir.Model, *, io_dtype: IoDtype = "fp32") -> ir.Model:
     for user, index in uses:
         user.replace_input_with(index, narrow)
     graph.insert_before(graph.node(0), cast)
-    name = str(logits.name)
-    wide = ir.Value(name=name, type=ir.TensorType(ir.DataType.FLOAT), shape=logits.shape)
-    logits.name = f"{name}/float16"
-    graph.append(ir.node("Cast", [logits], {"to": ir.DataType.FLOAT}, outputs=[wide], name=f"{name}/cast"))
-    graph.outputs[0] = wide
+    _widen(graph, logits, "float16")
     return model
 
 
@@ -70,24 +57,33 @@ def to_bfloat16(model: ir.Model) -> ir.Model:
     graph = model.graph
     convolutions = [node for node in graph if node.op_type == "Conv"]
     kept = {value.name for node in convolutions for value in node.inputs[1:] if value is not None}
+    _narrow(graph, ir.DataType.BFLOAT16, kept)
+    for node in convolutions:
+        _in_float32(graph, node)
+    _widen(graph, graph.outputs[0], "bfloat16")
+    return model
+
+
+def _narrow(graph: ir.Graph, dtype: ir.DataType, kept: Collection[str | None] = ()) -> None:
+    """Round the weights, but for those ``kept``, and retype what nodes give."""
     for name, value in list(graph.initializers.items()):
         if name not in kept and value.const_value is not None and value.const_value.dtype == ir.DataType.FLOAT:
-            rounded = value.const_value.numpy().astype(ml_dtypes.bfloat16)
-            value.const_value = ir.Tensor(rounded, dtype=ir.DataType.BFLOAT16, name=name)
-            value.type = ir.TensorType(ir.DataType.BFLOAT16)
+            rounded = value.const_value.numpy().astype(dtype.numpy())
+            value.const_value = ir.Tensor(rounded, dtype=dtype, name=name)
+            value.type = ir.TensorType(dtype)
     for node in graph:
         for output in node.outputs:
             if output.dtype == ir.DataType.FLOAT:
-                output.type = ir.TensorType(ir.DataType.BFLOAT16)
-    for node in convolutions:
-        _in_float32(graph, node)
-    (logits,) = graph.outputs
+                output.type = ir.TensorType(dtype)
+
+
+def _widen(graph: ir.Graph, logits: ir.Value, narrow: str) -> None:
+    """Give the graph's output back in float32, under its own name."""
     name = str(logits.name)
     wide = ir.Value(name=name, type=ir.TensorType(ir.DataType.FLOAT), shape=logits.shape)
-    logits.name = f"{name}/bfloat16"
+    logits.name = f"{name}/{narrow}"
     graph.append(ir.node("Cast", [logits], {"to": ir.DataType.FLOAT}, outputs=[wide], name=f"{name}/cast"))
     graph.outputs[0] = wide
-    return model
 
 
 def _in_float32(graph: ir.Graph, node: ir.Node) -> None:
