@@ -14,7 +14,7 @@ import typer
 from rich.console import Console
 
 from s2mlp_deploy.cli import command, listener
-from s2mlp_deploy.errors import BundleError, OutputError, UsageError
+from s2mlp_deploy.errors import OutputError, ParityError, UsageError
 
 INTERRUPTED = 130
 
@@ -58,7 +58,7 @@ def bench(
         with shown.step(f"verifying {directory}"):
             result = verification.verify(directory)
         if not result.verdict.passed:
-            raise BundleError(f"{directory} does not compute what it should on this machine: s2mlp-verify shows more")
+            raise ParityError(f"{directory} does not compute what it should on this machine: s2mlp-verify shows more")
         verified.append(result.bundle)
     check_comparable(verified)
     entries = [
@@ -80,7 +80,7 @@ def bench(
     with shown.step("timing, interleaved"):
         record = Race(runners, Course(min_seconds, min_rounds, seed)).run()
     if not record.samples_ms[NOTHING]:
-        raise UsageError("interrupted before a whole round was measured; nothing to show")
+        raise KeyboardInterrupt
     found = standing(entries, record, starts)
     around = environment.describe()
     document = {

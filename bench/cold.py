@@ -20,6 +20,7 @@ import numpy as np
 from bench.process import measure
 from s2mlp_deploy import artifact, exporter
 from s2mlp_deploy.artifact import Bundle
+from s2mlp_deploy.errors import BundleError
 
 
 @dataclass(frozen=True)
@@ -35,11 +36,14 @@ def start(bundle: Bundle) -> Cold:
     """A cold start of ``bundle`` in a process of its own.
 
     Raises:
-        RuntimeError: where that process fails.
+        BundleError: where that process fails.
     """
     with TemporaryDirectory(prefix="s2mlp-") as directory:
         out = Path(directory) / "cold.json"
-        cost = measure([sys.executable, "-m", "bench.cold", str(bundle.directory.resolve()), str(out)])
+        try:
+            cost = measure([sys.executable, "-m", "bench.cold", str(bundle.directory.resolve()), str(out)])
+        except RuntimeError as error:
+            raise BundleError(f"{bundle.directory} does not start in a process of its own: {error}") from error
         return Cold(**json.loads(out.read_text("utf-8")), peak_rss_bytes=cost.peak_rss_bytes)
 
 

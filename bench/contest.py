@@ -160,7 +160,6 @@ class Race:
     runners: dict[str, Callable[[Clock], float]]
     course: Course
     clock: Clock = time.perf_counter
-    announce: Callable[[str], None] = lambda text: None
     _rng: random.Random = field(init=False)
 
     def __post_init__(self) -> None:
@@ -175,7 +174,6 @@ class Race:
             start = self.clock()
             count = 0
             while count < self.course.rounds or self.clock() - start < self.course.seconds:
-                self.announce(f"round {count + 1} of at least {self.course.rounds}")
                 for name, milliseconds in self._round().items():
                     samples[name].append(milliseconds)
                 count += 1
@@ -186,7 +184,6 @@ class Race:
     def _warm_up(self) -> int:
         rounds: list[dict[str, float]] = []
         while len(rounds) < LONGEST_WARMUP and not _settled(rounds):
-            self.announce(f"warm-up {len(rounds) + 1}")
             rounds.append(self._round())
         return len(rounds)
 

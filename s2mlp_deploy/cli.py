@@ -16,7 +16,7 @@ import os
 import re
 import sys
 import traceback
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict, fields
 from enum import Enum
@@ -264,7 +264,7 @@ def export(
 ) -> None:
     """Export a checkpoint as a bundle whose numbers were checked against the checkpoint's own."""
     from s2mlp_deploy import artifact, exporter
-    from s2mlp_deploy.request import Request
+    from s2mlp_deploy.request import Request, flags
 
     from_bundle = Request(source).from_bundle
     own = artifact.read_manifest(source).precision if from_bundle else "fp32"
@@ -295,7 +295,7 @@ def export(
     }  # fmt: skip
     settings = {name: value for name, value in for_formats.items() if value is not None}
     if unused := [name for name in settings if not any(name in exporter.find(f).options for f in format)]:
-        raise UsageError(f"{_flags(unused)}: not for --format {' or '.join(format)}")
+        raise UsageError(f"{flags(unused)}: not for --format {' or '.join(format)}")
     if allow_unverified_engine and not any(isinstance(exporter.find(f), exporter.Compiler) for f in format):
         raise UsageError(f"--allow-unverified-engine: --format {' or '.join(format)} makes no engine")
     for_int8 = {
@@ -305,7 +305,7 @@ def export(
     }  # fmt: skip
     defaults = {field.name: field.default for field in fields(Request)}
     if "int8" not in precisions and (idle := [name for name, v in for_int8.items() if v != defaults[name]]):
-        raise UsageError(f"{_flags(idle)}: only for --precision int8")
+        raise UsageError(f"{flags(idle)}: only for --precision int8")
     options: dict[str, dict[str, Any]] = {"fp16": {"io_dtype": io_dtype.value}, "int8": for_int8}
     requests = [
             Request(
@@ -463,10 +463,6 @@ def _plain(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [_plain(item) for item in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def _flags(names: Iterable[str]) -> str:
-    return ", ".join("--" + name.replace("_", "-") for name in names)
 
 
 def _export_json(result: Any) -> dict[str, Any]:

@@ -6,7 +6,7 @@ Needs the runtime, not torch: what the engine must compute travels in the bundle
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,16 +19,7 @@ from s2mlp_deploy.judge import Judges
 from s2mlp_deploy.manifest import Manifest
 from s2mlp_deploy.parity import Verdict
 from s2mlp_deploy.progress import Progress
-from s2mlp_deploy.request import Export, Request
-
-_FLAGS = {
-    "lowering": "--shift",
-    "semantics": "--shift-semantics",
-    "offsets": "--shift-directions",
-    "gate": "--no-gate",
-}
-"""The options of ``s2mlp-export`` that are not called like the request's fields."""
-
+from s2mlp_deploy.request import Export, Request, flags
 
 ROOM = 3
 """The engine, the graph that goes along with it, and what a compiler adds, in sizes of the graph."""
@@ -52,7 +43,7 @@ def open_bundle(directory: Path, request: Request, target: Compiler) -> Bundle:
         )
     if given := request.for_graph():
         raise UsageError(
-            f"{', '.join(_FLAGS.get(name, '--' + name.replace('_', '-')) for name in given)}: settled when {directory} was "
+            f"{flags(given)}: settled when {directory} was "
             "exported; leave out, or give the checkpoint instead of the bundle"
         )
     recipe = manifest.quantization
@@ -78,13 +69,7 @@ def compile(
     """
     source = bundle.manifest
     judged = bool(source.tolerance) and GOLDEN in source.files
-    pending = target.cannot_run(request.settings) if judged else None
-    if pending and not request.allow_unverified_engine:
-        raise UnverifiedError(
-            f"the {request.format} engine could be built here, but not checked ({pending}), so nothing is published. Export on "
-            "the device, from this checkpoint's ONNX bundle; or pass --allow-unverified-engine, and the bundle will say that "
-            "its parity is pending a device, where s2mlp-verify checks it"
-        )
+    pending = cannot_judge(target, request) if judged else None
     with artifact.staging(request.destination, replace=request.force) as staging:
         _check_room(bundle, staging.directory)
         with progress.step(f"compiling for {request.format}"):
@@ -95,7 +80,8 @@ def compile(
             shutil.copyfile(bundle.golden, staging.directory / GOLDEN)
         if judged and not pending:
             with progress.step(f"checking {source.precision} parity of the {request.format} engine with the oracle"):
-                verdict, figures = _judge(staging.directory / GOLDEN, source, made, target, request, judges)
+                tried = (report or {}).get("trials", [])
+                verdict, figures = _judge(staging.directory / GOLDEN, source, made, target, request, judges, tried)
         found = {
             "evidence": [],
             "pytorch_distances": {},
@@ -113,6 +99,22 @@ def compile(
     return Export(published, verdict, found)
 
 
+def cannot_judge(target: Compiler, request: Request) -> str | None:
+    """Why the engine cannot be judged on this machine, where the request allows for that; None where it can be.
+
+    Raises:
+        UnverifiedError: where it cannot, and must be.
+    """
+    reason = target.cannot_run(request.settings)
+    if reason and not request.allow_unverified_engine:
+        raise UnverifiedError(
+            f"the {request.format} engine could be built here, but not checked ({reason}), so nothing is published. Export on "
+            "the device, from this checkpoint's ONNX bundle; or pass --allow-unverified-engine, and the bundle will say that "
+            "its parity is pending a device, where s2mlp-verify checks it"
+        )
+    return reason
+
+
 def _check_room(bundle: Bundle, directory: Path) -> None:
     """Building can take minutes, and is done for nothing where the result finds no room."""
     needed, free = ROOM * bundle.size_bytes, shutil.disk_usage(directory).free
@@ -124,7 +126,13 @@ def _check_room(bundle: Bundle, directory: Path) -> None:
 
 
 def _judge(
-    path: Path, source: Manifest, made: Artifact, target: Compiler, request: Request, judges: Judges | None
+    path: Path,
+    source: Manifest,
+    made: Artifact,
+    target: Compiler,
+    request: Request,
+    judges: Judges | None,
+    tried: Sequence[Mapping[str, Any]],
 ) -> tuple[Verdict, dict[str, Any]]:
     assert source.tolerance
     tolerance, batch = source.tolerance.tolerance(), source.batch
@@ -141,7 +149,7 @@ def _judge(
                 f"compiled for {request.format}, the int8 graph no longer keeps {accuracy.limits(trial, request)}, so "
                 f"nothing was published: {accuracy.describe(trial)}"
             )
-        figures["trials"] = [vars(trial)]
+        figures["trials"] = [*tried, vars(trial)]
     elif judges:
         figures["images"] = judge.judge_images(session, judges, tolerance, batch)
     return verdict, figures

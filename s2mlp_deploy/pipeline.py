@@ -9,7 +9,7 @@ a device finishes what a workstation prepared. Nothing is published unless the g
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -17,11 +17,10 @@ from typing import TYPE_CHECKING
 
 from s2mlp_deploy import artifact, engine, exporter, parity
 from s2mlp_deploy.artifact import Bundle
-from s2mlp_deploy.digest import sha256
 from s2mlp_deploy.errors import BundleError, RuntimeMissingError, UsageError
 from s2mlp_deploy.exporter import ONNX, Compiler, Exporter
 from s2mlp_deploy.progress import Listener, Progress
-from s2mlp_deploy.request import Export, Request
+from s2mlp_deploy.request import SYNTHETIC, Export, Request, flags
 
 if TYPE_CHECKING:  # need torch, and a bundle does not
     from s2mlp_deploy.judge import Judges
@@ -79,6 +78,9 @@ def _open(request: Request, target: Exporter | Compiler) -> Bundle:
 def _from_checkpoint(request: Request, target: Exporter | Compiler, progress: Progress, work: _Work) -> Export:
     from s2mlp_deploy import portable
 
+    reason = target.cannot_compile(request.settings) if isinstance(target, Compiler) else None
+    if isinstance(target, Compiler) and not reason and request.gate and request.calibration != SYNTHETIC:
+        engine.cannot_judge(target, request)  # before the work that would be for nothing
     if work.several and work.study is None:
         work.study = portable.study(request, progress)
     if isinstance(target, Exporter):
@@ -86,7 +88,7 @@ def _from_checkpoint(request: Request, target: Exporter | Compiler, progress: Pr
         if request.format == ONNX:
             work.graphs[request.precision, _recipe(request, target)] = made, judges
         return made
-    if reason := target.cannot_compile(request.settings):
+    if reason:
         raise RuntimeMissingError(
             _way_on(request, target, reason, _graph_for_elsewhere(request, target, progress, work))
         )
@@ -129,14 +131,10 @@ def _graph_for_elsewhere(request: Request, target: Compiler, progress: Progress,
     """The ONNX bundle to take to a device: beside where the engine would be, and there already after a first try."""
     place = request.destination.parent / f"{request.source.stem}-{ONNX}-{request.precision}"
     if place.exists() and not request.force:
-        with suppress(BundleError):
-            known = artifact.read(place)
-            quantized = known.manifest.quantization
-            same = known.manifest.source.sha256 == sha256(request.source) and known.manifest.verdict in (
-                "passed",
-                "pending a device",
-            )
-            if same and (quantized and quantized.target) == _recipe(request, target):
+        # The same request gives the same bytes, so whether that is the bundle can be told for certain.
+        with artifact.scratch(place) as directory, suppress(BundleError):
+            known, fresh = artifact.read(place), _graph(request, target, directory, progress, work)[0].bundle
+            if known.manifest == fresh.manifest:
                 return known
     return _graph(request, target, place.parent, progress, work)[0].bundle
 
@@ -149,7 +147,7 @@ def _way_on(request: Request, target: Compiler, reason: str, bundle: Bundle) -> 
     """How to get the engine where this machine cannot build it, in order of use."""
     words = ["s2mlp-export", bundle.directory.resolve().name, "--format", request.format]
     for name, value in request.settings.items():
-        flag = _flags([name])
+        flag = flags([name])
         words += [flag] if value is True else [flag, ",".join(value) if isinstance(value, tuple) else str(value)]
     known = "verified" if bundle.manifest.verdict == "passed" else bundle.manifest.precision
     return (
@@ -168,8 +166,8 @@ def _format(request: Request) -> Exporter | Compiler:
         )
     if unknown := sorted(request.settings.keys() - set(target.options)):
         raise UsageError(
-            f"{_flags(unknown)}: not for --format {request.format}"
-            + (f", which knows {_flags(target.options)}" if target.options else "")
+            f"{flags(unknown)}: not for --format {request.format}"
+            + (f", which knows {flags(target.options)}" if target.options else "")
         )
     if request.precision != "int8" and (request.target or request.calibration):
         raise UsageError("--target and --calibration are for --precision int8")
@@ -181,7 +179,3 @@ def _format(request: Request) -> Exporter | Compiler:
     if request.io_dtype == "fp16" and request.precision != "fp16":
         raise UsageError("--io-dtype fp16 is for --precision fp16")
     return target
-
-
-def _flags(names: Iterable[str]) -> str:
-    return ", ".join("--" + name.replace("_", "-") for name in names)

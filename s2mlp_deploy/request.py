@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
@@ -17,6 +17,20 @@ from s2mlp_deploy.spec import DIRECTIONS, Offset, Size
 
 SYNTHETIC = "synthetic"
 """Calibration on noise: for measuring speed, never for use."""
+
+
+_OPTIONS = {
+    "lowering": "--shift",
+    "semantics": "--shift-semantics",
+    "offsets": "--shift-directions",
+    "gate": "--no-gate",
+}
+"""The options of ``s2mlp-export`` that are not called like the request's fields."""
+
+
+def flags(names: Iterable[str]) -> str:
+    """The options for these fields or settings, as one types them."""
+    return ", ".join(_OPTIONS.get(name, "--" + name.replace("_", "-")) for name in names)
 
 
 @dataclass(frozen=True)

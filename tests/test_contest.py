@@ -298,3 +298,16 @@ def test_engines_without_threads_refuse_the_option(place: Path) -> None:
         patch.setattr(contest.exporter, "find", lambda name: Engine())
         with pytest.raises(UsageError, match="have no threads to set"):
             Runner(Entry(bundle, 1, threads=2))
+
+
+def test_a_bundle_that_fails_its_check_here_is_not_timed(place: Path, tmp_path: Path) -> None:
+    shutil.copytree(place / "fp16", tmp_path / "strict")
+    manifest = json.loads((tmp_path / "strict" / "manifest.json").read_text())
+    manifest["tolerance"]["relative_l2"] = 1e-9
+    (tmp_path / "strict" / "manifest.json").write_text(json.dumps(manifest))
+    assert "does not compute what it should" in refused(1, tmp_path / "strict", *QUICK)
+
+
+def test_an_interruption_before_the_first_round_shows_nothing(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Race, "run", lambda self: Record(dict.fromkeys(self.runners, ()), 0, False))
+    assert "interrupted" in refused(130, place / "fp32", *QUICK)

@@ -117,3 +117,20 @@ def test_a_bundle_of_another_checkpoint_is_not_taken_to_the_device(
     assert run("export", save_checkpoint(tmp_path / "other" / "small.pt", small_spec(), seed=5)).code == 0
     ran = run("export", checkpoint, "--format", "trt")
     assert ran.code == 3 and "small-onnx-fp32 exists" in ran.err
+
+
+def test_a_graph_from_before_with_other_options_is_not_taken_for_this_one(
+    checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "tensorrt", None)
+    monkeypatch.chdir(tmp_path)
+    assert run("export", checkpoint, "--batch", 4).code == 0
+    ran = run("export", checkpoint, "--format", "trt")
+    assert ran.code == 3 and "small-onnx-fp32 exists" in ran.err
+    assert run("export", checkpoint, "--format", "trt", "--batch", 4).code == 4
+
+
+@no_gpu
+def test_what_cannot_be_judged_here_is_refused_before_any_work(checkpoint: Path, tmp_path: Path) -> None:
+    ran = rtx(checkpoint, tmp_path / "engine")
+    assert ran.code == 1 and " …" not in ran.err

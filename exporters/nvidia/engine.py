@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import reprlib
 import shutil
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, packages_distributions, version
 from pathlib import Path
@@ -46,7 +47,7 @@ class Settings(BaseModel):
         return f"{option}=true" in self.options
 
 
-class EngineFormat:
+class EngineFormat(ABC):
     """Builds engines with one runtime, and runs them."""
 
     precisions: tuple[str, ...] = ("fp32", "fp16", "bf16", "int8")
@@ -128,12 +129,13 @@ class EngineFormat:
                 continue
         return {self.runtime.module: str(self.runtime.load().__version__)}
 
+    @abstractmethod
     def _built_for(self, trt: Module, settings: Mapping[str, Setting]) -> tuple[str, ...]:
-        raise NotImplementedError
+        """The compute capabilities that an engine is built for, or the GPU."""
 
+    @abstractmethod
     def _mismatch(self, trt: Module, plan: bytes, settings: Settings, gpu: Gpu) -> str | None:
         """What the engine was built for and what this machine is, where that does not fit."""
-        raise NotImplementedError
 
     def _record(self, trt: Module, profile: Profile, settings: Mapping[str, Setting]) -> Settings:
         shapes = {
