@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Callable
+import sys
 from enum import Enum
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -15,10 +15,11 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.status import Status
+
+from s2mlp_deploy.cli import listener
+from s2mlp_deploy.errors import RuntimeMissingError
 
 SEED = 20210614
-_err = Console(stderr=True, highlight=False)
 
 
 class Model(str, Enum):
@@ -34,12 +35,16 @@ class Part(str, Enum):
 
 def bench(
     model: Annotated[list[Model], typer.Option(help="The preset to measure; may be repeated.")] = list(Model),  # noqa: B006
-    rounds: Annotated[int, typer.Option(min=1, help="Rounds of the latency measurement.")] = 25,
+    rounds: Annotated[int, typer.Option(min=6, help="Rounds of the latency measurement.")] = 25,
     repeats: Annotated[
         int | None, typer.Option(min=1, help="Rounds of whole processes; else 3 of exports, and 1 of engine builds.")
     ] = None,
     json_file: Annotated[
         Path | None, typer.Option("--json", metavar="FILE", help="Write everything that was measured to FILE.")
+    ] = None,
+    write: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Write benchmarks.md and its pictures into DIR, over what is there."),
     ] = None,
     only: Annotated[Part | None, typer.Option(help="Measure one part alone.")] = None,
 ) -> None:
@@ -47,78 +52,69 @@ def bench(
     # torch and onnxruntime are not needed for --help.
     from bench import report
     from bench.engines import measure_engines, require_tensorrt_rtx
-    from bench.export_cost import measure_exports, naive_command, naive_file
+    from bench.export_cost import measure_exports
     from bench.goals import engine_goals, export_goals, latency_goals
     from bench.latency import measure_latency
-    from bench.process import measure
-    from bench.runtimes import require_openvino
+    from bench.race import Course
+    from bench.rivals import BASELINES
     from bench.weights import save_random
-    from s2mlp_deploy.errors import RuntimeMissingError
 
-    if only in (None, Part.latency):
-        try:
-            require_openvino()  # before minutes of measuring, not after
-        except RuntimeMissingError as error:
-            _err.print(str(error), markup=False)
-            raise typer.Exit(error.exit_code) from None
+    told = listener()
+    baselines = []
+    for name, baseline in BASELINES.items():
+        if reason := baseline.missing():
+            told.warn(f"the baseline {name} is left out: {reason}")
+        else:
+            baselines.append(name)
     with_engines = only in (None, Part.engines)
     if with_engines:
         try:
             require_tensorrt_rtx()
         except RuntimeMissingError as error:
             if only is Part.engines:
-                _err.print(str(error), markup=False)
+                told.warn(str(error))
                 raise typer.Exit(error.exit_code) from None
-            _err.print(f"engines are left out: {error}", markup=False)
+            told.warn(f"engines are left out: {error}")
             with_engines = False
 
     out = Console(highlight=False)
     if not out.is_terminal:
         out.width = 120
-    out.print(report.environment())
+    measured = report.Measured(report.environment())
+    out.print(measured.environment)
     rng = random.Random(SEED)
-    exports, latencies, engines, goals = [], [], [], []
-    with _err.status("") as status:
-        for preset in (m.value for m in model):
-            announce = _announcer(status, preset)
-            with TemporaryDirectory() as directory:
-                scratch = Path(directory)
-                checkpoint = save_random(preset, scratch / f"{preset}.pt", SEED)
-                if only in (None, Part.export):
-                    cost = measure_exports(
-                        preset, checkpoint, scratch, repeats=repeats or 3, rng=rng, announce=announce
-                    )
-                    exports.append(cost)
-                    goals += export_goals(cost)
-                    out.print(report.export_table(cost))
-                if only in (None, Part.latency):
-                    naive = naive_file(scratch)
-                    if not naive.exists():
-                        announce("torch.onnx.export")
-                        measure(naive_command(preset, checkpoint, scratch))
-                    latency = measure_latency(
-                        preset, checkpoint, naive, scratch, rounds=rounds, rng=rng, announce=announce
-                    )
-                    latencies.append(latency)
-                    goals += latency_goals(latency)
-                    out.print(report.latency_table(latency), report.bound_table(latency), sep="\n")
-                if with_engines:
-                    built = measure_engines(preset, checkpoint, scratch, repeats=repeats or 1, announce=announce)
-                    engines.append(built)
-                    goals += engine_goals(built)
-                    out.print(report.engine_table(built))
-    out.print(report.goal_table(goals))
+    for preset in (m.value for m in model):
+        with TemporaryDirectory() as directory:
+            scratch = Path(directory)
+            checkpoint = save_random(preset, scratch / f"{preset}.pt")
+            if only in (None, Part.export):
+                cost = measure_exports(preset, checkpoint, scratch, repeats=repeats or 3, rng=rng, announce=_announce)
+                measured.exports.append(cost)
+                measured.goals += export_goals(cost)
+                out.print(report.export_table(cost))
+            if only in (None, Part.latency):
+                latency = measure_latency(
+                    preset, checkpoint, scratch, baselines=baselines, course=Course(0, rounds, SEED), listener=told
+                )
+                measured.latencies.append(latency)
+                measured.goals += latency_goals(latency)
+                out.print(report.latency_tables(latency))
+            if with_engines:
+                built = measure_engines(preset, checkpoint, scratch, repeats=repeats or 1, announce=_announce)
+                measured.engines.append(built)
+                measured.goals += engine_goals(built)
+                out.print(report.engine_table(built))
+    out.print(report.goal_table(measured.goals))
     if json_file:
-        json_file.write_text(json.dumps(report.document(exports, latencies, engines, goals), indent=2) + "\n", "utf-8")
+        json_file.write_text(json.dumps(report.document(measured), indent=2) + "\n", "utf-8")
+    if write:
+        from bench.markdown import write as write_markdown
+
+        write_markdown(measured, write)
 
 
-def _announcer(status: Status, preset: str) -> Callable[[str], None]:
-    def announce(text: str) -> None:
-        status.update(f"{preset}: {text}")
-        if not _err.is_terminal:
-            _err.print(f"{preset}: {text}")
-
-    return announce
+def _announce(text: str) -> None:
+    sys.stderr.write(f"{text} …\n")
 
 
 if __name__ == "__main__":

@@ -1,62 +1,63 @@
-"""A cold start, as an app has it: a new process loads a bundle and answers once.
+"""A cold start, as an app has it: a new process loads a model and answers once.
 
-    python -m bench.cold BUNDLE OUT.json
+    python -m bench.cold CONTESTANT OUT.json
 
-writes how long that took.
+writes how long that took; CONTESTANT is a pickled contestant, which only :func:`start` writes.
 """
 
 from __future__ import annotations
 
 import json
+import pickle
 import sys
 import time
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import numpy as np
 
+from bench.contestant import Contestant
 from bench.process import measure
-from s2mlp_deploy import artifact, exporter
-from s2mlp_deploy.artifact import Bundle
+from s2mlp_deploy import artifact
 from s2mlp_deploy.errors import BundleError
 
 
 @dataclass(frozen=True)
 class Cold:
-    """Milliseconds to load a bundle, once its runtime is imported, and of its first batch; peak memory of the process."""
+    """Milliseconds to load, once the runtime is imported, and of the first batch; peak memory of the process."""
 
     load_ms: float
     first_ms: float
     peak_rss_bytes: int
 
 
-def start(bundle: Bundle) -> Cold:
-    """A cold start of ``bundle`` in a process of its own.
+def start(contestant: Contestant, scratch: Path) -> Cold:
+    """A cold start of ``contestant`` in a process of its own; ``scratch`` is a directory for what it is told.
 
     Raises:
         BundleError: where that process fails.
     """
-    with TemporaryDirectory(prefix="s2mlp-") as directory:
-        out = Path(directory) / "cold.json"
-        try:
-            cost = measure([sys.executable, "-m", "bench.cold", str(bundle.directory.resolve()), str(out)])
-        except RuntimeError as error:
-            raise BundleError(f"{bundle.directory} does not start in a process of its own: {error}") from error
-        return Cold(**json.loads(out.read_text("utf-8")), peak_rss_bytes=cost.peak_rss_bytes)
+    told, out = scratch / "contestant.pickle", scratch / "cold.json"
+    told.write_bytes(pickle.dumps(contestant))
+    try:
+        cost = measure([sys.executable, "-m", "bench.cold", str(told), str(out)])
+    except RuntimeError as error:
+        raise BundleError(f"{contestant.name} does not start in a process of its own: {error}") from error
+    return Cold(**json.loads(out.read_text("utf-8")), peak_rss_bytes=cost.peak_rss_bytes)
 
 
 def main() -> None:
-    directory, out = map(Path, sys.argv[1:])
-    bundle = artifact.read(directory)
-    spec = bundle.manifest.spec
-    target = exporter.find(bundle.manifest.format)
-    for module in target.modules:
+    told, out = map(Path, sys.argv[1:])
+    contestant: Contestant = pickle.loads(told.read_bytes())
+    assert contestant.asks is not None
+    spec = artifact.read_manifest(contestant.asks).spec
+    for module in contestant.way.modules:
         import_module(module)
-    images = np.zeros((bundle.manifest.batch or 1, spec.in_channels, *spec.image_size), np.float32)
+    size = contestant.point.size or spec.image_size
+    images = np.zeros((contestant.point.batch, spec.in_channels, *size), np.float32)
     start = time.perf_counter()
-    session = target.open(bundle.artifact)
+    session = contestant.way.open(contestant.point)
     loaded = time.perf_counter()
     session.run(images)
     done = time.perf_counter()

@@ -1,68 +1,116 @@
-"""Bundles against each other: each verified first, then timed interleaved until enough is known, and checked all along."""
+"""Bundles against each other and against baselines. Read this first; it is the whole story of s2mlp-bench.
+
+    verify ─▶ prepare baselines ─▶ cold starts ─▶ load, and check answers ─▶ race ─▶ what it shows
+
+What gives wrong answers is not timed; a baseline that computes something else is, and is labelled so.
+"""
 
 from __future__ import annotations
 
-import random
+import json
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from statistics import median
-from typing import Any
+from itertools import product
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
-import numpy as np
-
-from s2mlp_deploy import exporter, golden, parity
-from s2mlp_deploy.artifact import Bundle
-from s2mlp_deploy.errors import ParityError, UsageError
-from s2mlp_deploy.exporter import Session
+from bench import cold, profile, rivals, roofline
+from bench.bound import bound_of
+from bench.cold import Cold
+from bench.contestant import Contestant, Point
+from bench.profile import Profile
+from bench.questions import Questions, at_size, of_bundle
+from bench.race import NOTHING, Course, Race, nothing
+from bench.roofline import Roofline
+from bench.runner import Runner
+from bench.standing import Standing, standing
+from bench.ways import BundleWay
+from s2mlp_deploy import artifact, verification
+from s2mlp_deploy.artifact import REPORT, Bundle
+from s2mlp_deploy.errors import BundleError, ParityError, UsageError
+from s2mlp_deploy.exporter import ProfilingSession
 from s2mlp_deploy.manifest import Manifest
-from s2mlp_deploy.parity import Array
-from s2mlp_deploy.spec import format_size
+from s2mlp_deploy.progress import Listener
+from s2mlp_deploy.spec import Size, format_size
 from s2mlp_deploy.timing import Clock
 
-NOTHING = "(nothing)"
-"""A session that does nothing, timed like the others: what measuring itself takes."""
-
-SETTLED = 0.02
-"""The warm-up ends when the medians of two windows in a row differ by no more than this share, for everyone."""
-
-WINDOW, LONGEST_WARMUP = 5, 60
+SPEED_ONLY = "for benchmarks only"
+"""The verdict of a bundle that was calibrated on noise: its answers are held against a verified one's, loosely."""
 
 
 @dataclass(frozen=True)
-class Course:
-    """How long to measure: until both ``seconds`` and ``rounds`` are reached. ``seed`` draws the orders."""
+class Plan:
+    """What to measure: each bundle and each baseline at every point of the sweep."""
 
-    seconds: float = 10.0
-    rounds: int = 30
-    seed: int = 0
-
-
-@dataclass(frozen=True)
-class Entry:
-    """A bundle with the settings that it is timed with; ``threads`` is None for the runtime's own choice."""
-
-    bundle: Bundle
-    batch: int
-    threads: int | None = None
+    bundles: tuple[Path, ...]
+    baselines: tuple[str, ...] = ()
+    batches: tuple[int, ...] = (1,)
+    threads: tuple[int | None, ...] = (None,)
+    sizes: tuple[Size | None, ...] = (None,)
+    providers: tuple[str | None, ...] = (None,)
+    course: Course = field(default_factory=Course)
+    cold: bool = True
+    bound: bool = True
 
     @property
-    def name(self) -> str:
-        """The bundle's directory, and the settings where they are set."""
-        threads = "" if self.threads is None else f", {self.threads} thread{'s' if self.threads > 1 else ''}"
-        return f"{self.bundle.directory.name}{threads}" + (f", batch {self.batch}" if self.batch > 1 else "")
+    def points(self) -> tuple[Point, ...]:
+        """The sweep; threads change fastest."""
+        swept = product(self.providers, self.sizes, self.batches, self.threads)
+        return tuple(Point(batch, threads, size, provider) for provider, size, batch, threads in swept)
 
 
 @dataclass(frozen=True)
-class Record:
-    """Milliseconds a batch by entry, in the order of the rounds; the i-th of all are from one round.
+class Result:
+    """What was measured: the standing, the samples behind it (milliseconds a batch, by contestant), where the time of
+    each bundle goes, and how far all are from what the machine can do (None where that was not asked for)."""
 
-    ``complete`` is False where measuring was interrupted.
+    standing: Standing
+    samples_ms: Mapping[str, Sequence[float]]
+    profiles: tuple[Profile, ...]
+    roofline: Roofline | None
+
+
+def hold(plan: Plan, listener: Listener, clock: Clock = time.perf_counter) -> Result:
+    """Measure ``plan``. An interruption once the race has begun ends it early, and the standing says so.
+
+    Raises:
+        BundleError: for a bundle that is damaged, or was never judged.
+        ParityError: for one whose answers are wrong.
+        UsageError: where bundles cannot be compared, or something cannot run as asked.
+        RuntimeMissingError: where a runtime or a device is not here.
+        KeyboardInterrupt: where it comes before the first round has ended.
     """
-
-    samples_ms: dict[str, tuple[float, ...]]
-    warmup_rounds: int
-    complete: bool
+    bundles = list(_verified(plan.bundles, listener))
+    check_comparable(bundles)
+    with TemporaryDirectory(prefix="s2mlp-") as directory:
+        scratch = Path(directory)
+        contestants = [_entry(bundle, point, bundles) for bundle in bundles for point in plan.points]
+        contestants += rivals.prepare(plan.baselines, bundles, plan.points, scratch, listener)
+        _check_names(contestants)
+        starts = dict(_cold_starts(contestants, scratch, listener)) if plan.cold else {}
+        asked = _Asked(bundles)
+        runners = []
+        for contestant in contestants:
+            with listener.step(f"loading {contestant.name}"):
+                runners.append(Runner(contestant, asked.of(contestant)))
+        if plan.bound:
+            with listener.step("preparing the matrix products alone"):
+                runners += [Runner(bound, asked.of(bound)) for bound in _bounds(runners, scratch)]
+        with listener.step("timing, interleaved"):
+            calls = {runner.contestant.name: runner.time_ms for runner in runners}
+            record = Race({**calls, NOTHING: nothing}, plan.course, clock).run()
+        if not record.samples_ms[NOTHING]:
+            raise KeyboardInterrupt
+        found = standing(runners, record, starts)
+        profiles: tuple[Profile, ...] = ()
+        roof = None
+        if plan.bound and record.complete:
+            with listener.step("looking where the time goes"):
+                profiles = tuple(_profiles(runners, asked))
+            with listener.step("measuring what the machine can do at most"):
+                roof = _roofline(runners, found, profiles, scratch, clock)
+    return Result(found, record.samples_ms, profiles, roof)
 
 
 def check_comparable(bundles: Sequence[Bundle]) -> None:
@@ -85,125 +133,123 @@ def _input_shape(manifest: Manifest) -> str:
     return f"{manifest.spec.in_channels} channels, {format_size(manifest.spec.image_size)}"
 
 
-class Runner:
-    """An entry, loaded, with golden inputs that take turns and the logits that each must give.
-
-    Raises:
-        RuntimeMissingError, BundleError: where it cannot be loaded here.
-        UsageError: where its batch is not the one asked for.
-    """
-
-    def __init__(self, entry: Entry) -> None:
-        manifest = entry.bundle.manifest
-        if manifest.batch not in (None, entry.batch):
-            raise UsageError(
-                f"{entry.bundle.directory} takes batches of {manifest.batch} alone: leave out --batch, or export it with "
-                "--batch dynamic"
-            )
-        assert manifest.tolerance is not None  # it was verified
-        self._limit = manifest.tolerance.relative_l2
-        self._name = entry.name
-        self._images, self._logits = _questions(entry)
-        self._turn = 0
-        self._session = _open(entry)
-
-    def time_ms(self, clock: Clock) -> float:
-        """Milliseconds of one batch; the answer is checked when the clock has stopped.
-
-        Raises:
-            ParityError: where it is wrong.
-        """
-        images, expected = self._images[self._turn], self._logits[self._turn]
-        self._turn = (self._turn + 1) % len(self._images)
-        start = clock()
-        logits = self._session.run(images)
-        elapsed = clock() - start
-        distance = parity.compare(logits, expected).relative_l2
-        if not distance <= self._limit:
-            raise ParityError(
-                f"{self._name} gave wrong logits while it was timed (relative L2 {distance:.2g}, limit {self._limit:.0e}), so "
-                "its times say nothing: run s2mlp-verify on it"
-            )
-        return elapsed * 1e3
+def _verified(directories: Sequence[Path], listener: Listener) -> Iterator[Bundle]:
+    for directory in directories:
+        with listener.step(f"verifying {directory}"):
+            if artifact.read_manifest(directory).verdict == SPEED_ONLY:
+                yield artifact.read(directory)
+                continue
+            result = verification.verify(directory)
+        if not result.verdict.passed:
+            raise ParityError(f"{directory} does not compute what it should on this machine: s2mlp-verify shows more")
+        yield result.bundle
 
 
-def _open(entry: Entry) -> Session:
-    target = exporter.find(entry.bundle.manifest.format)
-    if isinstance(target, exporter.Threaded):
-        return target.open_with_threads(entry.bundle.artifact, entry.threads)
-    if entry.threads is not None:
-        raise UsageError(f"--threads: engines of format {entry.bundle.manifest.format} have no threads to set")
-    return target.open(entry.bundle.artifact)
-
-
-def _questions(entry: Entry) -> tuple[list[Array], list[Array]]:
-    """Batches of golden images of the model's size, each starting at another one, and the oracle's logits."""
-    expected = golden.load(entry.bundle.golden)
-    size = entry.bundle.manifest.spec.image_size
-    cases = [case for case, x in expected.inputs.items() if x.shape[2:] == size]
-    images = np.concatenate([expected.inputs[case] for case in cases])
-    logits = np.concatenate([expected.logits[case] for case in cases])
-    turns = [np.arange(start, start + entry.batch) % len(images) for start in range(len(images))]
-    return [images[turn] for turn in turns], [logits[turn] for turn in turns]
-
-
-def nothing(clock: Clock) -> float:
-    """A runner that does nothing."""
-    start = clock()
-    return (clock() - start) * 1e3
-
-
-@dataclass
-class Race:
-    """Times every runner once a round, in an order that is drawn anew each round."""
-
-    runners: dict[str, Callable[[Clock], float]]
-    course: Course
-    clock: Clock = time.perf_counter
-    _rng: random.Random = field(init=False)
-
-    def __post_init__(self) -> None:
-        self._rng = random.Random(self.course.seed)
-
-    def run(self) -> Record:
-        """Warm up until times have settled, then measure; what was measured before an interruption is kept."""
-        samples: dict[str, list[float]] = {name: [] for name in self.runners}
-        complete, warmup = True, 0
-        try:
-            warmup = self._warm_up()
-            start = self.clock()
-            count = 0
-            while count < self.course.rounds or self.clock() - start < self.course.seconds:
-                for name, milliseconds in self._round().items():
-                    samples[name].append(milliseconds)
-                count += 1
-        except KeyboardInterrupt:
-            complete = False
-        return Record({name: tuple(values) for name, values in samples.items()}, warmup, complete)
-
-    def _warm_up(self) -> int:
-        rounds: list[dict[str, float]] = []
-        while len(rounds) < LONGEST_WARMUP and not _settled(rounds):
-            rounds.append(self._round())
-        return len(rounds)
-
-    def _round(self) -> dict[str, float]:
-        """A whole round or none: an interruption in the middle would leave some with a sample more."""
-        order = self._rng.sample(list(self.runners), len(self.runners))
-        return {name: self.runners[name](self.clock) for name in order}
-
-
-def _settled(rounds: Sequence[dict[str, float]]) -> bool:
-    if len(rounds) < 2 * WINDOW:
-        return False
-    return all(
-        abs(now - before) <= SETTLED * before
-        for before, now in _medians_of_two_windows(rounds)
+def _entry(bundle: Bundle, point: Point, bundles: Sequence[Bundle]) -> Contestant:
+    manifest = bundle.manifest
+    spec = manifest.spec.spec()
+    asks, limit, remark = bundle, rivals.INT8_LIMIT, ""
+    if manifest.tolerance is not None:
+        limit = manifest.tolerance.relative_l2
+    else:
+        asks, remark = _verified_twin(bundle, bundles), "for speed only"
+    return Contestant(
+        bundle.directory.resolve().name, "bundle", BundleWay(bundle), point, manifest.precision, spec.macs(point.size), limit,
+        remark, asks=asks.directory, accuracy=_accuracy(bundle),
     )  # fmt: skip
 
 
-def _medians_of_two_windows(rounds: Sequence[dict[str, float]]) -> Iterator[tuple[float, float]]:
-    for name in rounds[0]:
-        if name != NOTHING:
-            times: list[Any] = [r[name] for r in rounds[-2 * WINDOW :]]
-            yield median(times[:WINDOW]), median(times[WINDOW:])
+def _accuracy(bundle: Bundle) -> float | None:
+    """What the bundle's report says of labelled images. It is not under the manifest's hashes: to be shown, not trusted."""
+    try:
+        report = json.loads((bundle.directory / REPORT).read_bytes())
+        accuracy = (report["trials"][-1] if report.get("trials") else report["images"])["accuracy"]
+        return float(accuracy)
+    except (OSError, ValueError, TypeError, KeyError, IndexError, AttributeError, RecursionError):
+        return None
+
+
+def _verified_twin(bundle: Bundle, bundles: Sequence[Bundle]) -> Bundle:
+    """A verified bundle of the same checkpoint, whose answers those of a bundle without golden tensors are held against."""
+    for other in bundles:
+        if other.manifest.tolerance and other.manifest.source.sha256 == bundle.manifest.source.sha256:
+            return other
+    raise BundleError(
+        f"{bundle.directory} was calibrated on noise and holds no golden tensors to check its answers against: give a "
+        "verified bundle of the same checkpoint, too"
+    )
+
+
+def _check_names(contestants: Sequence[Contestant]) -> None:
+    if len({contestant.name for contestant in contestants}) < len(contestants):
+        raise UsageError("two bundles have the same name, or one is given twice: their results could not be told apart")
+
+
+def _cold_starts(
+    contestants: Sequence[Contestant], scratch: Path, listener: Listener
+) -> Iterator[tuple[tuple[str, Point], Cold]]:
+    for contestant in contestants:
+        with listener.step(f"starting {contestant.name} in a process of its own"):
+            yield (contestant.source, contestant.point), cold.start(contestant, scratch)
+
+
+class _Asked:
+    """What each contestant is asked; read, or answered by the first bundle, once."""
+
+    def __init__(self, bundles: Sequence[Bundle]) -> None:
+        self._bundles = {bundle.directory: bundle for bundle in bundles}
+        self._known: dict[Path | Size, Questions] = {}
+
+    def of(self, contestant: Contestant) -> Questions:
+        size, asks = contestant.point.size, contestant.asks
+        assert asks is not None
+        key = size or asks
+        if key not in self._known:
+            self._known[key] = self._at_size(contestant, size) if size else of_bundle(self._bundles[asks])
+        return self._known[key]
+
+    def _at_size(self, contestant: Contestant, size: Size) -> Questions:
+        """Golden tensors are for few sizes. At others a verified bundle answers, which passed at those."""
+        bundle = next(b for b in self._bundles.values() if b.manifest.tolerance is not None)
+        manifest = bundle.manifest
+        batch = manifest.batch or 1
+        session = BundleWay(bundle).open(Point(batch, contestant.point.threads, size, contestant.point.provider))
+        return at_size(size, manifest.spec.in_channels, batch, session, bundle.directory.name)
+
+
+def _bounds(runners: Sequence[Runner], scratch: Path) -> Iterator[Contestant]:
+    for runner in runners:
+        way = runner.contestant.way
+        if isinstance(way, BundleWay) and (bound := bound_of(runner.contestant, way.bundle.manifest, scratch)):
+            yield bound
+
+
+def _profiles(runners: Sequence[Runner], asked: _Asked) -> Iterator[Profile]:
+    for runner in runners:
+        contestant, session = runner.contestant, runner.session
+        if isinstance(contestant.way, BundleWay) and isinstance(session, ProfilingSession):
+            ((images, _), *_) = asked.of(contestant).turns(contestant.point.batch)
+            spec = contestant.way.bundle.manifest.spec.spec()
+            weight_bytes = roofline.ITEM_BYTES[contestant.precision][1]
+            yield profile.take(contestant.name, session, images, spec, contestant.point, weight_bytes=weight_bytes)
+
+
+def _roofline(
+    runners: Sequence[Runner], found: Standing, profiles: Sequence[Profile], scratch: Path, clock: Clock
+) -> Roofline | None:
+    """None where not all run on the processor: the peaks of another device are not measured."""
+    shown = [runner.contestant for runner in runners if runner.contestant.kind == "bundle"]
+    if not profiles or any(contestant.point.provider not in (None, "cpu") for contestant in shown):
+        return None
+    manifests = [contestant.way.bundle.manifest for contestant in shown if isinstance(contestant.way, BundleWay)]
+    targets = {m.precision: m.quantization.target if m.quantization else None for m in manifests}
+    roofs = roofline.roofs_for([c for c in shown if c.precision in roofline.ITEM_BYTES], targets, scratch, clock)
+    p50_ms = {figures.name: figures.p50_ms for figures in found.figures}
+    dots = []
+    for contestant, manifest in zip(shown, manifests, strict=True):
+        if contestant.precision in roofline.ITEM_BYTES:
+            dots.append(roofline.contestant_dot(contestant, manifest.spec.spec(), p50_ms[contestant.name]))
+    for one in profiles:
+        contestant = next(c for c in shown if c.name == one.contestant)
+        dots += roofline.layer_dots(one, contestant.precision, contestant.point.threads)
+    return Roofline(roofs, tuple(dots))

@@ -11,6 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench.process import ProcessCost, measure
+from bench.readback import Model
+from bench.rivals import naive_command
+from s2mlp_deploy import checkpoint as checkpoints
 from s2mlp_deploy.timing import Estimate, estimate, interleave, ratio
 
 NO_GATE, GATE, NAIVE, IMPORTS = "s2mlp-export --no-gate", "s2mlp-export", "torch.onnx.export", "imports only"
@@ -50,34 +53,24 @@ class ExportCost:
 def measure_exports(
     preset: str, checkpoint: Path, scratch: Path, *, repeats: int, rng: random.Random, announce: Callable[[str], None]
 ) -> ExportCost:
-    """Export ``checkpoint``, a model of ``preset``, in every way ``repeats`` times, interleaved.
-
-    The last naive export stays in ``scratch``, at :func:`naive_file`.
-    """
+    """Export ``checkpoint``, a model of ``preset``, in every way ``repeats`` times, interleaved."""
     script = shutil.which("s2mlp-export", path=sysconfig.get_path("scripts"))
     if script is None:
         raise RuntimeError("the command s2mlp-export is not installed beside this Python: pip install -e .")
-    bundle = scratch / "bundle"
+    bundle, naive = scratch / "bundle", scratch / "naive" / "model.onnx"
+    source = checkpoints.load(checkpoint)
+    weights = {name: tensor.numpy() for name, tensor in source.weights.items()}
+    state = Model(source.spec, weights).save(scratch / "state")
     export = [script, str(checkpoint), "--format", "onnx", "-o", str(bundle)]
     contestants = {
         NO_GATE: _process(NO_GATE, [*export, "--no-gate"], bundle, announce),
         GATE: _process(GATE, export, bundle, announce),
-        NAIVE: _process(NAIVE, naive_command(preset, checkpoint, scratch), naive_file(scratch).parent, announce),
+        NAIVE: _process(NAIVE, naive_command(state, 1, source.spec.image_size, naive), naive.parent, announce),
         IMPORTS: _process(IMPORTS, [sys.executable, "-c", "import torch, onnxruntime, onnxsim"], None, announce),
     }
     contestants[IMPORTS]()  # so that no contestant pays for reading the packages from the disk
     samples = interleave(contestants, rounds=repeats, rng=rng, announce=announce)
     return ExportCost(preset, checkpoint.stat().st_size, samples)
-
-
-def naive_file(scratch: Path) -> Path:
-    """Where :func:`naive_command` writes."""
-    return scratch / "naive" / "model.onnx"
-
-
-def naive_command(preset: str, checkpoint: Path, scratch: Path) -> list[str]:
-    """The command that exports the slice-assignment code with ``torch.onnx.export(dynamo=True)``."""
-    return [sys.executable, "-m", "bench.baselines", preset, str(checkpoint), str(naive_file(scratch))]
 
 
 def _process(

@@ -19,8 +19,8 @@ from s2mlp_deploy.quantize import block_layers
 def products(lowered: Lowered) -> Lowered:
     """The blocks' matrix products of ``lowered``.
 
-    Products that read the same shape share an input (tokens, channels), uint8 where the activations
-    are quantized; each one's output (tokens, channels) is an output, in the order of computation.
+    Products that read the same shape and type share an input (tokens, channels), uint8 where the
+    activations are quantized; each one's output (tokens, channels) is an output, in the order of computation.
     """
     model = lowered.model.clone()
     graph = model.graph
@@ -32,7 +32,7 @@ def products(lowered: Lowered) -> Lowered:
         first = _dequantization(product) or product
         x = first.inputs[0]
         assert x is not None and x.shape is not None
-        name = "x" + "x".join(map(str, x.shape))
+        name = f"{x.dtype}x" + "x".join(map(str, x.shape))
         if name not in inputs:
             inputs[name] = ir.Value(name=name, type=x.type, shape=x.shape)
         first.replace_input_with(0, inputs[name])

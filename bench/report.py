@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from rich.console import Group, RenderableType
@@ -12,20 +12,12 @@ from rich.table import Table
 from rich.text import Text
 
 from bench import export_cost
+from bench.document import document as document_of
 from bench.engines import Engines
 from bench.export_cost import ExportCost
 from bench.goals import Goal
-from bench.latency import (
-    FLOAT,
-    FLOAT_2_THREADS,
-    FLOAT_PRODUCTS,
-    INT8,
-    INT8_2_THREADS,
-    INT8_PRODUCTS,
-    NAIVE,
-    NO_SHIFT,
-    Latency,
-)
+from bench.latency import NO_SHIFT, Latency, alone, on
+from bench.table import render
 from s2mlp_deploy import machine
 from s2mlp_deploy.timing import Estimate
 
@@ -66,29 +58,35 @@ def export_table(cost: ExportCost) -> RenderableType:
     return table
 
 
-def latency_table(latency: Latency) -> RenderableType:
-    """Latency of each contestant, and its ratios to the bound, to the naive export and to int8."""
-    rounds = min(map(len, latency.samples_ms.values()))
-    table = _table(
-        f"{latency.model}: CPU, batch 1, {rounds} interleaved rounds; ONNX Runtime on 1 thread, unless said",
-        "latency, ms", f"it / {NO_SHIFT}", f"{NAIVE} / it", f"it / {INT8}",
+def latency_tables(latency: Latency) -> RenderableType:
+    """Float32 and int8 against all baselines, the lowerings, and what is left to gain."""
+    return Group(
+        Text(f"{latency.model}: batch 1", style="bold"),
+        render(latency.everything.result.standing, latency.environment, latency.everything.result.profiles,
+               latency.everything.result.roofline),
+        lowering_table(latency),
+        gain_table(latency),
     )  # fmt: skip
-    for name in sorted(latency.samples_ms, key=lambda n: latency.over(n, NO_SHIFT).median):
-        table.add_row(
-            name,
-            f"{latency.latency_ms(name).median:.1f}",
-            _show(latency.over(name, NO_SHIFT), 3),
-            _show(latency.over(NAIVE, name)),
-            _show(latency.over(name, INT8), 3),
-        )
+
+
+def lowering_table(latency: Latency) -> RenderableType:
+    """Each way to write the shift, and what it costs beyond no shift at all."""
+    contest = latency.lowerings
+    standing = contest.result.standing
+    table = _table(
+        f"{latency.model}: lowerings, {standing.rounds} interleaved rounds", "latency, ms", f"it / {NO_SHIFT}"
+    )
+    for f in standing.figures:
+        table.add_row(standing.label(f), f"{f.p50_ms:.1f}", _show(contest.over(f.name, on(NO_SHIFT)), 3))
     return table
 
 
-def bound_table(latency: Latency) -> RenderableType:
+def gain_table(latency: Latency) -> RenderableType:
     """What float32 and int8 cost beyond their matrix products, and what a second thread does for them."""
     table = _table(f"{latency.model}: what is left to gain", "it / its products alone", "1 thread / 2 threads")
-    for name, alone, threads in ((FLOAT, FLOAT_PRODUCTS, FLOAT_2_THREADS), (INT8, INT8_PRODUCTS, INT8_2_THREADS)):
-        table.add_row(name, _show(latency.over(name, alone), 3), _show(latency.over(name, threads), 3))
+    for bundle in (latency.fp32, latency.int8):
+        beyond = latency.everything.over(on(bundle), alone(bundle))
+        table.add_row(bundle, _show(beyond, 3), _show(latency.second_thread(bundle), 3))
     return table
 
 
@@ -131,9 +129,18 @@ def goal_table(goals: Sequence[Goal]) -> RenderableType:
     return Group(table, Text(NOTES))
 
 
-def document(
-    exports: Sequence[ExportCost], latencies: Sequence[Latency], engines: Sequence[Engines], goals: Sequence[Goal]
-) -> dict[str, Any]:
+@dataclass
+class Measured:
+    """Everything that ``python -m bench`` has measured so far."""
+
+    environment: RenderableType
+    exports: list[ExportCost] = field(default_factory=list)
+    latencies: list[Latency] = field(default_factory=list)
+    engines: list[Engines] = field(default_factory=list)
+    goals: list[Goal] = field(default_factory=list)
+
+
+def document(measured: Measured) -> dict[str, Any]:
     """Everything that was measured: raw samples in seconds, bytes and milliseconds, and the goals."""
     return {
         "machine": machine.describe(),
@@ -144,18 +151,26 @@ def document(
                 "checkpoint_bytes": cost.checkpoint_bytes,
                 "samples": {name: [run._asdict() for run in runs] for name, runs in cost.samples.items()},
             }
-            for cost in exports
+            for cost in measured.exports
         ],
-        "latencies": [asdict(latency) for latency in latencies],
+        "latencies": [_latency_document(latency) for latency in measured.latencies],
         "engines": [
             {
                 "model": built.model,
                 "runtime": built.runtime,
                 "engines": [{**asdict(cost), "builds": [b._asdict() for b in cost.builds]} for cost in built.costs],
             }
-            for built in engines
+            for built in measured.engines
         ],
-        "goals": [{**asdict(goal), "holds": goal.holds, "clear": goal.clear} for goal in goals],
+        "goals": [{**asdict(goal), "holds": goal.holds, "clear": goal.clear} for goal in measured.goals],
+    }
+
+
+def _latency_document(latency: Latency) -> dict[str, Any]:
+    contests = {name: getattr(latency, name) for name in ("everything", "lowerings", "threads")}
+    return {
+        "model": latency.model,
+        **{name: document_of(c.plan, c.result, latency.environment) for name, c in contests.items()},
     }
 
 

@@ -1,19 +1,22 @@
-"""What the samples of a race say: figures of each entry, its ratio to the first, and whether the machine held still."""
+"""What the samples of a race say: figures of each contestant, its ratio to the first, and whether the machine held still."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
 
 import numpy as np
 
 from bench.cold import Cold
-from bench.contest import NOTHING, Entry, Record
+from bench.contestant import Contestant, Kind, Point
+from bench.race import NOTHING, Record
+from bench.runner import Runner
+from s2mlp_deploy.exporter import Times
 from s2mlp_deploy.timing import Estimate, ratio
 
 SPREAD = 0.10
-"""Half of an entry's times lie within this share of its median on a machine that is quiet enough."""
+"""Half of a contestant's times lie within this share of its median on a machine that is quiet enough."""
 
 DRIFT = 0.05
 """How far the second half's median may be from the first half's."""
@@ -24,29 +27,43 @@ FEWEST_ROUNDS = 6
 
 @dataclass(frozen=True)
 class Figures:
-    """One entry: milliseconds a batch, and how many times as fast as the first it is, round by round."""
+    """One contestant: milliseconds a batch, and how many times as fast as the first it is, image for image, round by round.
+
+    ``of_bound`` is the share of its time that its matrix products take alone, and ``on_device`` the parts of its time by
+    the device's own clock; ``distance`` how far its worst answer was from the one expected. None: not known.
+    """
 
     name: str
-    bundle: str
+    source: str
+    kind: Kind
+    point: Point
+    precision: str
+    remark: str
+    distance: float | None
     p50_ms: float
     p90_ms: float
     p99_ms: float
     mean_ms: float
     minimum_ms: float
     images_per_s: float
+    operations_per_s: float
     speed: Estimate
+    of_bound: Estimate | None
+    on_device: Times | None
     size_bytes: int
     cold: Cold | None
+    accuracy: float | None
 
     @property
     def differs(self) -> bool:
-        """Whether a difference from the first entry is shown."""
+        """Whether a difference from the first contestant is shown."""
         return not self.speed.low <= 1 <= self.speed.high
 
 
 @dataclass(frozen=True)
 class Standing:
-    """All entries; what measuring itself takes; and what speaks against the machine having been quiet (nothing: stable)."""
+    """All bundles and baselines; what measuring itself takes; and what speaks against the machine having been quiet
+    (nothing: stable)."""
 
     figures: tuple[Figures, ...]
     overhead_ms: float
@@ -56,29 +73,83 @@ class Standing:
     noise: tuple[str, ...]
 
     @property
+    def shared(self) -> tuple[str, ...]:
+        """The settings that all contestants have in common; tables name them once."""
+        first, *others = (set(f.point.settings) for f in self.figures)
+        common = first.intersection(*others)
+        return tuple(setting for setting in self.figures[0].point.settings if setting in common)
+
+    def label(self, f: Figures) -> str:
+        """A contestant's name without what all share."""
+        return ", ".join([f.source, *(s for s in f.point.settings if s not in self.shared)])
+
+    @property
     def stable(self) -> bool:
         """Whether the machine was quiet enough for the figures to be repeated."""
         return not self.noise
 
 
-def standing(entries: Sequence[Entry], record: Record, cold: Sequence[Cold | None]) -> Standing:
-    """The standing of ``entries`` from at least one whole round."""
-    first = record.samples_ms[entries[0].name]
+def standing(
+    runners: Sequence[Runner], record: Record, cold: Mapping[tuple[str, Point], Cold], noise: Sequence[str] = ()
+) -> Standing:
+    """The standing of ``runners`` from at least one whole round; ``noise`` is what is known from elsewhere."""
+    samples = record.samples_ms
+    shown = [runner for runner in runners if runner.contestant.kind != "bound"]
+    bounds = {r.contestant.of: samples[r.contestant.name] for r in runners if r.contestant.kind == "bound"}
+    first = _per_image(shown[0].contestant, samples)
     figures = tuple(
-        _figures(entry, record.samples_ms[entry.name], first, start) for entry, start in zip(entries, cold, strict=True)
+        _figures(
+            runner,
+            samples[runner.contestant.name],
+            first,
+            bounds.get(runner.contestant.name),
+            cold.get((runner.contestant.source, runner.contestant.point)),
+        )
+        for runner in shown
     )
-    noise = tuple(text for entry in entries for text in _noise(entry.name, record.samples_ms[entry.name]))
-    return Standing(
-        figures, median(record.samples_ms[NOTHING]), len(first), record.warmup_rounds, record.complete, noise
-    )  # fmt: skip
+    found = [*noise, *(text for f in figures for text in _noise(f.name, samples[f.name]))]
+    return Standing(figures, median(samples[NOTHING]), len(first), record.warmup_rounds, record.complete, tuple(found))
 
 
-def _figures(entry: Entry, samples: Sequence[float], first: Sequence[float], cold: Cold | None) -> Figures:
+def _per_image(contestant: Contestant, samples: Mapping[str, Sequence[float]]) -> list[float]:
+    return [value / contestant.point.batch for value in samples[contestant.name]]
+
+
+def _figures(
+    runner: Runner, samples: Sequence[float], first: Sequence[float], bound: Sequence[float] | None, cold: Cold | None
+) -> Figures:
+    c = runner.contestant
     p50, p90, p99 = (float(value) for value in np.percentile(samples, [50, 90, 99]))
     return Figures(
-        entry.name, entry.bundle.directory.name, p50, p90, p99, float(np.mean(samples)), min(samples), 1e3 * entry.batch / p50, ratio(first, samples),
-        entry.bundle.size_bytes, cold,
-    )  # fmt: skip
+        name=c.name,
+        source=c.source,
+        kind=c.kind,
+        point=c.point,
+        precision=c.precision,
+        remark=c.remark,
+        distance=runner.distance,
+        p50_ms=p50,
+        p90_ms=p90,
+        p99_ms=p99,
+        mean_ms=float(np.mean(samples)),
+        minimum_ms=min(samples),
+        images_per_s=1e3 * c.point.batch / p50,
+        operations_per_s=2e3 * c.macs * c.point.batch / p50,
+        speed=ratio(first, [value / c.point.batch for value in samples]),
+        of_bound=ratio(bound, samples) if bound else None,
+        on_device=_on_device(runner.parts),
+        size_bytes=c.way.size_bytes,
+        cold=cold,
+        accuracy=c.accuracy,
+    )
+
+
+def _on_device(parts: Sequence[Times]) -> Times | None:
+    if not parts:
+        return None
+    return Times(
+        *(median(getattr(part, name) for part in parts) for name in ("to_device_ms", "compute_ms", "to_host_ms"))
+    )
 
 
 def _noise(name: str, samples: Sequence[float]) -> list[str]:

@@ -38,7 +38,11 @@ class OnnxFile:
 
     def open_with_threads(self, artifact: Artifact, threads: int | None) -> OnnxSession:
         """The same, on ``threads`` threads that rest between runs."""
-        return OnnxSession(artifact.path, Loading(threads=threads, config=RESTING))
+        return self.open_on(artifact, "cpu", threads)
+
+    def open_on(self, artifact: Artifact, provider: str, threads: int | None) -> OnnxSession:
+        """The same, on ``provider``."""
+        return OnnxSession(artifact.path, Loading(provider, threads=threads, config=RESTING))
 
     def versions(self) -> Mapping[str, str]:
         """onnx and onnx-ir write the file, onnxsim shapes the graph."""

@@ -137,6 +137,60 @@ class Threaded(Protocol):
         ...
 
 
+@runtime_checkable
+class Provided(Protocol):
+    """A format whose artifacts run on whichever of ONNX Runtime's providers they are opened for."""
+
+    def open_on(self, artifact: Artifact, provider: str, threads: int | None) -> Session:
+        """Load the artifact for ``provider`` (a name of onnx_session.PROVIDERS); ``threads`` as :meth:`Threaded.open_with_threads`.
+
+        Raises:
+            RuntimeMissingError: where the provider is not here, or cannot run the whole model.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class Times:
+    """Milliseconds of one batch on the device, by its own clock: copy in, compute, copy out."""
+
+    to_device_ms: float
+    compute_ms: float
+    to_host_ms: float
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """One run of one operator: microseconds, and the bytes of activations that it read and wrote.
+
+    ``node`` is the name in the graph, where the runtime keeps it.
+    """
+
+    node: str
+    operator: str
+    duration_us: float
+    read_bytes: int
+    written_bytes: int
+
+
+@runtime_checkable
+class ProfilingSession(Session, Protocol):
+    """A session that can tell where its time goes."""
+
+    def profile(self, images: Array, runs: int) -> tuple[Kernel, ...]:
+        """Every operator's runs on ``images``, ``runs`` times all over, in the order of computation."""
+        ...
+
+
+@runtime_checkable
+class TimedSession(Session, Protocol):
+    """A session whose device tells how long its parts take."""
+
+    def time(self, images: Array) -> Times:
+        """The times of one batch; the first with a shape prepares, and says little."""
+        ...
+
+
 def available() -> dict[str, Callable[[], Exporter | Compiler]]:
     """A way to load each exporter and compiler that is installed, by format."""
     return {

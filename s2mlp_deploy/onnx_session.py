@@ -7,12 +7,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from importlib.util import find_spec
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
 import onnx
 
 from s2mlp_deploy.errors import BundleError, RuntimeMissingError
+from s2mlp_deploy.exporter import Kernel
 from s2mlp_deploy.graph import INPUT, OUTPUT
 from s2mlp_deploy.parity import Array
 
@@ -38,6 +40,7 @@ RESTING = {"session.force_spinning_stop": "1"}
 
 _NO_FALLBACK = {"session.disable_cpu_ep_fallback": "1"}
 _DATA_FOLDER = "session.model_external_initializers_file_folder_path"
+_KERNEL = "_kernel_time"
 _MEANS_FALLBACK = "fallback to CPU EP has been explicitly disabled"
 
 
@@ -49,7 +52,8 @@ class Loading:
     """How a model is loaded.
 
     ``config`` are ONNX Runtime's session configuration entries. With ``save_to``, the graph as it is after
-    optimization is written there. ``threads`` is None for ONNX Runtime's own choice, one a core.
+    optimization is written there. ``threads`` is None for ONNX Runtime's own choice, one a core. With ``profile_to``
+    what every operator takes is written to a file whose name begins so.
     """
 
     provider: str = "cpu"
@@ -57,6 +61,7 @@ class Loading:
     config: Mapping[str, str] = field(default_factory=dict)
     save_to: Path | None = None
     threads: int | None = None
+    profile_to: Path | None = None
 
 
 DEFAULT = Loading()
@@ -71,6 +76,7 @@ class OnnxSession:
     """
 
     def __init__(self, path: Path, loading: Loading = DEFAULT) -> None:
+        self._path, self._loading = path, loading
         self._session = load(path, loading)
 
     def run(self, images: Array) -> Array:
@@ -78,13 +84,30 @@ class OnnxSession:
         logits: Array = _run(self._session, [OUTPUT], images)[0]
         return logits
 
+    def profile(self, images: Array, runs: int) -> tuple[Kernel, ...]:
+        """Every operator's runs, by a second session that is loaded in the same way; the first run is left out."""
+        with TemporaryDirectory(prefix="s2mlp-") as directory:
+            session = load(self._path, replace(self._loading, profile_to=Path(directory) / "profile"))
+            for _ in range(runs + 1):
+                _run(session, [OUTPUT], images)
+            events = json.loads(Path(session.end_profiling()).read_bytes())
+        kernels = [_kernel(event) for event in events if event["name"].endswith(_KERNEL)]
+        return tuple(kernels[len(kernels) // (runs + 1) :])
+
+
+def _kernel(event: Mapping[str, Any]) -> Kernel:
+    sizes = event["args"]
+    return Kernel(
+        event["name"].removesuffix(_KERNEL), sizes["op_name"], float(event["dur"]), int(sizes["activation_size"]),
+        int(sizes["output_size"]),
+    )  # fmt: skip
+
 
 class TracedSession(OnnxSession):
     """An ONNX file that can show what happens inside."""
 
     def __init__(self, path: Path) -> None:
         super().__init__(path)
-        self._path = path
         self._traced: tuple[tuple[str, ...], onnxruntime.InferenceSession] | None = None
 
     def trace(self, images: Array, names: tuple[str, ...]) -> Mapping[str, Array]:
@@ -136,6 +159,8 @@ def load(model: Path | bytes, loading: Loading = DEFAULT) -> onnxruntime.Inferen
         options.intra_op_num_threads = loading.threads
     level = "DISABLE_ALL" if loading.optimization == "none" else f"ENABLE_{loading.optimization.upper()}"
     options.graph_optimization_level = getattr(onnxruntime.GraphOptimizationLevel, f"ORT_{level}")
+    if loading.profile_to:
+        options.enable_profiling, options.profile_file_prefix = True, str(loading.profile_to)
     if loading.save_to:
         options.optimized_model_filepath = str(loading.save_to)
     try:

@@ -12,11 +12,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bench import contest
-from bench.contest import LONGEST_WARMUP, NOTHING, WINDOW, Course, Entry, Race, Record, Runner
+from bench import ways
+from bench.contestant import Contestant, Point
+from bench.questions import of_bundle
+from bench.race import LONGEST_WARMUP, NOTHING, WINDOW, Course, Race, Record
+from bench.runner import Runner
 from bench.standing import standing
+from bench.ways import BundleWay
 from s2mlp_deploy import artifact
-from s2mlp_deploy.artifact import Bundle
 from s2mlp_deploy.errors import ParityError, UsageError
 from s2mlp_deploy.timing import Clock
 from support import Ran, command, run, save_checkpoint, small_spec
@@ -48,7 +51,7 @@ def bench(*arguments: object) -> Ran:
     return command("s2mlp-bench", "bench.cli", "main", *arguments)
 
 
-QUICK = ("--min-seconds", 0, "--min-rounds", 8, "--no-cold")
+QUICK = ("--min-seconds", 0, "--min-rounds", 8, "--no-cold", "--no-bound")
 
 
 # Rounds
@@ -114,47 +117,60 @@ def test_an_interruption_keeps_whole_rounds_and_is_told() -> None:
 # Statistics
 
 
-def entries(place: Path, names: Sequence[str]) -> list[Entry]:
-    bundle = artifact.read(place / "fp32")
-    return [Entry(Bundle(Path(name), bundle.manifest), 1) for name in names]
+class Nowhere:
+    """A way that leads nowhere."""
+
+    modules: tuple[str, ...] = ()
+    size_bytes = 1
+
+    def open(self, point: Point) -> Any:
+        raise AssertionError("nothing is run here")
 
 
-def figures(samples: dict[str, Sequence[float]], place: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
-    monkeypatch.setattr(Bundle, "size_bytes", 1)
+class Timed:
+    """Stands in for a loaded contestant whose samples are known."""
+
+    def __init__(self, contestant: Contestant) -> None:
+        self.contestant = contestant
+        self.distance = 0.0
+        self.parts: list[Any] = []
+
+
+def contestant(name: str, *, batch: int = 1, **fields: Any) -> Contestant:
+    return Contestant(name, fields.pop("kind", "bundle"), Nowhere(), Point(batch), "fp32", 1000, 1e-6, **fields)
+
+
+def figures(samples: dict[str, Sequence[float]]) -> Any:
     record = Record({**{k: tuple(v) for k, v in samples.items()}, NOTHING: (0.001,)}, 10, True)
-    return standing(entries(place, list(samples)), record, [None] * len(samples))
+    return standing([Timed(contestant(name)) for name in samples], record, {})  # type: ignore[misc]
 
 
-def test_equal_entries_show_no_difference_in_19_runs_of_20(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_equal_entries_show_no_difference_in_19_runs_of_20() -> None:
     rng = np.random.default_rng(0)
     shown = 0
     for _ in range(300):
         samples = {name: list(10 * np.exp(0.05 * rng.standard_normal(30))) for name in "ab"}
-        shown += figures(samples, place, monkeypatch).figures[1].differs
+        shown += figures(samples).figures[1].differs
     assert 3 <= shown <= 27
 
 
-def test_an_entry_that_is_5_percent_slower_is_found(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_entry_that_is_5_percent_slower_is_found() -> None:
     rng = np.random.default_rng(1)
     machine = 10 * np.exp(0.1 * rng.standard_normal(40))  # what neighbours do to everyone in a round
     samples = {n: list(cost * machine * np.exp(0.02 * rng.standard_normal(40))) for n, cost in (("a", 1), ("b", 1.05))}
-    slower = figures(samples, place, monkeypatch).figures[1]
+    slower = figures(samples).figures[1]
     assert slower.differs and slower.speed.median == pytest.approx(1 / 1.05, rel=0.01)
 
 
-def test_a_machine_that_slows_down_leaves_ratios_right_and_is_called_noisy(
-    place: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_machine_that_slows_down_leaves_ratios_right_and_is_called_noisy() -> None:
     drift = np.linspace(1, 3, 40)
-    found = figures({"a": list(10 * drift), "b": list(13 * drift)}, place, monkeypatch)
+    found = figures({"a": list(10 * drift), "b": list(13 * drift)})
     assert found.figures[1].speed.median == pytest.approx(10 / 13)
     assert not found.stable and any("first half" in reason for reason in found.noise)
 
 
-def test_a_fat_tail_is_in_the_99th_percentile_and_not_in_the_median(
-    place: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    found = figures({"a": [10.0] * 980 + [100.0] * 20}, place, monkeypatch)
+def test_a_fat_tail_is_in_the_99th_percentile_and_not_in_the_median() -> None:
+    found = figures({"a": [10.0] * 980 + [100.0] * 20})
     (a,) = found.figures
     assert (a.p50_ms, a.p90_ms, a.p99_ms, a.minimum_ms) == (10.0, 10.0, 100.0, 10.0)
     assert a.mean_ms == pytest.approx(11.8) and a.images_per_s == pytest.approx(100) and found.stable
@@ -163,27 +179,37 @@ def test_a_fat_tail_is_in_the_99th_percentile_and_not_in_the_median(
 # Real bundles
 
 
+def loaded(directory: Path, point: Point) -> Runner:
+    bundle = artifact.read(directory)
+    assert bundle.manifest.tolerance is not None
+    limit = bundle.manifest.tolerance.relative_l2
+    return Runner(
+        Contestant(directory.name, "bundle", BundleWay(bundle), point, "fp32", 1, limit), of_bundle(bundle)
+    )  # fmt: skip
+
+
 def test_every_answer_is_checked_while_the_clock_stands(place: Path) -> None:
-    runner = Runner(Entry(artifact.read(place / "fp32"), batch=3))
+    runner = loaded(place / "fp32", Point(batch=3))
     clock = FakeClock()
     assert [runner.time_ms(clock) for _ in range(20)] == [0.0] * 20
-    answer = runner._session.run
-    runner._session.run = lambda images: answer(images)[::-1]  # type: ignore[method-assign]
+    assert runner.distance is not None and 0 < runner.distance < 1e-5
+    answer = runner.session.run
+    runner.session.run = lambda images: answer(images)[::-1]  # type: ignore[method-assign]
     with pytest.raises(ParityError, match="gave wrong logits while it was timed"):
         [runner.time_ms(clock) for _ in range(20)]
 
 
-def test_golden_images_take_turns(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    runner = Runner(Entry(artifact.read(place / "fp32"), batch=2))
+def test_golden_images_take_turns(place: Path) -> None:
+    runner = loaded(place / "fp32", Point(batch=2))
     seen: list[bytes] = []
-    answer = runner._session.run
+    answer = runner.session.run
 
     def watched(images: np.ndarray) -> np.ndarray:
         assert images.shape == (2, 3, 20, 28)
         seen.append(images.tobytes())
         return answer(images)
 
-    runner._session.run = watched  # type: ignore[method-assign]
+    runner.session.run = watched  # type: ignore[method-assign]
     for _ in range(26):
         runner.time_ms(FakeClock())
     assert len(set(seen)) == 13 and seen[:13] == seen[13:]
@@ -199,7 +225,8 @@ def test_the_tables_the_json_and_the_csv_tell_the_same(place: Path, tmp_path: Pa
     names = [f"{bundle}, {n} thread{'s' if n > 1 else ''}" for bundle in ("fp32", "fp16", "ort") for n in (1, 2)]
     found = document["standing"]
     assert [f["name"] for f in found["figures"]] == names and found["complete"] and found["rounds"] == 8
-    assert set(document["samples_ms"]) == {*names, NOTHING}
+    bounds = {name.replace(",", ", products alone,", 1) for name in names}
+    assert set(document["samples_ms"]) == {*names, *bounds, NOTHING}
     assert all(len(samples) == 8 for samples in document["samples_ms"].values())
     for f in found["figures"]:
         samples = document["samples_ms"][f["name"]]
@@ -207,7 +234,9 @@ def test_the_tables_the_json_and_the_csv_tell_the_same(place: Path, tmp_path: Pa
         assert f["p50_ms"] == pytest.approx(np.median(samples))
         assert f["cold"]["load_ms"] > 0 and f["cold"]["first_ms"] > 0 and f["cold"]["peak_rss_bytes"] > 20e6
         assert f["name"] in ran.out
-    assert document["environment"]["versions"]["onnxruntime"] and document["options"]["threads"] == "1,2"
+        own, alone = samples, document["samples_ms"][f["name"].replace(",", ", products alone,", 1)]
+        assert f["of_bound"]["median"] == pytest.approx(np.median(np.divide(alone, own)))
+    assert document["environment"]["versions"]["onnxruntime"] and document["plan"]["threads"] == [1, 2]
     with (tmp_path / "r.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert [row["name"] for row in rows] == names
@@ -295,9 +324,11 @@ def test_engines_without_threads_refuse_the_option(place: Path) -> None:
 
     bundle = artifact.read(place / "fp32")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(contest.exporter, "find", lambda name: Engine())
+        patch.setattr(ways.exporter, "find", lambda name: Engine())
         with pytest.raises(UsageError, match="have no threads to set"):
-            Runner(Entry(bundle, 1, threads=2))
+            BundleWay(bundle).open(Point(threads=2))
+        with pytest.raises(UsageError, match="run on what they were made for"):
+            BundleWay(bundle).open(Point(provider="cuda"))
 
 
 def test_a_bundle_that_fails_its_check_here_is_not_timed(place: Path, tmp_path: Path) -> None:

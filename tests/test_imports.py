@@ -29,7 +29,7 @@ else:
 PACKAGES = ("s2mlp_deploy", "exporters", "bench")
 
 OPTIONAL = ("torch", "torchvision", "onnxruntime", "onnxsim", "onnxscript", "PIL", "tensorrt", "tensorrt_rtx", "openvino",
-            "polygraphy", "matplotlib", "jinja2", "psutil")  # fmt: skip
+            "polygraphy", "matplotlib", "mlperf_loadgen", "jinja2", "psutil", "pynvml", "jtop")  # fmt: skip
 """What only extras install."""
 
 NEEDS = {
@@ -40,10 +40,10 @@ NEEDS = {
     "s2mlp_deploy.portable": "torch",
     "s2mlp_deploy.prepare": "torch",
     "s2mlp_deploy.reference": "torch",
-    "bench.baselines": "torch",
     "bench.engines": "torch",
+    "bench.export_cost": "torch",
     "bench.goals": "torch",
-    "bench.latency": "torch",
+    "bench.naive": "torch",
     "bench.report": "torch",
     "bench.weights": "torch",
 }

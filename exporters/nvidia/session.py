@@ -6,7 +6,6 @@ import ctypes
 import math
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,17 +16,9 @@ from exporters.nvidia.log import Log
 from exporters.nvidia.profile import Profile
 from exporters.nvidia.runtime import Cuda, CudaError, Module
 from s2mlp_deploy.errors import BundleError, RuntimeMissingError, UsageError
+from s2mlp_deploy.exporter import Times
 from s2mlp_deploy.graph import INPUT, OUTPUT
 from s2mlp_deploy.parity import Array
-
-
-@dataclass(frozen=True)
-class Times:
-    """Milliseconds of one batch on the GPU, by its own clock: copy in, compute, copy out."""
-
-    to_device_ms: float
-    compute_ms: float
-    to_host_ms: float
 
 
 def load(

@@ -1,0 +1,21 @@
+"""No shift at all: what no lowering can be faster than."""
+
+from __future__ import annotations
+
+import onnx_ir as ir
+
+from s2mlp_deploy.emitter import Emitter
+from s2mlp_deploy.lowering import FeatureMap, Lowering
+from s2mlp_deploy.spec import Shift
+
+
+class NoShift(Lowering):
+    """Leaves the shift out: wrong, and the fastest that any lowering could be."""
+
+    name = "none"
+
+    def refusal(self, shift: Shift, *, dynamic_size: bool) -> str | None:
+        return "it computes another network; it is a bound to measure against"
+
+    def emit(self, out: Emitter, tokens: ir.Value, shift: Shift, fmap: FeatureMap, name: str) -> ir.Value:
+        return tokens

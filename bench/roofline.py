@@ -1,0 +1,144 @@
+"""What the machine can do at most, and where contestants and their layers stand below that (Williams et al., 2009).
+
+A roof is the lower of two lines: the peak of arithmetic, measured on large matrix products in ONNX Runtime, and
+arithmetic intensity times the memory rate, measured by copying. What stands near the slope waits for memory, what
+stands near the level part computes as fast as the runtime can.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from bench.bound import block_macs, write_twin
+from bench.contestant import Contestant, Point
+from bench.profile import Profile
+from bench.ways import ProductsWay
+from s2mlp_deploy.spec import Spec, single_stage
+from s2mlp_deploy.timing import Clock
+
+LARGE = single_stage(channels=1024, depth=1, patch=1, expansion=1, image_size=(32, 32), classes=1)
+"""Four products of 1024 × 1024 × 1024."""
+
+COPIED_BYTES = 128 * 2**20
+"""Beyond every cache."""
+
+PEAK_SECONDS = 0.6
+ITEM_BYTES = {"fp32": (4, 4, 4), "fp16": (2, 2, 2), "int8": (1, 1, 4)}
+"""Bytes of what a product reads, of its weights, and of what it writes; ONNX Runtime's int8 products write float32."""
+
+
+@dataclass(frozen=True)
+class Roof:
+    """Measured peaks for ``threads`` (None: the runtime's own choice) at one precision."""
+
+    threads: int | None
+    precision: str
+    operations_per_s: float
+    bytes_per_s: float
+
+    def at(self, intensity: float) -> float:
+        """The most operations a second at ``intensity`` operations a byte."""
+        return min(self.operations_per_s, intensity * self.bytes_per_s)
+
+
+@dataclass(frozen=True)
+class Dot:
+    """A contestant, or one of its layer kinds: operations a byte that must be moved, and operations a second."""
+
+    name: str
+    kind: Literal["contestant", "layer"]
+    precision: str
+    threads: int | None
+    intensity: float
+    operations_per_s: float
+
+
+@dataclass(frozen=True)
+class Roofline:
+    """Roofs, and what stands below them. Layers without arithmetic, such as the shift, have no place in it."""
+
+    roofs: tuple[Roof, ...]
+    dots: tuple[Dot, ...]
+
+    def roof(self, dot: Dot) -> Roof | None:
+        """The roof above ``dot``."""
+        return next((r for r in self.roofs if (r.threads, r.precision) == (dot.threads, dot.precision)), None)
+
+
+def measure_roof(precision: str, target: str | None, threads: int | None, scratch: Path, clock: Clock) -> Roof:
+    """Both peaks: the best of many runs, since nothing makes a machine faster than it is.
+
+    Raises:
+        RuntimeMissingError: without ONNX Runtime.
+    """
+    path = scratch / f"peak-{precision}-{target}.onnx"
+    point = Point(1, threads)
+    if not path.exists():
+        write_twin(LARGE, point, precision, target, (), path)
+    session = ProductsWay(path).open(point)
+    nothing = np.empty((0, 0), np.float32)
+    fastest_s = _fastest(lambda: session.run(nothing), clock)
+    return Roof(threads, precision, 2 * block_macs(LARGE, point) / fastest_s, memory_rate(threads, clock))
+
+
+def memory_rate(threads: int | None, clock: Clock = time.perf_counter) -> float:
+    """Bytes a second, read and written, when ``threads`` threads (one, where None) copy large arrays."""
+    count = threads or 1
+    pairs = [(np.ones(COPIED_BYTES, np.uint8), np.empty(COPIED_BYTES, np.uint8)) for _ in range(count)]
+    with ThreadPoolExecutor(count) as pool:
+        fastest_s = _fastest(lambda: list(pool.map(lambda pair: np.copyto(pair[1], pair[0]), pairs)), clock)
+    return 2 * count * COPIED_BYTES / fastest_s
+
+
+def contestant_dot(contestant: Contestant, spec: Spec, p50_ms: float) -> Dot:
+    """A contestant by its blocks' products: their operations, and the least that they must move."""
+    point = contestant.point
+    operations = 2 * point.batch * block_macs(spec, point)
+    moved = product_bytes(spec, point, contestant.precision)
+    return Dot(
+        contestant.name, "contestant", contestant.precision, point.threads, operations / moved, operations / p50_ms * 1e3
+    )  # fmt: skip
+
+
+def layer_dots(profile: Profile, precision: str, threads: int | None) -> Iterator[Dot]:
+    """The profile's parts that do arithmetic."""
+    for part in profile.parts:
+        if part.operations and part.moved_bytes and part.time_ms:
+            intensity, rate = part.operations / part.moved_bytes, part.operations / part.time_ms * 1e3
+            yield Dot(part.kind, "layer", precision, threads, intensity, rate)
+
+
+def product_bytes(spec: Spec, point: Point, precision: str) -> int:
+    """Bytes that the blocks' products of one batch must move: what they read, their weights, and what they write."""
+    read, weight, written = ITEM_BYTES[precision]
+    total = 0
+    for stage, (h, w) in zip(spec.stages, spec.map_sizes(point.size or spec.image_size), strict=True):
+        tokens, c, hidden = point.batch * h * w, stage.channels, stage.hidden
+        for k, n in ((c, c), (c, c), (c, hidden), (hidden, c)):
+            total += stage.depth * (tokens * k * read + k * n * weight + tokens * n * written)
+    return total
+
+
+def roofs_for(
+    contestants: Iterable[Contestant], targets: dict[str, str | None], scratch: Path, clock: Clock
+) -> tuple[Roof, ...]:
+    """A roof for each precision and number of threads among ``contestants``; ``targets`` has int8's recipe."""
+    needed = dict.fromkeys((c.precision, c.point.threads) for c in contestants if c.precision in ITEM_BYTES)
+    return tuple(measure_roof(p, targets.get(p), threads, scratch, clock) for p, threads in needed)
+
+
+def _fastest(call: Callable[[], object], clock: Clock) -> float:
+    call()
+    best, start = float("inf"), clock()
+    while clock() - start < PEAK_SECONDS:
+        before = clock()
+        call()
+        best = min(best, clock() - before)
+    return best

@@ -1,0 +1,226 @@
+"""The ways to compute a model that are timed: bundles, PyTorch, OpenVINO, any ONNX file, and matrix products alone."""
+
+from __future__ import annotations
+
+import json
+import os
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bench.contestant import Point
+from s2mlp_deploy import exporter
+from s2mlp_deploy.artifact import Bundle
+from s2mlp_deploy.errors import UsageError
+from s2mlp_deploy.exporter import Session
+from s2mlp_deploy.manifest import SpecEntry
+from s2mlp_deploy.onnx_session import RESTING, Loading, OnnxSession, load
+from s2mlp_deploy.parity import Array
+from s2mlp_deploy.spec import format_size
+
+ONNXRUNTIME, TORCH, OPENVINO = ("onnxruntime",), ("torch",), ("openvino",)
+
+
+@dataclass(frozen=True)
+class BundleWay:
+    """A bundle, as its format opens it."""
+
+    bundle: Bundle
+
+    @property
+    def modules(self) -> tuple[str, ...]:
+        return exporter.find(self.bundle.manifest.format).modules
+
+    @property
+    def size_bytes(self) -> int:
+        return self.bundle.size_bytes
+
+    def open(self, point: Point) -> Session:
+        """As :meth:`Way.open`."""
+        manifest, artifact = self.bundle.manifest, self.bundle.artifact
+        if manifest.batch not in (None, point.batch):
+            raise UsageError(
+                f"{self.bundle.directory} takes batches of {manifest.batch} alone: leave out --batch, or export it with "
+                "--batch dynamic"
+            )
+        if point.size and any(
+            isinstance(n, int) and n != m for n, m in zip(manifest.input.shape[2:], point.size, strict=True)
+        ):
+            raise UsageError(
+                f"{self.bundle.directory} takes images of {format_size(manifest.spec.image_size)} alone: leave out --image-size, or "
+                "export it with --dynamic-size"
+            )
+        target = exporter.find(manifest.format)
+        if point.provider:
+            if not isinstance(target, exporter.Provided):
+                raise UsageError(
+                    f"--provider: bundles of format {manifest.format} run on what they were made for: give ONNX bundles"
+                )
+            return target.open_on(artifact, point.provider, point.threads)
+        if isinstance(target, exporter.Threaded):
+            return target.open_with_threads(artifact, point.threads)
+        if point.threads is not None:
+            raise UsageError(f"--threads: engines of format {manifest.format} have no threads to set")
+        return target.open(artifact)
+
+
+@dataclass(frozen=True)
+class OnnxWay:
+    """An ONNX file whose input and output are called as in this project's own, in ONNX Runtime."""
+
+    path: Path
+    modules: tuple[str, ...] = ONNXRUNTIME
+
+    @property
+    def size_bytes(self) -> int:
+        """The file, with its weights where they lie beside it."""
+        return sum(file.stat().st_size for file in self.path.parent.iterdir() if file.name.startswith(self.path.name))
+
+    def open(self, point: Point) -> Session:
+        """As :meth:`Way.open`."""
+        return OnnxSession(self.path, Loading(point.provider or "cpu", config=RESTING, threads=point.threads))
+
+
+@dataclass(frozen=True)
+class OpenVinoWay:
+    """An ONNX file in OpenVINO, on the CPU, with float32 where the file says float32.
+
+    OpenVINO computes float32 in bfloat16 where the processor can, unless told otherwise: another precision,
+    which would be compared as if it were the same.
+    """
+
+    path: Path
+    modules: tuple[str, ...] = OPENVINO
+
+    @property
+    def size_bytes(self) -> int:
+        return self.path.stat().st_size
+
+    def open(self, point: Point) -> Session:
+        """As :meth:`Way.open`."""
+        openvino = import_module("openvino")
+        properties: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32"}
+        if point.threads is not None:
+            properties["INFERENCE_NUM_THREADS"] = point.threads
+        return _OpenVinoSession(openvino.Core().compile_model(str(self.path), "CPU", properties).create_infer_request())
+
+
+class _OpenVinoSession:
+    def __init__(self, request: Any) -> None:
+        self._request = request
+
+    def run(self, images: Array) -> Array:
+        logits: Array = self._request.infer([images], share_inputs=True)[0]
+        return logits
+
+
+@dataclass(frozen=True)
+class TorchWay:
+    """The model in PyTorch, from a directory with ``spec.json`` and ``weights.pt``; ``compiled`` by torch.compile."""
+
+    directory: Path
+    compiled: bool
+    modules: tuple[str, ...] = TORCH
+
+    @property
+    def size_bytes(self) -> int:
+        return (self.directory / "weights.pt").stat().st_size
+
+    def open(self, point: Point) -> Session:
+        """As :meth:`Way.open`. With ``compiled`` the first run compiles."""
+        import torch
+
+        from bench.naive import shift_function
+        from s2mlp_deploy.reference import S2MLP
+
+        # Of its own, so that a first compilation is not spared by an earlier program's.
+        os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(self.directory / "compiled")
+        spec = SpecEntry.model_validate_json((self.directory / "spec.json").read_bytes()).spec()
+        with torch.device("meta"):
+            model = S2MLP(spec, shift_function(spec.shift))
+        weights = torch.load(self.directory / "weights.pt", weights_only=True, mmap=True)
+        model.load_state_dict(weights, strict=True, assign=True)
+        model = model.eval().requires_grad_(False)
+        if self.compiled:
+            with warnings.catch_warnings():  # its own imports use what it deprecates
+                warnings.simplefilter("ignore", DeprecationWarning)
+                model = torch.compile(model)
+        return _TorchSession(model, point.threads)
+
+
+class _TorchSession:
+    def __init__(self, model: Callable[[Any], Any], threads: int | None) -> None:
+        self._model, self._threads = model, threads
+
+    def run(self, images: Array) -> Array:
+        import torch
+
+        if self._threads is not None and torch.get_num_threads() != self._threads:
+            torch.set_num_threads(self._threads)  # of the whole process, and others may have set it since
+        with torch.inference_mode():
+            logits: Array = self._model(torch.from_numpy(images)).numpy()
+        return logits
+
+
+@dataclass(frozen=True)
+class ProductsWay:
+    """The matrix products of a model and nothing else, in ONNX Runtime, on noise."""
+
+    path: Path
+    modules: tuple[str, ...] = ONNXRUNTIME
+
+    @property
+    def size_bytes(self) -> int:
+        return self.path.stat().st_size
+
+    def open(self, point: Point) -> Session:
+        """As :meth:`Way.open`."""
+        loading = Loading(point.provider or "cpu", config=RESTING, threads=point.threads)
+        return ProductsSession(self.path, loading)
+
+
+class ProductsSession:
+    """Runs products on noise; what it is asked does not matter, and it answers nothing.
+
+    Outputs of one shape share their memory, as they share the runtime's in a whole graph: new memory
+    for each of them would be what the call spends its time on.
+    """
+
+    def __init__(self, path: Path, loading: Loading) -> None:
+        import onnxruntime
+
+        self._session = load(path, loading)
+        self._binding = self._session.io_binding()
+        rng = np.random.default_rng(0)
+        for x in self._session.get_inputs():
+            noise = _noise(rng, x.type, x.shape)
+            self._binding.bind_ortvalue_input(x.name, onnxruntime.OrtValue.ortvalue_from_numpy(noise))
+        outputs: dict[str, Any] = {}
+        for y in self._session.get_outputs():
+            key = json.dumps([y.type, y.shape])
+            if key not in outputs:
+                outputs[key] = onnxruntime.OrtValue.ortvalue_from_shape_and_type(y.shape, _DTYPES[y.type])
+            self._binding.bind_ortvalue_output(y.name, outputs[key])
+
+    def run(self, images: Array) -> Array:
+        """No logits."""
+        self._session.run_with_iobinding(self._binding)
+        return np.empty((0, 0), np.float32)
+
+
+_DTYPES: dict[str, Any] = {
+    "tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(uint8)": np.uint8, "tensor(int8)": np.int8,
+}  # fmt: skip
+
+
+def _noise(rng: np.random.Generator, type_name: str, shape: list[int]) -> Array:
+    dtype = np.dtype(_DTYPES[type_name])
+    if dtype.kind in "ui":
+        info = np.iinfo(dtype)
+        return rng.integers(info.min, info.max, shape, dtype, endpoint=True)
+    return rng.standard_normal(shape, np.float32).astype(dtype)
