@@ -4,20 +4,28 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 import os
-import re
+import sys
+from enum import Enum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.console import Console
 
+from bench.options import numbers, sizes
+from bench.output import check_writable, write, write_json
 from s2mlp_deploy.cli import command, listener
-from s2mlp_deploy.errors import OutputError, UsageError
-from s2mlp_deploy.spec import Size
+from s2mlp_deploy.errors import UsageError
+from s2mlp_deploy.request import flags
 
 INTERRUPTED = 130
+
+
+class Scenario(str, Enum):
+    singlestream = "singlestream"
+    offline = "offline"
+    server = "server"
 
 
 def bench(
@@ -46,7 +54,29 @@ def bench(
     bound: Annotated[
         bool, typer.Option("--bound/--no-bound", help="Time the matrix products alone, too, and say where time goes.")
     ] = True,
+    energy: Annotated[
+        bool, typer.Option("--energy/--no-energy", help="Measure the energy of an image, where the device tells.")
+    ] = True,
     strict: Annotated[bool, typer.Option("--strict", help="Exit with 1 where the machine was too noisy.")] = False,
+    scenario: Annotated[
+        Scenario | None,
+        typer.Option(
+            help="Let MLPerf LoadGen drive each bundle by itself, and print its verdict, in place of the race."
+        ),
+    ] = None,
+    scenario_seconds: Annotated[
+        float | None, typer.Option(metavar="S", help="A scenario's shortest time; LoadGen's rule is 600.")
+    ] = None,
+    scenario_queries: Annotated[
+        int | None,
+        typer.Option(metavar="N", help="A scenario's fewest queries (offline: images); else LoadGen's rule."),
+    ] = None,
+    target_qps: Annotated[
+        float | None, typer.Option(metavar="N", help="Images a second: offered to a server, or expected offline.")
+    ] = None,
+    target_latency_ms: Annotated[
+        float | None, typer.Option(metavar="MS", help="A server's bound of 99% of the latencies; LoadGen's rule is 15.")
+    ] = None,
     compare: Annotated[
         Path | None,
         typer.Option(metavar="OLD.json", help="Find what became slower since; exit with 1 if anything did."),
@@ -71,36 +101,59 @@ def bench(
     """Verify bundles, then time them interleaved, checking every answer. ``s2mlp-bench scale`` measures how a model grows."""
     # Threads of other libraries that wait busily would run at the cost of whoever is timed then.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    from bench import contest, document, environment, regression, rivals, table
+    from bench import contest, device_table, document, environment, regression, rivals, scenario_table, table
     from bench.race import Course
     from bench.standing import FEWEST_ROUNDS
 
     if min_rounds < FEWEST_ROUNDS:
         raise UsageError(f"--min-rounds {min_rounds}: the intervals need at least {FEWEST_ROUNDS}")
     for path in (json_file, csv_file, html_file, png_file):
-        _check_writable(path, replace=force)
+        check_writable(path, replace=force)
     before = document.read(compare) if compare else None
     names = tuple(baseline or ())
     plan = contest.Plan(
         tuple(bundles),
         tuple(rivals.BASELINES) if names == ("all",) else names,
-        batches=_numbers("--batch", batch),
-        threads=_numbers("--threads", threads) if threads is not None else (None,),
-        sizes=_sizes(image_size) if image_size is not None else (None,),
+        batches=numbers("--batch", batch),
+        threads=numbers("--threads", threads) if threads is not None else (None,),
+        sizes=sizes("--image-size", image_size) if image_size is not None else (None,),
         providers=_providers(provider) if provider is not None else (None,),
         course=Course(min_seconds, min_rounds, seed),
         cold=cold,
         bound=bound,
+        energy=energy,
     )
+    terms = {
+        "min_seconds": scenario_seconds, "min_queries": scenario_queries, "target_qps": target_qps,
+        "target_latency_ms": target_latency_ms,
+    }  # fmt: skip
+    out = Console(highlight=False, width=None if os.isatty(1) else 120)
+    if scenario:
+        if names or compare or csv_file or html_file or png_file:
+            raise UsageError("--scenario takes neither --baseline nor --compare, --csv, --html or --png")
+        outcomes = []
+        for outcome in contest.play(plan, scenario.value, terms, listener()):
+            outcomes.append(outcome)
+            out.print(scenario_table.render(outcome))
+        if json_file:
+            write_json(json_file, document.of_scenario(plan, outcomes, environment.describe()))
+        raise typer.Exit(0 if all(outcome.valid for outcome in outcomes) else 1)
+    if given := [name for name, value in terms.items() if value is not None]:
+        raise UsageError(
+            f"{flags('scenario_' + n.removeprefix('min_') if 'min' in n else n for n in given)}: only with --scenario"
+        )
     result = contest.hold(plan, listener())
     around = environment.describe()
     content = document.document(plan, result, around)
     if json_file:
-        _write(json_file, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+        write_json(json_file, content)
     if csv_file:
-        _write(csv_file, _csv(table.rows(result.standing)))
-    out = Console(highlight=False, width=None if os.isatty(1) else 120)
+        write(csv_file, _csv(table.rows(result.standing)))
     out.print(table.render(result.standing, around, result.profiles, result.roofline))
+    if result.devices.conditions or result.devices.energies:
+        out.print(
+            device_table.render(result.devices.conditions, result.devices.energies, unknown=result.devices.unknown)
+        )
     changed = regression.compare(before, content) if before else None
     if changed:
         out.print(regression.render(changed))
@@ -108,17 +161,6 @@ def bench(
         raise typer.Exit(INTERRUPTED)
     if (changed and changed.regressions) or (strict and not result.standing.stable):
         raise typer.Exit(1)
-
-
-def _sizes(text: str) -> tuple[Size, ...]:
-    return tuple(dict.fromkeys(_size(part) for part in text.split(",")))
-
-
-def _size(text: str) -> Size:
-    match = re.fullmatch(r"([0-9]{1,5})(?:x([0-9]{1,5}))?", text)
-    if not match or not int(match[1]) or not int(match[2] or 1):
-        raise UsageError(f"--image-size {text!r}: expected N or HxW, with commas between, as in 224,192x256")
-    return int(match[1]), int(match[2] or match[1])
 
 
 def _providers(text: str) -> tuple[str, ...]:
@@ -129,34 +171,6 @@ def _providers(text: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(text.split(",")))
 
 
-def _numbers(option: str, text: str) -> tuple[int, ...]:
-    parts = text.split(",")
-    if not all(part.isascii() and part.isdigit() and 0 < int(part) < 100_000 for part in parts):
-        raise UsageError(f"{option} {text!r}: expected positive numbers with commas between, as in 1,2")
-    return tuple(dict.fromkeys(map(int, parts)))
-
-
-def _check_writable(path: Path | None, *, replace: bool) -> None:
-    """So that nothing is measured for a file that cannot be written."""
-    if path is None:
-        return
-    if path.is_dir() or (path.exists() and not replace):
-        raise OutputError(f"{path} exists: choose another file, or replace it with --force")
-    if not path.parent.is_dir():
-        raise OutputError(f"{path.parent} is not a directory: choose another place for {path.name}")
-
-
-def _write(path: Path, text: str) -> None:
-    scratch = path.with_name(f".{path.name}.new")
-    try:
-        scratch.write_text(text, "utf-8")
-        scratch.replace(path)
-    except OSError as error:
-        raise OutputError(f"cannot write {path}: {error.strerror}. Choose another place") from error
-    finally:
-        scratch.unlink(missing_ok=True)
-
-
 def _csv(rows: list[dict[str, object]]) -> str:
     out = io.StringIO()
     writer = csv.DictWriter(out, list(rows[0]), lineterminator="\n")
@@ -165,4 +179,15 @@ def _csv(rows: list[dict[str, object]]) -> str:
     return out.getvalue()
 
 
-main = command(bench)
+_race = command(bench)
+
+
+def main() -> None:
+    """``s2mlp-bench scale CKPT`` is a command of its own; a bundle of that name is ``./scale``."""
+    if sys.argv[1:2] == ["scale"]:
+        from bench import scale_cli
+
+        sys.argv = [f"{sys.argv[0]} scale", *sys.argv[2:]]
+        scale_cli.main()
+    else:
+        _race()

@@ -11,29 +11,40 @@ import json
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import product
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
-from bench import cold, profile, rivals, roofline
+from bench import cold, profile, rivals, roofline, scenario
 from bench.bound import bound_of
 from bench.cold import Cold
 from bench.contestant import Contestant, Point
+from bench.energy import Energy, measure_energy
+from bench.gauges import Gauges, gauges
+from bench.loadgen import require_loadgen
 from bench.profile import Profile
 from bench.questions import Questions, at_size, of_bundle
-from bench.race import NOTHING, Course, Race, nothing
+from bench.race import NOTHING, Course, Race, Record, nothing
 from bench.roofline import Roofline
 from bench.runner import Runner
+from bench.scenario import Outcome
 from bench.standing import Standing, standing
+from bench.terms import Terms
+from bench.watch import Condition, Watch
 from bench.ways import BundleWay
 from s2mlp_deploy import artifact, verification
 from s2mlp_deploy.artifact import REPORT, Bundle
 from s2mlp_deploy.errors import BundleError, ParityError, UsageError
-from s2mlp_deploy.exporter import ProfilingSession
+from s2mlp_deploy.exporter import ProfilingSession, run_in_batches
 from s2mlp_deploy.manifest import Manifest
 from s2mlp_deploy.progress import Listener
 from s2mlp_deploy.spec import Size, format_size
 from s2mlp_deploy.timing import Clock
+
+ENERGY_SECONDS = 3.0
+"""Energy counters move in steps of a tenth of a second."""
 
 SPEED_ONLY = "for benchmarks only"
 """The verdict of a bundle that was calibrated on noise: its answers are held against a verified one's, loosely."""
@@ -52,6 +63,7 @@ class Plan:
     course: Course = field(default_factory=Course)
     cold: bool = True
     bound: bool = True
+    energy: bool = True
 
     @property
     def points(self) -> tuple[Point, ...]:
@@ -61,14 +73,26 @@ class Plan:
 
 
 @dataclass(frozen=True)
+class Devices:
+    """Before and after; the energy of each contestant, which ran alone for it (None: not known); and what could not be
+    read, in words."""
+
+    conditions: tuple[Condition, ...]
+    energies: Mapping[str, Energy | None]
+    unknown: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class Result:
     """What was measured: the standing, the samples behind it (milliseconds a batch, by contestant), where the time of
-    each bundle goes, and how far all are from what the machine can do (None where that was not asked for)."""
+    each bundle goes, how far all are from what the machine can do (None where that was not asked for), and what the
+    devices did meanwhile."""
 
     standing: Standing
     samples_ms: Mapping[str, Sequence[float]]
     profiles: tuple[Profile, ...]
     roofline: Roofline | None
+    devices: Devices
 
 
 def hold(plan: Plan, listener: Listener, clock: Clock = time.perf_counter) -> Result:
@@ -97,12 +121,14 @@ def hold(plan: Plan, listener: Listener, clock: Clock = time.perf_counter) -> Re
         if plan.bound:
             with listener.step("preparing the matrix products alone"):
                 runners += [Runner(bound, asked.of(bound)) for bound in _bounds(runners, scratch)]
-        with listener.step("timing, interleaved"):
-            calls = {runner.contestant.name: runner.time_ms for runner in runners}
-            record = Race({**calls, NOTHING: nothing}, plan.course, clock).run()
-        if not record.samples_ms[NOTHING]:
-            raise KeyboardInterrupt
-        found = standing(runners, record, starts)
+        with gauges() as here:
+            with listener.step("timing, interleaved"):
+                record, conditions = _race(runners, plan.course, here, clock)
+            if not record.samples_ms[NOTHING]:
+                raise KeyboardInterrupt
+            energies = dict(_energies(runners, asked, here, listener)) if plan.energy and record.complete else {}
+            devices = Devices(conditions, energies, here.unknown)
+        found = standing(runners, record, starts, [words for c in conditions for words in c.noise])
         profiles: tuple[Profile, ...] = ()
         roof = None
         if plan.bound and record.complete:
@@ -110,7 +136,37 @@ def hold(plan: Plan, listener: Listener, clock: Clock = time.perf_counter) -> Re
                 profiles = tuple(_profiles(runners, asked))
             with listener.step("measuring what the machine can do at most"):
                 roof = _roofline(runners, found, profiles, scratch, clock)
-    return Result(found, record.samples_ms, profiles, roof)
+    return Result(found, record.samples_ms, profiles, roof, devices)
+
+
+def play(plan: Plan, scenario_name: str, terms: Mapping[str, Any], listener: Listener) -> Iterator[Outcome]:
+    """Each bundle at every point by itself, driven by MLPerf LoadGen in the scenario called so; ``terms`` as Terms has them.
+
+    Raises:
+        UsageError: where a scenario cannot be run on these terms; and as :func:`hold`.
+    """
+    bundles = list(_verified(plan.bundles, listener))
+    contestants = [_entry(bundle, point, bundles) for bundle in bundles for point in plan.points]
+    _check_names(contestants)
+    agreed = {
+        contestant.name: Terms(scenario_name, batch=contestant.point.batch, **terms) for contestant in contestants
+    }
+    require_loadgen()
+    asked = _Asked(bundles)
+    for contestant in contestants:
+        with listener.step(f"{scenario_name}: {contestant.name}"):
+            questions = asked.of(contestant)
+            runner = Runner(contestant, questions)
+            assert contestant.limit is not None and isinstance(contestant.way, BundleWay)
+            answer = partial(run_in_batches, runner.session, batch=contestant.way.bundle.manifest.batch)
+            yield scenario.run(
+                answer,
+                agreed[contestant.name],
+                images=questions.images,
+                expected=questions.logits,
+                limit=contestant.limit,
+                name=contestant.name,
+            )
 
 
 def check_comparable(bundles: Sequence[Bundle]) -> None:
@@ -215,6 +271,43 @@ class _Asked:
         batch = manifest.batch or 1
         session = BundleWay(bundle).open(Point(batch, contestant.point.threads, size, contestant.point.provider))
         return at_size(size, manifest.spec.in_channels, batch, session, bundle.directory.name)
+
+
+def _race(
+    runners: Sequence[Runner], course: Course, here: Gauges, clock: Clock
+) -> tuple[Record, tuple[Condition, ...]]:
+    """The devices that something runs on are watched from the first round that counts, while nothing is timed."""
+    used = {"board", *(runner.contestant.device for runner in runners)}
+    watches: list[Watch] = []
+
+    def rest(clock: Clock) -> float:
+        for watch in watches:
+            watch.look()
+        return nothing(clock)
+
+    def start() -> None:
+        watches.append(Watch([gauge for gauge in here.found if gauge.kind in used], clock=clock))
+
+    calls = {runner.contestant.name: runner.time_ms for runner in runners}
+    record = Race({**calls, NOTHING: rest}, course, clock, start).run()
+    return record, tuple(condition for watch in watches for condition in watch.end())
+
+
+def _energies(
+    runners: Sequence[Runner], asked: _Asked, here: Gauges, listener: Listener
+) -> Iterator[tuple[str, Energy | None]]:
+    for runner in runners:
+        contestant, batch = runner.contestant, runner.contestant.point.batch
+        gauge = here.of(contestant.device)
+        if gauge and contestant.kind != "bound":
+            ((images, _), *_) = asked.of(contestant).turns(batch)
+            with listener.step(f"measuring the energy of {contestant.name}"):
+                yield (
+                    contestant.name,
+                    measure_energy(
+                        partial(runner.session.run, images), images=batch, gauge=gauge, seconds=ENERGY_SECONDS
+                    ),
+                )
 
 
 def _bounds(runners: Sequence[Runner], scratch: Path) -> Iterator[Contestant]:

@@ -11,6 +11,12 @@ from s2mlp_deploy.spec import Size, format_size
 
 Kind: TypeAlias = Literal["bundle", "baseline", "bound"]
 
+ON_GPU = ("cuda", "directml", "tensorrt")
+"""Providers of ONNX Runtime that run on a GPU."""
+
+CUDA = "cuda.bindings"
+"""What engines for NVIDIA's GPUs import."""
+
 
 @dataclass(frozen=True)
 class Point:
@@ -83,6 +89,11 @@ class Contestant:
     def name(self) -> str:
         """What it is, and the settings where they are set."""
         return ", ".join([self.source, *self.point.settings])
+
+    @property
+    def device(self) -> Literal["cpu", "gpu"]:
+        """What runs it, as far as that is known."""
+        return "gpu" if self.point.provider in ON_GPU or CUDA in self.way.modules else "cpu"
 
     def wrong(self, remark: str) -> Contestant:
         """The same, known to compute something else."""

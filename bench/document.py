@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from bench.contest import Plan, Result
+from bench.scenario import Outcome
 from s2mlp_deploy.errors import DataError
 
 SCHEMA_VERSION = 1
@@ -19,12 +20,27 @@ def document(plan: Plan, result: Result, environment: Mapping[str, object]) -> d
     return {
         "schema_version": SCHEMA_VERSION,
         "environment": dict(environment),
-        "plan": {**asdict(plan), "bundles": [str(bundle) for bundle in plan.bundles]},
+        "plan": _plan(plan),
         "standing": asdict(result.standing),
         "profiles": [asdict(profile) for profile in result.profiles],
         "roofline": asdict(result.roofline) if result.roofline else None,
+        "devices": asdict(result.devices),
         "samples_ms": {name: list(samples) for name, samples in result.samples_ms.items()},
     }
+
+
+def of_scenario(plan: Plan, outcomes: Sequence[Outcome], environment: Mapping[str, object]) -> dict[str, Any]:
+    """What LoadGen said of each bundle, in the units that the names say."""
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "environment": dict(environment),
+        "plan": _plan(plan),
+        "outcomes": [asdict(outcome) for outcome in outcomes],
+    }
+
+
+def _plan(plan: Plan) -> dict[str, Any]:
+    return {**asdict(plan), "bundles": [str(bundle) for bundle in plan.bundles]}
 
 
 def read(path: Path) -> dict[str, Any]:

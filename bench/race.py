@@ -54,6 +54,8 @@ class Race:
     runners: dict[str, Callable[[Clock], float]]
     course: Course
     clock: Clock = time.perf_counter
+    started: Callable[[], object] = lambda: None
+    """Is called between the warm-up and the first round that counts."""
     _rng: random.Random = field(init=False)
 
     def __post_init__(self) -> None:
@@ -65,6 +67,7 @@ class Race:
         complete, warmup = True, 0
         try:
             warmup = self._warm_up()
+            self.started()
             start = self.clock()
             count = 0
             while count < self.course.rounds or self.clock() - start < self.course.seconds:

@@ -82,7 +82,7 @@ def compare(old: Mapping[str, Any], new: Mapping[str, Any]) -> Comparison:
             for key in (*SAME_MACHINE, "versions")
             if old["environment"].get(key) != new["environment"].get(key)
         }
-    except (KeyError, TypeError, AttributeError, IndexError, ZeroDivisionError) as error:
+    except (LookupError, TypeError, ValueError, AttributeError, ZeroDivisionError) as error:
         raise DataError(f"the older run is not what s2mlp-bench --json writes ({error!r}): measure it again") from error
     gone, fresh = (tuple(name for name in a if name not in b) for a, b in ((before, now), (now, before)))
     return Comparison(changes, gone, fresh, around)

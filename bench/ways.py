@@ -149,7 +149,7 @@ class TorchWay:
         if self.compiled:
             with warnings.catch_warnings():  # its own imports use what it deprecates
                 warnings.simplefilter("ignore", DeprecationWarning)
-                model = torch.compile(model)
+                return _TorchSession(torch.compile(model), point.threads)
         return _TorchSession(model, point.threads)
 
 

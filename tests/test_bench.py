@@ -18,7 +18,7 @@ import pytest
 from rich.console import Console
 
 from bench import environment, graphs, latency, report
-from bench.contest import Plan, Result
+from bench.contest import Devices, Plan, Result
 from bench.contestant import Contestant, Point
 from bench.engines import EngineCost, Engines, Figures, measure_engines
 from bench.export_cost import GATE, IMPORTS, NAIVE, NO_GATE, ExportCost
@@ -243,7 +243,7 @@ def synthetic_contest(times_ms: Mapping[str, float], bundles: Collection[str]) -
     samples = {name: tuple(ms * slow for slow in (1, 1.5, 2, 1, 1.5, 2)) for name, ms in times_ms.items()}
     runners = [Timed(name, ms) for name, ms in times_ms.items()]
     record = Record({**samples, NOTHING: (0.0,)}, 10, True)
-    result = Result(standing(runners, record, {}), record.samples_ms, (), None)  # type: ignore[arg-type]
+    result = Result(standing(runners, record, {}), record.samples_ms, (), None, Devices((), {}, ()))  # type: ignore[arg-type]
     return Contest(Plan(tuple(map(Path, bundles))), result)
 
 

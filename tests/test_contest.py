@@ -342,3 +342,85 @@ def test_a_bundle_that_fails_its_check_here_is_not_timed(place: Path, tmp_path: 
 def test_an_interruption_before_the_first_round_shows_nothing(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Race, "run", lambda self: Record(dict.fromkeys(self.runners, ()), 0, False))
     assert "interrupted" in refused(130, place / "fp32", *QUICK)
+
+
+# Scenarios
+
+
+def test_loadgen_drives_each_bundle_and_its_verdict_decides(place: Path, tmp_path: Path) -> None:
+    pytest.importorskip("mlperf_loadgen")
+    options = ("--scenario", "singlestream", "--scenario-seconds", 0.2, "--scenario-queries", 100)
+    ran = bench(place / "fp32", place / "ort", *options, "--json", tmp_path / "r.json")
+    assert ran.code == 0, ran.err
+    outcomes = json.loads((tmp_path / "r.json").read_text())["outcomes"]
+    assert [o["name"] for o in outcomes] == ["fp32", "ort"] and all(o["valid"] for o in outcomes)
+    assert not any(o["conforming"] for o in outcomes) and ran.out.count("NOT CONFORMING") == 2
+    hopeless = ("--scenario", "server", "--scenario-seconds", 0.2, "--target-qps", 1e6)
+    ran = bench(place / "fp32", *hopeless)
+    assert ran.code == 1 and "INVALID" in ran.out
+
+
+def test_a_fixed_batch_is_filled_up_for_loadgen(place: Path, tmp_path: Path) -> None:
+    pytest.importorskip("mlperf_loadgen")
+    assert run("export", place / "small.pt", "--batch", 2, "-o", tmp_path / "two").code == 0
+    options = ("--scenario", "offline", "--scenario-seconds", 0.1, "--scenario-queries", 51, "--batch", 2)
+    ran = bench(tmp_path / "two", *options)
+    assert ran.code == 0, ran.err
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        (["--target-qps", 3], "--target-qps: only with --scenario"),
+        (["--scenario-seconds", 3], "--scenario-seconds: only with --scenario"),
+        (["--scenario", "server"], "say which rate"),
+        (["--scenario", "offline", "--baseline", "mixer"], "neither --baseline"),
+    ],
+    ids=lambda value: " ".join(map(str, value)) if isinstance(value, list) else None,
+)
+def test_terms_that_do_not_fit_are_refused(place: Path, options: list[object], named: str) -> None:
+    assert named in refused(2, place / "fp32", *options)
+
+
+# Devices
+
+
+def test_devices_are_watched_from_the_first_round_that_counts_and_their_energy_is_told(
+    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from contextlib import contextmanager
+
+    from bench.device import State
+    from bench.gauges import Gauges
+
+    class Fake:
+        name, kind, lag_s = "board", "board", 0.0
+
+        def __init__(self) -> None:
+            self.joules, self.reads = 0.0, 0
+
+        def read(self) -> State:
+            self.joules += 3.0
+            self.reads += 1
+            return State("a board", "all of it", energy_j=self.joules, throttling=("heat",), busy=True)
+
+        def close(self) -> None:
+            pass
+
+    fake = Fake()
+
+    @contextmanager
+    def here() -> Any:
+        yield Gauges((fake,), ("something else",))  # type: ignore[arg-type]
+
+    from bench import contest
+
+    monkeypatch.setattr(contest, "gauges", here)
+    monkeypatch.setattr(contest, "ENERGY_SECONDS", 0.05)
+    ran = bench(place / "fp32", *QUICK, "--json", tmp_path / "r.json")
+    assert ran.code == 0, ran.err
+    document = json.loads((tmp_path / "r.json").read_text())
+    (condition,) = document["devices"]["conditions"]
+    assert condition["throttled"] == ["heat"] and "a board: held back by heat" in document["standing"]["noise"]
+    assert document["devices"]["energies"]["fp32"]["joules_per_image"] > 0
+    assert document["devices"]["unknown"] == ["something else"] and "a board" in ran.out and "NOISY" in ran.out

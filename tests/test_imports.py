@@ -29,7 +29,7 @@ else:
 PACKAGES = ("s2mlp_deploy", "exporters", "bench")
 
 OPTIONAL = ("torch", "torchvision", "onnxruntime", "onnxsim", "onnxscript", "PIL", "tensorrt", "tensorrt_rtx", "openvino",
-            "polygraphy", "matplotlib", "mlperf_loadgen", "jinja2", "psutil", "pynvml", "jtop")  # fmt: skip
+            "polygraphy", "matplotlib", "mlperf_loadgen", "jinja2", "pynvml", "jtop")  # fmt: skip
 """What only extras install."""
 
 NEEDS = {
