@@ -1,4 +1,4 @@
-"""``python -m bench``: export cost, latency and engines of random models.
+"""``python -m bench``: export cost, latency, scaling and engines of random models.
 
 Tables go to stdout, progress to stderr.
 """
@@ -9,6 +9,7 @@ import json
 import random
 import sys
 from enum import Enum
+from fractions import Fraction
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Annotated
@@ -20,6 +21,7 @@ from s2mlp_deploy.cli import listener
 from s2mlp_deploy.errors import RuntimeMissingError
 
 SEED = 20210614
+DEPTHS = (Fraction(1, 4), Fraction(1, 2), Fraction(1))
 
 
 class Model(str, Enum):
@@ -30,6 +32,7 @@ class Model(str, Enum):
 class Part(str, Enum):
     export = "export"
     latency = "latency"
+    scale = "scale"
     engines = "engines"
 
 
@@ -48,18 +51,24 @@ def bench(
     ] = None,
     only: Annotated[Part | None, typer.Option(help="Measure one part alone.")] = None,
 ) -> None:
-    """Measure what an export costs, how fast its graphs run, and what engines of them cost."""
+    """Measure what an export costs, how fast its graphs run, how that grows, and what engines of them cost."""
     # torch and onnxruntime are not needed for --help.
-    from bench import report
+    from bench import environment, report, scaling_run, scaling_table
     from bench.engines import measure_engines, require_tensorrt_rtx
     from bench.export_cost import measure_exports
     from bench.goals import engine_goals, export_goals, latency_goals
     from bench.latency import measure_latency
     from bench.race import Course
     from bench.rivals import BASELINES
+    from bench.scaling import Plan, default_sizes
     from bench.weights import save_random
+    from s2mlp_deploy import checkpoint as checkpoints
 
     told = listener()
+    if write:
+        from bench import markdown
+
+        markdown.check()
     baselines = []
     for name, baseline in BASELINES.items():
         if reason := baseline.missing():
@@ -99,6 +108,15 @@ def bench(
                 measured.latencies.append(latency)
                 measured.goals += latency_goals(latency)
                 out.print(report.latency_tables(latency))
+            if only in (None, Part.scale):
+                source = checkpoints.load(checkpoint)
+                plan = Plan(
+                    default_sizes(source.spec), (1, 2, 4, 8), DEPTHS, threads=1, rounds=10, min_seconds=0, seed=SEED
+                )
+                scaling = scaling_run.measure(source, plan, told)
+                around = environment.describe()
+                measured.scalings.append(report.Scaled(preset, source.sha256, scaling, around))
+                out.print(scaling_table.render(scaling, around))
             if with_engines:
                 built = measure_engines(preset, checkpoint, scratch, repeats=repeats or 1, announce=_announce)
                 measured.engines.append(built)
@@ -108,9 +126,7 @@ def bench(
     if json_file:
         json_file.write_text(json.dumps(report.document(measured), indent=2) + "\n", "utf-8")
     if write:
-        from bench.markdown import write as write_markdown
-
-        write_markdown(measured, write)
+        markdown.write(measured, write)
 
 
 def _announce(text: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import os
+import shlex
 import sys
 from enum import Enum
 from pathlib import Path
@@ -101,14 +102,29 @@ def bench(
     """Verify bundles, then time them interleaved, checking every answer. ``s2mlp-bench scale`` measures how a model grows."""
     # Threads of other libraries that wait busily would run at the cost of whoever is timed then.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    from bench import contest, device_table, document, environment, regression, rivals, scenario_table, table
+    from bench import (
+        contest,
+        device_table,
+        document,
+        environment,
+        html,
+        pictures,
+        regression,
+        rivals,
+        scenario_table,
+        table,
+    )
     from bench.race import Course
     from bench.standing import FEWEST_ROUNDS
 
     if min_rounds < FEWEST_ROUNDS:
         raise UsageError(f"--min-rounds {min_rounds}: the intervals need at least {FEWEST_ROUNDS}")
-    for path in (json_file, csv_file, html_file, png_file):
+    for path in (json_file, csv_file, html_file):
         check_writable(path, replace=force)
+    if png_file:
+        pictures.check(png_file, replace=force)
+    if html_file:
+        html.check()
     before = document.read(compare) if compare else None
     names = tuple(baseline or ())
     plan = contest.Plan(
@@ -147,6 +163,8 @@ def bench(
     content = document.document(plan, result, around)
     if json_file:
         write_json(json_file, content)
+    if png_file:
+        pictures.draw(result, png_file, replace=force)
     if csv_file:
         write(csv_file, _csv(table.rows(result.standing)))
     out.print(table.render(result.standing, around, result.profiles, result.roofline))
@@ -154,6 +172,8 @@ def bench(
         out.print(
             device_table.render(result.devices.conditions, result.devices.energies, unknown=result.devices.unknown)
         )
+    if html_file:
+        write(html_file, html.render(result, around, command=shlex.join(["s2mlp-bench", *sys.argv[1:]])))
     changed = regression.compare(before, content) if before else None
     if changed:
         out.print(regression.render(changed))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -11,12 +11,13 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from bench import export_cost
+from bench import export_cost, scaling_document
 from bench.document import document as document_of
 from bench.engines import Engines
 from bench.export_cost import ExportCost
 from bench.goals import Goal
 from bench.latency import NO_SHIFT, Latency, alone, on
+from bench.scaling import Scaling
 from bench.table import render
 from s2mlp_deploy import machine
 from s2mlp_deploy.timing import Estimate
@@ -129,6 +130,16 @@ def goal_table(goals: Sequence[Goal]) -> RenderableType:
     return Group(table, Text(NOTES))
 
 
+@dataclass(frozen=True)
+class Scaled:
+    """How the cost of the checkpoint with this ``sha256`` grows, and what the machine was like."""
+
+    model: str
+    sha256: str
+    scaling: Scaling
+    environment: Mapping[str, object]
+
+
 @dataclass
 class Measured:
     """Everything that ``python -m bench`` has measured so far."""
@@ -136,6 +147,7 @@ class Measured:
     environment: RenderableType
     exports: list[ExportCost] = field(default_factory=list)
     latencies: list[Latency] = field(default_factory=list)
+    scalings: list[Scaled] = field(default_factory=list)
     engines: list[Engines] = field(default_factory=list)
     goals: list[Goal] = field(default_factory=list)
 
@@ -154,6 +166,10 @@ def document(measured: Measured) -> dict[str, Any]:
             for cost in measured.exports
         ],
         "latencies": [_latency_document(latency) for latency in measured.latencies],
+        "scalings": [
+            {"model": s.model, **scaling_document.document(s.scaling, s.sha256, s.environment)}
+            for s in measured.scalings
+        ],
         "engines": [
             {
                 "model": built.model,

@@ -141,9 +141,10 @@ def _openvino(work: Work) -> Iterator[Contestant]:
         if bundle.manifest.format == "onnx":
             for point in work.points:
                 way = OpenVinoWay(bundle.artifact.path)
-                limit = bundle.manifest.tolerance.relative_l2 if bundle.manifest.tolerance else INT8_LIMIT
+                tolerance = bundle.manifest.tolerance
+                limit, asks = (tolerance.relative_l2, bundle) if tolerance else (INT8_LIMIT, None)
                 yield work.contestant(
-                    f"openvino, {bundle.directory.name}", way, point, precision=bundle.manifest.precision, limit=limit, bundle=bundle
+                    f"openvino, {bundle.directory.name}", way, point, precision=bundle.manifest.precision, limit=limit, bundle=asks
                 )  # fmt: skip
 
 

@@ -72,8 +72,10 @@ class Roofline:
         return next((r for r in self.roofs if (r.threads, r.precision) == (dot.threads, dot.precision)), None)
 
 
-def measure_roof(precision: str, target: str | None, threads: int | None, scratch: Path, clock: Clock) -> Roof:
-    """Both peaks: the best of many runs, since nothing makes a machine faster than it is.
+def measure_roof(
+    precision: str, target: str | None, threads: int | None, bytes_per_s: float, scratch: Path, clock: Clock
+) -> Roof:
+    """The peak of arithmetic: the best of many runs, since nothing makes a machine faster than it is.
 
     Raises:
         RuntimeMissingError: without ONNX Runtime.
@@ -85,7 +87,7 @@ def measure_roof(precision: str, target: str | None, threads: int | None, scratc
     session = ProductsWay(path).open(point)
     nothing = np.empty((0, 0), np.float32)
     fastest_s = _fastest(lambda: session.run(nothing), clock)
-    return Roof(threads, precision, 2 * block_macs(LARGE, point) / fastest_s, memory_rate(threads, clock))
+    return Roof(threads, precision, 2 * block_macs(LARGE, point) / fastest_s, bytes_per_s)
 
 
 def memory_rate(threads: int | None, clock: Clock = time.perf_counter) -> float:
@@ -130,8 +132,9 @@ def roofs_for(
     contestants: Iterable[Contestant], targets: dict[str, str | None], scratch: Path, clock: Clock
 ) -> tuple[Roof, ...]:
     """A roof for each precision and number of threads among ``contestants``; ``targets`` has int8's recipe."""
-    needed = dict.fromkeys((c.precision, c.point.threads) for c in contestants if c.precision in ITEM_BYTES)
-    return tuple(measure_roof(p, targets.get(p), threads, scratch, clock) for p, threads in needed)
+    needed = dict.fromkeys((c.precision, c.point.threads) for c in contestants)
+    rates = {threads: memory_rate(threads, clock) for threads in dict.fromkeys(threads for _, threads in needed)}
+    return tuple(measure_roof(p, targets.get(p), threads, rates[threads], scratch, clock) for p, threads in needed)
 
 
 def _fastest(call: Callable[[], object], clock: Clock) -> float:

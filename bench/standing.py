@@ -29,7 +29,7 @@ FEWEST_ROUNDS = 6
 class Figures:
     """One contestant: milliseconds a batch, and how many times as fast as the first it is, image for image, round by round.
 
-    ``of_bound`` is the share of its time that its matrix products take alone, and ``on_device`` the parts of its time by
+    ``comparable`` is False where it does not answer the same question, as ``remark`` says. ``of_bound`` is the share of its time that its matrix products take alone, and ``on_device`` the parts of its time by
     the device's own clock; ``distance`` how far its worst answer was from the one expected. None: not known.
     """
 
@@ -39,6 +39,7 @@ class Figures:
     point: Point
     precision: str
     remark: str
+    comparable: bool
     distance: float | None
     p50_ms: float
     p90_ms: float
@@ -127,6 +128,7 @@ def _figures(
         point=c.point,
         precision=c.precision,
         remark=c.remark,
+        comparable=c.limit is not None,
         distance=runner.distance,
         p50_ms=p50,
         p90_ms=p90,

@@ -18,8 +18,6 @@ from s2mlp_deploy.timing import Estimate
 SHOWN = 4
 """Reasons why a machine is called noisy that the table lists."""
 
-UNKNOWN = "unknown"
-
 
 def render(
     found: Standing, environment: Mapping[str, Any], profiles: Sequence[Profile] = (), roofline: Roofline | None = None

@@ -194,7 +194,7 @@ def test_peaks_are_measured_by_the_clock_that_is_given(tmp_path: Path) -> None:
     def clock() -> float:
         return next(ticks) * 0.1
 
-    roof = roofline.measure_roof("fp32", None, 1, tmp_path, clock)
-    assert roof.operations_per_s == pytest.approx(2 * 4 * 1024**3 / 0.1)
-    assert roof.bytes_per_s == pytest.approx(2 * roofline.COPIED_BYTES / 0.1)
+    roof = roofline.measure_roof("fp32", None, 1, 7.0, tmp_path, clock)
+    assert (roof.operations_per_s, roof.bytes_per_s) == (pytest.approx(2 * 4 * 1024**3 / 0.1), 7.0)
+    assert roofline.memory_rate(1, clock) == pytest.approx(2 * roofline.COPIED_BYTES / 0.1)
     assert [p.name for p in tmp_path.iterdir()] == ["peak-fp32-None.onnx"]
