@@ -34,13 +34,27 @@ class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
+VERSION = re.compile("[1-9][0-9]{0,8}")
+"""What a directory in a bundle may be called: servers keep each version of a model in one. Such directories hold files alone."""
+
+
+_NAME = r"[A-Za-z0-9][A-Za-z0-9._+-]{0,99}"
+
+
 def _plain_name(name: str) -> str:
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,99}", name):
+    if not re.fullmatch(_NAME, name):
         raise ValueError(f"{reprlib.repr(name)} is not a plain file name")
     return name
 
 
+def _place(name: str) -> str:
+    if not re.fullmatch(f"(?:{VERSION.pattern}/)?{_NAME}", name):
+        raise ValueError(f"{reprlib.repr(name)} is not a plain file name, nor one in a numbered directory")
+    return name
+
+
 FileName = Annotated[str, AfterValidator(_plain_name)]
+FilePlace = Annotated[str, AfterValidator(_place)]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 # Bounded, so that what is computed from a damaged manifest stays small too.
 Count = Annotated[int, Field(ge=0, lt=2**31)]
@@ -179,9 +193,9 @@ class Manifest(_Strict):
     quantization: Quantization | None
     engine: dict[str, Setting] | None
     versions: dict[str, str]
-    artifact: FileName
-    graph: tuple[FileName, ...]
-    files: dict[FileName, Sha256]
+    artifact: FilePlace
+    graph: tuple[FilePlace, ...]
+    files: dict[FilePlace, Sha256]
     tolerance: ToleranceEntry | None
     verdict: Literal["passed", "pending a device", "not judged", "for benchmarks only"]
 
