@@ -57,7 +57,9 @@ class Bundle:
     @property
     def artifact(self) -> Artifact:
         m = self.manifest
-        others = tuple(n for n in m.files if n not in (m.artifact, GOLDEN, *m.graph))
+        images = (image.file for image in m.golden_images)
+        beside = {m.artifact, GOLDEN, *m.graph, *images}
+        others = tuple(n for n in m.files if n not in beside)
         return Artifact(self.directory, m.artifact, (m.artifact, *others), m.engine or {}, m.graph)
 
     @property
@@ -66,7 +68,7 @@ class Bundle:
 
     @property
     def size_bytes(self) -> int:
-        """Size of the artifact, without golden tensors and manifest."""
+        """Size of the artifact, without golden tensors, golden images and manifest."""
         return sum((self.directory / name).stat().st_size for name in self.artifact.files)
 
 
@@ -79,7 +81,7 @@ def read(directory: Path) -> Bundle:
     path = directory / MANIFEST
     manifest = read_manifest(directory)
     judged = manifest.verdict in ("passed", "pending a device")
-    needed = {manifest.artifact, GOLDEN} if judged else {manifest.artifact}
+    needed = {manifest.artifact, *(image.file for image in manifest.golden_images), *([GOLDEN] if judged else [])}
     if missing := needed - manifest.files.keys():
         raise BundleError(
             f"{path} lists no hash for {', '.join(sorted(missing))}: the bundle was changed; copy it again"

@@ -77,7 +77,8 @@ def compile(
         verdict: Verdict | None = None
         figures: dict[str, Any] = {}
         if judged:
-            shutil.copyfile(bundle.golden, staging.directory / GOLDEN)
+            for name in _golden_files(source):
+                shutil.copyfile(bundle.directory / name, staging.directory / name)
         if judged and not pending:
             with progress.step(f"checking {source.precision} parity of the {request.format} engine with the oracle"):
                 tried = (report or {}).get("trials", [])
@@ -155,10 +156,14 @@ def _judge(
     return verdict, figures
 
 
+def _golden_files(source: Manifest) -> list[str]:
+    return [GOLDEN, *(image.file for image in source.golden_images)]
+
+
 def _manifest(
     source: Manifest, made: Artifact, target: Compiler, request: Request, *, judged: bool, pending: bool
 ) -> Manifest:
-    files = sorted([*made.files, *made.graph, *([GOLDEN] if judged else [])])
+    files = sorted([*made.files, *made.graph, *(_golden_files(source) if judged else [])])
     return source.model_copy(
         update={
             "format": request.format,

@@ -5,20 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from math import isfinite
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from s2mlp_deploy import exporter, golden, parity
+from s2mlp_deploy import exporter, parity
 from s2mlp_deploy.errors import ParityError
 from s2mlp_deploy.exporter import Session
 from s2mlp_deploy.golden import Golden
-from s2mlp_deploy.graph import Axes
+from s2mlp_deploy.golden_images import Pictures
 from s2mlp_deploy.parity import Array, Distance, Tolerance, Verdict
-from s2mlp_deploy.spec import Spec
-
-GOLDEN_IMAGES = 8
-"""Real images that travel in the bundle, where there are any."""
 
 _OWN = {"fp16": "float16", "bf16": "bfloat16"}
 """What PyTorch itself computes in, for comparison, where that is not float32."""
@@ -37,11 +34,18 @@ class Judges:
     """Images that judge an artifact, PyTorch's logits of them in float32, and labels where known.
 
     (count, channels, height, width) float32, (count, classes) and (count,). For int8 none of them calibrated.
+    ``files`` are what they were read from, where that is known.
     """
 
     images: Array
     float_logits: Array
     labels: Array | None
+    files: tuple[Path, ...] = ()
+
+    def pictures(self) -> Pictures:
+        """Those of them that travel in the bundle. int8 is judged on these alone: it is calibrated for them."""
+        labels = [None] * len(self.files) if self.labels is None else [int(label) for label in self.labels]
+        return Pictures.choose(self.images, self.files, labels)
 
 
 @dataclass(frozen=True)
@@ -52,17 +56,6 @@ class Judged:
     tolerance: Tolerance
     golden: Golden
     figures: Mapping[str, Any]
-
-
-def golden_inputs(spec: Spec, axes: Axes, images: Array | None) -> dict[str, Array]:
-    """The golden inputs, by case, with some of the real ``images`` where there are any."""
-    return {**golden.make_inputs(spec, axes), **(golden_images(images) if images is not None else {})}
-
-
-def golden_images(images: Array) -> dict[str, Array]:
-    """Some of ``images`` alone. int8 is judged on these: it is calibrated for them, and clips what lies far off."""
-    count = min(GOLDEN_IMAGES, len(images))
-    return {"images": images[[i * len(images) // count for i in range(count)]]}
 
 
 def judge(session: Session, judgement: Judgement, precision: str, batch: int | None) -> Judged:

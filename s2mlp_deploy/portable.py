@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -16,6 +17,7 @@ from s2mlp_deploy import (
     __version__,
     artifact,
     golden,
+    golden_images,
     judge,
     machine,
     memory,
@@ -27,11 +29,12 @@ from s2mlp_deploy import lowering as lowerings
 from s2mlp_deploy.artifact import Artifact
 from s2mlp_deploy.digest import sha256
 from s2mlp_deploy.exporter import Exporter, Lowered, scratch_session
+from s2mlp_deploy.golden_images import Pictures
 from s2mlp_deploy.graph import INPUT, OPSET, OUTPUT, Axes
 from s2mlp_deploy.int8 import Quantized, to_int8
 from s2mlp_deploy.judge import Judged, Judgement, Judges
 from s2mlp_deploy.lower import lower
-from s2mlp_deploy.manifest import Manifest, Quantization, Source, SpecEntry, TensorEntry, ToleranceEntry
+from s2mlp_deploy.manifest import GoldenImage, Manifest, Quantization, Source, SpecEntry, TensorEntry, ToleranceEntry
 from s2mlp_deploy.parity import Array
 from s2mlp_deploy.prepare import Prepared, prepare
 from s2mlp_deploy.progress import Progress
@@ -62,8 +65,9 @@ def study(request: Request, progress: Progress) -> Study:
     spec = prepared.source.spec
     lowerings.choose(request.lowering, spec, dynamic_size=request.dynamic_size)  # refused before any work is done
     model = reference.build(spec, prepared.source.weights)
-    images = prepared.data.images if prepared.data else None
-    inputs = judge.golden_inputs(spec, _axes(request, prepared), images)
+    inputs = golden.make_inputs(spec, _axes(request, prepared))
+    if prepared.pictures:
+        inputs["images"] = prepared.pictures.images
     if not request.gate:
         return Study(prepared, model, inputs, None)
     with progress.step("computing golden logits in float64"):
@@ -106,7 +110,8 @@ def export(
                 judged = judge.pending(expected.golden, request.precision)
                 figures = dict(judged.figures)
             golden.save(judged.golden, staging.directory / artifact.GOLDEN)
-        manifest = _manifest(request, prepared, lowering.name, axes, made, target, judged, quantized)
+        shown = _show(expected, prepared, staging.directory) if judged and expected else ()
+        manifest = _manifest(request, prepared, lowering.name, axes, made, target, judged, quantized, shown)
         report = {
             "evidence": [asdict(e) for e in prepared.evidence],
             **figures,
@@ -140,10 +145,14 @@ def _at_precision(
 
 @dataclass(frozen=True)
 class _Expected:
-    """What the artifact must compute: golden logits, and PyTorch's on images where there are any to judge it."""
+    """What the artifact must compute: golden logits, and PyTorch's on images where there are any to judge it.
+
+    ``pictures`` are those of the golden case ``images``.
+    """
 
     golden: Judgement
     judges: Judges | None
+    pictures: Pictures | None
 
 
 def _expect(
@@ -157,12 +166,21 @@ def _expect(
     with progress.step(f"computing what {request.precision} is compared with"):
         if quantized:
             judges = quantized.judges
-            return _Expected(oracle.consult(model, judge.golden_images(judges.images)) if judges else truth, judges)
+            if judges is None:
+                return _Expected(truth, None, None)
+            pictures = prepared.pictures if request.golden_images and prepared.pictures else judges.pictures()
+            return _Expected(oracle.consult(model, {"images": pictures.images}), judges, pictures)
         if request.precision in ("fp16", "bf16"):
             own = torch.float16 if request.precision == "fp16" else torch.bfloat16
             truth = oracle.compare_own(model, truth.golden, own)
         data = prepared.data
-        return _Expected(truth, Judges(data.images, oracle.run(model, data.images), data.labels) if data else None)
+        judges = Judges(data.images, oracle.run(model, data.images), data.labels, data.files) if data else None
+        return _Expected(truth, judges, prepared.pictures)
+
+
+def _show(expected: _Expected, prepared: Prepared, directory: Path) -> tuple[GoldenImage, ...]:
+    """Let the golden images travel along, where there are any."""
+    return golden_images.write(expected.pictures, prepared.preprocessing, directory) if expected.pictures else ()
 
 
 def _judge(
@@ -180,11 +198,11 @@ def _judge(
 
 def _manifest(
     request: Request, prepared: Prepared, lowering: str, axes: Axes, made: Artifact, target: Exporter,
-    judged: Judged | None, quantized: Quantized | None,
+    judged: Judged | None, quantized: Quantized | None, shown: tuple[GoldenImage, ...],
 ) -> Manifest:  # fmt: skip
     source, spec = prepared.source, prepared.source.spec
     dtype = "float16" if request.io_dtype == "fp16" else "float32"
-    files = sorted([*made.files, *([artifact.GOLDEN] if judged else [])])
+    files = sorted([*made.files, *([artifact.GOLDEN] if judged else []), *(image.file for image in shown)])
     return Manifest(
         tool_version=__version__,
         format=request.format,
@@ -194,7 +212,7 @@ def _manifest(
         source=Source(sha256=source.sha256, layout=source.layout.name, weights=source.wrapper, dtypes=source.dtypes),
         preprocessing=prepared.preprocessing,
         labels=source.recorded.labels,
-        input=TensorEntry(name=INPUT, dtype=dtype, shape=axes.shape(spec.in_channels)),
+        input=TensorEntry(name=INPUT, dtype=dtype, shape=axes.shape(spec.in_channels), layout="NCHW"),
         output=TensorEntry(name=OUTPUT, dtype=dtype, shape=(request.batch or "batch", spec.classes)),
         opset=OPSET,
         quantization=Quantization(
@@ -206,10 +224,11 @@ def _manifest(
         if quantized
         else None,
         engine=dict(made.settings) or None,
-        versions={**target.versions(), **machine.installed(("numpy", "torch"))},
+        versions={**target.versions(), **machine.installed(("numpy", "torch", *(["pillow"] if shown else [])))},
         artifact=made.main,
         graph=made.graph,
         files={name: sha256(made.directory / name) for name in files},
+        golden_images=shown,
         tolerance=ToleranceEntry.of(judged.tolerance) if judged else None,
         verdict=_verdict(request, judged),
     )

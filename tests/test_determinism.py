@@ -95,6 +95,7 @@ def test_every_process_directory_hash_seed_and_thread_count_gives_the_same_bytes
         "golden.safetensors",
         manifest["artifact"],
         *BESIDE.get(manifest["artifact"], []),
+        *(image["file"] for image in manifest["golden_images"]),
     }
     for other in others:
         assert [file for file in first if first[file] != other.get(file)] == []
