@@ -85,6 +85,11 @@ class Provider(str, Enum):
     xnnpack = "xnnpack"
 
 
+class TritonBackend(str, Enum):
+    onnxruntime = "onnxruntime"
+    tensorrt = "tensorrt"
+
+
 class Directions(str, Enum):
     four = "4"
     eight = "8"
@@ -291,6 +296,26 @@ def export(
         bool, typer.Option("--strip-weights", help="With TensorRT: leave the weights to the ONNX file in the bundle.")
     ] = False,
     tf32: Annotated[bool, typer.Option("--tf32", help="With TensorRT: round float32 products to TF32.")] = False,
+    triton_backend: Annotated[
+        TritonBackend | None,
+        typer.Option(help="With --format triton: what is to run the model there; else onnxruntime."),
+    ] = None,
+    instances: Annotated[
+        str | None,
+        typer.Option(
+            metavar="[cpu|gpu:]N", help="With --format triton: how often the model is loaded, and where; else cpu:1."
+        ),
+    ] = None,
+    max_batch: Annotated[
+        int | None, typer.Option(metavar="N", min=1, help="With --format triton: the largest batch it makes; else 8.")
+    ] = None,
+    preferred_batch: Annotated[
+        str | None, typer.Option(metavar="N,N", help="With --format triton: the batches that it makes if it can.")
+    ] = None,
+    queue_delay_us: Annotated[
+        int | None,
+        typer.Option(metavar="N", min=0, help="With --format triton: microseconds a request waits for others; else 0."),
+    ] = None,
     allow_unverified_engine: Annotated[
         bool,
         typer.Option("--allow-unverified-engine", help="Publish an engine that cannot run here; a device verifies it."),
@@ -340,6 +365,9 @@ def export(
         "opt_level": opt_level, "timing_cache": str(timing_cache) if timing_cache else None,
         "version_compatible": version_compatible or None, "hardware_compatible": hardware_compatible or None,
         "strip_weights": strip_weights or None, "tf32": tf32 or None,
+        "triton_backend": triton_backend.value if triton_backend else None, "instances": instances,
+        "max_batch": max_batch, "queue_delay_us": queue_delay_us,
+        "preferred_batch": tuple(preferred_batch.split(",")) if preferred_batch else None,
     }  # fmt: skip
     settings = {name: value for name, value in for_formats.items() if value is not None}
     if unused := [name for name in settings if not any(name in exporter.find(f).options for f in format)]:

@@ -48,8 +48,9 @@ EXPORTS = {
     "openvino fp16": ["small.pt", "--format", "openvino", "--precision", "fp16", "--batch", "3"],
     "openvino int8": [*INT8, "--format", "openvino"],
     "openvino from a bundle": ["example", "--format", "openvino"],
+    "triton": ["small.pt", "--format", "triton", "--dynamic-size", "--shift", "pad"],
 }
-BESIDE = {"model.ort": ["required_operators.config"], "model.xml": ["model.bin"]}
+BESIDE = {"model.ort": ["required_operators.config"], "model.xml": ["model.bin"], "1/model.onnx": ["config.pbtxt"]}
 """The files that an artifact comes with."""
 
 ENVIRONMENTS = {
@@ -83,7 +84,8 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 
 def files_of(bundle: Path) -> dict[str, bytes]:
     """The files that are promised to be the same everywhere."""
-    return {p.name: p.read_bytes() for p in bundle.iterdir() if p.name != REPORT}
+    files = [p for p in bundle.rglob("*") if p.is_file() and p.name != REPORT]
+    return {p.relative_to(bundle).as_posix(): p.read_bytes() for p in files}
 
 
 @pytest.mark.parametrize("name", EXPORTS)

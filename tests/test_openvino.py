@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import hashlib
 import json
 import os
@@ -165,13 +166,14 @@ def test_layers_can_be_seen(made: Path) -> None:
     assert all(0 < distance < 1e-6 for distance in layers.values()) and ran.json["diverges_at"] is None
 
 
-def test_it_can_be_timed_against_other_formats(made: Path) -> None:
-    bundles = [made / f"{name}-fp32" for name in ("onnx", "openvino")]
-    ran = command(
-        "s2mlp-bench", "bench.cli", "main", *bundles, "--threads", "1,2", "--min-seconds", 0, "--min-rounds", 8
-    )
+def test_it_can_be_timed_against_other_formats(made: Path, tmp_path: Path) -> None:
+    bundles, table = [made / f"{name}-fp32" for name in ("onnx", "openvino")], tmp_path / "table.csv"
+    options = ("--threads", "1,2", "--min-seconds", 0, "--min-rounds", 8, "--csv", table)
+    ran = command("s2mlp-bench", "bench.cli", "main", *bundles, *options)
     assert ran.code == 0, ran.err
-    assert {"openvino-fp32, 1 thread", "openvino-fp32, 2 threads"} <= set(re.findall(r"│ (\S+, \d threads?) ", ran.out))
+    with table.open(newline="") as file:
+        timed = {line["name"] for line in csv.DictReader(file)}
+    assert {"openvino-fp32, 1 thread", "openvino-fp32, 2 threads"} < timed
 
 
 # In which numbers it computes
