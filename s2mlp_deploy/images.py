@@ -170,12 +170,18 @@ def pixel_count(path: Path) -> int:
 
 
 def fit(image: Image.Image, preprocessing: Preprocessing, size: Size) -> Image.Image:
-    """The part of ``image`` that the model sees, at its size."""
+    """The part of ``image`` that the model sees, at its size.
+
+    One axis at a time, along rows first: so does Pillow before version 13, which since then chooses the order by
+    the sizes, and what lies between is rounded to bytes.
+    """
     todo = plan(preprocessing, (image.height, image.width), size)
     (height, width), (top, left) = size, todo.corner
+    (scaled_height, scaled_width), box = todo.scaled, todo.box
     filter = Image.Resampling[preprocessing.interpolation.upper()]
-    scaled = image.resize((todo.scaled[1], todo.scaled[0]), filter, box=todo.box)
-    return scaled.crop((left, top, left + width, top + height))
+    image = image.resize((scaled_width, image.height), filter, box=(box[0], 0, box[2], image.height))
+    image = image.resize((scaled_width, scaled_height), filter, box=(0, box[1], scaled_width, box[3]))
+    return image.crop((left, top, left + width, top + height))
 
 
 def pixels_of(image: Image.Image) -> Array:
