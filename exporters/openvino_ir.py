@@ -79,8 +79,8 @@ class OpenVinoIr:
             openvino.save_model(model, destination / XML, compress_to_fp16=False)
         except Exception as error:  # OpenVINO's exceptions have no common base
             raise CompilerError(
-                f"OpenVINO {_version()} cannot take the model {bundle.artifact.path} ({_plain(error)}): install another "
-                "version, or export for another --format"
+                f"OpenVINO {_version()} cannot take this graph ({_plain(error)}): install another version, or export for another "
+                "--format"
             ) from error
         return Artifact(destination, XML, (XML, BIN), Settings(runtime_version=_version()).model_dump())
 

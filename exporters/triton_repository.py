@@ -74,7 +74,7 @@ class TritonRepository:
             model = triton_config.signature(bundle.artifact.path)
         except ValueError as error:
             raise UsageError(
-                f"{bundle.artifact.path}: {error}, which Triton cannot be told: export it again"
+                f"{bundle.artifact.main}: {error}, which Triton cannot be told: export it again"
             ) from error
         serving = _choose(model, settings, bundle)
         (destination / VERSION).mkdir()
@@ -143,8 +143,8 @@ def _choose(model: Signature, settings: Mapping[str, Setting], bundle: Bundle) -
     given = [name for name in BATCHING if name in settings]
     if given and not model.is_free_batch:
         raise UsageError(
-            f"{flags(given)}: the model in {bundle.directory} has a fixed batch, and Triton makes batches only for models that take "
-            "any: leave out, or export the checkpoint with --batch dynamic"
+            f"{flags(given)}: the model has a fixed batch, and Triton makes batches only for models that take any: leave out, or "
+            "export the checkpoint with --batch dynamic"
         )
     backend = settings.get("triton_backend", "onnxruntime")
     kind, given_kind, count = str(settings.get("instances", "1")).rpartition(":")
@@ -175,8 +175,7 @@ def _choose(model: Signature, settings: Mapping[str, Setting], bundle: Bundle) -
         raise UsageError("--instances: engines of TensorRT run on GPUs alone: give gpu:N")
     if len(bundle.artifact.files) > 1:
         raise UsageError(
-            f"{bundle.directory} keeps its weights in a file beside the model, which Triton wants laid out otherwise: this release "
-            "does not write that"
+            "the model keeps its weights in a file beside it, which Triton wants laid out otherwise: this release does not write that"
         )
     return serving
 
@@ -186,7 +185,7 @@ def _build(bundle: Bundle, destination: Path, serving: Serving) -> Artifact:
     target, recipe = _tensorrt(), bundle.manifest.quantization
     if recipe and recipe.target not in target.targets:
         raise UsageError(
-            f"--triton-backend tensorrt: {bundle.directory} is quantized for {recipe.target}: export the checkpoint with --target "
+            f"--triton-backend tensorrt: the graph is quantized for {recipe.target}: export the checkpoint with --target "
             + " or ".join(target.targets)
         )
     usual = max(serving.preferred_batch, default=serving.max_batch)
