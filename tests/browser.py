@@ -168,6 +168,21 @@ class Visit:
         found = self._call(script, base64.b64encode(content).decode())
         return found if isinstance(found, str) else _array(found, np.uint8)
 
+    def logits(self, bundle: str, content: bytes) -> Array:
+        """The logits of an image file, from the bundle at ``bundle``, in a worker of its own."""
+        script = """async ({ path, file }) => {
+            const { Engine } = await import("./engine.js");
+            const engine = new Engine();
+            try {
+                await engine.call("open", { path, backend: "wasm", threads: 1 });
+                const { logits } = await engine.call("classify", { file: new Blob([unpack(file)]) });
+                return [...logits];
+            } finally {
+                engine.stop();
+            }
+        }"""
+        return np.array(self._call(script, {"path": bundle, "file": base64.b64encode(content).decode()}), np.float32)
+
     def parse(self, content: bytes) -> str:
         """How many tensors the page finds in a safetensors file, or its refusal."""
         script = """async (file) => {
