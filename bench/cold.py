@@ -20,6 +20,7 @@ import numpy as np
 from bench.process import measure
 from s2mlp_deploy import artifact, exporter
 from s2mlp_deploy.artifact import Bundle
+from s2mlp_deploy.asking import Asking
 from s2mlp_deploy.errors import BundleError
 
 
@@ -54,7 +55,8 @@ def main() -> None:
     target = exporter.find(bundle.manifest.format)
     for module in target.modules:
         import_module(module)
-    images = np.zeros((bundle.manifest.batch or 1, spec.in_channels, *spec.image_size), np.float32)
+    prepared = np.zeros((bundle.manifest.batch or 1, spec.in_channels, *spec.image_size), np.float32)
+    images = Asking.of(bundle.manifest).raw(prepared)
     start = time.perf_counter()
     session = target.open(bundle.artifact)
     loaded = time.perf_counter()

@@ -13,6 +13,7 @@ import numpy as np
 
 from s2mlp_deploy import exporter, golden, parity
 from s2mlp_deploy.artifact import Bundle
+from s2mlp_deploy.asking import as_logits, listening
 from s2mlp_deploy.errors import ParityError, UsageError
 from s2mlp_deploy.exporter import Session
 from s2mlp_deploy.manifest import Manifest
@@ -105,7 +106,8 @@ class Runner:
         self._name = entry.name
         self._images, self._logits = _questions(entry)
         self._turn = 0
-        self._session = _open(entry)
+        self._interface = manifest.interface
+        self._session = listening(_open(entry), manifest.interface, manifest.spec.classes)
 
     def time_ms(self, clock: Clock) -> float:
         """Milliseconds of one batch; the answer is checked when the clock has stopped.
@@ -118,7 +120,7 @@ class Runner:
         start = clock()
         logits = self._session.run(images)
         elapsed = clock() - start
-        distance = parity.compare(logits, expected).relative_l2
+        distance = parity.compare(as_logits(logits, expected, self._interface), expected).relative_l2
         if not distance <= self._limit:
             raise ParityError(
                 f"{self._name} gave wrong logits while it was timed (relative L2 {distance:.2g}, limit {self._limit:.0e}), so "
@@ -139,8 +141,9 @@ def _open(entry: Entry) -> Session:
 def _questions(entry: Entry) -> tuple[list[Array], list[Array]]:
     """Batches of golden images of the model's size, each starting at another one, and the oracle's logits."""
     expected = golden.load(entry.bundle.golden)
-    size = entry.bundle.manifest.spec.image_size
-    cases = [case for case, x in expected.inputs.items() if x.shape[2:] == size]
+    manifest = entry.bundle.manifest
+    axes = slice(2, 4) if manifest.interface.input == "float" else slice(1, 3)
+    cases = [case for case, x in expected.inputs.items() if x.shape[axes] == manifest.spec.image_size]
     images = np.concatenate([expected.inputs[case] for case in cases])
     logits = np.concatenate([expected.logits[case] for case in cases])
     turns = [np.arange(start, start + entry.batch) % len(images) for start in range(len(images))]

@@ -112,6 +112,18 @@ class Interpolation(str, Enum):
     nearest = "nearest"
 
 
+class InputKind(str, Enum):
+    float = "float"
+    uint8 = "uint8"
+    image = "image"
+
+
+class AnswerKind(str, Enum):
+    logits = "logits"
+    probabilities = "probabilities"
+    top5 = "top5"
+
+
 class ShiftLowering(str, Enum):
     auto = "auto"
     slice = "slice"
@@ -212,6 +224,10 @@ def export(
         Path | None,
         typer.Option(metavar="FILE", help="Class names: a line each, or JSON; else as the checkpoint records."),
     ] = None,
+    input: Annotated[
+        InputKind, typer.Option(help="What the artifact takes: prepared images, their bytes, or an image of any size.")
+    ] = InputKind.float,
+    answer: Annotated[AnswerKind, typer.Option(help="What the artifact gives.")] = AnswerKind.logits,
     layout: LayoutOption = None,
     weights: WeightsOption = None,
     reference: Annotated[
@@ -334,6 +350,7 @@ def export(
 ) -> None:
     """Export a checkpoint as a bundle whose numbers were checked against the checkpoint's own."""
     from s2mlp_deploy import artifact, exporter
+    from s2mlp_deploy.manifest import Interface
     from s2mlp_deploy.request import Request, flags
 
     from_bundle = Request(source).from_bundle
@@ -392,6 +409,7 @@ def export(
                 batch=None if ":" in batch else _batch(batch), mean=_floats("--mean", mean), std=_floats("--std", std),
                 resize=resize.value if resize else None, interpolation=interpolation.value if interpolation else None,
                 crop_fraction=crop_fraction, labels=labels, golden_images=golden_images,
+                interface=Interface(input=input.value, output=answer.value),
                 reference=reference, data=data, data_count=data_count, gate=gate,
                 allow_unverified_engine=allow_unverified_engine, **options.get(kind, {}),
             )

@@ -10,8 +10,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from s2mlp_deploy import accuracy, artifact, golden, judge, machine
+from s2mlp_deploy import accuracy, artifact, exporter, golden, judge, machine
 from s2mlp_deploy.artifact import GOLDEN, Artifact, Bundle
+from s2mlp_deploy.asking import Asking
 from s2mlp_deploy.digest import sha256
 from s2mlp_deploy.errors import AccuracyError, BundleError, OutputError, ParityError, UnverifiedError, UsageError
 from s2mlp_deploy.exporter import ONNX, Compiler
@@ -46,6 +47,7 @@ def open_bundle(directory: Path, request: Request, target: Compiler) -> Bundle:
             f"{flags(given)}: settled when {directory} was "
             "exported; leave out, or give the checkpoint instead of the bundle"
         )
+    exporter.refuse_interface(target, request.format, manifest.interface)
     recipe = manifest.quantization
     if recipe and recipe.target not in target.targets:
         raise UsageError(
@@ -138,13 +140,15 @@ def _judge(
     assert source.tolerance
     tolerance, batch = source.tolerance.tolerance(), source.batch
     session = target.open(made)
-    verdict = judge.gate(session, golden.load(path), tolerance, batch)
+    asking = Asking.of(source)
+    verdict = judge.gate(session, golden.load(path), tolerance, batch, source.interface)
     if not verdict.passed:
         raise ParityError(judge.failure(verdict))
     figures: dict[str, Any] = {"distances": {case: vars(d) for case, d in verdict.distances.items()}}
     if judges and source.precision == "int8":
         left = source.quantization.float_layers if source.quantization else ()
-        trial = accuracy.assess(left, judge.run(session, judges.images, batch), judges, request)
+        logits = asking.logits(session, judges.images, judges.float_logits, batch, judges.files)
+        trial = accuracy.assess(left, logits, judges, request)
         if not trial.passed:
             raise AccuracyError(
                 f"compiled for {request.format}, the int8 graph no longer keeps {accuracy.limits(trial, request)}, so "
@@ -152,7 +156,7 @@ def _judge(
             )
         figures["trials"] = [*tried, vars(trial)]
     elif judges:
-        figures["images"] = judge.judge_images(session, judges, tolerance, batch)
+        figures["images"] = judge.judge_images(session, judges, tolerance, batch, asking)
     return verdict, figures
 
 

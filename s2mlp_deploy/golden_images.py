@@ -19,6 +19,7 @@ from s2mlp_deploy.errors import BundleError
 from s2mlp_deploy.golden import Golden
 from s2mlp_deploy.manifest import GoldenImage, Manifest, Preprocessing
 from s2mlp_deploy.parity import Array
+from s2mlp_deploy.preprocessing import normalize
 
 COUNT = 8
 """Real images that travel in the bundle, where there are any."""
@@ -73,8 +74,6 @@ def write(pictures: Pictures, preprocessing: Preprocessing, directory: Path) -> 
     """Write the files of ``pictures`` as PNG into ``directory``, without anything but pixels, and list them."""
     if not pictures.files:
         return ()
-    from PIL import Image
-
     from s2mlp_deploy import images
 
     entries = []
@@ -82,9 +81,7 @@ def write(pictures: Pictures, preprocessing: Preprocessing, directory: Path) -> 
         pixels = images.pixels_of(images.read(file, preprocessing))
         name = f"{case_of(i)}.png"
         # Of the pixels alone, since Pillow would carry over a profile or a transparent colour.
-        Image.fromarray(pixels.squeeze(-1) if pixels.shape[-1] == 1 else pixels).save(
-            directory / name, "PNG", compress_level=_COMPRESSION
-        )
+        images.image_of(pixels).save(directory / name, "PNG", compress_level=_COMPRESSION)
         entries.append(GoldenImage(file=name, label=label))
     return tuple(entries)
 
@@ -125,26 +122,34 @@ def check(bundle: Bundle, golden: Golden) -> Preparation | None:
     count = len(manifest.golden_images)
     if find_spec("PIL") is None:
         return Preparation(count, skipped="Pillow is not installed")
-    wanted = [_wanted(golden, manifest, i, bundle) for i in range(count)]
+    wanted = _wanted(golden, manifest, bundle)
     files = [bundle.directory / entry.file for entry in manifest.golden_images]
     worst = [_difference(_prepared(file, manifest), want, manifest) for file, want in zip(files, wanted, strict=True)]
     return Preparation(count, max(worst))
 
 
-def _wanted(golden: Golden, manifest: Manifest, index: int, bundle: Bundle) -> Array:
-    images = golden.inputs.get("images")
-    if images is None or len(images) != len(manifest.golden_images):
+def _wanted(golden: Golden, manifest: Manifest, bundle: Bundle) -> list[Array]:
+    """What each golden image should become, in the manifest's order."""
+    count = len(manifest.golden_images)
+    if manifest.interface.input == "image":
+        rows = [row for i in range(count) for row in golden.inputs.get(case_of(i), ())]
+    else:
+        rows = list(golden.inputs.get("images", ()))
+    if len(rows) != count:
         raise BundleError(
-            f"{bundle.golden} does not hold the {len(manifest.golden_images)} golden images of the manifest: copy the bundle again"
+            f"{bundle.golden} does not hold the {count} golden images of the manifest: copy the bundle again"
         )
-    row: Array = images[index]
-    return row
+    return rows
 
 
 def _prepared(file: Path, manifest: Manifest) -> Array:
     from s2mlp_deploy import images
 
-    return images.prepare(file, manifest.preprocessing, manifest.spec.image_size)
+    image = images.read(file, manifest.preprocessing)
+    if manifest.interface.input == "image":
+        return images.pixels_of(image)
+    pixels = images.pixels_of(images.fit(image, manifest.preprocessing, manifest.spec.image_size))
+    return pixels if manifest.interface.input == "uint8" else normalize(pixels, manifest.preprocessing)
 
 
 def _difference(actual: Array, expected: Array, manifest: Manifest) -> float:
@@ -152,6 +157,7 @@ def _difference(actual: Array, expected: Array, manifest: Manifest) -> float:
     if actual.shape != expected.shape:
         return float("inf")
     distance = np.abs(actual.astype(np.float64) - expected)
-    level = np.array(manifest.preprocessing.std) / manifest.preprocessing.scale
-    largest = float((distance * level[:, None, None]).max())
+    if manifest.interface.input == "float":
+        distance *= np.array(manifest.preprocessing.std)[:, None, None] / manifest.preprocessing.scale
+    largest = float(distance.max())
     return largest if np.isfinite(largest) else float("inf")

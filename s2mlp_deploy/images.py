@@ -184,6 +184,16 @@ def fit(image: Image.Image, preprocessing: Preprocessing, size: Size) -> Image.I
     return image.crop((left, top, left + width, top + height))
 
 
+def fitted_bytes(pixels: Array, preprocessing: Preprocessing, size: Size) -> Array:
+    """:func:`fit` for bytes (height, width, channels)."""
+    return pixels_of(fit(image_of(pixels), preprocessing, size))
+
+
+def image_of(pixels: Array) -> Image.Image:
+    """The image of bytes (height, width, channels)."""
+    return Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels)
+
+
 def pixels_of(image: Image.Image) -> Array:
     """The bytes of ``image``: uint8 (height, width, channels)."""
     return np.asarray(image, np.uint8).reshape(image.height, image.width, -1)

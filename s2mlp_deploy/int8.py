@@ -16,6 +16,7 @@ import numpy as np
 from s2mlp_deploy import calibration, images
 from s2mlp_deploy import oracle as oracles
 from s2mlp_deploy.accuracy import Trial, assess, describe, limits
+from s2mlp_deploy.asking import Asking
 from s2mlp_deploy.errors import AccuracyError, DataError, UsageError
 from s2mlp_deploy.exporter import BATCH, Lowered, TracingSession, scratch_session
 from s2mlp_deploy.graph import INPUT
@@ -153,6 +154,7 @@ def _split(request: Request, prepared: Prepared, model: S2MLP) -> tuple[Array, J
         inputs = np.delete(inputs, [j for _, j in both[1::2]], axis=0)
         judging, labels = prepared.data.images[keep], prepared.data.labels[keep]
         files = tuple(path for path, kept in zip(prepared.data.files, keep, strict=False) if kept)
+    judging = Asking(prepared.preprocessing, spec.image_size, request.interface).snapped(judging)
     if len(judging) < calibration.MINIMUM_IMAGES:
         raise DataError(
             f"{len(judging)} images are left to judge the int8 model on, and it takes at least "

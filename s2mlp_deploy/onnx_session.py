@@ -13,7 +13,7 @@ import numpy as np
 import onnx
 
 from s2mlp_deploy.errors import BundleError, RuntimeMissingError
-from s2mlp_deploy.graph import INPUT, OUTPUT
+from s2mlp_deploy.graph import INPUT
 from s2mlp_deploy.parity import Array
 
 if TYPE_CHECKING:
@@ -32,6 +32,8 @@ PROVIDERS = {
     "xnnpack": "XnnpackExecutionProvider",
 }
 """ONNX Runtime's names of what executes a graph."""
+
+_DTYPES = {"tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(uint8)": np.uint8}
 
 RESTING = {"session.force_spinning_stop": "1"}
 """Configuration of sessions that take turns: their threads do not wait busily for the next run."""
@@ -74,9 +76,17 @@ class OnnxSession:
         self._session = load(path, loading)
 
     def run(self, images: Array) -> Array:
-        """Logits (batch, classes) of ``images`` (batch, channels, height, width)."""
-        logits: Array = _run(self._session, [OUTPUT], images)[0]
-        return logits
+        """The first output for ``images``: logits (batch, classes) of (batch, channels, height, width), or as the graph says."""
+        first: Array = _run(self._session, self._outputs()[:1], images)[0]
+        return first
+
+    def rank(self, images: Array) -> tuple[Array, Array]:
+        """The two outputs of a graph that gives the best classes alone."""
+        scores, classes = _run(self._session, self._outputs(), images)
+        return scores, classes
+
+    def _outputs(self) -> list[str]:
+        return [output.name for output in self._session.get_outputs()]
 
 
 class TracedSession(OnnxSession):
@@ -162,7 +172,7 @@ def _falls_back(provider: str) -> RuntimeMissingError:
 
 def _run(session: onnxruntime.InferenceSession, names: list[str], images: Array) -> list[Any]:
     try:
-        dtype = np.float16 if session.get_inputs()[0].type == "tensor(float16)" else np.float32
+        dtype = _DTYPES[session.get_inputs()[0].type]
         return list(session.run(names, {INPUT: images.astype(dtype, copy=False)}))
     except Exception as error:
         raise BundleError(

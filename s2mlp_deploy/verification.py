@@ -58,11 +58,15 @@ def verify(directory: Path, *, per_block: bool = False) -> Verification:
     expected, tolerance, session = _load(bundle)
     preparation = golden_images.check(bundle, expected)
     if not per_block:
-        return Verification(bundle, judge.gate(session, expected, tolerance, bundle.manifest.batch), preparation)
+        return Verification(bundle, _gate(bundle, session, expected, tolerance), preparation)
     traced = _traced(bundle, session)
-    verdict = judge.gate(session, expected, tolerance, bundle.manifest.batch)
+    verdict = _gate(bundle, session, expected, tolerance)
     layers, limit = _layers(bundle, traced, expected), tolerance.relative_l2
     return Verification(bundle, verdict, preparation, layers, limit, parity.first_divergence(layers, limit))
+
+
+def _gate(bundle: Bundle, session: Session, expected: Golden, tolerance: Tolerance) -> Verdict:
+    return judge.gate(session, expected, tolerance, bundle.manifest.batch, bundle.manifest.interface)
 
 
 def layers(bundle: Bundle) -> Layers:
