@@ -3,6 +3,8 @@
 # make lint       ruff, mypy --strict, import contracts
 # make bench      measure exports, latency, and engine builds (a quarter of an hour)
 # make accuracy   what fp16 and int8 cost on 10,000 images (minutes)
+# make web        export the bundled checkpoint as a web page, and serve it to this machine
+# make web-deps   what the page, its tests and the JavaScript examples need from npm
 # make venv       .venv with everything for development
 
 PYTHON ?= python3
@@ -11,9 +13,11 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 EXAMPLE := examples/fashion_mnist.pt
 BUNDLE := fashion_mnist-onnx-fp32
+SITE := fashion_mnist-web-fp32
+NODE_STAMP := node_modules/.package-lock.json
 DATASET ?= /usr/share/datasets/fashion-mnist
 
-.PHONY: venv demo test lint bench accuracy clean
+.PHONY: venv demo test lint bench accuracy web web-deps clean
 
 venv: $(STAMP)
 
@@ -48,5 +52,15 @@ accuracy: $(STAMP)
 		$(CURDIR)/$(BIN)/s2mlp-export $(CURDIR)/$(EXAMPLE) --precision fp32 --precision fp16 --precision int8 \
 		--target $$target --data ../test --data-count 10000 --calibration ../train --max-accuracy-drop 0.2) || exit; done
 
+web: $(STAMP) $(NODE_STAMP)
+	$(BIN)/s2mlp-export $(EXAMPLE) --data examples/test_images --format web --force -o $(SITE)
+	$(BIN)/python $(SITE)/serve.py
+
+web-deps: $(NODE_STAMP)
+
+$(NODE_STAMP): package.json package-lock.json
+	npm ci --ignore-scripts --no-audit --no-fund --silent
+	touch $@
+
 clean:
-	rm -rf $(VENV) $(BUNDLE) build dist
+	rm -rf $(VENV) $(BUNDLE) $(SITE) node_modules build dist

@@ -12,14 +12,15 @@ import pickle
 import sys
 import time
 from dataclasses import dataclass
-from importlib import import_module
 from pathlib import Path
 
 import numpy as np
 
 from bench.contestant import Contestant
 from bench.process import measure
+from bench.ways import import_runtimes
 from s2mlp_deploy import artifact
+from s2mlp_deploy.asking import Asking
 from s2mlp_deploy.errors import BundleError
 
 
@@ -51,11 +52,11 @@ def main() -> None:
     told, out = map(Path, sys.argv[1:])
     contestant: Contestant = pickle.loads(told.read_bytes())
     assert contestant.asks is not None
-    spec = artifact.read_manifest(contestant.asks).spec
-    for module in contestant.way.modules:
-        import_module(module)
-    size = contestant.point.size or spec.image_size
-    images = np.zeros((contestant.point.batch, spec.in_channels, *size), np.float32)
+    manifest = artifact.read_manifest(contestant.asks)
+    import_runtimes(contestant.way.modules)
+    size = contestant.point.size or manifest.spec.image_size
+    prepared = np.zeros((contestant.point.batch, manifest.spec.in_channels, *size), np.float32)
+    images = Asking(manifest.preprocessing, size, contestant.interface).raw(prepared)
     start = time.perf_counter()
     session = contestant.way.open(contestant.point)
     loaded = time.perf_counter()

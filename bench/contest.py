@@ -38,7 +38,7 @@ from s2mlp_deploy import artifact, verification
 from s2mlp_deploy.artifact import REPORT, Bundle
 from s2mlp_deploy.errors import BundleError, ParityError, UsageError
 from s2mlp_deploy.exporter import ProfilingSession, run_in_batches
-from s2mlp_deploy.manifest import Manifest
+from s2mlp_deploy.manifest import FLOAT_LOGITS, Manifest
 from s2mlp_deploy.progress import Listener
 from s2mlp_deploy.spec import Size, format_size
 from s2mlp_deploy.timing import Clock
@@ -148,6 +148,10 @@ def play(plan: Plan, scenario_name: str, terms: Mapping[str, Any], listener: Lis
     bundles = list(_verified(plan.bundles, listener))
     contestants = [_entry(bundle, point, bundles) for bundle in bundles for point in plan.points]
     _check_names(contestants)
+    if other := next((c for c in contestants if c.interface.output != "logits"), None):
+        raise UsageError(
+            f"--scenario: {other.source} gives {other.interface.output}, and answers are checked as logits"
+        )
     agreed = {
         contestant.name: Terms(scenario_name, batch=contestant.point.batch, **terms) for contestant in contestants
     }
@@ -211,7 +215,7 @@ def _entry(bundle: Bundle, point: Point, bundles: Sequence[Bundle]) -> Contestan
         asks, remark = _verified_twin(bundle, bundles), "for speed only"
     return Contestant(
         bundle.directory.resolve().name, "bundle", BundleWay(bundle), point, manifest.precision, spec.macs(point.size), limit,
-        remark, asks=asks.directory, accuracy=_accuracy(bundle),
+        remark, asks=asks.directory, accuracy=_accuracy(bundle), interface=manifest.interface,
     )  # fmt: skip
 
 
@@ -227,12 +231,13 @@ def _accuracy(bundle: Bundle) -> float | None:
 
 def _verified_twin(bundle: Bundle, bundles: Sequence[Bundle]) -> Bundle:
     """A verified bundle of the same checkpoint, whose answers those of a bundle without golden tensors are held against."""
+    wanted = bundle.manifest.source.sha256, bundle.manifest.interface
     for other in bundles:
-        if other.manifest.tolerance and other.manifest.source.sha256 == bundle.manifest.source.sha256:
+        if other.manifest.tolerance and (other.manifest.source.sha256, other.manifest.interface) == wanted:
             return other
     raise BundleError(
         f"{bundle.directory} was calibrated on noise and holds no golden tensors to check its answers against: give a "
-        "verified bundle of the same checkpoint, too"
+        "verified bundle of the same checkpoint with the same input and output, too"
     )
 
 
@@ -260,6 +265,10 @@ class _Asked:
         size, asks = contestant.point.size, contestant.asks
         assert asks is not None
         key = size or asks
+        if size and contestant.interface != FLOAT_LOGITS:
+            raise UsageError(
+                f"--image-size: {contestant.source} was exported with --input or --output; other sizes are measured without"
+            )
         if key not in self._known:
             self._known[key] = self._at_size(contestant, size) if size else of_bundle(self._bundles[asks])
         return self._known[key]

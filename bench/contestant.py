@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Literal, Protocol, TypeAlias
 
 from s2mlp_deploy.exporter import Session
+from s2mlp_deploy.manifest import FLOAT_LOGITS, Interface
 from s2mlp_deploy.spec import Size, format_size
 
 Kind: TypeAlias = Literal["bundle", "baseline", "bound"]
@@ -70,7 +71,7 @@ class Contestant:
 
     ``limit`` is how far its answers may be from those expected (relative L2); None where it does not answer the
     same question, and ``remark`` says so. A bound is the bound ``of`` another contestant. ``asks`` is the bundle whose
-    golden tensors it is asked; ``accuracy`` is what the bundle carries of it.
+    golden tensors it is asked; ``accuracy`` is what the bundle carries of it, ``interface`` what it takes and gives.
     """
 
     source: str
@@ -84,6 +85,7 @@ class Contestant:
     of: str | None = None
     asks: Path | None = None
     accuracy: float | None = None
+    interface: Interface = FLOAT_LOGITS
 
     @property
     def name(self) -> str:

@@ -18,7 +18,7 @@ IMAGES = 8
 
 @dataclass(frozen=True)
 class Questions:
-    """Images (count, channels, height, width) float32, and logits (count, classes): whose, ``answered_by`` says."""
+    """Images as the artifact takes them, (count, …), and logits (count, classes): whose, ``answered_by`` says."""
 
     images: Array
     logits: Array
@@ -34,8 +34,9 @@ class Questions:
 def of_bundle(bundle: Bundle) -> Questions:
     """The bundle's golden images of the model's own size, and the oracle's logits."""
     expected = golden.load(bundle.golden)
-    size = bundle.manifest.spec.image_size
-    cases = [case for case, x in expected.inputs.items() if x.shape[2:] == size]
+    manifest = bundle.manifest
+    axes = slice(2, 4) if manifest.interface.input == "float" else slice(1, 3)
+    cases = [case for case, x in expected.inputs.items() if x.shape[axes] == manifest.spec.image_size]
     return Questions(
         np.concatenate([expected.inputs[case] for case in cases]),
         np.concatenate([expected.logits[case] for case in cases]),

@@ -12,7 +12,7 @@ from onnx.numpy_helper import to_array
 
 from s2mlp_deploy.artifact import Bundle
 from s2mlp_deploy.errors import BundleError
-from s2mlp_deploy.manifest import SpecEntry
+from s2mlp_deploy.manifest import FLOAT_LOGITS, SpecEntry
 from s2mlp_deploy.parity import Array
 from s2mlp_deploy.spec import LAYERS, Spec
 
@@ -39,8 +39,10 @@ class Model:
 
 
 def readable(bundle: Bundle) -> bool:
-    """Whether ``bundle`` holds the weights as they were trained: whether it is an ONNX file in float32."""
-    return bundle.manifest.format == "onnx" and bundle.manifest.precision == "fp32"
+    """Whether ``bundle`` holds the weights as they were trained: whether it is an ONNX file in float32, from
+    prepared images to logits."""
+    manifest = bundle.manifest
+    return (manifest.format, manifest.precision, manifest.interface) == ("onnx", "fp32", FLOAT_LOGITS)
 
 
 def read(bundle: Bundle) -> Model:

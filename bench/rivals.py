@@ -22,6 +22,7 @@ from s2mlp_deploy import onnx_writer
 from s2mlp_deploy.artifact import Bundle
 from s2mlp_deploy.errors import RuntimeMissingError, UsageError
 from s2mlp_deploy.graph import Axes, emit
+from s2mlp_deploy.manifest import FLOAT_LOGITS
 from s2mlp_deploy.parity import RULES
 from s2mlp_deploy.progress import Listener
 from s2mlp_deploy.spec import Size
@@ -93,7 +94,8 @@ def prepare(
     reference = next((bundle for bundle in bundles if readable(bundle)), None)
     if reference is None:
         raise UsageError(
-            "--baseline needs the weights in float32: give an fp32 bundle of format onnx among the bundles"
+            "--baseline needs the weights in float32: give an fp32 bundle of format onnx, without --input or --output, among the "
+            "bundles"
         )
     if any(point.provider not in (None, "cpu") for point in points):
         raise UsageError("--baseline: baselines run on the CPU, so leave out either them or --provider")
@@ -138,7 +140,7 @@ def _no_shift(work: Work) -> Iterator[Contestant]:
 
 def _openvino(work: Work) -> Iterator[Contestant]:
     for bundle in work.bundles:
-        if bundle.manifest.format == "onnx":
+        if bundle.manifest.format == "onnx" and bundle.manifest.interface == FLOAT_LOGITS:
             for point in work.points:
                 way = OpenVinoWay(bundle.artifact.path)
                 tolerance = bundle.manifest.tolerance

@@ -7,6 +7,7 @@ import math
 from bench.contestant import Contestant
 from bench.questions import Questions
 from s2mlp_deploy import parity
+from s2mlp_deploy.asking import as_logits, listening
 from s2mlp_deploy.errors import ParityError
 from s2mlp_deploy.exporter import TimedSession, Times
 from s2mlp_deploy.timing import Clock
@@ -26,6 +27,8 @@ class Runner:
 
     def __init__(self, contestant: Contestant, questions: Questions) -> None:
         self.session = contestant.way.open(contestant.point)
+        self._interface = contestant.interface
+        self._asked = listening(self.session, self._interface, questions.logits.shape[1])
         self._turns = questions.turns(contestant.point.batch)
         self._turn = 0
         self.parts: list[Times] = []
@@ -45,11 +48,11 @@ class Runner:
         images, expected = self._turns[self._turn]
         self._turn = (self._turn + 1) % len(self._turns)
         start = clock()
-        logits = self.session.run(images)
+        answers = self._asked.run(images)
         elapsed = clock() - start
         limit = self.contestant.limit
         if limit is not None:
-            distance = parity.compare(logits, expected).relative_l2
+            distance = parity.compare(as_logits(answers, expected, self._interface), expected).relative_l2
             if not distance <= limit:
                 raise _wrong(self.contestant.name, distance, limit)
         if isinstance(self.session, TimedSession):
@@ -59,7 +62,7 @@ class Runner:
     def _examine(self, answers: bool) -> float | None:
         worst = 0.0
         for images, expected in self._turns if answers else self._turns[:1]:
-            logits = self.session.run(images)
+            logits = as_logits(self._asked.run(images), expected, self._interface)
             if answers:
                 same_shape = logits.shape == expected.shape
                 worst = max(worst, parity.compare(logits, expected).relative_l2 if same_shape else math.inf)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from bench.contestant import Point
+from exporters.openvino_ir import load_openvino
 from s2mlp_deploy import exporter
 from s2mlp_deploy.artifact import Bundle
 from s2mlp_deploy.errors import UsageError
@@ -24,6 +25,15 @@ from s2mlp_deploy.parity import Array
 from s2mlp_deploy.spec import format_size
 
 ONNXRUNTIME, TORCH, OPENVINO = ("onnxruntime",), ("torch",), ("openvino",)
+
+
+def import_runtimes(modules: Iterable[str]) -> None:
+    """Import what opening something needs; OpenVINO without the telemetry that it would send."""
+    for module in modules:
+        if module == "openvino":
+            load_openvino()
+        else:
+            import_module(module)
 
 
 @dataclass(frozen=True)
@@ -103,7 +113,7 @@ class OpenVinoWay:
 
     def open(self, point: Point) -> Session:
         """As :meth:`Way.open`."""
-        openvino = import_module("openvino")
+        openvino = load_openvino()
         properties: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32"}
         if point.threads is not None:
             properties["INFERENCE_NUM_THREADS"] = point.threads

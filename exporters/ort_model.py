@@ -57,6 +57,8 @@ class OrtModel:
     precisions: tuple[str, ...] = ("fp32", "fp16", "int8")
     targets: tuple[str, ...] = ("x86", "arm", "trt")
     options: tuple[str, ...] = ("ort_style", "provider")
+    inputs: tuple[str, ...] = ("float", "uint8", "image")
+    outputs: tuple[str, ...] = ("logits", "probabilities", "top5")
     modules: tuple[str, ...] = ("onnxruntime",)
     remedy = REMEDY
     elsewhere = ""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from s2mlp_deploy import parity
-from s2mlp_deploy.judge import Judges, golden_images
+from s2mlp_deploy.judge import Judges
 from s2mlp_deploy.parity import Array
 from s2mlp_deploy.request import Request
 
@@ -31,7 +31,9 @@ def assess(float_layers: tuple[str, ...], logits: Array, judges: Judges, request
     classes, expected = logits.argmax(1), judges.float_logits.argmax(1)
     agreement = float((classes == expected).mean())
     # What the gate will ask for, so that layers are kept for its sake, too.
-    gate = parity.judge(golden_images(logits), golden_images(judges.float_logits), parity.RULES["int8"].tolerance(0.0))
+    rows = list(judges.pictures().rows)
+    tolerance = parity.RULES["int8"].tolerance(0.0)
+    gate = parity.judge({"images": logits[rows]}, {"images": judges.float_logits[rows]}, tolerance)
     relative_l2 = gate.distances["images"].relative_l2
     if judges.labels is None:
         passed = gate.passed and agreement >= request.min_agreement

@@ -1,4 +1,4 @@
-"""Reading arrays from files that users bring: .npy, .npz, .safetensors."""
+"""Arrays from files that users bring (.npy, .npz, .safetensors), and an even choice of their rows."""
 
 from __future__ import annotations
 
@@ -27,3 +27,9 @@ def read_arrays(path: Path) -> dict[str, Array]:
     except Exception as error:  # zip, NumPy and safetensors raise what they like on damaged files
         reason = str(error).split(". ")[0]  # NumPy goes on to recommend loading pickles unsafely
         raise DataError(f"cannot read {path} ({reason}): expected a .safetensors, .npz or .npy file") from error
+
+
+def spread(length: int, count: int) -> tuple[int, ...]:
+    """At most ``count`` indices below ``length``, evenly spaced."""
+    count = min(length, count)
+    return tuple(i * length // count for i in range(count))

@@ -20,7 +20,7 @@ from typing import Any
 from s2mlp_deploy import manifest as manifests
 from s2mlp_deploy.digest import sha256
 from s2mlp_deploy.errors import BundleError, OutputError
-from s2mlp_deploy.manifest import Manifest, Setting
+from s2mlp_deploy.manifest import VERSION, Manifest, Setting
 
 MANIFEST, REPORT, GOLDEN = "manifest.json", "report.json", "golden.safetensors"
 
@@ -29,6 +29,7 @@ MANIFEST, REPORT, GOLDEN = "manifest.json", "report.json", "golden.safetensors"
 class Artifact:
     """What an exporter wrote into ``directory``: ``main``, and other files it needs.
 
+    Files are named as in a manifest: ``model.onnx``, or ``1/model.onnx`` in the directory of a version.
     ``graph`` are files that it does not need: the ONNX model that it was compiled from, to compile it again elsewhere.
     ``settings`` are what it was compiled with and what loading it takes, as the format understands them;
     ``report`` is what compiling it showed, which may differ from time to time.
@@ -56,7 +57,9 @@ class Bundle:
     @property
     def artifact(self) -> Artifact:
         m = self.manifest
-        others = tuple(n for n in m.files if n not in (m.artifact, GOLDEN, *m.graph))
+        images = (image.file for image in m.golden_images)
+        beside = {m.artifact, GOLDEN, *m.graph, *images}
+        others = tuple(n for n in m.files if n not in beside)
         return Artifact(self.directory, m.artifact, (m.artifact, *others), m.engine or {}, m.graph)
 
     @property
@@ -65,7 +68,7 @@ class Bundle:
 
     @property
     def size_bytes(self) -> int:
-        """Size of the artifact, without golden tensors and manifest."""
+        """Size of the artifact, without golden tensors, golden images and manifest."""
         return sum((self.directory / name).stat().st_size for name in self.artifact.files)
 
 
@@ -78,14 +81,14 @@ def read(directory: Path) -> Bundle:
     path = directory / MANIFEST
     manifest = read_manifest(directory)
     judged = manifest.verdict in ("passed", "pending a device")
-    needed = {manifest.artifact, GOLDEN} if judged else {manifest.artifact}
+    needed = {manifest.artifact, *(image.file for image in manifest.golden_images), *([GOLDEN] if judged else [])}
     if missing := needed - manifest.files.keys():
         raise BundleError(
             f"{path} lists no hash for {', '.join(sorted(missing))}: the bundle was changed; copy it again"
         )
     for name, digest in manifest.files.items():
         file = directory / name
-        if file.is_symlink() or not file.is_file():
+        if not _is_plain(directory, name):
             raise BundleError(f"{file} is missing (or not a plain file): copy the whole bundle again")
         try:
             unchanged = sha256(file) == digest
@@ -97,6 +100,13 @@ def read(directory: Path) -> Bundle:
                 "damaged; copy the bundle again"
             )
     return Bundle(directory, manifest)
+
+
+def _is_plain(directory: Path, name: str) -> bool:
+    """Whether the file called ``name`` is one, and neither it nor the directory of its version leads elsewhere."""
+    file = directory / name
+    elsewhere = file.is_symlink() or (file.parent != directory and file.parent.is_symlink())
+    return file.is_file() and not elsewhere
 
 
 def read_manifest(directory: Path) -> Manifest:
@@ -151,16 +161,20 @@ class Staging:
                 manifest does not list.
         """
         check_destination(self.destination, replace=self.replace)
-        if unlisted := {file.name for file in self.directory.iterdir()} - manifest.files.keys():
+        if unlisted := _contents(self.directory) - manifest.files.keys():
             raise OutputError(
                 f"the exporter for format {manifest.format!r} left files that its artifact does not name, so nothing was "
                 f"published: {_some(unlisted)}. Please report this to its authors"
             )
         (self.directory / MANIFEST).write_text(manifest.to_json(), "utf-8")
         (self.directory / REPORT).write_text(json.dumps(report, indent=2, ensure_ascii=False) + "\n", "utf-8")
-        for file in self.directory.iterdir():
+        for name in _contents(self.directory):
+            file = self.directory / name
             file.chmod(0o666 & ~_umask())  # some writers keep their files private
             _flush(file)
+        for place in {(self.directory / name).parent for name in manifest.files} - {self.directory}:
+            place.chmod(0o777 & ~_umask())
+            _flush_names(place)
         _flush_names(self.directory)
         if self.replace and self.destination.exists():
             _exchange(self.directory, self.destination)
@@ -227,7 +241,7 @@ def check_destination(destination: Path, *, replace: bool) -> None:
         exists = destination.exists()
         if destination.is_symlink() or (exists and not destination.is_dir()):
             raise OutputError(f"{destination} exists and is not a directory: choose another place with -o")
-        present = {file.name for file in destination.iterdir()} if exists else set()
+        present = _contents(destination) if exists else set()
     except OSError as error:
         raise OutputError(f"cannot write to {destination}: {error.strerror}. Choose another place with -o") from error
     if not exists:
@@ -244,6 +258,21 @@ def check_destination(destination: Path, *, replace: bool) -> None:
             f"{destination} holds more than a bundle, and --force would delete it: move {_some(others)} elsewhere, or "
             "choose another -o"
         )
+
+
+def _contents(directory: Path) -> set[str]:
+    """What lies in ``directory``, named as in a manifest; a directory that no manifest can name ends in a slash."""
+    found: set[str] = set()
+    for path in directory.iterdir():
+        inside = list(path.iterdir()) if VERSION.fullmatch(path.name) and _is_directory(path) else []
+        found |= {f"{path.name}/{file.name}" + "/" * _is_directory(file) for file in inside}
+        if not inside:
+            found.add(path.name + "/" * _is_directory(path))
+    return found
+
+
+def _is_directory(path: Path) -> bool:
+    return path.is_dir() and not path.is_symlink()
 
 
 def _some(names: set[str]) -> str:

@@ -85,11 +85,43 @@ class Provider(str, Enum):
     xnnpack = "xnnpack"
 
 
+class TritonBackend(str, Enum):
+    onnxruntime = "onnxruntime"
+    tensorrt = "tensorrt"
+
+
 class Directions(str, Enum):
     four = "4"
     eight = "8"
     horizontal = "horizontal"
     vertical = "vertical"
+
+
+class Resize(str, Enum):
+    shorter = "shorter"
+    shorter_then_crop = "shorter-then-crop"
+    squash = "squash"
+
+
+class Interpolation(str, Enum):
+    bilinear = "bilinear"
+    bicubic = "bicubic"
+    lanczos = "lanczos"
+    hamming = "hamming"
+    box = "box"
+    nearest = "nearest"
+
+
+class InputKind(str, Enum):
+    float = "float"
+    uint8 = "uint8"
+    image = "image"
+
+
+class AnswerKind(str, Enum):
+    logits = "logits"
+    probabilities = "probabilities"
+    top5 = "top5"
 
 
 class ShiftLowering(str, Enum):
@@ -174,6 +206,28 @@ def export(
         str | None, typer.Option(metavar="M,M,M", help="Mean of each channel, of pixels scaled to 0…1.")
     ] = None,
     std: Annotated[str | None, typer.Option(metavar="S,S,S", help="Standard deviation of each channel.")] = None,
+    resize: Annotated[
+        Resize | None,
+        typer.Option(
+            help="How images come to the model's size: the shorter side and a centre crop, in one step or as timm does, "
+            "or squashed. Else as the checkpoint records, else shorter."
+        ),
+    ] = None,
+    interpolation: Annotated[
+        Interpolation | None, typer.Option(help="The filter, as Pillow calls it; else as recorded, else bicubic.")
+    ] = None,
+    crop_fraction: Annotated[
+        float | None,
+        typer.Option(metavar="SHARE", help="What a centre crop keeps (timm's crop_pct); else as recorded, else 1."),
+    ] = None,
+    labels: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Class names: a line each, or JSON; else as the checkpoint records."),
+    ] = None,
+    input: Annotated[
+        InputKind, typer.Option(help="What the artifact takes: prepared images, their bytes, or an image of any size.")
+    ] = InputKind.float,
+    answer: Annotated[AnswerKind, typer.Option(help="What the artifact gives.")] = AnswerKind.logits,
     layout: LayoutOption = None,
     weights: WeightsOption = None,
     reference: Annotated[
@@ -185,6 +239,12 @@ def export(
         typer.Option(metavar="DIR", help="Labelled images, one subfolder a class: accuracy is checked on them."),
     ] = None,
     data_count: Annotated[int, typer.Option(metavar="N", min=1, help="How many of them to use at most.")] = 1000,
+    golden_images: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR", help="Images that travel in the bundle, for apps to test with; else some of --data."
+        ),
+    ] = None,
     io_dtype: Annotated[IoDtype, typer.Option(help="Type of input and output, with --precision fp16.")] = IoDtype.fp32,
     target: Annotated[
         Target | None, typer.Option(help="What an int8 graph is for; else what the format runs on, never this machine.")
@@ -216,6 +276,12 @@ def export(
     provider: Annotated[
         Provider | None, typer.Option(help="With --format ort: what ONNX Runtime is to run the model on; else cpu.")
     ] = None,
+    ort_web: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR", help="With --format web: the folder dist of onnxruntime-web; else in node_modules."
+        ),
+    ] = None,
     compute_capability: Annotated[
         str | None,
         typer.Option(
@@ -246,6 +312,26 @@ def export(
         bool, typer.Option("--strip-weights", help="With TensorRT: leave the weights to the ONNX file in the bundle.")
     ] = False,
     tf32: Annotated[bool, typer.Option("--tf32", help="With TensorRT: round float32 products to TF32.")] = False,
+    triton_backend: Annotated[
+        TritonBackend | None,
+        typer.Option(help="With --format triton: what is to run the model there; else onnxruntime."),
+    ] = None,
+    instances: Annotated[
+        str | None,
+        typer.Option(
+            metavar="[cpu|gpu:]N", help="With --format triton: how often the model is loaded, and where; else cpu:1."
+        ),
+    ] = None,
+    max_batch: Annotated[
+        int | None, typer.Option(metavar="N", min=1, help="With --format triton: the largest batch it makes; else 8.")
+    ] = None,
+    preferred_batch: Annotated[
+        str | None, typer.Option(metavar="N,N", help="With --format triton: the batches that it makes if it can.")
+    ] = None,
+    queue_delay_us: Annotated[
+        int | None,
+        typer.Option(metavar="N", min=0, help="With --format triton: microseconds a request waits for others; else 0."),
+    ] = None,
     allow_unverified_engine: Annotated[
         bool,
         typer.Option("--allow-unverified-engine", help="Publish an engine that cannot run here; a device verifies it."),
@@ -264,6 +350,7 @@ def export(
 ) -> None:
     """Export a checkpoint as a bundle whose numbers were checked against the checkpoint's own."""
     from s2mlp_deploy import artifact, exporter
+    from s2mlp_deploy.manifest import Interface
     from s2mlp_deploy.request import Request, flags
 
     from_bundle = Request(source).from_bundle
@@ -274,6 +361,8 @@ def export(
         raise UsageError("a --format or a --precision is given twice")
     if output and len(wanted) > 1:
         raise UsageError("-o names one bundle: leave it out, or give one --format and one --precision at a time")
+    if crop_fraction is not None and not 0 < crop_fraction <= 1:
+        raise UsageError(f"--crop-fraction {crop_fraction}: expected a share of the image, above 0 and up to 1")
     if io_dtype is IoDtype.fp16 and "fp16" not in precisions:
         raise UsageError("--io-dtype fp16 is for --precision fp16")
     with _torch_needed():
@@ -287,11 +376,15 @@ def export(
 
     for_formats: dict[str, Setting | None] = {
         "ort_style": ort_style.value if ort_style else None, "provider": provider.value if provider else None,
+        "ort_web": str(ort_web) if ort_web else None,
         "compute_capability": tuple(compute_capability.lower().split(",")) if compute_capability else None,
         "workspace_mib": workspace_mib, "size_profile": size_profile, "batch": batch if ":" in batch else None,
         "opt_level": opt_level, "timing_cache": str(timing_cache) if timing_cache else None,
         "version_compatible": version_compatible or None, "hardware_compatible": hardware_compatible or None,
         "strip_weights": strip_weights or None, "tf32": tf32 or None,
+        "triton_backend": triton_backend.value if triton_backend else None, "instances": instances,
+        "max_batch": max_batch, "queue_delay_us": queue_delay_us,
+        "preferred_batch": tuple(preferred_batch.split(",")) if preferred_batch else None,
     }  # fmt: skip
     settings = {name: value for name, value in for_formats.items() if value is not None}
     if unused := [name for name in settings if not any(name in exporter.find(f).options for f in format)]:
@@ -314,6 +407,9 @@ def export(
                 layout=layout, weights=weights, lowering=shift.value, semantics=shift_semantics.value,
                 offsets=DIRECTIONS[shift_directions.value], image_size=_size(image_size), dynamic_size=dynamic_size,
                 batch=None if ":" in batch else _batch(batch), mean=_floats("--mean", mean), std=_floats("--std", std),
+                resize=resize.value if resize else None, interpolation=interpolation.value if interpolation else None,
+                crop_fraction=crop_fraction, labels=labels, golden_images=golden_images,
+                interface=Interface(input=input.value, output=answer.value),
                 reference=reference, data=data, data_count=data_count, gate=gate,
                 allow_unverified_engine=allow_unverified_engine, **options.get(kind, {}),
             )
@@ -383,7 +479,8 @@ def verify(
         _print(
             {
                 "bundle": str(bundle),
-                "passed": result.verdict.passed,
+                "passed": result.passed,
+                "preparation": asdict(result.preparation) if result.preparation else None,
                 "checks": [vars(c) for c in result.verdict.checks],
                 "distances": {case: vars(d) for case, d in result.verdict.distances.items()},
                 "layers": {name: vars(d) for name, d in result.layers},
@@ -397,7 +494,7 @@ def verify(
         _print(render.verification(result))
         if plot:
             _print(render.picture(plot))
-    if not result.verdict.passed:
+    if not result.passed:
         raise typer.Exit(1)
 
 

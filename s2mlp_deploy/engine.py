@@ -10,8 +10,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from s2mlp_deploy import accuracy, artifact, golden, judge, machine
+from s2mlp_deploy import accuracy, artifact, exporter, golden, judge, machine
 from s2mlp_deploy.artifact import GOLDEN, Artifact, Bundle
+from s2mlp_deploy.asking import Asking
 from s2mlp_deploy.digest import sha256
 from s2mlp_deploy.errors import AccuracyError, BundleError, OutputError, ParityError, UnverifiedError, UsageError
 from s2mlp_deploy.exporter import ONNX, Compiler
@@ -46,6 +47,7 @@ def open_bundle(directory: Path, request: Request, target: Compiler) -> Bundle:
             f"{flags(given)}: settled when {directory} was "
             "exported; leave out, or give the checkpoint instead of the bundle"
         )
+    exporter.refuse_interface(target, request.format, manifest.interface)
     recipe = manifest.quantization
     if recipe and recipe.target not in target.targets:
         raise UsageError(
@@ -77,7 +79,8 @@ def compile(
         verdict: Verdict | None = None
         figures: dict[str, Any] = {}
         if judged:
-            shutil.copyfile(bundle.golden, staging.directory / GOLDEN)
+            for name in _golden_files(source):
+                shutil.copyfile(bundle.directory / name, staging.directory / name)
         if judged and not pending:
             with progress.step(f"checking {source.precision} parity of the {request.format} engine with the oracle"):
                 tried = (report or {}).get("trials", [])
@@ -137,13 +140,15 @@ def _judge(
     assert source.tolerance
     tolerance, batch = source.tolerance.tolerance(), source.batch
     session = target.open(made)
-    verdict = judge.gate(session, golden.load(path), tolerance, batch)
+    asking = Asking.of(source)
+    verdict = judge.gate(session, golden.load(path), tolerance, batch, source.interface)
     if not verdict.passed:
         raise ParityError(judge.failure(verdict))
     figures: dict[str, Any] = {"distances": {case: vars(d) for case, d in verdict.distances.items()}}
     if judges and source.precision == "int8":
         left = source.quantization.float_layers if source.quantization else ()
-        trial = accuracy.assess(left, judge.run(session, judges.images, batch), judges, request)
+        logits = asking.logits(session, judges.images, judges.float_logits, batch, judges.files)
+        trial = accuracy.assess(left, logits, judges, request)
         if not trial.passed:
             raise AccuracyError(
                 f"compiled for {request.format}, the int8 graph no longer keeps {accuracy.limits(trial, request)}, so "
@@ -151,14 +156,18 @@ def _judge(
             )
         figures["trials"] = [*tried, vars(trial)]
     elif judges:
-        figures["images"] = judge.judge_images(session, judges, tolerance, batch)
+        figures["images"] = judge.judge_images(session, judges, tolerance, batch, asking)
     return verdict, figures
+
+
+def _golden_files(source: Manifest) -> list[str]:
+    return [GOLDEN, *(image.file for image in source.golden_images)]
 
 
 def _manifest(
     source: Manifest, made: Artifact, target: Compiler, request: Request, *, judged: bool, pending: bool
 ) -> Manifest:
-    files = sorted([*made.files, *made.graph, *([GOLDEN] if judged else [])])
+    files = sorted([*made.files, *made.graph, *(_golden_files(source) if judged else [])])
     return source.model_copy(
         update={
             "format": request.format,

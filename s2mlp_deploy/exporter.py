@@ -20,7 +20,7 @@ import onnx_ir as ir
 from s2mlp_deploy.artifact import Artifact, Bundle
 from s2mlp_deploy.errors import RuntimeMissingError, UsageError
 from s2mlp_deploy.graph import Axes
-from s2mlp_deploy.manifest import Setting
+from s2mlp_deploy.manifest import Interface, Setting
 from s2mlp_deploy.parity import Array
 from s2mlp_deploy.spec import Spec
 
@@ -48,7 +48,19 @@ class Session(Protocol):
     """An artifact, loaded and ready to run."""
 
     def run(self, images: Array) -> Array:
-        """Logits (batch, classes) of ``images`` (batch, channels, height, width) float32."""
+        """The artifact's first output for ``images``: logits (batch, classes) of (batch, channels, height, width) float32,
+
+        unless its interface says otherwise (manifest.Interface).
+        """
+        ...
+
+
+@runtime_checkable
+class RankingSession(Session, Protocol):
+    """A session of an artifact that may give the best classes alone."""
+
+    def rank(self, images: Array) -> tuple[Array, Array]:
+        """Scores (batch, best) in falling order, and their classes (batch, best)."""
         ...
 
 
@@ -119,6 +131,26 @@ class Compiler(Format, Protocol):
             RuntimeMissingError: where the runtime or the device is not here.
         """
         ...
+
+
+@runtime_checkable
+class Interfaced(Protocol):
+    """A format for artifacts that take or give something else than prepared images and logits (manifest.Interface)."""
+
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+
+
+def refuse_interface(target: Format, name: str, interface: Interface) -> None:
+    """Refuse what format ``target``, called ``name``, does not take or give.
+
+    Raises:
+        UsageError: naming it.
+    """
+    known = (target.inputs, target.outputs) if isinstance(target, Interfaced) else (("float",), ("logits",))
+    for option, asked, offered in (("--input", interface.input, known[0]), ("--answer", interface.output, known[1])):
+        if asked not in offered:
+            raise UsageError(f"--format {name} cannot be made with {option} {asked}: expected {' or '.join(offered)}")
 
 
 @runtime_checkable

@@ -32,7 +32,9 @@ TRACE_POSITIONS = 16
 
 @dataclass(frozen=True)
 class Golden:
-    """Inputs (samples, channels, height, width) float32 and oracle logits (samples, classes) by case.
+    """Inputs as the artifact takes them and oracle logits (samples, classes) by case.
+
+    Inputs are (samples, channels, height, width) float32, or (samples, height, width, channels) uint8.
 
     ``trace`` holds, for the first sample of :attr:`traced`, each layer's output at sampled positions:
     float32 (positions, channels), in the order of computation.
@@ -44,8 +46,8 @@ class Golden:
 
     @property
     def traced(self) -> str:
-        """The case whose first sample is traced: ``noise``, or ``images`` where there is no noise."""
-        return "noise" if "noise" in self.inputs else "images"
+        """The case whose first sample is traced: ``noise``, or the first of images where there is no noise."""
+        return "noise" if "noise" in self.inputs else "images" if "images" in self.inputs else "image-00"
 
 
 def make_inputs(spec: Spec, axes: Axes) -> dict[str, Array]:
@@ -125,7 +127,8 @@ def load(path: Path) -> Golden:
     except (SafetensorError, OSError, ValueError, KeyError, AttributeError) as error:
         raise BundleError(f"{path} is not a whole safetensors file ({error}): copy the bundle again") from error
     for name, array in tensors.items():
-        if not re.fullmatch(r"input/.+|logits/.+|trace/\d{4}/.+", name) or array.dtype != np.float32:
+        allowed = (np.float32, np.uint8) if name.startswith("input/") else (np.float32,)
+        if not re.fullmatch(r"input/.+|logits/.+|trace/\d{4}/.+", name) or array.dtype not in allowed:
             raise BundleError(
                 f"{path} holds {name!r} ({array.dtype}): expected float32 inputs, logits and traces. Copy the bundle again"
             )

@@ -6,22 +6,29 @@ sorted order (torchvision's ImageFolder convention).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from s2mlp_deploy.arrays import read_arrays
+from s2mlp_deploy.arrays import read_arrays, spread
 from s2mlp_deploy.errors import DataError
+from s2mlp_deploy.labels import shared
 from s2mlp_deploy.manifest import Preprocessing
 from s2mlp_deploy.parity import Array
+from s2mlp_deploy.preprocessing import normalize, plan
 from s2mlp_deploy.spec import Size, Spec
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm"}
 DEEP = {"I", "F", "I;16", "I;16L", "I;16B", "I;16N"}
 """Pillow's modes for grey of 16 and 32 bits."""
+
+MOST_PIXELS = Image.MAX_IMAGE_PIXELS or 2**31
+"""Pillow's limit against files that decode to more than memory holds; it stands in the file's head."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +42,7 @@ class LabelledImages:
         """At most ``count`` of them, evenly over the whole."""
         if len(self.paths) <= count:
             return self
-        chosen = _spread(len(self.paths), count)
+        chosen = spread(len(self.paths), count)
         return LabelledImages(tuple(self.paths[i] for i in chosen), tuple(self.labels[i] for i in chosen))
 
 
@@ -63,7 +70,29 @@ def find_labelled(directory: Path, classes: int, names: Sequence[str] | None = N
     return LabelledImages(tuple(p for p, _ in pairs), tuple(i for _, i in pairs))
 
 
+def find_pictures(
+    directory: Path, classes: int, names: Sequence[str] | None = None
+) -> tuple[tuple[Path, ...], tuple[int | None, ...]]:
+    """The images in ``directory`` and their classes: those of its subfolders, or unknown where it has none.
+
+    Raises:
+        DataError: where there is no such folder, no image, or the subfolders are not the classes.
+    """
+    try:
+        files = sorted(p for p in directory.iterdir() if p.suffix.lower() in SUFFIXES and p.is_file())
+    except OSError as error:
+        raise DataError(f"cannot read the image folder {directory}: {error.strerror}") from error
+    if files:
+        return tuple(files), (None,) * len(files)
+    found = find_labelled(directory, classes, names)
+    return found.paths, found.labels
+
+
 def _class_indices(folders: list[str], classes: int, names: Sequence[str] | None, directory: Path) -> dict[str, int]:
+    if names and (both := set(folders) & set(shared(names))):
+        raise DataError(
+            f"{directory} has a subfolder {min(both)}, which is the name of several classes: name the subfolders by class index"
+        )
     if names and set(folders) <= set(names):  # before indices: in ImageFolder's order, label "10" is class 2
         return {f: list(names).index(f) for f in folders}
     if all(f.isascii() and f.isdigit() for f in folders):
@@ -93,24 +122,81 @@ def load(paths: Sequence[Path], preprocessing: Preprocessing, size: Size) -> Arr
 
 def prepare(path: Path, preprocessing: Preprocessing, size: Size) -> Array:
     """One image file as the model sees it: float32 (channels, height, width)."""
+    return normalize(pixels_of(fit(read(path, preprocessing), preprocessing, size)), preprocessing)
+
+
+def read(path: Path, preprocessing: Preprocessing) -> Image.Image:
+    """The image in a file, upright, in the model's channels, with 8 bits each, at its own size.
+
+    Raises:
+        DataError: where there is none, or one that has too many pixels or too many bits.
+    """
+    with _opened(path) as file:
+        image = ImageOps.exif_transpose(file)
+        if image.mode in DEEP:
+            raise DataError(
+                f"{path} has pixels of more than 8 bits (mode {image.mode}), which would be clipped: convert it to 8 bits"
+            )
+        if image.mode == "P":  # a palette may have an alpha channel, which is dropped as elsewhere
+            image = image.convert("RGBA")
+        return image.convert(preprocessing.channel_order)
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Image.Image]:
+    """The image file at ``path``, of which the head has been read; what fails in decoding it is a DataError, too."""
     try:
-        with Image.open(path) as file:
-            image = ImageOps.exif_transpose(file)
-            if image.mode in DEEP:
-                raise DataError(
-                    f"{path} has pixels of more than 8 bits (mode {image.mode}), which would be clipped: convert it to 8 bits"
-                )
-            if image.mode == "P":  # a palette may have an alpha channel, which is dropped as elsewhere
-                image = image.convert("RGBA")
-            image = image.convert(preprocessing.channel_order)
-    except (OSError, UnidentifiedImageError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            with Image.open(path) as file:
+                yield file
+    except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
+        raise DataError(
+            f"{path} is not an image that can be read: it has more than {MOST_PIXELS:,} pixels, and nothing was decoded; "
+            "make it smaller"
+        ) from error
+    except (OSError, UnidentifiedImageError, ValueError, SyntaxError) as error:
         raise DataError(f"{path} is not an image that can be read: {error}") from error
-    height, width = size
-    if image.size != (width, height):
-        image = ImageOps.fit(image, (width, height), Image.Resampling.BICUBIC)
-    pixels = np.asarray(image, np.float32).reshape(height, width, -1) * np.float32(preprocessing.scale)
-    normalized = (pixels - np.array(preprocessing.mean, np.float32)) / np.array(preprocessing.std, np.float32)
-    return np.ascontiguousarray(normalized.transpose(2, 0, 1), np.float32)
+
+
+def pixel_count(path: Path) -> int:
+    """How many pixels the image in a file has; only its head is read.
+
+    Raises:
+        DataError: where it is not an image.
+    """
+    with _opened(path) as file:
+        return file.width * file.height
+
+
+def fit(image: Image.Image, preprocessing: Preprocessing, size: Size) -> Image.Image:
+    """The part of ``image`` that the model sees, at its size.
+
+    One axis at a time, along rows first: so does Pillow before version 13, which since then chooses the order by
+    the sizes, and what lies between is rounded to bytes.
+    """
+    todo = plan(preprocessing, (image.height, image.width), size)
+    (height, width), (top, left) = size, todo.corner
+    (scaled_height, scaled_width), box = todo.scaled, todo.box
+    filter = Image.Resampling[preprocessing.interpolation.upper()]
+    image = image.resize((scaled_width, image.height), filter, box=(box[0], 0, box[2], image.height))
+    image = image.resize((scaled_width, scaled_height), filter, box=(0, box[1], scaled_width, box[3]))
+    return image.crop((left, top, left + width, top + height))
+
+
+def fitted_bytes(pixels: Array, preprocessing: Preprocessing, size: Size) -> Array:
+    """:func:`fit` for bytes (height, width, channels)."""
+    return pixels_of(fit(image_of(pixels), preprocessing, size))
+
+
+def image_of(pixels: Array) -> Image.Image:
+    """The image of bytes (height, width, channels)."""
+    return Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels)
+
+
+def pixels_of(image: Image.Image) -> Array:
+    """The bytes of ``image``: uint8 (height, width, channels)."""
+    return np.asarray(image, np.uint8).reshape(image.height, image.width, -1)
 
 
 def read_inputs(path: Path, preprocessing: Preprocessing, spec: Spec, count: int) -> Array:
@@ -130,7 +216,7 @@ def read_inputs(path: Path, preprocessing: Preprocessing, spec: Spec, count: int
             raise DataError(
                 f"the model takes {spec.in_channels} channels, which image files do not have: give prepared inputs"
             )
-        return load([files[i] for i in _spread(len(files), count)], preprocessing, spec.image_size)
+        return load([files[i] for i in spread(len(files), count)], preprocessing, spec.image_size)
     inputs = read_arrays(path)
     array = inputs.get("input", next(iter(inputs.values())) if len(inputs) == 1 else None)
     expected = (spec.in_channels, *spec.image_size)
@@ -139,10 +225,4 @@ def read_inputs(path: Path, preprocessing: Preprocessing, spec: Spec, count: int
         raise DataError(
             f"{path} holds {what}: expected finite floating-point inputs [count, {', '.join(map(str, expected))}]"
         )
-    return np.ascontiguousarray(array[_spread(len(array), count)], np.float32)
-
-
-def _spread(length: int, count: int) -> list[int]:
-    """At most ``count`` indices below ``length``, evenly spaced."""
-    count = min(length, count)
-    return [i * length // count for i in range(count)]
+    return np.ascontiguousarray(array[list(spread(len(array), count))], np.float32)

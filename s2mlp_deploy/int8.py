@@ -16,6 +16,7 @@ import numpy as np
 from s2mlp_deploy import calibration, images
 from s2mlp_deploy import oracle as oracles
 from s2mlp_deploy.accuracy import Trial, assess, describe, limits
+from s2mlp_deploy.asking import Asking
 from s2mlp_deploy.errors import AccuracyError, DataError, UsageError
 from s2mlp_deploy.exporter import BATCH, Lowered, TracingSession, scratch_session
 from s2mlp_deploy.graph import INPUT
@@ -141,6 +142,7 @@ def _split(request: Request, prepared: Prepared, model: S2MLP) -> tuple[Array, J
         return rng.standard_normal(shape, dtype=np.float32), None
     inputs = images.read_inputs(Path(request.calibration), prepared.preprocessing, spec, request.calibration_count)
     inputs = inputs[sorted({image.tobytes(): i for i, image in enumerate(inputs)}.values())]  # each image once
+    files: tuple[Path, ...] = ()
     if prepared.data is None:
         held_out = np.arange(len(inputs)) % HELD_OUT == HELD_OUT - 1
         inputs, judging, labels = inputs[~held_out], inputs[held_out], None
@@ -151,12 +153,14 @@ def _split(request: Request, prepared: Prepared, model: S2MLP) -> tuple[Array, J
         keep[[i for i, _ in both[::2]]] = False
         inputs = np.delete(inputs, [j for _, j in both[1::2]], axis=0)
         judging, labels = prepared.data.images[keep], prepared.data.labels[keep]
+        files = tuple(path for path, kept in zip(prepared.data.files, keep, strict=False) if kept)
+    judging = Asking(prepared.preprocessing, spec.image_size, request.interface).snapped(judging)
     if len(judging) < calibration.MINIMUM_IMAGES:
         raise DataError(
             f"{len(judging)} images are left to judge the int8 model on, and it takes at least "
             f"{calibration.MINIMUM_IMAGES} that took no part in calibration: give more, or other, images"
         )
-    return inputs, Judges(judging, oracles.run(model, judging), labels)
+    return inputs, Judges(judging, oracles.run(model, judging), labels, files)
 
 
 def _observer(session: TracingSession, layers: tuple[Layer, ...], batch: int | None) -> calibration.Observe:

@@ -5,20 +5,19 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from math import isfinite
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from s2mlp_deploy import exporter, golden, parity
+from s2mlp_deploy import exporter, parity
+from s2mlp_deploy.asking import Asking, answer, as_logits
 from s2mlp_deploy.errors import ParityError
 from s2mlp_deploy.exporter import Session
 from s2mlp_deploy.golden import Golden
-from s2mlp_deploy.graph import Axes
+from s2mlp_deploy.golden_images import Pictures
+from s2mlp_deploy.manifest import FLOAT_LOGITS, Interface
 from s2mlp_deploy.parity import Array, Distance, Tolerance, Verdict
-from s2mlp_deploy.spec import Spec
-
-GOLDEN_IMAGES = 8
-"""Real images that travel in the bundle, where there are any."""
 
 _OWN = {"fp16": "float16", "bf16": "bfloat16"}
 """What PyTorch itself computes in, for comparison, where that is not float32."""
@@ -37,11 +36,18 @@ class Judges:
     """Images that judge an artifact, PyTorch's logits of them in float32, and labels where known.
 
     (count, channels, height, width) float32, (count, classes) and (count,). For int8 none of them calibrated.
+    ``files`` are what they were read from, where that is known.
     """
 
     images: Array
     float_logits: Array
     labels: Array | None
+    files: tuple[Path, ...] = ()
+
+    def pictures(self) -> Pictures:
+        """Those of them that travel in the bundle. int8 is judged on these alone: it is calibrated for them."""
+        labels = [None] * len(self.files) if self.labels is None else [int(label) for label in self.labels]
+        return Pictures.choose(self.images, self.files, labels)
 
 
 @dataclass(frozen=True)
@@ -54,25 +60,16 @@ class Judged:
     figures: Mapping[str, Any]
 
 
-def golden_inputs(spec: Spec, axes: Axes, images: Array | None) -> dict[str, Array]:
-    """The golden inputs, by case, with some of the real ``images`` where there are any."""
-    return {**golden.make_inputs(spec, axes), **(golden_images(images) if images is not None else {})}
-
-
-def golden_images(images: Array) -> dict[str, Array]:
-    """Some of ``images`` alone. int8 is judged on these: it is calibrated for them, and clips what lies far off."""
-    count = min(GOLDEN_IMAGES, len(images))
-    return {"images": images[[i * len(images) // count for i in range(count)]]}
-
-
-def judge(session: Session, judgement: Judgement, precision: str, batch: int | None) -> Judged:
+def judge(
+    session: Session, judgement: Judgement, precision: str, batch: int | None, interface: Interface = FLOAT_LOGITS
+) -> Judged:
     """Run every golden case and hold it to the precision's tolerance.
 
     Raises:
         ParityError: where a check fails.
     """
     tolerance = tolerance_for(precision, judgement)
-    verdict = gate(session, judgement.golden, tolerance, batch)
+    verdict = gate(session, judgement.golden, tolerance, batch, interface)
     if not verdict.passed:
         raise ParityError(failure(verdict))
     figures = {
@@ -88,9 +85,14 @@ def pending(judgement: Judgement, precision: str) -> Judged:
     return Judged(None, tolerance_for(precision, judgement), judgement.golden, {"pytorch_distances": own})
 
 
-def gate(session: Session, expected: Golden, tolerance: Tolerance, batch: int | None) -> Verdict:
-    """Run every golden case through ``session`` and hold the logits against the oracle's."""
-    outputs = {case: exporter.run_in_batches(session, x, batch) for case, x in expected.inputs.items()}
+def gate(
+    session: Session, expected: Golden, tolerance: Tolerance, batch: int | None, interface: Interface = FLOAT_LOGITS
+) -> Verdict:
+    """Run every golden case through ``session`` and hold the logits, or what speaks for them, against the oracle's."""
+    outputs = {}
+    for case, x in expected.inputs.items():
+        logits = expected.logits[case]
+        outputs[case] = as_logits(answer(session, x, batch, interface, logits.shape[1]), logits, interface)
     return parity.judge(outputs, expected.logits, tolerance)
 
 
@@ -109,13 +111,15 @@ def tolerance_for(precision: str, judgement: Judgement) -> Tolerance:
     return parity.RULES[precision].tolerance(worst)
 
 
-def judge_images(session: Session, judges: Judges, tolerance: Tolerance, batch: int | None) -> dict[str, Any]:
+def judge_images(
+    session: Session, judges: Judges, tolerance: Tolerance, batch: int | None, asking: Asking
+) -> dict[str, Any]:
     """Accuracy where there are labels, beside PyTorch's; every image must keep PyTorch's class.
 
     Raises:
         ParityError: where one does not.
     """
-    actual = run(session, judges.images, batch)
+    actual = asking.logits(session, judges.images, judges.float_logits, batch, judges.files)
     verdict = parity.judge({"images": actual}, {"images": judges.float_logits}, tolerance)
     if not verdict.passed:
         raise ParityError(failure(verdict))

@@ -14,6 +14,7 @@ import numpy as np
 
 from s2mlp_deploy import exporter, golden, machine
 from s2mlp_deploy.artifact import GOLDEN, Bundle
+from s2mlp_deploy.asking import Asking
 from s2mlp_deploy.parity import Array
 from s2mlp_deploy.timing import Clock, Estimate, estimate, interleave, ratio, timed_ms
 
@@ -89,11 +90,12 @@ def measure(bundles: Sequence[Bundle], clock: Clock = time.perf_counter) -> Late
 
 
 def _images(bundles: Sequence[Bundle], batch: int) -> tuple[Array, str]:
-    """(batch, channels, height, width) float32, and what it is."""
+    """Inputs as the first of ``bundles`` takes them, and what they are."""
     for bundle in bundles:
         if GOLDEN in bundle.manifest.files:
             expected = golden.load(bundle.golden)
             return expected.inputs[expected.traced][:1].repeat(batch, axis=0), "a golden input"
     spec = bundles[0].manifest.spec
     rng = np.random.default_rng(SEED)
-    return rng.standard_normal((batch, spec.in_channels, *spec.image_size), dtype=np.float32), "noise"
+    noise = rng.standard_normal((batch, spec.in_channels, *spec.image_size), dtype=np.float32)
+    return Asking.of(bundles[0].manifest).raw(noise), "noise"

@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal
 from pydantic import (
     AfterValidator,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     StrictBool,
@@ -34,13 +35,27 @@ class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
+VERSION = re.compile("[1-9][0-9]{0,8}")
+"""What a directory in a bundle may be called: servers keep each version of a model in one. Such directories hold files alone."""
+
+
+_NAME = r"[A-Za-z0-9][A-Za-z0-9._+-]{0,99}"
+
+
 def _plain_name(name: str) -> str:
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,99}", name):
+    if not re.fullmatch(_NAME, name):
         raise ValueError(f"{reprlib.repr(name)} is not a plain file name")
     return name
 
 
+def _place(name: str) -> str:
+    if not re.fullmatch(f"(?:{VERSION.pattern}/)?{_NAME}", name):
+        raise ValueError(f"{reprlib.repr(name)} is not a plain file name, nor one in a numbered directory")
+    return name
+
+
 FileName = Annotated[str, AfterValidator(_plain_name)]
+FilePlace = Annotated[str, AfterValidator(_place)]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 # Bounded, so that what is computed from a damaged manifest stays small too.
 Count = Annotated[int, Field(ge=0, lt=2**31)]
@@ -109,28 +124,73 @@ class Source(_Strict):
     dtypes: tuple[str, ...]
 
 
-class Preprocessing(_Strict):
-    """How an image becomes the input: resize, crop, scale to 0…1, subtract mean, divide by std.
+Resize = Literal["shorter", "shorter-then-crop", "squash"]
+Interpolation = Literal["bilinear", "bicubic", "lanczos", "hamming", "box", "nearest"]
+Layout = Literal["NCHW", "NHWC"]
 
-    ``mean`` and ``std`` are per channel in ``channel_order``; ``assumed`` says that neither the
-    checkpoint nor the user gave them, and that they are ImageNet's.
+# How bundles were written before there was a choice; the words meant what the defaults mean.
+_FIRST_WORDS: dict[Any, Any] = {
+    "shorter side to the input size, then center crop": "shorter",
+    "bicubic, antialiased": "bicubic",
+    True: ("resize", "interpolation", "crop_fraction", "mean", "std"),
+    False: ("resize", "interpolation", "crop_fraction"),
+}
+
+
+def _as_now(value: Any) -> Any:
+    return _FIRST_WORDS.get(value, value) if isinstance(value, (str, bool)) else value
+
+
+_Renamed = BeforeValidator(_as_now)
+
+
+class Preprocessing(_Strict):
+    """How an image becomes the input, step by step as docs/preprocessing.md says: turn upright, take ``channel_order``,
+    resize and crop, scale to 0…1, subtract ``mean``, divide by ``std``.
+
+    ``mean`` and ``std`` are per channel in ``channel_order``. All filters but ``nearest`` are widened when they shrink
+    (antialiased). ``assumed`` names the values that neither the checkpoint nor the user gave.
     """
 
-    resize: Literal["shorter side to the input size, then center crop"] = (
-        "shorter side to the input size, then center crop"
-    )
-    interpolation: Literal["bicubic, antialiased"] = "bicubic, antialiased"
+    resize: Annotated[Resize, _Renamed] = "shorter"
+    interpolation: Annotated[Interpolation, _Renamed] = "bicubic"
+    crop_fraction: Annotated[float, Field(gt=0, le=1)] = 1.0
     channel_order: Literal["RGB", "L"] = "RGB"
     scale: float = 1 / 255
     mean: tuple[float, ...]
     std: tuple[Annotated[float, Field(gt=0)], ...]
-    assumed: bool = False
+    assumed: Annotated[tuple[str, ...], _Renamed] = ()
+
+
+class Interface(_Strict):
+    """What the artifact takes and gives.
+
+    ``input``: ``float``, prepared images; ``uint8``, images of the model's size as bytes; ``image``, an image of any
+    size as bytes. ``output``: ``logits``, ``probabilities``, or the ``top5`` probabilities and their classes.
+    """
+
+    input: Literal["float", "uint8", "image"] = "float"
+    output: Literal["logits", "probabilities", "top5"] = "logits"
+
+
+FLOAT_LOGITS = Interface()
+"""What artifacts take and give unless asked otherwise."""
+
+
+class GoldenImage(_Strict):
+    """An image that travels in the bundle, and its class where that is known; docs/preprocessing.md says what it is for."""
+
+    file: FileName
+    label: Count | None = None
 
 
 class TensorEntry(_Strict):
+    """An input or output; ``layout`` says what the axes of an image are."""
+
     name: str
     dtype: str
     shape: Annotated[tuple[Dimension, ...], Field(min_length=1)]
+    layout: Layout | None = None
 
 
 class ToleranceEntry(_Strict):
@@ -162,6 +222,9 @@ class Manifest(_Strict):
 
     ``engine`` is what a compiled artifact was made with, and what loading it takes; ``graph`` the ONNX model that
     it was compiled from, where that goes along.
+
+    ``output`` is the first output; ``output_classes`` the second, where ``interface`` says ``top5``. The rows of
+    the golden case ``images`` are ``golden_images``, prepared, in the same order.
     """
 
     schema_version: Literal[1] = SCHEMA_VERSION
@@ -173,15 +236,18 @@ class Manifest(_Strict):
     source: Source
     preprocessing: Preprocessing
     labels: tuple[str, ...] | None = None
+    interface: Interface = FLOAT_LOGITS
     input: TensorEntry
     output: TensorEntry
+    output_classes: TensorEntry | None = None
     opset: int
     quantization: Quantization | None
     engine: dict[str, Setting] | None
     versions: dict[str, str]
-    artifact: FileName
-    graph: tuple[FileName, ...]
-    files: dict[FileName, Sha256]
+    artifact: FilePlace
+    graph: tuple[FilePlace, ...]
+    files: dict[FilePlace, Sha256]
+    golden_images: tuple[GoldenImage, ...] = ()
     tolerance: ToleranceEntry | None
     verdict: Literal["passed", "pending a device", "not judged", "for benchmarks only"]
 

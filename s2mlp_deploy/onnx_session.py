@@ -15,7 +15,7 @@ import onnx
 
 from s2mlp_deploy.errors import BundleError, RuntimeMissingError
 from s2mlp_deploy.exporter import Kernel
-from s2mlp_deploy.graph import INPUT, OUTPUT
+from s2mlp_deploy.graph import INPUT
 from s2mlp_deploy.parity import Array
 
 if TYPE_CHECKING:
@@ -34,6 +34,8 @@ PROVIDERS = {
     "xnnpack": "XnnpackExecutionProvider",
 }
 """ONNX Runtime's names of what executes a graph."""
+
+_DTYPES = {"tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(uint8)": np.uint8}
 
 RESTING = {"session.force_spinning_stop": "1"}
 """Configuration of sessions that take turns: their threads do not wait busily for the next run."""
@@ -80,16 +82,24 @@ class OnnxSession:
         self._session = load(path, loading)
 
     def run(self, images: Array) -> Array:
-        """Logits (batch, classes) of ``images`` (batch, channels, height, width)."""
-        logits: Array = _run(self._session, [OUTPUT], images)[0]
-        return logits
+        """The first output for ``images``: logits (batch, classes) of (batch, channels, height, width), or as the graph says."""
+        first: Array = _run(self._session, self._outputs()[:1], images)[0]
+        return first
+
+    def rank(self, images: Array) -> tuple[Array, Array]:
+        """The two outputs of a graph that gives the best classes alone."""
+        scores, classes = _run(self._session, self._outputs(), images)
+        return scores, classes
+
+    def _outputs(self) -> list[str]:
+        return [output.name for output in self._session.get_outputs()]
 
     def profile(self, images: Array, runs: int) -> tuple[Kernel, ...]:
         """Every operator's runs, by a second session that is loaded in the same way; the first run is left out."""
         with TemporaryDirectory(prefix="s2mlp-") as directory:
             session = load(self._path, replace(self._loading, profile_to=Path(directory) / "profile"))
             for _ in range(runs + 1):
-                _run(session, [OUTPUT], images)
+                _run(session, self._outputs(), images)
             events = json.loads(Path(session.end_profiling()).read_bytes())
         kernels = [_kernel(event) for event in events if event["name"].endswith(_KERNEL)]
         return tuple(kernels[len(kernels) // (runs + 1) :])
@@ -187,7 +197,7 @@ def _falls_back(provider: str) -> RuntimeMissingError:
 
 def _run(session: onnxruntime.InferenceSession, names: list[str], images: Array) -> list[Any]:
     try:
-        dtype = np.float16 if session.get_inputs()[0].type == "tensor(float16)" else np.float32
+        dtype = _DTYPES[session.get_inputs()[0].type]
         return list(session.run(names, {INPUT: images.astype(dtype, copy=False)}))
     except Exception as error:
         raise BundleError(

@@ -19,6 +19,7 @@ from s2mlp_deploy import artifact, engine, exporter, parity
 from s2mlp_deploy.artifact import Bundle
 from s2mlp_deploy.errors import BundleError, RuntimeMissingError, UsageError
 from s2mlp_deploy.exporter import ONNX, Compiler, Exporter
+from s2mlp_deploy.manifest import FLOAT_LOGITS
 from s2mlp_deploy.progress import Listener, Progress
 from s2mlp_deploy.request import SYNTHETIC, Export, Request, flags
 
@@ -46,6 +47,7 @@ def deploy_all(requests: Sequence[Request], listener: Listener | None = None) ->
     Raises:
         Error: as :func:`deploy`. What was published before stays.
     """
+    requests = [_one_at_a_time(request) for request in requests]
     targets = [_format(request) for request in requests]
     for request in requests:
         artifact.check_destination(request.destination, replace=request.force)
@@ -156,6 +158,18 @@ def _way_on(request: Request, target: Compiler, reason: str, bundle: Bundle) -> 
     )
 
 
+def _one_at_a_time(request: Request) -> Request:
+    """Images of different sizes cannot lie in one batch, so an artifact that takes them takes one."""
+    if request.interface.input != "image":
+        return request
+    if request.batch not in (None, 1):
+        raise UsageError(
+            f"--input image takes one image of any size at a time, and --batch is {request.batch}: leave it out, or use --input "
+            "uint8"
+        )
+    return replace(request, batch=1)
+
+
 def _format(request: Request) -> Exporter | Compiler:
     """The format asked for, after refusing what it, or nobody, can do."""
     target = exporter.find(request.format)
@@ -178,4 +192,7 @@ def _format(request: Request) -> Exporter | Compiler:
         )
     if request.io_dtype == "fp16" and request.precision != "fp16":
         raise UsageError("--io-dtype fp16 is for --precision fp16")
+    if request.io_dtype == "fp16" and request.interface != FLOAT_LOGITS:
+        raise UsageError("--io-dtype fp16 is for prepared images and logits: leave out --input and --answer")
+    exporter.refuse_interface(target, request.format, request.interface)
     return target

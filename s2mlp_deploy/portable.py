@@ -6,8 +6,8 @@ checkpoint ─▶ which shift? ─▶ oracle ─▶ golden tensors
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -16,6 +16,8 @@ from s2mlp_deploy import (
     __version__,
     artifact,
     golden,
+    golden_images,
+    interface,
     judge,
     machine,
     memory,
@@ -25,14 +27,15 @@ from s2mlp_deploy import (
 )
 from s2mlp_deploy import lowering as lowerings
 from s2mlp_deploy.artifact import Artifact
+from s2mlp_deploy.asking import Asking, Questions
 from s2mlp_deploy.digest import sha256
 from s2mlp_deploy.exporter import Exporter, Lowered, scratch_session
-from s2mlp_deploy.graph import INPUT, OPSET, OUTPUT, Axes
+from s2mlp_deploy.golden_images import Pictures
+from s2mlp_deploy.graph import OPSET, Axes
 from s2mlp_deploy.int8 import Quantized, to_int8
 from s2mlp_deploy.judge import Judged, Judgement, Judges
 from s2mlp_deploy.lower import lower
-from s2mlp_deploy.manifest import Manifest, Quantization, Source, SpecEntry, TensorEntry, ToleranceEntry
-from s2mlp_deploy.parity import Array
+from s2mlp_deploy.manifest import GoldenImage, Manifest, Quantization, Source, SpecEntry, ToleranceEntry
 from s2mlp_deploy.prepare import Prepared, prepare
 from s2mlp_deploy.progress import Progress
 from s2mlp_deploy.reference import S2MLP
@@ -48,7 +51,7 @@ class Study:
 
     prepared: Prepared
     model: S2MLP
-    inputs: Mapping[str, Array]
+    questions: Questions
     truth: Judgement | None
 
 
@@ -62,12 +65,15 @@ def study(request: Request, progress: Progress) -> Study:
     spec = prepared.source.spec
     lowerings.choose(request.lowering, spec, dynamic_size=request.dynamic_size)  # refused before any work is done
     model = reference.build(spec, prepared.source.weights)
-    images = prepared.data.images if prepared.data else None
-    inputs = judge.golden_inputs(spec, _axes(request, prepared), images)
+    interface.refuse(request.interface, prepared.preprocessing, spec, dynamic_size=request.dynamic_size)
+    inputs = golden.make_inputs(spec, _axes(request, prepared))
+    if prepared.pictures:
+        inputs["images"] = prepared.pictures.images
+    questions = _asking(request, prepared).questions(inputs, prepared.pictures)
     if not request.gate:
-        return Study(prepared, model, inputs, None)
+        return Study(prepared, model, questions, None)
     with progress.step("computing golden logits in float64"):
-        return Study(prepared, model, inputs, oracle.consult(model, inputs))
+        return Study(prepared, model, questions, oracle.consult(model, questions.prepared))
 
 
 def export(
@@ -80,6 +86,7 @@ def export(
     """
     known = shared or study(request, progress)
     prepared, model, truth = known.prepared, known.model, known.truth
+    asking = _asking(request, prepared)
     spec, axes = prepared.source.spec, _axes(request, prepared)
     lowering = lowerings.choose(request.lowering, spec, dynamic_size=request.dynamic_size)
     with artifact.staging(request.destination, replace=request.force) as staging:
@@ -91,22 +98,24 @@ def export(
                 judge.judge(session, truth, "fp32", request.batch)
         lowered, quantized = _at_precision(lowered, known, request, target, progress)
         with progress.step(f"writing the {request.format} artifact"):
-            made = target.export(lowered, staging.directory)
-        expected = _expect(truth, prepared, model, request, quantized, progress) if truth else None
+            graph = interface.attach(lowered, request.interface, prepared.preprocessing)
+            made = target.export(replace(lowered, model=graph), staging.directory)
+        expected = _expect(known, request, quantized, progress) if truth else None
         # From here on the runtime holds the weights; the graph's and the checkpoint's would stand beside them.
         prepared = prepared.without_weights()
-        del known, lowered, model, truth
+        del known, lowered, graph, model, truth
         memory.release()
         judged: Judged | None = None
         figures: dict[str, Any] = {}
         if expected and request.calibration != SYNTHETIC:
             if request.precision in target.precisions:
-                judged, figures = _judge(expected, made, target, request, progress)
+                judged, figures = _judge(expected, made, target, request, asking, progress)
             else:  # a step on the way to an engine, which its own runtime judges
-                judged = judge.pending(expected.golden, request.precision)
+                judged = judge.pending(expected.judgement, request.precision)
                 figures = dict(judged.figures)
             golden.save(judged.golden, staging.directory / artifact.GOLDEN)
-        manifest = _manifest(request, prepared, lowering.name, axes, made, target, judged, quantized)
+        shown = _show(expected, prepared, staging.directory) if judged and expected else ()
+        manifest = _manifest(request, prepared, lowering.name, axes, made, target, judged, quantized, shown)
         report = {
             "evidence": [asdict(e) for e in prepared.evidence],
             **figures,
@@ -119,6 +128,10 @@ def export(
     return Export(bundle, judged.verdict if judged else None, report), expected.judges if expected else None
 
 
+def _asking(request: Request, prepared: Prepared) -> Asking:
+    return Asking(prepared.preprocessing, prepared.source.spec.image_size, request.interface)
+
+
 def _axes(request: Request, prepared: Prepared) -> Axes:
     return Axes(request.batch, None if request.dynamic_size else prepared.source.spec.image_size)
 
@@ -128,7 +141,9 @@ def _at_precision(
 ) -> tuple[Lowered, Quantized | None]:
     if request.precision == "fp16":
         with progress.step("checking ranges and rounding to float16"):
-            return precision.half(lowered, known.inputs, io_dtype=request.io_dtype, warn=progress.warn), None
+            return precision.half(
+                lowered, known.questions.prepared, io_dtype=request.io_dtype, warn=progress.warn
+            ), None
     if request.precision == "bf16":
         return replace(lowered, model=precision.to_bfloat16(lowered.model), precision="bf16"), None
     if request.precision == "int8":
@@ -140,51 +155,66 @@ def _at_precision(
 
 @dataclass(frozen=True)
 class _Expected:
-    """What the artifact must compute: golden logits, and PyTorch's on images where there are any to judge it."""
+    """What the artifact must compute: golden logits, and PyTorch's on images where there are any to judge it.
 
-    golden: Judgement
+    ``judgement`` has the artifact's own inputs; ``pictures`` are those among them.
+    """
+
+    judgement: Judgement
     judges: Judges | None
+    pictures: Pictures | None
 
 
-def _expect(
-    truth: Judgement,
-    prepared: Prepared,
-    model: S2MLP,
-    request: Request,
-    quantized: Quantized | None,
-    progress: Progress,
-) -> _Expected:
+def _expect(known: Study, request: Request, quantized: Quantized | None, progress: Progress) -> _Expected:
+    prepared, model, truth, questions = known.prepared, known.model, known.truth, known.questions
+    assert truth is not None
     with progress.step(f"computing what {request.precision} is compared with"):
         if quantized:
             judges = quantized.judges
-            return _Expected(oracle.consult(model, judge.golden_images(judges.images)) if judges else truth, judges)
+            if judges is None:
+                return _Expected(_asked(truth, questions), None, None)
+            pictures = prepared.pictures if request.golden_images and prepared.pictures else judges.pictures()
+            questions = _asking(request, prepared).questions({"images": pictures.images}, pictures)
+            return _Expected(_asked(oracle.consult(model, questions.prepared), questions), judges, pictures)
         if request.precision in ("fp16", "bf16"):
             own = torch.float16 if request.precision == "fp16" else torch.bfloat16
             truth = oracle.compare_own(model, truth.golden, own)
         data = prepared.data
-        return _Expected(truth, Judges(data.images, oracle.run(model, data.images), data.labels) if data else None)
+        judges = Judges(data.images, oracle.run(model, data.images), data.labels, data.files) if data else None
+        return _Expected(_asked(truth, questions), judges, prepared.pictures)
+
+
+def _asked(judgement: Judgement, questions: Questions) -> Judgement:
+    """``judgement`` with the inputs as the artifact takes them."""
+    return replace(judgement, golden=replace(judgement.golden, inputs=questions.raw))
+
+
+def _show(expected: _Expected, prepared: Prepared, directory: Path) -> tuple[GoldenImage, ...]:
+    """Let the golden images travel along, where there are any."""
+    return golden_images.write(expected.pictures, prepared.preprocessing, directory) if expected.pictures else ()
 
 
 def _judge(
-    expected: _Expected, made: Artifact, target: Exporter, request: Request, progress: Progress
+    expected: _Expected, made: Artifact, target: Exporter, request: Request, asking: Asking, progress: Progress
 ) -> tuple[Judged, dict[str, Any]]:
     with progress.step(f"checking {request.precision} parity with the oracle"):
         session = target.open(made)
-        judged = judge.judge(session, expected.golden, request.precision, request.batch)
+        judged = judge.judge(session, expected.judgement, request.precision, request.batch, request.interface)
         figures = dict(judged.figures)
         # How int8 does on them was settled while it was made.
         if expected.judges and request.precision != "int8":
-            figures["images"] = judge.judge_images(session, expected.judges, judged.tolerance, request.batch)
+            figures["images"] = judge.judge_images(session, expected.judges, judged.tolerance, request.batch, asking)
     return judged, figures
 
 
 def _manifest(
     request: Request, prepared: Prepared, lowering: str, axes: Axes, made: Artifact, target: Exporter,
-    judged: Judged | None, quantized: Quantized | None,
+    judged: Judged | None, quantized: Quantized | None, shown: tuple[GoldenImage, ...],
 ) -> Manifest:  # fmt: skip
     source, spec = prepared.source, prepared.source.spec
     dtype = "float16" if request.io_dtype == "fp16" else "float32"
-    files = sorted([*made.files, *([artifact.GOLDEN] if judged else [])])
+    first, second = interface.output_entries(request.interface, spec, axes, dtype)
+    files = sorted([*made.files, *([artifact.GOLDEN] if judged else []), *(image.file for image in shown)])
     return Manifest(
         tool_version=__version__,
         format=request.format,
@@ -194,8 +224,10 @@ def _manifest(
         source=Source(sha256=source.sha256, layout=source.layout.name, weights=source.wrapper, dtypes=source.dtypes),
         preprocessing=prepared.preprocessing,
         labels=source.recorded.labels,
-        input=TensorEntry(name=INPUT, dtype=dtype, shape=axes.shape(spec.in_channels)),
-        output=TensorEntry(name=OUTPUT, dtype=dtype, shape=(request.batch or "batch", spec.classes)),
+        interface=request.interface,
+        input=interface.input_entry(request.interface, spec, axes, dtype),
+        output=first,
+        output_classes=second,
         opset=OPSET,
         quantization=Quantization(
             target=quantized.target,
@@ -206,10 +238,11 @@ def _manifest(
         if quantized
         else None,
         engine=dict(made.settings) or None,
-        versions={**target.versions(), **machine.installed(("numpy", "torch"))},
+        versions={**target.versions(), **machine.installed(("numpy", "torch", *(["pillow"] if shown else [])))},
         artifact=made.main,
         graph=made.graph,
         files={name: sha256(made.directory / name) for name in files},
+        golden_images=shown,
         tolerance=ToleranceEntry.of(judged.tolerance) if judged else None,
         verdict=_verdict(request, judged),
     )

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from pathlib import Path
 
 import numpy as np
 
-from s2mlp_deploy import checkpoint, evidence, images, layouts, reference
+from s2mlp_deploy import checkpoint, evidence, golden_images, images, layouts, reference
 from s2mlp_deploy import oracle as oracles
 from s2mlp_deploy.checkpoint import Checkpoint
 from s2mlp_deploy.errors import DataError, UsageError
 from s2mlp_deploy.evidence import Evidence
+from s2mlp_deploy.golden_images import Pictures
+from s2mlp_deploy.labels import read_labels, shared
 from s2mlp_deploy.manifest import Preprocessing
 from s2mlp_deploy.parity import Array
 from s2mlp_deploy.progress import Progress
@@ -23,20 +26,25 @@ IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 @dataclass(frozen=True)
 class Data:
-    """Labelled images, prepared: (count, channels, height, width) float32 and (count,) int64."""
+    """Labelled images, prepared: (count, channels, height, width) float32 and (count,) int64.
+
+    ``files`` are what they were read from, where they were files.
+    """
 
     images: Array
     labels: Array
+    files: tuple[Path, ...] = ()
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """A checkpoint whose shift semantics is settled, and what belongs to it."""
+    """A checkpoint whose shift semantics is settled, and what belongs to it; ``pictures`` are to travel in the bundle."""
 
     source: Checkpoint
     preprocessing: Preprocessing
     data: Data | None
     evidence: tuple[Evidence, ...]
+    pictures: Pictures | None = None
 
     def without_weights(self) -> Prepared:
         """The same, letting go of the checkpoint's tensors."""
@@ -52,29 +60,40 @@ def prepare(request: Request, progress: Progress) -> Prepared:
         UsageError: where options do not fit the model.
     """
     with progress.step("reading the checkpoint"):
-        source = _check_labels(_load(request), progress)
-        preprocessing = preprocessing_for(source, request.mean, request.std)
-        if preprocessing.assumed:
+        source = _settle_labels(_load(request), request, progress)
+        preprocessing = preprocessing_for(source, request)
+        if {"mean", "std"} & set(preprocessing.assumed):
             progress.warn(
                 f"the checkpoint does not record how its images were normalized: mean {preprocessing.mean} and std "
                 f"{preprocessing.std} are assumed and written into the bundle; pass --mean and --std if they were others"
             )
         data = _read_data(request, source, preprocessing)
+        pictures = _choose_pictures(request, source, preprocessing, data, progress)
     source, found = _settle_semantics(source, request, data, progress)
-    return Prepared(source, preprocessing, data, tuple(found))
+    return Prepared(source, preprocessing, data, tuple(found), pictures)
 
 
-def preprocessing_for(
-    source: Checkpoint, mean: tuple[float, ...] | None = None, std: tuple[float, ...] | None = None
-) -> Preprocessing:
-    """Normalization as asked for, else as the checkpoint records it, else ImageNet's.
+def preprocessing_for(source: Checkpoint, request: Request) -> Preprocessing:
+    """Preprocessing as asked for, else as the checkpoint records it, else the default and ImageNet's normalization.
 
     Raises:
-        UsageError: where the values do not fit the model's channels.
+        UsageError: where the values do not fit the model's channels, or are recorded and not known here.
     """
     channels = source.spec.in_channels
     recorded = source.recorded
-    assumed = (mean or recorded.mean) is None or (std or recorded.std) is None
+    mean, std = request.mean, request.std
+    if recorded.crop_mode and recorded.resize is None and request.resize is None:
+        raise UsageError(
+            f"the checkpoint records crop_mode {recorded.crop_mode!r}, which is not known here: pass --resize with what comes "
+            "closest, and judge it with --data"
+        )
+    known = {
+        "resize": request.resize or recorded.resize,
+        "interpolation": request.interpolation or recorded.interpolation,
+        "crop_fraction": request.crop_fraction or recorded.crop_fraction,
+        "mean": mean or recorded.mean,
+        "std": std or recorded.std,
+    }
     for option, given, stored in (("--mean", mean, recorded.mean), ("--std", std, recorded.std)):
         values = given or stored
         if values is not None and len(values) != channels:
@@ -86,7 +105,15 @@ def preprocessing_for(
     std = std or recorded.std or (IMAGENET_STD if channels == 3 else (0.5,) * channels)
     if min(std) <= 0:
         raise UsageError(f"--std must be positive, and has {min(std)}")
-    return Preprocessing(mean=mean, std=std, channel_order="L" if channels == 1 else "RGB", assumed=assumed)
+    return Preprocessing.model_validate(
+        {
+            **{name: value for name, value in known.items() if value is not None},
+            "mean": mean,
+            "std": std,
+            "channel_order": "L" if channels == 1 else "RGB",
+            "assumed": tuple(name for name, value in known.items() if value is None),
+        }
+    )
 
 
 def _load(request: Request) -> Checkpoint:
@@ -99,8 +126,15 @@ def _load(request: Request) -> Checkpoint:
     )
 
 
-def _check_labels(source: Checkpoint, progress: Progress) -> Checkpoint:
+def _settle_labels(source: Checkpoint, request: Request, progress: Progress) -> Checkpoint:
     labels = source.recorded.labels
+    if request.labels is not None:
+        given = read_labels(request.labels, source.spec.classes)
+        if labels is not None and labels != given:
+            progress.warn(f"the checkpoint records {len(labels)} class names, and --labels replaces them")
+        if several := shared(given):
+            progress.warn(f"{request.labels} gives the same name to several classes: {', '.join(several)}")
+        return replace(source, recorded=replace(source.recorded, labels=given))
     if labels is None or len(labels) == source.spec.classes:
         return source
     progress.warn(
@@ -113,12 +147,44 @@ def _check_labels(source: Checkpoint, progress: Progress) -> Checkpoint:
 def _read_data(request: Request, source: Checkpoint, preprocessing: Preprocessing) -> Data | None:
     if request.data is None:
         return None
+    _check_channels(source, "--data")
+    found = images.find_labelled(request.data, source.spec.classes, source.recorded.labels).spread(request.data_count)
+    prepared = images.load(found.paths, preprocessing, source.spec.image_size)
+    return Data(prepared, np.array(found.labels), found.paths)
+
+
+def _choose_pictures(
+    request: Request, source: Checkpoint, preprocessing: Preprocessing, data: Data | None, progress: Progress
+) -> Pictures | None:
+    """From --golden-images, or else some of --data."""
+    if request.golden_images is not None:
+        _check_channels(source, "--golden-images")
+        found, classes = images.find_pictures(request.golden_images, source.spec.classes, source.recorded.labels)
+        rows = golden_images.small_ones(found)
+        if not rows:
+            raise DataError(
+                f"every image in {request.golden_images} has more than {golden_images.MOST_PIXELS:,} pixels: golden images "
+                "travel in the bundle, so give smaller ones"
+            )
+        files = [found[i] for i in rows]
+        prepared = images.load(files, preprocessing, source.spec.image_size)
+        return Pictures(prepared, rows, tuple(files), tuple(classes[i] for i in rows))
+    if data is None:
+        return None
+    pictures = Pictures.choose(data.images, data.files, [int(label) for label in data.labels])
+    if not pictures.files:
+        progress.warn(
+            f"every image in {request.data} has more than {golden_images.MOST_PIXELS:,} pixels, so none travels in the bundle; "
+            "pass smaller ones with --golden-images"
+        )
+    return pictures
+
+
+def _check_channels(source: Checkpoint, option: str) -> None:
     if source.spec.in_channels not in (1, 3):
         raise DataError(
-            f"the model takes {source.spec.in_channels} channels, which image files do not have; leave out --data"
+            f"the model takes {source.spec.in_channels} channels, which image files do not have; leave out {option}"
         )
-    found = images.find_labelled(request.data, source.spec.classes, source.recorded.labels).spread(request.data_count)
-    return Data(images.load(found.paths, preprocessing, source.spec.image_size), np.array(found.labels))
 
 
 def _settle_semantics(

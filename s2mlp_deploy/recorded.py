@@ -1,4 +1,4 @@
-"""What a training script wrote beside the weights: image size, normalization, labels.
+"""What a training script wrote beside the weights: image size, preprocessing, labels.
 
 Scripts keep their options under many names (``args``, ``config``, …), as a Namespace or a dict.
 Only values that are plainly what their name says are taken; the command line shows each one.
@@ -10,13 +10,17 @@ import argparse
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from numbers import Integral, Real
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
+from s2mlp_deploy.manifest import Interpolation, Resize
 from s2mlp_deploy.spec import Size
 
 T = TypeVar("T")
 
-CONTAINERS = ("args", "config", "cfg", "hparams", "hyper_parameters", "opt", "options")
+CONTAINERS = ("args", "config", "cfg", "hparams", "hyper_parameters", "opt", "options", "pretrained_cfg", "default_cfg")
+
+CROP_MODES: dict[Any, Resize | None] = {"center": "shorter-then-crop", "squash": "squash", "border": None}
+"""timm's names for how it resizes; None for what this project does not do."""
 
 
 @dataclass(frozen=True)
@@ -27,6 +31,16 @@ class Recorded:
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] | None = None
     labels: tuple[str, ...] | None = None
+    interpolation: Interpolation | None = None
+    crop_fraction: float | None = None
+    crop_mode: str | None = None
+
+    @property
+    def resize(self) -> Resize | None:
+        """How the code resized that recorded a crop as timm does; None where it recorded nothing, or what nobody here does."""
+        if self.crop_mode is None and self.crop_fraction is None:
+            return None
+        return CROP_MODES[self.crop_mode or "center"]
 
 
 def read_recorded(content: Mapping[str, Any]) -> Recorded:
@@ -42,6 +56,9 @@ def read_recorded(content: Mapping[str, Any]) -> Recorded:
         mean=first(_fractions, "mean"),
         std=first(_positive, "std"),
         labels=first(_strings, "class_names", "labels", "classes"),
+        interpolation=first(_interpolation, "interpolation"),
+        crop_fraction=first(_share, "crop_pct"),
+        crop_mode=first(_crop_mode, "crop_mode"),
     )
 
 
@@ -79,6 +96,18 @@ def _fractions(value: Any) -> tuple[float, ...] | None:
 def _positive(value: Any) -> tuple[float, ...] | None:
     values = _fractions(value)
     return values if values and min(values) > 0 else None
+
+
+def _interpolation(value: Any) -> Interpolation | None:
+    return value if isinstance(value, str) and value in get_args(Interpolation) else None  # type: ignore[return-value]
+
+
+def _share(value: Any) -> float | None:
+    return float(value) if _is(Real, value) and 0 < value <= 1 else None
+
+
+def _crop_mode(value: Any) -> str | None:
+    return value if isinstance(value, str) and value in CROP_MODES else None
 
 
 def _strings(value: Any) -> tuple[str, ...] | None:

@@ -13,6 +13,7 @@ from rich.text import Text
 
 from s2mlp_deploy.artifact import Bundle
 from s2mlp_deploy.comparison import Row
+from s2mlp_deploy.golden_images import Preparation
 from s2mlp_deploy.latency import Method
 from s2mlp_deploy.parity import Verdict
 from s2mlp_deploy.spec import Spec, format_size
@@ -172,14 +173,26 @@ def picture(path: Path) -> RenderableType:
 
 def verification(result: Verification) -> RenderableType:
     """What ``s2mlp-verify`` found."""
-    parts: list[RenderableType] = [
-        bundle_grid(result.bundle),
-        parity_table(result.verdict),
-        verdict_line(result.verdict),
-    ]
+    parts: list[RenderableType] = [bundle_grid(result.bundle)]
+    if result.preparation:
+        parts.append(preparation_line(result.preparation))
+    parts += [parity_table(result.verdict), verdict_line(result.verdict)]
     if result.layers:
         parts += [layer_table(result), layer_line(result)]
     return Group(*parts)
+
+
+def preparation_line(preparation: Preparation) -> Text:
+    """How golden images fared on their way to the model."""
+    images = f"{preparation.images} golden image{'s' if preparation.images > 1 else ''}"
+    if preparation.skipped:
+        return Text(f"{images} NOT PREPARED HERE: {preparation.skipped}", style="bold yellow")
+    if preparation.passed:
+        return Text(f"{images} prepared here, from file to input: the same", style="green")
+    return Text(
+        f"{images} prepared here: NOT THE SAME, up to {preparation.largest_levels:.3g} levels of 255 off",
+        style="bold red",
+    )
 
 
 def bundle_grid(bundle: Bundle) -> Table:

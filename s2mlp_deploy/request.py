@@ -10,7 +10,7 @@ from typing import Any, Literal
 from s2mlp_deploy.artifact import MANIFEST, Bundle
 from s2mlp_deploy.calibration import Method
 from s2mlp_deploy.exporter import ONNX
-from s2mlp_deploy.manifest import Setting
+from s2mlp_deploy.manifest import FLOAT_LOGITS, Interface, Interpolation, Resize, Setting
 from s2mlp_deploy.parity import Verdict
 from s2mlp_deploy.precision import IoDtype
 from s2mlp_deploy.spec import DIRECTIONS, Offset, Size
@@ -24,6 +24,7 @@ _OPTIONS = {
     "semantics": "--shift-semantics",
     "offsets": "--shift-directions",
     "gate": "--no-gate",
+    "interface": "--input, --answer",
 }
 """The options of ``s2mlp-export`` that are not called like the request's fields."""
 
@@ -57,6 +58,12 @@ class Request:
     batch: int | None = None
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] | None = None
+    resize: Resize | None = None
+    interpolation: Interpolation | None = None
+    crop_fraction: float | None = None
+    labels: Path | None = None
+    golden_images: Path | None = None
+    interface: Interface = FLOAT_LOGITS
     reference: Path | None = None
     data: Path | None = None
     data_count: int = 1000

@@ -11,11 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias, get_type_hints
 
-from s2mlp_deploy import artifact, exporter, golden, judge, parity
+from s2mlp_deploy import artifact, exporter, golden, golden_images, judge, parity
 from s2mlp_deploy.artifact import GOLDEN, Bundle
 from s2mlp_deploy.errors import BundleError, RuntimeMissingError, UsageError
 from s2mlp_deploy.exporter import Session, TracingSession
 from s2mlp_deploy.golden import Golden
+from s2mlp_deploy.golden_images import Preparation
 from s2mlp_deploy.parity import Array, Distance, Tolerance, Verdict
 from s2mlp_deploy.spec import Spec
 
@@ -27,15 +28,22 @@ Layers: TypeAlias = tuple[tuple[str, Distance], ...]
 class Verification:
     """What a check on this machine found.
 
+    ``preparation`` tells of the golden images, where the bundle has any.
     ``layers`` holds each layer's distance from the oracle in the order of computation, where asked
     for; ``diverges_at`` the first beyond ``layer_limit``.
     """
 
     bundle: Bundle
     verdict: Verdict
+    preparation: Preparation | None = None
     layers: Layers = ()
     layer_limit: float = 0.0
     diverges_at: str | None = None
+
+    @property
+    def passed(self) -> bool:
+        """Whether the logits are right, and images are prepared as they were where the bundle was made."""
+        return self.verdict.passed and (self.preparation is None or self.preparation.passed)
 
 
 def verify(directory: Path, *, per_block: bool = False) -> Verification:
@@ -48,12 +56,17 @@ def verify(directory: Path, *, per_block: bool = False) -> Verification:
     """
     bundle = artifact.read(directory)
     expected, tolerance, session = _load(bundle)
+    preparation = golden_images.check(bundle, expected)
     if not per_block:
-        return Verification(bundle, judge.gate(session, expected, tolerance, bundle.manifest.batch))
+        return Verification(bundle, _gate(bundle, session, expected, tolerance), preparation)
     traced = _traced(bundle, session)
-    verdict = judge.gate(session, expected, tolerance, bundle.manifest.batch)
+    verdict = _gate(bundle, session, expected, tolerance)
     layers, limit = _layers(bundle, traced, expected), tolerance.relative_l2
-    return Verification(bundle, verdict, layers, limit, parity.first_divergence(layers, limit))
+    return Verification(bundle, verdict, preparation, layers, limit, parity.first_divergence(layers, limit))
+
+
+def _gate(bundle: Bundle, session: Session, expected: Golden, tolerance: Tolerance) -> Verdict:
+    return judge.gate(session, expected, tolerance, bundle.manifest.batch, bundle.manifest.interface)
 
 
 def layers(bundle: Bundle) -> Layers:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
 
+from browser import Browser, chromium, serving
 from support import run, save_checkpoint, small_spec
 
 # The models here are so small that a second thread costs more than it brings, on a busy machine much more.
@@ -33,3 +35,23 @@ def pristine(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def bundle(pristine: Path, tmp_path: Path) -> Path:
     """A copy of ``pristine``, to be changed."""
     return Path(shutil.copytree(pristine, tmp_path / "bundle"))
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What the server of ``browser`` serves."""
+    return tmp_path_factory.mktemp("served")
+
+
+@pytest.fixture(scope="module")
+def one_browser(served: Path) -> Iterator[Browser]:
+    """A Chromium and a server, for all tests of a module."""
+    with serving(served) as port, chromium(port) as browser:
+        yield browser
+
+
+@pytest.fixture
+def browser(one_browser: Browser) -> Iterator[Browser]:
+    """The same, with no page open before and after."""
+    yield one_browser
+    one_browser.close_pages()

@@ -359,8 +359,8 @@ def test_the_tables_show_every_contestant_and_verdict() -> None:
 def test_the_document_keeps_raw_samples_with_their_units() -> None:
     cost, measured = synthetic_cost(), synthetic_latency()
     everything = report.Measured(
-        report.environment(), [cost], [measured], [synthetic_engines()], export_goals(cost)
-    )  # fmt: skip
+        report.environment(), [cost], [measured], engines=[synthetic_engines()], goals=export_goals(cost)
+    )
     document = report.document(everything)
     assert document["exports"][0]["samples"][IMPORTS][0] == {"wall_s": 2, "cpu_s": 4, "peak_rss_bytes": 300}
     assert document["latencies"][0]["lowerings"]["samples_ms"][on("gather")][:3] == [102.0, 153.0, 204.0]

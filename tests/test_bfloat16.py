@@ -14,8 +14,9 @@ from onnx.reference import ReferenceEvaluator
 
 from exporters.nvidia.runtime import Gpu, find_gpu
 from s2mlp_deploy import oracle, parity
+from s2mlp_deploy.golden import make_inputs
 from s2mlp_deploy.graph import Axes, emit
-from s2mlp_deploy.judge import golden_inputs, tolerance_for
+from s2mlp_deploy.judge import tolerance_for
 from s2mlp_deploy.lowering import LOWERINGS
 from s2mlp_deploy.precision import to_bfloat16
 from s2mlp_deploy.rewrites import fold
@@ -55,7 +56,7 @@ def test_the_reference_implementation_keeps_the_tolerance_with_it(spec: Spec) ->
     model = random_model(spec)
     judgement = oracle.compare_own(
         model,
-        oracle.consult(model, golden_inputs(spec, Axes(None, spec.image_size), None)).golden,
+        oracle.consult(model, make_inputs(spec, Axes(None, spec.image_size))).golden,
         oracle.torch.bfloat16,
     )
     tolerance = tolerance_for("bf16", judgement)

@@ -156,7 +156,9 @@ def test_a_name_that_no_file_can_have_is_no_bundle(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["../bundle/model.onnx", "/etc/hostname", "sub/model.onnx", "..", ".", "", "C:\\model.onnx", "model.onnx\n", ".hidden"],
+    ["../bundle/model.onnx", "/etc/hostname", "sub/model.onnx", "..", ".", "", "C:\\model.onnx", "model.onnx\n", ".hidden",
+     "1/", "1/..", "1/../model.onnx", "1/2/model.onnx", "1//model.onnx", "/1/model.onnx", "0/model.onnx", "01/model.onnx",
+     "-1/model.onnx", "1/.hidden", "1\n/model.onnx", "１/model.onnx", "1" * 10 + "/model.onnx", "1\\model.onnx"],
 )  # fmt: skip
 def test_a_manifest_cannot_name_a_file_outside(bundle: Path, name: str) -> None:
     digest = sha256(bundle / MODEL)
@@ -164,10 +166,45 @@ def test_a_manifest_cannot_name_a_file_outside(bundle: Path, name: str) -> None:
     refused(bundle, MANIFEST, "files", "not a plain file name")
 
 
-@pytest.mark.parametrize("name", ["../model.onnx", "/etc/hostname", "sub/model.onnx"])
+@pytest.mark.parametrize("name", ["../model.onnx", "/etc/hostname", "sub/model.onnx", "1/../../model.onnx"])
 def test_the_artifact_cannot_be_outside(bundle: Path, name: str) -> None:
     edit(bundle, lambda m: m.update(artifact=name))
     refused(bundle, MANIFEST, "artifact", "not a plain file name")
+
+
+def in_version(directory: Path) -> Path:
+    """The model of the bundle at ``directory``, moved to the directory of a version."""
+    moved = directory / "1" / MODEL
+    moved.parent.mkdir()
+    (directory / MODEL).rename(moved)
+    edit(directory, lambda m: m.update(artifact=f"1/{MODEL}"))
+    edit(directory, lambda m: m["files"].update({f"1/{MODEL}": m["files"].pop(MODEL)}))
+    return moved
+
+
+def test_a_file_may_lie_in_the_directory_of_a_version(bundle: Path) -> None:
+    moved = in_version(bundle)
+    assert artifact.read(bundle).artifact.path == moved
+    assert run("verify", bundle).code == 0
+    moved.write_bytes(moved.read_bytes()[:-1])
+    refused(bundle, str(moved), "SHA-256")
+    moved.unlink()
+    refused(bundle, str(moved), "is missing")
+
+
+@pytest.mark.parametrize("what", ["the file", "the directory"])
+def test_neither_a_version_nor_what_is_in_it_may_lead_elsewhere(bundle: Path, tmp_path: Path, what: str) -> None:
+    place = in_version(bundle)
+    place = place if what == "the file" else place.parent
+    elsewhere = place.rename(tmp_path / "elsewhere")
+    place.symlink_to(elsewhere)
+    refused(bundle, str(bundle / "1" / MODEL), "not a plain file")
+
+
+def test_a_bundle_may_be_reached_through_a_link(bundle: Path, tmp_path: Path) -> None:
+    in_version(bundle)
+    (tmp_path / "link").symlink_to(bundle)
+    assert run("verify", tmp_path / "link").code == 0
 
 
 @pytest.mark.parametrize("name", [MODEL, GOLDEN])

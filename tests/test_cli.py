@@ -285,13 +285,17 @@ def test_a_layout_is_chosen_by_name(checkpoint: Path, tmp_path: Path) -> None:
     assert ran.code == 3 and "(jittor-mlp)" in ran.err
 
 
+GEOMETRY = ("resize", "interpolation", "crop_fraction")
+"""What is assumed of a checkpoint that records its normalization alone."""
+
+
 def test_recorded_normalization_is_used_until_it_is_overridden(tmp_path: Path) -> None:
     options = {"img_size": [20, 28], "mean": [0.1, 0.2, 0.3], "std": [0.4, 0.5, 0.6]}
     torch.save({"model": random_model(small_spec()).state_dict(), "args": options}, tmp_path / "model.pt")
     recorded = export(tmp_path, tmp_path / "model.pt").preprocessing
-    assert (recorded.mean, recorded.std, recorded.assumed) == ((0.1, 0.2, 0.3), (0.4, 0.5, 0.6), False)
+    assert (recorded.mean, recorded.std, recorded.assumed) == ((0.1, 0.2, 0.3), (0.4, 0.5, 0.6), GEOMETRY)
     given = export(tmp_path, tmp_path / "model.pt", "--mean", "0.5,0.25,0", "--force").preprocessing
-    assert (given.mean, given.std, given.assumed) == ((0.5, 0.25, 0), (0.4, 0.5, 0.6), False)
+    assert (given.mean, given.std, given.assumed) == ((0.5, 0.25, 0), (0.4, 0.5, 0.6), GEOMETRY)
     given = export(tmp_path, tmp_path / "model.pt", "--std", "1,2,0.5", "--force").preprocessing
     assert (given.mean, given.std) == ((0.1, 0.2, 0.3), (1, 2, 0.5))
 
@@ -303,8 +307,8 @@ def test_normalization_that_nobody_gave_is_assumed_and_said(checkpoint: Path, tm
     assert ran.code == 0, ran.err
     assert "does not record how its images were normalized" in " ".join(ran.err.split())
     assumed = artifact.read(tmp_path / "bare").manifest.preprocessing
-    assert (assumed.mean, assumed.assumed) == ((0.485, 0.456, 0.406), True)
-    assert export(tmp_path, checkpoint, "--mean", "0,0,0", "--std", "1,1,1").preprocessing.assumed is False
+    assert (assumed.mean, assumed.assumed) == ((0.485, 0.456, 0.406), (*GEOMETRY, "mean", "std"))
+    assert export(tmp_path, checkpoint, "--mean", "0,0,0", "--std", "1,1,1").preprocessing.assumed == GEOMETRY
 
 
 def test_the_image_size_replaces_the_recorded_one(checkpoint: Path, tmp_path: Path) -> None:

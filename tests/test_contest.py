@@ -344,6 +344,23 @@ def test_an_interruption_before_the_first_round_shows_nothing(place: Path, monke
     assert "interrupted" in refused(130, place / "fp32", *QUICK)
 
 
+# What artifacts take and give
+
+
+@pytest.mark.parametrize(
+    "options", [("--input", "uint8"), ("--output", "top5"), ("--input", "image", "--output", "probabilities")], ids=str
+)
+def test_bundles_that_take_bytes_or_give_no_logits_are_checked_in_their_own_terms(
+    place: Path, tmp_path: Path, options: tuple[str, ...]
+) -> None:
+    assert run("export", place / "small.pt", *options, "-o", tmp_path / "other").code == 0
+    ran = bench(place / "fp32", tmp_path / "other", *QUICK[:-2], "--json", tmp_path / "r.json")
+    assert ran.code == 0, ran.err
+    document = json.loads((tmp_path / "r.json").read_text())
+    other = document["standing"]["figures"][1]
+    assert 0 < other["distance"] < 1e-4 and other["cold"]["load_ms"] > 0 and other["of_bound"]["median"] > 0
+
+
 # Scenarios
 
 

@@ -44,7 +44,15 @@ EXPORTS = {
     "ort int8": [*INT8, "--format", "ort"],
     "ort, optimized onnx": ["small.pt", "--format", "ort", "--ort-style", "onnx", "--batch", "3"],
     "ort from a bundle": ["example", "--format", "ort"],
+    "openvino": ["small.pt", "--format", "openvino", "--dynamic-size"],
+    "openvino fp16": ["small.pt", "--format", "openvino", "--precision", "fp16", "--batch", "3"],
+    "openvino int8": [*INT8, "--format", "openvino"],
+    "openvino from a bundle": ["example", "--format", "openvino"],
+    "triton": ["small.pt", "--format", "triton", "--dynamic-size", "--shift", "pad"],
 }
+BESIDE = {"model.ort": ["required_operators.config"], "model.xml": ["model.bin"], "1/model.onnx": ["config.pbtxt"]}
+"""The files that an artifact comes with."""
+
 ENVIRONMENTS = {
     "a": {"PYTHONHASHSEED": "0", "OMP_NUM_THREADS": "1"},
     "some other, deeper/directory": {"PYTHONHASHSEED": "1", "OMP_NUM_THREADS": "2", "TZ": "Asia/Kolkata"},
@@ -76,7 +84,8 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 
 def files_of(bundle: Path) -> dict[str, bytes]:
     """The files that are promised to be the same everywhere."""
-    return {p.name: p.read_bytes() for p in bundle.iterdir() if p.name != REPORT}
+    files = [p for p in bundle.rglob("*") if p.is_file() and p.name != REPORT]
+    return {p.relative_to(bundle).as_posix(): p.read_bytes() for p in files}
 
 
 @pytest.mark.parametrize("name", EXPORTS)
@@ -84,10 +93,12 @@ def test_every_process_directory_hash_seed_and_thread_count_gives_the_same_bytes
     first, *others = (files_of(directory / name) for directory in runs)
     manifest = json.loads(first["manifest.json"])
     assert first.keys() == {"manifest.json", *manifest["files"]}
-    ort = manifest["artifact"] == "model.ort"
     assert manifest["files"].keys() == {
-        "golden.safetensors", *(["model.ort", "required_operators.config"] if ort else ["model.onnx"])
-    }  # fmt: skip
+        "golden.safetensors",
+        manifest["artifact"],
+        *BESIDE.get(manifest["artifact"], []),
+        *(image["file"] for image in manifest["golden_images"]),
+    }
     for other in others:
         assert [file for file in first if first[file] != other.get(file)] == []
         assert first.keys() == other.keys()

@@ -43,6 +43,7 @@ NEEDS = {
     "bench.engines": "torch",
     "bench.export_cost": "torch",
     "bench.goals": "torch",
+    "bench.markdown": "torch",
     "bench.naive": "torch",
     "bench.report": "torch",
     "bench.weights": "torch",

@@ -315,6 +315,86 @@ def test_a_file_that_the_manifest_does_not_list_is_not_published(pristine: Path,
     assert os.listdir(tmp_path) == []
 
 
+# Directories of versions
+
+
+def publish_version(pristine: Path, destination: Path, *, replace: bool = False, also: str | None = None) -> None:
+    """As :func:`publish`, with a file in the directory of a version, too; and with one that no one asked for."""
+    with artifact.staging(destination, replace=replace) as staging:
+        for name in ("model.onnx", "1/model.plan", *([also] if also else [])):
+            (staging.directory / name).parent.mkdir(exist_ok=True, parents=True)
+            (staging.directory / name).write_text("new")
+        staging.publish(manifest_of(pristine, "model.onnx", "1/model.plan"), {"report": 1})
+
+
+def test_a_version_is_published_and_replaced_with_the_rest(pristine: Path, tmp_path: Path) -> None:
+    for replace in (False, True):
+        publish_version(pristine, tmp_path / "bundle", replace=replace)
+        assert sorted(os.listdir(tmp_path / "bundle")) == ["1", "manifest.json", "model.onnx", "report.json"]
+        assert os.listdir(tmp_path / "bundle" / "1") == ["model.plan"]
+    assert os.listdir(tmp_path) == ["bundle"]
+
+
+@pytest.mark.parametrize("also", ["1/scratch.tmp", "2/model.plan", "sub/model.plan", "1/sub/model.plan"])
+def test_what_the_manifest_does_not_list_is_not_published_wherever_it_lies(
+    pristine: Path, tmp_path: Path, also: str
+) -> None:
+    with pytest.raises(OutputError, match="does not name") as caught:
+        publish_version(pristine, tmp_path / "bundle", also=also)
+    assert also.rsplit("/", 1)[0] in str(caught.value) and os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "1/mine.txt",
+        "1/mine/",
+        "1/mine/notes.txt",
+        "2/",
+        "2/model.plan",
+        "01/model.plan",
+        "model.plan/1",
+        "1/model.plan/mine",
+    ],
+)
+def test_force_does_not_delete_what_the_user_put_beside_or_into_a_version(
+    pristine: Path, tmp_path: Path, name: str
+) -> None:
+    publish_version(pristine, tmp_path / "bundle")
+    place = tmp_path / "bundle" / name
+    if name == "1/model.plan/mine":  # in the place of a file that is the bundle's
+        (tmp_path / "bundle" / "1" / "model.plan").unlink()
+    if name.endswith("/"):
+        place.mkdir(parents=True)
+    else:
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_text("mine")
+    before = contents(tmp_path)
+    with pytest.raises(OutputError, match="holds more than a bundle"):
+        publish_version(pristine, tmp_path / "bundle", replace=True)
+    assert contents(tmp_path) == before
+
+
+def test_force_does_not_follow_a_version_that_leads_elsewhere(pristine: Path, tmp_path: Path) -> None:
+    publish_version(pristine, tmp_path / "bundle")
+    elsewhere = (tmp_path / "bundle" / "1").rename(tmp_path / "elsewhere")
+    (tmp_path / "bundle" / "1").symlink_to(elsewhere)
+    before = contents(tmp_path)
+    with pytest.raises(OutputError, match="holds more than a bundle"):
+        publish_version(pristine, tmp_path / "bundle", replace=True)
+    assert contents(tmp_path) == before
+
+
+def test_a_version_follows_the_users_umask_too(pristine: Path, tmp_path: Path) -> None:
+    before = os.umask(0o027)
+    try:
+        publish_version(pristine, tmp_path / "bundle")
+    finally:
+        os.umask(before)
+    modes = [(tmp_path / "bundle" / name).stat().st_mode & 0o777 for name in ("", "1", "1/model.plan")]
+    assert modes == [0o750, 0o750, 0o640]
+
+
 def test_a_disk_that_does_not_keep_what_is_written_is_noticed(
     pristine: Path, old: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

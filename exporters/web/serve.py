@@ -1,0 +1,68 @@
+"""Serves a folder of this page to the browsers of this machine: ``python3 serve.py [FOLDER] [--port N]``.
+
+Any web server will do. This one sends the headers that isolate the page, without which browsers give it one thread.
+"""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import http.server
+from pathlib import Path
+
+TYPES = {
+    ".css": "text/css",
+    ".html": "text/html",
+    ".js": "text/javascript",
+    ".json": "application/json",
+    ".mjs": "text/javascript",
+    ".png": "image/png",
+    ".svg": "image/svg+xml",
+    ".wasm": "application/wasm",
+}
+
+HEADERS = {
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Embedder-Policy": "require-corp",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "X-Content-Type-Options": "nosniff",
+    "Cache-Control": "no-cache",
+}
+
+
+class Handler(http.server.SimpleHTTPRequestHandler):
+    """Files with the right types and headers, whatever this machine's table of types says."""
+
+    extensions_map = {**http.server.SimpleHTTPRequestHandler.extensions_map, **TYPES}  # noqa: RUF012
+
+    def end_headers(self) -> None:
+        for name, value in HEADERS.items():
+            self.send_header(name, value)
+        super().end_headers()
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Nothing: what is served is no news."""
+
+
+def server(folder: Path, port: int) -> http.server.ThreadingHTTPServer:
+    """A server of ``folder`` on this machine's own address; port 0 takes a free one."""
+    return http.server.ThreadingHTTPServer(("127.0.0.1", port), functools.partial(Handler, directory=str(folder)))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Serve a folder of this page to the browsers of this machine.")
+    parser.add_argument("folder", nargs="?", type=Path, default=Path(__file__).parent)
+    parser.add_argument("--port", type=int, default=8000)
+    options = parser.parse_args()
+    try:
+        with server(options.folder, options.port) as running:
+            print(f"http://localhost:{running.server_port}/   (Ctrl-C ends)", flush=True)
+            running.serve_forever()
+    except KeyboardInterrupt:
+        pass
+    except OSError as error:
+        parser.exit(1, f"error: port {options.port} cannot be used: {error.strerror}. Choose another with --port\n")
+
+
+if __name__ == "__main__":
+    main()
