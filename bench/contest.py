@@ -267,7 +267,7 @@ class _Asked:
         key = size or asks
         if size and contestant.interface != FLOAT_LOGITS:
             raise UsageError(
-                f"--image-size: {contestant.source} was exported with --input or --output; other sizes are measured without"
+                f"--image-size: {contestant.source} was exported with --input or --answer; other sizes are measured without"
             )
         if key not in self._known:
             self._known[key] = self._at_size(contestant, size) if size else of_bundle(self._bundles[asks])

@@ -94,7 +94,7 @@ def prepare(
     reference = next((bundle for bundle in bundles if readable(bundle)), None)
     if reference is None:
         raise UsageError(
-            "--baseline needs the weights in float32: give an fp32 bundle of format onnx, without --input or --output, among the "
+            "--baseline needs the weights in float32: give an fp32 bundle of format onnx, without --input or --answer, among the "
             "bundles"
         )
     if any(point.provider not in (None, "cpu") for point in points):

@@ -348,7 +348,7 @@ def test_an_interruption_before_the_first_round_shows_nothing(place: Path, monke
 
 
 @pytest.mark.parametrize(
-    "options", [("--input", "uint8"), ("--output", "top5"), ("--input", "image", "--output", "probabilities")], ids=str
+    "options", [("--input", "uint8"), ("--answer", "top5"), ("--input", "image", "--answer", "probabilities")], ids=str
 )
 def test_bundles_that_take_bytes_or_give_no_logits_are_checked_in_their_own_terms(
     place: Path, tmp_path: Path, options: tuple[str, ...]
