@@ -167,8 +167,9 @@ def inspect(
     """Show what a checkpoint holds: layout, architecture, parameters, multiply-adds, warnings."""
     with _torch_needed():
         from s2mlp_deploy import checkpoint as checkpoints
-        from s2mlp_deploy import layouts, render
+        from s2mlp_deploy import contract, layouts, render
         from s2mlp_deploy.manifest import SpecEntry
+        from s2mlp_deploy.request import Request
     from s2mlp_deploy.spec import DIRECTIONS, Shift
 
     source = checkpoints.load(
@@ -179,8 +180,16 @@ def inspect(
         shift=Shift(DIRECTIONS[shift_directions.value]),
     )
     warnings = checkpoints.warnings(source)
+    preprocessing = None
+    try:
+        preprocessing = contract.preprocessing_for(source, Request(checkpoint))
+    except UsageError as error:  # what an export would need an option for
+        warnings = [*warnings, str(error)]
     entry = SpecEntry.of(source.spec).model_dump(mode="json")
-    _print(render.inspection_json(source, entry, warnings) if as_json else render.inspection(source, warnings))
+    if as_json:
+        _print(render.inspection_json(source, entry, preprocessing, warnings))
+    else:
+        _print(render.inspection(source, preprocessing, warnings))
 
 
 def export(

@@ -146,7 +146,7 @@ def _fold(graph: ir.Graph, convolution: ir.Node, pixels: ir.Value, preprocessing
         weight.name: w * (preprocessing.scale / std),
         f"{weight.name}.bias": b - (w * (mean / std)).sum((1, 2, 3)),
     }
-    narrow = convolution.outputs[0].dtype if weight.dtype != ir.DataType.FLOAT else None
+    narrow = weight.dtype if weight.dtype != ir.DataType.FLOAT else None
     convolution.resize_inputs(3)
     convolution.replace_input_with(0, pixels)
     for index, (name, array) in enumerate(folded.items(), start=1):

@@ -160,7 +160,7 @@ def _way_on(request: Request, target: Compiler, reason: str, bundle: Bundle) -> 
 
 def _one_at_a_time(request: Request) -> Request:
     """Images of different sizes cannot lie in one batch, so an artifact that takes them takes one."""
-    if request.interface.input != "image":
+    if request.interface.input != "image" or request.from_bundle:
         return request
     if request.batch not in (None, 1):
         raise UsageError(

@@ -15,6 +15,7 @@ from s2mlp_deploy.artifact import Bundle
 from s2mlp_deploy.comparison import Row
 from s2mlp_deploy.golden_images import Preparation
 from s2mlp_deploy.latency import Method
+from s2mlp_deploy.manifest import Preprocessing, TensorEntry
 from s2mlp_deploy.parity import Verdict
 from s2mlp_deploy.spec import Spec, format_size
 from s2mlp_deploy.timing import Estimate
@@ -25,7 +26,7 @@ if TYPE_CHECKING:  # these need torch, and checking a bundle does not
     from s2mlp_deploy.pipeline import Export
 
 
-def inspection(source: Checkpoint, warnings: list[str]) -> RenderableType:
+def inspection(source: Checkpoint, contract: Preprocessing | None, warnings: list[str]) -> RenderableType:
     """What ``s2mlp-inspect`` found in a checkpoint."""
     spec = source.spec
     grid = _grid()
@@ -42,18 +43,23 @@ def inspection(source: Checkpoint, warnings: list[str]) -> RenderableType:
             f"{format_size(e.kernel)} convolution, stride {format_size(e.stride)}, {stage.channels} channels{blocks}",
         )
     _row(grid, "classes", f"{spec.classes}" + (", named" if source.recorded.labels else ""))
+    if contract:
+        _row(grid, "images", preprocessing_line(contract))
     _row(grid, "parameters", f"{spec.parameters():,}")
     _row(grid, "multiply-adds", f"{spec.macs():,} an image of {format_size(spec.image_size)}")
     return Group(grid, *(Text(f"warning: {w}", style="yellow") for w in warnings))
 
 
-def inspection_json(source: Checkpoint, spec_entry: Mapping[str, Any], warnings: list[str]) -> dict[str, Any]:
+def inspection_json(
+    source: Checkpoint, spec_entry: Mapping[str, Any], contract: Preprocessing | None, warnings: list[str]
+) -> dict[str, Any]:
     """The same for machines."""
     spec = source.spec
     return {
         "sha256": source.sha256, "size_bytes": source.size_bytes, "dtypes": source.dtypes, "layout": source.layout.name,
         "weights": source.wrapper, "prefix": source.prefix, "spec": spec_entry, "parameters": spec.parameters(),
-        "macs": spec.macs(), "recorded": vars(source.recorded), "warnings": warnings,
+        "macs": spec.macs(), "recorded": vars(source.recorded), "preprocessing": contract.model_dump(mode="json") if contract else None,
+        "warnings": warnings,
     }  # fmt: skip
 
 
@@ -65,7 +71,11 @@ def export(result: Export) -> RenderableType:
     _row(grid, "artifact", f"{manifest.artifact}, {size(result.bundle.size_bytes)}, {manifest.precision}")
     _row(grid, "model", model_line(manifest.spec.spec()))
     _row(grid, "shift", f"{manifest.lowering} lowering, {manifest.spec.shift_semantics} semantics")
-    _row(grid, "input", f"{manifest.input.name} {list(manifest.input.shape)} {manifest.input.dtype}")
+    _row(grid, "input", tensor_line(manifest.input))
+    if manifest.interface.output != "logits":
+        outputs = [entry for entry in (manifest.output, manifest.output_classes) if entry]
+        _row(grid, "output", ", ".join(map(tensor_line, outputs)))
+    _row(grid, "images", preprocessing_line(manifest.preprocessing))
     for evidence in result.report["evidence"]:
         figures = ", ".join(f"{s} {v:.2%}" if evidence["quantity"] == "accuracy" else f"{s} {v:.2g}"
                             for s, v in evidence["measured"].items())  # fmt: skip
@@ -258,6 +268,28 @@ def model_line(spec: Spec) -> str:
         f"S²-MLP, {len(spec.stages)} stage{'s' if len(spec.stages) > 1 else ''}, {spec.depth} blocks, "
         f"{spec.parameters():,} parameters, {spec.classes} classes, shift directions {spec.shift.directions}"
     )
+
+
+def tensor_line(entry: TensorEntry) -> str:
+    """An input or output in a few words."""
+    layout = "" if entry.layout in (None, "NCHW") else f" {entry.layout}"
+    return f"{entry.name} {list(entry.shape)} {entry.dtype}{layout}"
+
+
+def preprocessing_line(contract: Preprocessing) -> str:
+    """How images are prepared, in a line, and what of it nobody gave."""
+    ways = {
+        "shorter": "shorter side, centre crop",
+        "shorter-then-crop": "shorter side, then centre crop",
+        "squash": "squashed",
+    }
+    crop = "" if contract.crop_fraction == 1 else f" of {contract.crop_fraction:g}"
+    numbers = (
+        f"{name} {', '.join(f'{v:g}' for v in values)}"
+        for name, values in (("mean", contract.mean), ("std", contract.std))
+    )
+    assumed = f" (assumed: {', '.join(contract.assumed)})" if contract.assumed else ""
+    return f"{ways[contract.resize]}{crop}, {contract.interpolation}, {contract.channel_order}, {', '.join(numbers)}{assumed}"
 
 
 def size(size_bytes: int) -> str:

@@ -53,6 +53,8 @@ class EngineFormat(ABC):
     precisions: tuple[str, ...] = ("fp32", "fp16", "bf16", "int8")
     targets: tuple[str, ...] = ("trt",)
     options: tuple[str, ...] = ("batch", "size_profile", "strip_weights", "tf32", "workspace_mib")
+    inputs: tuple[str, ...] = ("float", "uint8")
+    outputs: tuple[str, ...] = ("logits",)
     elsewhere = ""
     name: str
     runtime: Runtime

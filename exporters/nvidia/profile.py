@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from s2mlp_deploy.errors import SpecError, UsageError
 from s2mlp_deploy.manifest import Manifest, Setting
@@ -19,7 +19,7 @@ DEFAULT_BATCHES = (1, 1, 8)
 
 @dataclass(frozen=True)
 class Profile:
-    """The smallest, the most usual and the largest input (batch, channels, height, width)."""
+    """The smallest, the most usual and the largest input: (batch, channels, height, width), or as its layout says."""
 
     smallest: Shape
     usual: Shape
@@ -42,17 +42,27 @@ def profile_for(manifest: Manifest, golden: Iterable[Shape], settings: Mapping[s
         UsageError: where the range asked for is none, or does not fit the model.
     """
     spec = manifest.spec.spec()
-    sizes = {(shape[2], shape[3]) for shape in golden} | {spec.image_size}
+    sizes = {_size(shape, manifest) for shape in golden} | {spec.image_size}
     batches = _batches(manifest.batch, settings.get("batch"))
     heights, widths = _sizes(manifest, spec, sizes, settings.get("size_profile"))
-    profile = Profile(*((b, spec.in_channels, h, w) for b, h, w in zip(batches, heights, widths, strict=True)))
+    profile = Profile(*(_shape(b, (h, w), manifest) for b, h, w in zip(batches, heights, widths, strict=True)))
     for size in sizes:
-        if not profile.admits((profile.smallest[0], spec.in_channels, *size)):
+        if not profile.admits(_shape(profile.smallest[0], size, manifest)):
             raise UsageError(
                 f"--size-profile leaves out {format_size(size)}, which the golden inputs have, so the engine could not be "
                 "judged: widen the range, or export the graph with the --image-size that you need"
             )
     return profile
+
+
+def _shape(batch: int, size: Size, manifest: Manifest) -> Shape:
+    channels = manifest.spec.in_channels
+    return (batch, *size, channels) if manifest.input.layout == "NHWC" else (batch, channels, *size)
+
+
+def _size(shape: tuple[Any, ...], manifest: Manifest) -> tuple[Any, Any]:
+    """Height and width of an input's ``shape``."""
+    return (shape[1], shape[2]) if manifest.input.layout == "NHWC" else (shape[2], shape[3])
 
 
 def _batches(fixed: int | None, asked: Setting | None) -> tuple[int, int, int]:
@@ -73,7 +83,7 @@ def _batches(fixed: int | None, asked: Setting | None) -> tuple[int, int, int]:
 
 def _sizes(manifest: Manifest, spec: Spec, sizes: set[Size], asked: Setting | None) -> tuple[Shape, Shape]:
     """Heights and widths, smallest, usual and largest."""
-    if isinstance(manifest.input.shape[2], int):
+    if isinstance(_size(manifest.input.shape, manifest)[0], int):
         if asked is not None:
             raise UsageError(
                 f"--size-profile {asked}: the bundle's graph has the fixed size {format_size(spec.image_size)}; export it with "

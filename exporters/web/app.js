@@ -75,15 +75,14 @@ async function open() {
     document.title = `${name} · S²-MLP in the browser`;
     $.facts.replaceChildren(...view.facts(name, manifest, runtime, running()));
     $.steps.replaceChildren(...view.steps(manifest));
+    $.about.hidden = false;
   });
 }
 
 /** Takes away what another model said. */
 function forget() {
   $.classes.replaceChildren();
-  $.facts.replaceChildren();
-  $.steps.replaceChildren();
-  $.timing.hidden = $.checked.hidden = true;
+  $.timing.hidden = $.checked.hidden = $.about.hidden = true;
   $.said.textContent = "No picture yet.";
   $.said.classList.remove("found");
 }
