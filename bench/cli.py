@@ -119,10 +119,10 @@ def bench(
 
     if min_rounds < FEWEST_ROUNDS:
         raise UsageError(f"--min-rounds {min_rounds}: the intervals need at least {FEWEST_ROUNDS}")
-    for path in (json_file, csv_file, html_file):
+    for path in (json_file, csv_file, html_file, png_file):
         check_writable(path, replace=force)
     if png_file:
-        pictures.check(png_file, replace=force)
+        pictures.check(png_file)
     if html_file:
         html.check()
     before = document.read(compare) if compare else None
@@ -172,11 +172,13 @@ def bench(
         out.print(
             device_table.render(result.devices.conditions, result.devices.energies, unknown=result.devices.unknown)
         )
-    if html_file:
-        write(html_file, html.render(result, around, command=shlex.join(["s2mlp-bench", *sys.argv[1:]])))
     changed = regression.compare(before, content) if before else None
     if changed:
         out.print(regression.render(changed))
+    if html_file:
+        extras = [*device_table.sections(result.devices.energies), *([regression.section(changed)] if changed else [])]
+        repeat = shlex.join(["s2mlp-bench", *sys.argv[1:]])
+        write(html_file, html.render(plan, result, around, command=repeat, extras=extras))
     if not result.standing.complete:
         raise typer.Exit(INTERRUPTED)
     if (changed and changed.regressions) or (strict and not result.standing.stable):

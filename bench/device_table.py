@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
 from bench.energy import Energy
+from bench.section import Section
 from bench.watch import Condition
 
 UNKNOWN = "unknown"
+ENERGY = ("mJ an image", "above idle", "mean, W", "idle, W", "of", "from")
+OF_ALL = (
+    "Energy is all that the device took while one ran alone; above idle leaves out what it takes when nothing runs."
+)
 
 
 def render(
@@ -27,11 +32,7 @@ def render(
     if energies:
         parts.append(_energies(energies))
     if any(energies.values()):
-        parts.append(
-            Text(
-                "Energy is all that the device took while one ran alone; above idle leaves out what it takes when nothing runs."
-            )
-        )
+        parts.append(Text(OF_ALL))
     parts += [Text(f"unknown: {words}") for words in (*unknown, *map(_unread, conditions)) if words]
     return Group(*parts)
 
@@ -58,19 +59,29 @@ def _conditions(conditions: Sequence[Condition]) -> Table:
 def _energies(energies: Mapping[str, Energy | None]) -> Table:
     table = Table(title="energy", title_justify="left", title_style="bold")
     table.add_column("bundle", overflow="fold")
-    for heading in ("mJ an image", "above idle", "mean, W", "idle, W"):
+    for heading in ENERGY[:4]:
         table.add_column(heading, justify="right")
-    table.add_column("of", overflow="fold")
-    table.add_column("from", overflow="fold")
+    for heading in ENERGY[4:]:
+        table.add_column(heading, overflow="fold")
+    for row in _energy_rows(energies):
+        table.add_row(*row)
+    return table
+
+
+def sections(energies: Mapping[str, Energy | None]) -> list[Section]:
+    """The energy for a report; none where nothing was measured."""
+    return [Section("Energy", ["", *ENERGY], list(_energy_rows(energies)), [OF_ALL])] if energies else []
+
+
+def _energy_rows(energies: Mapping[str, Energy | None]) -> Iterator[list[str]]:
     for name, e in energies.items():
         if e is None:
-            table.add_row(name, *[UNKNOWN] * 4, "", "")
+            yield [name, *[UNKNOWN] * 4, "", ""]
             continue
         above = e.joules_per_image_above_idle
         figures = (1e3 * e.joules_per_image, None if above is None else 1e3 * above, e.mean_w, e.idle_w)
         source = "its counter" if e.samples is None else f"{e.samples} samples of power"
-        table.add_row(name, *map(_figure, figures), e.scope, source)
-    return table
+        yield [name, *map(_figure, figures), e.scope, source]
 
 
 def _unread(c: Condition) -> str:

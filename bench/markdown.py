@@ -36,7 +36,7 @@ def check() -> None:
     Raises:
         RuntimeMissingError: where a package is missing.
     """
-    pictures.check()
+    pictures.check(Path(PAGE).with_suffix(".png"))
 
 
 def write(measured: Measured, directory: Path) -> None:

@@ -6,7 +6,7 @@ which a machine that is slower today leaves as it was.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -14,12 +14,14 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from bench.section import Section
 from s2mlp_deploy.errors import DataError
 from s2mlp_deploy.timing import Estimate, estimate, ratio
 
 SAME_MACHINE = ("processor", "usable_cores", "governor")
 """What must be as it was for times to be compared; ratios within a run carry over."""
 
+HEADINGS = ("time, now / then", "95% intervals", "relative to the first", "95% intervals", "verdict")
 STYLES = {"slower": "red", "faster": "green", "": ""}
 
 
@@ -92,24 +94,36 @@ def render(found: Comparison) -> RenderableType:
     """A table of the changes, and what became slower in words."""
     table = Table(title="since the older run", title_justify="left", title_style="bold")
     table.add_column("", overflow="fold")
-    for heading in ("time, now / then", "95% intervals", "relative to the first", "95% intervals", ""):
+    for heading in HEADINGS:
         table.add_column(heading, justify="right")
     for change in found.changes:
         word = change.verdict(same_machine=found.same_machine)
         verdict = Text(word, style=STYLES[word])
         table.add_row(change.name, *_cells(change.absolute), *_cells(change.relative), verdict)
-    notes = [Text(f"{key} changed: {_differences(*values)}") for key, values in found.surroundings.items()]
+    return Group(table, *(Text(note, style=style) for note, style in _notes(found)))
+
+
+def section(found: Comparison) -> Section:
+    """The same for a report."""
+    rows = [
+        [c.name, *_cells(c.absolute), *_cells(c.relative), c.verdict(same_machine=found.same_machine)]
+        for c in found.changes
+    ]
+    return Section("Since the older run", ["", *HEADINGS], rows, [note for note, _ in _notes(found)])
+
+
+def _notes(found: Comparison) -> Iterator[tuple[str, str]]:
+    """Sentences, and how they are to be looked at."""
+    for key, values in found.surroundings.items():
+        yield f"{key} changed: {_differences(*values)}", ""
     if not found.same_machine:
-        notes.append(Text("another machine: judged by the ratios to the first alone", style="yellow"))
-    notes += [Text(f"only in the older run: {name}") for name in found.gone]
-    notes += [Text(f"only in this run: {name}") for name in found.new]
+        yield "another machine: judged by the ratios to the first alone", "yellow"
+    for name in found.gone:
+        yield f"only in the older run: {name}", ""
+    for name in found.new:
+        yield f"only in this run: {name}", ""
     slower = [change.name for change in found.regressions]
-    end = (
-        Text(f"SLOWER: {', '.join(slower)}", style="bold red")
-        if slower
-        else Text("nothing became slower", style="green")
-    )
-    return Group(table, *notes, end)
+    yield (f"SLOWER: {', '.join(slower)}", "bold red") if slower else ("nothing became slower", "green")
 
 
 def _names(document: Mapping[str, Any]) -> list[str]:

@@ -17,7 +17,7 @@ import onnxruntime
 import pytest
 from rich.console import Console
 
-from bench import environment, graphs, latency, report
+from bench import environment, graphs, latency, markdown, report
 from bench.contest import Devices, Plan, Result
 from bench.contestant import Contestant, Point
 from bench.engines import EngineCost, Engines, Figures, measure_engines
@@ -370,6 +370,28 @@ def test_the_document_keeps_raw_samples_with_their_units() -> None:
     assert engines["engines"][0]["figures"]["shift_moved_bytes"] == 600_000
     assert [goal["holds"] for goal in document["goals"]] == [True, True, True, False]
     assert json.loads(json.dumps(document))["engines"]
+
+
+def test_the_page_of_benchmarks_tells_what_was_measured_and_why_goals_were_missed(tmp_path: Path) -> None:
+    cost, measured = synthetic_cost(), synthetic_latency()
+    goals = [*export_goals(cost), *latency_goals(measured), *engine_goals(synthetic_engines())]
+    everything = report.Measured(report.environment(), [cost], [measured], engines=[synthetic_engines()], goals=goals)
+    (tmp_path / "benchmarks.md").write_text("what was there")
+    markdown.write(everything, tmp_path)
+    page = (tmp_path / "benchmarks.md").read_text()
+    assert "what was there" not in page and page.count("\n| deep |") + page.count("\n| wide |") == len(goals)
+    assert page.count("MISSED") == sum(not goal.holds for goal in goals)
+    assert "| wide | memory of s2mlp-export / checkpoint | ≤ 3 | 4.000 [4.000, 4.000] | MISSED |" in page
+    assert "**wide, memory of s2mlp-export / checkpoint.** Not yet understood." in page
+    assert "**A second thread for int8.**" in page and "70 kB a kernel" in page
+    assert (tmp_path / "bench_deep.png").read_bytes().startswith(b"\x89PNG") and "](bench_deep.png)" in page
+    assert "## How cost grows" not in page and "TensorRT for RTX 1.7" in page and "…" not in page.split("## Engines")[1]
+
+
+def test_each_reason_is_given_once() -> None:
+    missed = Goal("wide", "gain of a 2nd thread, int8 / fp32", Estimate(0.5, 0.4, 0.6), at_least=1)
+    assert len(markdown.reasons([missed, replace(missed, model="deep")])) == 1
+    assert markdown.reasons([replace(missed, measured=Estimate(2, 1.5, 3))]) == []
 
 
 def test_the_command_can_explain_itself_without_torch_and_onnxruntime() -> None:
