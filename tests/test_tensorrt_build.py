@@ -25,6 +25,7 @@ from s2mlp_deploy import Request, deploy
 from s2mlp_deploy.artifact import read
 from s2mlp_deploy.digest import sha256
 from s2mlp_deploy.errors import CompilerError, RuntimeMissingError, UnverifiedError, UsageError
+from s2mlp_deploy.manifest import Interface
 from s2mlp_deploy.request import Export
 from support import PAPER_CHECKPOINT, TEST_IMAGES, run
 from test_imports import OPTIONAL, bare
@@ -226,6 +227,23 @@ def test_from_a_checkpoint_the_graph_is_judged_and_the_engine_is_pending(tmp_pat
     assert export.bundle.manifest.verdict == "pending a device"
     assert export.report["engine"]["kernels"] > 0
     assert [file.name for file in tmp_path.iterdir()] == ["engine"]
+
+
+@without_gpu
+@pytest.mark.parametrize("precision", ["fp32", "fp16", "bf16"])
+def test_an_engine_may_take_bytes(precision: str, tmp_path: Path) -> None:
+    request = Request(
+        PAPER_CHECKPOINT, format="trt-rtx", precision=precision, output=tmp_path / "engine",
+        allow_unverified_engine=True, interface=Interface(input="uint8"),
+    )  # fmt: skip
+    manifest = deploy(request).bundle.manifest
+    assert (manifest.input.dtype, manifest.input.layout, manifest.input.shape) == (
+        "uint8",
+        "NHWC",
+        ("batch", 28, 28, 3),
+    )
+    assert manifest.engine is not None
+    assert (manifest.engine["smallest"], manifest.engine["largest"]) == (("1", "28", "28", "3"), ("8", "28", "28", "3"))
 
 
 # Verifying where there is no GPU
