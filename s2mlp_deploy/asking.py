@@ -20,13 +20,13 @@ from s2mlp_deploy.exporter import BATCH, RankingSession, Session
 from s2mlp_deploy.golden_images import Pictures
 from s2mlp_deploy.manifest import FLOAT_LOGITS, Interface, Manifest, Preprocessing
 from s2mlp_deploy.parity import Array
-from s2mlp_deploy.preprocessing import nearest_bytes, normalize
+from s2mlp_deploy.preprocessing import nearest_bytes, normalize, normalize_exactly
 from s2mlp_deploy.spec import Size, format_size
 
 
 @dataclass(frozen=True)
 class Questions:
-    """Inputs by case: ``prepared`` as the oracle takes them, ``raw`` as the artifact does."""
+    """Inputs by case: ``prepared`` as the oracle takes them (in float64 where they come from bytes), ``raw`` as the artifact does."""
 
     prepared: Mapping[str, Array]
     raw: Mapping[str, Array]
@@ -54,7 +54,7 @@ class Asking:
             return Questions(inputs, inputs)
         raw = {case: nearest_bytes(x, self.preprocessing) for case, x in inputs.items()}
         if self.interface.input == "uint8":
-            return Questions({case: normalize(x, self.preprocessing) for case, x in raw.items()}, raw)
+            return Questions({case: normalize_exactly(x, self.preprocessing) for case, x in raw.items()}, raw)
         raw |= self._noise(len(self.preprocessing.mean)) if "noise" in raw else {}
         if pictures and pictures.files:
             del raw["images"]
@@ -119,7 +119,7 @@ class Asking:
     def _fitted(self, pixels: Array) -> Array:
         from s2mlp_deploy import images
 
-        return normalize(images.fitted_bytes(pixels, self.preprocessing, self.size), self.preprocessing)
+        return normalize_exactly(images.fitted_bytes(pixels, self.preprocessing, self.size), self.preprocessing)
 
 
 def answer(session: Session, raw: Array, batch: int | None, interface: Interface, classes: int) -> Array:

@@ -3,7 +3,10 @@
 The graph in the middle takes prepared images and gives logits, at every precision; ranges, tolerances and golden logits
 are found on it. A head for bytes folds the normalization into the first convolution:
 
-    W·(s·p − m)/d + b  =  (W·s/d)·p + (b − Σ W·m/d)        p: bytes, s: scale, m: mean, d: std, by channel
+    W·(s·p − m)/d + b  =  (W·s/d)·(p − c) + (b + Σ W·(s·c − m)/d)        p: bytes, s: scale, m: mean, d: std, by channel
+
+c is the byte nearest to the mean. Taking it away first costs nothing, and is exact, while without it large sums of bytes would
+nearly cancel against the bias: on S²-MLP-wide that moved logits 25 times as far as all other rounding.
 
 Where that convolution pads with zeros, which stand for the mean and not for the byte 0, or is quantized, the head
 normalizes explicitly instead. A tail turns logits into probabilities, and those into the best classes.
@@ -107,7 +110,7 @@ def _attach_head(graph: ir.Graph, lowered: Lowered, interface: Interface, prepro
         pixels = out.op("Transpose", [planes], PIXELS, perm=[0, 3, 1, 2])
     pixels.type, pixels.shape = ir.TensorType(ir.DataType.FLOAT), prepared.shape
     convolution = _foldable(prepared)
-    x = pixels if convolution else _normalized(out, pixels, preprocessing)
+    x = _centred(out, pixels, preprocessing) if convolution else _normalized(out, pixels, preprocessing)
     graph.insert_before(graph.node(0), out.nodes)
     for value in out.initializers.values():
         graph.register_initializer(value)
@@ -144,7 +147,7 @@ def _fold(graph: ir.Graph, convolution: ir.Node, pixels: ir.Value, preprocessing
     b = np.zeros(len(w)) if bias is None or bias.const_value is None else bias.const_value.numpy().astype(np.float64)
     folded = {
         weight.name: w * (preprocessing.scale / std),
-        f"{weight.name}.bias": b - (w * (mean / std)).sum((1, 2, 3)),
+        f"{weight.name}.bias": b + (w * ((preprocessing.scale * _centre(preprocessing) - mean) / std)).sum((1, 2, 3)),
     }
     narrow = weight.dtype if weight.dtype != ir.DataType.FLOAT else None
     convolution.resize_inputs(3)
@@ -170,6 +173,17 @@ def _narrowed(graph: ir.Graph, convolution: ir.Node, dtype: ir.DataType) -> None
     graph.insert_after(convolution, ir.node("Cast", [y], {"to": dtype}, outputs=[narrow], name=str(narrow.name)))
     for user, index in uses:
         user.replace_input_with(index, narrow)
+
+
+def _centre(preprocessing: Preprocessing) -> np.ndarray:
+    """The bytes nearest to the mean, (channels, 1, 1)."""
+    return np.rint(np.array(preprocessing.mean) / preprocessing.scale)[:, None, None]
+
+
+def _centred(out: Emitter, pixels: ir.Value, preprocessing: Preprocessing) -> ir.Value:
+    x = out.op("Sub", [pixels, _constant_in(out, "centre", _centre(preprocessing))], f"{INPUT}/centred")
+    x.type, x.shape = pixels.type, pixels.shape
+    return x
 
 
 def _normalized(out: Emitter, pixels: ir.Value, preprocessing: Preprocessing) -> ir.Value:

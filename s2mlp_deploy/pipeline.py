@@ -11,7 +11,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -30,6 +30,13 @@ if TYPE_CHECKING:  # need torch, and a bundle does not
 __all__ = ["Export", "Listener", "Request", "deploy", "deploy_all"]
 
 
+OWN = frozenset({
+    "format", "precision", "output", "force", "settings", "lowering", "io_dtype", "target", "calibration", "calibration_count",
+    "calibration_method", "max_accuracy_drop", "min_agreement", "quantize_ends", "allow_unverified_engine",
+})  # fmt: skip
+"""What each of several artifacts of one checkpoint has for itself."""
+
+
 def deploy(request: Request, listener: Listener | None = None) -> Export:
     """Export ``request.source`` as one verified bundle.
 
@@ -45,10 +52,12 @@ def deploy_all(requests: Sequence[Request], listener: Listener | None = None) ->
     """Export one source in several formats and precisions, one after another; what they share is done once.
 
     Raises:
+        UsageError: where the requests differ in what is shared.
         Error: as :func:`deploy`. What was published before stays.
     """
     requests = [_one_at_a_time(request) for request in requests]
     targets = [_format(request) for request in requests]
+    _check_shared(requests)
     for request in requests:
         artifact.check_destination(request.destination, replace=request.force)
     bundles = [
@@ -62,6 +71,15 @@ def deploy_all(requests: Sequence[Request], listener: Listener | None = None) ->
             yield engine.compile(bundle, target, request, progress)
         else:
             yield _from_checkpoint(request, target, progress, work)
+
+
+def _check_shared(requests: Sequence[Request]) -> None:
+    """What is known of a checkpoint, its golden inputs among it, depends on everything that is not an artifact's own."""
+    first, *others = requests
+    shared = [f.name for f in fields(Request) if f.name not in OWN]
+    for other in others:
+        if different := [name for name in shared if getattr(other, name) != getattr(first, name)]:
+            raise UsageError(f"{flags(different)}: artifacts that are made together must have this in common")
 
 
 def _open(request: Request, target: Exporter | Compiler) -> Bundle:

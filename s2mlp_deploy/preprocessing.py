@@ -58,6 +58,12 @@ def normalize(pixels: Array, preprocessing: Preprocessing) -> Array:
     return np.ascontiguousarray(np.moveaxis(x, -1, -3), np.float32)
 
 
+def normalize_exactly(pixels: Array, preprocessing: Preprocessing) -> Array:
+    """The same in float64: what a graph that takes bytes is held against, since it does not round in between."""
+    x = (pixels * preprocessing.scale - np.array(preprocessing.mean)) / np.array(preprocessing.std)
+    return np.ascontiguousarray(np.moveaxis(x, -1, -3), np.float64)
+
+
 def nearest_bytes(x: Array, preprocessing: Preprocessing) -> Array:
     """The bytes (…, height, width, channels) that come closest to ``x`` (…, channels, height, width).
 

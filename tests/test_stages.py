@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import sys
+from dataclasses import fields, replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -14,7 +15,9 @@ import pytest
 
 from exporters.ort_model import OrtModel
 from s2mlp_deploy import Request, artifact, deploy, engine
-from s2mlp_deploy.errors import AccuracyError, BundleError, ParityError
+from s2mlp_deploy.errors import AccuracyError, BundleError, ParityError, UsageError
+from s2mlp_deploy.manifest import Interface
+from s2mlp_deploy.pipeline import OWN, deploy_all
 from support import PAPER_CHECKPOINT, TEST_IMAGES, Ran, run, save_checkpoint, small_spec
 from test_exporter import install
 from test_imports import OPTIONAL, Bare, answer, bare
@@ -552,3 +555,16 @@ def test_a_disk_without_room_is_found_before_the_engine_is_built(
     ran = run("export", bundle, "--format", "ort", "-o", tmp_path / "engine")
     assert ran.code == 3 and "MB free" in ran.err and "-o" in ran.err
     assert list(tmp_path.iterdir()) == []
+
+
+def test_artifacts_made_together_must_have_in_common_what_is_shared(place: Path) -> None:
+    first = Request(place / "small.pt", output=place / "never a")
+    for field, value in {"semantics": "inplace", "interface": Interface(input="uint8"), "batch": 3}.items():
+        other = replace(first, output=place / "never b", **{field: value})
+        with pytest.raises(UsageError, match="made together must have this in common"):
+            list(deploy_all([first, other]))
+    assert not list(place.glob("never*"))
+
+
+def test_every_field_of_a_request_is_shared_or_an_artifacts_own() -> None:
+    assert {f.name for f in fields(Request)} > OWN
