@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from bench import export_cost
 from bench.engines import EngineCost, Engines
 from bench.export_cost import ExportCost
-from bench.latency import NAIVE, NO_SHIFT, OPENVINO_STATIC, Contest, Latency, alone, on
+from bench.latency import NAIVE, NO_SHIFT, OPENVINO_STATIC, UINT8, Contest, Latency, alone, on
 from s2mlp_deploy.timing import Estimate, estimate
 
 INT8_GAIN = {"wide": 3.3, "deep": 2.8}
@@ -81,5 +81,6 @@ def latency_goals(latency: Latency) -> list[Goal]:
         over(everything, NAIVE, int8, at_least=4),
         over(everything, OPENVINO_STATIC, int8, at_least=1.05),
         products,
+        over(latency.inputs, UINT8, fp32, at_most=1.02),
         Goal(model, "gain of a 2nd thread, int8 / fp32", latency.second_thread_for_int8(), at_least=1),
     ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from math import sqrt, tan
 
 import numpy as np
@@ -87,6 +88,7 @@ def _residuals(log_x: Array, log_y: Array) -> Array:
     return left
 
 
+@cache
 def _student_t(freedom: int) -> float:
     """What Student's t with ``freedom`` degrees exceeds with a probability of 2.5%.
 

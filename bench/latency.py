@@ -1,6 +1,6 @@
-"""S²-MLP-wide and -deep on the CPU, one image at a time: three contests, as ``s2mlp-bench`` holds them.
+"""S²-MLP-wide and -deep on the CPU, one image at a time: contests, as ``s2mlp-bench`` holds them.
 
-All contestants run on one thread, but for the third contest. Weights are random: speed does not depend on them.
+All contestants run on one thread, but for one contest. Weights are random: speed does not depend on them.
 """
 
 from __future__ import annotations
@@ -14,10 +14,15 @@ from bench import environment
 from bench.contest import Plan, Result, hold
 from bench.race import Course
 from s2mlp_deploy.lowering import LOWERINGS
-from s2mlp_deploy.pipeline import deploy_all
+from s2mlp_deploy.manifest import Interface
+from s2mlp_deploy.pipeline import deploy, deploy_all
 from s2mlp_deploy.progress import Listener
 from s2mlp_deploy.request import SYNTHETIC, Request
 from s2mlp_deploy.timing import Clock, Estimate, ratio
+
+BYTES = Interface(input="uint8")
+UINT8 = "uint8"
+"""The float32 bundle that takes bytes."""
 
 NO_SHIFT, NAIVE, OPENVINO_STATIC = "no-shift", "naive-onnx", "openvino-static"
 
@@ -41,7 +46,7 @@ class Contest:
 @dataclass(frozen=True)
 class Latency:
     """``everything`` has float32 and int8 against all baselines, ``lowerings`` each way to write the shift against none,
-    ``threads`` float32 and int8 on one thread and on two. ``fp32`` and ``int8`` are the bundles' names."""
+    ``threads`` float32 and int8 on one thread and on two, ``inputs`` prepared images and bytes. ``fp32`` and ``int8`` are the bundles' names."""
 
     model: str
     fp32: str
@@ -49,6 +54,7 @@ class Latency:
     everything: Contest
     lowerings: Contest
     threads: Contest
+    inputs: Contest
     environment: Mapping[str, object]
 
     @property
@@ -90,7 +96,7 @@ def measure_latency(
     listener: Listener,
     clock: Clock = time.perf_counter,
 ) -> Latency:
-    """Make the bundles of ``checkpoint`` in ``scratch``, and hold the three contests, the first against ``baselines``.
+    """Make the bundles of ``checkpoint`` in ``scratch``, and hold the contests, the first against ``baselines``.
 
     Raises:
         ParityError: where a bundle does not compute what it is timed for.
@@ -102,6 +108,7 @@ def measure_latency(
     requests += [Request(checkpoint, output=fp32)]
     requests += [Request(checkpoint, output=int8, precision="int8", calibration=SYNTHETIC)]
     list(deploy_all(requests, listener))
+    deploy(Request(checkpoint, output=scratch / UINT8, interface=BYTES), listener)
 
     def contest(bundles: Sequence[Path], baselines: Sequence[str], threads: Sequence[int], *, extras: bool) -> Contest:
         plan = Plan(
@@ -116,5 +123,6 @@ def measure_latency(
         contest([fp32, int8], baselines, [1], extras=True),
         contest(list(lowered.values()), [NO_SHIFT], [1], extras=False),
         contest([fp32, int8], [], [1, 2], extras=False),
+        contest([fp32, scratch / UINT8], [], [1], extras=False),
         environment.describe(),
     )

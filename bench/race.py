@@ -17,7 +17,7 @@ NOTHING = "(nothing)"
 SETTLED = 0.02
 """The warm-up ends when the medians of two windows in a row differ by no more than this share, for everyone."""
 
-WINDOW, LONGEST_WARMUP = 5, 60
+WINDOW, LONGEST_WARMUP = 5, 30
 
 
 @dataclass(frozen=True)

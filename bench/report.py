@@ -183,7 +183,7 @@ def document(measured: Measured) -> dict[str, Any]:
 
 
 def _latency_document(latency: Latency) -> dict[str, Any]:
-    contests = {name: getattr(latency, name) for name in ("everything", "lowerings", "threads")}
+    contests = {name: getattr(latency, name) for name in ("everything", "lowerings", "threads", "inputs")}
     return {
         "model": latency.model,
         **{name: document_of(c.plan, c.result, latency.environment) for name, c in contests.items()},

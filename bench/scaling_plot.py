@@ -40,11 +40,14 @@ _LABEL_SHARE = 0.22
 
 _AXES = (0.095, 0.22, 0.65, 0.62)
 _WIDTH_IN, _HEIGHT_IN = 8.6, 5.6
-_CHARACTER_IN = 0.1
+_CHARACTER_IN = 0.11
 """Width of a character below the axis, with what keeps words apart."""
 
-_ASIDE = 0.015
-"""By what share points are moved aside, so that two intervals at one size do not cover each other."""
+_ASIDE = {S2MLP: -0.004, MIXER: 0.004}
+"""How far points are moved aside, in units of the axis, so that two intervals at one size do not cover each other."""
+
+_FEW = 10.0
+"""Where the slowest takes less than so many times the fastest, more times are named at the left edge."""
 
 
 def check(path: Path) -> None:
@@ -104,7 +107,7 @@ def _draw(axes: Axes, model: str, points: Sequence[Point], grown: Growth) -> Non
     medians = [point.latency_ms.median for point in points]
     below = [point.latency_ms.median - point.latency_ms.low for point in points]
     above = [point.latency_ms.high - point.latency_ms.median for point in points]
-    aside = 1 - _ASIDE if model == S2MLP else 1 + _ASIDE
+    aside = (ends[1] / ends[0]) ** _ASIDE[model]
     axes.errorbar(
         [point.positions * aside for point in points], medians, (below, above), fmt=MARKERS[model], color=COLOURS[model], markersize=6,
         markerfacecolor="white", markeredgewidth=1.6, elinewidth=1.6, capsize=3.5, zorder=4,
@@ -130,7 +133,8 @@ def _scale(axes: Axes, points: Sequence[Point]) -> None:
     axes.xaxis.set_minor_locator(NullLocator())
     axes.set_xlabel("positions M, and image size")
     axes.set_ylabel("milliseconds a batch")
-    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    times = [point.latency_ms.median for point in points]
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 3, 4, 5, 7) if max(times) < _FEW * min(times) else (1, 2, 5)))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axes.yaxis.set_minor_formatter(NullFormatter())
     axes.grid(color="0.9", linewidth=0.8)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
@@ -14,6 +15,7 @@ from bench.costs import Compared, Cost
 from bench.growth import Growth
 from bench.scaling import LONG_MS, MIXER, OVER, QUANTITIES, S2MLP, Over, Point, Scaling
 from bench.scaling_document import INTERVALS
+from bench.standing import SPREAD
 from s2mlp_deploy.render import model_line
 from s2mlp_deploy.spec import format_size
 from s2mlp_deploy.timing import Estimate
@@ -31,7 +33,7 @@ def render(found: Scaling, environment: Mapping[str, Any]) -> RenderableType:
     if any(len(found.plan.sweep(over)) > 1 for over in OVER):
         parts.append(_growth(found))
     parts += [_sizes(found), *_patches(found), _presets()]
-    return Group(*parts, *map(Text, _notes(found)))
+    return Group(*parts, *map(Text, _notes(found)), *_noise(found))
 
 
 def _heading(found: Scaling, environment: Mapping[str, Any]) -> Iterable[Text]:
@@ -91,7 +93,7 @@ def _exponent(grown: Growth | None, *, counted: bool) -> tuple[str, str]:
         interval = f" [{UNKNOWN}]"
     else:
         interval = f" [{grown.low:.3f}, {grown.high:.3f}]"
-    return f"{grown.exponent:z.3f}{interval}", f"{grown.misfit:.1%}"
+    return f"{round(grown.exponent, 3) + 0:.3f}{interval}", f"{grown.misfit:.1%}"
 
 
 def _sizes(found: Scaling) -> Table:
@@ -168,6 +170,19 @@ def _notes(found: Scaling) -> Iterable[str]:
         "logarithms; 95% intervals of latency's from rounds drawn again, of memory's from the regression. Off by: the largest "
         "distance of a point from the line; where that is large, it is no power law."
     )
+
+
+def _noise(found: Scaling) -> Iterable[Text]:
+    noisy = 0
+    for point in found.points:
+        low, middle, high = np.percentile(point.samples_ms, [25, 50, 75])
+        noisy += (high - low) / middle > SPREAD
+    if noisy:
+        yield Text(
+            f"NOISY: at {noisy} of {len(found.points)} points the middle half of the times spreads over more than {SPREAD:.0%} of "
+            "the median; another run may differ by more than the intervals say",
+            style="bold yellow",
+        )
 
 
 def _threads(count: int) -> str:

@@ -169,7 +169,7 @@ def test_baselines_that_are_missing_are_left_out_and_told() -> None:
     assert "s2mlp-deploy[openvino]" in done.stderr
 
 
-def test_three_contests_are_held_with_the_same_small_model(tmp_path: Path) -> None:
+def test_four_contests_are_held_with_the_same_small_model(tmp_path: Path) -> None:
     path = save_checkpoint(tmp_path / "small.pt", small_spec(channels=16))
     found = latency.measure_latency(
         "small", path, tmp_path, baselines=["no-shift", "openvino-static"], course=Course(0, 6, 0), listener=Listener()
@@ -180,6 +180,7 @@ def test_three_contests_are_held_with_the_same_small_model(tmp_path: Path) -> No
     }  # fmt: skip
     assert set(found.lowerings.result.samples_ms) == {*map(on, LOWERINGS), on("no-shift"), NOTHING}
     assert set(found.threads.result.samples_ms) == {*(on(name, n) for name in shown for n in (1, 2)), NOTHING}
+    assert set(found.inputs.result.samples_ms) == {on("small-onnx-fp32"), on("uint8"), NOTHING}
     assert found.best_lowering in LOWERINGS
     assert found.everything.result.roofline is not None and len(found.everything.result.profiles) == 2
     assert found.everything.result.standing.figures[0].cold is not None
@@ -255,9 +256,10 @@ def synthetic_latency() -> Latency:
     }  # fmt: skip
     lowerings = {on("gather"): 102.0, on("slice"): 104.0, on(latency.NO_SHIFT): 100.0}
     threads = {on(fp32): 102.0, on(fp32, 2): 51.0, on(int8): 34.0, on(int8, 2): 20.0}
+    inputs = {on(fp32): 100.0, on(latency.UINT8): 101.0}
     return Latency(
         "deep", fp32, int8, synthetic_contest(everything, [fp32, int8]), synthetic_contest(lowerings, ["gather", "slice"]),
-        synthetic_contest(threads, [fp32, int8]), environment.describe(),
+        synthetic_contest(threads, [fp32, int8]), synthetic_contest(inputs, [fp32, latency.UINT8]), environment.describe(),
     )  # fmt: skip
 
 
@@ -315,8 +317,9 @@ def test_latency_goals_are_held_against_the_best_lowering() -> None:
 
 def test_int8_is_held_against_openvino_its_own_products_and_the_gain_that_float32_has_of_a_second_thread() -> None:
     goals = latency_goals(synthetic_latency())[4:]
-    assert [goal.measured.median for goal in goals] == pytest.approx([1.05, 34 / 25, (34 / 20) / (102 / 51)])
-    assert [(goal.at_least, goal.at_most) for goal in goals] == [(1.05, None), (None, 1.3), (1, None)]
+    assert [goal.measured.median for goal in goals] == pytest.approx([1.05, 34 / 25, 1.01, (34 / 20) / (102 / 51)])
+    limits = [(1.05, None), (None, 1.3), (None, 1.02), (1, None)]
+    assert [(goal.at_least, goal.at_most) for goal in goals] == limits
 
 
 def test_the_gains_of_a_second_thread_are_compared_round_by_round() -> None:
@@ -352,7 +355,7 @@ def test_the_tables_show_every_contestant_and_verdict() -> None:
         console.print(report.goal_table(goals))
     text = capture.get()
     assert all(name in text for name in (*cost.samples, "deep-onnx-int8", latency.NAIVE, "slice"))
-    assert text.count("holds") == 6 and text.count("MISSED") == 5
+    assert text.count("holds") == 7 and text.count("MISSED") == 5
     assert all(f"{ratio} [{ratio}, {ratio}]" in text for ratio in ("1.020", "1.360", "1.200", "1.700", "2.000"))
 
 
