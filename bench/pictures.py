@@ -1,296 +1,221 @@
-"""A contest in pictures: ratios with their intervals, latencies, the roofline, where the time goes, accuracy against speed.
-
-matplotlib is used by its objects, without pyplot, so that nothing of a caller's own figures is touched.
-"""
+"""The pictures of a contest: one file with two of them side by side, and narrow ones for the report."""
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Callable, Sequence
-from math import log10
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from bench.annotations import Label, apart
+from bench import alternatives, drawing, key, output, roofline_plot, rows, scatter
 from bench.contest import Result
-from bench.roofline import Dot, Roofline
+from bench.drawing import QUIET, printable
+from bench.key import Mark
 from bench.standing import Standing
-from s2mlp_deploy import plot
-from s2mlp_deploy.errors import RuntimeMissingError, UsageError
+from s2mlp_deploy.errors import UsageError
+from s2mlp_deploy.plot import SUFFIXES
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from matplotlib.text import Text
 
-BUNDLE, BASELINE, BOUND = "#004488", "#BB5566", "#DDAA33"
-"""Paul Tol's high-contrast scheme: told apart by colour-blind people, and by their greys."""
+NARROW = 358.0
+"""Width of a picture in the report, in points: on a screen 390 pixels wide a point is then a pixel."""
 
-PARTS = (
-    "#004488",
-    "#BB5566",
-    "#DDAA33",
-    "#7FB5C6",
-    "#666633",
-    "#997700",
-    "#6699CC",
-    "#EE99AA",
-    "#777777",
-    "#BBBBBB",
-    "#000000",
-)
-LONGEST = 34
-"""Characters of a name that a picture shows."""
+REPORT_FONT, FILE_FONT, NOTE_FONT = 11.0, 10.0, 9.0
 
-MARKERS = {"fp32": "o", "fp16": "^", "bf16": "v", "int8": "s"}
+WIDTH, HEIGHT = 792.0, 324.0
+"""Of the picture file, 11 by 4.5 inches; with many contestants it is higher."""
+
+_MARGIN, _BETWEEN, _TITLE, _AXIS, _NOTE = 14.0, 46.0, 34.0, 36.0, 34.0
+"""Around everything; between two pictures, for the numbers of the second; for titles; below axes, for numbers and what
+they mean; and for notes."""
+
+_ROOMY = 2.5
+"""Rows are at most so many times as high as they must be."""
+
+_SQUARE = 290.0
+"""Height of the report's roofline."""
 
 
-def check(path: Path | None = None, *, replace: bool = False) -> None:
-    """Refuse, before any work is done, what could not be drawn or written.
+@dataclass(frozen=True)
+class Picture:
+    """A drawing of the report: a short name, what it shows for those who do not see it, sentences that belong below it,
+    and itself as SVG."""
+
+    name: str
+    words: str
+    notes: tuple[str, ...]
+    svg: bytes
+
+
+@dataclass(frozen=True)
+class _Panel:
+    """Axes to be: their key, what draws on them and returns sentences for below, and what the axes are."""
+
+    title: str
+    marks: Sequence[Mark]
+    draw: Callable[[Axes], tuple[str, ...]]
+    below: str
+    above: str
+    rows: int
+
+
+def check(path: Path) -> None:
+    """Refuse, before anything is measured, what could not be drawn.
 
     Raises:
-        UsageError, OutputError: where ``path`` is no picture's name, is taken, or cannot be written.
+        UsageError: for a file that is no picture.
         RuntimeMissingError: where matplotlib is not installed.
     """
-    try:
-        import matplotlib.figure  # noqa: F401
-    except ImportError as error:
-        raise RuntimeMissingError(
-            "pictures need matplotlib, which is not installed: pip install 's2mlp-deploy[bench]'"
-        ) from error
-    if path and path.suffix.lower() not in plot.SUFFIXES:
-        raise UsageError(
-            f"--png {path} is not a picture's name: expected one that ends in {' or '.join(plot.SUFFIXES)}"
-        )
-    if path:
-        plot.check(path, replace=replace)
+    if path.suffix.lower() not in SUFFIXES:
+        raise UsageError(f"--png {path} is not a picture's name: expected one that ends in {' or '.join(SUFFIXES)}")
+    drawing.require()
 
 
 def draw(result: Result, path: Path, *, replace: bool) -> None:
-    """Ratios and, where it is known, the roofline, side by side.
+    """Write ratios and roofline side by side to ``path``, whole or not at all; latencies, where one of them says nothing.
 
     Raises:
-        OutputError: as :func:`check`.
+        UsageError, RuntimeMissingError: as :func:`check`.
+        OutputError: where ``path`` is taken (without ``replace``), or cannot be written.
     """
-    rows = len(result.standing.figures)
-    parts: list[Callable[[Axes], None]] = [lambda axes: ratios(axes, result.standing)]
-    if result.roofline:
-        roof = result.roofline
-        parts.append(lambda axes: roofline(axes, roof, result.standing))
-    figure = compose(parts, width_in=6.2 * len(parts), height_in=max(4.6, 1.3 + 0.3 * rows))
-    plot.save(figure, path, replace=replace)
+    check(path)
+    output.check_writable(path, replace=replace)
+    output.write(path, content(result, path.suffix.lower()))
 
 
-def compose(parts: Sequence[Callable[[Axes], None]], *, width_in: float, height_in: float, size: float = 9.0) -> Figure:
-    """A figure with ``parts`` side by side; ``size`` is its type's, in points."""
-    import matplotlib as mpl
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    with mpl.rc_context():
-        mpl.rcdefaults()
-        mpl.rcParams.update({"font.size": size, "axes.linewidth": 0.7, "text.parse_math": False})
-        figure = Figure((width_in, height_in), dpi=150, layout="constrained")
-        FigureCanvasAgg(figure)
-        for part, axes in zip(parts, np.ravel(figure.subplots(1, len(parts))), strict=True):
-            axes.spines[["top", "right"]].set_visible(False)
-            axes.set_axisbelow(True)
-            part(axes)
-        figure.canvas.draw()  # or what is placed by its size has none
-        return figure
+def content(result: Result, suffix: str) -> bytes:
+    """What :func:`draw` writes to a file that ends in ``suffix``. The same measurements give the same bytes."""
+    with drawing.style(FILE_FONT):
+        return drawing.encode(figure(result), suffix)
 
 
-def ratios(axes: Axes, standing: Standing) -> None:
-    """How many times as fast as the first each contestant is, with its interval, and what its products alone would be."""
-    figures = standing.figures
-    for row, f in enumerate(figures):
-        colour = BUNDLE if f.kind == "bundle" else BASELINE
-        axes.plot([f.speed.low, f.speed.high], [row, row], color=colour, linewidth=2.2, solid_capstyle="butt", zorder=3)
-        face = colour if f.comparable else "white"
-        axes.plot(f.speed.median, row, "o", color=colour, markerfacecolor=face, markersize=5.5, zorder=4)
-        if f.of_bound:
-            axes.plot(
-                f.speed.median / f.of_bound.median, row, "|", color=BOUND, markersize=13, markeredgewidth=2.5, zorder=2
-            )
+def figure(result: Result) -> Figure:
+    """The same, to be used in a :func:`drawing.style`."""
+    several = len(result.standing.figures) > 1
+    panels = [_ratios(result) if several else _latencies(result)]
+    if result.roofline or several:
+        panels.append(_roofline(result) if result.roofline else _latencies(result))
+    return _side_by_side(panels, result.standing)
+
+
+def of_report(result: Result) -> list[Picture]:
+    """The narrow pictures, as far as there is something to draw."""
+    found = result.standing
+    with drawing.style(REPORT_FONT, text_as_text=True):
+        pictures = [_narrow("latencies", _latencies(result), alternatives.latencies(found))]
+        if len(found.figures) > 1:
+            pictures.insert(0, _narrow("ratios", _ratios(result), alternatives.ratios(found)))
+        if result.roofline:
+            pictures.append(_narrow("roofline", _roofline(result), alternatives.roofline(result)))
+        if result.profiles:
+            pictures.append(_narrow("profile", _profile(result), alternatives.profile(result)))
+        if sum(f.accuracy is not None for f in found.figures) > 1:
+            for against, below in (("latency", "milliseconds a batch, p50"), ("size", "size, MB")):
+                pictures.append(
+                    _narrow(f"accuracy-{against}", _accuracy(found, against, below), alternatives.accuracy(found))
+                )
+    return pictures
+
+
+def _ratios(result: Result) -> _Panel:
+    found = result.standing
+
+    def on(axes: Axes) -> tuple[str, ...]:
+        rows.ratios(axes, found)
+        return ()
+
+    title = f"Speed, relative to {found.label(found.figures[0])}"
+    return _Panel(title, rows.ratio_marks(found), on, "times as fast, with 95% intervals", "", len(found.figures))
+
+
+def _latencies(result: Result) -> _Panel:
+    found = result.standing
+
+    def on(axes: Axes) -> tuple[str, ...]:
+        rows.latencies(axes, found, result.samples_ms)
+        return ()
+
+    return _Panel("Latency", rows.LATENCY_MARKS, on, "milliseconds a batch", "", len(found.figures))
+
+
+def _profile(result: Result) -> _Panel:
+    labels = {f.name: result.standing.label(f) for f in result.standing.figures}
+
+    def on(axes: Axes) -> tuple[str, ...]:
+        rows.profile(axes, result.profiles, labels)
+        return ()
+
+    marks = rows.profile_marks(result.profiles)
+    return _Panel("Where the time goes", marks, on, "milliseconds a batch", "", len(result.profiles))
+
+
+def _roofline(result: Result) -> _Panel:
+    return _Panel("Roofline", (), lambda axes: roofline_plot.draw(axes, result), "operations a byte", "Gop/s", 0)
+
+
+def _accuracy(found: Standing, against: str, below: str) -> _Panel:
+    return _Panel("Accuracy", (), lambda axes: scatter.accuracy(axes, found, against=against), below, "accuracy, %", 0)
+
+
+def _narrow(name: str, panel: _Panel, words: str) -> Picture:
+    """A panel as a picture of its own; its title and its notes are the report's to write."""
+    top = key.height(panel.marks, NARROW - 2) + 6 if panel.marks else 22.0
+    high = panel.rows * rows.ROW * drawing.font_size() or _SQUARE / (1 if name == "roofline" else 2)
+    drawn = drawing.blank(NARROW, top + high + _AXIS)
+    left = 6 if panel.rows else 42
+    key.write(drawn, panel.marks, left=1, top=0, width=NARROW - 2)
+    notes = _put(drawn, panel, left=left, top=top, width=NARROW - left - 6, height=high)
+    return Picture(name, printable(words), notes, drawing.encode(drawn, ".svg"))
+
+
+def _put(drawn: Figure, panel: _Panel, *, left: float, top: float, width: float, height: float) -> tuple[str, ...]:
+    """Draw ``panel`` and say what its axes are: the vertical one's words upright, above it."""
+    axes = drawing.axes_at(drawn, left, top, width, height)
+    axes.set_xlabel(panel.below, labelpad=3, color=QUIET)
+    if panel.above:
         axes.annotate(
-            f"{f.speed.median:.2f}", (f.speed.high, row), (6, 0), textcoords="offset points", va="center", size="small",
-            color="0.25", zorder=5, bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.6, "alpha": 0.85},
-        )  # fmt: skip
-    axes.axvline(1, color="0.75", linewidth=0.8, zorder=1)
-    axes.set_yticks(range(len(figures)), [_short(standing.label(f)) for f in figures])
-    axes.set_ylim(len(figures) - 0.4, -0.6)
-    axes.tick_params(axis="y", length=0)
-    axes.grid(axis="x", color="0.92", linewidth=0.8)
-    _logarithmic_if_wide(axes, [f.speed.median for f in figures])
-    axes.set_title(f"times as fast as {_short(standing.label(figures[0]))}", loc="left", size="medium", weight="bold")
-    notes = ["95% intervals"]
-    if any(f.of_bound for f in figures):
-        notes.append("yellow: its matrix products alone")
-    if not all(f.comparable for f in figures):
-        notes.append("hollow: another network")
-    axes.set_xlabel("; ".join(notes), size="small", color="0.35", loc="right")
-
-
-def latencies(axes: Axes, result: Result) -> None:
-    """Each contestant's samples: the middle half as a box, its median, the 10th to 90th percentile, and the 99th as a dot."""
-    standing = result.standing
-    for row, f in enumerate(standing.figures):
-        colour = BUNDLE if f.kind == "bundle" else BASELINE
-        p10, p25, p50, p75, p90, p99 = np.percentile(result.samples_ms[f.name], [10, 25, 50, 75, 90, 99])
-        axes.plot([p10, p90], [row, row], color=colour, linewidth=1.2, zorder=2)
-        axes.barh(row, p75 - p25, left=p25, height=0.5, color=colour, alpha=0.35, zorder=3)
-        axes.plot([p50, p50], [row - 0.25, row + 0.25], color=colour, linewidth=2.2, zorder=4)
-        axes.plot(p99, row, ".", color=colour, markersize=5, zorder=4)
-    axes.set_yticks(range(len(standing.figures)), [_short(standing.label(f)) for f in standing.figures])
-    axes.set_ylim(len(standing.figures) - 0.4, -0.6)
-    axes.tick_params(axis="y", length=0)
-    axes.grid(axis="x", color="0.92", linewidth=0.8)
-    _logarithmic_if_wide(axes, [f.p50_ms for f in standing.figures])
-    axes.set_title("milliseconds a batch", loc="left", size="medium", weight="bold")
-    axes.set_xlabel(
-        "box: middle half; line: 10th to 90th percentile; dot: 99th", size="small", color="0.35", loc="right"
-    )
-
-
-def roofline(axes: Axes, found: Roofline, standing: Standing) -> None:
-    """Operations a byte against operations a second: roofs, contestants, and the kinds of their layers."""
-    labels = {f.name: _short(standing.label(f)) for f in standing.figures}
-    low = min([0.3, *(dot.intensity / 2 for dot in found.dots)])
-    high = 4 * max(dot.intensity for dot in found.dots)
-    styles = _styles(found)
-    placed: list[Label] = []
-    for roof in found.roofs:
-        colour, line = styles[roof.precision, roof.threads]
-        knee = roof.operations_per_s / roof.bytes_per_s
-        xs = [low, knee, max(high, 2 * knee)]
-        axes.plot(xs, [roof.at(x) / 1e9 for x in xs], color=colour, linestyle=line, linewidth=1.4, zorder=2)
-        threads = "" if roof.threads is None else f", {roof.threads} thread{'s' if roof.threads > 1 else ''}"
-        text = f"{roof.precision} peak{threads}: {_rate(roof.operations_per_s)}"
-        axes.annotate(
-            text, (xs[-1], roof.operations_per_s / 1e9), (0, 3), textcoords="offset points", ha="right", va="bottom",
-            size="small", color=colour,
-        )  # fmt: skip
-    memory = max(roof.bytes_per_s for roof in found.roofs)
-    knee = min(roof.operations_per_s for roof in found.roofs) / memory
-    axes.annotate(
-        f"memory: {memory / 1e9:.0f} GB/s", (knee / 2, knee * memory / 2e9), (8, -8), textcoords="offset points",
-        size="small", color="0.35", ha="left", va="top",
-    )  # fmt: skip
-    for dot in found.dots:
-        colour, _ = styles.get((dot.precision, dot.threads), ("0.4", "-"))
-        big = dot.kind == "contestant"
-        axes.plot(
-            dot.intensity, dot.operations_per_s / 1e9, MARKERS.get(dot.precision, "o"), color=colour, zorder=5 if big else 4,
-            markersize=9 if big else 4.5, markerfacecolor=colour if big else "white",
-        )  # fmt: skip
-        if big or _first_of_kind(found, dot):
-            name = labels[dot.name] if big else dot.name
-            placed.append(Label(name, dot.intensity, dot.operations_per_s / 1e9, colour, big))
-    axes.set_xscale("log")
-    axes.set_yscale("log")
-    axes.set_xlim(low, None)
-    top = max(roof.operations_per_s for roof in found.roofs) / 1e9
-    axes.set_ylim(min(dot.operations_per_s for dot in found.dots) / 2e9, 2.2 * top)
-    _plain_logarithmic(axes.xaxis)
-    _plain_logarithmic(axes.yaxis)
-    axes.grid(color="0.94", linewidth=0.8)
-    axes.set_title("roofline: Gop/s", loc="left", size="medium", weight="bold")
-    axes.set_xlabel(
-        "operations a byte moved; large: a bundle, small: a kind of its layers", size="small", color="0.35", loc="right"
-    )
-    apart(axes, placed)
-
-
-def profile(axes: Axes, result: Result) -> None:
-    """Where each bundle's time goes, in milliseconds, by ONNX Runtime's own account."""
-    kinds = list(dict.fromkeys(part.kind for profile in result.profiles for part in profile.parts))
-    colours = {kind: PARTS[i % len(PARTS)] for i, kind in enumerate(kinds)}
-    names = {f.name: _short(result.standing.label(f)) for f in result.standing.figures}
-    for row, one in enumerate(result.profiles):
-        left = 0.0
-        for part in one.parts:
-            axes.barh(
-                row, part.time_ms, left=left, height=0.62, color=colours[part.kind], edgecolor="white", linewidth=0.5
-            )
-            left += part.time_ms
-    axes.set_yticks(range(len(result.profiles)), [names[one.contestant] for one in result.profiles])
-    axes.set_ylim(len(result.profiles) - 0.4, -0.6)
-    axes.tick_params(axis="y", length=0)
-    axes.grid(axis="x", color="0.92", linewidth=0.8)
-    axes.set_title("where the time goes, ms", loc="left", size="medium", weight="bold")
-    handles = [axes.barh(0, 0, color=colour, label=kind) for kind, colour in colours.items()]
-    axes.legend(
-        handles=handles, loc="upper left", bbox_to_anchor=(0, -0.16), ncols=3, frameon=False, fontsize="small",
-        handlelength=1, columnspacing=1.2,
-    )  # fmt: skip
-
-
-def accuracy(axes: Axes, standing: Standing) -> None:
-    """Accuracy against latency of those bundles that carry it; the area of a dot is the size of its file."""
-    shown = [f for f in standing.figures if f.accuracy is not None]
-    largest = max(f.size_bytes for f in shown)
-    placed = []
-    for f in shown:
-        assert f.accuracy is not None
-        axes.scatter(
-            f.p50_ms, 100 * f.accuracy, s=60 + 340 * f.size_bytes / largest, color=BUNDLE, alpha=0.45, zorder=3
+            panel.above,
+            (0, 1),
+            (-36, 11),
+            xycoords="axes fraction",
+            textcoords="offset points",
+            va="center",
+            color=QUIET,
         )
-        placed.append(Label(_short(standing.label(f)), f.p50_ms, 100 * f.accuracy, BUNDLE, True))
-    axes.margins(0.25)
-    axes.grid(color="0.92", linewidth=0.8)
-    axes.set_title("accuracy, %", loc="left", size="medium", weight="bold")
-    axes.set_xlabel(
-        "milliseconds a batch; the larger the dot, the larger the file", size="small", color="0.35", loc="right"
-    )
-    apart(axes, placed)
+    return panel.draw(axes)
 
 
-def _styles(found: Roofline) -> dict[tuple[str, int | None], tuple[str, str]]:
-    precisions = list(dict.fromkeys(roof.precision for roof in found.roofs))
-    threads = list(dict.fromkeys(roof.threads for roof in found.roofs))
-    colours = (BUNDLE, BASELINE, "#997700", "#000000")
-    lines = ("-", "--", ":", "-.")
-    return {
-        (r.precision, r.threads): (
-            colours[precisions.index(r.precision) % len(colours)], lines[threads.index(r.threads) % len(lines)],
-        )
-        for r in found.roofs
-    }  # fmt: skip
+def _side_by_side(panels: Sequence[_Panel], found: Standing) -> Figure:
+    half = (WIDTH - 2 * _MARGIN - _BETWEEN) / 2
+    top = _TITLE + 8 + max(key.height(panel.marks, half) for panel in panels)
+    needed = max(panel.rows for panel in panels) * rows.ROW * drawing.font_size()
+    roomy = HEIGHT - top - _AXIS - _NOTE
+    high = max(needed, roomy if any(not panel.rows for panel in panels) else min(roomy, _ROOMY * needed))
+    drawn = drawing.blank(WIDTH if len(panels) > 1 else half + 2 * _MARGIN, top + high + _AXIS + _NOTE)
+    for i, panel in enumerate(panels):
+        left = _MARGIN + i * (half + _BETWEEN)
+        title = _text(drawn, left, 18, printable(panel.title), size=13, weight="bold")
+        drawing.fit(title, half)
+        key.write(drawn, panel.marks, left=left, top=_TITLE, width=half)
+        notes = _put(drawn, panel, left=left, top=top, width=half, height=high)
+        below = " ".join(notes[1:]) if i else _state(found)
+        lines = textwrap.wrap(below, int(half / (0.52 * NOTE_FONT)))
+        _text(drawn, left, top + high + _AXIS + _NOTE / 2, "\n".join(lines), size=NOTE_FONT, color=QUIET)
+    return drawn
 
 
-def _first_of_kind(found: Roofline, dot: Dot) -> bool:
-    """Layers are named once for each precision, where they are fastest."""
-    same = [d for d in found.dots if (d.kind, d.name, d.precision) == (dot.kind, dot.name, dot.precision)]
-    return max(same, key=lambda d: d.operations_per_s) is dot
+def _text(drawn: Figure, left: float, down: float, words: str, **how: Any) -> Text:
+    width, height = drawing.page(drawn)
+    return drawn.text(left / width, 1 - down / height, words, va="center", **how)
 
 
-def _logarithmic_if_wide(axes: Axes, values: Sequence[float]) -> None:
-    if max(values) > 8 * min(values):
-        axes.set_xscale("log")
-        _plain_logarithmic(axes.xaxis)
-    else:
-        axes.set_xlim(left=0)
-    low, high = axes.get_xlim()
-    wider = 10 ** (1.12 * (log10(high) - log10(low))) * low if axes.get_xscale() == "log" else low + 1.1 * (high - low)
-    axes.set_xlim(low, wider)
-
-
-def _plain_logarithmic(axis: Any) -> None:
-    """Plain numbers at a logarithmic axis, as many as fit."""
-    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
-
-    low, high = axis.get_view_interval()
-    subs = (1.0, 2.0, 5.0) if log10(high / low) < 1.7 else (1.0,)
-    axis.set_major_locator(LogLocator(subs=subs))
-    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,g}"))
-    axis.set_minor_formatter(NullFormatter())
-
-
-def _rate(operations_per_s: float) -> str:
-    return f"{operations_per_s / 1e12:.2g} Top/s" if operations_per_s >= 1e12 else f"{operations_per_s / 1e9:.0f} Gop/s"
-
-
-def _short(name: str) -> str:
-    """A name that a picture can hold: what no font has as its escape, what is long with its middle left out."""
-    text = "".join(c if (c.isprintable() and c.isascii()) or c in "²×–…₁₂₃₄" else ascii(c)[1:-1] for c in name)
-    return text if len(text) <= LONGEST else f"{text[: LONGEST // 2]}…{text[-LONGEST // 2 + 1 :]}"
+def _state(found: Standing) -> str:
+    """How far the picture can be believed."""
+    words = ", ".join([f"{found.rounds} interleaved rounds", *found.shared])
+    if not found.complete:
+        return f"INCOMPLETE: interrupted after {words}."
+    return f"{words}." if found.stable else f"NOISY machine: {words}."
