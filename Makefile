@@ -1,7 +1,7 @@
 # make demo       install, export the bundled checkpoint, verify the result
 # make test       install, run every test
 # make lint       ruff, mypy --strict, import contracts
-# make bench      measure exports, latency, and engine builds (a quarter of an hour)
+# make bench      measure exports, latency, growth and engine builds, and write docs/benchmarks.md (half an hour)
 # make accuracy   what fp16 and int8 cost on 10,000 images (minutes)
 # make web        export the bundled checkpoint as a web page, and serve it to this machine
 # make web-deps   what the page, its tests and the JavaScript examples need from npm
@@ -41,7 +41,7 @@ lint: $(STAMP)
 	$(BIN)/lint-imports
 
 bench: $(STAMP)
-	$(BIN)/python -m bench
+	$(BIN)/python -m bench --write docs
 
 # What fp16 and int8 cost on all 10,000 test images; Debian's package dataset-fashion-mnist has them.
 accuracy: $(STAMP)

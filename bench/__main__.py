@@ -56,20 +56,22 @@ def bench(
 ) -> None:
     """Measure what an export costs, how fast its graphs run, how that grows, and what engines of them cost."""
     # torch and onnxruntime are not needed for --help.
-    from bench import environment, report, scaling_run, scaling_table
-    from bench.engines import measure_engines, require_tensorrt_rtx
-    from bench.export_cost import measure_exports
-    from bench.goals import engine_goals, export_goals, latency_goals
-    from bench.latency import measure_latency
+    from bench import environment
+    from bench.presets import report
+    from bench.presets.engines import measure_engines, require_tensorrt_rtx
+    from bench.presets.export_cost import measure_exports
+    from bench.presets.goals import engine_goals, export_goals, latency_goals
+    from bench.presets.latency import measure_latency
     from bench.race import Course
     from bench.rivals import BASELINES
-    from bench.scaling import Plan, default_sizes
+    from bench.scale import scaling_run, scaling_table
+    from bench.scale.scaling import Plan, default_sizes
     from bench.weights import save_random
     from s2mlp_deploy import checkpoint as checkpoints
 
     told = listener()
     if write:
-        from bench import markdown
+        from bench.presets import markdown
 
         markdown.check()
     baselines = []

@@ -102,19 +102,11 @@ def bench(
     """Verify bundles, then time them interleaved, checking every answer. ``s2mlp-bench scale`` measures how a model grows."""
     # Threads of other libraries that wait busily would run at the cost of whoever is timed then.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    from bench import (
-        contest,
-        device_table,
-        document,
-        environment,
-        html,
-        pictures,
-        regression,
-        rivals,
-        scenario_table,
-        table,
-    )
+    from bench import contest, document, environment, pictures, regression, rivals, table
+    from bench.devices import device_table
+    from bench.mlperf import scenario_table
     from bench.race import Course
+    from bench.reports import html
     from bench.standing import FEWEST_ROUNDS
 
     if min_rounds < FEWEST_ROUNDS:
@@ -207,7 +199,7 @@ _race = command(bench)
 def main() -> None:
     """``s2mlp-bench scale CKPT`` is a command of its own; a bundle of that name is ``./scale``."""
     if sys.argv[1:2] == ["scale"]:
-        from bench import scale_cli
+        from bench.scale import scale_cli
 
         sys.argv = [f"{sys.argv[0]} scale", *sys.argv[2:]]
         scale_cli.main()

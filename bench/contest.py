@@ -17,22 +17,23 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from bench import cold, profile, rivals, roofline, scenario
+from bench import cold, profile, rivals, roofline
 from bench.bound import bound_of
 from bench.cold import Cold
 from bench.contestant import Contestant, Point
-from bench.energy import Energy, measure_energy
-from bench.gauges import Gauges, gauges
-from bench.loadgen import require_loadgen
+from bench.devices.energy import Energy, measure_energy
+from bench.devices.gauges import Gauges, gauges
+from bench.devices.watch import Condition, Watch
+from bench.mlperf import scenario
+from bench.mlperf.loadgen import require_loadgen
+from bench.mlperf.scenario import Outcome
+from bench.mlperf.terms import Terms
 from bench.profile import Profile
 from bench.questions import Questions, at_size, of_bundle
 from bench.race import NOTHING, Course, Race, Record, nothing
 from bench.roofline import Roofline
 from bench.runner import Runner
-from bench.scenario import Outcome
 from bench.standing import Standing, standing
-from bench.terms import Terms
-from bench.watch import Condition, Watch
 from bench.ways import BundleWay
 from s2mlp_deploy import artifact, verification
 from s2mlp_deploy.artifact import REPORT, Bundle

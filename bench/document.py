@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.contest import Plan, Result
-from bench.scenario import Outcome
+from bench.mlperf.scenario import Outcome
 from s2mlp_deploy.errors import DataError
 
 SCHEMA_VERSION = 1

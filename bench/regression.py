@@ -14,7 +14,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from bench.section import Section
+from bench.reports.section import Section
 from s2mlp_deploy.errors import DataError
 from s2mlp_deploy.timing import Estimate, estimate, ratio
 

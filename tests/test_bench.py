@@ -17,14 +17,15 @@ import onnxruntime
 import pytest
 from rich.console import Console
 
-from bench import environment, graphs, latency, markdown, report
+from bench import environment, graphs
 from bench.contest import Devices, Plan, Result
 from bench.contestant import Contestant, Point
-from bench.engines import EngineCost, Engines, Figures, measure_engines
-from bench.export_cost import GATE, IMPORTS, NAIVE, NO_GATE, ExportCost
-from bench.goals import Goal, engine_goals, export_goals, latency_goals
-from bench.latency import Contest, Latency, alone, on
 from bench.noshift import NoShift
+from bench.presets import latency, markdown, report
+from bench.presets.engines import EngineCost, Engines, Figures, measure_engines
+from bench.presets.export_cost import GATE, IMPORTS, NAIVE, NO_GATE, ExportCost
+from bench.presets.goals import Goal, engine_goals, export_goals, latency_goals
+from bench.presets.latency import Contest, Latency, alone, on
 from bench.process import ProcessCost, measure
 from bench.products import products
 from bench.race import NOTHING, Course, Record

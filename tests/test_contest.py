@@ -407,8 +407,8 @@ def test_devices_are_watched_from_the_first_round_that_counts_and_their_energy_i
 ) -> None:
     from contextlib import contextmanager
 
-    from bench.device import State
-    from bench.gauges import Gauges
+    from bench.devices.device import State
+    from bench.devices.gauges import Gauges
 
     class Fake:
         name, kind, lag_s = "board", "board", 0.0

@@ -16,12 +16,12 @@ import pynvml
 import pytest
 from rich.console import Console
 
-from bench import device_table, jetson, nvml, processor
-from bench.device import Kind, State
-from bench.energy import Energy, measure_energy
-from bench.gauges import Gauges, gauges
-from bench.nvml import COUNTERS, IDLE, REASONS, SET
-from bench.watch import Condition, Watch, condition
+from bench.devices import device_table, jetson, nvml, processor
+from bench.devices.device import Kind, State
+from bench.devices.energy import Energy, measure_energy
+from bench.devices.gauges import Gauges, gauges
+from bench.devices.nvml import COUNTERS, IDLE, REASONS, SET
+from bench.devices.watch import Condition, Watch, condition
 
 # NVIDIA: a fake of pynvml
 

@@ -40,12 +40,12 @@ NEEDS = {
     "s2mlp_deploy.portable": "torch",
     "s2mlp_deploy.prepare": "torch",
     "s2mlp_deploy.reference": "torch",
-    "bench.engines": "torch",
-    "bench.export_cost": "torch",
-    "bench.goals": "torch",
-    "bench.markdown": "torch",
+    "bench.presets.engines": "torch",
+    "bench.presets.export_cost": "torch",
+    "bench.presets.goals": "torch",
+    "bench.presets.markdown": "torch",
     "bench.naive": "torch",
-    "bench.report": "torch",
+    "bench.presets.report": "torch",
     "bench.weights": "torch",
 }
 """The modules that wrap an optional package; every other one works without any."""

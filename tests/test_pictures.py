@@ -17,9 +17,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from PIL import Image
 
-from bench import drawing, inline_svg, labels, pictures, roofline_plot, rows, scatter
+from bench import pictures
 from bench.contest import Result
-from bench.labels import Box, Label
+from bench.pictures import drawing, inline_svg, labels, roofline_plot, rows, scatter
+from bench.pictures.labels import Box, Label
 from bench.profile import KINDS
 from contests import BASELINES, PAIR, Entry, held, swept
 from s2mlp_deploy.errors import OutputError, RuntimeMissingError, UsageError

@@ -13,9 +13,10 @@ from typing import Any
 
 import pytest
 
-from bench import html, inline_svg, summary
 from bench.contest import Plan, Result
-from bench.section import Section
+from bench.pictures import inline_svg
+from bench.reports import html, summary
+from bench.reports.section import Section
 from browser import CHROMIUM, Browser, Visit, lacking
 from contests import BASELINES, ENVIRONMENT, EVIL, PAIR, Entry, held, swept
 from s2mlp_deploy.errors import RuntimeMissingError

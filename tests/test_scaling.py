@@ -18,11 +18,12 @@ import pytest
 from matplotlib.figure import Figure
 from rich.console import Console
 
-from bench import costs, footprint, graphs, growth, mixer, scaling_plot, scaling_run, scaling_table
-from bench.footprint import Footprint
+from bench import graphs, mixer
 from bench.noshift import NoShift
-from bench.scaling import LONG_MS, MIXER, OVER, S2MLP, Plan, Point, Scaling, Setting, default_sizes, shortened
-from bench.scaling_run import WARMUP, take_rounds
+from bench.scale import costs, footprint, growth, scaling_plot, scaling_run, scaling_table
+from bench.scale.footprint import Footprint
+from bench.scale.scaling import LONG_MS, MIXER, OVER, S2MLP, Plan, Point, Scaling, Setting, default_sizes, shortened
+from bench.scale.scaling_run import WARMUP, take_rounds
 from s2mlp_deploy.graph import Axes
 from s2mlp_deploy.progress import Listener
 from s2mlp_deploy.spec import PRESETS, Embedding, Size, Spec, Stage
@@ -33,7 +34,7 @@ QUICK = ("--batch", 1, "--depth", "1", "--rounds", 6, "--min-seconds", 0)
 
 
 def scale(*arguments: object) -> Ran:
-    return command("s2mlp-bench scale", "bench.scale_cli", "main", *arguments)
+    return command("s2mlp-bench scale", "bench.scale.scale_cli", "main", *arguments)
 
 
 # Fits

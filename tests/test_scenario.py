@@ -18,13 +18,13 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from bench import loadgen_log
-from bench.answers import MOST, Answers
-from bench.loadgen import Samples, require_loadgen
-from bench.loadgen_log import DETAIL, SUMMARY
-from bench.scenario import Outcome, run
-from bench.scenario_table import render
-from bench.terms import SCENARIOS, Terms, settings
+from bench.mlperf import loadgen_log
+from bench.mlperf.answers import MOST, Answers
+from bench.mlperf.loadgen import Samples, require_loadgen
+from bench.mlperf.loadgen_log import DETAIL, SUMMARY
+from bench.mlperf.scenario import Outcome, run
+from bench.mlperf.scenario_table import render
+from bench.mlperf.terms import SCENARIOS, Terms, settings
 from s2mlp_deploy import artifact, exporter, golden
 from s2mlp_deploy.errors import OutputError, ParityError, RuntimeMissingError, UsageError
 from s2mlp_deploy.parity import Array

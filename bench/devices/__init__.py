@@ -1,0 +1,1 @@
+"""What a device was doing: power, energy, clocks, heat and throttling."""

@@ -1,0 +1,208 @@
+"""Pictures with a row for each contestant: its name and figures in one line, what is drawn of it below them.
+
+So names may be long, and nothing can cover anything. Vertical data coordinates are points from the upper edge.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from math import log
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from bench.pictures import drawing
+from bench.pictures.drawing import BASELINE, BUNDLE, FAINT, GRID, INK, PAPER, QUIET
+from bench.pictures.key import Mark
+from bench.profile import Profile
+from bench.standing import Figures, Standing
+from bench.table import interval
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+ROW = 2.9
+"""Height of a row in units of the font size, at the least."""
+
+REMARK = 0.3
+"""The share of a line that its remark keeps, however long the name is."""
+
+LARGE_SPREAD = 4.0
+"""Where the largest value is so many times the smallest, the axis is logarithmic."""
+
+KIND_COLOURS = {
+    "FC₁, FC₂": "#004489", "FC₃": "#3a70ab", "FC₄": "#7aa3cf", "GELU": "#ddaa33", "LayerNorm": "#8a8a4a",
+    "quantize": "#5fa8ad", "shift": "#bb5567", "residual sums": "#8c7aa9", "casts": "#c9a0b4", "patch embedding": "#8f8f8f",
+    "head": "#b5b5b5", "other": "#d2d2d2",
+}  # fmt: skip
+"""Products in blues, what is not of the blocks in greys; unlike any other colour here, so that each can be replaced."""
+
+_POINTS = 96
+"""Of a distribution's outline."""
+
+
+def ratio_marks(found: Standing) -> list[Mark]:
+    """What the markers of :func:`ratios` mean."""
+    shown = found.figures
+    marks = []
+    if any(f.kind == "bundle" and f.comparable for f in shown):
+        marks.append(Mark("bundle", "o", BUNDLE))
+    if any(f.kind == "baseline" and f.comparable for f in shown):
+        marks.append(Mark("baseline", "o", BASELINE))
+    if hollow := [f for f in shown if not f.comparable]:
+        colour = BASELINE if any(f.kind == "baseline" for f in hollow) else BUNDLE
+        marks.append(Mark("not comparable", "o", colour, hollow=True))
+    if any(f.of_bound for f in shown):
+        marks.append(Mark("products alone", "|", INK))
+    return marks
+
+
+LATENCY_MARKS = (Mark("p50", "o", INK), Mark("p90", "D", INK, hollow=True), Mark("p99", "|", INK))
+
+
+def profile_marks(profiles: Sequence[Profile]) -> list[Mark]:
+    """The colours of the layers that take time, in the order of computation's kinds."""
+    return [Mark(kind, "", KIND_COLOURS[kind]) for kind in kinds(profiles)]
+
+
+def ratios(axes: Axes, found: Standing) -> None:
+    """How many times as fast as the first each is, with its 95% interval and the bound of a bundle."""
+    values = [value for f in found.figures for value in (f.speed.low, f.speed.high, *_bound(f))]
+    _scale(axes, values, unit="×")
+    axes.axvline(1, color=FAINT, linewidth=0.8, zorder=1)
+    for f, lane in zip(found.figures, _lanes(axes, len(found.figures)), strict=True):
+        lane.name(found.label(f), _short(f), "1×" if f is found.figures[0] else speed(f))
+        y, colour = lane.top + min(lane.height / 2, 0.9 * drawing.font_size()), _colour(f)
+        axes.plot([f.speed.low, f.speed.high], [y, y], color=colour, linewidth=2, solid_capstyle="butt", zorder=3)
+        axes.plot(
+            f.speed.median, y, "o", color=colour, markersize=6, markeredgewidth=1.4, zorder=4,
+            markerfacecolor=colour if f.comparable else PAPER,
+        )  # fmt: skip
+        axes.plot(_bound(f), [y] * len(_bound(f)), "|", color=INK, markersize=9, markeredgewidth=1.6, zorder=2)
+
+
+def latencies(axes: Axes, found: Standing, samples_ms: Mapping[str, Sequence[float]]) -> None:
+    """Each contestant's samples as an outline of how they are distributed, with its p50, p90 and p99."""
+    _scale(axes, [value for f in found.figures for value in (min(samples_ms[f.name]), f.p99_ms)])
+    for f, lane in zip(found.figures, _lanes(axes, len(found.figures)), strict=True):
+        words = " / ".join(drawing.figure(value) for value in (f.p50_ms, f.p90_ms, f.p99_ms))
+        lane.name(found.label(f), _short(f), words)
+        y, colour = lane.top + lane.height - 2, _colour(f)
+        x, density = _outline(axes, samples_ms[f.name])
+        axes.fill_between(x, y - (lane.height - 2) * density, y, color=colour, alpha=0.3, linewidth=0, zorder=2)
+        axes.plot([min(samples_ms[f.name]), f.p99_ms], [y, y], color=colour, linewidth=1, zorder=2)
+        axes.plot(f.p99_ms, y, "|", color=colour, markersize=8, markeredgewidth=1.6, zorder=3)
+        axes.plot(f.p90_ms, y, "D", color=colour, markersize=4.5, markerfacecolor=PAPER, zorder=4)
+        axes.plot(
+            f.p50_ms, y, "o", color=colour, markersize=5, zorder=5, markerfacecolor=colour if f.comparable else PAPER
+        )
+
+
+def profile(axes: Axes, profiles: Sequence[Profile], labels: Mapping[str, str]) -> None:
+    """Milliseconds of a batch by kind of layer, one bar a bundle; ``labels`` names contestants."""
+    _scale(axes, [0.0, *(p.total_ms for p in profiles)])
+    for one, lane in zip(profiles, _lanes(axes, len(profiles)), strict=True):
+        lane.name(labels[one.contestant], "", f"{drawing.figure(one.total_ms)} ms")
+        left, times = 0.0, {part.kind: part.time_ms for part in one.parts}
+        height = min(lane.height, 1.4 * drawing.font_size())
+        for kind in kinds(profiles):
+            width = times.get(kind, 0.0)
+            axes.barh(lane.top + height / 2, width, height, left=left, color=KIND_COLOURS[kind], linewidth=0, zorder=3)
+            left += width
+
+
+def kinds(profiles: Sequence[Profile]) -> list[str]:
+    """The kinds of layer that take time, products first."""
+    present = {part.kind for one in profiles for part in one.parts}
+    return [kind for kind in KIND_COLOURS if kind in present]
+
+
+def speed(f: Figures) -> str:
+    """A ratio with its interval."""
+    digits = 2 if f.speed.low >= 0.1 else 3
+    return f"{f.speed.median:.{digits}f}× ({interval(f.speed, digits)})"
+
+
+def _scale(axes: Axes, values: Sequence[float], unit: str = "") -> None:
+    """An axis that holds ``values`` and, where it can, zero."""
+    smallest, largest = min(values), max(values)
+    if smallest > 0 and largest > LARGE_SPREAD * smallest:
+        axes.set_xscale("log")
+        axes.set_xlim(smallest / 1.15, largest * 1.15)
+    else:
+        axes.set_xlim(0, largest * 1.06)
+    axes.set_ylim(drawing.size(axes)[1], 0)
+    axes.spines[["top", "right", "left"]].set_visible(False)
+    axes.set_yticks([])
+    drawing.number_axis(axes, horizontal=True, unit=unit)
+    axes.grid(axis="x", color=GRID, linewidth=0.7)
+    axes.set_axisbelow(True)
+
+
+@dataclass(frozen=True)
+class _Lane:
+    """A row: its line of text from ``line`` on, and room for a drawing below it."""
+
+    axes: Axes
+    line: float
+    top: float
+    height: float
+
+    def name(self, name: str, remark: str, words: str) -> None:
+        """Write the line: who, what speaks against comparing it, and the figures. They hide the grid."""
+        size, width = drawing.font_size(), drawing.size(self.axes)[0]
+        put: dict[str, Any] = {
+            "transform": self.axes.get_yaxis_transform(), "va": "center", "zorder": 6,
+            "bbox": {"facecolor": PAPER, "edgecolor": "none", "pad": 0.5},
+        }  # fmt: skip
+        y = self.line + 0.8 * size
+        right = self.axes.text(1, y, words, ha="right", **put)
+        room = width - drawing.extent(right)[0] - size
+        said = self.axes.text(0, y, remark, color=QUIET, **put) if remark else None
+        left = self.axes.text(0, y, drawing.printable(name), weight="bold", **put)
+        if said:
+            drawing.fit(said, max(room - drawing.extent(left)[0] - 0.6 * size, REMARK * room))
+        drawing.fit(left, room - (drawing.extent(said)[0] + 0.6 * size if said else 0))
+        if said:
+            said.set_x((drawing.extent(left)[0] + 0.6 * size) / width)
+
+
+def _lanes(axes: Axes, count: int) -> Iterator[_Lane]:
+    """Rows of the same height, with a rule between."""
+    height = drawing.size(axes)[1]
+    row, size = height / count, drawing.font_size()
+    for i in range(count):
+        if i:
+            axes.axhline(i * row, color=GRID, linewidth=0.7, zorder=1)
+        yield _Lane(axes, i * row, i * row + 1.4 * size, row - 1.7 * size)
+
+
+def _short(f: Figures) -> str:
+    """The first words of a remark; wrong is what was asked the same and answered something else."""
+    if not f.comparable and f.distance is not None:
+        return "wrong answers"
+    return f.remark.split(",")[0].split(" (")[0]
+
+
+def _colour(f: Figures) -> str:
+    return BUNDLE if f.kind == "bundle" else BASELINE
+
+
+def _bound(f: Figures) -> list[float]:
+    return [f.speed.median / f.of_bound.median] if f.of_bound else []
+
+
+def _outline(axes: Axes, samples: Sequence[float]) -> tuple[Any, Any]:
+    """Where ``samples`` are, smoothed in the axis's own scale; the highest place is 1."""
+    values = np.asarray(samples)
+    low, high = axes.get_xlim()
+    logarithmic = axes.get_xscale() == "log"
+    if logarithmic:
+        values, low, high = np.log(values), log(low), log(high)
+    quarter = float(np.subtract(*np.percentile(values, [75, 25])))
+    width = max(0.9 * min(float(values.std()), quarter / 1.34) * len(values) ** -0.2, 0.004 * (high - low))
+    start, end = max(low, float(values.min()) - 3 * width), min(high, float(np.percentile(values, 99)) + 3 * width)
+    x = np.linspace(start, end, _POINTS)
+    density = np.exp(-0.5 * ((x[:, None] - values[None, :]) / width) ** 2).sum(axis=1)
+    return (np.exp(x) if logarithmic else x), density / density.max()

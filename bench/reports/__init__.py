@@ -1,0 +1,1 @@
+"""A contest as one HTML file."""

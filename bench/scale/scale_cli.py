@@ -1,0 +1,111 @@
+"""``s2mlp-bench scale``: how latency and memory grow with image size, batch and depth. Parses, calls, prints and exits."""
+
+from __future__ import annotations
+
+import os
+from enum import Enum
+from math import prod
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from s2mlp_deploy.cli import (
+    EXTRA,
+    CheckpointArgument,
+    Directions,
+    DirectionsOption,
+    LayoutOption,
+    WeightsOption,
+    command,
+    listener,
+)
+from s2mlp_deploy.errors import RuntimeMissingError, UsageError
+
+
+class Semantics(str, Enum):
+    paper = "paper"
+    inplace = "inplace"
+
+
+def scale(
+    checkpoint: CheckpointArgument,
+    image_size: Annotated[
+        str | None,
+        typer.Option(
+            metavar="N,HxW", help="Image sizes; else the checkpoint's own, and four with twice as many patches each."
+        ),
+    ] = None,
+    batch: Annotated[str, typer.Option(metavar="N,N", help="Batch sizes.")] = "1,2,4,8",
+    depth: Annotated[
+        str, typer.Option(metavar="P/Q,P/Q", help="Shares of each stage's blocks, rounded up to whole ones.")
+    ] = "1/4,1/2,1",
+    threads: Annotated[int, typer.Option(min=1, help="Threads of the processor.")] = 1,
+    rounds: Annotated[int, typer.Option(min=1, help="Measure at least so many rounds.")] = 10,
+    min_seconds: Annotated[float, typer.Option(min=0.0, help="Measure for at least so long.")] = 10.0,
+    seed: Annotated[int, typer.Option(min=0, help="Draws orders, inputs, and the weights of MLP-Mixers.")] = 0,
+    layout: LayoutOption = None,
+    weights: WeightsOption = None,
+    shift_semantics: Annotated[
+        Semantics, typer.Option(help="The paper's shift, or the in-place code's.")
+    ] = Semantics.paper,
+    shift_directions: DirectionsOption = Directions.four,
+    json_file: Annotated[
+        Path | None, typer.Option("--json", metavar="FILE", help="Write everything, raw samples included, to FILE.")
+    ] = None,
+    png_file: Annotated[
+        Path | None,
+        typer.Option("--png", metavar="FILE", help="Draw latency against positions to FILE; or .svg, or .pdf."),
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace files that are there.")] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.", hidden=True)] = False,
+) -> None:
+    """Measure how a checkpoint's latency and memory grow, beside an MLP-Mixer of its form."""
+    # Threads of other libraries that wait busily would run at the cost of whoever is timed then.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    from bench import environment, output
+    from bench.options import numbers, shares, sizes
+    from bench.scale import scaling_document, scaling_plot, scaling_table
+    from bench.scale.scaling import Plan, default_sizes
+    from bench.standing import FEWEST_ROUNDS
+    from s2mlp_deploy.spec import DIRECTIONS, Shift
+
+    try:
+        from bench.scale import scaling_run
+        from s2mlp_deploy import checkpoint as checkpoints
+        from s2mlp_deploy import layouts
+    except ModuleNotFoundError as error:
+        raise RuntimeMissingError(
+            f"reading a checkpoint needs the package {error.name}, which is not installed: {EXTRA}"
+        ) from error
+
+    if rounds < FEWEST_ROUNDS:
+        raise UsageError(f"--rounds {rounds}: the intervals need at least {FEWEST_ROUNDS}")
+    for path in (json_file, png_file):
+        output.check_writable(path, replace=force)
+    if png_file:
+        scaling_plot.check(png_file)
+    given = sizes("--image-size", image_size) if image_size is not None else None
+    batches, depths = numbers("--batch", batch), shares("--depth", depth)
+    source = checkpoints.load(
+        checkpoint,
+        layout=layouts.find(layout) if layout is not None else None,
+        wrapper=weights,
+        shift=Shift(DIRECTIONS[shift_directions.value], shift_semantics.value),
+    )
+    plan = Plan(given or default_sizes(source.spec), batches, depths, threads, rounds, min_seconds, seed)
+    if png_file and len({prod(source.spec.map_sizes(size)[0]) for size in plan.sizes}) < 2:
+        raise UsageError(
+            "--png draws latency against image size: give --image-size two with different numbers of positions"
+        )
+    around = environment.describe()
+    found = scaling_run.measure(source, plan, listener())
+    if json_file:
+        output.write_json(json_file, scaling_document.document(found, source.sha256, around))
+    if png_file:
+        output.write(png_file, scaling_plot.picture(found, png_file.suffix.lower()))
+    Console(highlight=False, width=None if os.isatty(1) else 120).print(scaling_table.render(found, around))
+
+
+main = command(scale)
