@@ -423,5 +423,5 @@ def test_terms_that_cannot_be_run_are_refused(terms: dict[str, object], message:
 
 def test_without_loadgen_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "mlperf_loadgen", None)
-    with pytest.raises(RuntimeMissingError, match=r"pip install 's2mlp-deploy\[bench\]'"):
+    with pytest.raises(RuntimeMissingError, match=r"pip install 's2mlp-deploy\[loadgen\]'"):
         go(session(), SHORT["offline"])
