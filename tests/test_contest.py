@@ -368,9 +368,9 @@ def test_loadgen_drives_each_bundle_and_its_verdict_decides(place: Path, tmp_pat
     pytest.importorskip("mlperf_loadgen")
     options = ("--scenario", "singlestream", "--scenario-seconds", 0.2, "--scenario-queries", 100)
     ran = bench(place / "fp32", place / "ort", *options, "--json", tmp_path / "r.json")
-    assert ran.code == 0, ran.err
     outcomes = json.loads((tmp_path / "r.json").read_text())["outcomes"]
-    assert [o["name"] for o in outcomes] == ["fp32", "ort"] and all(o["valid"] for o in outcomes)
+    assert [o["name"] for o in outcomes] == ["fp32", "ort"]
+    assert ran.code == (0 if all(o["valid"] for o in outcomes) else 1)
     assert not any(o["conforming"] for o in outcomes) and ran.out.count("NOT CONFORMING") == 2
     hopeless = ("--scenario", "server", "--scenario-seconds", 0.2, "--target-qps", 1e6)
     ran = bench(place / "fp32", *hopeless)
@@ -381,8 +381,10 @@ def test_a_fixed_batch_is_filled_up_for_loadgen(place: Path, tmp_path: Path) -> 
     pytest.importorskip("mlperf_loadgen")
     assert run("export", place / "small.pt", "--batch", 2, "-o", tmp_path / "two").code == 0
     options = ("--scenario", "offline", "--scenario-seconds", 0.1, "--scenario-queries", 51, "--batch", 2)
-    ran = bench(tmp_path / "two", *options)
-    assert ran.code == 0, ran.err
+    ran = bench(tmp_path / "two", *options, "--json", tmp_path / "r.json")
+    (outcome,) = json.loads((tmp_path / "r.json").read_text())["outcomes"]
+    assert outcome["samples"] >= 51 and outcome["batch"] == 2 and outcome["relative_l2"] < 1e-5
+    assert ran.code == (0 if outcome["valid"] else 1)  # LoadGen's verdict depends on how busy the machine is
 
 
 @pytest.mark.parametrize(
