@@ -260,27 +260,29 @@ class _Asked:
 
     def __init__(self, bundles: Sequence[Bundle]) -> None:
         self._bundles = {bundle.directory: bundle for bundle in bundles}
-        self._known: dict[Path | Size, Questions] = {}
+        self._known: dict[tuple[Path, Size | None], Questions] = {}
 
     def of(self, contestant: Contestant) -> Questions:
         size, asks = contestant.point.size, contestant.asks
         assert asks is not None
-        key = size or asks
+        key = asks, size
         if size and contestant.interface != FLOAT_LOGITS:
             raise UsageError(
                 f"--image-size: {contestant.source} was exported with --input or --answer; other sizes are measured without"
             )
         if key not in self._known:
-            self._known[key] = self._at_size(contestant, size) if size else of_bundle(self._bundles[asks])
+            bundle = self._bundles[asks]
+            self._known[key] = self._at_size(bundle, contestant.point, size) if size else of_bundle(bundle)
         return self._known[key]
 
-    def _at_size(self, contestant: Contestant, size: Size) -> Questions:
-        """Golden tensors are for few sizes. At others a verified bundle answers, which passed at those."""
-        bundle = next(b for b in self._bundles.values() if b.manifest.tolerance is not None)
-        manifest = bundle.manifest
-        batch = manifest.batch or 1
-        session = BundleWay(bundle).open(Point(batch, contestant.point.threads, size, contestant.point.provider))
-        return at_size(size, manifest.spec.in_channels, batch, session, bundle.directory.name)
+    def _at_size(self, asks: Bundle, point: Point, size: Size) -> Questions:
+        """Golden tensors are for few sizes. At others the first verified bundle of the same network answers."""
+        wanted = asks.manifest.source.sha256, asks.manifest.spec
+        same = (b for b in self._bundles.values() if (b.manifest.source.sha256, b.manifest.spec) == wanted)
+        bundle = next(b for b in same if b.manifest.tolerance is not None)  # ``asks`` is one
+        batch = bundle.manifest.batch or 1
+        session = BundleWay(bundle).open(Point(batch, point.threads, size, point.provider))
+        return at_size(size, bundle.manifest.spec.in_channels, batch, session, bundle.directory.name)
 
 
 def _race(

@@ -29,7 +29,7 @@ def describe() -> dict[str, object]:
     """Processor and its features, cores that this process may use, clock policy, load, and versions."""
     return {
         **machine.describe(),
-        "usable_cores": _usable_cores(),
+        "usable_cores": usable_cores(),
         "features": _features(),
         "governor": _governor(),
         "load_average": _load(),
@@ -37,8 +37,9 @@ def describe() -> dict[str, object]:
     }
 
 
-def _usable_cores() -> int | str:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else UNKNOWN
+def usable_cores() -> int:
+    """Cores that this process may use, or all where the system does not tell."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _features() -> list[str] | str:

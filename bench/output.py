@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from s2mlp_deploy.cli import plain
 from s2mlp_deploy.errors import OutputError
 
 
@@ -40,5 +41,5 @@ def write(path: Path, content: str | bytes) -> None:
 
 
 def write_json(path: Path, document: dict[str, Any]) -> None:
-    """``document`` as JSON, as :func:`write` does."""
-    write(path, json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+    """``document`` as JSON, with null for what is not finite, as :func:`write` does."""
+    write(path, json.dumps(plain(document), indent=2, ensure_ascii=False, allow_nan=False) + "\n")

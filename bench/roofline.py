@@ -18,6 +18,7 @@ import numpy as np
 
 from bench.bound import block_macs, write_twin
 from bench.contestant import Contestant, Point
+from bench.environment import usable_cores
 from bench.profile import Profile
 from bench.ways import ProductsWay
 from s2mlp_deploy.spec import Spec, single_stage
@@ -91,8 +92,8 @@ def measure_roof(
 
 
 def memory_rate(threads: int | None, clock: Clock = time.perf_counter) -> float:
-    """Bytes a second, read and written, when ``threads`` threads (one, where None) copy large arrays."""
-    count = threads or 1
+    """Bytes a second, read and written, when ``threads`` threads (one a core, where None) copy large arrays."""
+    count = threads or usable_cores()
     pairs = [(np.ones(COPIED_BYTES, np.uint8), np.empty(COPIED_BYTES, np.uint8)) for _ in range(count)]
     with ThreadPoolExecutor(count) as pool:
         fastest_s = _fastest(lambda: list(pool.map(lambda pair: np.copyto(pair[1], pair[0]), pairs)), clock)

@@ -555,19 +555,19 @@ class _torch_needed:  # noqa: N801 - reads as a phrase where it is used
 
 def _print(content: RenderableType | dict[str, Any]) -> None:
     if isinstance(content, dict):
-        sys.stdout.write(json.dumps(_plain(content), indent=2, default=str, allow_nan=False) + "\n")
+        sys.stdout.write(json.dumps(plain(content), indent=2, default=str, allow_nan=False) + "\n")
     else:
         if isinstance(sys.stdout, io.TextIOWrapper):
             sys.stdout.reconfigure(errors="backslashreplace")  # a file's name need not be text
         Console(highlight=False, width=None if sys.stdout.isatty() else 100).print(content)
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     """``value`` with null for numbers that are not finite, which JSON cannot hold."""
     if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
+        return {key: plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
+        return [plain(item) for item in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 

@@ -233,3 +233,13 @@ def test_a_provider_that_is_not_here_is_refused(place: Path) -> None:
 def test_a_size_that_a_bundle_does_not_serve_is_refused(place: Path) -> None:
     assert "--dynamic-size" in refused(2, place / "paper", "--image-size", "36x24")
     assert "--image-size '36y24'" in refused(2, place / "paper", "--image-size", "36y24")
+
+
+def test_bundles_of_several_checkpoints_are_held_to_their_own_answers_at_other_sizes(tmp_path: Path) -> None:
+    places = []
+    for seed in (0, 1):
+        checkpoint = save_checkpoint(tmp_path / f"seed{seed}.pt", small_spec(channels=16), seed=seed)
+        places.append(tmp_path / f"any{seed}")
+        assert run("export", checkpoint, "--dynamic-size", "-o", places[-1]).code == 0
+    ran = bench(*places, "--image-size", "36x24", *QUICK)
+    assert ran.code == 0, ran.err

@@ -198,3 +198,10 @@ def test_peaks_are_measured_by_the_clock_that_is_given(tmp_path: Path) -> None:
     assert (roof.operations_per_s, roof.bytes_per_s) == (pytest.approx(2 * 4 * 1024**3 / 0.1), 7.0)
     assert roofline.memory_rate(1, clock) == pytest.approx(2 * roofline.COPIED_BYTES / 0.1)
     assert [p.name for p in tmp_path.iterdir()] == ["peak-fp32-None.onnx"]
+
+
+def test_memory_is_copied_by_as_many_threads_as_the_runtime_takes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(roofline, "usable_cores", lambda: 3)
+    monkeypatch.setattr(roofline, "COPIED_BYTES", 1000)
+    ticks = iter(range(10_000))
+    assert roofline.memory_rate(None, lambda: next(ticks) * 0.1) == pytest.approx(2 * 3 * 1000 / 0.1)

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from bench import regression
+from bench import output, regression
 from s2mlp_deploy.errors import DataError
 from support import Ran, command, run, save_checkpoint, small_spec
 
@@ -121,3 +121,8 @@ def test_what_is_no_run_is_refused_before_anything_is_timed(tmp_path: Path, cont
     (tmp_path / "old.json").write_text(content)
     ran = bench(tmp_path / "nowhere", "--compare", tmp_path / "old.json")
     assert ran.code == 3 and "s2mlp-bench --json" in ran.err and ran.out == ""
+
+
+def test_what_is_not_finite_is_null_in_a_file(tmp_path: Path) -> None:
+    output.write_json(tmp_path / "r.json", {"distance": float("inf"), "ratios": (1.0, float("nan"))})
+    assert json.loads((tmp_path / "r.json").read_text()) == {"distance": None, "ratios": [1.0, None]}
