@@ -21,6 +21,7 @@ from s2mlp_deploy.errors import UsageError
 from s2mlp_deploy.request import flags
 
 INTERRUPTED = 130
+SECONDS, ROUNDS = 10.0, 30
 
 
 class Scenario(str, Enum):
@@ -48,8 +49,8 @@ def bench(
     provider: Annotated[
         str | None, typer.Option(metavar="NAME,NAME", help="ONNX Runtime's providers that run ONNX bundles.")
     ] = None,
-    min_seconds: Annotated[float, typer.Option(min=0.0, help="Measure for at least so long.")] = 10.0,
-    min_rounds: Annotated[int, typer.Option(min=1, help="Measure at least so many rounds.")] = 30,
+    min_seconds: Annotated[float, typer.Option(min=0.0, help="Measure for at least so long.")] = SECONDS,
+    min_rounds: Annotated[int, typer.Option(min=1, help="Measure at least so many rounds.")] = ROUNDS,
     seed: Annotated[int, typer.Option(help="Draws the order of each round.")] = 0,
     cold: Annotated[bool, typer.Option("--cold/--no-cold", help="Measure a cold start of each, too.")] = True,
     bound: Annotated[
@@ -137,8 +138,13 @@ def bench(
     }  # fmt: skip
     out = Console(highlight=False, width=None if os.isatty(1) else 120)
     if scenario:
-        if names or compare or csv_file or html_file or png_file:
-            raise UsageError("--scenario takes neither --baseline nor --compare, --csv, --html or --png")
+        of_race = {
+            "--baseline": names, "--compare": compare, "--csv": csv_file, "--html": html_file, "--png": png_file,
+            "--min-seconds": min_seconds != SECONDS, "--min-rounds": min_rounds != ROUNDS, "--seed": seed, "--strict": strict,
+            "--no-cold": not cold, "--no-bound": not bound, "--no-energy": not energy,
+        }  # fmt: skip
+        if given := [option for option, value in of_race.items() if value]:
+            raise UsageError(f"{', '.join(given)}: of the race, in whose place --scenario runs: leave out either")
         outcomes = []
         for outcome in contest.play(plan, scenario.value, terms, listener()):
             outcomes.append(outcome)

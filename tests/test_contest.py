@@ -393,7 +393,8 @@ def test_a_fixed_batch_is_filled_up_for_loadgen(place: Path, tmp_path: Path) -> 
         (["--target-qps", 3], "--target-qps: only with --scenario"),
         (["--scenario-seconds", 3], "--scenario-seconds: only with --scenario"),
         (["--scenario", "server"], "say which rate"),
-        (["--scenario", "offline", "--baseline", "mixer"], "neither --baseline"),
+        (["--scenario", "offline", "--baseline", "mixer", "--strict"], "--baseline, --strict: of the race"),
+        (["--scenario", "offline", "--min-rounds", 31], "--min-rounds: of the race"),
     ],
     ids=lambda value: " ".join(map(str, value)) if isinstance(value, list) else None,
 )
