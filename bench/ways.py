@@ -8,13 +8,14 @@ import warnings
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from importlib import import_module
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from bench.contestant import Point
-from exporters.openvino_ir import load_openvino
+from exporters.openvino_ir import OpenVinoSession, Settings, load_openvino
 from s2mlp_deploy import exporter
 from s2mlp_deploy.artifact import Bundle
 from s2mlp_deploy.errors import UsageError
@@ -98,11 +99,7 @@ class OnnxWay:
 
 @dataclass(frozen=True)
 class OpenVinoWay:
-    """An ONNX file in OpenVINO, on the CPU, with float32 where the file says float32.
-
-    OpenVINO computes float32 in bfloat16 where the processor can, unless told otherwise: another precision,
-    which would be compared as if it were the same.
-    """
+    """An ONNX file in OpenVINO, on the CPU, with float32 where the file says float32."""
 
     path: Path
     modules: tuple[str, ...] = OPENVINO
@@ -113,20 +110,7 @@ class OpenVinoWay:
 
     def open(self, point: Point) -> Session:
         """As :meth:`Way.open`."""
-        openvino = load_openvino()
-        properties: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32"}
-        if point.threads is not None:
-            properties["INFERENCE_NUM_THREADS"] = point.threads
-        return _OpenVinoSession(openvino.Core().compile_model(str(self.path), "CPU", properties).create_infer_request())
-
-
-class _OpenVinoSession:
-    def __init__(self, request: Any) -> None:
-        self._request = request
-
-    def run(self, images: Array) -> Array:
-        logits: Array = self._request.infer([images], share_inputs=True)[0]
-        return logits
+        return OpenVinoSession(self.path, Settings(runtime_version=version("openvino")), point.threads)
 
 
 @dataclass(frozen=True)

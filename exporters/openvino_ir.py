@@ -8,7 +8,6 @@ weights are what ``--precision fp16`` is for, which is held to fp16's tolerance.
 from __future__ import annotations
 
 import json
-import reprlib
 import sys
 from collections.abc import Mapping
 from importlib import import_module
@@ -18,13 +17,14 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 
-from s2mlp_deploy.artifact import MANIFEST, Artifact, Bundle
+from s2mlp_deploy.artifact import Artifact, Bundle
 from s2mlp_deploy.errors import BundleError, CompilerError, RuntimeMissingError
 from s2mlp_deploy.graph import INPUT, OUTPUT
 from s2mlp_deploy.manifest import Setting
 from s2mlp_deploy.parity import Array
+from s2mlp_deploy.settings import recorded
 
 XML, BIN = "model.xml", "model.bin"
 
@@ -95,8 +95,7 @@ class OpenVinoIr:
 
     def open_with_threads(self, artifact: Artifact, threads: int | None) -> OpenVinoSession:
         """The same, on ``threads`` threads. OpenVINO's rest about a millisecond after a run, and make way until then."""
-        recorded = _recorded(artifact)
-        return OpenVinoSession(artifact.path, recorded, threads)
+        return OpenVinoSession(artifact.path, recorded(artifact, Settings), threads)
 
     def versions(self) -> Mapping[str, str]:
         """openvino writes the files."""
@@ -104,7 +103,7 @@ class OpenVinoIr:
 
 
 class OpenVinoSession:
-    """A model in OpenVINO, which can show what happens inside.
+    """A model of OpenVINO's or of ONNX, at ``path``, in OpenVINO, which can show what happens inside.
 
     Raises:
         RuntimeMissingError, BundleError: as :meth:`OpenVinoIr.open`.
@@ -131,7 +130,7 @@ class OpenVinoSession:
         if self._threads is not None:
             properties["INFERENCE_NUM_THREADS"] = self._threads
         try:
-            model = _read("ir", self._path)
+            model = _read("onnx" if self._path.suffix == ".onnx" else "ir", self._path)
             model.add_outputs([name for name in more_outputs if name != OUTPUT])
             compiled = openvino.Core().compile_model(model, self._settings.device, properties)
             compiled.input(INPUT), compiled.output(OUTPUT)  # which every model of ours has
@@ -189,18 +188,6 @@ def _name_operations(model: Any) -> None:
     for position, operation in enumerate(model.get_ordered_ops()):
         if operation.get_friendly_name() == operation.get_name():
             operation.set_friendly_name(f"{operation.get_type_name()}_{position}")
-
-
-def _recorded(artifact: Artifact) -> Settings:
-    try:
-        return Settings.model_validate(dict(artifact.settings))
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"]))[:200]
-        raise BundleError(
-            f"{artifact.directory / MANIFEST}: engine: {where} {reprlib.repr(first['input'])}: {first['msg']}. The bundle was "
-            "changed or damaged; copy it again"
-        ) from error
 
 
 def _plain(error: Exception) -> str:

@@ -8,7 +8,6 @@ optimized graph as an ONNX file.
 from __future__ import annotations
 
 import logging
-import reprlib
 import warnings
 from collections.abc import Mapping
 from dataclasses import replace
@@ -20,10 +19,11 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from exporters import ort_canonical
-from s2mlp_deploy.artifact import MANIFEST, Artifact, Bundle
-from s2mlp_deploy.errors import BundleError, RuntimeMissingError, UsageError
+from s2mlp_deploy.artifact import Artifact, Bundle
+from s2mlp_deploy.errors import RuntimeMissingError, UsageError
 from s2mlp_deploy.manifest import Setting
 from s2mlp_deploy.onnx_session import PROVIDERS, REMEDY, RESTING, Loading, OnnxSession, load, missing
+from s2mlp_deploy.settings import complaint, recorded
 
 OPERATORS = "required_operators.config"
 
@@ -92,7 +92,7 @@ class OrtModel:
                 }
             )
         except ValidationError as error:
-            raise UsageError(_first(error)) from error
+            raise UsageError(complaint(error)) from error
         with TemporaryDirectory(dir=destination, prefix=".") as place:
             made, saved_as = Path(place) / "optimized", {"session.save_model_format": style.upper()}
             optimizer = "cpu" if provider in COMPILING else provider
@@ -118,31 +118,16 @@ class OrtModel:
             RuntimeMissingError: where onnxruntime or that provider is not here.
             BundleError: where ONNX Runtime cannot load the file, or the settings are not what ``compile`` records.
         """
-        return OnnxSession(artifact.path, _recorded(artifact).loading())
+        return OnnxSession(artifact.path, recorded(artifact, Settings).loading())
 
     def open_with_threads(self, artifact: Artifact, threads: int | None) -> OnnxSession:
         """The same, on ``threads`` threads that rest between runs."""
-        recorded = _recorded(artifact).loading()
-        return OnnxSession(artifact.path, replace(recorded, threads=threads, config={**recorded.config, **RESTING}))
+        loading = recorded(artifact, Settings).loading()
+        return OnnxSession(artifact.path, replace(loading, threads=threads, config={**loading.config, **RESTING}))
 
     def versions(self) -> Mapping[str, str]:
         """onnxruntime optimizes the graph and writes the file."""
         return {_distribution(): _version()}
-
-
-def _recorded(artifact: Artifact) -> Settings:
-    try:
-        return Settings.model_validate(dict(artifact.settings))
-    except ValidationError as error:
-        raise BundleError(
-            f"{artifact.directory / MANIFEST}: engine: {_first(error)}. The bundle was changed or damaged; copy it again"
-        ) from error
-
-
-def _first(error: ValidationError) -> str:
-    first = error.errors()[0]
-    where = ".".join(map(str, first["loc"]))[:200]
-    return f"{where} {reprlib.repr(first['input'])}: {first['msg']}"
 
 
 def _write_operators(directory: Path) -> None:

@@ -13,19 +13,19 @@ import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
 
 from pydantic import ValidationError
 
 from exporters import triton_config
 from exporters.triton_config import FILES, VERSION, Serving, Signature
 from s2mlp_deploy import exporter
-from s2mlp_deploy.artifact import MANIFEST, Artifact, Bundle
+from s2mlp_deploy.artifact import Artifact, Bundle
 from s2mlp_deploy.errors import BundleError, UsageError
 from s2mlp_deploy.exporter import Compiler, Session
 from s2mlp_deploy.manifest import Setting
 from s2mlp_deploy.onnx_session import REMEDY, RESTING, Loading, OnnxSession, missing
 from s2mlp_deploy.request import flags
+from s2mlp_deploy.settings import recorded
 
 CONFIG, LABELS = "config.pbtxt", "labels.txt"
 
@@ -229,13 +229,4 @@ def _check_config(artifact: Artifact, serving: Serving) -> None:
 
 
 def _recorded(artifact: Artifact) -> Serving:
-    own: dict[str, Any] = {name: v for name, v in artifact.settings.items() if not name.startswith(_ENGINE)}
-    try:
-        return Serving.model_validate(own)
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"]))[:200]
-        raise BundleError(
-            f"{artifact.directory / MANIFEST}: engine: {where} {reprlib.repr(first['input'])}: {first['msg']}. The bundle was "
-            "changed or damaged; copy it again"
-        ) from error
+    return recorded(artifact, Serving, {n: v for n, v in artifact.settings.items() if not n.startswith(_ENGINE)})

@@ -8,18 +8,18 @@ browser makes of it, the page checks there.
 from __future__ import annotations
 
 import json
-import reprlib
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 
-from s2mlp_deploy.artifact import MANIFEST, Artifact, Bundle
-from s2mlp_deploy.errors import BundleError, RuntimeMissingError, UsageError
+from s2mlp_deploy.artifact import Artifact, Bundle
+from s2mlp_deploy.errors import RuntimeMissingError, UsageError
 from s2mlp_deploy.manifest import FileName, Setting
 from s2mlp_deploy.onnx_session import REMEDY, TracedSession, missing
+from s2mlp_deploy.settings import recorded
 
 FILE = "model.onnx"
 
@@ -103,15 +103,7 @@ class WebSite:
             RuntimeMissingError: where onnxruntime is not installed.
             BundleError: where ONNX Runtime cannot load the file, or the settings are not what ``compile`` records.
         """
-        try:
-            Settings.model_validate(dict(artifact.settings))
-        except ValidationError as error:
-            first = error.errors()[0]
-            where = ".".join(map(str, first["loc"]))[:200]
-            raise BundleError(
-                f"{artifact.directory / MANIFEST}: engine: {where} {reprlib.repr(first['input'])}: {first['msg']}. The bundle "
-                "was changed or damaged; copy it again"
-            ) from error
+        recorded(artifact, Settings)
         return TracedSession(artifact.path)
 
     def versions(self) -> Mapping[str, str]:

@@ -88,14 +88,22 @@ def save(figure: Figure, path: Path, *, replace: bool) -> None:
     """
     import matplotlib as mpl
 
-    content, suffix = io.BytesIO(), path.suffix.lower()
     with mpl.rc_context():
         mpl.rcdefaults()
-        mpl.rcParams["svg.hashsalt"] = "s2mlp"
-        figure.savefig(content, format=suffix[1:], metadata=_METADATA[suffix])
+        content = encode(figure, path.suffix.lower())
     with _beside(path, replace=replace) as file:
-        file.write_bytes(content.getvalue())
+        file.write_bytes(content)
         file.replace(path)
+
+
+def encode(figure: Figure, suffix: str) -> bytes:
+    """``figure`` as a file that ends in ``suffix`` holds it: the same bytes every time, in the style that is set."""
+    import matplotlib as mpl
+
+    content = io.BytesIO()
+    with mpl.rc_context({"svg.hashsalt": "s2mlp"}):
+        figure.savefig(content, format=suffix[1:], metadata=_METADATA[suffix])
+    return content.getvalue()
 
 
 @contextmanager

@@ -14,8 +14,8 @@ from bench.pictures import alternatives, drawing, key, roofline_plot, rows, scat
 from bench.pictures.drawing import QUIET, printable
 from bench.pictures.key import Mark
 from bench.standing import Standing
+from s2mlp_deploy import plot
 from s2mlp_deploy.errors import UsageError
-from s2mlp_deploy.plot import SUFFIXES
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -71,8 +71,10 @@ def check(path: Path) -> None:
         UsageError: for a file that is no picture.
         RuntimeMissingError: where matplotlib is not installed.
     """
-    if path.suffix.lower() not in SUFFIXES:
-        raise UsageError(f"--png {path} is not a picture's name: expected one that ends in {' or '.join(SUFFIXES)}")
+    if path.suffix.lower() not in plot.SUFFIXES:
+        raise UsageError(
+            f"--png {path} is not a picture's name: expected one that ends in {' or '.join(plot.SUFFIXES)}"
+        )
     drawing.require()
 
 
@@ -91,7 +93,7 @@ def draw(result: Result, path: Path, *, replace: bool) -> None:
 def content(result: Result, suffix: str) -> bytes:
     """What :func:`draw` writes to a file that ends in ``suffix``. The same measurements give the same bytes."""
     with drawing.style(FILE_FONT):
-        return drawing.encode(figure(result), suffix)
+        return plot.encode(figure(result), suffix)
 
 
 def figure(result: Result) -> Figure:
@@ -170,7 +172,7 @@ def _narrow(name: str, panel: _Panel, words: str) -> Picture:
     left = 6 if panel.rows else 42
     key.write(drawn, panel.marks, left=1, top=0, width=NARROW - 2)
     notes = _put(drawn, panel, left=left, top=top, width=NARROW - left - 6, height=high)
-    return Picture(name, printable(words), notes, drawing.encode(drawn, ".svg"))
+    return Picture(name, printable(words), notes, plot.encode(drawn, ".svg"))
 
 
 def _put(drawn: Figure, panel: _Panel, *, left: float, top: float, width: float, height: float) -> tuple[str, ...]:

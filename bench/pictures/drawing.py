@@ -6,12 +6,11 @@ Lengths are in points. A picture for the report keeps its text as text, which th
 
 from __future__ import annotations
 
-import io
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from math import ceil, floor, log10
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from s2mlp_deploy.errors import RuntimeMissingError
 
@@ -25,14 +24,6 @@ REMEDY = "pip install 's2mlp-deploy[bench]'"
 INK, QUIET, FAINT, GRID, PAPER = "#1a1a1a", "#5c5c5c", "#9a9a9a", "#e4e4e4", "#ffffff"
 BUNDLE, BASELINE = "#004488", "#bb5566"
 """Paul Tol's high-contrast scheme, as in the toolkit's other pictures."""
-
-_METADATA: dict[str, dict[str, Any]] = {
-    ".png": {"Software": None},
-    ".svg": {"Date": None, "Creator": None},
-    ".pdf": {"CreationDate": None, "Creator": None, "Producer": None},
-}
-"""Nothing that differs from one run to the next."""
-
 
 _THOUSANDS = 1000
 """From here on numbers have commas, and nothing behind the point."""
@@ -70,7 +61,7 @@ def style(font_size: float, *, text_as_text: bool = False) -> Iterator[None]:
         mpl.rcdefaults()
         mpl.rcParams.update(
             {
-                "font.size": font_size, "axes.linewidth": 0.7, "text.parse_math": False, "svg.hashsalt": "s2mlp",
+                "font.size": font_size, "axes.linewidth": 0.7, "text.parse_math": False,
                 "svg.fonttype": "none" if text_as_text else "path", "text.color": INK, "axes.labelcolor": INK,
                 "axes.edgecolor": QUIET, "xtick.color": QUIET, "ytick.color": QUIET, "xtick.labelcolor": INK,
                 "ytick.labelcolor": INK, "xtick.labelsize": font_size, "ytick.labelsize": font_size,
@@ -99,13 +90,6 @@ def axes_at(figure: Figure, left: float, top: float, width: float, height: float
     """Axes at a place counted from the figure's upper left corner."""
     whole, high = page(figure)
     return figure.add_axes((left / whole, 1 - (top + height) / high, width / whole, height / high), facecolor="none")
-
-
-def encode(figure: Figure, suffix: str) -> bytes:
-    """The content of a file that ends in ``suffix`` (.png, .svg or .pdf); the same figure gives the same bytes."""
-    content = io.BytesIO()
-    figure.savefig(content, format=suffix[1:], metadata=_METADATA[suffix])
-    return content.getvalue()
 
 
 def font_size() -> float:

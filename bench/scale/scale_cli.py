@@ -64,7 +64,7 @@ def scale(
     """Measure how a checkpoint's latency and memory grow, beside an MLP-Mixer of its form."""
     # Threads of other libraries that wait busily would run at the cost of whoever is timed then.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    from bench import environment, output
+    from bench import environment, output, pictures
     from bench.options import numbers, shares, sizes
     from bench.scale import scaling_document, scaling_plot, scaling_table
     from bench.scale.scaling import Plan, default_sizes
@@ -85,7 +85,7 @@ def scale(
     for path in (json_file, png_file):
         output.check_writable(path, replace=force)
     if png_file:
-        scaling_plot.check(png_file)
+        pictures.check(png_file)
     given = sizes("--image-size", image_size) if image_size is not None else None
     batches, depths = numbers("--batch", batch), shares("--depth", depth)
     source = checkpoints.load(

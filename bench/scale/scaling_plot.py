@@ -5,17 +5,14 @@ matplotlib is imported only here and only when a picture is asked for, and used 
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from math import log10
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from bench.scale.growth import Growth
 from bench.scale.scaling import MIXER, S2MLP, Point, Scaling
-from s2mlp_deploy.errors import RuntimeMissingError, UsageError
-from s2mlp_deploy.plot import REMEDY, SUFFIXES
+from s2mlp_deploy import plot
 from s2mlp_deploy.render import model_line
 from s2mlp_deploy.spec import format_size
 
@@ -27,13 +24,6 @@ COLOURS = {S2MLP: "#004488", MIXER: "#BB5566"}
 """Paul Tol's high-contrast scheme, as in the toolkit's other pictures."""
 
 MARKERS = {S2MLP: "o", MIXER: "s"}
-
-_METADATA: dict[str, dict[str, Any]] = {
-    ".png": {"Software": None},
-    ".svg": {"Date": None, "Creator": None},
-    ".pdf": {"CreationDate": None, "Creator": None, "Producer": None},
-}
-"""Nothing that differs from one run to the next."""
 
 _LABEL_SHARE = 0.22
 """Height of a label at the right edge, as a share of the axes."""
@@ -50,31 +40,14 @@ _FEW = 10.0
 """Where the slowest takes less than so many times the fastest, more times are named at the left edge."""
 
 
-def check(path: Path) -> None:
-    """Refuse, before anything is measured, what could not be drawn.
-
-    Raises:
-        UsageError: for a file that is no picture.
-        RuntimeMissingError: where matplotlib is not installed.
-    """
-    if path.suffix.lower() not in SUFFIXES:
-        raise UsageError(f"--png {path} is not a picture's name: expected one that ends in {' or '.join(SUFFIXES)}")
-    try:
-        import matplotlib.figure  # noqa: F401
-    except ImportError as error:
-        raise RuntimeMissingError(f"--png needs matplotlib, which is not installed: {REMEDY}") from error
-
-
 def picture(found: Scaling, suffix: str) -> bytes:
     """The content of a file that ends in ``suffix``; the same measurements give the same bytes."""
     import matplotlib as mpl
 
-    content = io.BytesIO()
     with mpl.rc_context():
         mpl.rcdefaults()
-        mpl.rcParams.update({"font.size": 11, "axes.linewidth": 0.8, "svg.hashsalt": "s2mlp"})
-        figure(found).savefig(content, format=suffix[1:], metadata=_METADATA[suffix])
-    return content.getvalue()
+        mpl.rcParams.update({"font.size": 11, "axes.linewidth": 0.8})
+        return plot.encode(figure(found), suffix)
 
 
 def figure(found: Scaling) -> Figure:

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import reprlib
 import shutil
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, packages_distributions, version
 from pathlib import Path
-from typing import Any
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 
 from exporters.nvidia import log as logs
 from exporters.nvidia.build import build
@@ -20,8 +18,9 @@ from exporters.nvidia.runtime import Cuda, Gpu, Module, Runtime, find_gpu
 from exporters.nvidia.session import EngineSession, load
 from s2mlp_deploy import golden
 from s2mlp_deploy.artifact import GOLDEN, Artifact, Bundle
-from s2mlp_deploy.errors import BundleError, RuntimeMissingError
+from s2mlp_deploy.errors import RuntimeMissingError
 from s2mlp_deploy.manifest import Setting
+from s2mlp_deploy.settings import recorded
 
 PLAN = "model.plan"
 
@@ -104,7 +103,7 @@ class EngineFormat(ABC):
             RuntimeMissingError: where the runtime or the GPU is not here, or not the one that it was built for.
             BundleError: where the runtime does not take the file.
         """
-        settings = _settings(artifact.settings)
+        settings = recorded(artifact, Settings)
         trt = self.runtime.load()
         found = find_gpu()
         if not isinstance(found, Gpu):
@@ -157,14 +156,3 @@ class EngineFormat(ABC):
 
 def _text(value: Setting) -> str:
     return ",".join(value) if isinstance(value, tuple) else str(value).lower()
-
-
-def _settings(values: Mapping[str, Any]) -> Settings:
-    try:
-        return Settings.model_validate(dict(values))
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"]))
-        raise BundleError(
-            f"engine: {where} {reprlib.repr(first['input'])}: {first['msg']}. Copy the bundle again"
-        ) from error
