@@ -105,7 +105,7 @@ def bench(
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     from bench import contest, document, environment, pictures, regression, rivals, table
     from bench.devices import device_table
-    from bench.mlperf import scenario_table
+    from bench.mlperf import play, scenario_table
     from bench.race import Course
     from bench.reports import html
     from bench.standing import FEWEST_ROUNDS
@@ -146,7 +146,7 @@ def bench(
         if given := [option for option, value in of_race.items() if value]:
             raise UsageError(f"{', '.join(given)}: of the race, in whose place --scenario runs: leave out either")
         outcomes = []
-        for outcome in contest.play(plan, scenario.value, terms, listener()):
+        for outcome in play.play(plan, scenario.value, terms, listener()):
             outcomes.append(outcome)
             out.print(scenario_table.render(outcome))
         if json_file:

@@ -7,7 +7,6 @@ What gives wrong answers is not timed; a baseline that computes something else i
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,7 +14,6 @@ from functools import partial
 from itertools import product
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
 
 from bench import cold, profile, rivals, roofline
 from bench.bound import bound_of
@@ -24,31 +22,21 @@ from bench.contestant import Contestant, Point
 from bench.devices.energy import Energy, measure_energy
 from bench.devices.gauges import Gauges, gauges
 from bench.devices.watch import Condition, Watch
-from bench.mlperf import scenario
-from bench.mlperf.loadgen import require_loadgen
-from bench.mlperf.scenario import Outcome
-from bench.mlperf.terms import Terms
+from bench.entries import check_comparable, check_names, entry, verified
 from bench.profile import Profile
-from bench.questions import Questions, at_size, of_bundle
+from bench.questions import Asked
 from bench.race import NOTHING, Course, Race, Record, nothing
 from bench.roofline import Roofline
 from bench.runner import Runner
 from bench.standing import Standing, standing
 from bench.ways import BundleWay
-from s2mlp_deploy import artifact, verification
-from s2mlp_deploy.artifact import REPORT, Bundle
-from s2mlp_deploy.errors import BundleError, ParityError, UsageError
-from s2mlp_deploy.exporter import ProfilingSession, run_in_batches
-from s2mlp_deploy.manifest import FLOAT_LOGITS, Manifest
+from s2mlp_deploy.exporter import ProfilingSession
 from s2mlp_deploy.progress import Listener
-from s2mlp_deploy.spec import Size, format_size
+from s2mlp_deploy.spec import Size
 from s2mlp_deploy.timing import Clock
 
 ENERGY_SECONDS = 3.0
 """Energy counters move in steps of a tenth of a second."""
-
-SPEED_ONLY = "for benchmarks only"
-"""The verdict of a bundle that was calibrated on noise: its answers are held against a verified one's, loosely."""
 
 
 @dataclass(frozen=True)
@@ -106,15 +94,15 @@ def hold(plan: Plan, listener: Listener, clock: Clock = time.perf_counter) -> Re
         RuntimeMissingError: where a runtime or a device is not here.
         KeyboardInterrupt: where it comes before the first round has ended.
     """
-    bundles = list(_verified(plan.bundles, listener))
+    bundles = list(verified(plan.bundles, listener))
     check_comparable(bundles)
     with TemporaryDirectory(prefix="s2mlp-") as directory:
         scratch = Path(directory)
-        contestants = [_entry(bundle, point, bundles) for bundle in bundles for point in plan.points]
+        contestants = [entry(bundle, point, bundles) for bundle in bundles for point in plan.points]
         contestants += rivals.prepare(plan.baselines, bundles, plan.points, scratch, listener)
-        _check_names(contestants)
+        check_names(contestants)
         starts = dict(_cold_starts(contestants, scratch, listener)) if plan.cold else {}
-        asked = _Asked(bundles)
+        asked = Asked(bundles)
         runners = []
         for contestant in contestants:
             with listener.step(f"loading {contestant.name}"):
@@ -140,149 +128,12 @@ def hold(plan: Plan, listener: Listener, clock: Clock = time.perf_counter) -> Re
     return Result(found, record.samples_ms, profiles, roof, devices)
 
 
-def play(plan: Plan, scenario_name: str, terms: Mapping[str, Any], listener: Listener) -> Iterator[Outcome]:
-    """Each bundle at every point by itself, driven by MLPerf LoadGen in the scenario called so; ``terms`` as Terms has them.
-
-    Raises:
-        UsageError: where a scenario cannot be run on these terms; and as :func:`hold`.
-    """
-    bundles = list(_verified(plan.bundles, listener))
-    contestants = [_entry(bundle, point, bundles) for bundle in bundles for point in plan.points]
-    _check_names(contestants)
-    if other := next((c for c in contestants if c.interface.output != "logits"), None):
-        raise UsageError(
-            f"--scenario: {other.source} gives {other.interface.output}, and answers are checked as logits"
-        )
-    agreed = {
-        contestant.name: Terms(scenario_name, batch=contestant.point.batch, **terms) for contestant in contestants
-    }
-    require_loadgen()
-    asked = _Asked(bundles)
-    for contestant in contestants:
-        with listener.step(f"{scenario_name}: {contestant.name}"):
-            questions = asked.of(contestant)
-            runner = Runner(contestant, questions)
-            assert contestant.limit is not None and isinstance(contestant.way, BundleWay)
-            answer = partial(run_in_batches, runner.session, batch=contestant.way.bundle.manifest.batch)
-            yield scenario.run(
-                answer,
-                agreed[contestant.name],
-                images=questions.images,
-                expected=questions.logits,
-                limit=contestant.limit,
-                name=contestant.name,
-            )
-
-
-def check_comparable(bundles: Sequence[Bundle]) -> None:
-    """That all bundles answer the same question.
-
-    Raises:
-        UsageError: where inputs or classes differ.
-    """
-    first = bundles[0]
-    for other in bundles[1:]:
-        for what, of in (("input", _input_shape), ("number of classes", lambda m: m.spec.classes)):
-            if of(first.manifest) != of(other.manifest):
-                raise UsageError(
-                    f"{first.directory} and {other.directory} differ in their {what} ({of(first.manifest)} and "
-                    f"{of(other.manifest)}), so their times cannot be compared"
-                )
-
-
-def _input_shape(manifest: Manifest) -> str:
-    return f"{manifest.spec.in_channels} channels, {format_size(manifest.spec.image_size)}"
-
-
-def _verified(directories: Sequence[Path], listener: Listener) -> Iterator[Bundle]:
-    for directory in directories:
-        with listener.step(f"verifying {directory}"):
-            if artifact.read_manifest(directory).verdict == SPEED_ONLY:
-                yield artifact.read(directory)
-                continue
-            result = verification.verify(directory)
-        if not result.verdict.passed:
-            raise ParityError(f"{directory} does not compute what it should on this machine: s2mlp-verify shows more")
-        yield result.bundle
-
-
-def _entry(bundle: Bundle, point: Point, bundles: Sequence[Bundle]) -> Contestant:
-    manifest = bundle.manifest
-    spec = manifest.spec.spec()
-    asks, limit, remark = bundle, rivals.INT8_LIMIT, ""
-    if manifest.tolerance is not None:
-        limit = manifest.tolerance.relative_l2
-    else:
-        asks, remark = _verified_twin(bundle, bundles), "for speed only"
-    return Contestant(
-        bundle.directory.resolve().name, "bundle", BundleWay(bundle), point, manifest.precision, spec.macs(point.size), limit,
-        remark, asks=asks.directory, accuracy=_accuracy(bundle), interface=manifest.interface,
-    )  # fmt: skip
-
-
-def _accuracy(bundle: Bundle) -> float | None:
-    """What the bundle's report says of labelled images. It is not under the manifest's hashes: to be shown, not trusted."""
-    try:
-        report = json.loads((bundle.directory / REPORT).read_bytes())
-        accuracy = (report["trials"][-1] if report.get("trials") else report["images"])["accuracy"]
-        return float(accuracy)
-    except (OSError, ValueError, TypeError, KeyError, IndexError, AttributeError, RecursionError):
-        return None
-
-
-def _verified_twin(bundle: Bundle, bundles: Sequence[Bundle]) -> Bundle:
-    """A verified bundle of the same checkpoint, whose answers those of a bundle without golden tensors are held against."""
-    wanted = bundle.manifest.source.sha256, bundle.manifest.interface
-    for other in bundles:
-        if other.manifest.tolerance and (other.manifest.source.sha256, other.manifest.interface) == wanted:
-            return other
-    raise BundleError(
-        f"{bundle.directory} was calibrated on noise and holds no golden tensors to check its answers against: give a "
-        "verified bundle of the same checkpoint with the same input and output, too"
-    )
-
-
-def _check_names(contestants: Sequence[Contestant]) -> None:
-    if len({contestant.name for contestant in contestants}) < len(contestants):
-        raise UsageError("two bundles have the same name, or one is given twice: their results could not be told apart")
-
-
 def _cold_starts(
     contestants: Sequence[Contestant], scratch: Path, listener: Listener
 ) -> Iterator[tuple[tuple[str, Point], Cold]]:
     for contestant in contestants:
         with listener.step(f"starting {contestant.name} in a process of its own"):
             yield (contestant.source, contestant.point), cold.start(contestant, scratch)
-
-
-class _Asked:
-    """What each contestant is asked; read, or answered by the first bundle, once."""
-
-    def __init__(self, bundles: Sequence[Bundle]) -> None:
-        self._bundles = {bundle.directory: bundle for bundle in bundles}
-        self._known: dict[tuple[Path, Size | None], Questions] = {}
-
-    def of(self, contestant: Contestant) -> Questions:
-        size, asks = contestant.point.size, contestant.asks
-        assert asks is not None
-        key = asks, size
-        if size and contestant.interface != FLOAT_LOGITS:
-            raise UsageError(
-                f"--image-size: {contestant.source} was exported with --input or --answer; other sizes are measured without"
-            )
-        if key not in self._known:
-            bundle = self._bundles[asks]
-            self._known[key] = self._at_size(bundle, contestant.point, size) if size else of_bundle(bundle)
-        return self._known[key]
-
-    def _at_size(self, asks: Bundle, point: Point, size: Size) -> Questions:
-        """Golden tensors are for few sizes. At others the first verified bundle of the same network answers."""
-        wanted = asks.manifest.source.sha256, asks.manifest.spec
-        same = (b for b in self._bundles.values() if (b.manifest.source.sha256, b.manifest.spec) == wanted)
-        bundle = next(b for b in same if b.manifest.tolerance is not None)  # ``asks`` is one
-        batch = bundle.manifest.batch or 1
-        session = BundleWay(bundle).open(Point(batch, point.threads, size, point.provider))
-        return at_size(size, bundle.manifest.spec.in_channels, batch, session, bundle.directory.name)
 
 
 def _race(
@@ -306,7 +157,7 @@ def _race(
 
 
 def _energies(
-    runners: Sequence[Runner], asked: _Asked, here: Gauges, listener: Listener
+    runners: Sequence[Runner], asked: Asked, here: Gauges, listener: Listener
 ) -> Iterator[tuple[str, Energy | None]]:
     for runner in runners:
         contestant, batch = runner.contestant, runner.contestant.point.batch
@@ -329,7 +180,7 @@ def _bounds(runners: Sequence[Runner], scratch: Path) -> Iterator[Contestant]:
             yield bound
 
 
-def _profiles(runners: Sequence[Runner], asked: _Asked) -> Iterator[Profile]:
+def _profiles(runners: Sequence[Runner], asked: Asked) -> Iterator[Profile]:
     for runner in runners:
         contestant, session = runner.contestant, runner.session
         if isinstance(contestant.way, BundleWay) and isinstance(session, ProfilingSession):

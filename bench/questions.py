@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
+from bench.contestant import Contestant, Point
+from bench.ways import BundleWay
 from s2mlp_deploy import golden
 from s2mlp_deploy.artifact import Bundle
+from s2mlp_deploy.errors import UsageError
 from s2mlp_deploy.exporter import Session
+from s2mlp_deploy.manifest import FLOAT_LOGITS
 from s2mlp_deploy.parity import Array
 from s2mlp_deploy.spec import Size, format_size
 
@@ -53,3 +59,38 @@ def at_size(size: Size, channels: int, batch: int, session: Session, name: str) 
     images = rng.standard_normal((IMAGES, channels, *size), dtype=np.float32)
     logits = np.concatenate([session.run(np.repeat(image[None], batch, axis=0))[:1] for image in images])
     return Questions(images, logits, f"{name} at {format_size(size)}")
+
+
+class Asked:
+    """What each contestant is asked; read, or answered by the first bundle, once."""
+
+    def __init__(self, bundles: Sequence[Bundle]) -> None:
+        self._bundles = {bundle.directory: bundle for bundle in bundles}
+        self._known: dict[tuple[Path, Size | None], Questions] = {}
+
+    def of(self, contestant: Contestant) -> Questions:
+        """What ``contestant`` is asked.
+
+        Raises:
+            UsageError: for another size of a bundle that does not take prepared images and give logits.
+        """
+        size, asks = contestant.point.size, contestant.asks
+        assert asks is not None
+        key = asks, size
+        if size and contestant.interface != FLOAT_LOGITS:
+            raise UsageError(
+                f"--image-size: {contestant.source} was exported with --input or --answer; other sizes are measured without"
+            )
+        if key not in self._known:
+            bundle = self._bundles[asks]
+            self._known[key] = self._at_size(bundle, contestant.point, size) if size else of_bundle(bundle)
+        return self._known[key]
+
+    def _at_size(self, asks: Bundle, point: Point, size: Size) -> Questions:
+        """Golden tensors are for few sizes. At others the first verified bundle of the same network answers."""
+        wanted = asks.manifest.source.sha256, asks.manifest.spec
+        same = (b for b in self._bundles.values() if (b.manifest.source.sha256, b.manifest.spec) == wanted)
+        bundle = next(b for b in same if b.manifest.tolerance is not None)  # ``asks`` is one
+        batch = bundle.manifest.batch or 1
+        session = BundleWay(bundle).open(Point(batch, point.threads, size, point.provider))
+        return at_size(size, bundle.manifest.spec.in_channels, batch, session, bundle.directory.name)

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from bench import graphs, mixer
 from bench.contestant import Contestant, Point, Way
+from bench.entries import INT8_LIMIT
 from bench.process import measure
 from bench.readback import Model, read, readable
 from bench.ways import OnnxWay, OpenVinoWay, TorchWay
@@ -23,14 +24,12 @@ from s2mlp_deploy.artifact import Bundle
 from s2mlp_deploy.errors import RuntimeMissingError, UsageError
 from s2mlp_deploy.graph import Axes, emit
 from s2mlp_deploy.manifest import FLOAT_LOGITS
-from s2mlp_deploy.parity import RULES
 from s2mlp_deploy.progress import Listener
 from s2mlp_deploy.spec import Size
 
 FLOAT_LIMIT = 1e-4
 """Relative L2 beyond which a float32 baseline computes another network: rounding alone costs about 1e-6."""
 
-INT8_LIMIT = RULES["int8"].floor
 ANOTHER = "another network"
 NOISE = "calibrated on noise, for its speed alone"
 

@@ -1,0 +1,112 @@
+"""From directories to contestants: bundles that are verified, comparable and called by different names."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from bench.contestant import Contestant, Point
+from bench.ways import BundleWay
+from s2mlp_deploy import artifact, verification
+from s2mlp_deploy.artifact import REPORT, Bundle
+from s2mlp_deploy.errors import BundleError, ParityError, UsageError
+from s2mlp_deploy.manifest import Manifest
+from s2mlp_deploy.parity import RULES
+from s2mlp_deploy.progress import Listener
+from s2mlp_deploy.spec import format_size
+
+INT8_LIMIT = RULES["int8"].floor
+
+SPEED_ONLY = "for benchmarks only"
+"""The verdict of a bundle that was calibrated on noise: its answers are held against a verified one's, loosely."""
+
+
+def check_comparable(bundles: Sequence[Bundle]) -> None:
+    """That all bundles answer the same question.
+
+    Raises:
+        UsageError: where inputs or classes differ.
+    """
+    first = bundles[0]
+    for other in bundles[1:]:
+        for what, of in (("input", _input_shape), ("number of classes", lambda m: m.spec.classes)):
+            if of(first.manifest) != of(other.manifest):
+                raise UsageError(
+                    f"{first.directory} and {other.directory} differ in their {what} ({of(first.manifest)} and "
+                    f"{of(other.manifest)}), so their times cannot be compared"
+                )
+
+
+def _input_shape(manifest: Manifest) -> str:
+    return f"{manifest.spec.in_channels} channels, {format_size(manifest.spec.image_size)}"
+
+
+def verified(directories: Sequence[Path], listener: Listener) -> Iterator[Bundle]:
+    """The bundles in ``directories``, each checked on this machine as far as it can be.
+
+    Raises:
+        BundleError: for one that is damaged, or was never judged.
+        ParityError: for one whose answers are wrong.
+        RuntimeMissingError: where its runtime is not here.
+    """
+    for directory in directories:
+        with listener.step(f"verifying {directory}"):
+            if artifact.read_manifest(directory).verdict == SPEED_ONLY:
+                yield artifact.read(directory)
+                continue
+            result = verification.verify(directory)
+        if not result.verdict.passed:
+            raise ParityError(f"{directory} does not compute what it should on this machine: s2mlp-verify shows more")
+        yield result.bundle
+
+
+def entry(bundle: Bundle, point: Point, bundles: Sequence[Bundle]) -> Contestant:
+    """``bundle`` at ``point``, asked what it carries, or, made for its speed only, what one of ``bundles`` does.
+
+    Raises:
+        BundleError: where it carries nothing, and no other bundle does for it.
+    """
+    manifest = bundle.manifest
+    spec = manifest.spec.spec()
+    asks, limit, remark = bundle, INT8_LIMIT, ""
+    if manifest.tolerance is not None:
+        limit = manifest.tolerance.relative_l2
+    else:
+        asks, remark = _verified_twin(bundle, bundles), "for speed only"
+    return Contestant(
+        bundle.directory.resolve().name, "bundle", BundleWay(bundle), point, manifest.precision, spec.macs(point.size), limit,
+        remark, asks=asks.directory, accuracy=_accuracy(bundle), interface=manifest.interface,
+    )  # fmt: skip
+
+
+def _accuracy(bundle: Bundle) -> float | None:
+    """What the bundle's report says of labelled images. It is not under the manifest's hashes: to be shown, not trusted."""
+    try:
+        report = json.loads((bundle.directory / REPORT).read_bytes())
+        accuracy = (report["trials"][-1] if report.get("trials") else report["images"])["accuracy"]
+        return float(accuracy)
+    except (OSError, ValueError, TypeError, KeyError, IndexError, AttributeError, RecursionError):
+        return None
+
+
+def _verified_twin(bundle: Bundle, bundles: Sequence[Bundle]) -> Bundle:
+    """A verified bundle of the same checkpoint, whose answers those of a bundle without golden tensors are held against."""
+    wanted = bundle.manifest.source.sha256, bundle.manifest.interface
+    for other in bundles:
+        if other.manifest.tolerance and (other.manifest.source.sha256, other.manifest.interface) == wanted:
+            return other
+    raise BundleError(
+        f"{bundle.directory} was calibrated on noise and holds no golden tensors to check its answers against: give a "
+        "verified bundle of the same checkpoint with the same input and output, too"
+    )
+
+
+def check_names(contestants: Sequence[Contestant]) -> None:
+    """That results can be told apart.
+
+    Raises:
+        UsageError: where two are called the same.
+    """
+    if len({contestant.name for contestant in contestants}) < len(contestants):
+        raise UsageError("two bundles have the same name, or one is given twice: their results could not be told apart")
