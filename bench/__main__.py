@@ -17,8 +17,8 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from s2mlp_deploy.cli import listener
 from s2mlp_deploy.errors import RuntimeMissingError
+from s2mlp_deploy.terminal import ConsoleListener
 
 SEED = 20210614
 SCALED = "deep"
@@ -69,7 +69,7 @@ def bench(
     from bench.weights import save_random
     from s2mlp_deploy import checkpoint as checkpoints
 
-    told = listener()
+    told = ConsoleListener()
     if write:
         from bench.presets import markdown
 

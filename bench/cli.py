@@ -14,11 +14,11 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from bench.options import numbers, sizes
 from bench.output import check_writable, write, write_json
-from s2mlp_deploy.cli import command, listener
 from s2mlp_deploy.errors import UsageError
+from s2mlp_deploy.options import numbers, sizes
 from s2mlp_deploy.request import flags
+from s2mlp_deploy.terminal import ConsoleListener, command
 
 INTERRUPTED = 130
 SECONDS, ROUNDS = 10.0, 30
@@ -146,7 +146,7 @@ def bench(
         if given := [option for option, value in of_race.items() if value]:
             raise UsageError(f"{', '.join(given)}: of the race, in whose place --scenario runs: leave out either")
         outcomes = []
-        for outcome in play.play(plan, scenario.value, terms, listener()):
+        for outcome in play.play(plan, scenario.value, terms, ConsoleListener()):
             outcomes.append(outcome)
             out.print(scenario_table.render(outcome))
         if json_file:
@@ -156,7 +156,7 @@ def bench(
         raise UsageError(
             f"{flags('scenario_' + n.removeprefix('min_') if 'min' in n else n for n in given)}: only with --scenario"
         )
-    result = contest.hold(plan, listener())
+    result = contest.hold(plan, ConsoleListener())
     around = environment.describe()
     content = document.document(plan, result, around)
     if json_file:

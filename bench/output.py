@@ -6,8 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from s2mlp_deploy.cli import plain
 from s2mlp_deploy.errors import OutputError
+from s2mlp_deploy.terminal import plain
 
 
 def check_writable(path: Path | None, *, replace: bool) -> None:

@@ -7,35 +7,21 @@ device is missing; 130 interrupted.
 
 from __future__ import annotations
 
-import functools
-import gc
-import io
-import json
-import math
-import os
-import re
-import sys
-import traceback
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Sequence
 from dataclasses import asdict, fields
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console, RenderableType
-from rich.text import Text
 
-from s2mlp_deploy.errors import Error, RuntimeMissingError, UsageError
+from s2mlp_deploy import options
+from s2mlp_deploy.errors import UsageError
+from s2mlp_deploy.terminal import ConsoleListener, command, show, torch_needed
 
 if TYPE_CHECKING:
     from s2mlp_deploy.manifest import Setting
     from s2mlp_deploy.plot import Curve
-
-_err = Console(stderr=True, highlight=False)
-
-EXTRA = "pip install 's2mlp-deploy[export]'"
 
 
 class Semantics(str, Enum):
@@ -165,7 +151,7 @@ def inspect(
     debug: DebugOption = False,
 ) -> None:
     """Show what a checkpoint holds: layout, architecture, parameters, multiply-adds, warnings."""
-    with _torch_needed():
+    with torch_needed():
         from s2mlp_deploy import checkpoint as checkpoints
         from s2mlp_deploy import contract, layouts, render
         from s2mlp_deploy.manifest import SpecEntry
@@ -176,7 +162,7 @@ def inspect(
         checkpoint,
         layout=layouts.find(layout) if layout is not None else None,
         wrapper=weights,
-        image_size=_size(image_size),
+        image_size=options.size("--image-size", image_size) if image_size is not None else None,
         shift=Shift(DIRECTIONS[shift_directions.value]),
     )
     warnings = checkpoints.warnings(source)
@@ -187,9 +173,9 @@ def inspect(
         warnings = [*warnings, str(error)]
     entry = SpecEntry.of(source.spec).model_dump(mode="json")
     if as_json:
-        _print(render.inspection_json(source, entry, preprocessing, warnings))
+        show(render.inspection_json(source, entry, preprocessing, warnings))
     else:
-        _print(render.inspection(source, preprocessing, warnings))
+        show(render.inspection(source, preprocessing, warnings))
 
 
 def export(
@@ -374,7 +360,7 @@ def export(
         raise UsageError(f"--crop-fraction {crop_fraction}: expected a share of the image, above 0 and up to 1")
     if io_dtype is IoDtype.fp16 and "fp16" not in precisions:
         raise UsageError("--io-dtype fp16 is for --precision fp16")
-    with _torch_needed():
+    with torch_needed():
         from s2mlp_deploy import comparison, depth, render
         from s2mlp_deploy import latency as timing
         from s2mlp_deploy.pipeline import deploy_all
@@ -408,29 +394,32 @@ def export(
     defaults = {field.name: field.default for field in fields(Request)}
     if "int8" not in precisions and (idle := [name for name, v in for_int8.items() if v != defaults[name]]):
         raise UsageError(f"{flags(idle)}: only for --precision int8")
-    options: dict[str, dict[str, Any]] = {"fp16": {"io_dtype": io_dtype.value}, "int8": for_int8}
+    by_precision: dict[str, dict[str, Any]] = {"fp16": {"io_dtype": io_dtype.value}, "int8": for_int8}
     requests = [
             Request(
                 source, name, kind, output, force,
                 {n: value for n, value in settings.items() if n in exporter.find(name).options},
                 layout=layout, weights=weights, lowering=shift.value, semantics=shift_semantics.value,
-                offsets=DIRECTIONS[shift_directions.value], image_size=_size(image_size), dynamic_size=dynamic_size,
-                batch=None if ":" in batch else _batch(batch), mean=_floats("--mean", mean), std=_floats("--std", std),
+                offsets=DIRECTIONS[shift_directions.value], dynamic_size=dynamic_size,
+                image_size=options.size("--image-size", image_size) if image_size is not None else None,
+                batch=None if ":" in batch else options.batch(batch),
+                mean=options.floats("--mean", mean) if mean is not None else None,
+                std=options.floats("--std", std) if std is not None else None,
                 resize=resize.value if resize else None, interpolation=interpolation.value if interpolation else None,
                 crop_fraction=crop_fraction, labels=labels, golden_images=golden_images,
                 interface=Interface(input=input.value, output=answer.value),
                 reference=reference, data=data, data_count=data_count, gate=gate,
-                allow_unverified_engine=allow_unverified_engine, **options.get(kind, {}),
+                allow_unverified_engine=allow_unverified_engine, **by_precision.get(kind, {}),
             )
         for name, kind in wanted
     ]  # fmt: skip
-    told = listener()
+    told = ConsoleListener()
     drawn = depth.plan(requests, plot, replace=force, warn=told.warn) if plot else ()
     results = []
     for result in deploy_all(requests, told):  # what is published is shown, whatever becomes of the rest
         results.append(result)
         if not as_json:
-            _print(render.export(result))
+            show(render.export(result))
     bundles = [result.bundle for result in results]
     curves: Sequence[Curve] = ()
     if plot:
@@ -445,7 +434,7 @@ def export(
             told.warn("nothing that was exported runs on this machine, so --latency has nothing to time")
     rows = comparison.side_by_side(results, latencies)
     if as_json:
-        _print(
+        show(
             {
                 "exports": [_export_json(r) for r in results],
                 "comparison": [asdict(row) for row in rows],
@@ -455,11 +444,11 @@ def export(
         )
         return
     if len(rows) > 1:
-        _print(render.comparison(rows))
+        show(render.comparison(rows))
     if latencies:
-        _print(render.latencies(rows, latencies.method))
+        show(render.latencies(rows, latencies.method))
     if plot:
-        _print(render.picture(plot))
+        show(render.picture(plot))
 
 
 def verify(
@@ -479,13 +468,13 @@ def verify(
         raise UsageError("--force is for --plot: nothing else is written")
     if plot:
         depth.check(bundle, plot, replace=force)
-    with listener().step("checking the bundle"):
+    with ConsoleListener().step("checking the bundle"):
         result = verification.verify(bundle, per_block=per_block or plot is not None)
     if plot:
         curve = depth.curve(result.bundle, result.layers)
         depth.draw([curve], result.bundle.manifest.spec.spec(), plot, replace=force)
     if as_json:
-        _print(
+        show(
             {
                 "bundle": str(bundle),
                 "passed": result.passed,
@@ -500,9 +489,9 @@ def verify(
     else:
         from s2mlp_deploy import render
 
-        _print(render.verification(result))
+        show(render.verification(result))
         if plot:
-            _print(render.picture(plot))
+            show(render.picture(plot))
     if not result.passed:
         raise typer.Exit(1)
 
@@ -512,63 +501,7 @@ def doctor(as_json: JsonOption = False, debug: DebugOption = False) -> None:
     from s2mlp_deploy import doctor as doctors
 
     report = doctors.examine()
-    _print(report.to_json() if as_json else doctors.table(report))
-
-
-class _ConsoleListener:
-    """Shows steps that take a while on stderr: a spinner on a terminal, lines elsewhere."""
-
-    def step(self, what: str) -> AbstractContextManager[object]:
-        if not _err.is_terminal:
-            _err.print(f"{what} …", soft_wrap=True)
-        return _err.status(what)
-
-    def warn(self, text: str) -> None:
-        _say("warning:", "yellow", text)
-
-
-def listener() -> Any:
-    return _ConsoleListener()
-
-
-class _torch_needed:  # noqa: N801 - reads as a phrase where it is used
-    """Around heavy imports: turns a missing package into an error that says what to install.
-
-    The garbage collector finds nothing in what imports create, and takes a second to find out.
-    """
-
-    def __enter__(self) -> None:
-        self._first = "torch" not in sys.modules
-        if self._first:
-            gc.disable()
-
-    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
-        if self._first:
-            gc.freeze()
-            gc.enable()
-        if isinstance(error, ModuleNotFoundError):
-            raise RuntimeMissingError(
-                f"this command needs the package {error.name}, which is not installed: {EXTRA}. Checking a bundle with "
-                "s2mlp-verify does not need it"
-            ) from error
-
-
-def _print(content: RenderableType | dict[str, Any]) -> None:
-    if isinstance(content, dict):
-        sys.stdout.write(json.dumps(plain(content), indent=2, default=str, allow_nan=False) + "\n")
-    else:
-        if isinstance(sys.stdout, io.TextIOWrapper):
-            sys.stdout.reconfigure(errors="backslashreplace")  # a file's name need not be text
-        Console(highlight=False, width=None if sys.stdout.isatty() else 100).print(content)
-
-
-def plain(value: Any) -> Any:
-    """``value`` with null for numbers that are not finite, which JSON cannot hold."""
-    if isinstance(value, dict):
-        return {key: plain(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [plain(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+    show(report.to_json() if as_json else doctors.table(report))
 
 
 def _export_json(result: Any) -> dict[str, Any]:
@@ -585,76 +518,6 @@ def _plot_json(file: Path, curves: Sequence[Curve]) -> dict[str, Any]:
         "file": str(file),
         "curves": [{**asdict(c), "layers": dict(c.layers), "in_float": sorted(c.in_float)} for c in curves],
     }
-
-
-def _size(text: str | None) -> tuple[int, int] | None:
-    if text is None:
-        return None
-    match = re.fullmatch(r"([0-9]{1,5})(?:x([0-9]{1,5}))?", text)
-    if not match or not int(match[1]) or not int(match[2] or 1):
-        raise UsageError(f"--image-size {text!r} is not a size: expected N or HxW, as in 224 or 192x256")
-    return int(match[1]), int(match[2] or match[1])
-
-
-def _batch(text: str) -> int | None:
-    if text == "dynamic":
-        return None
-    if not text.isascii() or not text.isdigit() or not 0 < int(text) < 100_000:
-        raise UsageError(f"--batch {text!r}: expected a positive number, or dynamic")
-    return int(text)
-
-
-def _floats(option: str, text: str | None) -> tuple[float, ...] | None:
-    if text is None:
-        return None
-    try:
-        values = tuple(float(part) for part in text.split(","))
-    except ValueError as error:
-        raise UsageError(
-            f"{option} {text!r} is not a list of numbers: expected M,M,M as in 0.485,0.456,0.406"
-        ) from error
-    if not all(abs(v) < 1e6 for v in values):
-        raise UsageError(f"{option} {text!r} holds a value that is not a sensible number")
-    return values
-
-
-def command(function: Callable[..., None]) -> Callable[[], None]:
-    """The entry point for ``function``: its errors as one paragraph on stderr and an exit code."""
-
-    @functools.wraps(function)
-    def guarded(*args: Any, **options: Any) -> None:
-        try:
-            function(*args, **options)
-            sys.stdout.flush()
-        except Error as error:
-            _fail(str(error), error.exit_code)
-        except MemoryError:
-            _fail("this machine has not enough memory for that: try a smaller --image-size or --batch", 4)
-        except KeyboardInterrupt:
-            _fail("interrupted; nothing unfinished was published", 130)
-        except BrokenPipeError:
-            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # so that closing stdout does not fail again
-            sys.exit(1)
-
-    def main() -> None:
-        app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
-        app.command()(guarded)
-        app(standalone_mode=True)
-
-    return main
-
-
-def _fail(message: str, code: int) -> None:
-    if "--debug" in sys.argv:
-        traceback.print_exc()
-    _say("error:", "bold red", message)
-    sys.exit(code)
-
-
-def _say(what: str, style: str, message: str) -> None:
-    """One paragraph on stderr. Names from files cannot break it up, style it or steer the terminal."""
-    text = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in re.sub(r"\s*\n\s*", " ", message))
-    _err.print(Text.assemble((what, style), " ", text), soft_wrap=not _err.is_terminal)
 
 
 inspect_main = command(inspect)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import re
 from enum import Enum
+from fractions import Fraction
 from math import prod
 from pathlib import Path
 from typing import Annotated
@@ -12,16 +14,14 @@ import typer
 from rich.console import Console
 
 from s2mlp_deploy.cli import (
-    EXTRA,
     CheckpointArgument,
     Directions,
     DirectionsOption,
     LayoutOption,
     WeightsOption,
-    command,
-    listener,
 )
 from s2mlp_deploy.errors import RuntimeMissingError, UsageError
+from s2mlp_deploy.terminal import EXTRA, ConsoleListener, command
 
 
 class Semantics(str, Enum):
@@ -65,10 +65,10 @@ def scale(
     # Threads of other libraries that wait busily would run at the cost of whoever is timed then.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     from bench import environment, output, pictures
-    from bench.options import numbers, shares, sizes
     from bench.scale import scaling_document, scaling_plot, scaling_table
     from bench.scale.scaling import Plan, default_sizes
     from bench.standing import FEWEST_ROUNDS
+    from s2mlp_deploy.options import numbers, sizes
     from s2mlp_deploy.spec import DIRECTIONS, Shift
 
     try:
@@ -87,7 +87,7 @@ def scale(
     if png_file:
         pictures.check(png_file)
     given = sizes("--image-size", image_size) if image_size is not None else None
-    batches, depths = numbers("--batch", batch), shares("--depth", depth)
+    batches, depths = numbers("--batch", batch), _shares("--depth", depth)
     source = checkpoints.load(
         checkpoint,
         layout=layouts.find(layout) if layout is not None else None,
@@ -100,12 +100,28 @@ def scale(
             "--png draws latency against image size: give --image-size two with different numbers of positions"
         )
     around = environment.describe()
-    found = scaling_run.measure(source, plan, listener())
+    found = scaling_run.measure(source, plan, ConsoleListener())
     if json_file:
         output.write_json(json_file, scaling_document.document(found, source.sha256, around))
     if png_file:
         output.write(png_file, scaling_plot.picture(found, png_file.suffix.lower()))
     Console(highlight=False, width=None if os.isatty(1) else 120).print(scaling_table.render(found, around))
+
+
+def _shares(option: str, text: str) -> tuple[Fraction, ...]:
+    """Shares of a whole, each once, in the order given.
+
+    Raises:
+        UsageError: where ``text`` is something else.
+    """
+    return tuple(dict.fromkeys(_share(option, part) for part in text.split(",")))
+
+
+def _share(option: str, text: str) -> Fraction:
+    match = re.fullmatch(r"([0-9]{1,3})(?:/([0-9]{1,3}))?", text)
+    if match and int(match[2] or 1) and 0 < (share := Fraction(int(match[1]), int(match[2] or 1))) <= 1:
+        return share
+    raise UsageError(f"{option} {text!r}: expected shares of the whole with commas between, as in 1/4,1/2,1")
 
 
 main = command(scale)
