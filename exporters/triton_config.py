@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import onnx
+from google.protobuf.message import DecodeError
 from pydantic import BaseModel, ConfigDict, Field
 
 VERSION = "1"
@@ -84,7 +85,7 @@ def signature(path: Path) -> Signature:
     """
     try:
         graph = onnx.load(path, load_external_data=False).graph
-    except Exception as error:  # protobuf's own, which has no public name
+    except DecodeError as error:
         raise ValueError(f"it is not an ONNX file ({error})") from error
     return Signature(tuple(map(_tensor, graph.input)), tuple(map(_tensor, graph.output)))
 

@@ -99,7 +99,7 @@ def _positive(value: Any) -> tuple[float, ...] | None:
 
 
 def _interpolation(value: Any) -> Interpolation | None:
-    return value if isinstance(value, str) and value in get_args(Interpolation) else None  # type: ignore[return-value]
+    return next((name for name in get_args(Interpolation) if name == value), None)
 
 
 def _share(value: Any) -> float | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import hashlib
 import json
 import os
 import re
@@ -20,68 +19,27 @@ import numpy as np
 import onnx
 import pytest
 
+import formats
 from exporters import openvino_ir
 from exporters.openvino_ir import BIN, LOADING, XML, OpenVinoIr, OpenVinoSession, Settings, load_openvino
+from formats import PRECISIONS, change_manifest, exported, manifest_of, noise, promised, replace_file
 from s2mlp_deploy import Request, artifact, deploy, golden, judge
 from s2mlp_deploy.errors import BundleError, CompilerError, RuntimeMissingError, UsageError
-from s2mlp_deploy.parity import Array
 from support import PAPER_CHECKPOINT, TEST_IMAGES, command, run, save_checkpoint, small_spec
 
 pytest.importorskip("openvino", reason="needs openvino")
-
-PRECISIONS = ("fp32", "fp16", "int8")
-
-
-def noise(count: int, seed: int = 0) -> Array:
-    return np.random.default_rng(seed).standard_normal((count, 3, 20, 28)).astype(np.float32)
-
-
-def exported(*arguments: object) -> None:
-    ran = run("export", *arguments)
-    assert ran.code == 0, ran.err
 
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """``onnx-P`` and ``openvino-P`` of a small checkpoint, and ``from-bundle-P``, for each precision P."""
-    place = tmp_path_factory.mktemp("made")
-    checkpoint = save_checkpoint(place / "small.pt", small_spec())
-    np.save(place / "calibration.npy", noise(64))
-    for precision in PRECISIONS:
-        options: list[object] = ["--precision", precision]
-        if precision == "int8":
-            options += ["--calibration", place / "calibration.npy", "--min-agreement", 0.9]
-        exported(checkpoint, *options, "-o", place / f"onnx-{precision}")
-        exported(checkpoint, *options, "--format", "openvino", "-o", place / f"openvino-{precision}")
-        exported(place / f"onnx-{precision}", "--format", "openvino", "-o", place / f"from-bundle-{precision}")
-    return place
+    return formats.make(tmp_path_factory.mktemp("made"), "openvino")
 
 
 @pytest.fixture
 def engine(made: Path, tmp_path: Path) -> Path:
     """A copy of the fp32 model, to be changed."""
     return Path(shutil.copytree(made / "openvino-fp32", tmp_path / "engine"))
-
-
-def manifest_of(bundle: Path) -> dict[str, Any]:
-    return dict(json.loads((bundle / "manifest.json").read_text()))
-
-
-def change_manifest(bundle: Path, change: Callable[[dict[str, Any]], object]) -> None:
-    content = manifest_of(bundle)
-    change(content)
-    (bundle / "manifest.json").write_text(json.dumps(content))
-
-
-def replace_file(bundle: Path, name: str, content: bytes) -> None:
-    """Another file under ``name``, with its hash in the manifest, as if it had been exported so."""
-    (bundle / name).write_bytes(content)
-    change_manifest(bundle, lambda m: m["files"].update({name: hashlib.sha256(content).hexdigest()}))
-
-
-def promised(bundle: Path) -> dict[str, bytes]:
-    """The files that are promised to be the same everywhere."""
-    return {p.name: p.read_bytes() for p in bundle.iterdir() if p.name != "report.json"}
 
 
 def session_of(bundle: Path, threads: int | None = None) -> OpenVinoSession:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 import shutil
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 from typing import Any
@@ -20,44 +19,34 @@ import onnx
 import onnxruntime
 import pytest
 
+import formats
 from exporters import ort_canonical, ort_model
 from exporters.ort_model import OPERATORS, OrtModel
+from formats import PRECISIONS, change_manifest, exported, manifest_of, noise, promised, replace_file
 from s2mlp_deploy import Request, artifact, deploy, onnx_session
 from s2mlp_deploy.errors import RuntimeMissingError, UsageError
 from s2mlp_deploy.onnx_session import PROVIDERS, Loading, OnnxSession
-from s2mlp_deploy.parity import Array
 from support import PAPER_CHECKPOINT, TEST_IMAGES, run, save_checkpoint, small_spec
 
-PRECISIONS = ("fp32", "fp16", "int8")
 STYLES = ("ort", "onnx")
 ABSENT = [name for name, provider in PROVIDERS.items() if provider not in onnxruntime.get_available_providers()]
 """The providers that the onnxruntime at hand was built without."""
 
 
-def noise(count: int, seed: int = 0) -> Array:
-    return np.random.default_rng(seed).standard_normal((count, 3, 20, 28)).astype(np.float32)
-
-
-def exported(*arguments: object) -> None:
-    ran = run("export", *arguments)
-    assert ran.code == 0, ran.err
-
-
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """``onnx-P``, ``ort-P`` and ``onnx-style-P`` of a small checkpoint, and ``from-bundle-P``, for each precision P."""
-    place = tmp_path_factory.mktemp("made")
-    checkpoint = save_checkpoint(place / "small.pt", small_spec())
-    np.save(place / "calibration.npy", noise(64))
+    place = formats.make(tmp_path_factory.mktemp("made"), "ort")
     for precision in PRECISIONS:
-        options: list[object] = ["--precision", precision]
-        if precision == "int8":
-            options += ["--calibration", place / "calibration.npy", "--min-agreement", 0.9]
-        exported(checkpoint, *options, "-o", place / f"onnx-{precision}")
-        exported(checkpoint, *options, "--format", "ort", "-o", place / f"ort-{precision}")
-        graph = place / f"onnx-{precision}"
-        exported(graph, "--format", "ort", "-o", place / f"from-bundle-{precision}")
-        exported(graph, "--format", "ort", "--ort-style", "onnx", "-o", place / f"onnx-style-{precision}")
+        exported(
+            place / f"onnx-{precision}",
+            "--format",
+            "ort",
+            "--ort-style",
+            "onnx",
+            "-o",
+            place / f"onnx-style-{precision}",
+        )
     return place
 
 
@@ -65,27 +54,6 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def engine(made: Path, tmp_path: Path) -> Path:
     """A copy of the fp32 engine, to be changed."""
     return Path(shutil.copytree(made / "ort-fp32", tmp_path / "engine"))
-
-
-def manifest_of(bundle: Path) -> dict[str, Any]:
-    return dict(json.loads((bundle / "manifest.json").read_text()))
-
-
-def change_manifest(bundle: Path, change: Callable[[dict[str, Any]], object]) -> None:
-    content = manifest_of(bundle)
-    change(content)
-    (bundle / "manifest.json").write_text(json.dumps(content))
-
-
-def replace_file(bundle: Path, name: str, content: bytes) -> None:
-    """Another file under ``name``, with its hash in the manifest, as if it had been exported so."""
-    (bundle / name).write_bytes(content)
-    change_manifest(bundle, lambda m: m["files"].update({name: hashlib.sha256(content).hexdigest()}))
-
-
-def promised(bundle: Path) -> dict[str, bytes]:
-    """The files that are promised to be the same everywhere."""
-    return {p.name: p.read_bytes() for p in bundle.iterdir() if p.name != "report.json"}
 
 
 # It runs

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from exporters.ort_model import OrtModel
+from formats import manifest_of, promised
 from s2mlp_deploy import Request, artifact, deploy, engine
 from s2mlp_deploy.errors import AccuracyError, BundleError, ParityError, UsageError
 from s2mlp_deploy.manifest import Interface
@@ -163,15 +164,6 @@ def place(pristine: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pa
 def files_of(place: Path) -> dict[str, bytes]:
     """Every file below ``place``, and every directory, hidden ones as well."""
     return {str(p.relative_to(place)): p.read_bytes() if p.is_file() else b"" for p in place.rglob("*")}
-
-
-def promised(bundle: Path) -> dict[str, bytes]:
-    """The files that are promised to be the same everywhere."""
-    return {name: content for name, content in files_of(bundle).items() if name != "report.json"}
-
-
-def manifest_of(bundle: Path) -> dict[str, Any]:
-    return dict(json.loads((bundle / "manifest.json").read_text()))
 
 
 def message(ran: Ran) -> str:

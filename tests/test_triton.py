@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import importlib.util
 import json
 import shutil
@@ -22,9 +21,11 @@ import onnx
 import pytest
 from google.protobuf import text_format
 
+import formats
 from exporters import triton_config
 from exporters.triton_config import Serving, Signature, Tensor
 from exporters.triton_repository import CONFIG, LABELS, MAX_BATCH
+from formats import PRECISIONS, change_manifest, exported, manifest_of, promised, replace_file
 from s2mlp_deploy import Request, artifact, deploy, exporter, golden
 from s2mlp_deploy.artifact import Artifact
 from s2mlp_deploy.errors import BundleError, UsageError
@@ -32,33 +33,13 @@ from s2mlp_deploy.onnx_session import OnnxSession
 from s2mlp_deploy.parity import Array
 from support import PAPER_CHECKPOINT, TEST_IMAGES, command, run, save_checkpoint, small_spec
 
-PRECISIONS = ("fp32", "fp16", "int8")
 MODEL = "1/model.onnx"
-
-
-def noise(count: int, seed: int = 0) -> Array:
-    return np.random.default_rng(seed).standard_normal((count, 3, 20, 28)).astype(np.float32)
-
-
-def exported(*arguments: object) -> None:
-    ran = run("export", *arguments)
-    assert ran.code == 0, ran.err
 
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """``onnx-P`` and ``triton-P`` of a small checkpoint, and ``from-bundle-P``, for each precision P."""
-    place = tmp_path_factory.mktemp("made")
-    checkpoint = save_checkpoint(place / "small.pt", small_spec())
-    np.save(place / "calibration.npy", noise(64))
-    for precision in PRECISIONS:
-        options: list[object] = ["--precision", precision]
-        if precision == "int8":
-            options += ["--calibration", place / "calibration.npy", "--min-agreement", 0.9]
-        exported(checkpoint, *options, "-o", place / f"onnx-{precision}")
-        exported(checkpoint, *options, "--format", "triton", "-o", place / f"triton-{precision}")
-        exported(place / f"onnx-{precision}", "--format", "triton", "-o", place / f"from-bundle-{precision}")
-    return place
+    return formats.make(tmp_path_factory.mktemp("made"), "triton")
 
 
 @pytest.fixture(scope="module")
@@ -73,28 +54,6 @@ def labelled(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def entry(made: Path, tmp_path: Path) -> Path:
     """A copy of the fp32 entry, to be changed."""
     return Path(shutil.copytree(made / "triton-fp32", tmp_path / "entry"))
-
-
-def manifest_of(bundle: Path) -> dict[str, Any]:
-    return dict(json.loads((bundle / "manifest.json").read_text()))
-
-
-def change_manifest(bundle: Path, change: Callable[[dict[str, Any]], object]) -> None:
-    content = manifest_of(bundle)
-    change(content)
-    (bundle / "manifest.json").write_text(json.dumps(content))
-
-
-def replace_file(bundle: Path, name: str, content: bytes) -> None:
-    """Another file under ``name``, with its hash in the manifest, as if it had been exported so."""
-    (bundle / name).write_bytes(content)
-    change_manifest(bundle, lambda m: m["files"].update({name: hashlib.sha256(content).hexdigest()}))
-
-
-def promised(bundle: Path) -> dict[str, bytes]:
-    """The files that are promised to be the same everywhere, by their names in the manifest."""
-    files = [p for p in bundle.rglob("*") if p.is_file() and p.name != "report.json"]
-    return {p.relative_to(bundle).as_posix(): p.read_bytes() for p in files}
 
 
 # Triton's own schema
