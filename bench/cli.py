@@ -165,7 +165,7 @@ def bench(
         pictures.draw(result, png_file, replace=force)
     if csv_file:
         write(csv_file, _csv(table.rows(result.standing)))
-    out.print(table.render(result.standing, around, result.profiles, result.roofline))
+    out.print(table.render(result, around))
     if result.devices.conditions or result.devices.energies:
         out.print(
             device_table.render(result.devices.conditions, result.devices.energies, unknown=result.devices.unknown)

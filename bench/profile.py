@@ -26,7 +26,9 @@ KINDS: tuple[tuple[str, str], ...] = (
     (r"/embedding", "patch embedding"),
     (r"^(head/|logits)", "head"),
 )
-"""What the names in this project's graphs (graph.py) say, the first that fits; all others are ``other``."""
+"""What the names in this project's graphs (graph.py) say, the first that fits; all others are :data:`OTHER`."""
+
+OTHER = "other"
 
 OPERATIONS = {"LayerNorm": 8, "GELU": 8, "quantize": 3, "residual sums": 1}
 """Operations an element, by our count: libraries differ, and only the order of magnitude matters in a roofline."""
@@ -61,6 +63,12 @@ class Profile:
         return part.time_ms / self.total_ms
 
 
+def kinds(profiles: Sequence[Profile]) -> list[str]:
+    """The kinds of layer that take time, products first."""
+    present = {part.kind for one in profiles for part in one.parts}
+    return [kind for kind in (*dict.fromkeys(kind for _, kind in KINDS), OTHER) if kind in present]
+
+
 def take(
     name: str, session: ProfilingSession, images: Array, spec: Spec, point: Point, *, weight_bytes: int
 ) -> Profile:
@@ -73,7 +81,7 @@ def take(
 
 
 def _kind(node: str) -> str:
-    return next((kind for pattern, kind in KINDS if re.search(pattern, node)), "other")
+    return next((kind for pattern, kind in KINDS if re.search(pattern, node)), OTHER)
 
 
 def _part(kind: str, kernels: Sequence[Kernel], spec: Spec, point: Point, weight_bytes: int) -> Part:

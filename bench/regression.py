@@ -7,14 +7,14 @@ which a machine that is slower today leaves as it was.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from rich.console import Group, RenderableType
-from rich.table import Table
 from rich.text import Text
 
-from bench.reports.section import Section
+from bench import section as sections
+from bench.section import Section
 from s2mlp_deploy.errors import DataError
 from s2mlp_deploy.timing import Estimate, estimate, ratio
 
@@ -22,7 +22,6 @@ SAME_MACHINE = ("processor", "usable_cores", "governor")
 """What must be as it was for times to be compared; ratios within a run carry over."""
 
 HEADINGS = ("time, now / then", "95% intervals", "relative to the first", "95% intervals", "verdict")
-STYLES = {"slower": "red", "faster": "green", "": ""}
 
 
 @dataclass(frozen=True)
@@ -92,24 +91,17 @@ def compare(old: Mapping[str, Any], new: Mapping[str, Any]) -> Comparison:
 
 def render(found: Comparison) -> RenderableType:
     """A table of the changes, and what became slower in words."""
-    table = Table(title="since the older run", title_justify="left", title_style="bold")
-    table.add_column("", overflow="fold")
-    for heading in HEADINGS:
-        table.add_column(heading, justify="right")
-    for change in found.changes:
-        word = change.verdict(same_machine=found.same_machine)
-        verdict = Text(word, style=STYLES[word])
-        table.add_row(change.name, *_cells(change.absolute), *_cells(change.relative), verdict)
-    return Group(table, *(Text(note, style=style) for note, style in _notes(found)))
+    notes = (Text(note, style=style) for note, style in _notes(found))
+    return Group(sections.render(replace(section(found), notes=())), *notes)
 
 
 def section(found: Comparison) -> Section:
-    """The same for a report."""
+    """The same as data, for a report."""
     rows = [
         [c.name, *_cells(c.absolute), *_cells(c.relative), c.verdict(same_machine=found.same_machine)]
         for c in found.changes
     ]
-    return Section("Since the older run", ["", *HEADINGS], rows, [note for note, _ in _notes(found)])
+    return Section("Since the older run", ["contestant", *HEADINGS], rows, [note for note, _ in _notes(found)])
 
 
 def _notes(found: Comparison) -> Iterator[tuple[str, str]]:

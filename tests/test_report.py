@@ -16,7 +16,7 @@ import pytest
 from bench.contest import Plan, Result
 from bench.pictures import inline_svg
 from bench.reports import html, summary
-from bench.reports.section import Section
+from bench.section import Section
 from browser import CHROMIUM, Browser, Visit, lacking
 from contests import BASELINES, ENVIRONMENT, EVIL, PAIR, Entry, held, swept
 from s2mlp_deploy.errors import RuntimeMissingError

@@ -8,11 +8,11 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from bench import section
 from bench.devices.energy import Energy
 from bench.devices.watch import Condition
-from bench.reports.section import Section
+from bench.section import UNKNOWN, Section
 
-UNKNOWN = "unknown"
 ENERGY = ("mJ an image", "above idle", "mean, W", "idle, W", "of", "from")
 OF_ALL = (
     "Energy is all that the device took while one ran alone; above idle leaves out what it takes when nothing runs."
@@ -29,10 +29,7 @@ def render(
     parts: list[RenderableType] = []
     if conditions:
         parts += [_conditions(conditions), *(Text(_settings(c)) for c in conditions)]
-    if energies:
-        parts.append(_energies(energies))
-    if any(energies.values()):
-        parts.append(Text(OF_ALL))
+    parts += [section.render(one) for one in sections(energies)]
     parts += [Text(f"unknown: {words}") for words in (*unknown, *map(_unread, conditions)) if words]
     return Group(*parts)
 
@@ -56,21 +53,9 @@ def _conditions(conditions: Sequence[Condition]) -> Table:
     return table
 
 
-def _energies(energies: Mapping[str, Energy | None]) -> Table:
-    table = Table(title="energy", title_justify="left", title_style="bold")
-    table.add_column("bundle", overflow="fold")
-    for heading in ENERGY[:4]:
-        table.add_column(heading, justify="right")
-    for heading in ENERGY[4:]:
-        table.add_column(heading, overflow="fold")
-    for row in _energy_rows(energies):
-        table.add_row(*row)
-    return table
-
-
 def sections(energies: Mapping[str, Energy | None]) -> list[Section]:
     """The energy for a report; none where nothing was measured."""
-    return [Section("Energy", ["", *ENERGY], list(_energy_rows(energies)), [OF_ALL])] if energies else []
+    return [Section("Energy", ["contestant", *ENERGY], list(_energy_rows(energies)), [OF_ALL])] if energies else []
 
 
 def _energy_rows(energies: Mapping[str, Energy | None]) -> Iterator[list[str]]:

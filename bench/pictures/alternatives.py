@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bench.contest import Result
 from bench.pictures import rows
-from bench.pictures.drawing import figure
+from bench.section import figure
 from bench.standing import Standing
 
 

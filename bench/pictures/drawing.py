@@ -186,8 +186,3 @@ def place(axes: Axes, x: float, y: float) -> tuple[float, float]:
     across, up = (axes.transData + axes.transAxes.inverted()).transform((x, y))
     width, height = size(axes)
     return float(across) * width, float(up) * height
-
-
-def figure(value: float) -> str:
-    """Three significant digits, without an exponent."""
-    return f"{value:,.0f}" if value >= 100 else f"{value:#.3g}".rstrip(".")

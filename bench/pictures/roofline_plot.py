@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from math import atan2, cos, degrees, hypot, log10, sin
 from typing import TYPE_CHECKING, Any
 
+from bench import section
 from bench.contest import Result
 from bench.pictures import drawing, scatter
 from bench.pictures.drawing import PAPER, QUIET
@@ -103,7 +104,7 @@ def _roof_name(axes: Axes, roof: Roof, found: Roofline) -> Name:
     """Above or below the right end of the level part."""
     several = len({r.threads for r in found.roofs}) > 1
     threads = f", {roof.threads} thread{'s' if roof.threads != 1 else ''}" if several else ""
-    text = f"{roof.precision}{threads}: {drawing.figure(roof.operations_per_s / 1e9)}" + ("" if several else " Gop/s")
+    text = f"{roof.precision}{threads}: {section.figure(roof.operations_per_s / 1e9)}" + ("" if several else " Gop/s")
     scratch = axes.text(0, 0, text)
     width = drawing.extent(scratch)[0]
     scratch.remove()
@@ -114,7 +115,7 @@ def _roof_name(axes: Axes, roof: Roof, found: Roofline) -> Name:
 def _name_slope(axes: Axes, found: Roofline, taken: Sequence[Box]) -> list[Box]:
     """Write what copying reaches along the slope, which all roofs nearly share, where no dot is; boxes that cover it."""
     rates = [roof.bytes_per_s / 1e9 for roof in found.roofs]
-    ends = dict.fromkeys((drawing.figure(min(rates)), drawing.figure(max(rates))))
+    ends = dict.fromkeys((section.figure(min(rates)), section.figure(max(rates))))
     text = axes.annotate(
         f"memory: {' … '.join(ends)} GB/s", (0, 0), (0, 0), xycoords="axes points", textcoords="axes points", color=QUIET,
         rotation_mode="anchor", ha="left", va="bottom", zorder=6,

@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from bench import section
 from bench.pictures import drawing
 from bench.pictures.drawing import BASELINE, BUNDLE, FAINT, GRID, INK, PAPER, QUIET
 from bench.pictures.key import Mark
-from bench.profile import Profile
+from bench.profile import Profile, kinds
+from bench.section import interval
 from bench.standing import Figures, Standing
-from bench.table import interval
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -86,7 +87,7 @@ def latencies(axes: Axes, found: Standing, samples_ms: Mapping[str, Sequence[flo
     """Each contestant's samples as an outline of how they are distributed, with its p50, p90 and p99."""
     _scale(axes, [value for f in found.figures for value in (min(samples_ms[f.name]), f.p99_ms)])
     for f, lane in zip(found.figures, _lanes(axes, len(found.figures)), strict=True):
-        words = " / ".join(drawing.figure(value) for value in (f.p50_ms, f.p90_ms, f.p99_ms))
+        words = " / ".join(section.figure(value) for value in (f.p50_ms, f.p90_ms, f.p99_ms))
         lane.name(found.label(f), _short(f), words)
         y, colour = lane.top + lane.height - 2, _colour(f)
         x, density = _outline(axes, samples_ms[f.name])
@@ -103,19 +104,13 @@ def profile(axes: Axes, profiles: Sequence[Profile], labels: Mapping[str, str]) 
     """Milliseconds of a batch by kind of layer, one bar a bundle; ``labels`` names contestants."""
     _scale(axes, [0.0, *(p.total_ms for p in profiles)])
     for one, lane in zip(profiles, _lanes(axes, len(profiles)), strict=True):
-        lane.name(labels[one.contestant], "", f"{drawing.figure(one.total_ms)} ms")
+        lane.name(labels[one.contestant], "", f"{section.figure(one.total_ms)} ms")
         left, times = 0.0, {part.kind: part.time_ms for part in one.parts}
         height = min(lane.height, 1.4 * drawing.font_size())
         for kind in kinds(profiles):
             width = times.get(kind, 0.0)
             axes.barh(lane.top + height / 2, width, height, left=left, color=KIND_COLOURS[kind], linewidth=0, zorder=3)
             left += width
-
-
-def kinds(profiles: Sequence[Profile]) -> list[str]:
-    """The kinds of layer that take time, products first."""
-    present = {part.kind for one in profiles for part in one.parts}
-    return [kind for kind in KIND_COLOURS if kind in present]
 
 
 def speed(f: Figures) -> str:

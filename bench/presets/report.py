@@ -64,8 +64,7 @@ def latency_tables(latency: Latency) -> RenderableType:
     """Float32 and int8 against all baselines, the lowerings, and what is left to gain."""
     return Group(
         Text(f"{latency.model}: batch 1", style="bold"),
-        render(latency.everything.result.standing, latency.environment, latency.everything.result.profiles,
-               latency.everything.result.roofline),
+        render(latency.everything.result, latency.environment),
         lowering_table(latency),
         gain_table(latency),
     )  # fmt: skip

@@ -10,17 +10,15 @@ from collections.abc import Mapping, Sequence
 from importlib import resources
 from typing import Any
 
-from bench import pictures
+from bench import pictures, tables
 from bench.contest import Plan, Result
 from bench.pictures import drawing, inline_svg
 from bench.pictures.drawing import REMEDY, printable
-from bench.reports import report_tables, summary
-from bench.reports.section import Section
+from bench.reports import summary
+from bench.section import UNKNOWN, Section
 from bench.table import SHOWN
 from s2mlp_deploy.errors import RuntimeMissingError
 from s2mlp_deploy.spec import format_size
-
-UNKNOWN = "unknown"
 
 
 def check() -> None:
@@ -67,9 +65,9 @@ def render(
         title=summary.title(found), subtitle=summary.subtitle(found, plan), today=today,
         findings=summary.findings(found), verdict=summary.verdict(found), good=found.stable and found.complete,
         noise=found.noise, few=SHOWN, unknown=UNKNOWN, remarks=summary.remarks(found), pictures=shown,
-        latency=report_tables.latency(found),
-        starts=[t for t in (report_tables.cold(found), report_tables.on_device(found)) if t],
-        roofline=report_tables.roofline(result), profile=report_tables.profile(result), extras=extras,
+        latency=tables.latency(found),
+        starts=[t for t in (tables.cold(found), tables.on_device(found)) if t],
+        roofline=tables.roofline(result), profile=tables.profile(result), extras=extras,
         machine=_machine(environment), options=_options(plan), command=command, rounds=found.rounds,
         warmup=found.warmup_rounds, overhead_us=f"{1e3 * found.overhead_ms:.1f}",
     )  # fmt: skip

@@ -1,13 +1,11 @@
-"""The tables of the report: the figures that the pictures show, and those that they do not."""
+"""The tables of a contest: the figures that the pictures show, and those that they do not."""
 
 from __future__ import annotations
 
 from bench.contest import Result
-from bench.pictures.drawing import figure
-from bench.pictures.rows import kinds
-from bench.reports.section import Cell, Section
+from bench.profile import kinds
+from bench.section import Cell, Section, figure, interval
 from bench.standing import Figures, Standing
-from bench.table import interval
 from s2mlp_deploy.render import size
 
 
@@ -76,7 +74,11 @@ def profile(result: Result) -> Section | None:
     labels = {f.name: result.standing.label(f) for f in result.standing.figures}
     shares = [{part.kind: f"{p.share(part):.1%}" for part in p.parts} for p in result.profiles]
     rows = [[kind, *(share.get(kind, "") for share in shares)] for kind in kinds(result.profiles)]
-    return Section("Share of the time", ("layers", *(labels[p.contestant] for p in result.profiles)), rows)
+    return Section(
+        "Share of the time, by ONNX Runtime's own account",
+        ("layers", *(labels[p.contestant] for p in result.profiles)),
+        rows,
+    )
 
 
 def _latency_row(f: Figures, found: Standing, *, bounded: bool, judged: bool) -> list[Cell]:
