@@ -46,12 +46,14 @@ class Change:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Contestants of both runs; those of one alone; and what differs between the runs' surroundings, then and now."""
+    """Contestants of both runs; those of one alone; and what differs between the runs' surroundings, then and now;
+    and which of them met a ``noisy`` machine."""
 
     changes: tuple[Change, ...]
     gone: tuple[str, ...]
     new: tuple[str, ...]
     surroundings: Mapping[str, tuple[Any, Any]]
+    noisy: tuple[str, ...] = ()
 
     @property
     def same_machine(self) -> bool:
@@ -86,7 +88,8 @@ def compare(old: Mapping[str, Any], new: Mapping[str, Any]) -> Comparison:
     except (LookupError, TypeError, ValueError, AttributeError, ZeroDivisionError) as error:
         raise DataError(f"the older run is not what s2mlp-bench --json writes ({error!r}): measure it again") from error
     gone, fresh = (tuple(name for name in a if name not in b) for a, b in ((before, now), (now, before)))
-    return Comparison(changes, gone, fresh, around)
+    noisy = tuple(run for run, document in (("older", old), ("present", new)) if document["standing"].get("noise"))
+    return Comparison(changes, gone, fresh, around, noisy)
 
 
 def render(found: Comparison) -> RenderableType:
@@ -114,6 +117,8 @@ def _notes(found: Comparison) -> Iterator[tuple[str, str]]:
         yield f"only in the older run: {name}", ""
     for name in found.new:
         yield f"only in this run: {name}", ""
+    if found.noisy:
+        yield f"the machine was noisy in the {' and the '.join(found.noisy)} run: a change may be its own", "yellow"
     slower = [change.name for change in found.regressions]
     yield (f"SLOWER: {', '.join(slower)}", "bold red") if slower else ("nothing became slower", "green")
 

@@ -77,6 +77,15 @@ def test_what_differs_and_what_is_missing_is_said() -> None:
     assert "nothing became slower" in text
 
 
+def test_a_noisy_run_is_told() -> None:
+    old, new = document({"a": noisy(10, 0)}), document({"a": noisy(10, 2)})
+    assert regression.compare(old, new).noisy == ()
+    old["standing"]["noise"] = ["a: its times spread"]
+    found = regression.compare(old, new)
+    assert found.noisy == ("older",)
+    assert any("noisy in the older run" in note for note in regression.section(found).notes)
+
+
 @pytest.mark.parametrize(
     "damaged",
     [
