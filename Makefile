@@ -1,7 +1,7 @@
 # make demo       install, export the bundled checkpoint, verify the result
 # make test       install, run every test
 # make lint       ruff, mypy --strict, import contracts
-# make bench      measure exports, latency, growth and engine builds, and write docs/benchmarks.md (half an hour)
+# make bench      measure exports, latency, growth and engine builds, and write docs/benchmarks.md (20 minutes)
 # make accuracy   what fp16 and int8 cost on 10,000 images (minutes)
 # make web        export the bundled checkpoint as a web page, and serve it to this machine
 # make web-deps   what the page, its tests and the JavaScript examples need from npm

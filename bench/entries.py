@@ -56,7 +56,7 @@ def verified(directories: Sequence[Path], listener: Listener) -> Iterator[Bundle
                 yield artifact.read(directory)
                 continue
             result = verification.verify(directory)
-        if not result.verdict.passed:
+        if not result.passed:
             raise ParityError(f"{directory} does not compute what it should on this machine: s2mlp-verify shows more")
         yield result.bundle
 

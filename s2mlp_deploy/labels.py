@@ -6,12 +6,12 @@ frameworks write class_to_idx. ImageNet's usual {"0": ["n01440764", "tench"]} is
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from s2mlp_deploy import strict_json
 from s2mlp_deploy.errors import DataError
 
 
@@ -47,7 +47,7 @@ def _lines(text: str) -> list[str]:
 
 def _json(text: str, path: Path) -> list[str]:
     try:
-        content = json.loads(text, object_pairs_hook=_unique)
+        content = strict_json.loads(text)
     except (ValueError, RecursionError) as error:
         raise DataError(f"{path} is not valid JSON ({error}): save the labels again") from error
     if isinstance(content, list):
@@ -80,10 +80,3 @@ def _ordered(by_index: dict[int, Any], count: int, path: Path) -> list[Any]:
 
 def _is_index(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value >= 0
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    content = dict(pairs)
-    if len(content) != len(pairs):
-        raise ValueError("a key occurs twice")
-    return content

@@ -24,6 +24,7 @@ from pydantic import (
     ValidationError,
 )
 
+from s2mlp_deploy import strict_json
 from s2mlp_deploy.errors import BundleError, SpecError
 from s2mlp_deploy.parity import Tolerance
 from s2mlp_deploy.spec import Embedding, Semantics, Shift, Spec, Stage
@@ -269,7 +270,7 @@ def parse(text: str | bytes, where: str) -> Manifest:
         BundleError: where it is not JSON, of another schema version, or not a manifest.
     """
     try:
-        content = json.loads(text, object_pairs_hook=_unique)
+        content = strict_json.loads(text)
     except (ValueError, RecursionError) as error:
         raise BundleError(f"{where} is not valid JSON ({error}): copy the bundle again") from error
     version = content.get("schema_version") if isinstance(content, dict) else None
@@ -290,10 +291,3 @@ def parse(text: str | bytes, where: str) -> Manifest:
     except SpecError as error:
         raise BundleError(f"{where}: spec: {error}") from error
     return manifest
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    content = dict(pairs)
-    if len(content) != len(pairs):
-        raise ValueError("a key occurs twice")
-    return content

@@ -20,6 +20,8 @@ WIDTH = 120
 PAGE = "benchmarks.md"
 
 WHY = {
+    "s2mlp-export --no-gate": "**The export itself, on wide.** Importing torch, onnxruntime and onnxsim takes more than half of the "
+    "time of `s2mlp-export --no-gate`, and `torch.onnx.export` is quickest on few blocks.",
     "latency of naive-onnx": "**naive-onnx / fp32.** The ratio to *no-shift* is the most that any lowering can reach; on wide "
     "that is less than the goal.",
     "latency of openvino-static": "**OpenVINO's static int8.** It quantizes the patch embedding and the classifier, "
