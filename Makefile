@@ -3,6 +3,8 @@
 # make lint       ruff, mypy --strict, import contracts
 # make bench      measure exports, latency, growth and engine builds, and write docs/benchmarks.md (20 minutes)
 # make accuracy   what fp16 and int8 cost on 10,000 images (minutes)
+# make reliability  try every promise of docs/reliability.md as often as it says, and write it (hours)
+# make fuzz       100,000 damaged inputs and more, to everything that reads files (an hour)
 # make web        export the bundled checkpoint as a web page, and serve it to this machine
 # make web-deps   what the page, its tests and the JavaScript examples need from npm
 # make venv       .venv with everything for development
@@ -17,7 +19,7 @@ SITE := fashion_mnist-web-fp32
 NODE_STAMP := node_modules/.package-lock.json
 DATASET ?= /usr/share/datasets/fashion-mnist
 
-.PHONY: venv demo test lint bench accuracy web web-deps clean
+.PHONY: venv demo test lint bench accuracy reliability fuzz web web-deps clean
 
 venv: $(STAMP)
 
@@ -42,6 +44,12 @@ lint: $(STAMP)
 
 bench: $(STAMP)
 	$(BIN)/python -m bench --write docs
+
+reliability: $(STAMP)
+	$(BIN)/python -m pytest -n 2 tests/reliability --thorough --write docs/reliability.md
+
+fuzz: $(STAMP)
+	$(BIN)/python -m pytest -n 2 tests/reliability/test_fuzz.py --thorough
 
 # What fp16 and int8 cost on all 10,000 test images; Debian's package dataset-fashion-mnist has them.
 accuracy: $(STAMP)
