@@ -15,12 +15,12 @@ import typer
 from rich.console import Console
 
 from bench.output import check_writable, write, write_json
+from s2mlp_deploy import interruption
 from s2mlp_deploy.errors import UsageError
 from s2mlp_deploy.options import numbers, sizes
 from s2mlp_deploy.request import flags
 from s2mlp_deploy.terminal import ConsoleListener, command
 
-INTERRUPTED = 130
 SECONDS, ROUNDS = 10.0, 30
 
 
@@ -178,7 +178,7 @@ def bench(
         repeat = shlex.join(["s2mlp-bench", *sys.argv[1:]])
         write(html_file, html.render(plan, result, around, command=repeat, extras=extras))
     if not result.standing.complete:
-        raise typer.Exit(INTERRUPTED)
+        raise typer.Exit(interruption.take())
     if (changed and changed.regressions) or (strict and not result.standing.stable):
         raise typer.Exit(1)
 

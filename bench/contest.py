@@ -13,7 +13,6 @@ from dataclasses import dataclass, field
 from functools import partial
 from itertools import product
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 from bench import cold, profile, rivals, roofline
 from bench.bound import bound_of
@@ -32,6 +31,7 @@ from bench.standing import Standing, standing
 from bench.ways import BundleWay
 from s2mlp_deploy.exporter import ProfilingSession
 from s2mlp_deploy.progress import Listener
+from s2mlp_deploy.scratch import temporary
 from s2mlp_deploy.spec import Size
 from s2mlp_deploy.timing import Clock
 
@@ -96,8 +96,7 @@ def hold(plan: Plan, listener: Listener, clock: Clock = time.perf_counter) -> Re
     """
     bundles = list(verified(plan.bundles, listener))
     check_comparable(bundles)
-    with TemporaryDirectory(prefix="s2mlp-") as directory:
-        scratch = Path(directory)
+    with temporary() as scratch:
         contestants = [entry(bundle, point, bundles) for bundle in bundles for point in plan.points]
         contestants += rivals.prepare(plan.baselines, bundles, plan.points, scratch, listener)
         check_names(contestants)

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from statistics import median
 from typing import Any
 
+from s2mlp_deploy import interruption
 from s2mlp_deploy.timing import Clock
 
 NOTHING = "(nothing)"
@@ -75,6 +76,7 @@ class Race:
                     samples[name].append(milliseconds)
                 count += 1
         except KeyboardInterrupt:
+            interruption.take()
             complete = False
         return Record({name: tuple(values) for name, values in samples.items()}, warmup, complete)
 

@@ -7,10 +7,9 @@ and then renamed; replacing one that is there exchanges the two names in one ste
 from __future__ import annotations
 
 import ctypes
+import errno
 import json
 import os
-import shutil
-import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -18,11 +17,12 @@ from pathlib import Path
 from typing import Any
 
 from s2mlp_deploy import manifest as manifests
+from s2mlp_deploy import scratch
 from s2mlp_deploy.digest import sha256
 from s2mlp_deploy.errors import BundleError, OutputError
 from s2mlp_deploy.manifest import VERSION, Manifest, Setting
 
-MANIFEST, REPORT, GOLDEN = "manifest.json", "report.json", "golden.safetensors"
+MANIFEST, REPORT, GOLDEN, SBOM = "manifest.json", "report.json", "golden.safetensors", "sbom.cdx.json"
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ class Bundle:
     def artifact(self) -> Artifact:
         m = self.manifest
         images = (image.file for image in m.golden_images)
-        beside = {m.artifact, GOLDEN, *m.graph, *images}
+        beside = {m.artifact, GOLDEN, SBOM, *m.graph, *images}
         others = tuple(n for n in m.files if n not in beside)
         return Artifact(self.directory, m.artifact, (m.artifact, *others), m.engine or {}, m.graph)
 
@@ -68,7 +68,7 @@ class Bundle:
 
     @property
     def size_bytes(self) -> int:
-        """Size of the artifact, without golden tensors, golden images and manifest."""
+        """Size of the artifact, without golden tensors, golden images, SBOM and manifest."""
         return sum((self.directory / name).stat().st_size for name in self.artifact.files)
 
 
@@ -160,7 +160,6 @@ class Staging:
             OutputError: where the destination appeared meanwhile, or the exporter left files that the
                 manifest does not list.
         """
-        check_destination(self.destination, replace=self.replace)
         if unlisted := _contents(self.directory) - manifest.files.keys():
             raise OutputError(
                 f"the exporter for format {manifest.format!r} left files that its artifact does not name, so nothing was "
@@ -176,13 +175,26 @@ class Staging:
             place.chmod(0o777 & ~_umask())
             _flush_names(place)
         _flush_names(self.directory)
-        if self.replace and self.destination.exists():
-            _exchange(self.directory, self.destination)
-        else:
-            # A directory cannot be renamed onto one that has files: the kernel refuses.
-            self.directory.rename(self.destination)
+        with scratch.publishing:
+            self._take_name()
         _flush_names(self.destination.parent)
         return Bundle(self.destination, manifest)
+
+    def _take_name(self) -> None:
+        """Give the new bundle its name, whatever others do in this directory at the same time."""
+        for last in (False, False, True):
+            check_destination(self.destination, replace=self.replace)
+            try:
+                if self.destination.exists():
+                    _exchange(self.directory, self.destination)
+                else:
+                    # A directory cannot be renamed onto one that has files: the kernel refuses.
+                    self.directory.rename(self.destination)
+                return
+            except OSError as error:
+                appeared_or_vanished = error.errno in (errno.EEXIST, errno.ENOTEMPTY, errno.ENOENT)
+                if last or not appeared_or_vanished or not self.directory.exists():
+                    raise
 
 
 @contextmanager
@@ -194,7 +206,7 @@ def staging(destination: Path, *, replace: bool) -> Iterator[Staging]:
             be written.
     """
     check_destination(destination, replace=replace)
-    with scratch(destination) as directory:
+    with scratch.beside(destination) as directory:
         directory.chmod(0o777 & ~_umask())
         try:
             yield Staging(directory, destination, replace)
@@ -203,32 +215,6 @@ def staging(destination: Path, *, replace: bool) -> Iterator[Staging]:
                 f"writing {destination} failed: {error.strerror or error}. Nothing was published; free space or choose "
                 "another place with -o"
             ) from error
-
-
-@contextmanager
-def scratch(destination: Path) -> Iterator[Path]:
-    """A hidden directory beside ``destination``, on the same file system; gone afterwards, whatever happens.
-
-    Raises:
-        OutputError: where it cannot be made.
-    """
-    try:
-        new_parents = [p for p in destination.parents if not p.exists()]
-        destination.parent.mkdir(parents=True, exist_ok=True)
-        # The name is short, whatever the destination's, to stay below the file system's limit.
-        directory = Path(tempfile.mkdtemp(prefix=".s2mlp-", dir=destination.parent))
-    except OSError as error:
-        raise OutputError(
-            f"cannot write to {destination.parent}: {error.strerror}. Choose another place with -o"
-        ) from error
-    try:
-        yield directory
-    finally:
-        with suppress(OSError):
-            shutil.rmtree(directory)
-        with suppress(OSError):  # only those that stayed empty can be removed
-            for parent in new_parents:
-                parent.rmdir()
 
 
 def check_destination(destination: Path, *, replace: bool) -> None:
@@ -296,21 +282,15 @@ def _flush(path: Path) -> None:
 def _exchange(new: Path, old: Path) -> None:
     """Swap two directories' names in one step; the old one is then at ``new``, for removal.
 
-    Linux offers renameat2(RENAME_EXCHANGE). Elsewhere, and on file systems without it, the old
-    directory steps aside first and comes back if the new one cannot take its place.
+    Linux offers renameat2(RENAME_EXCHANGE). Elsewhere, and on file systems without it, the old directory steps aside first,
+    and comes back if the new one cannot take its place.
     """
     renameat2 = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None) if os.name == "posix" else None
     at_cwd, exchange = -100, 2
     if renameat2 and renameat2(at_cwd, os.fsencode(new), at_cwd, os.fsencode(old), exchange) == 0:
         return
-    aside = new.with_name(new.name + ".old")
-    old.rename(aside)
-    try:
-        new.rename(old)
-    except BaseException:
-        aside.rename(old)
-        raise
-    aside.rename(new)
+    old.rename(scratch.step_aside(new, old))
+    new.rename(old)
 
 
 def _umask() -> int:

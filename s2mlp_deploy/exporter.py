@@ -11,12 +11,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import entry_points
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Protocol, runtime_checkable
 
 import numpy as np
 import onnx_ir as ir
 
+from s2mlp_deploy import scratch
 from s2mlp_deploy.artifact import Artifact, Bundle
 from s2mlp_deploy.errors import RuntimeMissingError, UsageError
 from s2mlp_deploy.graph import Axes
@@ -42,6 +42,19 @@ class Lowered:
     axes: Axes
     lowering: str
     precision: str
+
+
+@dataclass(frozen=True)
+class Shipped:
+    """A package of others, part of which lies in an artifact; ``kind`` is its type in package URLs: ``npm``, ``pypi``, …
+
+    ``license`` is an SPDX expression.
+    """
+
+    kind: str
+    name: str
+    version: str
+    license: str
 
 
 class Session(Protocol):
@@ -182,6 +195,15 @@ class Provided(Protocol):
         ...
 
 
+@runtime_checkable
+class Shipping(Protocol):
+    """A format whose artifacts hold software of others, which an SBOM must name."""
+
+    def shipped(self, settings: Mapping[str, Setting]) -> tuple[Shipped, ...]:
+        """That software, in an artifact with these ``settings`` (Artifact.settings)."""
+        ...
+
+
 @dataclass(frozen=True)
 class Times:
     """Milliseconds of one batch on the device, by its own clock: copy in, compute, copy out."""
@@ -254,8 +276,8 @@ def scratch_session(lowered: Lowered) -> Iterator[TracingSession]:
     """ONNX Runtime on a graph that is not published: where every graph is looked into on its way."""
     target = find(ONNX)
     assert isinstance(target, Exporter)
-    with TemporaryDirectory(prefix="s2mlp-") as directory:
-        session = target.open(target.export(lowered, Path(directory)))
+    with scratch.temporary() as directory:
+        session = target.open(target.export(lowered, directory))
         assert isinstance(session, TracingSession)
         yield session
 

@@ -7,12 +7,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from importlib.util import find_spec
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
 import onnx
 
+from s2mlp_deploy import scratch
 from s2mlp_deploy.errors import BundleError, RuntimeMissingError
 from s2mlp_deploy.exporter import Kernel
 from s2mlp_deploy.graph import INPUT
@@ -96,8 +96,8 @@ class OnnxSession:
 
     def profile(self, images: Array, runs: int) -> tuple[Kernel, ...]:
         """Every operator's runs, by a second session that is loaded in the same way; the first run is left out."""
-        with TemporaryDirectory(prefix="s2mlp-") as directory:
-            session = load(self._path, replace(self._loading, profile_to=Path(directory) / "profile"))
+        with scratch.temporary() as directory:
+            session = load(self._path, replace(self._loading, profile_to=directory / "profile"))
             for _ in range(runs + 1):
                 _run(session, self._outputs(), images)
             events = json.loads(Path(session.end_profiling()).read_bytes())
@@ -122,9 +122,10 @@ class TracedSession(OnnxSession):
 
     def trace(self, images: Array, names: tuple[str, ...]) -> Mapping[str, Array]:
         """The values called ``names``, from a copy of the graph that has them as outputs."""
-        if self._traced is None or self._traced[0] != names:
-            self._traced = names, self._tracing_session(names)
-        return dict(zip(names, _run(self._traced[1], list(names), images), strict=True))
+        traced = self._traced  # another thread may ask for other names meanwhile
+        if traced is None or traced[0] != names:
+            self._traced = traced = names, self._tracing_session(names)
+        return dict(zip(names, _run(traced[1], list(names), images), strict=True))
 
     def _tracing_session(self, names: tuple[str, ...]) -> onnxruntime.InferenceSession:
         model = onnx.load(self._path, load_external_data=False)  # with it, it may not fit into one message

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from s2mlp_deploy import artifact, engine, exporter, parity
+from s2mlp_deploy import artifact, engine, exporter, parity, scratch
 from s2mlp_deploy.artifact import Bundle
 from s2mlp_deploy.errors import BundleError, RuntimeMissingError, UsageError
 from s2mlp_deploy.exporter import ONNX, Compiler, Exporter
@@ -58,7 +58,10 @@ def deploy_all(requests: Sequence[Request], listener: Listener | None = None) ->
     requests = [_one_at_a_time(request) for request in requests]
     targets = [_format(request) for request in requests]
     _check_shared(requests)
+    if requests[0].sbom:
+        _check_sbom()
     for request in requests:
+        scratch.sweep(request.destination.parent)  # gives back what an export that was killed has left aside
         artifact.check_destination(request.destination, replace=request.force)
     bundles = [
         _open(request, target) if request.from_bundle else None
@@ -80,6 +83,15 @@ def _check_shared(requests: Sequence[Request]) -> None:
     for other in others:
         if different := [name for name in shared if getattr(other, name) != getattr(first, name)]:
             raise UsageError(f"{flags(different)}: artifacts that are made together must have this in common")
+
+
+def _check_sbom() -> None:
+    try:
+        from s2mlp_deploy import sbom  # noqa: F401
+    except ImportError as error:
+        raise RuntimeMissingError(
+            f"--sbom needs the package cyclonedx-python-lib ({error}): pip install 's2mlp-deploy[sbom]'"
+        ) from error
 
 
 def _open(request: Request, target: Exporter | Compiler) -> Bundle:
@@ -112,7 +124,7 @@ def _from_checkpoint(request: Request, target: Exporter | Compiler, progress: Pr
         raise RuntimeMissingError(
             _way_on(request, target, reason, _graph_for_elsewhere(request, target, progress, work))
         )
-    with artifact.scratch(request.destination) as place:
+    with scratch.beside(request.destination) as place:
         graph, judges = _graph(request, target, place, progress, work)
         return engine.compile(graph.bundle, target, request, progress, judges=judges, report=graph.report)
 
@@ -152,7 +164,7 @@ def _graph_for_elsewhere(request: Request, target: Compiler, progress: Progress,
     place = request.destination.parent / f"{request.source.stem}-{ONNX}-{request.precision}"
     if place.exists() and not request.force:
         # The same request gives the same bytes, so whether that is the bundle can be told for certain.
-        with artifact.scratch(place) as directory, suppress(BundleError):
+        with scratch.beside(place) as directory, suppress(BundleError):
             known, fresh = artifact.read(place), _graph(request, target, directory, progress, work)[0].bundle
             if known.manifest == fresh.manifest:
                 return known

@@ -22,6 +22,7 @@ import typer
 from rich.console import Console, RenderableType
 from rich.text import Text
 
+from s2mlp_deploy import interruption
 from s2mlp_deploy.errors import Error, RuntimeMissingError
 from s2mlp_deploy.progress import Listener
 
@@ -98,7 +99,7 @@ def command(function: Callable[..., None]) -> Callable[[], None]:
         except MemoryError:
             _fail("this machine has not enough memory for that: try a smaller --image-size or --batch", 4)
         except KeyboardInterrupt:
-            _fail("interrupted; nothing unfinished was published", 130)
+            _fail(interruption.MESSAGE, interruption.take())
         except BrokenPipeError:
             os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # so that closing stdout does not fail again
             sys.exit(1)

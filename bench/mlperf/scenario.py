@@ -23,7 +23,6 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import numpy as np
 
@@ -34,6 +33,7 @@ from bench.mlperf.loadgen_log import DETAIL, SUMMARY, Check, Log
 from bench.mlperf.terms import Terms, settings
 from s2mlp_deploy.errors import OutputError
 from s2mlp_deploy.parity import Array
+from s2mlp_deploy.scratch import temporary
 
 
 @dataclass(frozen=True)
@@ -119,12 +119,12 @@ def run(
     chosen, left = settings(loadgen, terms, fastest_s)
     samples = Samples(images, max(len(images), chosen.performance_sample_count_override))
     system = (QueuedSystem if terms.scenario == "server" else System)(answer, samples, answers, terms.batch)
-    with TemporaryDirectory(prefix="s2mlp-") as directory:
-        drive(system, chosen, Path(directory))
+    with temporary() as directory:
+        drive(system, chosen, directory)
         answers.judge()
-        log = loadgen_log.read(Path(directory))
+        log = loadgen_log.read(directory)
         if log_directory:
-            _copy_logs(Path(directory), log_directory)
+            _copy_logs(directory, log_directory)
     return _outcome(log, terms, name=name, left=left, images=len(images), relative_l2=answers.worst)
 
 

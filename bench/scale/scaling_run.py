@@ -17,7 +17,6 @@ from dataclasses import dataclass, replace
 from functools import partial
 from math import prod
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
@@ -35,6 +34,7 @@ from s2mlp_deploy.lowering import Lowering
 from s2mlp_deploy.onnx_session import RESTING, Loading, OnnxSession
 from s2mlp_deploy.parity import Array
 from s2mlp_deploy.progress import Listener
+from s2mlp_deploy.scratch import temporary
 from s2mlp_deploy.simplify import simplify
 from s2mlp_deploy.spec import Size, Spec, format_size
 from s2mlp_deploy.timing import Clock, interleave, timed_ms
@@ -74,13 +74,13 @@ def measure(source: Checkpoint, plan: Plan, listener: Listener, clock: Clock = t
     }  # fmt: skip
     sessions: dict[Key, OnnxSession] = {}
     footprints: dict[Key, Footprint] = {}
-    with TemporaryDirectory(prefix="s2mlp-") as directory:
+    with temporary() as directory:
         for network in networks:
             with listener.step(f"writing the graph: {network.words}"):
-                path = _write(network, source, lowering, Path(directory) / "graph", plan.seed)
+                path = _write(network, source, lowering, directory / "graph", plan.seed)
             for setting in network.settings:
                 with listener.step(f"measuring memory in a process of its own: {network.words}, {_words(setting)}"):
-                    taken = footprint.take(path, images[setting].shape, threads=plan.threads, scratch=Path(directory))
+                    taken = footprint.take(path, images[setting].shape, threads=plan.threads, scratch=directory)
                 footprints[network.model, setting] = taken
             session = OnnxSession(path, Loading(threads=plan.threads, config=RESTING))
             shutil.rmtree(path.parent)

@@ -1,0 +1,7 @@
+"""The entry point of ``s2mlp-bench``."""
+
+from __future__ import annotations
+
+from s2mlp_deploy.interruption import entered
+
+main = entered("bench.cli", "main")

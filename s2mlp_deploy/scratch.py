@@ -1,0 +1,165 @@
+"""Hidden directories to work in, which are gone afterwards, even after a crash.
+
+A process that is killed cannot clean up. So a scratch directory holds a lock, which the system takes back when its process
+ends, however it ends; and before a new one is made, those beside it that nobody holds are removed. Where locks cannot be had
+(Windows, some network file systems), nothing is removed but what a process made itself.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from s2mlp_deploy.errors import OutputError
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
+PREFIX = ".s2mlp-"
+LOCK, WORK, OLD, NAME = "lock", "work", "old", "name"
+"""What is in a scratch directory: its lock, the directory to work in, and while a bundle is replaced in two steps, the
+old one and the name it had."""
+
+_mine: set[Path] = set()
+
+publishing = threading.Lock()
+"""Held while what lies in a scratch directory is given its name: nobody may remove it then."""
+
+
+@contextmanager
+def beside(destination: Path) -> Iterator[Path]:
+    """An empty directory on the file system of ``destination``; gone afterwards, whatever happens.
+
+    Raises:
+        OutputError: where it cannot be made.
+    """
+    try:
+        new_parents = [p for p in destination.parents if not p.exists()]
+        destination.parent.mkdir(parents=True, exist_ok=True)
+        sweep(destination.parent)
+        directory, lock = _make(destination.parent)
+    except OSError as error:
+        raise OutputError(
+            f"cannot write to {destination.parent}: {error.strerror}. Choose another place with -o"
+        ) from error
+    try:
+        yield directory / WORK
+    finally:
+        _remove(directory)
+        with suppress(OSError):
+            os.close(lock)
+        with suppress(OSError):  # only those that stayed empty can be removed
+            for parent in new_parents:
+                parent.rmdir()
+
+
+@contextmanager
+def temporary() -> Iterator[Path]:
+    """An empty directory where the system keeps temporary files; gone afterwards, whatever happens.
+
+    Raises:
+        OutputError: where it cannot be made.
+    """
+    with beside(Path(tempfile.gettempdir()) / "any") as directory:
+        yield directory
+
+
+def sweep(place: Path) -> None:
+    """Remove what processes that were killed have left in ``place``, and give back an old bundle that had stepped aside."""
+    if fcntl is None:
+        return
+    with suppress(OSError):
+        for directory in place.glob(PREFIX + "*"):
+            with suppress(OSError):
+                _sweep(directory)
+
+
+def abandon() -> None:
+    """Remove the scratch directories of this process, which is about to end; not while something is being published."""
+    if publishing.acquire(blocking=False):
+        for directory in list(_mine):
+            _remove(directory)
+
+
+def step_aside(scratch: Path, destination: Path) -> Path:
+    """Where ``destination`` may step aside to; if this process is killed meanwhile, the next :func:`sweep` moves it back."""
+    directory = scratch.parent
+    (directory / NAME).write_bytes(os.fsencode(destination.name))
+    return directory / OLD
+
+
+def _make(place: Path) -> tuple[Path, int]:
+    """A new scratch directory in ``place``, and the descriptor that holds its lock."""
+    while True:
+        # The name is short, whatever the destination's, to stay below the file system's limit.
+        directory = Path(tempfile.mkdtemp(prefix=PREFIX, dir=place))
+        _mine.add(directory)
+        try:
+            lock = os.open(directory / LOCK, os.O_RDWR | os.O_CREAT, 0o600)
+            if _lock(lock, wait=True) and not os.fstat(lock).st_nlink:
+                os.close(lock)  # somebody swept it away between two of these lines
+                continue
+            (directory / WORK).mkdir()
+            return directory, lock
+        except FileNotFoundError:
+            _mine.discard(directory)
+        except BaseException:
+            _remove(directory)
+            raise
+
+
+def _lock(descriptor: int, *, wait: bool) -> bool:
+    """Whether the lock was had; some file systems have none."""
+    if fcntl is None:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+    except OSError:
+        return False
+    return True
+
+
+def _sweep(directory: Path) -> None:
+    status = directory.lstat()
+    if not directory.is_dir() or directory.is_symlink() or status.st_uid != os.geteuid():
+        return
+    try:
+        lock = os.open(directory / LOCK, os.O_RDWR | os.O_NOFOLLOW)
+    except FileNotFoundError:
+        directory.rmdir()  # killed before it had a lock; fails where there is something in it
+        return
+    try:
+        if _lock(lock, wait=False):
+            _remove(directory)
+    finally:
+        os.close(lock)
+
+
+def _remove(directory: Path) -> None:
+    """Remove a scratch directory; an old bundle that has stepped aside goes back to its name first.
+
+    What cannot be removed now keeps its lock, so that a later :func:`sweep` knows what it is.
+    """
+    _mine.discard(directory)
+    with suppress(OSError):
+        _give_back(directory)
+        for name in (WORK, OLD):
+            if (directory / name).exists():
+                shutil.rmtree(directory / name)
+        (directory / NAME).unlink(missing_ok=True)
+        (directory / LOCK).unlink(missing_ok=True)
+        directory.rmdir()
+
+
+def _give_back(directory: Path) -> None:
+    if (directory / OLD).exists():
+        name = os.fsdecode((directory / NAME).read_bytes())
+        if Path(name).name == name and not os.path.lexists(directory.parent / name):
+            (directory / OLD).rename(directory.parent / name)
