@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict
 
 from s2mlp_deploy.artifact import Artifact, Bundle
 from s2mlp_deploy.errors import RuntimeMissingError, UsageError
+from s2mlp_deploy.exporter import Shipped
 from s2mlp_deploy.manifest import FileName, Setting
 from s2mlp_deploy.onnx_session import REMEDY, TracedSession, missing
 from s2mlp_deploy.settings import recorded
@@ -26,7 +27,7 @@ FILE = "model.onnx"
 PAGE = Path(__file__).with_name("web")
 """The page's own files."""
 
-PACKAGE = "onnxruntime-web"
+PACKAGE, LICENSE = "onnxruntime-web", "MIT"
 
 TESTED = "1.30.0"
 """The release of ONNX Runtime Web that the tests run."""
@@ -109,6 +110,10 @@ class WebSite:
     def versions(self) -> Mapping[str, str]:
         """None of Python's: the page comes with this package, and the runtime's release stands in the settings."""
         return {}
+
+    def shipped(self, settings: Mapping[str, Setting]) -> tuple[Shipped, ...]:
+        """ONNX Runtime Web."""
+        return (Shipped("npm", PACKAGE, str(settings["runtime_version"]), LICENSE),)
 
 
 def _refuse_what_no_browser_runs(bundle: Bundle) -> None:

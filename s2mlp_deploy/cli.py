@@ -336,6 +336,9 @@ def export(
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace a bundle (or a --plot) that is there.")] = False,
     gate: Annotated[bool, typer.Option("--gate/--no-gate", help="Check parity; without, the bundle says so.")] = True,
+    sbom: Annotated[
+        bool, typer.Option("--sbom", help="Put a software bill of materials into the bundle (CycloneDX).")
+    ] = False,
     plot: PlotOption = None,
     latency: Annotated[
         bool, typer.Option("--latency", help="Time what was exported, side by side on this machine.")
@@ -408,7 +411,7 @@ def export(
                 resize=resize.value if resize else None, interpolation=interpolation.value if interpolation else None,
                 crop_fraction=crop_fraction, labels=labels, golden_images=golden_images,
                 interface=Interface(input=input.value, output=answer.value),
-                reference=reference, data=data, data_count=data_count, gate=gate,
+                reference=reference, data=data, data_count=data_count, gate=gate, sbom=sbom,
                 allow_unverified_engine=allow_unverified_engine, **by_precision.get(kind, {}),
             )
         for name, kind in wanted

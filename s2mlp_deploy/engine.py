@@ -96,9 +96,12 @@ def compile(
             "seconds": progress.seconds,
             "machine": machine.describe(),
         }
-        published = staging.publish(
-            _manifest(source, made, target, request, judged=judged, pending=bool(pending)), found
-        )
+        manifest = _manifest(source, made, target, request, judged=judged, pending=bool(pending))
+        if request.sbom:
+            from s2mlp_deploy import sbom
+
+            manifest = sbom.add(manifest, target, staging.directory)
+        published = staging.publish(manifest, found)
     return Export(published, verdict, found)
 
 

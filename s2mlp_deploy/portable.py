@@ -116,6 +116,10 @@ def export(
             golden.save(judged.golden, staging.directory / artifact.GOLDEN)
         shown = _show(expected, prepared, staging.directory) if judged and expected else ()
         manifest = _manifest(request, prepared, lowering.name, axes, made, target, judged, quantized, shown)
+        if request.sbom:
+            from s2mlp_deploy import sbom
+
+            manifest = sbom.add(manifest, target, staging.directory)
         report = {
             "evidence": [asdict(e) for e in prepared.evidence],
             **figures,

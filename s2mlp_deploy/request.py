@@ -68,6 +68,7 @@ class Request:
     data: Path | None = None
     data_count: int = 1000
     gate: bool = True
+    sbom: bool = False
     allow_unverified_engine: bool = False
     io_dtype: IoDtype = "fp32"
     target: str | None = None
@@ -95,7 +96,7 @@ class Request:
 
     def for_graph(self) -> tuple[str, ...]:
         """The options given that say how a checkpoint becomes a graph; a bundle's graph is settled."""
-        compiling = {"source", "format", "precision", "output", "force", "settings", "allow_unverified_engine"}
+        compiling = {"source", "format", "precision", "output", "force", "settings", "allow_unverified_engine", "sbom"}
         return tuple(f.name for f in fields(self) if f.name not in compiling and getattr(self, f.name) != f.default)
 
 

@@ -9,12 +9,14 @@ import shutil
 import socket
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from s2mlp_deploy.artifact import REPORT
+from exporters.web_site import DIST
+from s2mlp_deploy.artifact import REPORT, SBOM
 from s2mlp_deploy.spec import DIRECTIONS, Shift
 from support import PAPER_CHECKPOINT, ROOT, TEST_IMAGES, save_checkpoint, small_spec
 
@@ -37,19 +39,26 @@ INT8 = ["small.pt", "--precision", "int8", "--calibration", "calibration.npy", "
 EXPORTS = {
     "example": [str(PAPER_CHECKPOINT), "--data", str(TEST_IMAGES), "--data-count", "20"],
     "dynamic": ["small.pt", "--dynamic-size", "--shift", "slice", "--shift-semantics", "inplace"],
-    "eight": ["small.pt", "--shift-directions", "8", "--batch", "3", "--shift", "gather"],
+    "eight": ["small.pt", "--shift-directions", "8", "--batch", "3", "--shift", "gather", "--sbom"],
     "conv": ["small.pt", "--shift", "conv", "--mean", "0.1,0.2,0.3", "--std", "1,2,3"],
     "int8": [*INT8, "--target", "arm"],
     "ort": ["small.pt", "--format", "ort", "--shift-directions", "8"],
     "ort int8": [*INT8, "--format", "ort"],
     "ort, optimized onnx": ["small.pt", "--format", "ort", "--ort-style", "onnx", "--batch", "3"],
-    "ort from a bundle": ["example", "--format", "ort"],
+    "ort from a bundle": ["example", "--format", "ort", "--sbom"],
     "openvino": ["small.pt", "--format", "openvino", "--dynamic-size"],
     "openvino fp16": ["small.pt", "--format", "openvino", "--precision", "fp16", "--batch", "3"],
     "openvino int8": [*INT8, "--format", "openvino"],
     "openvino from a bundle": ["example", "--format", "openvino"],
     "triton": ["small.pt", "--format", "triton", "--dynamic-size", "--shift", "pad"],
+    "web": ["small.pt", "--format", "web", "--batch", "2", "--sbom"],
+    "trt-rtx": ["small.pt", "--format", "trt-rtx", "--allow-unverified-engine", "--batch", "1:2:4"],
+    "trt-rtx int8": [*INT8, "--format", "trt-rtx", "--allow-unverified-engine"],
 }
+NEEDED = {"web": (ROOT / DIST).is_dir(), "trt-rtx": find_spec("tensorrt_rtx") is not None}
+"""What some need that is not everywhere."""
+
+EXPORTS = {name: options for name, options in EXPORTS.items() if NEEDED.get(name.partition(" ")[0], True)}
 BESIDE = {"model.ort": ["required_operators.config"], "model.xml": ["model.bin"], "1/model.onnx": ["config.pbtxt"]}
 """The files that an artifact comes with."""
 
@@ -97,6 +106,9 @@ def test_every_process_directory_hash_seed_and_thread_count_gives_the_same_bytes
         "golden.safetensors",
         manifest["artifact"],
         *BESIDE.get(manifest["artifact"], []),
+        *manifest["graph"],
+        *(manifest["engine"]["page"] + manifest["engine"]["runtime_files"] if name == "web" else []),
+        *([SBOM] if "--sbom" in EXPORTS[name] else []),
         *(image["file"] for image in manifest["golden_images"]),
     }
     for other in others:

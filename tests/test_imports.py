@@ -29,7 +29,7 @@ else:
 PACKAGES = ("s2mlp_deploy", "exporters", "bench")
 
 OPTIONAL = ("torch", "torchvision", "onnxruntime", "onnxsim", "onnxscript", "PIL", "tensorrt", "tensorrt_rtx", "openvino",
-            "polygraphy", "matplotlib", "mlperf_loadgen", "jinja2", "pynvml", "jtop")  # fmt: skip
+            "polygraphy", "matplotlib", "mlperf_loadgen", "jinja2", "pynvml", "jtop", "cyclonedx")  # fmt: skip
 """What only extras install."""
 
 NEEDS = {
@@ -40,6 +40,7 @@ NEEDS = {
     "s2mlp_deploy.portable": "torch",
     "s2mlp_deploy.prepare": "torch",
     "s2mlp_deploy.reference": "torch",
+    "s2mlp_deploy.sbom": "cyclonedx",
     "bench.presets.engines": "torch",
     "bench.presets.export_cost": "torch",
     "bench.presets.goals": "torch",

@@ -1,0 +1,86 @@
+"""Installed Python packages: what they require, all over, and the licences that they declare."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from importlib.metadata import Distribution, PackageNotFoundError, distribution, packages_distributions
+
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+_LONGEST_NAME = 80
+"""What is longer, in the field for a licence's name, is its text."""
+
+
+@dataclass(frozen=True)
+class Package:
+    """A package at one version; of one that is not installed so, no more is known.
+
+    ``licenses`` are as its metadata declare them: one SPDX expression, or names. ``requires`` are the packages that it
+    requires and that are installed.
+    """
+
+    version: str
+    licenses: tuple[str, ...] = ()
+    requires: frozenset[str] = frozenset()
+
+
+def closure(roots: Mapping[str, str | None]) -> dict[str, Package]:
+    """``roots`` and what they require, all over, by normalized name.
+
+    A root has the version given, or that which is installed; one that has neither is left out.
+    """
+    roots = {canonicalize_name(name): version for name, version in roots.items()}
+    found: dict[str, Package] = {}
+    done: set[tuple[str, frozenset[str]]] = set()
+    waiting = [(name, frozenset[str]()) for name in roots]
+    while waiting:
+        name, extras = item = waiting.pop()
+        if item in done:
+            continue
+        done.add(item)
+        version = roots.get(name)
+        if installed := _installed(name, version):
+            needed = list(_required(installed, extras))
+            waiting += needed
+            requires = {other for other, _ in needed} | (found[name].requires if name in found else set())
+            found[name] = Package(installed.version, _licenses(installed), frozenset(requires))
+        elif version:
+            found[name] = Package(version)
+    return {n: Package(p.version, p.licenses, p.requires & found.keys()) for n, p in sorted(found.items())}
+
+
+def owners(module: str) -> tuple[str, ...]:
+    """The installed packages that ``module`` comes with."""
+    return tuple(sorted({canonicalize_name(n) for n in packages_distributions().get(module.partition(".")[0], ())}))
+
+
+def _installed(name: str, version: str | None) -> Distribution | None:
+    try:
+        found = distribution(name)
+    except PackageNotFoundError:
+        return None
+    return found if version in (None, found.version) else None
+
+
+def _required(package: Distribution, extras: frozenset[str]) -> Iterator[tuple[str, frozenset[str]]]:
+    for requirement in map(Requirement, package.requires or ()):
+        marker = requirement.marker
+        if marker is None or any(marker.evaluate({"extra": extra}) for extra in ("", *extras)):
+            yield canonicalize_name(requirement.name), frozenset(requirement.extras)
+
+
+def _licenses(package: Distribution) -> tuple[str, ...]:
+    expression, *_ = package.metadata.get_all("License-Expression") or [""]
+    if expression:
+        return (expression,)
+    name = " ".join(package.metadata.get_all("License") or []).strip()
+    if name and name != "UNKNOWN" and len(name) <= _LONGEST_NAME and "\n" not in name:
+        return (_last(name),)
+    classifiers = package.metadata.get_all("Classifier") or []
+    return tuple(sorted(_last(c) for c in classifiers if c.startswith("License :: ")))
+
+
+def _last(classifier: str) -> str:
+    return classifier.rpartition(" :: ")[2]
