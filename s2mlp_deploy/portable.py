@@ -242,7 +242,7 @@ def _manifest(
         if quantized
         else None,
         engine=dict(made.settings) or None,
-        versions={**target.versions(), **machine.installed(("numpy", "torch", *(["pillow"] if shown else [])))},
+        versions={**target.versions(), **machine.installed(_makers(shown=bool(shown), calibrated=bool(quantized)))},
         artifact=made.main,
         graph=made.graph,
         files={name: sha256(made.directory / name) for name in files},
@@ -250,6 +250,12 @@ def _manifest(
         tolerance=ToleranceEntry.of(judged.tolerance) if judged else None,
         verdict=_verdict(request, judged),
     )
+
+
+def _makers(*, shown: bool, calibrated: bool) -> tuple[str, ...]:
+    """The packages that decide a bundle's bytes whatever its format: ONNX Runtime finds the ranges of activations."""
+    runtimes = ("onnxruntime", "onnxruntime-gpu") if calibrated else ()
+    return ("numpy", "torch", *(["pillow"] if shown else []), *runtimes)
 
 
 def _verdict(

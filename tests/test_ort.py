@@ -130,8 +130,8 @@ def test_what_it_takes_to_load_it_is_in_the_manifest(made: Path, name: str, styl
 def test_what_the_graph_is_stays_as_the_onnx_bundle_says(made: Path) -> None:
     graph, engine = (manifest_of(made / f"{name}-int8") for name in ("onnx", "ort"))
     changed = {key for key in graph if graph[key] != engine[key]}
-    assert changed == {"format", "engine", "versions", "artifact", "files"}
-    assert graph["versions"].items() < engine["versions"].items()
+    assert changed == {"format", "engine", "artifact", "files"}
+    assert graph["versions"] == engine["versions"]  # its calibration ran in onnxruntime
 
 
 # What is in the files
