@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import math
+import zipfile
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 import safetensors.numpy
 
 from s2mlp_deploy.errors import DataError
+from s2mlp_deploy.limits import archive_entries, check_safetensors
 from s2mlp_deploy.parity import Array
 
 
@@ -19,14 +23,40 @@ def read_arrays(path: Path) -> dict[str, Array]:
     """
     try:
         if path.suffix == ".npy":
-            return {"input": np.load(path, allow_pickle=False)}
+            with path.open("rb") as file:
+                return {"input": _read_npy(file, path.stat().st_size)}
         if path.suffix == ".npz":
-            with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
-                return {name: file[name] for name in file.files}
+            return _read_npz(path)
+        check_safetensors(path)
         return dict(safetensors.numpy.load_file(path))
     except Exception as error:  # zip, NumPy and safetensors raise what they like on damaged files
         reason = str(error).split(". ")[0]  # NumPy goes on to recommend loading pickles unsafely
         raise DataError(f"cannot read {path} ({reason}): expected a .safetensors, .npz or .npy file") from error
+
+
+def _read_npz(path: Path) -> dict[str, Array]:
+    entries = {entry.filename.removesuffix(".npy"): entry for entry in archive_entries(path)}
+    arrays = {}
+    with zipfile.ZipFile(path) as archive:
+        if len(entries) < len(archive.infolist()):
+            raise ValueError("it holds two arrays of one name")
+        for name, entry in entries.items():
+            with archive.open(entry) as file:
+                arrays[name] = _read_npy(file, entry.file_size)
+    return arrays
+
+
+def _read_npy(file: IO[bytes], size: int) -> Array:
+    """The array that ``file``, of ``size`` bytes, holds, after comparing what it claims with them."""
+    if np.lib.format.read_magic(file) == (1, 0):
+        shape, _, dtype = np.lib.format.read_array_header_1_0(file)
+    else:
+        shape, _, dtype = np.lib.format.read_array_header_2_0(file)
+    claimed = math.prod(shape) * dtype.itemsize
+    if claimed > size or math.prod(n for n in shape if n) >= 2**63:
+        raise ValueError(f"an array of shape {shape} claims {claimed:,} bytes")
+    file.seek(0)
+    return np.lib.format.read_array(file, allow_pickle=False)
 
 
 def spread(length: int, count: int) -> tuple[int, ...]:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from s2mlp_deploy import strict_json
+from s2mlp_deploy import limits, strict_json
 from s2mlp_deploy.errors import DataError
 
 
@@ -22,11 +22,13 @@ def read_labels(path: Path, classes: int) -> tuple[str, ...]:
         DataError: where there is another number of them, an empty one, or the file is none of the forms.
     """
     try:
-        text = path.read_text("utf-8-sig")
+        text = limits.read_text(path)
     except OSError as error:
         raise DataError(f"cannot read the labels {path}: {error.strerror}") from error
     except UnicodeDecodeError as error:
         raise DataError(f"{path} is not text in UTF-8 ({error.reason}): save the labels as UTF-8") from error
+    except ValueError as error:
+        raise DataError(f"{path} is too large for a list of labels: {error}") from error
     names = _json(text, path) if path.suffix.lower() == ".json" or text.lstrip()[:1] in ("{", "[") else _lines(text)
     if len(names) != classes:
         raise DataError(f"{path} has {len(names)} labels, and the model has {classes} classes: give one for each")

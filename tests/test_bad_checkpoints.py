@@ -155,14 +155,6 @@ def test_a_torchscript_archive_is_refused_with_what_to_save_instead(tmp_path: Pa
     assert "is a TorchScript archive" in refused(tmp_path / "model.pt")
 
 
-@pytest.mark.parametrize("protocol", [4, 5])
-def test_a_checkpoint_of_another_pickle_protocol_is_refused_with_what_to_save_instead(
-    tmp_path: Path, protocol: int
-) -> None:
-    torch.save(content(), tmp_path / "model.pt", pickle_protocol=protocol)
-    assert "Save the weights alone, with torch.save(model.state_dict(), PATH)" in refused(tmp_path / "model.pt")
-
-
 @pytest.mark.parametrize("cut", [3, 9, 500, 0.5, -1])
 def test_safetensors_cut_short_are_refused(tmp_path: Path, cut: float) -> None:
     safetensors.torch.save_file(state(), tmp_path / "model.safetensors")

@@ -149,6 +149,21 @@ def test_an_unusual_name_must_be_given_and_a_wrong_one_is_answered_with_what_is_
 # What training scripts store beside the weights
 
 
+@FORMATS
+@pytest.mark.parametrize("protocol", [2, 3, 4, 5])
+def test_every_protocol_of_pickles_that_torch_can_write_is_read(tmp_path: Path, protocol: int, zipped: bool) -> None:
+    content = {
+        "model": {name: nn.Parameter(tensor) for name, tensor in state().items()},
+        "args": options(),
+        3: {b"k", 2.5},
+    }
+    path = tmp_path / "model.pt"
+    torch.save(content, path, pickle_protocol=protocol, _use_new_zipfile_serialization=zipped)
+    found = checkpoint.load(path)
+    assert_same(found.weights, state())
+    assert found.recorded == Recorded(image_size=(20, 20), mean=(0.25,) * 3, std=(0.5,) * 3)
+
+
 def options() -> argparse.Namespace:
     return argparse.Namespace(
         img_size=np.int64(20), lr=np.float64(0.1), decay=np.float32(0.05), flag=np.bool_(True), seed=np.uint8(7),

@@ -41,6 +41,7 @@ NEEDS = {
     "s2mlp_deploy.prepare": "torch",
     "s2mlp_deploy.reference": "torch",
     "s2mlp_deploy.sbom": "cyclonedx",
+    "s2mlp_deploy.torch_file": "torch",
     "bench.presets.engines": "torch",
     "bench.presets.export_cost": "torch",
     "bench.presets.goals": "torch",

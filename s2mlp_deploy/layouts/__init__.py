@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 import sys
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from importlib import resources
@@ -17,6 +18,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, field_validator
 
+from s2mlp_deploy import limits
 from s2mlp_deploy.errors import LayoutError
 from s2mlp_deploy.spec import Embedding, Semantics, Shift, Size, Spec, Stage
 
@@ -27,9 +29,15 @@ else:
 
 Shapes = Mapping[str, tuple[int, ...]]
 
-_VARIABLE = re.compile(r"\{(s|b)(?:\+(\d+))?\}")
+MOST_LAYOUT = 64 << 10
+"""Bytes of a layout file: of one that names every layer of 36 blocks by itself, and more."""
+
+MOST_TENSORS = 20_000
+"""Tensors of one model: an S²-MLP of 36 blocks has 434."""
+
+_VARIABLE = re.compile(r"\{(s|b)(?:\+(\d{1,4}))?\}")
 _CANONICAL = re.compile(
-    r"stages\.(\d+|\{s(\+\d+)?\})\.(embedding|blocks\.(\d+|\{b(\+\d+)?\})\.(norm1|fc1|fc2|norm2|fc3|fc4))"
+    r"stages\.(\d{1,4}|\{s(\+\d{1,4})?\})\.(embedding|blocks\.(\d{1,4}|\{b(\+\d{1,4})?\})\.(norm1|fc1|fc2|norm2|fc3|fc4))"
     r"|head\.(norm|fc)"
 )
 
@@ -41,8 +49,8 @@ class _Strict(BaseModel):
 class Geometry(_Strict):
     """Stride and padding of a stage's convolution, which its weights do not tell."""
 
-    stride: Annotated[int, Field(ge=1)] | Literal["kernel"] = "kernel"
-    padding: Annotated[int, Field(ge=0)] = 0
+    stride: Annotated[int, Field(ge=1, lt=2**15)] | Literal["kernel"] = "kernel"
+    padding: Annotated[int, Field(ge=0, lt=2**15)] = 0
 
     def embedding(self, kernel: Size) -> Embedding:
         """The convolution with this geometry and a kernel of (height, width)."""
@@ -61,7 +69,7 @@ class Layout(_Strict):
     name: str
     source: str = ""
     shift_semantics: Semantics = "paper"
-    norm_epsilon: Annotated[float, Field(gt=0)] = 1e-5
+    norm_epsilon: Annotated[float, Field(gt=0, lt=1)] = 1e-5
     patch: Geometry = Geometry()
     downsampling: Geometry = Geometry()
     refuse: str | None = None
@@ -81,7 +89,7 @@ class Layout(_Strict):
             used = {m[1] for m in _VARIABLE.finditer(canonical)}
             if known != used:
                 raise ValueError(f"{canonical!r} and {prefix!r} must use the same variables")
-        if twice := [prefix for prefix in keys.values() if list(keys.values()).count(prefix) > 1]:
+        if twice := [prefix for prefix, count in Counter(keys.values()).items() if count > 1]:
             raise ValueError(f"{twice[0]!r} stands for two layers")
         return keys
 
@@ -132,22 +140,24 @@ def find(name_or_file: str) -> Layout:
         known = ", ".join(layout.name for layout in builtin())
         raise LayoutError(f"no layout is called {name_or_file!r}: expected one of {known}, or a .toml file")
     try:
-        return _parse(path.read_text("utf-8"), str(path))
+        return _parse(limits.read_text(path, MOST_LAYOUT), str(path))
     except OSError as error:
         raise LayoutError(f"cannot read the layout file {path}: {error.strerror}") from error
     except UnicodeDecodeError as error:
         raise LayoutError(f"{path} is not a text file in UTF-8, so not a layout") from error
+    except ValueError as error:
+        raise LayoutError(f"{path} is too large for a layout: {error}") from error
 
 
 def _parse(text: str, where: str) -> Layout:
     try:
         return TypeAdapter(Layout).validate_python(tomllib.loads(text))
-    except tomllib.TOMLDecodeError as error:
-        raise LayoutError(f"{where} is not valid TOML: {error}") from error
     except ValidationError as error:
         first = error.errors()[0]
-        place = ".".join(str(p) for p in first["loc"]) or "the file"
-        raise LayoutError(f"{where}: {place}: {first['msg']}. See docs/layouts.md for the format.") from error
+        place = ".".join(_shown(str(p)) for p in first["loc"]) or "the file"
+        raise LayoutError(f"{where}: {place}: {first['msg'][:300]}. See docs/layouts.md for the format.") from error
+    except (ValueError, RecursionError) as error:  # Python's own too, for numbers of very many digits
+        raise LayoutError(f"{where} is not valid TOML: {error}") from error
 
 
 @dataclass(frozen=True)
@@ -164,6 +174,8 @@ def recognise(shapes: Shapes, candidates: Iterable[Layout]) -> Match:
     Raises:
         LayoutError: where none or more than one does, or where the layout is one that is refused.
     """
+    if len(shapes) > MOST_TENSORS:
+        raise LayoutError(f"there are {len(shapes):,} tensors, and no S²-MLP has more than {MOST_TENSORS:,}")
     matches = [Match(layout, layout.translate(shapes)) for layout in candidates]
     complete = [m for m in matches if len(m.names) == len(shapes)]
     if len(complete) > 1:
@@ -189,7 +201,7 @@ def _no_match(shapes: Shapes, matches: list[Match]) -> str:
             "layout file (docs/layouts.md) and pass it with --layout FILE.toml"
         )
     explained = set(nearest.names.values())
-    left = [f"{key} {list(shape)}" for key, shape in shapes.items() if key not in explained]
+    left = [f"{_shown(key)} {list(shape)}" for key, shape in shapes.items() if key not in explained]
     hint = ""
     if any("split_attention" in key for key in left):
         hint = " Split attention is what S²-MLPv2 adds; this tool exports S²-MLP (version 1) only."
@@ -232,9 +244,15 @@ def infer_spec(match: Match, shapes: Shapes, *, image_size: Size, shift: Shift) 
 def _read_spec(have: Shapes, match: Match, image_size: Size, shift: Shift) -> Spec:
     first = _of_rank(have, match, "stages.0.embedding.weight", 4)
     stages = []
-    for s in range(1 + max(int(n.split(".")[1]) for n in have if n.startswith("stages."))):
+    blocks_of: dict[int, set[int]] = {}
+    for parts in (name.split(".") for name in have if name.startswith("stages.")):
+        blocks_of.setdefault(int(parts[1]), set()).update([int(parts[3])] if parts[2] == "blocks" else [])
+    for s in range(1 + max(blocks_of)):
         kernel = _of_rank(have, match, f"stages.{s}.embedding.weight", 4)
-        blocks = [int(n.split(".")[3]) for n in have if n.startswith(f"stages.{s}.blocks.")]
+        blocks = blocks_of.get(s, set())
+        if blocks and len(blocks) <= max(blocks):  # before anything is made for each block up to the last
+            gap = next(b for b in range(max(blocks)) if b not in blocks)
+            raise KeyError(f"stages.{s}.blocks.{gap}.norm1.weight")
         geometry = match.layout.downsampling if s else match.layout.patch
         stages.append(
             Stage(
@@ -280,4 +298,9 @@ def _key(match: Match, name: str) -> str:
 
 def _some(items: list[str], separator: str = ", ", limit: int = 6) -> str:
     more = len(items) - limit
-    return separator.join(items[:limit]) + (f"{separator}and {more} more" if more > 0 else "")
+    return separator.join(map(_shown, items[:limit])) + (f"{separator}and {more} more" if more > 0 else "")
+
+
+def _shown(text: str, most: int = 200) -> str:
+    """``text``, which a file may have made as long as it likes."""
+    return text if len(text) <= most else text[: most // 2] + " … " + text[-most // 2 :]
