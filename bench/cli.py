@@ -32,7 +32,10 @@ class Scenario(str, Enum):
 
 def bench(
     bundles: Annotated[
-        list[Path], typer.Argument(metavar="BUNDLE...", help="Bundles; the first is what others are compared with.")
+        list[Path],
+        typer.Argument(
+            metavar="BUNDLE...", readable=False, help="Bundles; the first is what others are compared with."
+        ),
     ],
     baseline: Annotated[
         list[str] | None,

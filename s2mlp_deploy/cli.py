@@ -119,7 +119,7 @@ class ShiftLowering(str, Enum):
 
 
 CheckpointArgument = Annotated[
-    Path, typer.Argument(metavar="CKPT", help="The checkpoint: .pt, .pth, .bin or .safetensors.")
+    Path, typer.Argument(metavar="CKPT", readable=False, help="The checkpoint: .pt, .pth, .bin or .safetensors.")
 ]
 LayoutOption = Annotated[
     str | None,
@@ -180,7 +180,8 @@ def inspect(
 
 def export(
     source: Annotated[
-        Path, typer.Argument(metavar="CKPT|BUNDLE", help="The checkpoint, or an ONNX bundle to compile.")
+        Path,
+        typer.Argument(metavar="CKPT|BUNDLE", readable=False, help="The checkpoint, or an ONNX bundle to compile."),
     ],
     format: Annotated[list[str], typer.Option(help="The artifact's format; may be repeated.")] = ["onnx"],  # noqa: B006
     precision: Annotated[
@@ -455,7 +456,9 @@ def export(
 
 
 def verify(
-    bundle: Annotated[Path, typer.Argument(metavar="BUNDLE", help="A directory that s2mlp-export made.")],
+    bundle: Annotated[
+        Path, typer.Argument(metavar="BUNDLE", readable=False, help="A directory that s2mlp-export made.")
+    ],
     per_block: Annotated[
         bool, typer.Option("--per-block", help="Show error against depth, and the first block that diverges.")
     ] = False,

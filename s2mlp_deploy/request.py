@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -82,7 +83,7 @@ class Request:
     @property
     def from_bundle(self) -> bool:
         """Whether ``source`` is a bundle."""
-        return (self.source / MANIFEST).exists()
+        return os.path.exists(self.source / MANIFEST)  # not where it may not be looked, as Path.exists raises there
 
     @property
     def destination(self) -> Path:
@@ -93,6 +94,11 @@ class Request:
             else self.source.stem
         )
         return self.output or Path(f"{name}-{self.format}-{self.precision}")
+
+    @property
+    def dtype(self) -> str:
+        """The type of logits, and of prepared images, in the artifact."""
+        return "float16" if self.io_dtype == "fp16" else "float32"
 
     def for_graph(self) -> tuple[str, ...]:
         """The options given that say how a checkpoint becomes a graph; a bundle's graph is settled."""

@@ -6,11 +6,19 @@
 
 from __future__ import annotations
 
+import shutil
+import subprocess
+import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+import processes
+from formats import promised
 from record import Record, Trials
+from replacing import FORMATS, QUICK, Case
+from support import save_checkpoint, small_spec
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -31,3 +39,67 @@ def trials(request: pytest.FixtureRequest) -> Trials:
     counted = Trials(thorough=request.config.getoption("--thorough", default=False))
     request.node.user_properties.append(counted.entry(request.module.__doc__, request.function.__doc__))
     return counted
+
+
+@pytest.fixture(scope="module")
+def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A directory with two checkpoints of the same shape, and inputs to calibrate with."""
+    directory = tmp_path_factory.mktemp("checkpoints")
+    for name, seed in (("old.pt", 1), ("new.pt", 2)):
+        save_checkpoint(directory / name, small_spec(), seed=seed)
+    images = np.random.default_rng(0).standard_normal((64, 3, 20, 28)).astype(np.float32)
+    np.save(directory / "calibration.npy", images)
+    return directory
+
+
+@pytest.fixture(scope="module")
+def cases(checkpoints: Path) -> dict[str, Case]:
+    """What was made once, by format."""
+    return {}
+
+
+@pytest.fixture
+def case(request: pytest.FixtureRequest, checkpoints: Path, cases: dict[str, Case]) -> Case:
+    """The case of the format that the test asks for."""
+    name = request.param
+    if name not in cases:
+        format, *_ = name.split()
+        if format == "trt-rtx":
+            pytest.importorskip("tensorrt_rtx")
+        options = [*FORMATS[name], *(["--calibration", checkpoints / "calibration.npy"] if "int8" in name else [])]
+        made = checkpoints / name.replace(" ", "-")
+        seconds = 0.0
+        for which in ("old", "new", "new-again"):
+            arguments = [checkpoints / f"{which.removesuffix('-again')}.pt", "--format", format, *options]
+            running = processes.export(checkpoints / "log", *arguments, "-o", made / which)
+            assert running.wait() == 0, running.text
+            seconds = time.monotonic() - running.started
+        assert promised(made / "new") == promised(made / "new-again")
+        cases[name] = Case((checkpoints / "new.pt", "--format", format, *options), made / "old", made / "new", seconds)
+    return cases[name]
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Tests of a case run for every format, or for a few."""
+    if "case" in metafunc.fixturenames:
+        thorough = metafunc.config.getoption("--thorough", default=False)
+        metafunc.parametrize("case", FORMATS if thorough else QUICK, indirect=True)
+
+
+@pytest.fixture
+def env(tmp_path: Path) -> dict[str, str]:
+    """A place of its own for temporary files."""
+    (tmp_path / "tmp").mkdir()
+    return {"TMPDIR": str(tmp_path / "tmp")}
+
+
+@pytest.fixture
+def strace(tmp_path: Path) -> None:
+    """Skips where strace is not there or may not trace."""
+    if not shutil.which("strace"):
+        pytest.skip("strace is not installed")
+    done = subprocess.run(
+        ["strace", "-o", tmp_path / "log", "-e", "trace=rename", "true"], capture_output=True, text=True
+    )
+    if done.returncode:
+        pytest.skip("strace may not trace here")

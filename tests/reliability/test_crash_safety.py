@@ -18,114 +18,21 @@ from __future__ import annotations
 import itertools
 import os
 import random
-import re
 import shutil
 import signal
 import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator
-from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 import processes
-from formats import promised
 from record import Trials
-from s2mlp_deploy import artifact, scratch
-from support import save_checkpoint, small_spec
-
-FORMATS = {"onnx": [], "onnx int8": ["--precision", "int8", "--min-agreement", "0.8"], "ort": [], "openvino": [], "web": [],
-           "triton": [], "trt-rtx": ["--allow-unverified-engine"]}  # fmt: skip
-QUICK = ("onnx",)
-BUNDLE = "bundle"
-
-
-@dataclass(frozen=True)
-class Case:
-    """Two bundles that differ, ``old`` and ``new``, and the arguments that make the new one."""
-
-    arguments: tuple[object, ...]
-    old: Path
-    new: Path
-    seconds: float
-
-    def prepare(self, place: Path, *, replace: bool) -> list[object]:
-        """Make ``place`` as it is before the export, and return what is exported how."""
-        place.mkdir(parents=True)
-        if replace:
-            shutil.copytree(self.old, place / BUNDLE)
-        return [*self.arguments, "-o", place / BUNDLE, *(["--force"] if replace else [])]
-
-    def judge(self, place: Path, *, replace: bool) -> str:
-        """What is at ``place`` after the next export has begun: ``old``, ``new`` or ``nothing``; all else is a failure."""
-        scratch.sweep(place)
-        names = sorted(os.listdir(place))
-        if not names and not replace:
-            return "nothing"
-        assert names == [BUNDLE], names
-        artifact.read(place / BUNDLE)
-        found = promised(place / BUNDLE)
-        for what, bundle in (("old", self.old), ("new", self.new)):
-            if found == promised(bundle):
-                return what
-        raise AssertionError("the bundle is neither the old nor the new one")
-
-
-@pytest.fixture(scope="module")
-def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A directory with two checkpoints of the same shape, and inputs to calibrate with."""
-    directory = tmp_path_factory.mktemp("checkpoints")
-    for name, seed in (("old.pt", 1), ("new.pt", 2)):
-        save_checkpoint(directory / name, small_spec(), seed=seed)
-    images = np.random.default_rng(0).standard_normal((64, 3, 20, 28)).astype(np.float32)
-    np.save(directory / "calibration.npy", images)
-    return directory
-
-
-@pytest.fixture(scope="module")
-def cases(checkpoints: Path) -> dict[str, Case]:
-    """What was made once, by format."""
-    return {}
-
-
-@pytest.fixture
-def case(request: pytest.FixtureRequest, checkpoints: Path, cases: dict[str, Case]) -> Case:
-    """The case of the format that the test asks for."""
-    name = request.param
-    if name not in cases:
-        format, *_ = name.split()
-        if format == "trt-rtx":
-            pytest.importorskip("tensorrt_rtx")
-        options = [*FORMATS[name], *(["--calibration", checkpoints / "calibration.npy"] if "int8" in name else [])]
-        made = checkpoints / name.replace(" ", "-")
-        seconds = 0.0
-        for which in ("old", "new", "new-again"):
-            arguments = [checkpoints / f"{which.removesuffix('-again')}.pt", "--format", format, *options]
-            running = processes.export(checkpoints / "log", *arguments, "-o", made / which)
-            assert running.wait() == 0, running.text
-            seconds = time.monotonic() - running.started
-        assert promised(made / "new") == promised(made / "new-again")
-        cases[name] = Case((checkpoints / "new.pt", "--format", format, *options), made / "old", made / "new", seconds)
-    return cases[name]
-
-
-def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Tests of a case run for every format, or for a few."""
-    if "case" in metafunc.fixturenames:
-        thorough = metafunc.config.getoption("--thorough", default=False)
-        metafunc.parametrize("case", FORMATS if thorough else QUICK, indirect=True)
-
-
-@pytest.fixture
-def env(tmp_path: Path) -> dict[str, str]:
-    """A place of its own for temporary files."""
-    (tmp_path / "tmp").mkdir()
-    return {"TMPDIR": str(tmp_path / "tmp")}
+from replacing import BUNDLE, Case
+from s2mlp_deploy import scratch
+from system_calls import moments, straced
 
 
 def test_killed_at_random_moments(case: Case, tmp_path: Path, trials: Trials, env: dict[str, str]) -> None:
@@ -147,60 +54,6 @@ def test_killed_at_random_moments(case: Case, tmp_path: Path, trials: Trials, en
     trials.note(f"{case.new.parent.name}: " + ", ".join(f"{outcomes.count(o)} {o}" for o in ("old", "new", "nothing")))
 
 
-CALLS = "mkdir,mkdirat,rename,renameat,renameat2,unlink,unlinkat,rmdir,fsync,fdatasync,chmod,fchmod,fchmodat,flock"
-"""Calls that change what directories hold, or make it last; how often files are written is left to random moments."""
-
-
-def straced(log: Path, arguments: list[object], env: dict[str, str], *injections: str) -> int:
-    """The exit code of ``s2mlp-export ARGUMENTS`` with faults in its system calls; ``log`` gets those of :data:`CALLS`."""
-    options = [word for injection in injections for word in ("-e", f"inject={injection}")]
-    go = log.with_name("go")
-    go.unlink(missing_ok=True)
-    running = processes.start("export", log.with_name("said"), *arguments, env=env, before=partial(wait_for, go))
-    process = running.process.pid
-    tracer = subprocess.Popen(
-        ["strace", "-f", "-p", str(process), "-o", str(log), "-e", f"trace={CALLS}", *options],
-        stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
-    assert tracer.stderr is not None
-    attached = tracer.stderr.readline()
-    assert "attached" in attached, attached
-    go.touch()
-    code = running.wait()
-    tracer.communicate(timeout=60)
-    return code
-
-
-def wait_for(path: Path) -> None:
-    while not path.exists():
-        time.sleep(0.01)
-
-
-@pytest.fixture
-def strace(tmp_path: Path) -> None:
-    """Skips where strace is not there or may not trace."""
-    if not shutil.which("strace"):
-        pytest.skip("strace is not installed")
-    done = subprocess.run(
-        ["strace", "-o", tmp_path / "log", "-e", "trace=rename", "true"], capture_output=True, text=True
-    )
-    if done.returncode:
-        pytest.skip("strace may not trace here")
-
-
-def moments(log: Path, place: Path) -> Iterator[tuple[str, int]]:
-    """Each traced call from the first at ``place`` on, as (name, how manieth of its name in its process)."""
-    counts: dict[tuple[str, str], int] = {}
-    begun = False
-    for line in log.read_text().splitlines():
-        if call := re.match(r"(\d+) +(\w+)\(", line):
-            key = call[1], call[2]
-            counts[key] = counts.get(key, 0) + 1
-            begun = begun or str(place) in line
-            if begun:
-                yield call[2], counts[key]
-
-
 @pytest.mark.usefixtures("strace")
 @pytest.mark.parametrize("exchange", [True, False], ids=["one step", "two steps"])
 def test_killed_at_every_call_that_publishes(
@@ -210,7 +63,7 @@ def test_killed_at_every_call_that_publishes(
     place; also on a file system that cannot exchange two names (renameat2 fails)."""
     refuse = [] if exchange else ["renameat2:error=EINVAL"]
     whole = tmp_path / "whole"
-    assert straced(tmp_path / "log", case.prepare(whole, replace=True), env, *refuse) == 0
+    assert straced(tmp_path / "log", case.prepare(whole, replace=True), env, *refuse).code == 0
     assert case.judge(whole, replace=True) == "new"
     every = [(name, count) for name, count in moments(tmp_path / "log", whole) if exchange or name != "renameat2"]
     assert {name for name, _ in every} >= {"renameat2" if exchange else "rename", "fsync", "flock"}
@@ -218,8 +71,8 @@ def test_killed_at_every_call_that_publishes(
     for turn, (name, count) in enumerate(every if trials.thorough else every[:: len(every) // 2]):
         place = tmp_path / str(turn)
         arguments = case.prepare(place, replace=True)
-        code = straced(tmp_path / "log", arguments, env, *refuse, f"{name}:signal=SIGKILL:when={count}")
-        assert code == -signal.SIGKILL, (name, count, code)
+        killed = straced(tmp_path / "log", arguments, env, *refuse, f"{name}:signal=SIGKILL:when={count}")
+        assert killed.code == -signal.SIGKILL, (name, count, killed)
         outcomes.append(case.judge(place, replace=True))
         trials.tried("exports killed")
         shutil.rmtree(place)
