@@ -11,6 +11,7 @@ package needs none of the optional runtimes.
 
 from __future__ import annotations
 
+import os
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +26,10 @@ if TYPE_CHECKING:
     from s2mlp_deploy.verification import Verification, verify
 
 __version__ = "0.1.0"
+
+# From 1.29 on, the official builds of ONNX Runtime give the machine an identity and report each model to their maker (its file's
+# name, its hashes, how long it ran), unless told before they are loaded.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 _NAMES = {
     "Bundle": ("artifact", "Bundle"),
