@@ -1,4 +1,4 @@
-"""Files that the commands of s2mlp-bench write: checked before anything is measured, written whole or not at all."""
+"""Files that the commands of s2mlp-bench write, as text or JSON."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from s2mlp_deploy.errors import OutputError
+from s2mlp_deploy import output
 from s2mlp_deploy.terminal import plain
 
 
@@ -14,14 +14,10 @@ def check_writable(path: Path | None, *, replace: bool) -> None:
     """So that nothing is measured for a file that cannot be written; without a ``path`` nothing will be.
 
     Raises:
-        OutputError: where ``path`` is taken (without ``replace``), or has no directory to be in.
+        OutputError: as :func:`s2mlp_deploy.output.check`.
     """
-    if path is None:
-        return
-    if path.is_dir() or (path.exists() and not replace):
-        raise OutputError(f"{path} exists: choose another file, or replace it with --force")
-    if not path.parent.is_dir():
-        raise OutputError(f"{path.parent} is not a directory: choose another place for {path.name}")
+    if path is not None:
+        output.check(path, replace=replace)
 
 
 def write(path: Path, content: str | bytes) -> None:
@@ -30,14 +26,7 @@ def write(path: Path, content: str | bytes) -> None:
     Raises:
         OutputError: where that fails; what was there stays.
     """
-    scratch = path.with_name(f".{path.name}.new")
-    try:
-        scratch.write_bytes(content.encode("utf-8") if isinstance(content, str) else content)
-        scratch.replace(path)
-    except OSError as error:
-        raise OutputError(f"cannot write {path}: {error.strerror}. Choose another place") from error
-    finally:
-        scratch.unlink(missing_ok=True)
+    output.write(path, content.encode("utf-8") if isinstance(content, str) else content)
 
 
 def write_json(path: Path, document: dict[str, Any]) -> None:

@@ -7,16 +7,14 @@ pyplot, so that nothing of a caller's own figures is touched.
 from __future__ import annotations
 
 import io
-import os
-import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import floor, isfinite, log10
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from s2mlp_deploy.errors import OutputError, RuntimeMissingError, UsageError
+from s2mlp_deploy import output
+from s2mlp_deploy.errors import RuntimeMissingError, UsageError
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -72,8 +70,7 @@ def check(path: Path, *, replace: bool) -> None:
     """
     if path.suffix.lower() not in SUFFIXES:
         raise UsageError(f"--plot {path} is not a picture's name: expected one that ends in {' or '.join(SUFFIXES)}")
-    with _beside(path, replace=replace):
-        pass
+    output.check(path, replace=replace, option="--plot")
     try:
         import matplotlib.figure  # noqa: F401
     except ImportError as error:
@@ -91,9 +88,8 @@ def save(figure: Figure, path: Path, *, replace: bool) -> None:
     with mpl.rc_context():
         mpl.rcdefaults()
         content = encode(figure, path.suffix.lower())
-    with _beside(path, replace=replace) as file:
-        file.write_bytes(content)
-        file.replace(path)
+    output.check(path, replace=replace, option="--plot")
+    output.write(path, content, option="--plot")
 
 
 def encode(figure: Figure, suffix: str) -> bytes:
@@ -104,33 +100,6 @@ def encode(figure: Figure, suffix: str) -> bytes:
     with mpl.rc_context({"svg.hashsalt": "s2mlp"}):
         figure.savefig(content, format=suffix[1:], metadata=_METADATA[suffix])
     return content.getvalue()
-
-
-@contextmanager
-def _beside(path: Path, *, replace: bool) -> Iterator[Path]:
-    """A new file in the same directory; gone afterwards, unless it was given the name ``path``."""
-    if path.is_symlink() or (path.exists() and not path.is_file()):
-        raise OutputError(f"{path} exists and is not a plain file: choose another place with --plot")
-    if path.exists() and not replace:
-        raise OutputError(f"{path} exists: choose another place with --plot, or replace it with --force")
-    try:
-        descriptor, name = tempfile.mkstemp(prefix=".s2mlp-", dir=path.parent)
-        os.close(descriptor)
-        file = Path(name)
-    except OSError as error:
-        raise OutputError(
-            f"cannot write to {path.parent}: {error.strerror}. Choose another place with --plot"
-        ) from error
-    try:
-        mask = os.umask(0)
-        os.umask(mask)
-        file.chmod(0o666 & ~mask)
-        yield file
-    except OSError as error:
-        raise OutputError(f"writing {path} failed: {error.strerror}. Free space or choose another --plot") from error
-    finally:
-        with suppress(FileNotFoundError):
-            file.unlink()
 
 
 def figure(curves: Sequence[Curve], title: str) -> Figure:

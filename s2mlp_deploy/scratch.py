@@ -34,8 +34,8 @@ publishing = threading.Lock()
 
 
 @contextmanager
-def beside(destination: Path) -> Iterator[Path]:
-    """An empty directory on the file system of ``destination``; gone afterwards, whatever happens.
+def beside(destination: Path, option: str = "-o") -> Iterator[Path]:
+    """An empty directory on the file system of ``destination``, which ``option`` asked for; gone afterwards, whatever happens.
 
     Raises:
         OutputError: where it cannot be made.
@@ -47,7 +47,7 @@ def beside(destination: Path) -> Iterator[Path]:
         directory, lock = _make(destination.parent)
     except OSError as error:
         raise OutputError(
-            f"cannot write to {destination.parent}: {error.strerror}. Choose another place with -o"
+            f"cannot write to {destination.parent}: {error.strerror}. Choose {another_place(option)}"
         ) from error
     try:
         yield directory / WORK
@@ -67,8 +67,13 @@ def temporary() -> Iterator[Path]:
     Raises:
         OutputError: where it cannot be made.
     """
-    with beside(Path(tempfile.gettempdir()) / "any") as directory:
+    with beside(Path(tempfile.gettempdir()) / "any", "the variable TMPDIR") as directory:
         yield directory
+
+
+def another_place(option: str) -> str:
+    """What to choose where one cannot write."""
+    return f"another place with {option}" if option else "another place"
 
 
 def sweep(place: Path) -> None:
