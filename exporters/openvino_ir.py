@@ -14,6 +14,7 @@ from importlib import import_module
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
+from threading import Lock
 from typing import Any, Literal
 
 import numpy as np
@@ -21,8 +22,9 @@ from pydantic import BaseModel, ConfigDict
 
 from s2mlp_deploy.artifact import Artifact, Bundle
 from s2mlp_deploy.errors import BundleError, CompilerError, RuntimeMissingError
+from s2mlp_deploy.exporter import Description
 from s2mlp_deploy.graph import INPUT, OUTPUT
-from s2mlp_deploy.manifest import Setting
+from s2mlp_deploy.manifest import Setting, TensorEntry
 from s2mlp_deploy.parity import Array
 from s2mlp_deploy.settings import recorded
 
@@ -105,24 +107,38 @@ class OpenVinoIr:
 class OpenVinoSession:
     """A model of OpenVINO's or of ONNX, at ``path``, in OpenVINO, which can show what happens inside.
 
+    A request of OpenVINO's serves one thread at a time, and a model that is to answer soon gains nothing from more of them:
+    threads take turns.
+
     Raises:
         RuntimeMissingError, BundleError: as :meth:`OpenVinoIr.open`.
     """
 
     def __init__(self, path: Path, settings: Settings, threads: int | None = None) -> None:
         self._path, self._settings, self._threads = path, settings, threads
-        self._request = self._load(())
-        self._traced: tuple[tuple[str, ...], Any] | None = None
+        self._loaded: tuple[tuple[str, ...], Any] | None = (), self._load(())
+        self._turn = Lock()
 
     def run(self, images: Array) -> Array:
         """Logits (batch, classes) of ``images`` (batch, channels, height, width)."""
-        return self._infer(self._request, images, (OUTPUT,))[OUTPUT]
+        return self._infer((), images, (OUTPUT,))[OUTPUT]
+
+    def describe(self) -> Description:
+        """Inputs and outputs of the model; OpenVINO keeps no metadata."""
+        with self._turn:
+            model = self._request(()).get_compiled_model()
+        return Description(tuple(map(_entry, model.inputs)), tuple(map(_entry, model.outputs)), {})
 
     def trace(self, images: Array, names: tuple[str, ...]) -> Mapping[str, Array]:
         """The values called ``names``, from a copy of the model that has them as outputs."""
-        if self._traced is None or self._traced[0] != names:
-            self._traced = names, self._load(names)
-        return self._infer(self._traced[1], images, names)
+        return self._infer(names, images, names)
+
+    def _request(self, more_outputs: tuple[str, ...]) -> Any:
+        """The request with the values called ``more_outputs``, too: each holds all weights, so one is kept at a time."""
+        if self._loaded is None or self._loaded[0] != more_outputs:
+            self._loaded = None  # makes room
+            self._loaded = more_outputs, self._load(more_outputs)
+        return self._loaded[1]
 
     def _load(self, more_outputs: tuple[str, ...]) -> Any:
         """A request for inference, whose outputs are the logits and the values called ``more_outputs``."""
@@ -148,15 +164,22 @@ class OpenVinoSession:
             )
         return request
 
-    def _infer(self, request: Any, images: Array, names: tuple[str, ...]) -> dict[str, Array]:
-        try:
-            dtype = request.get_compiled_model().input(INPUT).get_element_type().to_dtype()
-            found = request.infer({INPUT: np.ascontiguousarray(images, dtype)}, share_inputs=True)
-            return {name: found[name] for name in names}
-        except Exception as error:
-            raise BundleError(
-                f"OpenVINO cannot run the model on an input of {json.dumps(images.shape)}: {_plain(error)}"
-            ) from error
+    def _infer(self, more_outputs: tuple[str, ...], images: Array, names: tuple[str, ...]) -> dict[str, Array]:
+        with self._turn:
+            request = self._request(more_outputs)
+            try:
+                dtype = request.get_compiled_model().input(INPUT).get_element_type().to_dtype()
+                found = request.infer({INPUT: np.ascontiguousarray(images, dtype)}, share_inputs=True)
+                return {name: found[name] for name in names}
+            except Exception as error:
+                raise BundleError(
+                    f"OpenVINO cannot run the model on an input of {json.dumps(images.shape)}: {_plain(error)}"
+                ) from error
+
+
+def _entry(port: Any) -> TensorEntry:
+    shape = tuple("any" if n.is_dynamic else int(n.get_length()) for n in port.get_partial_shape())
+    return TensorEntry(name=port.get_any_name(), dtype=np.dtype(port.get_element_type().to_dtype()).name, shape=shape)
 
 
 def load_openvino() -> Any:

@@ -2,7 +2,7 @@
 
 ``--ort-style ort`` writes the format for phones and minimal builds, which holds the optimized graph and
 needs no ONNX parser, and the list of operators that such a build must have; ``onnx`` writes the
-optimized graph as an ONNX file.
+optimized graph as an ONNX file, whose weights lie beside it where the bundle's do.
 """
 
 from __future__ import annotations
@@ -26,6 +26,11 @@ from s2mlp_deploy.onnx_session import PROVIDERS, REMEDY, RESTING, Loading, OnnxS
 from s2mlp_deploy.settings import complaint, recorded
 
 OPERATORS = "required_operators.config"
+
+LIMIT_BYTES = 2**31
+"""An ``.ort`` file is a FlatBuffer, which can be no larger; ONNX Runtime does not stop there, but crashes."""
+
+_DATA_FILE = "session.optimized_model_external_initializers_file_name"
 
 COMPILING = ("coreml", "openvino", "qnn", "tensorrt")
 """Providers that compile the graph themselves when it is loaded: nothing of theirs can be saved ahead of time."""
@@ -76,7 +81,7 @@ class OrtModel:
         """Optimize the bundle's model for ``provider`` (cpu) and write it in the format ``ort_style`` (ort).
 
         Raises:
-            UsageError: for a provider or a style that there is not.
+            UsageError: for a provider or a style that there is not, or a model that is too large for it.
             RuntimeMissingError: where the provider is not here or cannot run the whole model, or where this
                 onnxruntime writes files that are not known.
         """
@@ -93,14 +98,23 @@ class OrtModel:
             )
         except ValidationError as error:
             raise UsageError(complaint(error)) from error
+        if style == "ort" and bundle.size_bytes >= LIMIT_BYTES:
+            raise UsageError(
+                f"{bundle.directory} takes {bundle.size_bytes / 1e9:.1f} GB, and an .ort file can hold {LIMIT_BYTES / 1e9:.1f} GB: "
+                "give --ort-style onnx, or use --precision fp16 or int8"
+            )
         with TemporaryDirectory(dir=destination, prefix=".") as place:
-            made, saved_as = Path(place) / "optimized", {"session.save_model_format": style.upper()}
+            main = f"model.{style}"
+            made, saved_as = Path(place) / main, {"session.save_model_format": style.upper()}
+            beside = (f"{main}.data",) if style == "onnx" and len(bundle.artifact.files) > 1 else ()
+            if beside:
+                saved_as[_DATA_FILE] = beside[0]
             optimizer = "cpu" if provider in COMPILING else provider
             load(bundle.artifact.path, Loading(optimizer, chosen.optimization, saved_as, save_to=made))
-            main = f"model.{style}"
             if style == "onnx":
-                made.rename(destination / main)
-                return Artifact(destination, main, (main,), chosen.model_dump())
+                for name in (main, *beside):
+                    (made.parent / name).rename(destination / name)
+                return Artifact(destination, main, (main, *beside), chosen.model_dump())
             try:
                 ort_canonical.write(made, destination / main)
             except ValueError as error:

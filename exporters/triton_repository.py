@@ -175,7 +175,8 @@ def _choose(model: Signature, settings: Mapping[str, Setting], bundle: Bundle) -
         raise UsageError("--instances: engines of TensorRT run on GPUs alone: give gpu:N")
     if len(bundle.artifact.files) > 1:
         raise UsageError(
-            "the model keeps its weights in a file beside it, which Triton wants laid out otherwise: this release does not write that"
+            "the model keeps its weights in a file beside it, which Triton wants laid out otherwise: this release does not write "
+            "that. Use --precision fp16 or int8, where the model then fits into one file"
         )
     return serving
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -14,8 +14,9 @@ import onnx
 
 from s2mlp_deploy import scratch
 from s2mlp_deploy.errors import BundleError, RuntimeMissingError
-from s2mlp_deploy.exporter import Kernel
+from s2mlp_deploy.exporter import Description, Kernel
 from s2mlp_deploy.graph import INPUT
+from s2mlp_deploy.manifest import TensorEntry
 from s2mlp_deploy.parity import Array
 
 if TYPE_CHECKING:
@@ -79,30 +80,69 @@ class OnnxSession:
 
     def __init__(self, path: Path, loading: Loading = DEFAULT) -> None:
         self._path, self._loading = path, loading
-        self._session = load(path, loading)
+        self._loaded: tuple[tuple[str, ...], onnxruntime.InferenceSession] | None = (), load(path, loading)
 
     def run(self, images: Array) -> Array:
         """The first output for ``images``: logits (batch, classes) of (batch, channels, height, width), or as the graph says."""
-        first: Array = _run(self._session, self._outputs()[:1], images)[0]
+        session = self._session()
+        first: Array = _run(session, _outputs(session)[:1], images)[0]
         return first
 
     def rank(self, images: Array) -> tuple[Array, Array]:
         """The two outputs of a graph that gives the best classes alone."""
-        scores, classes = _run(self._session, self._outputs(), images)
+        session = self._session()
+        scores, classes = _run(session, _outputs(session), images)
         return scores, classes
 
-    def _outputs(self) -> list[str]:
-        return [output.name for output in self._session.get_outputs()]
+    def describe(self) -> Description:
+        """What the model says of itself."""
+        session = self._session()
+        metadata = session.get_modelmeta().custom_metadata_map
+        return Description(_entries(session.get_inputs()), _entries(session.get_outputs()), metadata)
 
     def profile(self, images: Array, runs: int) -> tuple[Kernel, ...]:
         """Every operator's runs, by a second session that is loaded in the same way; the first run is left out."""
         with scratch.temporary() as directory:
             session = load(self._path, replace(self._loading, profile_to=directory / "profile"))
             for _ in range(runs + 1):
-                _run(session, self._outputs(), images)
+                _run(session, _outputs(session), images)
             events = json.loads(Path(session.end_profiling()).read_bytes())
         kernels = [_kernel(event) for event in events if event["name"].endswith(_KERNEL)]
         return tuple(kernels[len(kernels) // (runs + 1) :])
+
+    def _session(self, names: tuple[str, ...] = ()) -> onnxruntime.InferenceSession:
+        """The session with the values called ``names`` as outputs, too: each holds all weights, so one is kept at a time."""
+        loaded = self._loaded  # other threads may ask for other names meanwhile
+        if loaded is None or loaded[0] != names:
+            self._loaded = loaded = None  # makes room
+            loaded = names, self._tracing_session(names) if names else load(self._path, self._loading)
+            self._loaded = loaded
+        return loaded[1]
+
+    def _tracing_session(self, names: tuple[str, ...]) -> onnxruntime.InferenceSession:
+        model = onnx.load(self._path, load_external_data=False)  # with it, it may not fit into one message
+        known = {output.name for output in model.graph.output}
+        model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names if name not in known)
+        return load(
+            model.SerializeToString(), replace(DEFAULT, config={_DATA_FOLDER: str(self._path.parent.resolve())})
+        )
+
+
+def _outputs(session: onnxruntime.InferenceSession) -> list[str]:
+    return [output.name for output in session.get_outputs()]
+
+
+def _entries(values: Sequence[Any]) -> tuple[TensorEntry, ...]:
+    names = {"float": "float32", "double": "float64"}
+    types = (value.type.removeprefix("tensor(").removesuffix(")") for value in values)
+    return tuple(
+        TensorEntry(
+            name=value.name,
+            dtype=names.get(kind, kind),
+            shape=tuple(n if isinstance(n, int) else str(n) for n in value.shape),
+        )
+        for value, kind in zip(values, types, strict=True)
+    )
 
 
 def _kernel(event: Mapping[str, Any]) -> Kernel:
@@ -116,24 +156,9 @@ def _kernel(event: Mapping[str, Any]) -> Kernel:
 class TracedSession(OnnxSession):
     """An ONNX file that can show what happens inside."""
 
-    def __init__(self, path: Path) -> None:
-        super().__init__(path)
-        self._traced: tuple[tuple[str, ...], onnxruntime.InferenceSession] | None = None
-
     def trace(self, images: Array, names: tuple[str, ...]) -> Mapping[str, Array]:
         """The values called ``names``, from a copy of the graph that has them as outputs."""
-        traced = self._traced  # another thread may ask for other names meanwhile
-        if traced is None or traced[0] != names:
-            self._traced = traced = names, self._tracing_session(names)
-        return dict(zip(names, _run(traced[1], list(names), images), strict=True))
-
-    def _tracing_session(self, names: tuple[str, ...]) -> onnxruntime.InferenceSession:
-        model = onnx.load(self._path, load_external_data=False)  # with it, it may not fit into one message
-        known = {output.name for output in model.graph.output}
-        model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names if name not in known)
-        return load(
-            model.SerializeToString(), replace(DEFAULT, config={_DATA_FOLDER: str(self._path.parent.resolve())})
-        )
+        return dict(zip(names, _run(self._session(names), list(names), images), strict=True))
 
 
 def missing(provider: str) -> str | None:

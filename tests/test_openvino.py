@@ -98,7 +98,7 @@ def test_logits_stay_when_the_session_runs_again(made: Path) -> None:
 @pytest.mark.parametrize("threads", [None, 1, 2])
 def test_it_runs_on_as_many_threads_as_asked_for(made: Path, threads: int | None) -> None:
     session = session_of(made / "openvino-fp32", threads)
-    used = session._request.get_compiled_model().get_property("INFERENCE_NUM_THREADS")
+    used = session._request(()).get_compiled_model().get_property("INFERENCE_NUM_THREADS")
     assert used == (threads or used) and session.run(noise(3)).shape == (3, 7)
 
 
@@ -139,7 +139,7 @@ def test_it_can_be_timed_against_other_formats(made: Path, tmp_path: Path) -> No
 
 def executed(bundle: Path) -> Counter[tuple[str, str]]:
     """How many of OpenVINO's own layers there are, by kind and by the type that they compute in."""
-    graph = session_of(bundle)._request.get_compiled_model().get_runtime_model()
+    graph = session_of(bundle)._request(()).get_compiled_model().get_runtime_model()
     infos = [node.get_rt_info() for node in graph.get_ops()]
     kinds = [(i["layerType"].astype(str), i["runtimePrecision"].astype(str)) for i in infos if "layerType" in i]
     return Counter(kind for kind in kinds if kind[0] != "Const")

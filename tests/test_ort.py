@@ -140,7 +140,7 @@ def test_what_the_graph_is_stays_as_the_onnx_bundle_says(made: Path) -> None:
 @pytest.mark.parametrize("name", ["ort", "onnx-style"])
 def test_it_is_loaded_without_optimizing_it_again(made: Path, name: str) -> None:
     session = OrtModel().open(artifact.read(made / f"{name}-fp32").artifact)
-    level = session._session.get_session_options().graph_optimization_level
+    level = session._session().get_session_options().graph_optimization_level
     assert level == onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
 
 

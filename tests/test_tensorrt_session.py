@@ -39,6 +39,7 @@ class FakeCuda:
         self.memory: dict[int, Any] = {}
         self.clock = 0.0
         self.recorded: list[Callable[[], None]] | None = None
+        self.pause: Callable[[], object] = lambda: None
         kinds = SimpleNamespace(cudaMemcpyHostToDevice=1, cudaMemcpyDeviceToHost=2)
         self.runtime = SimpleNamespace(
             cudaMemcpyKind=kinds,
@@ -52,6 +53,7 @@ class FakeCuda:
 
         def call(*arguments: Any) -> Any:
             self.done.append(name)
+            self.pause()
             if name in self.fails or f"{name}{self.done.count(name)}" in self.fails:
                 self.recorded = None  # no capture outlives an error
                 raise CudaError(f"cuda{name}: an error")
@@ -228,6 +230,20 @@ def test_closing_gives_everything_back_once() -> None:
         assert done[taken] == done[given] > 0, taken
 
 
+def test_a_session_that_nobody_holds_gives_everything_back() -> None:
+    fake = Fake()
+    fake.session().run(images(2))
+    assert fake.cuda.memory == {} and fake.cuda.count("StreamDestroy", "GraphExecDestroy") == 2
+
+
+def test_a_closed_session_is_refused() -> None:
+    session = Fake().session()
+    session.run(images(2))
+    session.close()
+    with pytest.raises(UsageError, match="is closed"):
+        session.run(images(2))
+
+
 @pytest.mark.parametrize(
     "failing", ["StreamCreate1", "EventCreate3", "Malloc1", "Malloc2", "MallocHost1", "MallocHost2"]
 )
@@ -296,7 +312,8 @@ def test_a_shape_that_the_engine_refuses_is_refused() -> None:
 def test_inputs_and_outputs_may_be_half_precision() -> None:
     fake = Fake(dtypes=("float16", "float16"))
     x = images(3)
-    logits = fake.session().run(x)
+    session = fake.session()
+    logits = session.run(x)
     assert logits.dtype == np.float32
     np.testing.assert_allclose(logits, expected(x.astype(np.float16).astype(np.float32)), rtol=2e-3)
     assert 4 * 3 * 8 * 12 * 2 in [len(buffer) for buffer in fake.cuda.memory.values()]

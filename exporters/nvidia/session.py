@@ -7,6 +7,7 @@ import math
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -51,13 +52,17 @@ class EngineSession:
     """An engine with its buffers: allocated once, for the largest input of its profile.
 
     After the first run with a shape the work is replayed as a CUDA graph: TensorRT for RTX captures it by
-    itself, for TensorRT it is captured here.
+    itself, for TensorRT it is captured here. There is one set of buffers, so threads take turns. What was taken of
+    the GPU is given back when the session is closed, or nobody holds it any more.
 
     Raises:
         RuntimeMissingError: where the GPU fails, or has too little memory.
     """
 
     def __init__(self, trt: Module, engine: Any, owners: object, cuda: Cuda) -> None:
+        self._held = ExitStack()  # gives back what was taken, once
+        self._graph: Any = None
+        self._turn = Lock()
         self._owners = owners
         self._cuda, self._engine = cuda, engine
         self._captures_itself = hasattr(trt, "CudaGraphStrategy")
@@ -72,13 +77,11 @@ class EngineSession:
         )
         self._context.set_input_shape(INPUT, self._profile.largest)
         self._classes = int(self._context.get_tensor_shape(OUTPUT)[-1])
-        self._graph: Any = None
         self._shape: tuple[int, ...] | None = None
         sizes = (
             math.prod(self._profile.largest) * self._in_dtype.itemsize,
             self._profile.largest[0] * self._classes * self._out_dtype.itemsize,
         )
-        self._held = ExitStack()  # gives back what was taken, once
         try:
             # Not the default stream, on which an engine synchronizes the device; pinned memory, so that copies do not wait.
             self._stream = self._take("StreamCreate", "StreamDestroy")
@@ -112,8 +115,9 @@ class EngineSession:
             part = images[start : start + high]
             missing = max(0, low - len(part))
             filled = np.concatenate([part, np.repeat(part[-1:], missing, axis=0)]) if missing else part
-            self._step(filled, lambda event: None)
-            logits.append(self._logits(len(filled))[: len(part)])
+            with self._turn:
+                self._step(filled, lambda event: None)
+                logits.append(self._logits(len(filled))[: len(part)])
         return np.concatenate(logits)
 
     def time(self, images: Array) -> Times:
@@ -122,17 +126,22 @@ class EngineSession:
         Raises:
             UsageError, RuntimeMissingError: as :meth:`run`.
         """
-        self._step(images, lambda event: self._cuda.EventRecord(self._events[event], self._stream))
-        between = zip(self._events, self._events[1:], strict=False)
-        return Times(*(float(self._cuda.EventElapsedTime(first, second)) for first, second in between))
+        with self._turn:
+            self._step(images, lambda event: self._cuda.EventRecord(self._events[event], self._stream))
+            between = zip(self._events, self._events[1:], strict=False)
+            return Times(*(float(self._cuda.EventElapsedTime(first, second)) for first, second in between))
 
     def close(self) -> None:
         """Give everything back to the GPU."""
-        with suppress(CudaError):  # of a GPU that failed before
-            self._drop_graph()
-        self._context = self._engine = self._owners = None
-        with suppress(CudaError):
-            self._held.close()
+        with self._turn:
+            with suppress(CudaError):  # of a GPU that failed before
+                self._drop_graph()
+            self._context = self._engine = self._owners = None
+            with suppress(CudaError):
+                self._held.close()
+
+    def __del__(self) -> None:
+        self.close()
 
     def _take(self, make: str, give_back: str, *size: int) -> Any:
         made = getattr(self._cuda, make)(*size)
@@ -149,6 +158,8 @@ class EngineSession:
         return self._engine.create_execution_context(config)
 
     def _step(self, images: Array, record: Callable[[int], None]) -> None:
+        if self._context is None:
+            raise UsageError("the engine's session is closed: open the engine again")
         content = np.ascontiguousarray(images, self._in_dtype)
         self._prepare(content.shape)
         (x, y), (host_x, host_y) = self._on_device, self._on_host
