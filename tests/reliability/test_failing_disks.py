@@ -108,6 +108,7 @@ ERRORS = {
 
 
 @pytest.mark.usefixtures("strace")
+@pytest.mark.few_formats
 @pytest.mark.parametrize("exchange", [True, False], ids=["one step", "two steps"])
 def test_calls_that_fail(case: Case, exchange: bool, tmp_path: Path, trials: Trials, env: dict[str, str]) -> None:
     """Each system call that makes, renames, removes, locks or flushes fails with each error that file systems give, NFS's among
@@ -170,6 +171,7 @@ def without_privileges() -> None:
         raise OSError(ctypes.get_errno(), "capset")
 
 
+@pytest.mark.few_formats
 def test_no_permission(case: Case, tmp_path: Path, trials: Trials, env: dict[str, str]) -> None:
     """The user may read the directory, or an old bundle in it, but not write."""
     for place, replace in ((tmp_path / "plain", False), (tmp_path / "force", True), (tmp_path / "a" / "b", False)):
@@ -183,6 +185,7 @@ def test_no_permission(case: Case, tmp_path: Path, trials: Trials, env: dict[str
         trials.tried("exports without permission")
 
 
+@pytest.mark.few_formats
 @pytest.mark.parametrize("what", ["checkpoint", "bundle"])
 def test_a_source_that_may_not_be_read(
     case: Case, what: str, tmp_path: Path, trials: Trials, env: dict[str, str]
