@@ -12,7 +12,7 @@ from bench.contestant import Contestant, Point
 from bench.noshift import NoShift
 from bench.products import products
 from bench.ways import ProductsWay
-from s2mlp_deploy import onnx_writer
+from s2mlp_deploy import memory, onnx_writer
 from s2mlp_deploy.exporter import Lowered
 from s2mlp_deploy.graph import Axes, emit
 from s2mlp_deploy.manifest import Manifest
@@ -36,6 +36,7 @@ def bound_of(contestant: Contestant, manifest: Manifest, scratch: Path) -> Conte
     quantization = manifest.quantization
     target, in_float = (quantization.target, quantization.float_layers) if quantization else (None, ())
     write_twin(spec, contestant.point, manifest.precision, target, in_float, path)
+    memory.release()  # of weights as large as the model's
     return Contestant(
         f"{contestant.source}, products alone", "bound", ProductsWay(path), contestant.point, contestant.precision,
         block_macs(spec, contestant.point), None, "matrix products alone", contestant.name, contestant.asks,

@@ -117,6 +117,7 @@ def hold(plan: Plan, listener: Listener, clock: Clock = time.perf_counter) -> Re
             energies = dict(_energies(runners, asked, here, listener)) if plan.energy and record.complete else {}
             devices = Devices(conditions, energies, here.unknown)
         found = standing(runners, record, starts, [words for c in conditions for words in c.noise])
+        runners = [runner for runner in runners if runner.contestant.kind == "bundle"]  # the others make room
         profiles: tuple[Profile, ...] = ()
         roof = None
         if plan.bound and record.complete:

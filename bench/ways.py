@@ -89,8 +89,8 @@ class OnnxWay:
 
     @property
     def size_bytes(self) -> int:
-        """The file, with its weights where they lie beside it."""
-        return sum(file.stat().st_size for file in self.path.parent.iterdir() if file.name.startswith(self.path.name))
+        """As :meth:`Way.size_bytes`."""
+        return _size_bytes(self.path)
 
     def open(self, point: Point) -> Session:
         """As :meth:`Way.open`."""
@@ -106,7 +106,7 @@ class OpenVinoWay:
 
     @property
     def size_bytes(self) -> int:
-        return self.path.stat().st_size
+        return _size_bytes(self.path)
 
     def open(self, point: Point) -> Session:
         """As :meth:`Way.open`."""
@@ -170,12 +170,17 @@ class ProductsWay:
 
     @property
     def size_bytes(self) -> int:
-        return self.path.stat().st_size
+        return _size_bytes(self.path)
 
     def open(self, point: Point) -> Session:
         """As :meth:`Way.open`."""
         loading = Loading(point.provider or "cpu", config=RESTING, threads=point.threads)
         return ProductsSession(self.path, loading)
+
+
+def _size_bytes(path: Path) -> int:
+    """The ONNX file at ``path``, with its weights where they lie beside it."""
+    return sum(file.stat().st_size for file in path.parent.iterdir() if file.name.startswith(path.name))
 
 
 class ProductsSession:

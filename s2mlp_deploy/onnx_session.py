@@ -101,7 +101,8 @@ class OnnxSession:
         return Description(_entries(session.get_inputs()), _entries(session.get_outputs()), metadata)
 
     def profile(self, images: Array, runs: int) -> tuple[Kernel, ...]:
-        """Every operator's runs, by a second session that is loaded in the same way; the first run is left out."""
+        """Every operator's runs, by another session that is loaded in the same way; the first run is left out."""
+        self._loaded = None  # makes room: each holds all weights
         with scratch.temporary() as directory:
             session = load(self._path, replace(self._loading, profile_to=directory / "profile"))
             for _ in range(runs + 1):
