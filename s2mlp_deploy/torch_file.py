@@ -316,8 +316,8 @@ def _view(values: _Typed, dtype: torch.dtype, offset: Any, size: Any, stride: An
     (offset,), size, stride = _extents((offset,)), _extents(size), _extents(stride)
     if values.storage is None:
         return Opaque()
-    last = offset + sum((n - 1) * step for n, step in zip(size, stride, strict=True)) if all(size) else offset - 1
-    if math.prod(size) >= 2**63 or (last + 1) * dtype.itemsize > values.storage.nbytes():
+    last = offset + sum((n - 1) * step for n, step in zip(size, stride, strict=False)) if all(size) else offset - 1
+    if len(size) != len(stride) or math.prod(size) >= 2**63 or (last + 1) * dtype.itemsize > values.storage.nbytes():
         raise Malformed("a tensor claims values beyond those that it has")
     return torch.empty(0, dtype=dtype).set_(values.storage, offset, size, stride)
 

@@ -5,11 +5,7 @@ from __future__ import annotations
 import builtins
 import json
 import os
-import pickle
-import random
-import shutil
 import struct
-import subprocess
 import warnings
 import zipfile
 from collections.abc import Callable
@@ -21,8 +17,6 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-from s2mlp_deploy import checkpoint
-from s2mlp_deploy.errors import Error
 from support import random_model, run, small_spec
 
 FORMATS = pytest.mark.parametrize("zipped", [True, False], ids=["zip", "legacy"])
@@ -193,36 +187,6 @@ def test_safetensors_without_tensors_are_refused(tmp_path: Path) -> None:
     assert "holds no dict of tensors" in refused(tmp_path / "model.safetensors")
 
 
-def loads(path: Path) -> bool:
-    """Whether ``path`` is read; if not, then with an error of this package's own."""
-    try:
-        for weight in checkpoint.load(path).weights.values():
-            weight.numpy()
-    except Error:
-        return False
-    return True
-
-
-@pytest.mark.parametrize("name", ["zip.pt", "legacy.pt", "model.safetensors"])
-def test_no_damage_gets_past_the_errors_of_this_package(tmp_path: Path, name: str) -> None:
-    path = tmp_path / name
-    small = dict(random_model(small_spec(channels=5, depth=1, classes=3)).state_dict())
-    if name.endswith(".pt"):
-        save(path, {"model": small, "args": {"img_size": [20, 28]}}, zipped=name == "zip.pt")
-    else:
-        safetensors.torch.save_file(small, path)
-    whole = path.read_bytes()
-    rng = random.Random(name)
-    failed = 0
-    for _ in range(200):
-        damaged = bytearray(whole[: rng.randrange(len(whole))] if rng.random() < 0.2 else whole)
-        for _ in range(rng.choice([1, 2, 5, 20])):
-            damaged[rng.randrange(min(len(damaged), rng.choice([len(whole), 2500])))] = rng.randrange(256)
-        path.write_bytes(damaged)
-        failed += not loads(path)
-    assert 100 < failed < 200
-
-
 # Code
 
 
@@ -236,51 +200,9 @@ class Call:
         return self.call
 
 
-def payloads(marker: Path) -> dict[str, Call]:
-    """Objects whose reading would create ``marker``."""
-    return {
-        "system": Call(os.system, f"touch {marker}"),
-        "exec": Call(builtins.exec, f"open({str(marker)!r}, 'w').close()"),
-        "eval": Call(builtins.eval, f"open({str(marker)!r}, 'w').close()"),
-        "open": Call(open, str(marker), "w"),
-        "Popen": Call(subprocess.Popen, ["touch", str(marker)]),
-        "touch": Call(Path.touch, marker),
-        "copy": Call(shutil.copy, "/etc/hostname", str(marker)),
-        "torch": Call(torch.save, {}, str(marker)),
-    }
-
-
-@FORMATS
-@pytest.mark.parametrize("payload", sorted(payloads(Path())))
-def test_a_pickle_that_would_run_code_is_refused_and_does_not_run(tmp_path: Path, payload: str, zipped: bool) -> None:
-    marker = tmp_path / "marker"
-    evil = payloads(marker)[payload]
-    for place in ({"model": state(), "args": {"hook": evil}}, state() | {"head.fc.bias": evil}, evil):
-        path = save(tmp_path / "model.pt", place, zipped=zipped)
-        marker.unlink(missing_ok=True)
-        message = refused(path)
-        assert not marker.exists()
-        assert "would run code from the file" in message and "this tool never does" in message
-
-
-@pytest.mark.parametrize("protocol", range(6))
-def test_a_bare_pickle_does_not_run(tmp_path: Path, protocol: int) -> None:
-    marker = tmp_path / "marker"
-    (tmp_path / "model.pt").write_bytes(pickle.dumps(payloads(marker)["system"], protocol))
-    refused(tmp_path / "model.pt")
-    assert not marker.exists()
-
-
-def test_the_payloads_do_run_where_pickles_are_trusted(tmp_path: Path) -> None:
-    marker = tmp_path / "marker"
-    path = save(tmp_path / "model.pt", {"args": payloads(marker)["system"]})
-    torch.load(path, weights_only=False)
-    assert marker.exists()
-
-
 def test_the_message_does_not_advise_to_trust_the_file(tmp_path: Path) -> None:
     for zipped in (True, False):
-        path = save(tmp_path / "model.pt", {"x": payloads(tmp_path / "marker")["eval"]}, zipped=zipped)
+        path = save(tmp_path / "model.pt", {"x": Call(builtins.eval, "1")}, zipped=zipped)
         message = refused(path)
         assert "eval" in message
         assert "trust" not in message and "weights_only" not in message and "\x1b" not in message
