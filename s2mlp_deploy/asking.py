@@ -1,9 +1,9 @@
 """Asking an artifact in its own terms, and taking its answers for the logits that they speak for.
 
 Golden logits, tolerances and labels are about prepared images and logits. An artifact that takes bytes is asked with the bytes
-that prepared images come from; one that gives probabilities, or only the best of them, is held to the same tolerance:
-softmax never moves further than half as far as logits do, ‖p − p'‖ ≤ ½·‖l − l'‖, so the oracle's logits plus twice what
-its probabilities are missed by are within the tolerance wherever the artifact's own logits are.
+that prepared images come from; one that gives probabilities, or only the best of them, is held to the same tolerance,
+with the least that logits must have moved for probabilities to be where they are (:func:`_least_move`): that is within
+the tolerance wherever the artifact's own logits are.
 """
 
 from __future__ import annotations
@@ -15,9 +15,10 @@ from pathlib import Path
 import numpy as np
 
 from s2mlp_deploy import exporter, golden_images
-from s2mlp_deploy.errors import RuntimeMissingError, UsageError
+from s2mlp_deploy.errors import ParityError, RuntimeMissingError, UsageError
 from s2mlp_deploy.exporter import BATCH, RankingSession, Session
 from s2mlp_deploy.golden_images import Pictures
+from s2mlp_deploy.interface import BEST
 from s2mlp_deploy.manifest import FLOAT_LOGITS, Interface, Manifest, Preprocessing
 from s2mlp_deploy.parity import Array
 from s2mlp_deploy.preprocessing import nearest_bytes, normalize, normalize_exactly
@@ -147,7 +148,27 @@ class _Spread:
         self._session, self._classes = session, classes
 
     def run(self, images: Array) -> Array:
+        """The scores, spread.
+
+        Raises:
+            ParityError: where they are not what was asked for: each of the best classes once, the best one first.
+        """
         scores, best = self._session.rank(images)
+        asked = (len(images), min(BEST, self._classes))
+        rows = np.sort(best, axis=-1)
+        if not (
+            scores.shape == best.shape == asked
+            and scores.dtype == np.float32
+            and best.dtype == np.int64
+            and not (np.diff(scores) > 0).any()
+            and not (np.diff(rows) == 0).any()
+            and 0 <= rows.min() <= rows.max() < self._classes
+        ):
+            raise ParityError(
+                f"the artifact does not name its best classes, each once and the best one first: expected scores {list(asked)} "
+                f"float32 and classes int64 from 0 to {self._classes - 1}, and got scores {list(scores.shape)} {scores.dtype} and "
+                f"classes {list(best.shape)} {best.dtype}, for the first image {scores[:1].tolist()} and {best[:1].tolist()}"
+            )
         spread = np.full((len(scores), self._classes), -np.inf, scores.dtype)
         np.put_along_axis(spread, best, scores, axis=1)
         return spread
@@ -167,11 +188,41 @@ def as_logits(answers: Array, logits: Array, interface: Interface) -> Array:
         unnamed = np.isneginf(found)
         last = np.where(unnamed, np.inf, found).min(axis=1, keepdims=True)
         found = np.where(unnamed, np.minimum(expected, last), found)
-    moved = wide + 2 * (found - expected)
+    missed = found - expected
+    distance = np.linalg.norm(missed, axis=1, keepdims=True)
+    moved = wide + missed * (_least_move(distance, expected) / np.where(distance > 0, distance, 1))
     rows, best = np.arange(len(moved)), found.argmax(1)
     behind = moved.argmax(1) != best
     moved[rows[behind], best[behind]] = np.nextafter(moved.max(1)[behind], np.inf)
     return moved
+
+
+_SOFTMAX_ROUNDS = 2.0**-21
+"""Relative error of a softmax in float32: exponentials, their sum and a division, each some units in the last place."""
+
+
+def _least_move(distance: Array, probabilities: Array) -> Array:
+    """How far logits must have moved, at least, if ``probabilities`` (rows, classes) moved by ``distance`` (rows, 1).
+
+    The derivative of softmax is diag(p) − p·pᵀ. Its norm is at most ½, at most the largest p, and, by its rows' absolute
+    sums, at most twice the largest p·(1 − p); call the least of these m. Where logits move by d, no p and no 1 − p grows by
+    more than e^(2d). So the distance is at most min(½, m·e^(4d))·d, which is solved for d.
+    """
+    p = probabilities
+    steepest = np.minimum(p.max(1, keepdims=True), 2 * (p * (1 - p)).max(1, keepdims=True))
+    steepest = np.clip(steepest, np.finfo(np.float64).tiny, 0.5)
+    rounding = _SOFTMAX_ROUNDS * np.linalg.norm(p, axis=1, keepdims=True)
+    left = distance - np.minimum(distance, rounding)
+    least: Array = np.maximum(2 * left, _product_log(4 * left / steepest) / 4)
+    return least
+
+
+def _product_log(x: Array) -> Array:
+    """w ≥ 0 such that w·e^w = ``x`` ≥ 0, by Newton's method, which comes from above here."""
+    w: Array = np.log1p(x)
+    for _ in range(20):
+        w = w - (w - x * np.exp(-w)) / (1 + w)
+    return w
 
 
 def softmax(logits: Array) -> Array:

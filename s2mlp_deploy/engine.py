@@ -10,12 +10,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from s2mlp_deploy import accuracy, artifact, exporter, golden, judge, machine
+from s2mlp_deploy import accuracy, artifact, described, exporter, golden, judge, machine
 from s2mlp_deploy.artifact import GOLDEN, Artifact, Bundle
 from s2mlp_deploy.asking import Asking
 from s2mlp_deploy.digest import sha256
 from s2mlp_deploy.errors import AccuracyError, BundleError, OutputError, ParityError, UnverifiedError, UsageError
-from s2mlp_deploy.exporter import ONNX, Compiler
+from s2mlp_deploy.exporter import ONNX, Compiler, Description
 from s2mlp_deploy.judge import Judges
 from s2mlp_deploy.manifest import Manifest
 from s2mlp_deploy.parity import Verdict
@@ -70,6 +70,10 @@ def compile(
         ParityError: where the engine's numbers are off; nothing is published then.
     """
     source = bundle.manifest
+    if source.precision != request.precision:
+        raise BundleError(
+            f"{bundle.directory} holds a {source.precision} graph, and the engine is to be {request.precision}: nothing was published"
+        )
     judged = bool(source.tolerance) and GOLDEN in source.files
     pending = cannot_judge(target, request) if judged else None
     with artifact.staging(request.destination, replace=request.force) as staging:
@@ -77,6 +81,7 @@ def compile(
         with progress.step(f"compiling for {request.format}"):
             made = target.compile(bundle, staging.directory, request.settings)
         verdict: Verdict | None = None
+        description: Description | None = None
         figures: dict[str, Any] = {}
         if judged:
             for name in _golden_files(source):
@@ -84,7 +89,9 @@ def compile(
         if judged and not pending:
             with progress.step(f"checking {source.precision} parity of the {request.format} engine with the oracle"):
                 tried = (report or {}).get("trials", [])
-                verdict, figures = _judge(staging.directory / GOLDEN, source, made, target, request, judges, tried)
+                verdict, figures, description = _judge(
+                    staging.directory / GOLDEN, source, made, target, request, judges, tried
+                )
         found = {
             "evidence": [],
             "pytorch_distances": {},
@@ -101,6 +108,7 @@ def compile(
             from s2mlp_deploy import sbom
 
             manifest = sbom.add(manifest, target, staging.directory)
+        described.check(manifest, description, request.destination)
         published = staging.publish(manifest, found)
     return Export(published, verdict, found)
 
@@ -139,12 +147,12 @@ def _judge(
     request: Request,
     judges: Judges | None,
     tried: Sequence[Mapping[str, Any]],
-) -> tuple[Verdict, dict[str, Any]]:
+) -> tuple[Verdict, dict[str, Any], Description | None]:
     assert source.tolerance
     tolerance, batch = source.tolerance.tolerance(), source.batch
     session = target.open(made)
     asking = Asking.of(source)
-    verdict = judge.gate(session, golden.load(path), tolerance, batch, source.interface)
+    verdict = judge.gate(session, golden.load(path), tolerance, batch, source.interface, source.output.dtype)
     if not verdict.passed:
         raise ParityError(judge.failure(verdict))
     figures: dict[str, Any] = {"distances": {case: vars(d) for case, d in verdict.distances.items()}}
@@ -160,7 +168,7 @@ def _judge(
         figures["trials"] = [*tried, vars(trial)]
     elif judges:
         figures["images"] = judge.judge_images(session, judges, tolerance, batch, asking)
-    return verdict, figures
+    return verdict, figures, exporter.description_of(session)
 
 
 def _golden_files(source: Manifest) -> list[str]:

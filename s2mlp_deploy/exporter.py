@@ -20,7 +20,7 @@ from s2mlp_deploy import scratch
 from s2mlp_deploy.artifact import Artifact, Bundle
 from s2mlp_deploy.errors import RuntimeMissingError, UsageError
 from s2mlp_deploy.graph import Axes
-from s2mlp_deploy.manifest import Interface, Setting
+from s2mlp_deploy.manifest import Interface, Setting, TensorEntry
 from s2mlp_deploy.parity import Array
 from s2mlp_deploy.spec import Spec
 
@@ -75,6 +75,29 @@ class RankingSession(Session, Protocol):
     def rank(self, images: Array) -> tuple[Array, Array]:
         """Scores (batch, best) in falling order, and their classes (batch, best)."""
         ...
+
+
+@dataclass(frozen=True)
+class Description:
+    """What an artifact says of itself: inputs and outputs, whose free axes have any name, and what it carries along."""
+
+    inputs: tuple[TensorEntry, ...]
+    outputs: tuple[TensorEntry, ...]
+    metadata: Mapping[str, str]
+
+
+@runtime_checkable
+class DescribedSession(Session, Protocol):
+    """A session that tells what the artifact says of itself."""
+
+    def describe(self) -> Description:
+        """Inputs, outputs and metadata, as they stand in the artifact."""
+        ...
+
+
+def description_of(session: Session) -> Description | None:
+    """What the artifact in ``session`` says of itself, where that can be told."""
+    return session.describe() if isinstance(session, DescribedSession) else None
 
 
 @runtime_checkable

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -38,11 +38,15 @@ class Golden:
 
     ``trace`` holds, for the first sample of :attr:`traced`, each layer's output at sampled positions:
     float32 (positions, channels), in the order of computation.
+
+    ``quantized`` holds, where the graph is int8, the logits that it gave in ONNX Runtime when it was made: the oracle's
+    are too far away to tell a fault from rounding.
     """
 
     inputs: Mapping[str, Array]
     logits: Mapping[str, Array]
     trace: Mapping[str, Array]
+    quantized: Mapping[str, Array] = field(default_factory=dict)
 
     @property
     def traced(self) -> str:
@@ -81,12 +85,13 @@ def make_inputs(spec: Spec, axes: Axes) -> dict[str, Array]:
 
 
 def _other_sizes(spec: Spec) -> Iterator[Size]:
-    """A larger size that is not square, and the smallest that gives a map of 1 by 2."""
+    """A larger size that is not square, and the smallest ones that give maps of 1 by 2 and of 2 by 1."""
     strides = np.prod([stage.embedding.stride for stage in spec.stages], axis=0)
     sh, sw = int(strides[0]), int(strides[1])
     h, w = spec.image_size
     yield h + sh, w + 2 * sw
     yield sh, 2 * sw
+    yield 2 * sh, sw
 
 
 def trace_positions(size: Size) -> tuple[Array, Array]:
@@ -111,6 +116,7 @@ def save(golden: Golden, path: Path) -> None:
     """Write ``golden`` as safetensors. Logits are rounded to float32, the oracle's last step."""
     tensors = {f"input/{case}": array for case, array in golden.inputs.items()}
     tensors |= {f"logits/{case}": array.astype(np.float32) for case, array in golden.logits.items()}
+    tensors |= {f"quantized/{case}": array.astype(np.float32) for case, array in golden.quantized.items()}
     tensors |= {f"trace/{i:04d}/{name}": array for i, (name, array) in enumerate(golden.trace.items())}
     # Written by Python, so that a full disk is an OSError, as everywhere else.
     path.write_bytes(to_bytes({name: np.ascontiguousarray(array) for name, array in tensors.items()}))
@@ -128,12 +134,13 @@ def load(path: Path) -> Golden:
         raise BundleError(f"{path} is not a whole safetensors file ({error}): copy the bundle again") from error
     for name, array in tensors.items():
         allowed = (np.float32, np.uint8) if name.startswith("input/") else (np.float32,)
-        if not re.fullmatch(r"input/.+|logits/.+|trace/\d{4}/.+", name) or array.dtype not in allowed:
+        if not re.fullmatch(r"input/.+|logits/.+|quantized/.+|trace/\d{4}/.+", name) or array.dtype not in allowed:
             raise BundleError(
                 f"{path} holds {name!r} ({array.dtype}): expected float32 inputs, logits and traces. Copy the bundle again"
             )
     inputs = {n.removeprefix("input/"): a for n, a in sorted(tensors.items()) if n.startswith("input/")}
     logits = {n.removeprefix("logits/"): a for n, a in sorted(tensors.items()) if n.startswith("logits/")}
+    quantized = {n.removeprefix("quantized/"): a for n, a in sorted(tensors.items()) if n.startswith("quantized/")}
     trace = {n.split("/", 2)[2]: a for n, a in sorted(tensors.items()) if n.startswith("trace/")}
     if not inputs or inputs.keys() != logits.keys():
         raise BundleError(f"{path} must hold an input and logits for each case: copy the bundle again")
@@ -143,4 +150,6 @@ def load(path: Path) -> Golden:
                 f"{path} has inputs {list(images.shape)} and logits {list(logits[case].shape)} in the case {case!r}: expected "
                 "(samples, channels, height, width) and (samples, classes). Copy the bundle again"
             )
-    return Golden(inputs, logits, trace)
+    if any(case not in logits or quantized[case].shape != logits[case].shape for case in quantized):
+        raise BundleError(f"{path} must hold quantized logits like the oracle's, or none: copy the bundle again")
+    return Golden(inputs, logits, trace, quantized)

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from s2mlp_deploy import calibration, images
+from s2mlp_deploy import calibration, images, readback
 from s2mlp_deploy import oracle as oracles
 from s2mlp_deploy.accuracy import Trial, assess, describe, limits
 from s2mlp_deploy.asking import Asking
@@ -57,6 +57,7 @@ def to_int8(
         UsageError: without calibration data, or where the options do not fit.
         DataError: where that data cannot be used.
         AccuracyError: where the accuracy limit cannot be kept.
+        ParityError: where the graph is not the one that was to be made.
     """
     layers = block_layers(lowered.spec) + (end_layers(lowered.spec) if request.quantize_ends else ())
     with progress.step("reading the calibration images"):
@@ -68,6 +69,8 @@ def to_int8(
     def build(float_layers: tuple[str, ...]) -> Lowered:
         kept = [layer for layer in layers if layer.name not in float_layers]
         graph = quantize(lowered.model, ranges, RECIPES[target], kept, lowering=lowered.lowering)
+        # Before anything is tried: a faulty layer would be left in float, as one that costs too much.
+        readback.check_quantized(graph, lowered.model, ranges, RECIPES[target], kept)
         return replace(lowered, model=graph, precision="int8")
 
     if judges is not None and judges.labels is not None and 100 / len(judges.labels) > request.max_accuracy_drop:
@@ -75,6 +78,7 @@ def to_int8(
             f"{len(judges.labels)} images judge int8, so one image is {100 / len(judges.labels):.2g} points of accuracy and "
             f"--max-accuracy-drop {request.max_accuracy_drop} allows none to be lost: give more labelled images"
         )
+
     if judges is None:
         return Quantized(build(()), target, (), len(inputs), None, ())
     with progress.step("judging accuracy, and leaving layers in float if it takes that"):

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from math import isfinite
+from dataclasses import dataclass, replace
+from math import ceil, isfinite
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +13,11 @@ import numpy as np
 from s2mlp_deploy import exporter, parity
 from s2mlp_deploy.asking import Asking, answer, as_logits
 from s2mlp_deploy.errors import ParityError
-from s2mlp_deploy.exporter import Session
+from s2mlp_deploy.exporter import Description, Session
 from s2mlp_deploy.golden import Golden
 from s2mlp_deploy.golden_images import Pictures
 from s2mlp_deploy.manifest import FLOAT_LOGITS, Interface
-from s2mlp_deploy.parity import Array, Distance, Tolerance, Verdict
+from s2mlp_deploy.parity import Array, Check, Distance, Tolerance, Verdict
 
 _OWN = {"fp16": "float16", "bf16": "bfloat16"}
 """What PyTorch itself computes in, for comparison, where that is not float32."""
@@ -52,31 +52,36 @@ class Judges:
 
 @dataclass(frozen=True)
 class Judged:
-    """What the gate measured (None where nothing here can), and what travels in the bundle so that a device can."""
+    """What the gate measured (None where nothing here can), and what travels in the bundle so that a device can.
+
+    ``description`` is what the artifact says of itself, where it was opened and does.
+    """
 
     verdict: Verdict | None
     tolerance: Tolerance
     golden: Golden
     figures: Mapping[str, Any]
+    description: Description | None = None
 
 
 def judge(
-    session: Session, judgement: Judgement, precision: str, batch: int | None, interface: Interface = FLOAT_LOGITS
-) -> Judged:
-    """Run every golden case and hold it to the precision's tolerance.
+    session: Session, judgement: Judgement, precision: str, batch: int | None, interface: Interface = FLOAT_LOGITS,
+    dtype: str = "float32",
+) -> Judged:  # fmt: skip
+    """Run every golden case and hold it to the precision's tolerance; ``dtype`` is what the artifact is said to give.
 
     Raises:
         ParityError: where a check fails.
     """
     tolerance = tolerance_for(precision, judgement)
-    verdict = gate(session, judgement.golden, tolerance, batch, interface)
+    verdict = gate(session, judgement.golden, tolerance, batch, interface, dtype)
     if not verdict.passed:
         raise ParityError(failure(verdict))
     figures = {
         "distances": {case: vars(d) for case, d in verdict.distances.items()},
         "pytorch_distances": {case: vars(d) for case, d in judgement.own.items()},
     }
-    return Judged(verdict, tolerance, judgement.golden, figures)
+    return Judged(verdict, tolerance, judgement.golden, figures, exporter.description_of(session))
 
 
 def pending(judgement: Judgement, precision: str) -> Judged:
@@ -85,15 +90,66 @@ def pending(judgement: Judgement, precision: str) -> Judged:
     return Judged(None, tolerance_for(precision, judgement), judgement.golden, {"pytorch_distances": own})
 
 
+def hear_quantized(session: Session, judgement: Judgement, batch: int | None) -> Judgement:
+    """``judgement``, and the logits that the int8 graph in ``session`` gives for its inputs (:attr:`Golden.quantized`)."""
+    known = judgement.golden
+    quantized = {case: exporter.run_in_batches(session, x, batch) for case, x in known.inputs.items()}
+    return replace(judgement, golden=replace(known, quantized=quantized))
+
+
 def gate(
-    session: Session, expected: Golden, tolerance: Tolerance, batch: int | None, interface: Interface = FLOAT_LOGITS
-) -> Verdict:
-    """Run every golden case through ``session`` and hold the logits, or what speaks for them, against the oracle's."""
-    outputs = {}
-    for case, x in expected.inputs.items():
-        logits = expected.logits[case]
-        outputs[case] = as_logits(answer(session, x, batch, interface, logits.shape[1]), logits, interface)
-    return parity.judge(outputs, expected.logits, tolerance)
+    session: Session, expected: Golden, tolerance: Tolerance, batch: int | None, interface: Interface = FLOAT_LOGITS,
+    dtype: str = "float32",
+) -> Verdict:  # fmt: skip
+    """Run every golden case through ``session`` and hold the logits, or what speaks for them, against the oracle's.
+
+    At int8 also against what the graph itself gave (:attr:`Golden.quantized`). Answers are float32, or ``dtype``.
+    """
+    answers: dict[str, list[Array]] = {}
+    rows: dict[str, list[int]] = {}
+    odd: list[Check] = []
+    for case in expected.inputs:
+        asked = _asked_together(case, expected.inputs, batch)
+        images = np.stack([expected.inputs[origin][row] for origin, row in asked])
+        given = answer(session, images, batch, interface, expected.logits[case].shape[1])
+        if given.shape != (len(asked), *expected.logits[case].shape[1:]) or given.dtype not in ("float32", dtype):
+            odd.append(Check(case, "shape and dtype", 0.0, 1.0, passed=False))
+            continue
+        for (origin, row), one in zip(asked, given, strict=True):
+            answers.setdefault(origin, []).append(one)
+            rows.setdefault(origin, []).append(row)
+
+    def held_to(logits: Mapping[str, Array]) -> tuple[dict[str, Array], dict[str, Array]]:
+        wanted = {case: logits[case][rows[case]] for case in logits if case in answers}
+        return {case: as_logits(np.stack(answers[case]), want, interface) for case, want in wanted.items()}, wanted
+
+    outputs, logits = held_to(expected.logits)
+    verdict = parity.judge(outputs, logits, tolerance)
+    outputs, quantized = held_to(expected.quantized)
+    near = (
+        parity.nearer_to(outputs[case], quantized[case], logits[case], case)
+        for case in quantized
+        if len(set(rows[case])) >= parity.QUANTIZED_ROWS
+    )
+    return Verdict((*odd, *(check for check in verdict.checks if check not in odd), *near), verdict.distances)
+
+
+def _asked_together(case: str, inputs: Mapping[str, Array], batch: int | None) -> list[tuple[str, int]]:
+    """The samples (case and row) that ``case`` is asked with: its own, and behind them others of its size.
+
+    They fill a fixed batch to its last place; where the batch is free, the first case of each size comes with as many
+    as run together. Each of them is judged wherever it stands: what goes wrong may do so from some place on.
+    """
+    shape = inputs[case].shape[1:]
+    alike = {name: len(x) for name, x in inputs.items() if x.shape[1:] == shape}
+    own, others = alike.pop(case), [(name, row) for name, count in alike.items() for row in range(count)]
+    samples = [*((case, row) for row in range(own)), *others]
+    count = own
+    if batch:
+        count = ceil(own / batch) * batch
+    elif case == next(name for name, x in inputs.items() if x.shape[1:] == shape):
+        count = max(own, min(len(samples), exporter.BATCH))
+    return [samples[i % len(samples)] for i in range(count)]
 
 
 def tolerance_for(precision: str, judgement: Judgement) -> Tolerance:

@@ -67,6 +67,16 @@ RULES: dict[str, Rule] = {
 """One row for each precision (docs/numerics.md)."""
 
 
+QUANTIZED_SHARE, QUANTIZED_FLOOR = 0.5, 1e-3
+"""How far an int8 artifact may be from what its graph gave, as a share of that graph's distance from the oracle.
+
+From half of it on, the float model may be as near as the int8 graph.
+"""
+
+QUANTIZED_ROWS = 4
+"""Samples that it takes for a median that no single one of them decides."""
+
+
 @dataclass(frozen=True)
 class Check:
     """One line of a verdict: what was measured on which case, and the limit it must keep."""
@@ -151,6 +161,22 @@ def judge(outputs: Mapping[str, Array], expected: Mapping[str, Array], limit: To
                   distance.top1_agreement >= limit.top1_agreement or undecided)
         )  # fmt: skip
     return Verdict(tuple(checks), distances)
+
+
+def nearer_to(actual: Array, quantized: Array, oracle: Array, case: str) -> Check:
+    """Whether logits ``actual`` are those of an int8 graph, which gave ``quantized``, rather than of another model.
+
+    Other kernels add in another order, and now and then that rounds a value to the next step, which moves the logits of
+    that sample, in small models by as much as all of quantization did. A fault moves all of them: so the median counts.
+    """
+    norm = np.maximum(np.linalg.norm(oracle.astype(np.float64), axis=1), np.finfo(np.float64).tiny)
+
+    def distance(a: Array, b: Array) -> float:
+        return float(np.median(np.linalg.norm(a.astype(np.float64) - b, axis=1) / norm))
+
+    limit = _round_up(QUANTIZED_SHARE * max(distance(quantized, oracle), QUANTIZED_FLOOR))
+    measured = distance(actual, quantized)
+    return Check(case, "relative L2 to the int8 graph", measured, limit, measured <= limit)
 
 
 def first_divergence(distances: Sequence[tuple[str, Distance]], limit: float) -> str | None:

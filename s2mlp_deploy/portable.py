@@ -6,6 +6,7 @@ checkpoint ─▶ which shift? ─▶ oracle ─▶ golden tensors
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -15,6 +16,7 @@ import torch
 from s2mlp_deploy import (
     __version__,
     artifact,
+    described,
     golden,
     golden_images,
     interface,
@@ -23,6 +25,7 @@ from s2mlp_deploy import (
     memory,
     oracle,
     precision,
+    readback,
     reference,
 )
 from s2mlp_deploy import lowering as lowerings
@@ -35,7 +38,8 @@ from s2mlp_deploy.graph import OPSET, Axes
 from s2mlp_deploy.int8 import Quantized, to_int8
 from s2mlp_deploy.judge import Judged, Judgement, Judges
 from s2mlp_deploy.lower import lower
-from s2mlp_deploy.manifest import GoldenImage, Manifest, Quantization, Source, SpecEntry, ToleranceEntry
+from s2mlp_deploy.manifest import FLOAT_LOGITS, GoldenImage, Manifest, Quantization, Source, SpecEntry, ToleranceEntry
+from s2mlp_deploy.parity import Array
 from s2mlp_deploy.prepare import Prepared, prepare
 from s2mlp_deploy.progress import Progress
 from s2mlp_deploy.reference import S2MLP
@@ -92,15 +96,16 @@ def export(
     with artifact.staging(request.destination, replace=request.force) as staging:
         with progress.step("writing the graph"):
             lowered = lower(prepared, lowering, axes)
-        if truth and request.precision != "fp32":
-            # Rounding hides small faults; in float32 they show.
-            with progress.step("checking the float32 graph"), scratch_session(lowered) as session:
-                judge.judge(session, truth, "fp32", request.batch)
+        if truth:
+            _check_in_float32(lowered, known, truth, request, progress)
         lowered, quantized = _at_precision(lowered, known, request, target, progress)
         with progress.step(f"writing the {request.format} artifact"):
             graph = interface.attach(lowered, request.interface, prepared.preprocessing)
             made = target.export(replace(lowered, model=graph), staging.directory)
         expected = _expect(known, request, quantized, progress) if truth else None
+        if expected and request.precision == "fp16" and request.interface.output != "logits":
+            with progress.step("checking the float16 graph's logits"), scratch_session(lowered) as session:
+                judge.judge(session, _asked(expected.judgement, known.questions.prepared), "fp16", request.batch)
         # From here on the runtime holds the weights; the graph's and the checkpoint's would stand beside them.
         prepared = prepared.without_weights()
         del known, lowered, graph, model, truth
@@ -120,6 +125,7 @@ def export(
             from s2mlp_deploy import sbom
 
             manifest = sbom.add(manifest, target, staging.directory)
+        described.check(manifest, judged.description if judged else None, request.destination)
         report = {
             "evidence": [asdict(e) for e in prepared.evidence],
             **figures,
@@ -130,6 +136,25 @@ def export(
         }
         bundle = staging.publish(manifest, report)
     return Export(bundle, judged.verdict if judged else None, report), expected.judges if expected else None
+
+
+def _check_in_float32(lowered: Lowered, known: Study, truth: Judgement, request: Request, progress: Progress) -> None:
+    """Rounding hides small faults, and so do probabilities; in float32 logits they show.
+
+    What is float32 logits is judged as the artifact that it becomes, and not here.
+
+    Raises:
+        ParityError: where a check fails.
+    """
+    if request.precision == "fp32" and request.interface == FLOAT_LOGITS:
+        return
+    with progress.step("checking the float32 graph"):
+        with scratch_session(lowered) as session:
+            judge.judge(session, truth, "fp32", request.batch)
+        if request.precision != "fp32" and request.interface != FLOAT_LOGITS:
+            graph = interface.attach(lowered, request.interface, known.prepared.preprocessing)
+            with scratch_session(replace(lowered, model=graph)) as session:
+                judge.judge(session, _asked(truth, known.questions.raw), "fp32", request.batch, request.interface)
 
 
 def _asking(request: Request, prepared: Prepared) -> Asking:
@@ -145,11 +170,13 @@ def _at_precision(
 ) -> tuple[Lowered, Quantized | None]:
     if request.precision == "fp16":
         with progress.step("checking ranges and rounding to float16"):
-            return precision.half(
-                lowered, known.questions.prepared, io_dtype=request.io_dtype, warn=progress.warn
-            ), None
+            rounded = precision.half(lowered, known.questions.prepared, io_dtype=request.io_dtype, warn=progress.warn)
+            readback.check_rounded(rounded.model, lowered.model)
+            return rounded, None
     if request.precision == "bf16":
-        return replace(lowered, model=precision.to_bfloat16(lowered.model), precision="bf16"), None
+        rounded = replace(lowered, model=precision.to_bfloat16(lowered.model), precision="bf16")
+        readback.check_rounded(rounded.model, lowered.model)
+        return rounded, None
     if request.precision == "int8":
         recipe = request.target or target.targets[0]
         quantized = to_int8(lowered, known.prepared, request, known.model, recipe, progress)
@@ -176,21 +203,26 @@ def _expect(known: Study, request: Request, quantized: Quantized | None, progres
         if quantized:
             judges = quantized.judges
             if judges is None:
-                return _Expected(_asked(truth, questions), None, None)
+                return _Expected(_asked(truth, questions.raw), None, None)
             pictures = prepared.pictures if request.golden_images and prepared.pictures else judges.pictures()
             questions = _asking(request, prepared).questions({"images": pictures.images}, pictures)
-            return _Expected(_asked(oracle.consult(model, questions.prepared), questions), judges, pictures)
+            judgement = _asked(oracle.consult(model, questions.prepared), questions.raw)
+            asked_for_logits = request.interface.model_copy(update={"output": "logits"})
+            graph = interface.attach(quantized.lowered, asked_for_logits, prepared.preprocessing)
+            with scratch_session(replace(quantized.lowered, model=graph)) as session:
+                judgement = judge.hear_quantized(session, judgement, request.batch)
+            return _Expected(judgement, judges, pictures)
         if request.precision in ("fp16", "bf16"):
             own = torch.float16 if request.precision == "fp16" else torch.bfloat16
             truth = oracle.compare_own(model, truth.golden, own)
         data = prepared.data
         judges = Judges(data.images, oracle.run(model, data.images), data.labels, data.files) if data else None
-        return _Expected(_asked(truth, questions), judges, prepared.pictures)
+        return _Expected(_asked(truth, questions.raw), judges, prepared.pictures)
 
 
-def _asked(judgement: Judgement, questions: Questions) -> Judgement:
-    """``judgement`` with the inputs as the artifact takes them."""
-    return replace(judgement, golden=replace(judgement.golden, inputs=questions.raw))
+def _asked(judgement: Judgement, inputs: Mapping[str, Array]) -> Judgement:
+    """``judgement`` with ``inputs`` (by case) as an artifact takes them."""
+    return replace(judgement, golden=replace(judgement.golden, inputs=inputs))
 
 
 def _show(expected: _Expected, prepared: Prepared, directory: Path) -> tuple[GoldenImage, ...]:
@@ -203,7 +235,9 @@ def _judge(
 ) -> tuple[Judged, dict[str, Any]]:
     with progress.step(f"checking {request.precision} parity with the oracle"):
         session = target.open(made)
-        judged = judge.judge(session, expected.judgement, request.precision, request.batch, request.interface)
+        judged = judge.judge(
+            session, expected.judgement, request.precision, request.batch, request.interface, request.dtype
+        )
         figures = dict(judged.figures)
         # How int8 does on them was settled while it was made.
         if expected.judges and request.precision != "int8":
@@ -216,8 +250,7 @@ def _manifest(
     judged: Judged | None, quantized: Quantized | None, shown: tuple[GoldenImage, ...],
 ) -> Manifest:  # fmt: skip
     source, spec = prepared.source, prepared.source.spec
-    dtype = "float16" if request.io_dtype == "fp16" else "float32"
-    first, second = interface.output_entries(request.interface, spec, axes, dtype)
+    first, second = interface.output_entries(request.interface, spec, axes, request.dtype)
     files = sorted([*made.files, *([artifact.GOLDEN] if judged else []), *(image.file for image in shown)])
     return Manifest(
         tool_version=__version__,
@@ -229,7 +262,7 @@ def _manifest(
         preprocessing=prepared.preprocessing,
         labels=source.recorded.labels,
         interface=request.interface,
-        input=interface.input_entry(request.interface, spec, axes, dtype),
+        input=interface.input_entry(request.interface, spec, axes, request.dtype),
         output=first,
         output_classes=second,
         opset=OPSET,

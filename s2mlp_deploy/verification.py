@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias, get_type_hints
 
-from s2mlp_deploy import artifact, exporter, golden, golden_images, judge, parity
-from s2mlp_deploy.artifact import GOLDEN, Bundle
+from s2mlp_deploy import artifact, described, exporter, golden, golden_images, judge, parity
+from s2mlp_deploy.artifact import GOLDEN, MANIFEST, Bundle
 from s2mlp_deploy.errors import BundleError, RuntimeMissingError, UsageError
 from s2mlp_deploy.exporter import Session, TracingSession
 from s2mlp_deploy.golden import Golden
@@ -56,6 +56,7 @@ def verify(directory: Path, *, per_block: bool = False) -> Verification:
     """
     bundle = artifact.read(directory)
     expected, tolerance, session = _load(bundle)
+    described.check(bundle.manifest, exporter.description_of(session), directory / MANIFEST)
     preparation = golden_images.check(bundle, expected)
     if not per_block:
         return Verification(bundle, _gate(bundle, session, expected, tolerance), preparation)
@@ -66,7 +67,8 @@ def verify(directory: Path, *, per_block: bool = False) -> Verification:
 
 
 def _gate(bundle: Bundle, session: Session, expected: Golden, tolerance: Tolerance) -> Verdict:
-    return judge.gate(session, expected, tolerance, bundle.manifest.batch, bundle.manifest.interface)
+    manifest = bundle.manifest
+    return judge.gate(session, expected, tolerance, manifest.batch, manifest.interface, manifest.output.dtype)
 
 
 def layers(bundle: Bundle) -> Layers:

@@ -18,7 +18,7 @@ from PIL import Image
 from s2mlp_deploy import artifact, asking, exporter, golden, images, interface, judge, oracle, precision, resampling
 from s2mlp_deploy.asking import Asking
 from s2mlp_deploy.emitter import Emitter
-from s2mlp_deploy.errors import UsageError
+from s2mlp_deploy.errors import ParityError, UsageError
 from s2mlp_deploy.exporter import Lowered
 from s2mlp_deploy.graph import Axes, emit
 from s2mlp_deploy.lowering import LOWERINGS
@@ -328,7 +328,8 @@ def test_the_gate_catches_other_faults_of_heads_and_tails(tmp_path: Path) -> Non
     swapped = UNEVEN.model_copy(update={"mean": UNEVEN.std, "std": (0.1, 0.5, 0.9)})
     assert not verdict(Interface(input="uint8"), None, tmp_path / "b", swapped).passed
     assert not verdict(Interface(output="probabilities"), "softmax over the batch", tmp_path / "c").passed
-    assert not verdict(Interface(output="top5"), "the worst for the best", tmp_path / "d").passed
+    with pytest.raises(ParityError, match="does not name its best classes"):
+        verdict(Interface(output="top5"), "the worst for the best", tmp_path / "d")
 
 
 @pytest.mark.parametrize(
