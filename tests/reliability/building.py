@@ -1,0 +1,76 @@
+"""Wheels and source distributions, built without a network, and virtual environments that they are installed into."""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+import subprocess
+import sys
+import tarfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from support import ROOT
+
+SOURCES = ("s2mlp_deploy", "exporters", "bench", "tests", "examples", "docs", "Makefile", "constraints.txt", "package.json",
+           "package-lock.json", "pyproject.toml", "README.md", "LICENSE", ".gitignore")  # fmt: skip
+"""What a distribution is built from; besides, a clone holds only what belongs to developing."""
+
+EPOCH = 1_500_000_000
+
+
+@dataclass(frozen=True)
+class Built:
+    wheel: Path
+    sdist: Path
+
+
+def build(place: Path, turn: int) -> Built:
+    """Build both from a copy of the sources in ``place``, whose order, times and modes depend on ``turn``, as does the hash seed."""
+    rng = random.Random(turn)
+    copy = place / f"copy-{turn}"
+    names = [f for name in SOURCES for f in ([ROOT / name] if (ROOT / name).is_file() else _files(ROOT / name))]
+    rng.shuffle(names)
+    for name in names:
+        target = copy / name.relative_to(ROOT)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(name, target)
+        target.chmod(rng.choice((0o600, 0o644, 0o666)))
+        os.utime(target, (EPOCH + rng.randrange(10**8),) * 2)
+    _hatch(copy, place / "dist", rng.randrange(1000))
+    (wheel,), (sdist,) = place.glob("dist/*.whl"), place.glob("dist/*.tar.gz")
+    return Built(wheel, sdist)
+
+
+def wheel_of(sdist: Path, place: Path) -> Path:
+    """The wheel that is built from a source distribution, in ``place``."""
+    with tarfile.open(sdist) as archive:
+        archive.extractall(place, filter="data")
+    (copy,) = (path for path in place.iterdir() if path.is_dir())
+    _hatch(copy, place / "dist", 0)
+    (wheel,) = place.glob("dist/*.whl")
+    return wheel
+
+
+def environment(python: str, place: Path, *requirements: str, constraints: Path = ROOT / "constraints.txt") -> Path:
+    """The Python of a new virtual environment in ``place`` with ``requirements`` installed."""
+    subprocess.run([python, "-m", "venv", str(place)], check=True)
+    fresh = place / "bin" / "python"
+    pip = [str(fresh), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-c", str(constraints)]
+    done = subprocess.run([*pip, *requirements], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return fresh
+
+
+def _files(directory: Path) -> list[Path]:
+    return [p for p in directory.rglob("*") if p.is_file() and "__pycache__" not in p.parts and p.suffix != ".pyc"]
+
+
+def _hatch(sources: Path, destination: Path, seed: int) -> None:
+    variables = {name: value for name, value in os.environ.items() if name != "SOURCE_DATE_EPOCH"}
+    done = subprocess.run(
+        [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-t", "sdist", "-d", str(destination)],
+        cwd=sources, env={**variables, "PYTHONHASHSEED": str(seed)}, capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
