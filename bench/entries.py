@@ -8,7 +8,7 @@ from pathlib import Path
 
 from bench.contestant import Contestant, Point
 from bench.ways import BundleWay
-from s2mlp_deploy import artifact, verification
+from s2mlp_deploy import artifact, exporter, verification
 from s2mlp_deploy.artifact import REPORT, Bundle
 from s2mlp_deploy.errors import BundleError, ParityError, UsageError
 from s2mlp_deploy.manifest import Manifest
@@ -53,7 +53,9 @@ def verified(directories: Sequence[Path], listener: Listener) -> Iterator[Bundle
     for directory in directories:
         with listener.step(f"verifying {directory}"):
             if artifact.read_manifest(directory).verdict == SPEED_ONLY:
-                yield artifact.read(directory)
+                bundle = artifact.read(directory)
+                exporter.inspect(bundle)
+                yield bundle
                 continue
             result = verification.verify(directory)
         if not result.passed:

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
 
-from s2mlp_deploy import onnx_writer
-from s2mlp_deploy.artifact import Artifact
+from s2mlp_deploy import onnx_inspection, onnx_writer
+from s2mlp_deploy.artifact import Artifact, Bundle
 from s2mlp_deploy.exporter import Lowered
 from s2mlp_deploy.onnx_session import REMEDY, RESTING, Loading, OnnxSession, TracedSession
 
@@ -28,6 +28,10 @@ class OnnxFile:
     def export(self, lowered: Lowered, destination: Path) -> Artifact:
         """Write the graph; weights beyond protobuf's limit go to external data beside it."""
         return Artifact(destination, FILE, onnx_writer.write(lowered.model, destination / FILE))
+
+    def inspect(self, bundle: Bundle) -> None:
+        """As :meth:`Inspected.inspect`."""
+        onnx_inspection.inspect(bundle, bundle.manifest.artifact)
 
     def open(self, artifact: Artifact) -> TracedSession:
         """Load the file with ONNX Runtime's CPU provider.

@@ -20,9 +20,10 @@ from typing import Any, Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
+from exporters import openvino_inspection
 from s2mlp_deploy.artifact import Artifact, Bundle
 from s2mlp_deploy.errors import BundleError, CompilerError, RuntimeMissingError
-from s2mlp_deploy.exporter import Description
+from s2mlp_deploy.exporter import Description, refuse_other_files
 from s2mlp_deploy.graph import INPUT, OUTPUT
 from s2mlp_deploy.manifest import Setting, TensorEntry
 from s2mlp_deploy.parity import Array
@@ -85,6 +86,11 @@ class OpenVinoIr:
                 "--format"
             ) from error
         return Artifact(destination, XML, (XML, BIN), Settings(runtime_version=_version()).model_dump())
+
+    def inspect(self, bundle: Bundle) -> None:
+        """As :meth:`Inspected.inspect`."""
+        refuse_other_files(bundle, XML, BIN)
+        openvino_inspection.inspect(bundle.directory / XML, bundle.directory / BIN)
 
     def open(self, artifact: Artifact) -> OpenVinoSession:
         """Load the model for the device that it was made for.

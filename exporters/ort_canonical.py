@@ -27,7 +27,7 @@ def write(source: Path, destination: Path) -> None:
     Raises:
         ValueError: where the file is not laid out as this module knows it.
     """
-    fbs = _bindings()
+    fbs = bindings()
     with source.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
         if content[4:8] != _IDENTIFIER:
             raise ValueError(f"{source} is not an .ort file")
@@ -51,7 +51,7 @@ def write(source: Path, destination: Path) -> None:
                 out.write(rest)
 
 
-def _bindings() -> Any:
+def bindings() -> Any:
     """onnxruntime's own Python bindings for the format."""
     handlers = logging.root.handlers[:]
     import_module("onnxruntime.tools.ort_format_model")  # puts them on the path

@@ -16,11 +16,13 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
 
-from exporters import ort_canonical
+from exporters import ort_canonical, ort_inspection
+from s2mlp_deploy import onnx_inspection
 from s2mlp_deploy.artifact import Artifact, Bundle
 from s2mlp_deploy.errors import RuntimeMissingError, UsageError
+from s2mlp_deploy.exporter import refuse_other_files
 from s2mlp_deploy.manifest import Setting
 from s2mlp_deploy.onnx_session import PROVIDERS, REMEDY, RESTING, Loading, OnnxSession, load, missing
 from s2mlp_deploy.settings import complaint, recorded
@@ -39,6 +41,13 @@ SESSION_OPTIONS: Mapping[str, str] = {}
 """ONNX Runtime's session configuration entries that make this model faster (docs/benchmarks.md)."""
 
 
+def _known(entry: str) -> str:
+    """Some entries name files that ONNX Runtime reads, or writes: none is passed on but those that this project gives."""
+    if entry not in {f"{key}={value}" for key, value in SESSION_OPTIONS.items()}:
+        raise ValueError("expected an entry that this project gives")
+    return entry
+
+
 class Settings(BaseModel):
     """What the manifest records of a model that ONNX Runtime optimized."""
 
@@ -49,7 +58,7 @@ class Settings(BaseModel):
     provider: Literal["cpu", "coreml", "cuda", "directml", "openvino", "qnn", "tensorrt", "xnnpack"]
     style: Literal["ort", "onnx"]
     optimization: Literal["basic", "extended"]
-    session_options: tuple[Annotated[str, Field(pattern="^[^=]+=")], ...] = ()
+    session_options: tuple[Annotated[str, AfterValidator(_known)], ...] = ()
 
     def loading(self) -> Loading:
         """How to load the model, which is optimized already."""
@@ -124,6 +133,17 @@ class OrtModel:
                 ) from error
         _write_operators(destination)
         return Artifact(destination, main, (main, OPERATORS), chosen.model_dump())
+
+    def inspect(self, bundle: Bundle) -> None:
+        """As :meth:`Inspected.inspect`."""
+        settings = recorded(bundle.artifact, Settings)
+        refuse_other_files(bundle, f"model.{settings.style}")
+        if settings.style == "ort":
+            if reason := missing("cpu"):
+                raise RuntimeMissingError(reason)
+            ort_inspection.inspect(bundle.artifact.path)
+        else:
+            onnx_inspection.inspect(bundle, bundle.manifest.artifact, onnx_inspection.OPTIMIZED)
 
     def open(self, artifact: Artifact) -> OnnxSession:
         """Load the model for the provider that it was made for.

@@ -18,7 +18,7 @@ from pydantic import ValidationError
 
 from exporters import triton_config
 from exporters.triton_config import FILES, VERSION, Serving, Signature
-from s2mlp_deploy import exporter
+from s2mlp_deploy import exporter, onnx_inspection
 from s2mlp_deploy.artifact import Artifact, Bundle
 from s2mlp_deploy.errors import BundleError, UsageError
 from s2mlp_deploy.exporter import Compiler, Session
@@ -93,6 +93,14 @@ class TritonRepository:
         engine = _build(bundle, destination, serving)
         record |= {f"{_ENGINE}{name}": value for name, value in engine.settings.items()}
         return Artifact(destination, main, files, record, engine.graph, engine.report)
+
+    def inspect(self, bundle: Bundle) -> None:
+        """As :meth:`Inspected.inspect`."""
+        serving = _recorded(bundle.artifact)
+        main = f"{VERSION}/{FILES[serving.backend]}"
+        exporter.refuse_other_files(bundle, main, CONFIG)
+        for name in (main,) if serving.backend == "onnxruntime" else bundle.manifest.graph[:1]:
+            onnx_inspection.inspect(bundle, name)
 
     def open(self, artifact: Artifact) -> Session:
         """Load the model, after a look at whether its configuration is the one for it.

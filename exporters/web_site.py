@@ -15,9 +15,10 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
+from s2mlp_deploy import onnx_inspection
 from s2mlp_deploy.artifact import Artifact, Bundle
 from s2mlp_deploy.errors import RuntimeMissingError, UsageError
-from s2mlp_deploy.exporter import Shipped
+from s2mlp_deploy.exporter import Shipped, refuse_other_files
 from s2mlp_deploy.manifest import FileName, Setting
 from s2mlp_deploy.onnx_session import REMEDY, TracedSession, missing
 from s2mlp_deploy.settings import recorded
@@ -96,6 +97,12 @@ class WebSite:
             shutil.copyfile(distribution / name, destination / name)
         recorded = Settings(runtime_version=version, page=page)
         return Artifact(destination, FILE, (FILE, *page, *RUNTIME), recorded.model_dump())
+
+    def inspect(self, bundle: Bundle) -> None:
+        """As :meth:`Inspected.inspect`."""
+        settings = recorded(bundle.artifact, Settings)
+        refuse_other_files(bundle, FILE, *settings.page, *settings.runtime_files)
+        onnx_inspection.inspect(bundle, FILE)
 
     def open(self, artifact: Artifact) -> TracedSession:
         """Load the model with ONNX Runtime's CPU provider on this machine.

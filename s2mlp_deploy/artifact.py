@@ -16,8 +16,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from s2mlp_deploy import limits, scratch
 from s2mlp_deploy import manifest as manifests
-from s2mlp_deploy import scratch
 from s2mlp_deploy.digest import sha256
 from s2mlp_deploy.errors import BundleError, OutputError
 from s2mlp_deploy.manifest import VERSION, Manifest, Setting
@@ -80,8 +80,9 @@ def read(directory: Path) -> Bundle:
     """
     path = directory / MANIFEST
     manifest = read_manifest(directory)
-    judged = manifest.verdict in ("passed", "pending a device")
-    needed = {manifest.artifact, *(image.file for image in manifest.golden_images), *([GOLDEN] if judged else [])}
+    judged = manifest.verdict in ("passed", "pending a device") or manifest.tolerance is not None
+    images = (image.file for image in manifest.golden_images)
+    needed = {manifest.artifact, *manifest.graph, *images, *([GOLDEN] if judged else [])}
     if missing := needed - manifest.files.keys():
         raise BundleError(
             f"{path} lists no hash for {', '.join(sorted(missing))}: the bundle was changed; copy it again"
@@ -123,7 +124,11 @@ def _manifest_bytes(directory: Path) -> bytes:
     try:
         if path.is_symlink() or (path.exists() and not path.is_file()):
             raise BundleError(f"{path} is not a plain file: copy the whole bundle again")
-        return path.read_bytes()
+        with path.open("rb") as file:
+            content = file.read(limits.MOST_TEXT + 1)
+        if len(content) > limits.MOST_TEXT:
+            raise BundleError(f"{path} is larger than any manifest: copy the bundle again")
+        return content
     except FileNotFoundError as error:
         what = "does not exist" if not directory.exists() else f"has no {MANIFEST}"
         raise BundleError(f"{directory} {what}: expected a bundle, as s2mlp-export makes it") from error

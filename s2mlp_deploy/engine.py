@@ -54,6 +54,7 @@ def open_bundle(directory: Path, request: Request, target: Compiler) -> Bundle:
             f"{directory} is quantized for {recipe.target}, and --format {request.format} takes graphs for "
             f"{' or '.join(target.targets)}: export the checkpoint with --precision int8 --target {target.targets[0]}"
         )
+    exporter.inspect(bundle)
     return bundle
 
 

@@ -18,7 +18,7 @@ import onnx_ir as ir
 
 from s2mlp_deploy import scratch
 from s2mlp_deploy.artifact import Artifact, Bundle
-from s2mlp_deploy.errors import RuntimeMissingError, UsageError
+from s2mlp_deploy.errors import BundleError, RuntimeMissingError, UsageError
 from s2mlp_deploy.graph import Axes
 from s2mlp_deploy.manifest import Interface, Setting, TensorEntry
 from s2mlp_deploy.parity import Array
@@ -175,6 +175,48 @@ class Interfaced(Protocol):
 
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
+
+
+@runtime_checkable
+class Inspected(Protocol):
+    """A format whose artifacts can be looked at without a runtime."""
+
+    def inspect(self, bundle: Bundle) -> None:
+        """Refuse an artifact that is not what this format writes, or could do more than compute, before anything loads it.
+
+        Its hashes were checked; but somebody who changes a file can change its hash.
+
+        Raises:
+            BundleError: with the reason.
+        """
+        ...
+
+
+def inspect(bundle: Bundle) -> None:
+    """Let the bundle's format look at it: before every first use of a bundle that may come from elsewhere.
+
+    Raises:
+        BundleError: as :meth:`Inspected.inspect`.
+        UsageError, RuntimeMissingError: as :func:`find`.
+    """
+    target = find(bundle.manifest.format)
+    if isinstance(target, Inspected):
+        target.inspect(bundle)
+
+
+def refuse_other_files(bundle: Bundle, *names: str) -> None:
+    """Refuse a bundle whose artifact is not the first of ``names``, or that does not list the others.
+
+    Raises:
+        BundleError: naming what is missing.
+    """
+    artifact = bundle.artifact
+    missing = [name for name in names if name not in artifact.files]
+    if missing or artifact.main != names[0]:
+        raise BundleError(
+            f"{bundle.directory} is a bundle of format {bundle.manifest.format}, and its manifest does not have "
+            f"{' and '.join(missing or names[:1])} as one has it: the bundle was changed; copy it again"
+        )
 
 
 def refuse_interface(target: Format, name: str, interface: Interface) -> None:

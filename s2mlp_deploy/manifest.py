@@ -43,14 +43,21 @@ VERSION = re.compile("[1-9][0-9]{0,8}")
 _NAME = r"[A-Za-z0-9][A-Za-z0-9._+-]{0,99}"
 
 
+# On Windows these are devices, whatever the directory and the suffix, and a last dot is dropped.
+_DEVICE = re.compile(r"(?:[0-9]+/)?(?:con|prn|aux|nul|com[0-9]|lpt[0-9])(?:\..*)?|.*\.", re.IGNORECASE)
+
+MOST_FILES = 1000
+"""Files of a bundle, of which there are some forty at most."""
+
+
 def _plain_name(name: str) -> str:
-    if not re.fullmatch(_NAME, name):
+    if not re.fullmatch(_NAME, name) or _DEVICE.fullmatch(name):
         raise ValueError(f"{reprlib.repr(name)} is not a plain file name")
     return name
 
 
 def _place(name: str) -> str:
-    if not re.fullmatch(f"(?:{VERSION.pattern}/)?{_NAME}", name):
+    if not re.fullmatch(f"(?:{VERSION.pattern}/)?{_NAME}", name) or _DEVICE.fullmatch(name):
         raise ValueError(f"{reprlib.repr(name)} is not a plain file name, nor one in a numbered directory")
     return name
 
@@ -246,9 +253,9 @@ class Manifest(_Strict):
     engine: dict[str, Setting] | None
     versions: dict[str, str]
     artifact: FilePlace
-    graph: tuple[FilePlace, ...]
-    files: dict[FilePlace, Sha256]
-    golden_images: tuple[GoldenImage, ...] = ()
+    graph: Annotated[tuple[FilePlace, ...], Field(max_length=MOST_FILES)]
+    files: Annotated[dict[FilePlace, Sha256], Field(max_length=MOST_FILES)]
+    golden_images: Annotated[tuple[GoldenImage, ...], Field(max_length=MOST_FILES)] = ()
     tolerance: ToleranceEntry | None
     verdict: Literal["passed", "pending a device", "not judged", "for benchmarks only"]
 

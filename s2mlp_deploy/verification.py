@@ -112,6 +112,8 @@ def _load(bundle: Bundle) -> tuple[Golden, Tolerance, Session]:
             f"{bundle.directory} holds a {manifest.precision} graph, which nothing runs as format {manifest.format!r}: compile it with "
             "s2mlp-export for a runtime that does"
         )
+    if isinstance(target, exporter.Inspected):
+        target.inspect(bundle)
     expected = golden.load(bundle.golden)
     return expected, manifest.tolerance.tolerance(), target.open(bundle.artifact)
 

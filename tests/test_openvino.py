@@ -317,7 +317,7 @@ def test_a_model_that_openvino_cannot_load_is_told_quietly(
 def test_weights_that_are_cut_short_are_told(engine: Path, size: int) -> None:
     replace_file(engine, BIN, (engine / BIN).read_bytes()[:size])
     ran = run("verify", engine)
-    assert ran.code == 3 and "cannot load the model" in ran.err and version("openvino") in ran.err
+    assert ran.code == 3 and "cannot load the model" in ran.err and "beyond the end" in ran.err
 
 
 @pytest.mark.parametrize("name", [XML, BIN])
@@ -375,14 +375,13 @@ def test_the_doctor_knows_it(monkeypatch: pytest.MonkeyPatch) -> None:
     assert f"✗ run and verify openvino bundles: openvino missing. {openvino_ir.REMEDY}" in shown
 
 
-def with_an_operator_of_others(content: bytes) -> bytes:
+def with_a_new_operator(content: bytes) -> bytes:
     model = onnx.load_from_string(content)
-    model.graph.node[-1].domain = "com.example"
-    model.opset_import.add(domain="com.example", version=1)
+    model.graph.node[-1].op_type = "OfALaterOpset"
     return bytes(model.SerializeToString())
 
 
-@pytest.mark.parametrize("change", [with_an_operator_of_others, lambda _: b"garbage"], ids=["an operator", "garbage"])
+@pytest.mark.parametrize("change", [with_a_new_operator])
 def test_a_graph_that_openvino_does_not_take_is_told(
     made: Path, tmp_path: Path, change: Callable[[bytes], bytes], capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -192,7 +192,7 @@ def test_the_list_of_operators_names_no_path(made: Path, precision: str) -> None
 # The table of an .ort file, in order
 
 
-FBS = ort_canonical._bindings()
+FBS = ort_canonical.bindings()
 
 
 def as_onnxruntime_writes_it(made: Path, precision: str, destination: Path) -> Path:

@@ -16,9 +16,10 @@ from exporters.nvidia.log import Log
 from exporters.nvidia.profile import Profile, profile_for
 from exporters.nvidia.runtime import Cuda, Gpu, Module, Runtime, find_gpu
 from exporters.nvidia.session import EngineSession, load
-from s2mlp_deploy import golden
+from s2mlp_deploy import golden, onnx_inspection
 from s2mlp_deploy.artifact import GOLDEN, Artifact, Bundle
 from s2mlp_deploy.errors import RuntimeMissingError
+from s2mlp_deploy.exporter import refuse_other_files
 from s2mlp_deploy.manifest import Setting
 from s2mlp_deploy.settings import recorded
 
@@ -95,6 +96,13 @@ class EngineFormat(ABC):
             shutil.copyfile(bundle.directory / name, destination / name)
         report = {**logs.summary(log.kernels()), "engine_bytes": plan.nbytes, "build_log": log.text()}
         return Artifact(destination, PLAN, (PLAN,), self._record(trt, profile, settings).model_dump(), graph, report)
+
+    def inspect(self, bundle: Bundle) -> None:
+        """As :meth:`Inspected.inspect`."""
+        recorded(bundle.artifact, Settings)
+        refuse_other_files(bundle, PLAN)
+        for name in bundle.manifest.graph[:1]:
+            onnx_inspection.inspect(bundle, name)
 
     def open(self, artifact: Artifact) -> EngineSession:
         """Load the engine, after asking whether this machine can take it.

@@ -1,0 +1,59 @@
+"""Looking at an ``.ort`` file before ONNX Runtime does: that it is one graph, of operators that ONNX Runtime brings.
+
+As onnx_inspection does for ONNX files. The file is a FlatBuffer, whose places ONNX Runtime verifies by itself.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from exporters.ort_canonical import bindings
+from s2mlp_deploy.errors import BundleError
+from s2mlp_deploy.onnx_inspection import OPENING_FILES, OPTIMIZED
+
+_GRAPH, _GRAPHS = 5, 10
+"""The types of attributes that hold graphs (AttributeType in onnxruntime/core/flatbuffers/schema/ort.fbs)."""
+
+
+IDENTIFIER = b"ORTM"
+
+
+def inspect(path: Path) -> None:
+    """Refuse the file at ``path`` where it could do more than compute.
+
+    Raises:
+        BundleError: with the reason.
+    """
+    try:
+        reason = _reason(path.read_bytes())
+    # What Python's FlatBuffers meet in a file that is none.
+    except (OSError, struct.error, IndexError, ValueError, TypeError, AttributeError, OverflowError) as error:
+        reason = f"it cannot be read ({error})"
+    if reason:
+        raise BundleError(
+            f"cannot load the model {path}: {reason}, and is not as this project writes it. Copy the bundle again, from somebody "
+            "you trust"
+        )
+
+
+def _reason(content: bytes) -> str | None:
+    if content[4:8] != IDENTIFIER:
+        return "it is no .ort file"
+    graph = bindings().InferenceSession.InferenceSession.GetRootAs(content).Model().Graph()
+    if graph.SparseInitializersLength() or graph.RuntimeOptimizations() is not None:
+        return "it has sparse weights, or graphs to choose from"
+    for node in _each(graph.Nodes, graph.NodesLength()):
+        domain, operator = ((text or b"").decode() for text in (node.Domain(), node.OpType()))
+        if domain not in OPTIMIZED or operator in OPENING_FILES:
+            return f"its operator {operator[:100]!r} of {domain[:100]!r} is none of ONNX Runtime's own"
+        for attribute in _each(node.Attributes, node.AttributesLength()):
+            if attribute.Type() in (_GRAPH, _GRAPHS) or attribute.G() is not None or attribute.GraphsLength():
+                return f"its operator {operator[:100]!r} holds a graph"
+    return None
+
+
+def _each(items: Any, count: int) -> Iterator[Any]:
+    return (items(i) for i in range(count))
