@@ -59,6 +59,11 @@ def _read_npy(file: IO[bytes], size: int) -> Array:
     return np.lib.format.read_array(file, allow_pickle=False)
 
 
+def fit_float32(array: Array) -> bool:
+    """Whether all values are numbers that float32 can hold."""
+    return bool((np.abs(array) <= np.finfo(np.float32).max).all())
+
+
 def spread(length: int, count: int) -> tuple[int, ...]:
     """At most ``count`` indices below ``length``, evenly spaced."""
     count = min(length, count)

@@ -18,6 +18,7 @@ from safetensors.numpy import save as to_bytes
 
 from s2mlp_deploy.errors import BundleError
 from s2mlp_deploy.graph import Axes
+from s2mlp_deploy.limits import check_safetensors
 from s2mlp_deploy.parity import Array
 from s2mlp_deploy.spec import Size, Spec, format_size
 
@@ -129,6 +130,7 @@ def load(path: Path) -> Golden:
         BundleError: where the file is damaged, or does not hold what :func:`save` writes.
     """
     try:
+        check_safetensors(path)
         tensors = load_file(path)
     except (SafetensorError, OSError, ValueError, KeyError, AttributeError) as error:
         raise BundleError(f"{path} is not a whole safetensors file ({error}): copy the bundle again") from error

@@ -6,6 +6,7 @@ sorted order (torchvision's ImageFolder convention).
 
 from __future__ import annotations
 
+import logging
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -15,13 +16,15 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from s2mlp_deploy.arrays import read_arrays, spread
+from s2mlp_deploy.arrays import fit_float32, read_arrays, spread
 from s2mlp_deploy.errors import DataError
 from s2mlp_deploy.labels import shared
 from s2mlp_deploy.manifest import Preprocessing
 from s2mlp_deploy.parity import Array
 from s2mlp_deploy.preprocessing import normalize, plan
 from s2mlp_deploy.spec import Size, Spec
+
+logging.getLogger("PIL").addHandler(logging.NullHandler())  # what it cannot read is said once, by the error
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm"}
 DEEP = {"I", "F", "I;16", "I;16L", "I;16B", "I;16N"}
@@ -147,6 +150,7 @@ def _opened(path: Path) -> Iterator[Image.Image]:
     """The image file at ``path``, of which the head has been read; what fails in decoding it is a DataError, too."""
     try:
         with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about what is said beside the pixels
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             with Image.open(path) as file:
                 yield file
@@ -220,7 +224,7 @@ def read_inputs(path: Path, preprocessing: Preprocessing, spec: Spec, count: int
     inputs = read_arrays(path)
     array = inputs.get("input", next(iter(inputs.values())) if len(inputs) == 1 else None)
     expected = (spec.in_channels, *spec.image_size)
-    if array is None or array.dtype.kind != "f" or array.shape[1:] != expected or not np.isfinite(array).all():
+    if array is None or array.dtype.kind != "f" or array.shape[1:] != expected or not fit_float32(array):
         what = "no array called input" if array is None else f"input {list(array.shape)} {array.dtype}"
         raise DataError(
             f"{path} holds {what}: expected finite floating-point inputs [count, {', '.join(map(str, expected))}]"

@@ -56,7 +56,7 @@ def _json(text: str, path: Path) -> list[str]:
         names = content
     elif isinstance(content, dict) and content and all(_is_index(v) for v in content.values()):
         names = _ordered({index: name for name, index in content.items()}, len(content), path)
-    elif isinstance(content, dict) and content and all(k.isascii() and k.isdigit() for k in content):
+    elif isinstance(content, dict) and content and all(k.isascii() and k.isdigit() and len(k) < 10 for k in content):
         names = _ordered({int(k): v for k, v in content.items()}, len(content), path)
     else:
         raise DataError(f"{path} {_FORMS}")

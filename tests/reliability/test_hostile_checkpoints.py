@@ -37,7 +37,8 @@ from confined import Used, confine
 from hostile_files import GIB, KEY, Write, weights
 from record import Trials
 from s2mlp_deploy import checkpoint
-from support import random_model, run, save_checkpoint
+from s2mlp_deploy.errors import Error
+from support import random_model, run, save_checkpoint, small_spec
 
 SECONDS = 10
 BEYOND = 2 * GIB
@@ -235,5 +236,27 @@ def test_other_hostile_files_are_refused(tmp_path: Path, trials: Trials) -> None
         code, said, _ = command("export", source, tmp_path, option, path, *precision)
         assert_refused(code, said, tmp_path)
         path.unlink()
-        trials.tried("hostile files")
+        trials.tried("files")
         assert str(path) in said, (what, said)
+
+
+def test_no_flipped_bit_changes_a_weight(tmp_path: Path, trials: Trials) -> None:
+    """Single bits of a checkpoint in torch's zip format, flipped one after another: it is refused, or read with the weights that it
+    had. (Some bits mean nothing: dates, padding, and settings of the training script that are not used.)"""
+    path = save_checkpoint(tmp_path / "model.pt", small_spec(channels=4, depth=1, expansion=1, classes=2))
+    data, before = path.read_bytes(), checkpoint.load(path)
+    bits = range(0, 8 * len(data), trials.times(8 * len(data) // 400, 1))
+    unchanged = 0
+    for number in bits:
+        changed = bytearray(data)
+        changed[number // 8] ^= 1 << number % 8
+        path.write_bytes(changed)
+        try:
+            after = checkpoint.load(path)
+        except Error:
+            continue
+        unchanged += 1
+        assert (after.spec, after.recorded) == (before.spec, before.recorded), number
+        assert all(torch.equal(after.weights[key], value) for key, value in before.weights.items()), number
+    trials.tried("bits", len(bits))
+    trials.note(f"{len(bits) - unchanged:,} refused")

@@ -1,0 +1,275 @@
+"""Everything that reads files, each with files to change, ways to change them, and what a result must be like."""
+
+from __future__ import annotations
+
+import io
+import os
+import shutil
+import zipfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from random import Random
+
+import numpy as np
+import safetensors.numpy
+import safetensors.torch
+import torch
+from PIL import Image
+
+import mutate
+from s2mlp_deploy import artifact, checkpoint, evidence, golden, golden_images, images, layouts
+from s2mlp_deploy.errors import LayoutError
+from s2mlp_deploy.labels import read_labels
+from s2mlp_deploy.manifest import Preprocessing, parse
+from support import random_model, run, save_checkpoint, small_spec
+
+SPEC = small_spec(channels=5, depth=1, classes=3)
+PREPARED = Preprocessing(mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25))
+
+Change = Callable[[Random, bytes, Sequence[bytes]], bytes]
+Read = Callable[[Path], object]
+
+
+@dataclass(frozen=True)
+class Reader:
+    """``read`` is given a change of one of ``seeds``, which are names of files; it refuses, or checks what it got."""
+
+    seeds: tuple[str, ...]
+    changes: tuple[Change, ...]
+    read: Callable[[Path], object]
+
+
+def make_seeds(place: Path) -> None:
+    """Write every file that is changed into ``place``."""
+    state = dict(random_model(SPEC).state_dict())
+    args = {"img_size": [20, 28], "mean": [0.5] * 3, "std": (np.float32(0.25),) * 3}
+    content = {"model": state, "args": args, "epoch": np.int64(3), "class_names": ["a", "b", "c"]}
+    torch.save(content, place / "wrapped.pt")
+    torch.save({key: torch.nn.Parameter(value.half()) for key, value in state.items()}, place / "half.pt")
+    for name in ("wrapped", "half"):
+        old = torch.load(place / f"{name}.pt", weights_only=False)
+        torch.save(old, place / f"{name}-old.pt", _use_new_zipfile_serialization=False)
+    with zipfile.ZipFile(place / "wrapped.pt") as old_archive, zipfile.ZipFile(place / "packed.pt", "w", 8) as packed:
+        for entry in old_archive.infolist():
+            packed.writestr(entry.filename, old_archive.read(entry))
+    safetensors.torch.save_file(state, place / "model.safetensors", metadata={"format": "pt", "img_size": "20"})
+    safetensors.torch.save_file({k: v.bfloat16() for k, v in state.items()}, place / "half.safetensors")
+
+    pixels = np.random.default_rng(0).integers(0, 256, (24, 30, 3)).astype(np.uint8)
+    picture = Image.fromarray(pixels)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    picture.save(place / "plain.png")
+    picture.save(place / "turned.jpg", exif=exif, quality=80)
+    picture.save(place / "progressive.jpg", progressive=True)
+    picture.convert("P").save(place / "palette.png", transparency=0)
+    picture.convert("LA").save(place / "interlaced.png", optimize=True)
+    for suffix in ("bmp", "gif", "webp", "tif", "ppm"):
+        picture.save(place / f"plain.{suffix}")
+
+    (place / "pictures" / "0").mkdir(parents=True)
+    picture.save(place / "pictures" / "0" / "a.png")
+    save_checkpoint(place / "model.pt", SPEC)
+    out = place / "bundle"
+    ran = run("export", place / "model.pt", "--golden-images", place / "pictures", "-o", out)
+    assert ran.code == 0, ran.err
+    shutil.copy(out / "manifest.json", place / "manifest.json")
+    shutil.copy(out / "golden.safetensors", place / "golden.safetensors")
+
+    rng = np.random.default_rng(0)
+    inputs = rng.standard_normal((4, 3, 20, 28)).astype(np.float32)
+    logits = rng.standard_normal((4, 3)).astype(np.float32)
+    np.save(place / "inputs.npy", inputs)
+    np.savez(place / "recorded.npz", input=inputs, logits=logits)
+    np.savez_compressed(place / "packed.npz", input=inputs, logits=logits.astype(np.float64))
+    safetensors.numpy.save_file({"input": inputs, "logits": logits}, place / "recorded.safetensors")
+    (place / "labels.txt").write_text("cat\ndog\nbird\n", "utf-8")
+    (place / "list.json").write_text('["cat", "dog", "bird"]')
+    (place / "index.json").write_text('{"cat": 0, "dog": 1, "bird": 2}')
+    (place / "names.json").write_text('{"0": ["n01", "cat"], "1": ["n02", "dog"], "2": ["n03", "bird"]}')
+    for file in Path(layouts.__file__).parent.glob("*.toml"):
+        shutil.copy(file, place / file.name)
+
+
+# How results are checked
+
+
+def _checkpoint(path: Path) -> None:
+    source = checkpoint.load(path)
+    checkpoint.warnings(source)
+    assert {k: tuple(v.shape) for k, v in source.weights.items()} == source.spec.parameter_shapes()
+    for weight in source.weights.values():
+        assert weight.dtype in (torch.float32, torch.float64) and np.isfinite(weight.numpy()).all()
+    for values in (source.recorded.mean, source.recorded.std):
+        assert values is None or all(0 <= v <= 1 for v in values)
+    assert source.recorded.labels is None or all(isinstance(label, str) for label in source.recorded.labels)
+    assert min(min(size) for size in source.spec.map_sizes(source.spec.image_size)) > 0
+
+
+def _manifest(path: Path) -> None:
+    manifest = parse(path.read_bytes(), str(path))
+    assert parse(manifest.to_json(), "again") == manifest
+    manifest.spec.spec().map_sizes(manifest.spec.image_size)
+
+
+def _golden(path: Path) -> None:
+    found = golden.load(path)
+    assert found.inputs.keys() == found.logits.keys()
+    for case, values in found.inputs.items():
+        assert values.ndim == 4 and len(values) == len(found.logits[case]) > 0
+        assert values.dtype in (np.float32, np.uint8) and found.logits[case].dtype == np.float32
+
+
+def _image(path: Path) -> None:
+    images.pixel_count(path)
+    golden_images.small_ones([path])
+    prepared = images.prepare(path, PREPARED, SPEC.image_size)
+    assert prepared.shape == (3, *SPEC.image_size) and prepared.dtype == np.float32 and np.isfinite(prepared).all()
+
+
+def _labels(path: Path) -> None:
+    labels = read_labels(path, 3)
+    assert len(labels) == 3 and all(isinstance(label, str) and label for label in labels)
+
+
+def _recording(path: Path) -> None:
+    inputs, logits = evidence.read_reference(path, SPEC)
+    assert inputs.dtype == np.float32 and inputs.shape[1:] == (3, 20, 28) and logits.shape == (len(inputs), 3)
+    assert np.isfinite(inputs).all() and np.isfinite(logits).all()
+
+
+def _inputs(path: Path) -> None:
+    inputs = images.read_inputs(path, PREPARED, SPEC, 64)
+    assert inputs.dtype == np.float32 and inputs.shape[1:] == (3, 20, 28) and np.isfinite(inputs).all()
+
+
+_SHAPES = SPEC.parameter_shapes()
+
+
+def _layout(path: Path) -> None:
+    layout = layouts.find(str(path))
+    assert 0 < layout.norm_epsilon < 1
+    names = layout.translate(_SHAPES)
+    assert set(names.values()) <= set(_SHAPES)
+    spelled = (prefix.replace("{s}", "0").replace("{b}", "0") for prefix in layout.keys.values())
+    shapes = {f"{prefix}.weight": (4, 4) for prefix in spelled}
+    for known in (_SHAPES, shapes):
+        try:
+            match = layouts.recognise(known, [layout])
+            layouts.infer_spec(match, known, image_size=(224, 224), shift=SPEC.shift).map_sizes((224, 224))
+        except LayoutError:
+            continue
+
+
+def _folder(path: Path) -> None:
+    found = images.find_labelled(path, 3, ("a", "b", "c"))
+    assert all(0 <= label < 3 for label in found.labels) and len(found.paths) == len(found.labels) > 0
+    images.find_pictures(path, 3)
+    images.read_inputs(path, PREPARED, SPEC, 4)
+
+
+def _bundle(path: Path) -> None:
+    artifact.read(path)
+
+
+# How files are changed
+
+
+def _raw(rng: Random, data: bytes, others: Sequence[bytes]) -> bytes:
+    return mutate.raw(rng, data, others)
+
+
+def _tokens(rng: Random, data: bytes, others: Sequence[bytes]) -> bytes:
+    return mutate.tokens(rng, data, others)
+
+
+def _tree(rng: Random, data: bytes, others: Sequence[bytes]) -> bytes:
+    return mutate.tree(rng, data)
+
+
+def _headed(rng: Random, data: bytes, others: Sequence[bytes]) -> bytes:
+    return mutate.headed(rng, data)
+
+
+def _npy(rng: Random, data: bytes, others: Sequence[bytes]) -> bytes:
+    return mutate.npy(rng, data)
+
+
+def _entry(rng: Random, name: str, content: bytes) -> bytes:
+    if name.endswith(".pkl") and rng.random() < 0.8:
+        return mutate.instructions(rng, content)
+    if name.endswith(".npy") and rng.random() < 0.8:
+        return mutate.npy(rng, content)
+    return mutate.raw(rng, content)
+
+
+def _archived(rng: Random, data: bytes, others: Sequence[bytes]) -> bytes:
+    return mutate.archived(rng, data, _entry)
+
+
+def _instructions(rng: Random, data: bytes, others: Sequence[bytes]) -> bytes:
+    """One of the pickles of the older format."""
+    stream, starts = io.BytesIO(data), []
+    for _ in range(5):
+        starts.append(stream.tell())
+        for _ in mutate.pickletools.genops(stream):
+            pass
+    starts.append(stream.tell())
+    which = rng.choice((3, 3, 3, 4, 2, 1, 0))
+    a, b = starts[which], starts[which + 1]
+    return data[:a] + mutate.instructions(rng, data[a:b]) + data[b:]
+
+
+PICTURES = ("plain.png", "palette.png", "interlaced.png", "turned.jpg", "progressive.jpg", "plain.bmp", "plain.gif", "plain.webp", "plain.tif", "plain.ppm")  # fmt: skip
+LAYOUTS = ("canonical.toml", "jittor-mlp.toml", "model-p.toml", "model-p-flat.toml", "post-norm.toml")
+
+READERS: dict[str, Reader] = {
+    "checkpoints in torch's archive": Reader(("wrapped.pt", "half.pt", "packed.pt"), (_archived, _archived, _raw), _checkpoint),
+    "checkpoints in torch's older format": Reader(("wrapped-old.pt", "half-old.pt"), (_instructions, _instructions, _raw), _checkpoint),
+    "checkpoints in safetensors": Reader(("model.safetensors", "half.safetensors"), (_headed, _headed, _raw), _checkpoint),
+    "layouts": Reader(LAYOUTS, (_tokens, _tokens, _raw), _layout),
+    "manifests": Reader(("manifest.json",), (_tree, _tree, _tokens, _raw), _manifest),
+    "golden tensors": Reader(("golden.safetensors",), (_headed, _headed, _raw), _golden),
+    "images": Reader(PICTURES, (_raw,), _image),
+    "labels": Reader(("labels.txt", "list.json", "index.json", "names.json"), (_tokens, _raw), _labels),
+    "recordings": Reader(("recorded.npz", "packed.npz"), (_archived, _archived, _raw), _recording),
+    "recordings in safetensors": Reader(("recorded.safetensors",), (_headed, _headed, _raw), _recording),
+    "calibration inputs": Reader(("inputs.npy",), (_npy, _npy, _raw), _inputs),
+}  # fmt: skip
+"""By what they read."""
+
+
+class Folders:
+    """Folders of images with odd names and contents."""
+
+    NAMES = ("0", "1", "2", "3", "00", "01", "a", "b", "c", "d", ".hidden", "٣", "²", "-1", "99999999999999999999", "é", " ", "a\nb", "\udce9",
+             "x" * 200, "a.png", "[bold]")  # fmt: skip
+
+    def __init__(self, picture: Path) -> None:
+        self._picture = picture
+
+    def write(self, rng: Random, place: Path) -> None:
+        place.mkdir()
+        for name in rng.sample(self.NAMES, rng.randrange(6)):
+            folder = place / name
+            kind = rng.randrange(8)
+            if kind == 0:
+                folder.write_bytes(b"x")
+            elif kind == 1:
+                folder.symlink_to(rng.choice((place, Path("/nowhere"), Path(os.devnull))))
+            else:
+                folder.mkdir()
+                for file in rng.sample(
+                    ("a.png", "b.PNG", "c.jpg", "d.txt", "sub", "loop.png", "nul.gif"), rng.randrange(4)
+                ):
+                    target = folder / file
+                    if file == "sub":
+                        target.mkdir()
+                        shutil.copy(self._picture, target / "e.png")
+                    elif file == "loop.png":
+                        target.symlink_to(target)
+                    elif file == "nul.gif":
+                        target.mkdir()
+                    else:
+                        shutil.copy(self._picture, target)
