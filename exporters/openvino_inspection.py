@@ -40,8 +40,7 @@ def inspect(xml: Path, weights: Path) -> None:
         _Reader(weights.stat().st_size).read(xml)
     except (_Odd, OSError, ValueError) as error:
         raise BundleError(
-            f"cannot load the model {xml}: {error}, and is not as this project has it written. Copy the bundle again, from somebody "
-            "you trust"
+            f"cannot load the model {xml}: {error}. No export writes that: copy the bundle again, from somebody you trust"
         ) from error
 
 

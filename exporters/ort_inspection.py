@@ -34,8 +34,7 @@ def inspect(path: Path) -> None:
         reason = f"it cannot be read ({error})"
     if reason:
         raise BundleError(
-            f"cannot load the model {path}: {reason}, and is not as this project writes it. Copy the bundle again, from somebody "
-            "you trust"
+            f"cannot load the model {path}: {reason}. No export writes that: copy the bundle again, from somebody you trust"
         )
 
 

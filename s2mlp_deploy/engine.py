@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from s2mlp_deploy import accuracy, artifact, described, exporter, golden, judge, machine
+from s2mlp_deploy import accuracy, artifact, bounds, described, exporter, golden, judge, machine
 from s2mlp_deploy.artifact import GOLDEN, Artifact, Bundle
 from s2mlp_deploy.asking import Asking
 from s2mlp_deploy.digest import sha256
@@ -56,6 +56,16 @@ def open_bundle(directory: Path, request: Request, target: Compiler) -> Bundle:
         )
     exporter.inspect(bundle)
     return bundle
+
+
+def compile_foreign(bundle: Bundle, target: Compiler, request: Request, progress: Progress) -> Export:
+    """:func:`compile` for a bundle that was not made just now: within bounds, since its graph may ask for anything.
+
+    Raises:
+        ParityError: as :func:`compile`.
+    """
+    with bounds.bounded(bundle, request.format, request.settings):
+        return compile(bundle, target, request, progress)
 
 
 def compile(

@@ -113,7 +113,7 @@ def check(bundle: Bundle, golden: Golden) -> Preparation | None:
     """Prepare each golden image with this machine's Pillow and compare it with the golden tensor; None without images.
 
     Raises:
-        BundleError: where the golden tensors do not hold them.
+        BundleError: where the golden tensors do not hold them, or one is larger than those that are chosen.
         DataError: where a file is not an image.
     """
     manifest = bundle.manifest
@@ -145,6 +145,8 @@ def _wanted(golden: Golden, manifest: Manifest, bundle: Bundle) -> list[Array]:
 def _prepared(file: Path, manifest: Manifest) -> Array:
     from s2mlp_deploy import images
 
+    if images.pixel_count(file) > MOST_PIXELS:
+        raise BundleError(f"{file} has more than {MOST_PIXELS:,} pixels, as no golden image has: copy the bundle again")
     image = images.read(file, manifest.preprocessing)
     if manifest.interface.input == "image":
         return images.pixels_of(image)

@@ -27,6 +27,8 @@ from s2mlp_deploy.spec import Size, Spec
 logging.getLogger("PIL").addHandler(logging.NullHandler())  # what it cannot read is said once, by the error
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm"}
+FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP", "TIFF", "PPM")
+"""What those are, whatever a file is called: Pillow knows formats that start other programs, too."""
 DEEP = {"I", "F", "I;16", "I;16L", "I;16B", "I;16N"}
 """Pillow's modes for grey of 16 and 32 bits."""
 
@@ -152,7 +154,7 @@ def _opened(path: Path) -> Iterator[Image.Image]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about what is said beside the pixels
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(path) as file:
+            with Image.open(path, formats=FORMATS) as file:
                 yield file
     except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
         raise DataError(

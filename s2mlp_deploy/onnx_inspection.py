@@ -56,8 +56,7 @@ def inspect(bundle: Bundle, name: str, domains: frozenset[str] = STANDARD) -> No
             _check_tensor(tensor, bundle, path)
     except _Odd as odd:
         raise BundleError(
-            f"cannot load the model {path}: {odd}, and is not as this project writes it. Copy the bundle again, from somebody you "
-            "trust"
+            f"cannot load the model {path}: {odd}. No export writes that: copy the bundle again, from somebody you trust"
         ) from odd
 
 

@@ -71,7 +71,7 @@ def deploy_all(requests: Sequence[Request], listener: Listener | None = None) ->
     for request, target, bundle in zip(requests, targets, bundles, strict=True):
         progress = Progress(listener or Listener())
         if bundle and isinstance(target, Compiler):
-            yield engine.compile(bundle, target, request, progress)
+            yield engine.compile_foreign(bundle, target, request, progress)
         else:
             yield _from_checkpoint(request, target, progress, work)
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias, get_type_hints
 
-from s2mlp_deploy import artifact, described, exporter, golden, golden_images, judge, parity
+from s2mlp_deploy import artifact, bounds, described, exporter, golden, golden_images, judge, parity
 from s2mlp_deploy.artifact import GOLDEN, MANIFEST, Bundle
 from s2mlp_deploy.errors import BundleError, RuntimeMissingError, UsageError
 from s2mlp_deploy.exporter import Session, TracingSession
@@ -55,8 +55,13 @@ def verify(directory: Path, *, per_block: bool = False) -> Verification:
         UsageError: for ``per_block`` where the runtime cannot show what happens inside.
     """
     bundle = artifact.read(directory)
+    with bounds.bounded(bundle, bundle.manifest.format, bundle.manifest.engine or {}):
+        return _verify(bundle, per_block=per_block)
+
+
+def _verify(bundle: Bundle, *, per_block: bool) -> Verification:
     expected, tolerance, session = _load(bundle)
-    described.check(bundle.manifest, exporter.description_of(session), directory / MANIFEST)
+    described.check(bundle.manifest, exporter.description_of(session), bundle.directory / MANIFEST)
     preparation = golden_images.check(bundle, expected)
     if not per_block:
         return Verification(bundle, _gate(bundle, session, expected, tolerance), preparation)

@@ -1,0 +1,78 @@
+"""How much memory a bundle may take, whatever its graph says.
+
+A graph of a few bytes can ask for more memory than any machine has: a matrix product of a column and a row is enough. So a
+bundle is checked, and compiled, within a bound that follows from its size, which the operating system keeps: what wants more
+fails as if the machine had no more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+try:
+    import resource
+except ImportError:  # Windows
+    resource = None  # type: ignore[assignment]
+
+from s2mlp_deploy import exporter
+from s2mlp_deploy.artifact import GOLDEN, Bundle
+from s2mlp_deploy.manifest import Setting
+
+SPARE_BYTES = 2 << 30
+"""For libraries, threads and buffers, whatever the model."""
+
+COPIES = 8
+"""Of the files. Loading a model takes three or four: as it is read, as it is kept, and as it is laid out for the processor."""
+
+ACTIVATIONS = 64
+"""Times the golden tensors, which hold inputs, a batch; feature maps take some ten times as much as their input."""
+
+
+@contextmanager
+def bounded(bundle: Bundle, format: str, settings: Mapping[str, Setting]) -> Iterator[None]:
+    """Within this, running ``bundle`` or compiling it, as ``format`` with ``settings``, takes no more memory than its size allows.
+
+    Linux alone keeps such a bound; and drivers of GPUs reserve so much that none says anything of them.
+    """
+    limit = _most_bytes(bundle) if _on_cpu(format, settings) else None
+    if resource is None or limit is None or not (now := _kibibytes("/proc/self/status", "VmData")):
+        yield
+        return
+    before = resource.getrlimit(resource.RLIMIT_DATA)
+    wanted = (now << 10) + limit
+    if before[0] != resource.RLIM_INFINITY:
+        wanted = min(wanted, before[0])
+    resource.setrlimit(resource.RLIMIT_DATA, (wanted, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_DATA, before)
+
+
+def _most_bytes(bundle: Bundle) -> int:
+    manifest = bundle.manifest
+    sizes = {name: (bundle.directory / name).stat().st_size for name in manifest.files}
+    batch = ACTIVATIONS * sizes.get(GOLDEN, 0) * (manifest.batch or 1)
+    most = SPARE_BYTES + COPIES * sum(sizes.values()) + batch
+    free = _kibibytes("/proc/meminfo", "MemAvailable")
+    return min(most, free << 10) if free else most
+
+
+def _on_cpu(format: str, settings: Mapping[str, Setting]) -> bool:
+    words = {
+        str(settings.get(name, "")).partition(":")[0] for name in ("provider", "kind", "instances", "triton_backend")
+    }
+    if format not in exporter.available() or words & {"cuda", "tensorrt", "directml", "gpu"}:
+        return False
+    return not any(module.startswith(("tensorrt", "cuda")) for module in exporter.find(format).modules)
+
+
+def _kibibytes(path: str, name: str) -> int | None:
+    """What Linux says of ``name``; None elsewhere."""
+    try:
+        lines = Path(path).read_text("utf-8").splitlines()
+        return next((int(line.split()[1]) for line in lines if line.startswith(f"{name}:")), None)
+    except (OSError, ValueError):
+        return None
