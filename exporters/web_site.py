@@ -46,6 +46,14 @@ RUNTIME = (
 """What the page needs of it: three files for WebAssembly, three that can use WebGPU, too. A visitor loads one set."""
 
 
+MEMORY_BYTES = 2**32
+"""What WebAssembly can address."""
+
+COPIES, COPIES_OF_HALF = 2, 4
+"""The file and the weights; of float16 also the weights as float32, twice as large, which WebAssembly computes in (measured:
+files of 1.9 GB in float32 and 0.8 GB in float16 load, of 1.1 GB in float16 do not)."""
+
+
 class Settings(BaseModel):
     """What the manifest records of a site: the runtime's release and files, and the page's files."""
 
@@ -129,6 +137,12 @@ def _refuse_what_no_browser_runs(bundle: Bundle) -> None:
         raise UsageError(
             f"{bundle.directory} keeps its weights in a file of their own, and is more than a browser can hold: export a "
             "smaller model, or --precision int8"
+        )
+    needed = bundle.size_bytes * (COPIES_OF_HALF if manifest.precision == "fp16" else COPIES)
+    if needed > MEMORY_BYTES:
+        raise UsageError(
+            f"{bundle.directory} takes {needed / 1e9:.1f} GB to load, and a browser has {MEMORY_BYTES / 1e9:.1f} GB: export a smaller "
+            "model, or --precision int8"
         )
     if manifest.input.dtype != "float32":
         raise UsageError(

@@ -18,6 +18,7 @@ from PIL import Image
 
 import browser as browsers
 from browser import INSECURE, Browser, Visit, serving
+from exporters import web_site
 from exporters.web_site import DIST
 from s2mlp_deploy import images
 from s2mlp_deploy.manifest import Preprocessing
@@ -632,3 +633,14 @@ def test_what_the_page_could_not_feed_is_not_made_a_site(odd: Path, tmp_path: Pa
     assert run("export", odd / "small.pt", *half, "-o", tmp_path / "half").code == 0
     ran = run("export", tmp_path / "half", "--format", "web", "-o", tmp_path / "out")
     assert ran.code == 2 and "takes float16 input" in ran.err and not (tmp_path / "out").exists()
+
+
+def test_a_model_that_no_browser_has_memory_for_is_not_made_a_site(
+    sites: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    size = (sites / "onnx" / "model.onnx").stat().st_size
+    monkeypatch.setattr(web_site, "MEMORY_BYTES", 2 * size)
+    assert run("export", sites / "onnx", "--format", "web", "-o", tmp_path / "fits").code == 0
+    monkeypatch.setattr(web_site, "MEMORY_BYTES", 2 * size - 1)
+    ran = run("export", sites / "onnx", "--format", "web", "-o", tmp_path / "out")
+    assert ran.code == 2 and "GB to load, and a browser has" in ran.err and not (tmp_path / "out").exists()

@@ -249,9 +249,10 @@ def test_narrow_weights_of_a_checkpoint_of_3_gb(trials: Trials, large: Large) ->
         large.does(trials, "export", "large.pt", *SIZE, "--precision", precision, *options, "-o", precision)
         assert set(manifest_of(large.place / precision)["files"]) == {"model.onnx", "golden.safetensors"}
         large.does(trials, "verify", precision)
-        for format in ("ort", "triton", "web"):
+        for format in ("ort", "triton", "openvino", *(["web"] if precision == "int8" else [])):
             large.does(trials, "export", precision, "--format", format, "-o", "engine")
             large.drop("engine")
+    large.does(trials, "export", "fp16", "--format", "web", "-o", "web", says="GB to load, and a browser has")
     large.drop("fp16", "int8")
 
 
