@@ -20,6 +20,10 @@ SOURCES = ("s2mlp_deploy", "exporters", "bench", "tests", "examples", "docs", "M
 EPOCH = 1_500_000_000
 
 
+class NotToBeHadError(Exception):
+    """pip does not find the versions that were asked for."""
+
+
 @dataclass(frozen=True)
 class Built:
     wheel: Path
@@ -53,13 +57,27 @@ def wheel_of(sdist: Path, place: Path) -> Path:
     return wheel
 
 
+def interpreter(version: str) -> str | None:
+    """A Python of this minor version that works, on the path or of pyenv's."""
+    there = (Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv")) / "versions").glob(f"{version}.*/bin/python")
+    for found in (shutil.which(f"python{version}"), *map(str, sorted(there))):
+        if found and subprocess.run([found, "-c", ""], capture_output=True).returncode == 0:
+            return found
+    return None
+
+
 def environment(python: str, place: Path, *requirements: str, constraints: Path = ROOT / "constraints.txt") -> Path:
-    """The Python of a new virtual environment in ``place`` with ``requirements`` installed."""
+    """The Python of a new virtual environment in ``place`` with ``requirements`` installed.
+
+    Raises:
+        NotToBeHadError: where they cannot be.
+    """
     subprocess.run([python, "-m", "venv", str(place)], check=True)
     fresh = place / "bin" / "python"
     pip = [str(fresh), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-c", str(constraints)]
     done = subprocess.run([*pip, *requirements], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+    if done.returncode:
+        raise NotToBeHadError(done.stderr)
     return fresh
 
 
