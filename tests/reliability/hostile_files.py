@@ -275,7 +275,8 @@ def _sparse_blocks(path: Path) -> None:
     said = {"head.fc.weight": whole("0", (4, 4))}
     for s in range(5000):
         said[f"stages.{s}.embedding.weight"] = tensor(storage("0", 16), (4, 4, 1, 1), (4, 1, 1, 1))
-        said[f"stages.{s}.blocks.9999.fc3.weight"] = tensor(storage("0", 16), (4, 4), (4, 1))
+        for block in (0, 9999):
+            said[f"stages.{s}.blocks.{block}.fc3.weight"] = tensor(storage("0", 16), (4, 4), (4, 1))
     checkpoint(path, pickled(said), {"data/0": bytes(64)})
 
 
