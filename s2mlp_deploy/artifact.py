@@ -174,10 +174,10 @@ class Staging:
         (self.directory / REPORT).write_text(json.dumps(report, indent=2, ensure_ascii=False) + "\n", "utf-8")
         for name in _contents(self.directory):
             file = self.directory / name
-            file.chmod(0o666 & ~_umask())  # some writers keep their files private
+            _open_to_others(file, 0o666)
             _flush(file)
         for place in {(self.directory / name).parent for name in manifest.files} - {self.directory}:
-            place.chmod(0o777 & ~_umask())
+            _open_to_others(place, 0o777)
             _flush_names(place)
         _flush_names(self.directory)
         with scratch.publishing:
@@ -212,7 +212,6 @@ def staging(destination: Path, *, replace: bool) -> Iterator[Staging]:
     """
     check_destination(destination, replace=replace)
     with scratch.beside(destination) as directory:
-        directory.chmod(0o777 & ~_umask())
         try:
             yield Staging(directory, destination, replace)
         except OSError as error:
@@ -298,7 +297,9 @@ def _exchange(new: Path, old: Path) -> None:
     new.rename(old)
 
 
-def _umask() -> int:
+def _open_to_others(path: Path, mode: int) -> None:
+    """Let others use ``path`` as far as the user's umask has it; some writers keep their files private."""
     mask = os.umask(0)
     os.umask(mask)
-    return mask
+    with suppress(PermissionError):  # of file systems without modes
+        path.chmod(mode & ~mask)
