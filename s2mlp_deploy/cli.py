@@ -2,7 +2,7 @@
 
 Results go to stdout (with ``--json``, one JSON document and nothing else), progress and warnings to
 stderr. Exit codes: 0 done; 1 parity or accuracy gate failed; 2 usage; 3 bad input; 4 a runtime or
-device is missing; 130 interrupted.
+device is missing; 130 interrupted (143 by SIGTERM, 129 by SIGHUP).
 """
 
 from __future__ import annotations
