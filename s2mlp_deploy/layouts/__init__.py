@@ -35,6 +35,9 @@ MOST_LAYOUT = 64 << 10
 MOST_TENSORS = 20_000
 """Tensors of one model: an S²-MLP of 36 blocks has 434."""
 
+MOST_CHANNELS = 1024
+"""Channels of an image: hyperspectral ones have some hundreds. Mean and deviation of each are shown and written."""
+
 _VARIABLE = re.compile(r"\{(s|b)(?:\+(\d{1,4}))?\}")
 _CANONICAL = re.compile(
     r"stages\.(\d{1,4}|\{s(\+\d{1,4})?\})\.(embedding|blocks\.(\d{1,4}|\{b(\+\d{1,4})?\})\.(norm1|fc1|fc2|norm2|fc3|fc4))"
@@ -243,6 +246,11 @@ def infer_spec(match: Match, shapes: Shapes, *, image_size: Size, shift: Shift) 
 
 def _read_spec(have: Shapes, match: Match, image_size: Size, shift: Shift) -> Spec:
     first = _of_rank(have, match, "stages.0.embedding.weight", 4)
+    if first[1] > MOST_CHANNELS:
+        raise LayoutError(
+            f"{match.names['stages.0.embedding.weight']} {list(first)} is for images of {first[1]:,} channels: expected at "
+            f"most {MOST_CHANNELS:,}"
+        )
     stages = []
     blocks_of: dict[int, set[int]] = {}
     for parts in (name.split(".") for name in have if name.startswith("stages.")):

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from s2mlp_deploy.spec import single_stage
 from support import random_model, small_spec
 
 GIB = 1 << 30
@@ -241,6 +242,13 @@ def _tensors() -> dict[str, Write]:
         "a tensor of 10^5 dimensions": with_values(tensor(own, (1,) * 10**5, (1,) * 10**5)),
         "a tensor with more strides than sizes": with_values(tensor(own, SHAPE, (13, 1, 1))),
         "five hundred blocks that share one": lambda p: _shared(p, depth=500, channels=256),
+        "images of a million channels": lambda p: checkpoint(
+            p,
+            pickled(
+                {key: whole(str(i), shape) for i, (key, shape) in enumerate(_of_channels(10**6).items())},
+            ),
+            {f"data/{i}": bytes(4 * int(np.prod(shape))) for i, shape in enumerate(_of_channels(10**6).values())},
+        ),
         "blocks up to 9999 in each of 5,000 stages": _sparse_blocks,
         "a tensor made by calling FloatTensor(10^11)": of_weight(call(huge, number(10**11))),
         "a tensor made by calling Tensor(10^11)": of_weight(call(name("torch", "Tensor"), number(10**11))),
@@ -252,6 +260,10 @@ def _tensors() -> dict[str, Write]:
             call(name("torch._utils", "_rebuild_sparse_tensor"), call(name("torch.serialization", "_get_layout"), text("torch.sparse_coo")), b"(" + whole("0", (1,)) * 2 + several(*SHAPE) + b"t")
         ),
     }  # fmt: skip
+
+
+def _of_channels(count: int) -> dict[str, tuple[int, ...]]:
+    return single_stage(channels=4, depth=1, patch=1, classes=3, in_channels=count).parameter_shapes()
 
 
 def weights_numel() -> int:
