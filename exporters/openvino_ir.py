@@ -18,6 +18,7 @@ from threading import Lock
 from typing import Any, Literal
 
 import numpy as np
+import onnx
 from pydantic import BaseModel, ConfigDict
 
 from exporters import openvino_inspection
@@ -35,6 +36,9 @@ REMEDY = "pip install 's2mlp-deploy[openvino]'"
 
 LOADING: Mapping[str, str] = {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY"}
 """OpenVINO's properties of a model that is to answer soon, and to compute in float32 what is not int8."""
+
+_METADATA = "s2mlp"
+"""What an ONNX model's metadata of ours begins with; where OpenVINO's files keep it."""
 
 _TELEMETRY = "openvino_telemetry"
 
@@ -79,6 +83,8 @@ class OpenVinoIr:
         try:
             model = _read("onnx", bundle.artifact.path)
             _name_operations(model)
+            for name, text in _metadata_of(bundle.artifact.path).items():
+                model.set_rt_info(text, [_METADATA, name])
             openvino.save_model(model, destination / XML, compress_to_fp16=False)
         except Exception as error:  # OpenVINO's exceptions have no common base
             raise CompilerError(
@@ -130,10 +136,10 @@ class OpenVinoSession:
         return self._infer((), images, (OUTPUT,))[OUTPUT]
 
     def describe(self) -> Description:
-        """Inputs and outputs of the model; OpenVINO keeps no metadata."""
+        """Inputs and outputs of the model, and what the ONNX model carried along."""
         with self._turn:
             model = self._request(()).get_compiled_model()
-        return Description(tuple(map(_entry, model.inputs)), tuple(map(_entry, model.outputs)), {})
+        return Description(tuple(map(_entry, model.inputs)), tuple(map(_entry, model.outputs)), self._metadata)
 
     def trace(self, images: Array, names: tuple[str, ...]) -> Mapping[str, Array]:
         """The values called ``names``, from a copy of the model that has them as outputs."""
@@ -153,6 +159,7 @@ class OpenVinoSession:
             properties["INFERENCE_NUM_THREADS"] = self._threads
         try:
             model = _read("onnx" if self._path.suffix == ".onnx" else "ir", self._path)
+            self._metadata = _metadata_in(model)
             model.add_outputs([name for name in more_outputs if name != OUTPUT])
             compiled = openvino.Core().compile_model(model, self._settings.device, properties)
             compiled.input(INPUT), compiled.output(OUTPUT)  # which every model of ours has
@@ -181,6 +188,22 @@ class OpenVinoSession:
                 raise BundleError(
                     f"OpenVINO cannot run the model on an input of {json.dumps(images.shape)}: {_plain(error)}"
                 ) from error
+
+
+def _metadata_of(path: Path) -> dict[str, str]:
+    """What the ONNX file at ``path`` says of itself, by names without dots."""
+    properties = onnx.load(path, load_external_data=False).metadata_props
+    named = {p.key.partition(".")[::2]: p.value for p in properties}
+    return {name: text for (owner, name), text in named.items() if owner == _METADATA}
+
+
+def _metadata_in(model: Any) -> dict[str, str]:
+    """The same of a model of OpenVINO's, as ONNX Runtime would tell it; older bundles have none."""
+    if not model.has_rt_info([_METADATA]):
+        return {}
+    return {
+        f"{_METADATA}.{name}": text.astype(str) for name, text in model.get_rt_info([_METADATA]).astype(dict).items()
+    }
 
 
 def _entry(port: Any) -> TensorEntry:

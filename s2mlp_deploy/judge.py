@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import ceil, isfinite
 from pathlib import Path
@@ -108,8 +108,7 @@ def gate(
     answers: dict[str, list[Array]] = {}
     rows: dict[str, list[int]] = {}
     odd: list[Check] = []
-    for case in expected.inputs:
-        asked = _asked_together(case, expected.inputs, batch)
+    for case, asked in _requests(expected.inputs, batch):
         images = np.stack([expected.inputs[origin][row] for origin, row in asked])
         given = answer(session, images, batch, interface, expected.logits[case].shape[1])
         if given.shape != (len(asked), *expected.logits[case].shape[1:]) or given.dtype not in ("float32", dtype):
@@ -134,21 +133,31 @@ def gate(
     return Verdict((*odd, *(check for check in verdict.checks if check not in odd), *near), verdict.distances)
 
 
-def _asked_together(case: str, inputs: Mapping[str, Array], batch: int | None) -> list[tuple[str, int]]:
-    """The samples (case and row) that ``case`` is asked with: its own, and behind them others of its size.
+def _requests(inputs: Mapping[str, Array], batch: int | None) -> Iterator[tuple[str, list[tuple[str, int]]]]:
+    """What is asked, one after another: a case, and its samples (case and row) with others of its size behind them.
 
     They fill a fixed batch to its last place; where the batch is free, the first case of each size comes with as many
-    as run together. Each of them is judged wherever it stands: what goes wrong may do so from some place on.
+    as run together. Each of them is judged wherever it stands: what goes wrong may do so from some place on. And no size is
+    asked for once only: an answer that comes again shows where another is due.
     """
-    shape = inputs[case].shape[1:]
-    alike = {name: len(x) for name, x in inputs.items() if x.shape[1:] == shape}
-    own, others = alike.pop(case), [(name, row) for name, count in alike.items() for row in range(count)]
-    samples = [*((case, row) for row in range(own)), *others]
-    count = own
-    if batch:
-        count = ceil(own / batch) * batch
-    elif case == next(name for name, x in inputs.items() if x.shape[1:] == shape):
-        count = max(own, min(len(samples), exporter.BATCH))
+    seen: set[tuple[int, ...]] = set()
+    for case, x in inputs.items():
+        alike = [(name, row) for name, y in inputs.items() if y.shape[1:] == x.shape[1:] for row in range(len(y))]
+        own = [sample for sample in alike if sample[0] == case]
+        others = [sample for sample in alike if sample[0] != case]
+        count = len(own)
+        if batch:
+            count = ceil(count / batch) * batch
+        elif x.shape[1:] not in seen:
+            count = max(count, min(len(alike), exporter.BATCH))
+        seen.add(x.shape[1:])
+        yield case, _first(count, own + others)
+        if not others and len(own) > 1:
+            yield case, _first(count, own[::-1])
+
+
+def _first(count: int, samples: Sequence[tuple[str, int]]) -> list[tuple[str, int]]:
+    """``count`` of ``samples``, over and over."""
     return [samples[i % len(samples)] for i in range(count)]
 
 

@@ -1,0 +1,173 @@
+"""Checkpoints of every kind that the toolkit reads, drawn at random, and what belongs to each.
+
+Weights are random but for the classifier's, which are fitted so that the classes of the model's own images lie apart. A
+classifier that is random, too, has near ties everywhere: its classes change with every rounding, and say nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from s2mlp_deploy.lowering import LOWERINGS
+from s2mlp_deploy.parity import Array
+from s2mlp_deploy.reference import S2MLP, activations
+from s2mlp_deploy.spec import DIRECTIONS, LAYERS, Embedding, Shift, Spec, Stage
+from support import random_model
+
+DTYPES = {
+    "float16": torch.float16, "bfloat16": torch.bfloat16, "float32": torch.float32, "float64": torch.float64,
+}  # fmt: skip
+
+KINDS = 8
+"""How many kinds of images a model tells apart, at most."""
+
+IMAGES = 96
+"""Images for calibration, a quarter of which judges instead."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """A model to export: its architecture, the type of its weights, and a lowering that is exact for it."""
+
+    index: int
+    spec: Spec
+    dtype: str
+    lowering: str
+
+    @property
+    def padded(self) -> bool:
+        """Whether stages after the first open with a padded convolution of stride 2, as a layout must say."""
+        return any(stage.embedding.padding != (0, 0) for stage in self.spec.stages)
+
+    def __str__(self) -> str:
+        s = self.spec
+        widths = "-".join(f"{stage.channels}x{stage.depth}" for stage in s.stages)
+        return (
+            f"{self.index}: {widths} {s.in_channels}x{s.image_size[0]}x{s.image_size[1]}→{s.classes} "
+            f"{s.shift.directions} {s.shift.semantics} {self.dtype} {self.lowering}"
+        )
+
+
+def cases(count: int) -> Iterator[Case]:
+    """The first ``count`` of one sequence, whatever the count."""
+    for index in range(count):
+        rng = np.random.default_rng([5, index])
+        spec = _spec(rng)
+        exact = [n for n, lowering in LOWERINGS.items() if lowering.refusal(spec.shift, dynamic_size=False) is None]
+        yield Case(index, spec, str(rng.choice(list(DTYPES))), exact[index % len(exact)])
+
+
+def _spec(rng: np.random.Generator) -> Spec:
+    directions = str(rng.choice(list(DIRECTIONS)))
+    shift = Shift(DIRECTIONS[directions], "paper" if rng.random() < 0.5 else "inplace")
+    patch = tuple(int(n) for n in ([rng.integers(1, 6)] * 2 if rng.random() < 0.7 else rng.integers(1, 6, 2)))
+    stages = []
+    size = np.array(patch)
+    count = int(rng.integers(1, 4))
+    padded = rng.random() < 0.5
+    for index in range(count):
+        if index == 0:
+            embedding = Embedding((patch[0], patch[1]), (patch[0], patch[1]))
+        elif padded:
+            embedding = Embedding((3, 3), (2, 2), (1, 1))
+        else:
+            embedding = Embedding((2, 2), (2, 2))
+        size = size * (1 if index == 0 else 2)
+        channels = int(rng.integers(8, 70))
+        # As in a published pyramid, the last of several stages may be such a convolution alone.
+        depth = 0 if index == count - 1 > 0 and rng.random() < 0.2 else int(rng.integers(1, 9 // count + 1))
+        stages.append(Stage(embedding, channels, channels * int(rng.integers(1, 5)) if depth else 0, depth))
+    rows, columns = rng.integers(1, 8 // count + 2, 2) if rng.random() < 0.6 else [rng.integers(1, 8 // count + 2)] * 2
+    return Spec(
+        tuple(stages),
+        classes=round(2 * 500 ** rng.random()),
+        image_size=(int(size[0] * rows), int(size[1] * columns)),
+        in_channels=int(rng.integers(1, 5)),
+        shift=shift,
+        biases=frozenset(layer for layer in LAYERS if rng.random() < 0.8),
+        final_norm=bool(rng.random() < 0.3),
+    )
+
+
+@dataclass(frozen=True)
+class Written:
+    """Files in a directory: the checkpoint, prepared images for calibration, and a layout where it needs one."""
+
+    checkpoint: Path
+    calibration: Path
+    layout: str | None
+
+
+def write(case: Case, directory: Path) -> Written:
+    """The checkpoint of ``case``, and its calibration images, in ``directory``."""
+    rng = np.random.default_rng([6, case.index])
+    kinds = _images(case.spec, KINDS, rng)
+    noisy = kinds[np.arange(IMAGES) % KINDS] + 0.1 * _images(case.spec, IMAGES, rng)
+    dtype = DTYPES[case.dtype]
+    model = random_model(case.spec, seed=case.index)
+    model.load_state_dict({name: tensor.to(dtype).float() for name, tensor in model.state_dict().items()})
+    _fit_classifier(model, noisy, np.arange(IMAGES) % KINDS, rng)
+    args = {
+        "img_size": list(case.spec.image_size), "mean": [0.5] * case.spec.in_channels, "std": [0.25] * case.spec.in_channels,
+    }  # fmt: skip
+    torch.save({"model": {n: t.to(dtype) for n, t in model.state_dict().items()}, "args": args}, directory / "model.pt")
+    np.save(directory / "calibration.npy", noisy[rng.permutation(IMAGES)].astype(np.float32))
+    layout = str(_padded_layout(directory / "padded.toml")) if case.padded else None
+    return Written(directory / "model.pt", directory / "calibration.npy", layout)
+
+
+def _images(spec: Spec, count: int, rng: np.random.Generator) -> Array:
+    return rng.standard_normal((count, spec.in_channels, *spec.image_size))
+
+
+def _fit_classifier(model: S2MLP, images: Array, kinds: Array, rng: np.random.Generator) -> None:
+    """Least squares on what comes before the classifier; classes without images get small random weights."""
+    weight, bias = model.head.fc.weight, model.head.fc.bias
+    features = _features(model, images)
+    known = min(KINDS, len(weight))
+    targets = np.where(kinds[:, None] % known == np.arange(known), 4.0, -1.0)
+    design = np.hstack([features, np.ones((len(features), 1))]) if bias is not None else features
+    ridge = 1e-2 * np.trace(design.T @ design) / len(design.T)
+    solved = np.linalg.solve(design.T @ design + ridge * np.eye(len(design.T)), design.T @ targets).T
+    width = features.shape[1]
+    rows = 0.1 * rng.standard_normal(tuple(weight.shape)) * np.abs(solved[:, :width]).mean()
+    rows[:known] = solved[:, :width]
+    with torch.no_grad():
+        weight.copy_(torch.from_numpy(rows))
+        if bias is not None:
+            offsets = np.full(len(weight), -1.0)
+            offsets[:known] = solved[:, width]
+            bias.copy_(torch.from_numpy(offsets))
+
+
+def _features(model: S2MLP, images: Array) -> Array:
+    """What the classifier reads: means over positions (images, channels)."""
+    found = []
+    hook = model.head.fc.register_forward_pre_hook(lambda _, inputs: found.append(inputs[0].double().numpy()))
+    for start in range(0, len(images), 8):
+        for _ in activations(model, torch.from_numpy(images[start : start + 8]).float()):
+            pass
+    hook.remove()
+    return np.concatenate(found)
+
+
+def _padded_layout(path: Path) -> Path:
+    """The canonical layout, with stages that open as a published pyramid's do."""
+    from importlib.resources import files
+
+    text = files("s2mlp_deploy.layouts").joinpath("canonical.toml").read_text("utf-8")
+    path.write_text(
+        text.replace('name = "canonical"', 'name = "padded"').replace(
+            "[keys]", "[downsampling]\nstride = 2\npadding = 1\n\n[keys]"
+        ),
+        "utf-8",
+    )
+    return path
+
+
+__all__ = ["Case", "Written", "cases", "replace", "write"]

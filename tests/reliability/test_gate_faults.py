@@ -1,0 +1,516 @@
+"""No fault gets through the gate.
+
+Each fault of a catalogue is put, alone, into an export that is healthy otherwise: into the float32 graph, into the
+parameters of int8 and the rounding to float16, into what takes images and gives answers, into what a compiler makes of the
+graph, into the runtime that answers, into what the manifest says, and into the files of a finished bundle, with its hashes
+made right. Not one may pass. The tables name the check that caught each: *float32 graph* is the graph that every precision
+starts from, *artifact* and *engine* what is published, *verify* what s2mlp-verify checks on a device.
+
+What no check can tell: classes that are named in another order, or images normalized otherwise, than in training, where
+the checkpoint itself says so (labelled images with --data show it as low accuracy, and below guessing it is refused); a
+lower-precision engine that errs by less than its precision rounds, as fp16 does with a GELU approximated by tanh, or that
+was compiled from a more precise graph, which is only more exact; a result that is wrong only for thread counts, image
+sizes or batches that nothing is asked with, or once in many runs; a bundle whose model, golden tensors and manifest were all
+made anew to fit each other. int8 weights are clipped at -127, never -128: with their zero point at 0 no weight needs the last
+step, so there is no fault to tell.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+import pytest
+from PIL import Image
+
+import faults as graph_faults
+from faulty_bundles import (
+    IN_FILE,
+    RECORDED,
+    exchanged_images,
+    flipped,
+    golden_change,
+    golden_of,
+    in_graph_file,
+    one_level,
+    read_main,
+    redrawn,
+)
+from faulty_graphs import (
+    FITS,
+    HEADS,
+    IN_FLOAT16,
+    IN_INT8,
+    OTHER,
+    TAILS,
+    TOPS,
+    WS,
+    ZERO,
+    W,
+    X,
+    half_changed,
+    without_layer_norm,
+)
+from faulty_runtimes import SESSIONS, StandIn, at_last, from_sample, where_size
+from injections import (
+    Answers,
+    Catalogue,
+    Erring,
+    Steps,
+    copied_from,
+    in_all_weights,
+    in_nodes,
+    in_tensor,
+    tampered,
+)
+from random_checkpoints import Case, Written, write
+from record import Trials
+from s2mlp_deploy import exporter, images, int8, interface, manifest, pipeline, portable, precision
+from s2mlp_deploy.artifact import Artifact, Bundle, read
+from s2mlp_deploy.manifest import Interface
+from s2mlp_deploy.pipeline import Request, deploy
+from s2mlp_deploy.progress import Progress
+from s2mlp_deploy.verification import verify
+from support import PAPER_CHECKPOINT, TEST_IMAGES, save_checkpoint, small_spec
+
+TARGETS = ("x86", "arm", "trt")
+FORMATS = ("onnx", "ort", "openvino", "web", "triton")
+
+
+@pytest.fixture(autouse=True)
+def stand_in(monkeypatch: pytest.MonkeyPatch, made: Written) -> None:
+    find = exporter.find
+    monkeypatch.setattr(StandIn, "torch", made.checkpoint, raising=False)
+    monkeypatch.setattr(exporter, "find", lambda name: StandIn() if name == "trt-rtx" else find(name))
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("gate")
+
+
+@pytest.fixture(scope="module")
+def made(place: Path) -> Written:
+    """A small checkpoint that tells kinds of images apart, and what calibrates it."""
+    return write(Case(1000, small_spec(channels=16), "float32", "gather"), place)
+
+
+@pytest.fixture(scope="module")
+def pictures(place: Path) -> Path:
+    """Images in files, of which some are not of the model's size."""
+    (place / "pictures").mkdir()
+    for i, size in enumerate([(28, 20), (40, 33), (61, 47)]):
+        pixels = np.random.default_rng(i).integers(0, 256, (7, 9, 3), dtype=np.uint8)
+        Image.fromarray(pixels).resize(size, Image.Resampling.BICUBIC).save(place / "pictures" / f"{i}.png")
+    return place / "pictures"
+
+
+def request(made: Written, output: Path, precision: str = "fp32", target: str | None = None, **more: Any) -> Request:
+    if precision == "int8":
+        more |= {"calibration": made.calibration, "target": target or "x86"}
+    return Request(made.checkpoint, precision=precision, output=output, force=True, **more)
+
+
+@pytest.fixture(scope="module")
+def bundles(made: Written, pictures: Path, place: Path) -> Callable[..., Path]:
+    """ONNX bundles by precision and format, made when first asked for; healthy, so each passes."""
+    known: dict[str, Path] = {}
+
+    def bundle(format: str = "onnx", precision: str = "fp32", target: str | None = None, **more: Any) -> Path:
+        target = (target or "trt") if precision == "int8" else None
+        key = "-".join([format, precision, target or "", *(f"{n}{v}" for n, v in more.items())]).replace("/", "_")
+        if key not in known:
+            if precision == "bf16":
+                deploy(request(made, place / key, precision, format=format))
+            elif format == "onnx":
+                deploy(request(made, place / key, precision, target, **more))
+            else:
+                source = bundle("onnx", precision, target, **more)
+                deploy(Request(source, format, precision, output=place / key))
+            assert not verify(place / key).verdict.failures
+            known[key] = place / key
+        return known[key]
+
+    return bundle
+
+
+def some(trials: Trials, faults: list[Any], few: int) -> Iterator[Any]:
+    """All ``faults``, or a few of them from all over."""
+    count = trials.times(few, len(faults))
+    yield from (faults[i * len(faults) // count] for i in range(min(count, len(faults))))
+
+
+HIDDEN_BY_ROUNDING = (
+    "weights of another epoch", "GELU approximated by tanh", "epsilon 1e-6", "epsilon 1e-4", "weights rounded to float16",
+    "one sign flipped", "weights rounded to TF32", "unbiased variance",
+)  # fmt: skip
+
+
+def test_faults_in_the_graph(trials: Trials, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The graph of the bundled checkpoint computes something slightly else; at fp16 and int8, the smallest of these faults."""
+    lower = portable.lower
+    first = Request(PAPER_CHECKPOINT, output=tmp_path / "out")
+    known = portable.study(first, Progress(Steps()))
+    onnx_file = exporter.find("onnx")
+    assert isinstance(onnx_file, exporter.Exporter)
+    found = Catalogue()
+    fine = [("fp16", None), *(("int8", target) for target in TARGETS)]
+    tried = [(fault, ("fp32", None)) for fault in graph_faults.FAULTS] + list(product(HIDDEN_BY_ROUNDING, fine))
+    for fault, (kind, target) in some(trials, tried, 4):
+
+        def faulty(prepared: Any, lowering: Any, axes: Any, fault: str = fault) -> Any:
+            weights = {name: tensor.numpy() for name, tensor in prepared.source.weights.items()}
+            return replace(
+                lower(prepared, lowering, axes), model=graph_faults.FAULTS[fault](prepared.source.spec, weights)
+            )
+
+        monkeypatch.setattr(portable, "lower", faulty)
+        wanted = replace(first, precision=kind, target=target, calibration=TEST_IMAGES if target else None)
+        where = "" if kind == "fp32" else f" [{kind} {target or ''}".rstrip() + "]"
+        found.try_export(
+            fault + where,
+            lambda steps, wanted=wanted: portable.export(wanted, onnx_file, Progress(steps), known),  # type: ignore[misc]
+        )
+    found.tell(trials)
+
+
+def test_faults_in_the_parameters_of_int8(
+    trials: Trials, made: Written, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Scales, zero points and bytes of one layer are wrong in the int8 graph, or two layers' ranges are exchanged, for each
+    target.
+    """
+    quantize, found = int8.quantize, Catalogue()
+    of_bias = {name for name in IN_INT8 if name.startswith("bias")}
+    tried = [
+        (name, target) for name, target in product([*IN_INT8, "ranges of two layers exchanged"], TARGETS)
+        if not (target == "trt" and name in of_bias)
+    ]  # fmt: skip
+    for fault, target in some(trials, tried, 4):
+
+        def faulty(model: Any, ranges: Any, *rest: Any, fault: str = fault, **more: Any) -> ir.Model:
+            if fault not in IN_INT8:
+                a, b = "stage0/block01/norm1", "stage0/block01/gelu1"
+                return quantize(model, {**ranges, a: ranges[b], b: ranges[a]}, *rest, **more)
+            graph = quantize(model, ranges, *rest, **more)
+            if {X, f"{OTHER}/x_scale"} <= graph.graph.initializers.keys():
+                IN_INT8[fault](graph)
+            return graph
+
+        monkeypatch.setattr(int8, "quantize", faulty)
+        found.try_export(
+            f"{fault} [{target}]",
+            lambda steps, target=target: deploy(request(made, tmp_path / "out", "int8", target), steps),  # type: ignore[misc]
+        )
+    found.tell(trials)
+
+
+def test_faults_of_float16(trials: Trials, made: Written, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Rounding to float16 loses more than it should, or breaks the graph; values overflow; a LayerNorm is computed in float16,
+    on a model with large values.
+    """
+    to_float16, found = precision.to_float16, Catalogue()
+    for fault in some(trials, list(IN_FLOAT16), 3):
+        monkeypatch.setattr(precision, "to_float16", half_changed(IN_FLOAT16[fault])(to_float16))
+        found.try_export(fault, lambda steps: deploy(request(made, tmp_path / "out", "fp16"), steps))
+    import torch
+
+    for fault, factor in (("LayerNorm in float16", 400.0), ("a layer beyond float16's range", 1e6)):
+        content = torch.load(made.checkpoint)
+        content["model"]["stages.0.embedding.weight"] *= factor
+        torch.save(content, tmp_path / "large.pt")
+        large = Request(tmp_path / "large.pt", precision="fp16", output=tmp_path / "out", force=True)
+        monkeypatch.setattr(precision, "to_float16", to_float16)
+        if factor < 1000:
+            deploy(large)  # which is healthy
+            monkeypatch.setattr(precision, "to_float16", half_changed(without_layer_norm)(to_float16))
+        found.try_export(fault, lambda steps, large=large: deploy(large, steps))  # type: ignore[misc]
+    found.tell(trials)
+
+
+def test_faults_of_heads_and_tails(
+    trials: Trials, made: Written, pictures: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The part that takes bytes or images, or the part that gives probabilities or the best classes, is wrong, at each precision."""
+    attach, found = interface.attach, Catalogue()
+    groups = [
+        (HEADS, Interface(input="uint8")), (FITS, Interface(input="image")), (TAILS, Interface(output="probabilities")),
+        (TOPS, Interface(output="top5")),
+    ]  # fmt: skip
+    tried = [
+        (name, wrap, kind, precision)
+        for precision in ("fp32", "fp16", "int8")
+        for faults, kind in groups
+        for name, wrap in faults.items()
+    ]
+    for fault, wrap, kind, at in some(trials, tried, 4):
+        monkeypatch.setattr(interface, "attach", wrap(attach))
+        wanted = request(made, tmp_path / "out", at, interface=kind, golden_images=pictures)
+        what = kind.output if kind.input == "float" else kind.input
+        found.try_export(f"{fault} [{what} {at}]", lambda steps, wanted=wanted: deploy(wanted, steps))  # type: ignore[misc]
+    found.tell(trials)
+
+
+@pytest.fixture(scope="module")
+def others(made: Written, place: Path) -> Mapping[str, Path]:
+    """Bundles of other models with the same shapes."""
+    spec = small_spec(channels=16)
+    known = {}
+    for name, path, semantics in (
+        ("another checkpoint", save_checkpoint(place / "other.pt", spec, seed=9), "paper"),
+        ("in-place semantics", made.checkpoint, "inplace"),
+    ):
+        for kind in ("fp32", "fp16"):
+            known[f"{name} {kind}"] = place / f"{name}-{kind}"
+            deploy(Request(path, precision=kind, output=known[f"{name} {kind}"], semantics=semantics))  # type: ignore[arg-type]
+    return known
+
+
+def compiler_faults(
+    bundles: Callable[..., Path], others: Mapping[str, Path]
+) -> Iterator[tuple[str, str, Callable[[Path], None]]]:
+    """Faults of compilers, (name, precision of the bundle, change of the graph file that it reads)."""
+    for at in ("fp32", "fp16"):
+        yield from ((name, at, in_graph_file(name)) for name in IN_FILE)
+        yield from (
+            (name, at, copied_from(others[f"{name} {at}"] / "model.onnx"))
+            for name in ("another checkpoint", "in-place semantics")
+        )
+    tanh = in_nodes(
+        lambda n: n.attribute.append(onnx.helper.make_attribute("approximate", "tanh")) if n.op_type == "Gelu" else None
+    )
+    yield "GELU approximated by tanh", "fp32", tanh
+    yield "weights truncated to bfloat16", "fp32", in_all_weights(graph_faults.truncate(7))
+    yield "weights rounded to float16", "fp32", in_all_weights(lambda w: w.astype(np.float16).astype(np.float32))
+    yield (
+        "weights truncated to 4 bits",
+        "fp16",
+        in_all_weights(lambda w: graph_faults.truncate(4)(w.astype(np.float32))),
+    )
+    for at, other in (("fp32", "fp16"), ("fp32", "int8"), ("fp16", "int8"), ("int8", "fp32"), ("int8", "fp16")):
+        yield f"{other} graph", at, copied_from(bundles("onnx", other) / "model.onnx")
+    for name, change in {
+        "one weight scale of a layer ten times too large": in_tensor(
+            WS, lambda s: np.where(np.arange(len(s)) == 3, 10 * s, s)
+        ),
+        "activation's scale a tenth": in_tensor(X, lambda s: s * np.float32(0.1)),
+        "zero point far off": in_tensor(ZERO, lambda z: (z + 40).astype(z.dtype)),
+        "weight transposed": in_tensor(W, np.transpose),
+        "classes permuted": in_tensor("head.fc.weight", lambda w: np.roll(w, 1, axis=0)),
+    }.items():
+        yield name, "int8", change
+
+
+def mistaking(kind: Any, other: Path) -> Callable[..., Artifact]:
+    """The compiler of ``kind``, which takes the bundle ``other`` for the one that it is given."""
+    compile = kind.compile
+    return lambda self, bundle, *rest: compile(self, Bundle(other, bundle.manifest), *rest)  # type: ignore[no-any-return]
+
+
+def test_faults_of_compilers(
+    trials: Trials,
+    bundles: Callable[..., Path],
+    others: Mapping[str, Path],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    """A compiler makes an engine of something else than the graph that it was given: in each format, at each precision."""
+    found = Catalogue()
+    tried = list(product(compiler_faults(bundles, others), ("ort", "openvino", "web", "triton", "trt-rtx")))
+    for number, ((fault, at, change), format) in enumerate(some(trials, tried, 4)):
+        source, kind = bundles("onnx", at), type(exporter.find(format))
+        altered = Path(shutil.copytree(source, tmp_path / str(number)))
+        change(altered / "model.onnx")
+        with monkeypatch.context() as patch:
+            patch.setattr(kind, "compile", mistaking(kind, altered))
+            wanted = Request(source, format, at, output=tmp_path / "out", force=True)
+            found.try_export(f"{fault} [{at} {format}]", lambda steps, wanted=wanted: deploy(wanted, steps))  # type: ignore[misc]
+    found.tell(trials)
+
+
+def test_faults_of_settings_of_runtimes(
+    trials: Trials, bundles: Callable[..., Path], made: Written, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """OpenVINO computes in bfloat16 or saves weights as float16; an engine is made of the graph of another precision than asked for."""
+    from exporters import openvino_ir
+
+    found = Catalogue()
+    for at in ("fp32", "fp16", "int8"):
+        with monkeypatch.context() as patch:
+            patch.setattr(openvino_ir, "LOADING", {**openvino_ir.LOADING, "INFERENCE_PRECISION_HINT": "bf16"})
+            wanted = Request(bundles("onnx", at), "openvino", at, output=tmp_path / "out", force=True)
+            found.try_export(f"OpenVINO in bfloat16 [{at}]", lambda steps, wanted=wanted: deploy(wanted, steps))  # type: ignore[misc]
+    openvino = openvino_ir.load_openvino()
+    save = openvino.save_model
+    with monkeypatch.context() as patch:
+        patch.setattr(openvino, "save_model", lambda model, path, **_: save(model, path, compress_to_fp16=True))
+        wanted = Request(bundles("onnx", "fp32"), "openvino", output=tmp_path / "out", force=True)
+        found.try_export("OpenVINO's weights as float16 [fp32]", lambda steps: deploy(wanted, steps))
+    graph = pipeline._graph
+    for asked, given in (("fp16", "fp32"), ("fp32", "fp16"), ("int8", "fp32")):
+        with monkeypatch.context() as patch:
+            patch.setattr(
+                pipeline, "_graph",
+                lambda request, *rest, given=given: graph(replace(request, precision=given, calibration=None, target=None), *rest),
+            )  # fmt: skip
+            mixed = request(made, tmp_path / "out", asked, format="ort")
+            found.try_export(f"{given} graph for {asked}", lambda steps, mixed=mixed: deploy(mixed, steps))  # type: ignore[misc]
+    found.tell(trials)
+
+
+def erring(bundle: Path, make: Callable[[], Answers], patch: pytest.MonkeyPatch) -> None:
+    kind = type(exporter.find(read(bundle).manifest.format))
+    open = kind.open
+    patch.setattr(kind, "open", lambda self, artifact: Erring(open(self, artifact), make))
+
+
+def test_faults_of_runtimes(trials: Trials, bundles: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    """A runtime that answers something else, at times: in each format, at each precision that it has (bf16: a stand-in)."""
+    found = Catalogue()
+    kinds = [*product((*FORMATS, "trt-rtx"), ("fp32", "fp16", "int8")), ("trt-rtx", "bf16")]
+    for fault, (format, at) in some(trials, list(product(SESSIONS, kinds)), 12):
+        with monkeypatch.context() as patch:
+            erring(bundle := bundles(format, at), SESSIONS[fault], patch)
+            found.try_verify(f"{fault} [{format} {at}]", lambda bundle=bundle: verify(bundle))  # type: ignore[misc]
+    found.tell(trials)
+
+
+def test_faults_of_batches_and_sizes(
+    trials: Trials, bundles: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A runtime errs from one place in a large batch on, or for some image sizes alone."""
+    found = Catalogue()
+    batches = {f"wrong from sample {n} on": from_sample(n - 1) for n in (2, 3, 8, 9, 16)}
+    batches["the last sample alone wrong"] = at_last(lambda a: a[-1:].fill(0))
+    sizes = {
+        "wrong for other sizes": where_size(lambda h, w: (h, w) != (20, 28)),
+        "wrong for larger images": where_size(lambda h, w: h * w > 20 * 28),
+        "wrong for smaller images": where_size(lambda h, w: h * w < 20 * 28),
+        "wrong for tall images": where_size(lambda h, w: h > w),
+        "wrong for wide images": where_size(lambda h, w: w > h),
+        "wrong for the image size that it was trained with": where_size(lambda h, w: (h, w) == (20, 28)),
+    }
+    tried = [(fault, answers, {"batch": 16}) for fault, answers in batches.items()]
+    tried += [(fault, answers, {"dynamic_size": True}) for fault, answers in sizes.items()]
+    for (fault, answers, kind), format in some(trials, list(product(tried, ("onnx", "ort", "openvino"))), 4):
+        with monkeypatch.context() as patch:
+            erring(bundle := bundles(format, "fp32", **kind), answers, patch)
+            found.try_verify(f"{fault} [{format}]", lambda bundle=bundle: verify(bundle))  # type: ignore[misc]
+    found.tell(trials)
+
+
+def test_faults_in_what_is_recorded(
+    trials: Trials, bundles: Callable[..., Path], pictures: Path, place: Path, tmp_path: Path
+) -> None:
+    """The manifest of a finished bundle says something else than the artifact is, in each format."""
+    (place / "labels.txt").write_text("".join(f"kind {i}\n" for i in range(7)))
+    known = {"golden_images": pictures, "labels": place / "labels.txt"}
+    found = Catalogue()
+    for fault, format in some(trials, list(product(RECORDED, ("onnx", "ort", "openvino", "web", "triton"))), 6):
+        bundle = tampered(bundles(format, "fp32", **known), tmp_path / f"{fault}-{format}", RECORDED[fault])
+        found.try_verify(f"{fault} [{format}]", lambda bundle=bundle: verify(bundle))  # type: ignore[misc]
+    found.tell(trials)
+
+
+def test_faults_in_files(
+    trials: Trials, bundles: Callable[..., Path], others: Mapping[str, Path], pictures: Path, tmp_path: Path
+) -> None:
+    """Files of a finished bundle are stale, exchanged or edited, with hashes made right; or are damaged, with hashes as they were."""
+    found = Catalogue()
+    known = {"golden_images": pictures}
+    edited: dict[str, Callable[[Path, dict[str, Any]], object]] = {
+        "golden tensors of another checkpoint": golden_of(others["another checkpoint fp32"]),
+        "golden tensors of another shift": golden_of(others["in-place semantics fp32"]),
+        "golden tensors of a fixed batch": golden_change(lambda t: t.update({"input/noise": t["input/noise"][::-1]})),
+        "golden logits permuted": golden_change(lambda t: t.update({"logits/noise": np.roll(t["logits/noise"], 1, axis=1)})),
+        "golden logits NaN": golden_change(lambda t: t["logits/faint"].fill(np.nan)),
+        "a golden case lost": golden_change(lambda t: [t.pop("input/images"), t.pop("logits/images")]),
+        "golden images normalized otherwise": golden_change(lambda t: t["input/images"].__imul__(1.01)),
+        "golden images exchanged": exchanged_images,
+        "a golden image mirrored": redrawn(lambda image: image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)),
+        "a golden image in BGR": redrawn(lambda image: Image.fromarray(np.asarray(image)[..., ::-1])),
+        "a golden image one level off": redrawn(one_level),
+        "a golden image of another size": redrawn(lambda image: image.resize((20, 20))),
+        **{name: lambda place, _, name=name: in_graph_file(name)(place / read_main(place)) for name in IN_FILE},  # type: ignore[misc]
+        "model of another checkpoint": lambda place, _: shutil.copyfile(
+            others["another checkpoint fp32"] / "model.onnx", place / read_main(place)
+        ),
+    }  # fmt: skip
+    for fault, format in some(trials, list(product(edited, ("onnx", "web", "triton"))), 5):
+        bundle = tampered(bundles(format, "fp32", **known), tmp_path / f"{fault}-{format}", edited[fault])
+        found.try_verify(f"{fault} [{format}]", lambda bundle=bundle: verify(bundle))  # type: ignore[misc]
+    damaged: dict[str, Callable[[Path], object]] = {
+        "one bit flipped": lambda path: path.write_bytes(flipped(path.read_bytes())),
+        "cut off": lambda path: path.write_bytes(path.read_bytes()[:-100]),
+        "gone": lambda path: path.unlink(),
+    }
+    for (fault, damage), format, file in some(
+        trials, list(product(damaged.items(), (*FORMATS, "trt-rtx"), ("artifact", "golden.safetensors"))), 4
+    ):
+        source = bundles(format, "fp32")
+        name = read_main(source) if file == "artifact" else file
+        bundle = tampered(
+            source,
+            tmp_path / f"{fault}-{format}-{file}",
+            lambda place, _, damage=damage, name=name: damage(place / name),
+            rehash=False,
+        )  # type: ignore[misc]
+        found.try_verify(f"{file} {fault} [{format}]", lambda bundle=bundle: verify(bundle))  # type: ignore[misc]
+    found.tell(trials)
+
+
+def test_faults_of_the_pipeline(
+    trials: Trials, made: Written, pictures: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The export itself records what it did not do, prepares golden images otherwise, or is asked for what labelled images
+    contradict.
+    """
+    found = Catalogue()
+    record, fit = portable._manifest, images.fit
+    recorded: dict[str, Callable[[manifest.Manifest], Any]] = {
+        "another preprocessing recorded": lambda m: {
+            "preprocessing": m.preprocessing.model_copy(update={"mean": (0.4,) * 3})
+        },
+        "labels recorded backwards": lambda m: {"labels": m.labels and m.labels[::-1]},
+        "another shift recorded": lambda m: {"spec": m.spec.model_copy(update={"shift_semantics": "inplace"})},
+        "another input recorded": lambda m: {"input": m.input.model_copy(update={"shape": ("batch", 3, 28, 20)})},
+        "another type of answers recorded": lambda m: {"output": m.output.model_copy(update={"dtype": "float16"})},
+        "another interface recorded": lambda m: {"interface": Interface(output="probabilities")},
+    }
+    labels = tmp_path / "labels.txt"
+    labels.write_text("".join(f"kind {i}\n" for i in range(7)))
+    for fault, change in some(trials, list(recorded.items()), 2):
+        with monkeypatch.context() as patch:
+            patch.setattr(
+                portable, "_manifest", lambda *a, change=change: (m := record(*a)).model_copy(update=change(m))
+            )
+            wanted = request(made, tmp_path / "out", labels=labels)
+            found.try_export(fault, lambda steps, wanted=wanted: deploy(wanted, steps))  # type: ignore[misc]
+    fitted: dict[str, dict[str, Any]] = {
+        "golden images by another filter": {"interpolation": "box"},
+        "golden images cropped": {"crop_fraction": 0.9},
+        "golden images squashed": {"resize": "squash"},
+    }
+    for fault, changes in some(trials, list(fitted.items()), 1):
+        with monkeypatch.context() as patch:
+            patch.setattr(images, "fit", lambda image, p, size, c=changes: fit(image, p.model_copy(update=c), size))
+            made_here = deploy(request(made, tmp_path / "out", golden_images=pictures)).bundle.directory
+        found.try_verify(fault, lambda made_here=made_here: verify(made_here))  # type: ignore[misc]
+    shuffled = tmp_path / "shuffled"
+    for folder in sorted(TEST_IMAGES.iterdir()):
+        shutil.copytree(folder, shuffled / str((int(folder.name) + 3) % 10))
+    contradicted: dict[str, dict[str, Any]] = {
+        "in-place semantics of a checkpoint trained with the paper's": {"semantics": "inplace", "data": TEST_IMAGES},
+        "classes in another order than the images' folders": {"data": shuffled},
+    }
+    for fault, options in some(trials, list(contradicted.items()), 1):
+        wanted = Request(PAPER_CHECKPOINT, output=tmp_path / "out", force=True, **options)
+        found.try_export(fault, lambda steps, wanted=wanted: deploy(wanted, steps))  # type: ignore[misc]
+    found.tell(trials)

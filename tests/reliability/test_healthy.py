@@ -1,0 +1,89 @@
+"""Nothing healthy is refused.
+
+Whatever architecture, weight type and image size a sound checkpoint has, it can be exported at every precision. What is
+tried are random models: one to three stages, 8 to 69 channels (odd widths, too), up to 8 blocks, square and oblong
+patches and images, 1 to 4 input channels, 2 to 1,000 classes, all direction sets, both shift semantics, with and without
+biases and final norm, weights in float16, bfloat16, float32 and float64. Each goes through the whole export at fp32,
+fp16 and int8, in formats and lowerings dealt in turn.
+
+The weights are random but for the classifier's, which are fitted to tell eight kinds of images apart. int8 promises that
+classes are kept, and a classifier that is random, too, decides between near ties, whose classes no rounding keeps: such
+a model is refused at int8 for a reason. Calibration images are noise around those eight kinds. Not covered: bf16, which
+nothing here can run.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from random_checkpoints import Case, cases, write
+from record import Trials
+from s2mlp_deploy.errors import Error
+from s2mlp_deploy.pipeline import Export, Request, deploy
+from s2mlp_deploy.verification import verify
+
+PRECISIONS = ("fp32", "fp16", "int8")
+FORMATS = ("onnx", "ort", "openvino")
+TARGETS = ("x86", "arm", "trt")
+
+
+def request(case: Case, precision: str, directory: Path) -> Request:
+    """The export of ``case`` at ``precision``; over the cases each format meets each precision and each target."""
+    written = write(case, directory)
+    turn = case.index + PRECISIONS.index(precision)
+    int8 = precision == "int8"
+    return Request(
+        written.checkpoint,
+        format=FORMATS[turn % len(FORMATS)],
+        precision=precision,
+        output=directory / precision,
+        layout=written.layout,
+        lowering=case.lowering,
+        semantics=case.spec.shift.semantics,
+        offsets=case.spec.shift.offsets,
+        calibration=written.calibration if int8 else None,
+        target=TARGETS[case.index // len(FORMATS) % len(TARGETS)] if int8 else None,
+    )
+
+
+def test_healthy_checkpoints_are_exported_at_every_precision(trials: Trials, tmp_path: Path) -> None:
+    """Random sound checkpoints are exported as fp32, fp16 and int8, as ONNX files and engines of ONNX Runtime and OpenVINO,
+    and checked again by s2mlp-verify. Ratios are of a distance from the oracle and its limit.
+    """
+    refused: dict[str, str] = {}
+    ratios: dict[str, list[float]] = defaultdict(list)
+    for case in cases(trials.times(3, 200)):
+        for precision in PRECISIONS:
+            directory = tmp_path / f"{case.index}-{precision}"
+            directory.mkdir()
+            wanted = request(case, precision, directory)
+            trials.tried(f"exports at {precision}")
+            try:
+                made = deploy(wanted)
+                assert verify(made.bundle.directory).passed
+            except (Error, AssertionError) as error:
+                refused[f"{case} {wanted.format} {precision} {wanted.target or ''}"] = (
+                    f"{type(error).__name__}: {error}"
+                )
+            else:
+                ratios[precision].append(worst(made))
+    for precision, found in ratios.items():
+        trials.note(
+            f"{precision}: distance / limit {np.median(found):.2g} in the median, {np.quantile(found, 0.99):.2g} at 99%, "
+            f"{max(found):.2g} at most"
+        )
+    if refused:
+        pytest.fail(f"{len(refused)} refused:\n" + "\n".join(f"{name}: {why}" for name, why in refused.items()))
+
+
+def worst(made: Export) -> float:
+    """The largest distance of any golden case, in units of its limit."""
+    tolerance = made.bundle.manifest.tolerance
+    assert made.verdict and tolerance
+    distances: Mapping[str, Mapping[str, float]] = made.report["distances"]
+    return max(d["relative_l2"] for d in distances.values()) / tolerance.relative_l2
