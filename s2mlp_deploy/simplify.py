@@ -6,6 +6,8 @@ shape: it works on kilobytes, whatever the model's size, and cannot touch their 
 
 from __future__ import annotations
 
+import inspect
+
 import onnx
 import onnx_ir as ir
 
@@ -37,8 +39,9 @@ def simplify(model: ir.Model) -> ir.Model:
         graph.inputs.append(value)
     expected = [str(v.name) for v in (*graph.inputs, *graph.outputs)]
     try:
-        # certify would write into the model's metadata if an optional package is installed.
-        proto, _ = onnxsim.simplify(ir.to_proto(model), certify=False)
+        # Where certify is known, it would write into the model's metadata if an optional package is installed.
+        known = inspect.signature(onnxsim.simplify).parameters
+        proto, _ = onnxsim.simplify(ir.to_proto(model), **({"certify": False} if "certify" in known else {}))
         onnx.checker.check_model(proto, full_check=True)
     except Exception as error:  # onnxsim and onnx's checker raise what their C++ parts throw
         raise SimplifierError(f"onnxsim failed on the graph, so nothing was exported: {error}") from error
