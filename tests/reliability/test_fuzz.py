@@ -39,7 +39,11 @@ SECONDS = 10
 MOST_BYTES = 3 << 30
 """Addresses that a process may take above those that it begins with: several times what any file here stands for."""
 
-MOST_GROWTH = 32 << 20
+MOST_GROWTH_MIB = 32, 4
+"""What a process may hold more at the end than after a fifth of the files: where few are read, modules are still being loaded.
+
+Of 6,000 files the last 4,800 add 0.1 to 0.8 MiB, whatever their kind; one file of 20 KB in 25 that stayed would be 4 MiB.
+"""
 
 
 class Hang(BaseException):
@@ -144,6 +148,6 @@ def test_changed_files_are_read_soundly_or_refused(
         )
     result = json.loads((tmp_path / "result.json").read_text())
     assert not result["failures"], "\n".join([f"{len(result['failures'])} of {count}", *result["failures"][:5]])
-    assert result["grown"] < MOST_GROWTH and result["files"] <= 0, result
+    assert result["grown"] < trials.times(*MOST_GROWTH_MIB) << 20 and result["files"] <= 0, result
     trials.tried(kind, count)
-    trials.note(f"{kind}: {result['outcomes'].get('read', 0):,} read, {result['outcomes'].get('refused', 0):,} refused")
+    trials.tried("of all these read, and sound", result["outcomes"].get("read", 0))
