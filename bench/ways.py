@@ -196,9 +196,11 @@ class ProductsSession:
         self._session = load(path, loading)
         self._binding = self._session.io_binding()
         rng = np.random.default_rng(0)
+        self._held = []  # ONNX Runtime reads the array's memory, and releases before 1.32 do not keep it alive
         for x in self._session.get_inputs():
-            noise = _noise(rng, x.type, x.shape)
-            self._binding.bind_ortvalue_input(x.name, onnxruntime.OrtValue.ortvalue_from_numpy(noise))
+            noise = onnxruntime.OrtValue.ortvalue_from_numpy(_noise(rng, x.type, x.shape))
+            self._held.append(noise)
+            self._binding.bind_ortvalue_input(x.name, noise)
         outputs: dict[str, Any] = {}
         for y in self._session.get_outputs():
             key = json.dumps([y.type, y.shape])
