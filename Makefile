@@ -5,6 +5,8 @@
 # make accuracy   what fp16 and int8 cost on 10,000 images (minutes)
 # make reliability  try every promise of docs/reliability.md as often as it says, and write it (hours)
 # make fuzz       100,000 damaged inputs and more, to everything that reads files (an hour)
+# make oldest     run the tests with the oldest versions that pyproject.toml allows (an hour on a busy machine)
+# make licenses   write docs/dependencies.md and constraints-oldest.txt
 # make web        export the bundled checkpoint as a web page, and serve it to this machine
 # make web-deps   what the page, its tests and the JavaScript examples need from npm
 # make venv       .venv with everything for development
@@ -19,7 +21,7 @@ SITE := fashion_mnist-web-fp32
 NODE_STAMP := node_modules/.package-lock.json
 DATASET ?= /usr/share/datasets/fashion-mnist
 
-.PHONY: venv demo test lint bench accuracy reliability fuzz web web-deps clean
+.PHONY: venv demo test lint bench accuracy reliability fuzz oldest licenses web web-deps clean
 
 venv: $(STAMP)
 
@@ -50,6 +52,17 @@ reliability: $(STAMP)
 
 fuzz: $(STAMP)
 	$(BIN)/python -m pytest -n 2 tests/reliability/test_fuzz.py --thorough
+
+# torch's oldest build for the CPU alone is newer than the oldest that is allowed. Old packages warn of newer ones.
+oldest:
+	$(PYTHON) -m venv --clear build/oldest
+	build/oldest/bin/python -m pip install --quiet --disable-pip-version-check -c constraints-oldest.txt \
+		-e '.[export,openvino,plot,bench,sbom]' 'torch==2.13.*' 'cyclonedx-python-lib[json-validation]' hatchling hypothesis pytest
+	build/oldest/bin/python -m pytest -q -o filterwarnings=default --ignore tests/reliability
+
+licenses: $(STAMP)
+	$(BIN)/python tests/licenses.py > docs/dependencies.md
+	$(BIN)/python tests/oldest.py > constraints-oldest.txt
 
 # What fp16 and int8 cost on all 10,000 test images; Debian's package dataset-fashion-mnist has them.
 accuracy: $(STAMP)
