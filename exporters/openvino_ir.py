@@ -95,6 +95,7 @@ class OpenVinoIr:
 
     def inspect(self, bundle: Bundle) -> None:
         """As :meth:`Inspected.inspect`."""
+        recorded(bundle.artifact, Settings)
         refuse_other_files(bundle, XML, BIN)
         openvino_inspection.inspect(bundle.directory / XML, bundle.directory / BIN)
 

@@ -101,6 +101,7 @@ class TritonRepository:
         exporter.refuse_other_files(bundle, main, CONFIG)
         for name in (main,) if serving.backend == "onnxruntime" else bundle.manifest.graph[:1]:
             onnx_inspection.inspect(bundle, name)
+        _check_config(bundle.artifact, serving)
 
     def open(self, artifact: Artifact) -> Session:
         """Load the model, after a look at whether its configuration is the one for it.

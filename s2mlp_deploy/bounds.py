@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from math import prod
 from pathlib import Path
 
 try:
@@ -27,7 +28,10 @@ COPIES = 8
 """Of the files. Loading a model takes three or four: as it is read, as it is kept, and as it is laid out for the processor."""
 
 ACTIVATIONS = 64
-"""Times the golden tensors, which hold inputs, a batch; feature maps take some ten times as much as their input."""
+"""Times a batch of inputs; feature maps take some ten times as much as their input."""
+
+MOST_IMAGES = 1024
+"""In a batch: a manifest can state any number."""
 
 
 @contextmanager
@@ -54,8 +58,10 @@ def bounded(bundle: Bundle, format: str, settings: Mapping[str, Setting]) -> Ite
 def _most_bytes(bundle: Bundle) -> int:
     manifest = bundle.manifest
     sizes = {name: (bundle.directory / name).stat().st_size for name in manifest.files}
-    batch = ACTIVATIONS * sizes.get(GOLDEN, 0) * (manifest.batch or 1)
-    most = SPARE_BYTES + COPIES * sum(sizes.values()) + batch
+    golden = sizes.get(GOLDEN, 0)
+    image = min(golden, 4 * manifest.spec.in_channels * prod(manifest.spec.image_size))  # which one of them is
+    batch = max(golden, image * min(manifest.batch or 1, MOST_IMAGES))
+    most = SPARE_BYTES + COPIES * sum(sizes.values()) + ACTIVATIONS * batch
     free = _kibibytes("/proc/meminfo", "MemAvailable")
     return min(most, free << 10) if free else most
 

@@ -47,7 +47,10 @@ _NAME = r"[A-Za-z0-9][A-Za-z0-9._+-]{0,99}"
 _DEVICE = re.compile(r"(?:[0-9]+/)?(?:con|prn|aux|nul|com[0-9]|lpt[0-9])(?:\..*)?|.*\.", re.IGNORECASE)
 
 MOST_FILES = 1000
-"""Files of a bundle, of which there are some forty at most."""
+"""Files of a bundle, of which there are some forty at most, and settings of an engine."""
+
+MOST_ENTRIES = 200_000
+"""Values and keys of a manifest, most of them labels: to say of millions what is wrong with each takes minutes."""
 
 
 def _plain_name(name: str) -> str:
@@ -250,7 +253,7 @@ class Manifest(_Strict):
     output_classes: TensorEntry | None = None
     opset: int
     quantization: Quantization | None
-    engine: dict[str, Setting] | None
+    engine: Annotated[dict[str, Setting], Field(max_length=MOST_FILES)] | None
     versions: dict[str, str]
     artifact: FilePlace
     graph: Annotated[tuple[FilePlace, ...], Field(max_length=MOST_FILES)]
@@ -286,6 +289,8 @@ def parse(text: str | bytes, where: str) -> Manifest:
             f"{where} has schema version {reprlib.repr(version)}, and this tool reads {SCHEMA_VERSION}: use the release of "
             "s2mlp-deploy that wrote the bundle, or export it again"
         )
+    if _exceeds(content, MOST_ENTRIES):
+        raise BundleError(f"{where} has more than {MOST_ENTRIES:,} entries, as no manifest has: copy the bundle again")
     try:
         manifest = Manifest.model_validate(content)
         manifest.spec.spec()
@@ -298,3 +303,16 @@ def parse(text: str | bytes, where: str) -> Manifest:
     except SpecError as error:
         raise BundleError(f"{where}: spec: {error}") from error
     return manifest
+
+
+def _exceeds(content: Any, most: int) -> bool:
+    """Whether there are more than ``most`` entries in ``content`` and what it holds."""
+    waiting = [content]
+    while waiting:
+        item = waiting.pop()
+        if isinstance(item, (dict, list)):
+            most -= len(item)
+            if most < 0:
+                return True
+            waiting += item.values() if isinstance(item, dict) else item
+    return False

@@ -71,6 +71,8 @@ def _parse(path: Path) -> onnx.ModelProto:
 
 def _check_graph(model: onnx.ModelProto, domains: frozenset[str]) -> None:
     """That it is one graph, of operators that every runtime brings."""
+    if not model.graph.node:
+        raise _Odd("it has no graph")
     if model.functions or model.training_info:
         raise _Odd("it has functions of its own, or a graph for training")
     if model.graph.sparse_initializer:
