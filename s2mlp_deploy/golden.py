@@ -86,13 +86,13 @@ def make_inputs(spec: Spec, axes: Axes) -> dict[str, Array]:
 
 
 def _other_sizes(spec: Spec) -> Iterator[Size]:
-    """A larger size that is not square, and the smallest ones that give maps of 1 by 2 and of 2 by 1."""
+    """A larger size that is not square, the smallest that gives a map of 1 by 2, and one as tall and as narrow as those."""
     strides = np.prod([stage.embedding.stride for stage in spec.stages], axis=0)
     sh, sw = int(strides[0]), int(strides[1])
     h, w = spec.image_size
     yield h + sh, w + 2 * sw
     yield sh, 2 * sw
-    yield 2 * sh, sw
+    yield h + sh, 2 * sw
 
 
 def trace_positions(size: Size) -> tuple[Array, Array]:
