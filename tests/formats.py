@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 
 from s2mlp_deploy.parity import Array
 from support import run, save_checkpoint, small_spec
@@ -53,6 +54,13 @@ def replace_file(bundle: Path, name: str, content: bytes) -> None:
     """Another file under ``name``, with its hash in the manifest, as if it had been exported so."""
     (bundle / name).write_bytes(content)
     change_manifest(bundle, lambda m: m["files"].update({name: hashlib.sha256(content).hexdigest()}))
+
+
+def silence(bundle: Path, name: str = "model.onnx") -> None:
+    """Let the model called ``name`` say nothing of itself, so that the manifest alone can be wrong."""
+    model = onnx.load(bundle / name, load_external_data=False)
+    del model.metadata_props[:]
+    replace_file(bundle, name, model.SerializeToString())
 
 
 def promised(bundle: Path) -> dict[str, bytes]:

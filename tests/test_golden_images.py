@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from formats import silence
 from s2mlp_deploy import artifact, golden, golden_images, images, verification
 from s2mlp_deploy.artifact import MANIFEST, Bundle
 from s2mlp_deploy.digest import sha256
@@ -183,16 +184,23 @@ FAULTS: dict[str, Callable[[dict[str, Any]], None]] = {
     "squashed": set_to("resize", "squash"),
     "two steps for one": set_to("resize", "shorter-then-crop"),
     "another crop": set_to("crop_fraction", 0.95),
-    "grey": set_to("channel_order", "L"),
 }
 
 
 @pytest.mark.parametrize("fault", FAULTS)
 def test_preparing_golden_images_catches(fault: str, copy: Path) -> None:
+    silence(copy)
     edit(copy, FAULTS[fault])
     ran = run("verify", copy)
     assert ran.code == 1 and "5 golden images prepared here: NOT THE SAME" in " ".join(ran.out.split())
     assert "PASSED" in ran.out  # the logits are still right: only preparing shows it
+
+
+def test_preparing_other_channels_than_the_model_takes_is_a_damaged_bundle(copy: Path) -> None:
+    silence(copy)
+    edit(copy, set_to("channel_order", "L"))
+    ran = run("verify", copy)
+    assert ran.code == 3 and "the channel order is L for 3 channels" in ran.err
 
 
 def rewritten(change: Callable[[Array], Array]) -> Callable[[Path], None]:

@@ -25,7 +25,7 @@ import formats
 from exporters import triton_config
 from exporters.triton_config import Serving, Signature, Tensor
 from exporters.triton_repository import CONFIG, LABELS, MAX_BATCH
-from formats import PRECISIONS, change_manifest, exported, manifest_of, promised, replace_file
+from formats import PRECISIONS, change_manifest, exported, manifest_of, promised, replace_file, silence
 from s2mlp_deploy import Request, artifact, deploy, exporter, golden
 from s2mlp_deploy.artifact import Artifact
 from s2mlp_deploy.errors import BundleError, UsageError
@@ -423,6 +423,7 @@ def test_the_model_of_another_checkpoint_fails_the_gate(entry: Path, tmp_path: P
     other = save_checkpoint(tmp_path / "other.pt", small_spec(), seed=1)
     exported(other, "--format", "triton", "-o", tmp_path / "other")
     replace_file(entry, MODEL, (tmp_path / "other" / MODEL).read_bytes())
+    silence(entry, MODEL)
     assert run("verify", entry).code == 1
 
 
