@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -68,7 +67,11 @@ def golden_change(change: Callable[[dict[str, Array]], object]) -> Callable[[Pat
 
 
 def golden_of(bundle: Path) -> Callable[[Path, dict[str, Any]], object]:
-    return lambda place, _: shutil.copyfile(bundle / "golden.safetensors", place / "golden.safetensors")
+    """The logits of another model, for every case that both have; the golden images stay."""
+    from safetensors.numpy import load_file
+
+    stale = {n: array for n, array in load_file(bundle / "golden.safetensors").items() if n.startswith("logits/")}
+    return golden_change(lambda tensors: tensors.update(stale))
 
 
 def redrawn(change: Callable[[Image.Image], Image.Image]) -> Callable[[Path, dict[str, Any]], object]:
