@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import inspect
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,8 +20,9 @@ from s2mlp_deploy import machine
 INTRODUCTION = """\
 # Reliability: what is promised, and how it was tried
 
-`make reliability` repeats everything on this page and writes it anew; `make test` tries each promise a few times. Each
-section is a module in `tests/reliability`, each row a test there. *Held* means that every single try went as promised.
+`make reliability` repeats everything on this page and writes it anew (hours), `make reliability ONLY=crash` what is about
+crashes; `make test` tries each promise a few times. Each section is a module in `tests/reliability`, each row a test there. *Held*
+means that every single try went as promised.
 """
 
 
@@ -97,25 +99,29 @@ class Record:
             row.notes += notes
 
     def pytest_sessionfinish(self) -> None:
-        """Write the page."""
-        self._path.write_text("\n".join([INTRODUCTION, *self._sections(), _conditions()]), "utf-8")
+        """Write the page; sections that were not run stay as they are."""
+        sections = {section.partition("\n")[0]: section for section in self._sections()}
+        if self._path.exists():
+            _, *before = self._path.read_text("utf-8").split("\n## ")
+            sections = {section.partition("\n")[0]: section.strip() for section in before} | sections
+        page = [INTRODUCTION, *(f"## {sections[title]}\n" for title in sorted(sections))]
+        self._path.write_text("\n".join(page), "utf-8")
 
-    def _sections(self) -> list[str]:
-        sections = []
-        for promise in sorted(self._rows):
+    def _sections(self) -> Iterator[str]:
+        for promise, rows in self._rows.items():
             title, _, text = promise.partition("\n")
-            lines = [f"## {title.rstrip('.')}", text.strip(), "| how | how often | result |\n|---|---|---|"]
-            for how, row in self._rows[promise].items():
+            table = "| how | how often | result |\n|---|---|---|"
+            for how, row in rows.items():
                 cells = how, row.count, "<br>".join([row.result, *dict.fromkeys(row.notes)])
-                lines[-1] += f"\n| {' | '.join(cell.replace('|', '/') for cell in cells)} |"
-            sections.append("\n\n".join(line for line in lines if line) + "\n")
-        return sections
+                table += f"\n| {' | '.join(cell.replace('|', '/') for cell in cells)} |"
+            minutes = sum(row.seconds for row in rows.values()) / 60
+            yield "\n\n".join([title.rstrip("."), *([text.strip()] if text else []), table, _conditions(minutes)])
 
 
-def _conditions() -> str:
+def _conditions(minutes: float) -> str:
     described = machine.describe()
     versions = ", ".join(f"{name} {version}" for name, version in machine.installed().items())
     return (
-        f"Run on {described['processor']}, {described['cores']} cores, {described['system']}, Python {described['python']}, "
-        f"with {versions}.\n"
+        f"{minutes:.0f} minutes of tests on {described['processor']}, {described['cores']} cores, {described['system']}, Python "
+        f"{described['python']}, with {versions}."
     )
