@@ -10,6 +10,7 @@ Not covered: torch before 2.13, and the extras for GPUs and Jetsons, in their lo
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import zipfile
@@ -102,8 +103,9 @@ def test_a_device_with_the_oldest_python_and_the_oldest_versions(
         commands += [["export", str(pristine), "--format", format, "-o", format], ["verify", format]]
     for command, *arguments in commands:
         done = subprocess.run(
-            [str(fresh.parent / f"s2mlp-{command}"), *arguments], cwd=tmp_path, capture_output=True, text=True
-        )
+            [str(fresh.parent / f"s2mlp-{command}"), *arguments],
+            cwd=tmp_path, env={**os.environ, "PYTHONPATH": ""}, capture_output=True, text=True,
+        )  # fmt: skip
         assert done.returncode == 0, done.stderr
         trials.tried("commands")
     trials.note(
