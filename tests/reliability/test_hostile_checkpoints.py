@@ -6,7 +6,7 @@ names. What a file claims is compared with what it has before anything is read: 
 of every tensor, the reach of its strides, checksums, overlaps, and how much is described in all. A file may stand for at most
 512 MiB more than its own size, through compression or shared values.
 
-Every refusal is one paragraph with exit code 3, within 10 seconds, with at most 2 GiB of memory above the file's size
+Every refusal is one paragraph with exit code 3, within 10 seconds of processor time and 2 GiB of addresses above the file's size
 (enforced by the operating system while these tests run), and leaves nothing behind. A checkpoint whose values are damaged
 in a way that gives other finite numbers is noticed by the checksums of torch's zip format; the older format and safetensors
 have none.
