@@ -170,7 +170,7 @@ def formats(made: Path) -> list[str]:
 
 
 def every(items: list[Any], trials: Trials, few: int) -> list[Any]:
-    """All of ``items``, or ``few`` of them that differ from day to day's reading of the list: evenly."""
+    """All of ``items``, or about ``few`` of them, evenly."""
     return items if trials.thorough else items[:: max(1, len(items) // few)]
 
 
@@ -188,7 +188,7 @@ def test_healthy_bundles_are_not_refused(victim: Victim, trials: Trials) -> None
             ran = run("verify", bundle)
         assert ran.code == (4 if format == "trt-rtx" else 0), ran.err
         seen |= set(done)
-        trials.tried("healthy bundles checked")
+        trials.tried("bundles checked" if ran.code == 0 else "bundles that were left, since they need a GPU")
     assert {"onnxruntime.InferenceSession", "openvino.frontend.FrontEndManager", "PIL.Image.open"} <= seen
     assert {"s2mlp_deploy.golden.load_file"} <= seen
 
@@ -219,14 +219,16 @@ def test_names_that_lead_elsewhere(victim: Victim, trials: Trials) -> None:
 def test_manifests_that_are_none(victim: Victim, trials: Trials) -> None:
     """Manifests with numbers that are none, keys twice at any depth, a million entries, 100 MB, nesting, files that are used but
     not listed."""
-    large = list(hostile.LARGE_MANIFESTS.items())
-    for what, change in [
-        *every(list(hostile.MANIFESTS.items()), trials, 24),
-        *(large if trials.thorough else large[-1:]),
-    ]:
+    for what, change in every(list(hostile.MANIFESTS.items()), trials, 24):
         for format in formats(victim.made) if trials.thorough else ["onnx"]:
             commands = ("verify", "bench", "export") if trials.thorough else ("verify",)
             trials.tried("refusals", victim.refuses(format, change, what, commands=commands))
+    large = list(hostile.LARGE_MANIFESTS.items())
+    for what, change in large if trials.thorough else large[-1:]:  # which no format reads otherwise
+        trials.tried(
+            "refusals",
+            victim.refuses("onnx", change, what, commands=("verify", "bench", "export")[: trials.times(1, 3)]),
+        )
     trials.note(f"slowest: {victim.slowest:.1f} s of processor time")
 
 
@@ -237,7 +239,7 @@ def test_graphs_that_could_do_more_than_compute(victim: Victim, trials: Trials) 
         if format not in formats(victim.made):
             continue
         commands = ("verify", "bench", "export") if format == "onnx" else ("verify", "bench")
-        for what, change in every(list(hostile.GRAPHS.items()), trials, 16 if format == "onnx" else 2):
+        for what, change in every(list(hostile.GRAPHS.items()), trials, 9 if format == "onnx" else 1):
             trials.tried("refusals", victim.refuses(format, change, what, commands=commands))
 
 
@@ -513,7 +515,7 @@ def _bomb(size: tuple[int, int], format: str = "PNG") -> Change:
 
 
 def test_golden_images_that_are_bombs(victim: Victim, trials: Trials) -> None:
-    """Golden images, with hashes that are right, that unpack to a gigabyte, or are of formats whose decoders start programs."""
+    """Golden images, with hashes that are right, that unpack to hundreds of megabytes, or are of formats whose decoders start programs."""
     changes = {"80 million pixels": _bomb((10_000, 8000)), "two million": _bomb((2000, 1000)), "PostScript": _bomb((28, 20), "EPS"),
                "an icon": _bomb((28, 20), "ICO"), "another size": _bomb((28, 21))}  # fmt: skip
     for what, change in every(list(changes.items()), trials, 5):
