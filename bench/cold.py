@@ -13,15 +13,16 @@ import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from bench.contestant import Contestant
 from bench.process import measure
 from bench.ways import import_runtimes
-from s2mlp_deploy import artifact
+from s2mlp_deploy import artifact, errors
 from s2mlp_deploy.asking import Asking
-from s2mlp_deploy.errors import BundleError
+from s2mlp_deploy.errors import BundleError, Error
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,8 @@ def start(contestant: Contestant, scratch: Path) -> Cold:
     """A cold start of ``contestant`` in a process of its own; ``scratch`` is a directory for what it is told.
 
     Raises:
-        BundleError: where that process fails.
+        Error: what loading or running it raises there.
+        BundleError: where that process fails otherwise.
     """
     told, out = scratch / "contestant.pickle", scratch / "cold.json"
     told.write_bytes(pickle.dumps(contestant))
@@ -45,12 +47,22 @@ def start(contestant: Contestant, scratch: Path) -> Cold:
         cost = measure([sys.executable, "-m", "bench.cold", str(told), str(out)])
     except RuntimeError as error:
         raise BundleError(f"{contestant.name} does not start in a process of its own: {error}") from error
-    return Cold(**json.loads(out.read_text("utf-8")), peak_rss_bytes=cost.peak_rss_bytes)
+    found = json.loads(out.read_text("utf-8"))
+    if "error" in found:
+        raise getattr(errors, found["error"])(found["text"])
+    return Cold(**found, peak_rss_bytes=cost.peak_rss_bytes)
 
 
 def main() -> None:
     told, out = map(Path, sys.argv[1:])
-    contestant: Contestant = pickle.loads(told.read_bytes())
+    try:
+        found: dict[str, Any] = _measure(pickle.loads(told.read_bytes()))
+    except Error as error:
+        found = {"error": type(error).__name__, "text": str(error)}
+    out.write_text(json.dumps(found), "utf-8")
+
+
+def _measure(contestant: Contestant) -> dict[str, Any]:
     assert contestant.asks is not None
     manifest = artifact.read_manifest(contestant.asks)
     import_runtimes(contestant.way.modules)
@@ -62,7 +74,7 @@ def main() -> None:
     loaded = time.perf_counter()
     session.run(images)
     done = time.perf_counter()
-    out.write_text(json.dumps({"load_ms": (loaded - start) * 1e3, "first_ms": (done - loaded) * 1e3}), "utf-8")
+    return {"load_ms": (loaded - start) * 1e3, "first_ms": (done - loaded) * 1e3}
 
 
 if __name__ == "__main__":

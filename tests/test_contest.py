@@ -361,6 +361,12 @@ def test_bundles_that_take_bytes_or_give_no_logits_are_checked_in_their_own_term
     assert 0 < other["distance"] < 1e-4 and other["cold"]["load_ms"] > 0 and other["of_bound"]["median"] > 0
 
 
+def test_what_cannot_be_asked_for_is_told_in_one_paragraph_from_the_cold_start_on(place: Path, tmp_path: Path) -> None:
+    assert run("export", place / "small.pt", "--batch", 1, "-o", tmp_path / "one").code == 0
+    ran = bench(tmp_path / "one", "--batch", 2, *(option for option in QUICK if option != "--no-cold"))
+    assert (ran.code, ran.out) == (2, "") and "takes batches of 1 alone" in ran.err and "Traceback" not in ran.err
+
+
 # Scenarios
 
 

@@ -67,7 +67,7 @@ def test_weights_beside_the_model(trials: Trials, beside: Path, tmp_path: Path, 
     from the checkpoint: the bundle moves and verifies, and is the same, byte for byte, when made again; or the format says
     that it cannot hold such a model, and nothing is published."""
     format = kind.split()[0]
-    if source == "small.pt" and format != "ort" and not trials.thorough:
+    if source == "small.pt" and kind != "ort" and not trials.thorough:
         pytest.skip("the others start from the bundle without --thorough")
     made = [tmp_path / name for name in ("first", "second")]
     for output in made:
