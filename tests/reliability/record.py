@@ -22,7 +22,7 @@ INTRODUCTION = """\
 
 `make reliability` repeats everything on this page and writes it anew (hours), `make reliability ONLY=crash` what is about
 crashes; `make test` tries each promise a few times. Each section is a module in `tests/reliability`, each row a test there. *Held*
-means that every single try went as promised.
+means that every single try went as promised. A module in `tests/reliability` without a section has not been run in full yet.
 """
 
 
