@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from math import prod
 from pathlib import Path
+from threading import RLock
 
 try:
     import resource
@@ -33,26 +34,32 @@ ACTIVATIONS = 64
 MOST_IMAGES = 1024
 """In a batch: a manifest can state any number."""
 
+_turn = RLock()
+"""The bound is the process's: set by two threads at once, one of them would be put back last, and stay."""
+
 
 @contextmanager
 def bounded(bundle: Bundle, format: str, settings: Mapping[str, Setting]) -> Iterator[None]:
     """Within this, running ``bundle`` or compiling it, as ``format`` with ``settings``, takes no more memory than its size allows.
 
+    Threads take turns: the bound is the whole process's.
     Linux alone keeps such a bound; and drivers of GPUs reserve so much that none says anything of them.
     """
     limit = _most_bytes(bundle) if _on_cpu(format, settings) else None
-    if resource is None or limit is None or not (now := _kibibytes("/proc/self/status", "VmData")):
+    if resource is None or limit is None:
         yield
         return
-    before = resource.getrlimit(resource.RLIMIT_DATA)
-    wanted = (now << 10) + limit
-    if before[0] != resource.RLIM_INFINITY:
-        wanted = min(wanted, before[0])
-    resource.setrlimit(resource.RLIMIT_DATA, (wanted, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_DATA, before)
+    with _turn:
+        before = resource.getrlimit(resource.RLIMIT_DATA)
+        if now := _kibibytes("/proc/self/status", "VmData"):
+            wanted = (now << 10) + limit
+            if before[0] != resource.RLIM_INFINITY:
+                wanted = min(wanted, before[0])
+            resource.setrlimit(resource.RLIMIT_DATA, (wanted, before[1]))
+        try:
+            yield
+        finally:
+            resource.setrlimit(resource.RLIMIT_DATA, before)
 
 
 def _most_bytes(bundle: Bundle) -> int:

@@ -11,6 +11,7 @@ Not covered: growth inside of GPU runtimes and drivers, which needs a GPU to be 
 from __future__ import annotations
 
 import random
+import resource
 import shutil
 import sys
 import threading
@@ -265,6 +266,17 @@ class Pause:
 
     def __call__(self) -> None:
         threading.Event().wait(1e-5)
+
+
+def test_threads_that_verify(trials: Trials, bundles: Callable[[str, str], Path]) -> None:
+    """Verify a bundle in eight threads of one process at once: all pass, and the bound on memory that a verification sets
+    for the process is gone afterwards."""
+    bundle, times = bundles("onnx", "fp32"), trials.times(16, 400)
+    before = resource.getrlimit(resource.RLIMIT_DATA)
+    with ThreadPoolExecutor(THREADS) as pool:
+        assert all(found.passed for found in pool.map(verification.verify, [bundle] * times))
+    assert resource.getrlimit(resource.RLIMIT_DATA) == before
+    trials.tried("verifications", times)
 
 
 # Processes, and many bundles
