@@ -358,7 +358,9 @@ def test_bundles_that_take_bytes_or_give_no_logits_are_checked_in_their_own_term
     assert ran.code == 0, ran.err
     document = json.loads((tmp_path / "r.json").read_text())
     other = document["standing"]["figures"][1]
-    assert 0 < other["distance"] < 1e-4 and other["cold"]["load_ms"] > 0 and other["of_bound"]["median"] > 0
+    # Of probabilities, what rounding alone explains counts as no distance at all.
+    assert 0 <= other["distance"] < 1e-4 and (other["distance"] > 0 or "--answer" in options)
+    assert other["cold"]["load_ms"] > 0 and other["of_bound"]["median"] > 0
 
 
 def test_what_cannot_be_asked_for_is_told_in_one_paragraph_from_the_cold_start_on(place: Path, tmp_path: Path) -> None:
