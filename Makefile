@@ -53,12 +53,20 @@ reliability: $(STAMP)
 fuzz: $(STAMP)
 	$(BIN)/python -m pytest -n 2 tests/reliability/test_fuzz.py --thorough
 
-# torch's oldest build for the CPU alone is newer than the oldest that is allowed. Old packages warn of newer ones.
+# torch's oldest build for the CPU alone is newer than the oldest that is allowed. Old packages warn of newer ones. Left out are tests of
+# what old packages do otherwise, not this project: onnx's reference implementation knows no bfloat16, NumPy 1 names its modules
+# otherwise and loads more of them, and matplotlib sets text closer.
 oldest:
 	$(PYTHON) -m venv --clear build/oldest
 	build/oldest/bin/python -m pip install --quiet --disable-pip-version-check -c constraints-oldest.txt \
-		-e '.[export,openvino,plot,bench,sbom]' 'torch==2.13.*' 'cyclonedx-python-lib[json-validation]' hatchling hypothesis pytest
-	build/oldest/bin/python -m pytest -q -o filterwarnings=default --ignore tests/reliability
+		-e '.[export,openvino,plot,bench,sbom,loadgen]' 'torch==2.13.*' 'cyclonedx-python-lib[json-validation]' hatchling hypothesis pytest
+	build/oldest/bin/python -m pytest -q -o filterwarnings=default --ignore tests/reliability \
+		--deselect tests/test_bfloat16.py::test_the_reference_implementation_keeps_the_tolerance_with_it \
+		--deselect tests/test_checkpoint.py::test_options_written_by_other_systems_and_versions_are_read \
+		--deselect tests/test_imports.py::test_only_the_base_dependencies_are_loaded \
+		--deselect tests/test_pictures.py::test_the_same_measurements_give_the_same_bytes \
+		--deselect tests/test_scaling.py::test_no_label_covers_another_or_leaves_the_picture \
+		--deselect tests/test_scaling.py::test_the_picture_shows_each_model_with_its_exponent_and_interval
 
 licenses: $(STAMP)
 	$(BIN)/python tests/licenses.py > docs/dependencies.md
