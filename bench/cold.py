@@ -49,7 +49,7 @@ def start(contestant: Contestant, scratch: Path) -> Cold:
         raise BundleError(f"{contestant.name} does not start in a process of its own: {error}") from error
     found = json.loads(out.read_text("utf-8"))
     if "error" in found:
-        raise getattr(errors, found["error"])(found["text"])
+        raise getattr(errors, found["error"], BundleError)(found["text"])
     return Cold(**found, peak_rss_bytes=cost.peak_rss_bytes)
 
 

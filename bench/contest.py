@@ -29,9 +29,9 @@ from bench.roofline import Roofline
 from bench.runner import Runner
 from bench.standing import Standing, standing
 from bench.ways import BundleWay
-from s2mlp_deploy.exporter import ProfilingSession
 from s2mlp_deploy.progress import Listener
 from s2mlp_deploy.scratch import temporary
+from s2mlp_deploy.sessions import ProfilingSession
 from s2mlp_deploy.spec import Size
 from s2mlp_deploy.timing import Clock
 

@@ -6,8 +6,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, Protocol, TypeAlias
 
-from s2mlp_deploy.exporter import Session
 from s2mlp_deploy.manifest import FLOAT_LOGITS, Interface
+from s2mlp_deploy.sessions import Session
 from s2mlp_deploy.spec import Size, format_size
 
 Kind: TypeAlias = Literal["bundle", "baseline", "bound"]

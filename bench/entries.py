@@ -85,7 +85,7 @@ def entry(bundle: Bundle, point: Point, bundles: Sequence[Bundle]) -> Contestant
 def _accuracy(bundle: Bundle) -> float | None:
     """What the bundle's report says of labelled images. It is not under the manifest's hashes: to be shown, not trusted."""
     try:
-        report = json.loads(artifact.text_of(bundle.directory / REPORT))
+        report = json.loads(artifact.read_beside(bundle.directory / REPORT))
         accuracy = (report["trials"][-1] if report.get("trials") else report["images"])["accuracy"]
         return float(accuracy) if 0 <= accuracy <= 1 else None
     except (OSError, ValueError, TypeError, KeyError, IndexError, AttributeError, RecursionError):

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from bench.contestant import Point
-from s2mlp_deploy.exporter import Kernel, ProfilingSession
 from s2mlp_deploy.parity import Array
+from s2mlp_deploy.sessions import Kernel, ProfilingSession
 from s2mlp_deploy.spec import Spec
 
 RUNS = 5

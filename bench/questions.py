@@ -13,9 +13,9 @@ from bench.ways import BundleWay
 from s2mlp_deploy import golden
 from s2mlp_deploy.artifact import Bundle
 from s2mlp_deploy.errors import UsageError
-from s2mlp_deploy.exporter import Session
 from s2mlp_deploy.manifest import FLOAT_LOGITS
 from s2mlp_deploy.parity import Array
+from s2mlp_deploy.sessions import Session
 from s2mlp_deploy.spec import Size, format_size
 
 IMAGES = 8

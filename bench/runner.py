@@ -9,7 +9,7 @@ from bench.questions import Questions
 from s2mlp_deploy import parity
 from s2mlp_deploy.asking import as_logits, listening
 from s2mlp_deploy.errors import ParityError
-from s2mlp_deploy.exporter import TimedSession, Times
+from s2mlp_deploy.sessions import TimedSession, Times
 from s2mlp_deploy.timing import Clock
 
 

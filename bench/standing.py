@@ -12,7 +12,7 @@ from bench.cold import Cold
 from bench.contestant import Contestant, Kind, Point
 from bench.race import NOTHING, Record
 from bench.runner import Runner
-from s2mlp_deploy.exporter import Times
+from s2mlp_deploy.sessions import Times
 from s2mlp_deploy.timing import Estimate, ratio
 
 SPREAD = 0.10

@@ -19,10 +19,10 @@ from exporters.openvino_ir import OpenVinoSession, Settings, load_openvino
 from s2mlp_deploy import exporter
 from s2mlp_deploy.artifact import Bundle
 from s2mlp_deploy.errors import UsageError
-from s2mlp_deploy.exporter import Session
 from s2mlp_deploy.manifest import SpecEntry
 from s2mlp_deploy.onnx_session import RESTING, Loading, OnnxSession, load
 from s2mlp_deploy.parity import Array
+from s2mlp_deploy.sessions import Session
 from s2mlp_deploy.spec import format_size
 
 ONNXRUNTIME, TORCH, OPENVINO = ("onnxruntime",), ("torch",), ("openvino",)

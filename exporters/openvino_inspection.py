@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 from xml.parsers import expat
 
-from s2mlp_deploy.errors import BundleError
+from s2mlp_deploy.inspection import Unexpected, inspecting
 
 HOLDING_GRAPHS = frozenset({"If", "Loop", "TensorIterator"})
 KEEPING_STATE = frozenset({"Assign", "ReadValue"})
@@ -26,22 +26,14 @@ _DEEPEST = 32
 """Elements within elements; there are some seven."""
 
 
-class _Odd(Exception):  # noqa: N818
-    """Something in the file that no export writes, in words."""
-
-
 def inspect(xml: Path, weights: Path) -> None:
     """Refuse the model in ``xml`` and ``weights`` where it could do more than compute.
 
     Raises:
         BundleError: with the reason.
     """
-    try:
+    with inspecting(xml, OSError, ValueError, expat.ExpatError):
         _Reader(weights.stat().st_size).read(xml)
-    except (_Odd, OSError, ValueError) as error:
-        raise BundleError(
-            f"cannot load the model {xml}: {error}. No export writes that: copy the bundle again, from somebody you trust"
-        ) from error
 
 
 class _Reader:
@@ -58,18 +50,15 @@ class _Reader:
         parser.StartElementHandler = self._start
         parser.EndElementHandler = self._end
         with path.open("rb") as file:
-            try:
-                parser.ParseFile(file)
-            except expat.ExpatError as error:
-                raise _Odd(f"it is no whole XML ({error})") from error
+            parser.ParseFile(file)
 
     def _doctype(self, *_: Any) -> None:
-        raise _Odd("it has a document type, by which XML refers to other files")
+        raise Unexpected("it has a document type, by which XML refers to other files")
 
     def _start(self, name: str, attributes: dict[str, str]) -> None:
         self._depth += 1
         if self._depth > _DEEPEST:
-            raise _Odd("its elements are nested too deeply")
+            raise Unexpected("its elements are nested too deeply")
         if name == "layer":
             self._layer(attributes.get("type", ""), attributes.get("version", ""))
         elif name == "data" and self._constant:
@@ -80,9 +69,9 @@ class _Reader:
 
     def _layer(self, kind: str, version: str) -> None:
         if not re.fullmatch("opset[0-9]{1,3}", version):
-            raise _Odd(f"its operator {kind[:100]!r} of {version[:100]!r} is none of OpenVINO's own")
+            raise Unexpected(f"its operator {kind[:100]!r} of {version[:100]!r} is none of OpenVINO's own")
         if kind in HOLDING_GRAPHS | KEEPING_STATE:
-            raise _Odd(f"its operator {kind} holds a graph, or keeps something from run to run")
+            raise Unexpected(f"its operator {kind} holds a graph, or keeps something from run to run")
         self._constant = kind == "Const"
 
     def _weights(self, attributes: dict[str, str]) -> None:
@@ -90,6 +79,6 @@ class _Reader:
         shape = [int(n) for n in attributes.get("shape", "").split(",") if n.strip()]
         offset, size = int(attributes.get("offset", "-1")), int(attributes.get("size", "-1"))
         if bits is None or min([offset, size, *shape]) < 0 or size != -(-math.prod(shape) * bits // 8):
-            raise _Odd("it has weights of a type or a shape that no weights have")
+            raise Unexpected("it has weights of a type or a shape that no weights have")
         if offset + size > self._weight_bytes:
-            raise _Odd(f"it has weights beyond the end of {self._weight_bytes:,} bytes that there are")
+            raise Unexpected(f"it has weights beyond the end of {self._weight_bytes:,} bytes that there are")

@@ -24,10 +24,11 @@ from pydantic import BaseModel, ConfigDict
 from exporters import openvino_inspection
 from s2mlp_deploy.artifact import Artifact, Bundle
 from s2mlp_deploy.errors import BundleError, CompilerError, RuntimeMissingError
-from s2mlp_deploy.exporter import Description, refuse_other_files
+from s2mlp_deploy.exporter import refuse_other_files
 from s2mlp_deploy.graph import INPUT, OUTPUT
 from s2mlp_deploy.manifest import Setting, TensorEntry
 from s2mlp_deploy.parity import Array
+from s2mlp_deploy.sessions import Description
 from s2mlp_deploy.settings import recorded
 
 XML, BIN = "model.xml", "model.bin"

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from exporters.ort_canonical import bindings
-from s2mlp_deploy.errors import BundleError
+from s2mlp_deploy.inspection import Unexpected, inspecting
 from s2mlp_deploy.onnx_inspection import OPENING_FILES, OPTIMIZED
 
 _GRAPH, _GRAPHS = 5, 10
@@ -27,31 +27,25 @@ def inspect(path: Path) -> None:
     Raises:
         BundleError: with the reason.
     """
-    try:
-        reason = _reason(path.read_bytes())
     # What Python's FlatBuffers meet in a file that is none.
-    except (OSError, struct.error, IndexError, ValueError, TypeError, AttributeError, OverflowError) as error:
-        reason = f"it cannot be read ({error})"
-    if reason:
-        raise BundleError(
-            f"cannot load the model {path}: {reason}. No export writes that: copy the bundle again, from somebody you trust"
-        )
+    damage = (OSError, struct.error, IndexError, ValueError, TypeError, AttributeError, OverflowError)
+    with inspecting(path, *damage):
+        _check(path.read_bytes())
 
 
-def _reason(content: bytes) -> str | None:
+def _check(content: bytes) -> None:
     if content[4:8] != IDENTIFIER:
-        return "it is no .ort file"
+        raise Unexpected("it is no .ort file")
     graph = bindings().InferenceSession.InferenceSession.GetRootAs(content).Model().Graph()
     if graph.SparseInitializersLength() or graph.RuntimeOptimizations() is not None:
-        return "it has sparse weights, or graphs to choose from"
+        raise Unexpected("it has sparse weights, or graphs to choose from")
     for node in _each(graph.Nodes, graph.NodesLength()):
         domain, operator = ((text or b"").decode() for text in (node.Domain(), node.OpType()))
         if domain not in OPTIMIZED or operator in OPENING_FILES:
-            return f"its operator {operator[:100]!r} of {domain[:100]!r} is none of ONNX Runtime's own"
+            raise Unexpected(f"its operator {operator[:100]!r} of {domain[:100]!r} is none of ONNX Runtime's own")
         for attribute in _each(node.Attributes, node.AttributesLength()):
             if attribute.Type() in (_GRAPH, _GRAPHS) or attribute.G() is not None or attribute.GraphsLength():
-                return f"its operator {operator[:100]!r} holds a graph"
-    return None
+                raise Unexpected(f"its operator {operator[:100]!r} holds a graph")
 
 
 def _each(items: Any, count: int) -> Iterator[Any]:

@@ -134,6 +134,10 @@ class OrtModel:
         _write_operators(destination)
         return Artifact(destination, main, (main, OPERATORS), chosen.model_dump())
 
+    def on_gpu(self, settings: Mapping[str, Setting]) -> bool:
+        """As :meth:`OnGpus.on_gpu`."""
+        return settings.get("provider") in ("cuda", "directml", "tensorrt")
+
     def inspect(self, bundle: Bundle) -> None:
         """As :meth:`Inspected.inspect`."""
         settings = recorded(bundle.artifact, Settings)

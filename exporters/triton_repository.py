@@ -21,10 +21,11 @@ from exporters.triton_config import FILES, VERSION, Serving, Signature
 from s2mlp_deploy import exporter, onnx_inspection
 from s2mlp_deploy.artifact import Artifact, Bundle
 from s2mlp_deploy.errors import BundleError, UsageError
-from s2mlp_deploy.exporter import Compiler, Session
+from s2mlp_deploy.exporter import Compiler
 from s2mlp_deploy.manifest import Setting
 from s2mlp_deploy.onnx_session import REMEDY, RESTING, Loading, OnnxSession, missing
 from s2mlp_deploy.request import flags
+from s2mlp_deploy.sessions import Session
 from s2mlp_deploy.settings import recorded
 
 CONFIG, LABELS = "config.pbtxt", "labels.txt"
@@ -93,6 +94,11 @@ class TritonRepository:
         engine = _build(bundle, destination, serving)
         record |= {f"{_ENGINE}{name}": value for name, value in engine.settings.items()}
         return Artifact(destination, main, files, record, engine.graph, engine.report)
+
+    def on_gpu(self, settings: Mapping[str, Setting]) -> bool:
+        """As :meth:`OnGpus.on_gpu`: settings that are asked for say where by ``instances``, those recorded by ``kind``."""
+        place = str(settings.get("kind", settings.get("instances", "cpu")))
+        return place.startswith("gpu") or "tensorrt" in (settings.get("triton_backend"), settings.get("backend"))
 
     def inspect(self, bundle: Bundle) -> None:
         """As :meth:`Inspected.inspect`."""

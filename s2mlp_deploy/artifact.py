@@ -122,17 +122,17 @@ def read_manifest(directory: Path) -> Manifest:
 def _manifest_bytes(directory: Path) -> bytes:
     path = directory / MANIFEST
     try:
-        return text_of(path)
+        return read_beside(path)
     except FileNotFoundError as error:
         what = "does not exist" if not directory.exists() else f"has no {MANIFEST}"
         raise BundleError(f"{directory} {what}: expected a bundle, as s2mlp-export makes it") from error
     except ValueError as error:
-        raise BundleError(f"{path} {error}: copy the whole bundle again") from error
+        raise BundleError(f"cannot take {path}: {error}. Copy the whole bundle again") from error
     except OSError as error:
         raise BundleError(f"cannot read {path}: {error.strerror}. Expected a bundle directory") from error
 
 
-def text_of(path: Path) -> bytes:
+def read_beside(path: Path) -> bytes:
     """What the plain file at ``path`` holds, which is no more than a manifest or a report may have.
 
     Raises:
@@ -140,12 +140,8 @@ def text_of(path: Path) -> bytes:
         ValueError: where it is larger, or something else than a file, which could lead elsewhere or never end.
     """
     if path.is_symlink() or (path.exists() and not path.is_file()):
-        raise ValueError("is not a plain file")
-    with path.open("rb") as file:
-        content = file.read(limits.MOST_TEXT + 1)
-    if len(content) > limits.MOST_TEXT:
-        raise ValueError(f"has more than {limits.MOST_TEXT >> 20} MiB")
-    return content
+        raise ValueError("it is not a plain file")
+    return limits.read_bytes(path)
 
 
 def _files_of_bundle(directory: Path) -> set[str] | None:
@@ -154,7 +150,7 @@ def _files_of_bundle(directory: Path) -> set[str] | None:
     Other programs have files called manifest.json too, and their directories must not be replaced.
     """
     try:
-        content = json.loads(text_of(directory / MANIFEST))
+        content = json.loads(read_beside(directory / MANIFEST))
     except (OSError, ValueError, RecursionError):
         return None
     if not isinstance(content, dict) or "schema_version" not in content or not isinstance(content.get("files"), dict):

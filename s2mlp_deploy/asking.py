@@ -14,14 +14,14 @@ from pathlib import Path
 
 import numpy as np
 
-from s2mlp_deploy import exporter, golden_images
+from s2mlp_deploy import golden_images, sessions
 from s2mlp_deploy.errors import ParityError, RuntimeMissingError, UsageError
-from s2mlp_deploy.exporter import BATCH, RankingSession, Session
 from s2mlp_deploy.golden_images import Pictures
 from s2mlp_deploy.interface import BEST
 from s2mlp_deploy.manifest import FLOAT_LOGITS, Interface, Manifest, Preprocessing
 from s2mlp_deploy.parity import Array
 from s2mlp_deploy.preprocessing import nearest_bytes, normalize, normalize_exactly
+from s2mlp_deploy.sessions import BATCH, RankingSession, Session
 from s2mlp_deploy.spec import Size, format_size
 
 
@@ -125,7 +125,7 @@ class Asking:
 
 def answer(session: Session, raw: Array, batch: int | None, interface: Interface, classes: int) -> Array:
     """Logits or probabilities (batch, classes) of ``raw``; of those that an artifact does not give, −∞."""
-    return exporter.run_in_batches(listening(session, interface, classes), raw, batch)
+    return sessions.run_in_batches(listening(session, interface, classes), raw, batch)
 
 
 def listening(session: Session, interface: Interface, classes: int) -> Session:

@@ -74,12 +74,10 @@ def _most_bytes(bundle: Bundle) -> int:
 
 
 def _on_cpu(format: str, settings: Mapping[str, Setting]) -> bool:
-    words = {
-        str(settings.get(name, "")).partition(":")[0] for name in ("provider", "kind", "instances", "triton_backend")
-    }
-    if format not in exporter.available() or words & {"cuda", "tensorrt", "directml", "gpu"}:
+    if format not in exporter.available():
         return False
-    return not any(module.startswith(("tensorrt", "cuda")) for module in exporter.find(format).modules)
+    target = exporter.find(format)
+    return not (isinstance(target, exporter.OnGpus) and target.on_gpu(settings))
 
 
 def _kibibytes(path: str, name: str) -> int | None:

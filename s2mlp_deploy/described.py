@@ -15,9 +15,9 @@ from pydantic import TypeAdapter
 
 from s2mlp_deploy import interface
 from s2mlp_deploy.errors import BundleError
-from s2mlp_deploy.exporter import Description
 from s2mlp_deploy.graph import Axes
 from s2mlp_deploy.manifest import Interface, Manifest, Preprocessing, SpecEntry, TensorEntry
+from s2mlp_deploy.sessions import Description
 
 
 def check(manifest: Manifest, artifact: Description | None, where: Path) -> None:

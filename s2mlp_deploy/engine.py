@@ -10,17 +10,18 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from s2mlp_deploy import accuracy, artifact, bounds, described, exporter, golden, judge, machine
+from s2mlp_deploy import accuracy, artifact, bounds, described, exporter, golden, judge, machine, sessions
 from s2mlp_deploy.artifact import GOLDEN, Artifact, Bundle
 from s2mlp_deploy.asking import Asking
 from s2mlp_deploy.digest import sha256
 from s2mlp_deploy.errors import AccuracyError, BundleError, OutputError, ParityError, UnverifiedError, UsageError
-from s2mlp_deploy.exporter import ONNX, Compiler, Description
+from s2mlp_deploy.exporter import ONNX, Compiler
 from s2mlp_deploy.judge import Judges
 from s2mlp_deploy.manifest import Manifest
 from s2mlp_deploy.parity import Verdict
 from s2mlp_deploy.progress import Progress
 from s2mlp_deploy.request import Export, Request, flags
+from s2mlp_deploy.sessions import Description
 
 ROOM = 3
 """The engine, the graph that goes along with it, and what a compiler adds, in sizes of the graph."""
@@ -179,7 +180,7 @@ def _judge(
         figures["trials"] = [*tried, vars(trial)]
     elif judges:
         figures["images"] = judge.judge_images(session, judges, tolerance, batch, asking)
-    return verdict, figures, exporter.description_of(session)
+    return verdict, figures, sessions.description_of(session)
 
 
 def _golden_files(source: Manifest) -> list[str]:

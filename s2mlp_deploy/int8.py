@@ -18,7 +18,7 @@ from s2mlp_deploy import oracle as oracles
 from s2mlp_deploy.accuracy import Trial, assess, describe, limits
 from s2mlp_deploy.asking import Asking
 from s2mlp_deploy.errors import AccuracyError, DataError, UsageError
-from s2mlp_deploy.exporter import BATCH, Lowered, TracingSession, scratch_session
+from s2mlp_deploy.exporter import Lowered, scratch_session
 from s2mlp_deploy.graph import INPUT
 from s2mlp_deploy.judge import Judges, run
 from s2mlp_deploy.parity import Array, compare
@@ -27,6 +27,7 @@ from s2mlp_deploy.progress import Progress
 from s2mlp_deploy.quantize import RECIPES, Layer, Range, block_layers, end_layers, quantize
 from s2mlp_deploy.reference import S2MLP
 from s2mlp_deploy.request import SYNTHETIC, Request
+from s2mlp_deploy.sessions import BATCH, TracingSession
 
 MOST_FLOAT_LAYERS = 0.5
 """Share of layers that may stay in float; beyond it the bundle would be int8 in name only."""
@@ -78,7 +79,6 @@ def to_int8(
             f"{len(judges.labels)} images judge int8, so one image is {100 / len(judges.labels):.2g} points of accuracy and "
             f"--max-accuracy-drop {request.max_accuracy_drop} allows none to be lost: give more labelled images"
         )
-
     if judges is None:
         return Quantized(build(()), target, (), len(inputs), None, ())
     with progress.step("judging accuracy, and leaving layers in float if it takes that"):

@@ -10,14 +10,14 @@ from typing import Any
 
 import numpy as np
 
-from s2mlp_deploy import exporter, parity
+from s2mlp_deploy import parity, sessions
 from s2mlp_deploy.asking import Asking, answer, as_logits
 from s2mlp_deploy.errors import ParityError
-from s2mlp_deploy.exporter import Description, Session
 from s2mlp_deploy.golden import Golden
 from s2mlp_deploy.golden_images import Pictures
 from s2mlp_deploy.manifest import FLOAT_LOGITS, Interface
 from s2mlp_deploy.parity import Array, Check, Distance, Tolerance, Verdict
+from s2mlp_deploy.sessions import Description, Session
 
 _OWN = {"fp16": "float16", "bf16": "bfloat16"}
 """What PyTorch itself computes in, for comparison, where that is not float32."""
@@ -81,7 +81,7 @@ def judge(
         "distances": {case: vars(d) for case, d in verdict.distances.items()},
         "pytorch_distances": {case: vars(d) for case, d in judgement.own.items()},
     }
-    return Judged(verdict, tolerance, judgement.golden, figures, exporter.description_of(session))
+    return Judged(verdict, tolerance, judgement.golden, figures, sessions.description_of(session))
 
 
 def pending(judgement: Judgement, precision: str) -> Judged:
@@ -93,7 +93,7 @@ def pending(judgement: Judgement, precision: str) -> Judged:
 def hear_quantized(session: Session, judgement: Judgement, batch: int | None) -> Judgement:
     """``judgement``, and the logits that the int8 graph in ``session`` gives for its inputs (:attr:`Golden.quantized`)."""
     known = judgement.golden
-    quantized = {case: exporter.run_in_batches(session, x, batch) for case, x in known.inputs.items()}
+    quantized = {case: sessions.run_in_batches(session, x, batch) for case, x in known.inputs.items()}
     return replace(judgement, golden=replace(known, quantized=quantized))
 
 
@@ -149,7 +149,7 @@ def _requests(inputs: Mapping[str, Array], batch: int | None) -> Iterator[tuple[
         if batch:
             count = ceil(count / batch) * batch
         elif x.shape[1:] not in seen:
-            count = max(count, min(len(alike), exporter.BATCH))
+            count = max(count, min(len(alike), sessions.BATCH))
         seen.add(x.shape[1:])
         yield case, _first(count, own + others)
         if not others and len(own) > 1:
@@ -202,9 +202,9 @@ def _accuracy(logits: Array, labels: Array | None) -> float | None:
 
 def run(session: Session, images: Array, batch: int | None) -> Array:
     """Logits of any number of images, in portions that fit into memory."""
-    step = batch or exporter.BATCH
+    step = batch or sessions.BATCH
     portions = (images[i : i + step] for i in range(0, len(images), step))
-    return np.concatenate([exporter.run_in_batches(session, portion, batch) for portion in portions])
+    return np.concatenate([sessions.run_in_batches(session, portion, batch) for portion in portions])
 
 
 def failure(verdict: Verdict) -> str:

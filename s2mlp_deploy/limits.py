@@ -19,18 +19,28 @@ MOST_TEXT = 16 << 20
 """Bytes of a text file, or of what describes the tensors in another: of 100,000 labels or tensors, and more."""
 
 
-def read_text(path: Path, most: int = MOST_TEXT) -> str:
-    """The text in UTF-8 of the file at ``path``, without a byte order mark.
+def read_bytes(path: Path, most: int = MOST_TEXT) -> bytes:
+    """What the file at ``path`` holds, however long it says that it is.
 
     Raises:
-        OSError, UnicodeDecodeError: where it cannot be read.
+        OSError: where it cannot be read.
         ValueError: where it has more than ``most`` bytes.
     """
     with path.open("rb") as file:
         content = file.read(most + 1)
     if len(content) > most:
         raise ValueError(f"it has more than {most >> 10:,} KiB")
-    return content.decode("utf-8-sig")
+    return content
+
+
+def read_text(path: Path, most: int = MOST_TEXT) -> str:
+    """The same as text in UTF-8, without a byte order mark.
+
+    Raises:
+        OSError, UnicodeDecodeError: where it cannot be read.
+        ValueError: where it has more than ``most`` bytes.
+    """
+    return read_bytes(path, most).decode("utf-8-sig")
 
 
 class Excessive(ValueError):  # noqa: N818

@@ -16,7 +16,7 @@ from google.protobuf.message import DecodeError
 from onnx import TensorProto
 
 from s2mlp_deploy.artifact import Bundle
-from s2mlp_deploy.errors import BundleError
+from s2mlp_deploy.inspection import Unexpected, inspecting
 
 STANDARD = frozenset({"", "ai.onnx"})
 """The domain of ONNX's own operators, by both its names."""
@@ -36,10 +36,6 @@ _ITEM_BYTES: dict[int, int] = {
 _OF_GRAPHS = {onnx.AttributeProto.GRAPH, onnx.AttributeProto.GRAPHS}
 
 
-class _Odd(Exception):  # noqa: N818
-    """Something in the file that no export writes, in words."""
-
-
 def inspect(bundle: Bundle, name: str, domains: frozenset[str] = STANDARD) -> None:
     """Refuse the ONNX file called ``name`` where it could do more than compute.
 
@@ -47,44 +43,32 @@ def inspect(bundle: Bundle, name: str, domains: frozenset[str] = STANDARD) -> No
         BundleError: with the reason.
     """
     path = bundle.directory / name
-    try:
+    with inspecting(path, DecodeError, OSError):
         if not name.endswith(".onnx"):  # runtimes go by that
-            raise _Odd(f"its name is {name!r}, and that of an ONNX file ends in .onnx")
-        model = _parse(path)
+            raise Unexpected(f"its name is {name!r}, and that of an ONNX file ends in .onnx")
+        model = onnx.ModelProto()
+        model.ParseFromString(path.read_bytes())
         _check_graph(model, domains)
         for tensor in _tensors(model.graph):
             _check_tensor(tensor, bundle, path)
-    except _Odd as odd:
-        raise BundleError(
-            f"cannot load the model {path}: {odd}. No export writes that: copy the bundle again, from somebody you trust"
-        ) from odd
-
-
-def _parse(path: Path) -> onnx.ModelProto:
-    model = onnx.ModelProto()
-    try:
-        model.ParseFromString(path.read_bytes())
-    except (DecodeError, OSError) as error:
-        raise _Odd(f"it is no ONNX file ({error})") from error
-    return model
 
 
 def _check_graph(model: onnx.ModelProto, domains: frozenset[str]) -> None:
     """That it is one graph, of operators that every runtime brings."""
     if not model.graph.node:
-        raise _Odd("it has no graph")
+        raise Unexpected("it has no graph")
     if model.functions or model.training_info:
-        raise _Odd("it has functions of its own, or a graph for training")
+        raise Unexpected("it has functions of its own, or a graph for training")
     if model.graph.sparse_initializer:
-        raise _Odd("it has sparse weights")
+        raise Unexpected("it has sparse weights")
     for node in model.graph.node:
         if node.domain not in domains or node.op_type in OPENING_FILES:
-            raise _Odd(f"its operator {node.op_type[:100]!r} of {node.domain[:100]!r} is none of ONNX's own")
+            raise Unexpected(f"its operator {node.op_type[:100]!r} of {node.domain[:100]!r} is none of ONNX's own")
         for attribute in node.attribute:
             if attribute.type in _OF_GRAPHS or attribute.HasField("g") or attribute.graphs:
-                raise _Odd(f"its operator {node.op_type[:100]!r} holds a graph")
+                raise Unexpected(f"its operator {node.op_type[:100]!r} holds a graph")
             if attribute.HasField("sparse_tensor") or attribute.sparse_tensors:
-                raise _Odd(f"its operator {node.op_type[:100]!r} holds sparse weights")
+                raise Unexpected(f"its operator {node.op_type[:100]!r} holds sparse weights")
 
 
 def _tensors(graph: onnx.GraphProto) -> Iterator[TensorProto]:
@@ -101,17 +85,19 @@ def _check_tensor(tensor: TensorProto, bundle: Bundle, path: Path) -> None:
     name = repr(tensor.name[:100])
     size = _ITEM_BYTES.get(tensor.data_type)
     if size is None or any(d < 0 for d in tensor.dims):
-        raise _Odd(f"the weights {name} have a type or a shape that no weights have")
+        raise Unexpected(f"the weights {name} have a type or a shape that no weights have")
     count = math.prod(tensor.dims)
     if tensor.data_location == TensorProto.EXTERNAL or tensor.external_data:
         _check_outside(tensor, count * size, bundle, path)
     elif tensor.HasField("raw_data"):
         if len(tensor.raw_data) != count * size:
-            raise _Odd(f"the weights {name} are {len(tensor.raw_data)} bytes, and their shape takes {count * size}")
+            raise Unexpected(
+                f"the weights {name} are {len(tensor.raw_data)} bytes, and their shape takes {count * size}"
+            )
     elif count != sum(
         map(len, (tensor.float_data, tensor.int32_data, tensor.int64_data, tensor.double_data, tensor.uint64_data))
     ):
-        raise _Odd(f"the weights {name} are not as many as their shape takes, which is {count}")
+        raise Unexpected(f"the weights {name} are not as many as their shape takes, which is {count}")
 
 
 def _check_outside(tensor: TensorProto, size: int, bundle: Bundle, path: Path) -> None:
@@ -120,10 +106,12 @@ def _check_outside(tensor: TensorProto, size: int, bundle: Bundle, path: Path) -
     location = entries.get("location", "")
     beside = path.with_name(f"{path.name}.data")
     if location != beside.name or beside.relative_to(bundle.directory).as_posix() not in bundle.manifest.files:
-        raise _Odd(f"its weights are to be read from {location[:200]!r}, which is not a file of the bundle for that")
+        raise Unexpected(
+            f"its weights are to be read from {location[:200]!r}, which is not a file of the bundle for that"
+        )
     try:
         offset, length = (int(entries.get(key, default)) for key, default in (("offset", "0"), ("length", str(size))))
     except ValueError as error:
-        raise _Odd("where its weights begin and end is not said in numbers") from error
+        raise Unexpected("where its weights begin and end is not said in numbers") from error
     if offset < 0 or length != size or offset + length > beside.stat().st_size:
-        raise _Odd(f"{location} does not hold the weights {tensor.name[:100]!r} where they are to be read from")
+        raise Unexpected(f"{location} does not hold the weights {tensor.name[:100]!r} where they are to be read from")

@@ -14,10 +14,10 @@ import onnx
 
 from s2mlp_deploy import scratch
 from s2mlp_deploy.errors import BundleError, RuntimeMissingError
-from s2mlp_deploy.exporter import Description, Kernel
 from s2mlp_deploy.graph import INPUT
 from s2mlp_deploy.manifest import TensorEntry
 from s2mlp_deploy.parity import Array
+from s2mlp_deploy.sessions import Description, Kernel
 
 if TYPE_CHECKING:
     import onnxruntime

@@ -7,11 +7,11 @@ from collections.abc import Mapping
 import numpy as np
 import torch
 
-from s2mlp_deploy.exporter import BATCH
 from s2mlp_deploy.golden import Golden, sample_map
 from s2mlp_deploy.judge import Judgement
 from s2mlp_deploy.parity import Array, compare
 from s2mlp_deploy.reference import S2MLP, activations, logits
+from s2mlp_deploy.sessions import BATCH
 
 
 def consult(model: S2MLP, inputs: Mapping[str, Array], own_dtype: torch.dtype = torch.float32) -> Judgement:

@@ -137,8 +137,6 @@ class _Machine:
         self._marked.append(self._stack)
         self._stack = []
 
-    _pop_ = _proto
-
     def _dup(self, _: Any) -> None:
         self._stack.append(self._stack[-1])
 

@@ -43,8 +43,8 @@ def check_rounded(rounded: ir.Model, original: ir.Model) -> None:
 
 def _is_rounded(new: ir.Value | None, old: ir.Value | None) -> bool:
     """Whether a node reads what it did, rounded once."""
-    while _is_made_by(new, CAST):
-        new = new.producer().inputs[0]  # type: ignore[union-attr]
+    while cast := _made_by(new, CAST):
+        new = cast.inputs[0]
     if new is None or old is None:
         return new is old
     if old.const_value is None:
@@ -87,7 +87,7 @@ def _differences(
     for node, old in zip(nodes, original, strict=True):
         layer = wanted.get(str(node.name))
         for index, (new, value) in enumerate(zip(node.inputs, old.inputs, strict=True)):
-            if not (layer and index < 3 and _is_made_by(new, DQ)) and not _is_same(new, value):
+            if not (layer and index < 3 and _made_by(new, DQ)) and not _is_same(new, value):
                 yield f"input {index} of {node.name} is another"
         if layer:
             pair = _Quantized(node, old, recipe)
@@ -109,7 +109,7 @@ class _Quantized:
         if scale is None:
             yield f"the input of {name} is not quantized"
             return
-        if self.node.inputs[0] is None or not _comes_from(self.node.inputs[0], sources):
+        if not _comes_from(self.node.inputs[0], sources):
             yield f"the input of {name} is quantized in one way and read in another, or is another"
         if not self._covers(*scale, wanted):
             yield f"the input of {name} is quantized for another range than {wanted.low:.4g} to {wanted.high:.4g}"
@@ -157,8 +157,8 @@ class _Restored:
 
 
 def _restored(value: ir.Value | None) -> _Restored | None:
-    node = value.producer() if value is not None else None
-    if node is None or node.op_type != DQ or any(v is None or v.const_value is None for v in node.inputs):
+    node = _made_by(value, DQ)
+    if node is None or any(v is None or v.const_value is None for v in node.inputs):
         return None
     integers, scale, *zero = (_constant(v) for v in node.inputs)
     if scale.ndim and "axis" in node.attributes:
@@ -170,24 +170,24 @@ def _restored(value: ir.Value | None) -> _Restored | None:
 
 def _dequantized_by(value: ir.Value | None) -> tuple[Array, Array] | None:
     """Scale and zero point, each a single number, where an activation comes from DequantizeLinear."""
-    node = value.producer() if value is not None else None
-    if node is None or node.op_type != DQ or len(node.inputs) != 3:
+    node = _made_by(value, DQ)
+    if node is None or len(node.inputs) != 3:
         return None
     scale, zero_point = _constant(node.inputs[1]), _constant(node.inputs[2])
     return None if scale.shape or zero_point.shape else (scale, zero_point)
 
 
-def _comes_from(value: ir.Value, sources: Collection[str]) -> bool:
+def _comes_from(value: ir.Value | None, sources: Collection[str]) -> bool:
     """Whether dequantized ``value`` is one of ``sources``, quantized with the same parameters and only moved since."""
-    found = list(_quantizers(value.producer().inputs[0]))  # type: ignore[union-attr]
-    own = _dequantized_by(value)
+    node, own = _made_by(value, DQ), _dequantized_by(value)
+    found = list(_quantizers(node.inputs[0])) if node else []
     return bool(found) and all(
-        node is not None
-        and node.inputs[0] is not None
-        and node.inputs[0].name in sources
+        by is not None
+        and by.inputs[0] is not None
+        and by.inputs[0].name in sources
         and own is not None
-        and all(np.array_equal(_constant(v), mine) for v, mine in zip(node.inputs[1:], own, strict=True))
-        for node in found
+        and all(np.array_equal(_constant(v), mine) for v, mine in zip(by.inputs[1:], own, strict=True))
+        for by in found
     )
 
 
@@ -210,14 +210,15 @@ def _is_same(new: ir.Value | None, old: ir.Value | None) -> bool:
         return new is old
     if old.const_value is not None:
         return new.const_value is not None and np.array_equal(_constant(new), _constant(old))
-    if _is_made_by(new, Q):
-        new = new.producer().inputs[0]  # type: ignore[union-attr]
+    if quantizer := _made_by(new, Q):
+        new = quantizer.inputs[0]
     return new is not None and new.name == old.name
 
 
-def _is_made_by(value: ir.Value | None, op_type: str) -> bool:
+def _made_by(value: ir.Value | None, op_type: str) -> ir.Node | None:
+    """The node that ``value`` comes from, if it is of this type."""
     node = value.producer() if value is not None else None
-    return node is not None and node.op_type == op_type
+    return node if node is not None and node.op_type == op_type else None
 
 
 def _kind(node: ir.Node) -> tuple[str, str, tuple[tuple[str, str], ...], tuple[str | None, ...], int]:

@@ -43,18 +43,12 @@ def beside(destination: Path, option: str = "-o") -> Iterator[Path]:
     try:
         new_parents = [p for p in destination.parents if not p.exists()]
         destination.parent.mkdir(parents=True, exist_ok=True)
-        sweep(destination.parent)
-        directory, lock = _make(destination.parent)
     except OSError as error:
-        raise OutputError(
-            f"cannot write to {destination.parent}: {error.strerror}. Choose {another_place(option)}"
-        ) from error
+        raise _cannot_write(destination.parent, error, option) from error
     try:
-        yield directory / WORK
+        with _within(destination.parent, option) as directory:
+            yield directory
     finally:
-        _remove(directory)
-        with suppress(OSError):
-            os.close(lock)
         with suppress(OSError):  # only those that stayed empty can be removed
             for parent in new_parents:
                 parent.rmdir()
@@ -67,8 +61,26 @@ def temporary() -> Iterator[Path]:
     Raises:
         OutputError: where it cannot be made.
     """
-    with beside(Path(tempfile.gettempdir()) / "any", "the variable TMPDIR") as directory:
+    with _within(Path(tempfile.gettempdir()), "the variable TMPDIR") as directory:
         yield directory
+
+
+@contextmanager
+def _within(place: Path, option: str) -> Iterator[Path]:
+    try:
+        sweep(place)
+        directory, lock = _make(place)
+    except OSError as error:
+        raise _cannot_write(place, error, option) from error
+    try:
+        yield directory / WORK
+    finally:
+        _remove(directory)
+        os.close(lock)
+
+
+def _cannot_write(place: Path, error: OSError, option: str) -> OutputError:
+    return OutputError(f"cannot write to {place}: {error.strerror}. Choose {another_place(option)}")
 
 
 def another_place(option: str) -> str:

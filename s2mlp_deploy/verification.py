@@ -11,13 +11,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias, get_type_hints
 
-from s2mlp_deploy import artifact, bounds, described, exporter, golden, golden_images, judge, parity
+from s2mlp_deploy import artifact, bounds, described, exporter, golden, golden_images, judge, parity, sessions
 from s2mlp_deploy.artifact import GOLDEN, MANIFEST, Bundle
 from s2mlp_deploy.errors import BundleError, RuntimeMissingError, UsageError
-from s2mlp_deploy.exporter import Session, TracingSession
 from s2mlp_deploy.golden import Golden
 from s2mlp_deploy.golden_images import Preparation
 from s2mlp_deploy.parity import Array, Distance, Tolerance, Verdict
+from s2mlp_deploy.sessions import Session, TracingSession
 from s2mlp_deploy.spec import Spec
 
 Layers: TypeAlias = tuple[tuple[str, Distance], ...]
@@ -61,7 +61,7 @@ def verify(directory: Path, *, per_block: bool = False) -> Verification:
 
 def _verify(bundle: Bundle, *, per_block: bool) -> Verification:
     expected, tolerance, session = _load(bundle)
-    described.check(bundle.manifest, exporter.description_of(session), bundle.directory / MANIFEST)
+    described.check(bundle.manifest, sessions.description_of(session), bundle.directory / MANIFEST)
     preparation = golden_images.check(bundle, expected)
     if not per_block:
         return Verification(bundle, _gate(bundle, session, expected, tolerance), preparation)
@@ -117,8 +117,7 @@ def _load(bundle: Bundle) -> tuple[Golden, Tolerance, Session]:
             f"{bundle.directory} holds a {manifest.precision} graph, which nothing runs as format {manifest.format!r}: compile it with "
             "s2mlp-export for a runtime that does"
         )
-    if isinstance(target, exporter.Inspected):
-        target.inspect(bundle)
+    exporter.inspect(bundle)
     expected = golden.load(bundle.golden)
     return expected, manifest.tolerance.tolerance(), target.open(bundle.artifact)
 

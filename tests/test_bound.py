@@ -16,7 +16,7 @@ from bench.profile import Part, Profile
 from bench.roofline import Dot, Roof, Roofline
 from bench.ways import BundleWay, ProductsWay
 from s2mlp_deploy import artifact
-from s2mlp_deploy.exporter import Kernel, ProfilingSession
+from s2mlp_deploy.sessions import Kernel, ProfilingSession
 from s2mlp_deploy.spec import PRESETS, Embedding, Spec, Stage
 from support import run, save_checkpoint, small_spec
 

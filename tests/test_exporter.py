@@ -12,8 +12,8 @@ import pytest
 from exporters.onnx_file import OnnxFile
 from s2mlp_deploy import exporter
 from s2mlp_deploy.errors import RuntimeMissingError, UsageError
-from s2mlp_deploy.exporter import TracingSession, run_in_batches
 from s2mlp_deploy.parity import Array
+from s2mlp_deploy.sessions import TracingSession, run_in_batches
 from support import run, save_checkpoint, small_spec
 
 FAKE = '''

@@ -23,7 +23,7 @@ import formats
 from exporters import openvino_ir
 from exporters.openvino_ir import BIN, LOADING, XML, OpenVinoIr, OpenVinoSession, Settings, load_openvino
 from formats import PRECISIONS, change_manifest, exported, manifest_of, noise, promised, replace_file
-from s2mlp_deploy import Request, artifact, deploy, golden, judge
+from s2mlp_deploy import Request, artifact, deploy, exporter, golden, judge
 from s2mlp_deploy.errors import BundleError, CompilerError, RuntimeMissingError, UsageError
 from support import PAPER_CHECKPOINT, TEST_IMAGES, command, run, save_checkpoint, small_spec
 
@@ -81,7 +81,7 @@ def test_one_file_takes_any_batch_and_any_size(checkpoint: Path, tmp_path: Path)
     for name in ("onnx", "openvino"):
         exported(checkpoint, "--format", name, "--dynamic-size", "-o", tmp_path / name)
     graph = artifact.read(tmp_path / "onnx")
-    session, reference = session_of(tmp_path / "openvino"), judge.exporter.find("onnx").open(graph.artifact)
+    session, reference = session_of(tmp_path / "openvino"), exporter.find("onnx").open(graph.artifact)
     for shape in [(1, 3, 20, 28), (5, 3, 4, 8), (2, 3, 36, 12), (1, 3, 20, 28)]:
         images = np.random.default_rng(1).standard_normal(shape).astype(np.float32)
         np.testing.assert_allclose(session.run(images), reference.run(images), rtol=0, atol=1e-5)

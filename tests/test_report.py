@@ -20,7 +20,7 @@ from bench.section import Section
 from browser import CHROMIUM, Browser, Visit, lacking
 from contests import BASELINES, ENVIRONMENT, EVIL, PAIR, Entry, held, swept
 from s2mlp_deploy.errors import RuntimeMissingError
-from s2mlp_deploy.exporter import Times
+from s2mlp_deploy.sessions import Times
 from support import command, run, save_checkpoint, small_spec
 
 COMMAND = "s2mlp-bench 'a b/fp32' int8 --html report.html"

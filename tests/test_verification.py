@@ -253,7 +253,6 @@ class _Formats:
     """Ways for a format to say what its sessions can do."""
 
     precisions = ("fp32",)
-    modules = ("onnxruntime",)
 
     def __init__(self, open_it: Callable[..., object]) -> None:
         self.open = open_it

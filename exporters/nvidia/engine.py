@@ -97,6 +97,10 @@ class EngineFormat(ABC):
         report = {**logs.summary(log.kernels()), "engine_bytes": plan.nbytes, "build_log": log.text()}
         return Artifact(destination, PLAN, (PLAN,), self._record(trt, profile, settings).model_dump(), graph, report)
 
+    def on_gpu(self, settings: Mapping[str, Setting]) -> bool:
+        """As :meth:`OnGpus.on_gpu`: always."""
+        return True
+
     def inspect(self, bundle: Bundle) -> None:
         """As :meth:`Inspected.inspect`."""
         recorded(bundle.artifact, Settings)

@@ -17,7 +17,7 @@ import onnx
 from onnx import numpy_helper
 
 from record import Trials
-from s2mlp_deploy import exporter
+from s2mlp_deploy import sessions
 from s2mlp_deploy.digest import sha256
 from s2mlp_deploy.errors import AccuracyError, BundleError, Error, EvidenceError, ParityError, RuntimeMissingError
 from s2mlp_deploy.parity import Array
@@ -210,7 +210,7 @@ class Erring:
         return self._answers(images, self._session.run)
 
     def describe(self) -> Any:
-        return exporter.description_of(self._session)
+        return sessions.description_of(self._session)
 
 
 def after(change: Callable[[Array], Array]) -> Callable[[], Answers]:

@@ -163,7 +163,7 @@ class Large:
         else:
             cost = measure(whole)
             memory = f"{cost.peak_rss_bytes / 1e9:.1f} GB, {cost.peak_rss_bytes / self.size_bytes:.1f}× the checkpoint"
-            trials.note(f"{program} {' '.join(told)}: {cost.wall_s:.0f} s, {memory}")
+            trials.note(f"{program} {' '.join(told)}: {memory}")
             assert cost.peak_rss_bytes < MEMORY_BYTES
         trials.tried("commands")
 

@@ -27,10 +27,10 @@ from growth import growth
 from processes import start
 from record import Trials
 from s2mlp_deploy import artifact, exporter, golden, verification
-from s2mlp_deploy.exporter import Session, TracingSession
 from s2mlp_deploy.parity import Array
 from s2mlp_deploy.pipeline import deploy, deploy_all
 from s2mlp_deploy.request import Request
+from s2mlp_deploy.sessions import Session, TracingSession
 from support import command, save_checkpoint, small_spec
 from test_tensorrt_session import Fake, images
 
