@@ -11,7 +11,7 @@ import numpy as np
 import safetensors.numpy
 
 from s2mlp_deploy.errors import DataError
-from s2mlp_deploy.limits import archive_entries, check_safetensors
+from s2mlp_deploy.limits import archive_entries, check_regular, check_safetensors
 from s2mlp_deploy.parity import Array
 
 
@@ -22,6 +22,7 @@ def read_arrays(path: Path) -> dict[str, Array]:
         DataError: where it is none of these formats, or damaged.
     """
     try:
+        check_regular(path)
         if path.suffix == ".npy":
             with path.open("rb") as file:
                 return {"input": _read_npy(file, path.stat().st_size)}

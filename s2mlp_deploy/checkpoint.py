@@ -20,7 +20,7 @@ from s2mlp_deploy import layouts, torch_file
 from s2mlp_deploy.digest import sha256
 from s2mlp_deploy.errors import CheckpointError, LayoutError
 from s2mlp_deploy.layouts import Layout
-from s2mlp_deploy.limits import MOST_BEYOND_FILE, check_safetensors
+from s2mlp_deploy.limits import MOST_BEYOND_FILE, check_regular, check_safetensors
 from s2mlp_deploy.recorded import Recorded, read_recorded
 from s2mlp_deploy.spec import Shift, Size, Spec
 from s2mlp_deploy.torch_file import SAVE_HINT, Foreign
@@ -141,12 +141,15 @@ def read(path: Path, *, wrapper: str | None = None) -> StateDict:
 def _is_safetensors(path: Path) -> bool:
     """Whether ``path`` is a safetensors file: a length in eight bytes, then a JSON object."""
     try:
+        check_regular(path)
         with path.open("rb") as file:
             head = file.read(9)
     except IsADirectoryError as error:
         raise CheckpointError(f"{path} is a directory, expected a checkpoint file (.pt, .pth, .safetensors)") from error
     except OSError as error:
         raise CheckpointError(f"cannot read the checkpoint {path}: {error.strerror}") from error
+    except ValueError as error:
+        raise CheckpointError(f"cannot read the checkpoint {path}: {error}") from error
     if not head:
         raise CheckpointError(f"{path} is empty: was its download or its copying interrupted?")
     return path.suffix == ".safetensors" or head[8:9] == b"{"

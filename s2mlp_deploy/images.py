@@ -19,6 +19,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from s2mlp_deploy.arrays import fit_float32, read_arrays, spread
 from s2mlp_deploy.errors import DataError
 from s2mlp_deploy.labels import shared
+from s2mlp_deploy.limits import check_regular
 from s2mlp_deploy.manifest import Preprocessing
 from s2mlp_deploy.parity import Array
 from s2mlp_deploy.preprocessing import normalize, plan
@@ -154,6 +155,7 @@ def _opened(path: Path) -> Iterator[Image.Image]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about what is said beside the pixels
             warnings.simplefilter("error", Image.DecompressionBombWarning)
+            check_regular(path)
             with Image.open(path, formats=FORMATS) as file:
                 yield file
     except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:

@@ -6,6 +6,7 @@ Claims are compared with the file's own size before anything is read.
 from __future__ import annotations
 
 import io
+import stat
 import struct
 import zipfile
 from pathlib import Path
@@ -17,6 +18,18 @@ MOST_BEYOND_FILE = 512 << 20
 
 MOST_TEXT = 16 << 20
 """Bytes of a text file, or of what describes the tensors in another: of 100,000 labels or tensors, and more."""
+
+
+def check_regular(path: Path) -> None:
+    """Refuse what has no end or no size: a pipe that nobody writes to is waited for, and a device may go on for ever.
+
+    Raises:
+        OSError: where there is nothing at ``path``.
+        ValueError: where there is something other than a file, or a directory, which says so itself when it is opened.
+    """
+    mode = path.stat().st_mode
+    if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
+        raise ValueError("it is a pipe, a socket or a device: save it to a file")
 
 
 def read_bytes(path: Path, most: int = MOST_TEXT) -> bytes:

@@ -91,6 +91,12 @@ def test_a_directory_and_a_missing_file_are_refused(tmp_path: Path) -> None:
     assert "No such file" in refused(tmp_path / "missing.pt")
 
 
+@pytest.mark.parametrize("name", ["model.pt", "model.safetensors"])
+def test_a_pipe_that_nobody_writes_to_is_not_waited_for(tmp_path: Path, name: str) -> None:
+    os.mkfifo(tmp_path / name)
+    assert "it is a pipe, a socket or a device: save it to a file" in refused(tmp_path / name)
+
+
 def test_a_file_that_may_not_be_read_is_refused(tmp_path: Path) -> None:
     path = save(tmp_path / "model.pt", content())
     path.chmod(0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import struct
 import zlib
 from collections.abc import Callable, Sequence
@@ -323,6 +324,13 @@ def test_an_image_that_cannot_be_read_stops_the_export(tmp_path: Path, out: Path
     ran = run("export", checkpoint, "--data", data, "-o", out)
     assert ran.code == 3 and f"{data / '3' / 'bad.jpg'} is not an image" in ran.err
     assert not list(out.parent.iterdir())
+
+
+def test_a_pipe_among_the_images_is_not_waited_for(tmp_path: Path, out: Path, checkpoint: Path) -> None:
+    (tmp_path / "data" / "0").mkdir(parents=True)
+    os.mkfifo(tmp_path / "data" / "0" / "image.png")
+    ran = run("export", checkpoint, "--data", tmp_path / "data", "-o", out / "bundle")
+    assert ran.code == 3 and "image.png is not an image that can be read: it is a pipe" in ran.err
 
 
 def test_a_model_of_other_channels_takes_no_image_files(tmp_path: Path, out: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -165,6 +166,7 @@ def unusable(directory: Path) -> dict[str, tuple[Path, str]]:
     for name, array in arrays.items():
         np.save(directory / f"{name}.npy", array)
     (directory / "text.npy").write_text("hello")
+    os.mkfifo(directory / "pipe.npy")
     return {
         "empty folder": (empty, "holds no images"),
         "unreadable image": (broken, "007.png is not an image that can be read"),
@@ -176,6 +178,7 @@ def unusable(directory: Path) -> dict[str, tuple[Path, str]]:
         "four images again and again": (directory / "the_same_again.npy", "at least 16"),
         "constant images": (directory / "constant.npy", "is constant"),
         "no array": (directory / "text.npy", "cannot read"),
+        "a pipe": (directory / "pipe.npy", "it is a pipe"),
         "no file": (directory / "missing.npy", "cannot read"),
         "no folder": (directory / "missing", "cannot read"),
     }
@@ -185,8 +188,8 @@ def unusable(directory: Path) -> dict[str, tuple[Path, str]]:
     "case",
     [
         "empty folder", "unreadable image", "wrong shape", "not floating-point", "not finite", "fewer than 16",
-        "fewer than 16 to judge on", "four images again and again", "constant images", "no array", "no file",
-        "no folder",
+        "fewer than 16 to judge on", "four images again and again", "constant images", "no array", "a pipe",
+        "no file", "no folder",
     ],
 )  # fmt: skip
 def test_unusable_calibration_data_is_bad_input_and_nothing_is_published(

@@ -7,7 +7,6 @@ try it is a test that takes the fixture ``trials``: its docstring says how. So t
 from __future__ import annotations
 
 import inspect
-from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,13 +25,31 @@ means that every single try went as promised. A module in `tests/reliability` wi
 """
 
 
+@dataclass
+class Told:
+    """What came of one test, or of one for several parameters. It crosses processes, so it has builtin types alone."""
+
+    tried: dict[str, int] = field(default_factory=dict)
+    ended: dict[str, int] = field(default_factory=dict)
+    largest: dict[str, tuple[float, str]] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+    def add(self, other: Told) -> None:
+        """What came of the same for other parameters."""
+        for mine, its in ((self.tried, other.tried), (self.ended, other.ended)):
+            for what, count in its.items():
+                mine[what] = mine.get(what, 0) + count
+        for what, largest in other.largest.items():
+            self.largest[what] = max(self.largest.get(what, largest), largest)
+        self.notes += other.notes
+
+
 class Trials:
     """How often a test tries something, and what the page tells of it."""
 
     def __init__(self, *, thorough: bool) -> None:
         self.thorough = thorough
-        self._tried: dict[str, int] = {}
-        self._notes: list[str] = []
+        self._told = Told()
 
     def times(self, few: int, many: int) -> int:
         """``few``, or ``many`` where it is to be thorough."""
@@ -40,24 +57,31 @@ class Trials:
 
     def tried(self, what: str, count: int = 1) -> None:
         """``count`` more of ``what``, which is in the plural: "exports killed"."""
-        self._tried[what] = self._tried.get(what, 0) + count
+        self._told.add(Told(tried={what: count}))
+
+    def ended(self, how: str, count: int = 1) -> None:
+        """``count`` of them ended so: "with the old bundle". Summed over the test's parameters."""
+        self._told.add(Told(ended={how: count}))
+
+    def most(self, what: str, value: float, shown: str) -> None:
+        """The largest ``value`` of ``what``, of which one is ``shown`` for all of the test's parameters: "slowest", "0.4 s"."""
+        self._told.add(Told(largest={what: (value, shown)}))
 
     def note(self, text: str) -> None:
-        """What was seen that a reader wants to know: a largest value, which check caught what."""
-        self._notes.append(text)
+        """What else was seen that a reader wants to know: which check caught what."""
+        self._told.add(Told(notes=[text]))
 
     def entry(self, promise: str | None, how: str | None) -> tuple[str, Any]:
         """What the test's report carries to the process that writes the page; filled while the test runs."""
         assert promise and how, "a test with trials has a docstring that says how it tries, in a module that says what"
-        return "trials", (promise, how, self._tried, self._notes)
+        return "trials", (promise, how, vars(self._told))
 
 
 @dataclass
 class Row:
     """One way of trying a promise, over all parameters of its test."""
 
-    tried: Counter[str] = field(default_factory=Counter)
-    notes: list[str] = field(default_factory=list)
+    told: Told = field(default_factory=Told)
     failed: int = 0
     skipped: list[str] = field(default_factory=list)
     passed: int = 0
@@ -71,8 +95,15 @@ class Row:
         return "held" * bool(self.passed) + "; " * bool(self.passed and missing) + f"not run: {missing}" * bool(missing)
 
     @property
+    def came(self) -> str:
+        told = self.told
+        ended = (f"{count:,} {how}" for how, count in sorted(told.ended.items()))
+        largest = (f"{what}: {shown}" for what, (_, shown) in told.largest.items())
+        return "<br>".join([self.result, *ended, *largest, *dict.fromkeys(told.notes)])
+
+    @property
     def count(self) -> str:
-        return "<br>".join(f"{number:,} {what}" for what, number in self.tried.items()) or str(self.passed or "–")
+        return "<br>".join(f"{number:,} {what}" for what, number in self.told.tried.items()) or str(self.passed or "–")
 
 
 class Record:
@@ -87,7 +118,7 @@ class Record:
         told = dict(report.user_properties).get("trials")
         if told is None:
             return
-        promise, how, tried, notes = told
+        promise, how, counted = told
         row = self._rows.setdefault(inspect.cleandoc(promise), {}).setdefault(" ".join(how.split()), Row())
         row.seconds += report.duration
         row.failed += report.failed
@@ -95,8 +126,7 @@ class Record:
             row.skipped.append(report.longrepr[2].removeprefix("Skipped: "))
         if report.when == "call" and report.passed:
             row.passed += 1
-            row.tried.update(tried)
-            row.notes += notes
+            row.told.add(Told(**counted))
 
     def pytest_sessionfinish(self) -> None:
         """Write the page; sections that were not run stay as they are."""
@@ -112,7 +142,7 @@ class Record:
             title, _, text = promise.partition("\n")
             table = "| how | how often | result |\n|---|---|---|"
             for how, row in rows.items():
-                cells = how, row.count, "<br>".join([row.result, *dict.fromkeys(row.notes)])
+                cells = how, row.count, row.came
                 table += f"\n| {' | '.join(cell.replace('|', '/') for cell in cells)} |"
             minutes = sum(row.seconds for row in rows.values()) / 60
             yield "\n\n".join([title.rstrip("."), *([text.strip()] if text else []), table, _conditions(minutes)])

@@ -23,7 +23,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -34,11 +33,12 @@ from replacing import BUNDLE, Case
 from s2mlp_deploy import scratch
 from system_calls import moments, straced
 
+AFTER = {"old": "the old bundle there", "new": "the new bundle there", "nothing": "no bundle there, as before"}
+
 
 def test_killed_at_random_moments(case: Case, tmp_path: Path, trials: Trials, env: dict[str, str]) -> None:
     """SIGKILL at random moments, in turn with an old bundle in place (`--force`) and with none, for each format."""
     rng = random.Random(1)
-    outcomes = []
     for turn in range(trials.times(4, 200)):
         replace = turn % 2 == 0
         place = tmp_path / str(turn)
@@ -46,12 +46,11 @@ def test_killed_at_random_moments(case: Case, tmp_path: Path, trials: Trials, en
         time.sleep(rng.uniform(0, 1.1 * case.seconds))
         running.send(signal.SIGKILL)
         running.wait()
-        outcomes.append(case.judge(place, replace=replace))
-        trials.tried("exports killed")
+        trials.ended(f"with {AFTER[case.judge(place, replace=replace)]}")
+        trials.tried(f"exports killed ({case.new.parent.name})")
         shutil.rmtree(place)
     scratch.sweep(tmp_path / "tmp")
     assert not [name for name in os.listdir(tmp_path / "tmp") if name.startswith(scratch.PREFIX)]
-    trials.note(f"{case.new.parent.name}: " + ", ".join(f"{outcomes.count(o)} {o}" for o in ("old", "new", "nothing")))
 
 
 @pytest.mark.usefixtures("strace")
@@ -74,6 +73,7 @@ def test_killed_at_every_call_that_publishes(
         killed = straced(tmp_path / "log", arguments, env, *refuse, f"{name}:signal=SIGKILL:when={count}")
         assert killed.code == -signal.SIGKILL, (name, count, killed)
         outcomes.append(case.judge(place, replace=True))
+        trials.ended(f"with {AFTER[outcomes[-1]]}")
         trials.tried("exports killed")
         shutil.rmtree(place)
     if trials.thorough:
@@ -107,14 +107,13 @@ def test_told_to_stop(case: Case, number: signal.Signals, tmp_path: Path, trials
         assert case.judge(place, replace=True) in ("old", "new")
         trials.tried("exports stopped")
         shutil.rmtree(place)
-    trials.note(f"slowest end {slowest:.1f} s")
+    trials.most("slowest", slowest, f"{slowest:.1f} s")
 
 
 def test_two_exports_to_one_place(case: Case, tmp_path: Path, trials: Trials, env: dict[str, str]) -> None:
     """Two exports of different checkpoints to one place at once, started a random moment apart, with `--force` and without; one
     of four is killed on its way."""
     rng = random.Random(4)
-    codes: Counter[str] = Counter()
     for turn in range(trials.times(4, 60)):
         replace, kill = turn % 2 == 0, turn % 4 > 1
         place = tmp_path / str(turn)
@@ -132,11 +131,11 @@ def test_two_exports_to_one_place(case: Case, tmp_path: Path, trials: Trials, en
             assert code in allowed and "Traceback" not in running.text, running.text
             if code == 3:
                 assert f"{place / BUNDLE} exists" in running.text
-            codes[f"{'with' if replace else 'without'} --force: exit code {code}"] += 1
+            ended = "killed" if code < 0 else f"with exit code {code}"
+            trials.ended(f"{ended}, {'with' if replace else 'without'} --force")
         assert case.judge(place, replace=replace) in ("old", "new")
         trials.tried("pairs of exports")
         shutil.rmtree(place)
-    trials.note("; ".join(f"{count} {what}" for what, count in sorted(codes.items())))
 
 
 def in_native_code(*_: object) -> None:
@@ -172,7 +171,7 @@ def test_told_to_stop_while_native_code_runs(
         assert running.text.endswith("error: interrupted; nothing unfinished was published\n")
         assert os.listdir(tmp_path / "out") == []
         trials.tried("exports stopped")
-    trials.note(f"slowest end {slowest:.1f} s")
+    trials.most("slowest", slowest, f"{slowest:.1f} s")
 
 
 def test_told_to_stop_while_it_starts(checkpoints: Path, tmp_path: Path, trials: Trials) -> None:

@@ -16,7 +16,6 @@ import shutil
 import signal
 import subprocess
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -122,7 +121,6 @@ def test_calls_that_fail(case: Case, exchange: bool, tmp_path: Path, trials: Tri
         if exchange or name != "renameat2"
         for error in ERRORS.get(name, [])
     ]
-    codes: Counter[str] = Counter()
     for turn, (name, count, error) in enumerate(every if trials.thorough else every[:: len(every) // 3]):
         place = tmp_path / str(turn)
         arguments = case.prepare(place, replace=True)
@@ -132,16 +130,14 @@ def test_calls_that_fail(case: Case, exchange: bool, tmp_path: Path, trials: Tri
             check_refusal(ran, os.strerror(getattr(errno, error)))
         found = case.judge(place, replace=True)
         assert found == ("old" if ran.code else "new"), (name, count, error, ran)
-        codes[f"exit code {ran.code}, {found} bundle"] += 1
+        trials.ended(f"with exit code {ran.code} and the {found} bundle there")
         trials.tried("calls failed")
         shutil.rmtree(place)
-    trials.note("; ".join(f"{count} with {what}" for what, count in sorted(codes.items())))
 
 
 def test_the_directory_vanishes(case: Case, tmp_path: Path, trials: Trials, env: dict[str, str]) -> None:
     """The directory that the bundle is to appear in is removed at a random moment, with everything in it."""
     rng = random.Random(7)
-    codes: Counter[int] = Counter()
     for turn in range(trials.times(3, 40)):
         place = tmp_path / str(turn)
         running = processes.export(tmp_path / "log", *case.prepare(place, replace=False), env=env)
@@ -152,10 +148,9 @@ def test_the_directory_vanishes(case: Case, tmp_path: Path, trials: Trials, env:
             check_refusal(Ran(code, "", running.text), str(place))
         if place.exists():
             assert case.judge(place, replace=False) in ("new", "nothing")
-        codes[code] += 1
+        trials.ended(f"with exit code {code}")
         trials.tried("directories removed")
         shutil.rmtree(place, ignore_errors=True)
-    trials.note("; ".join(f"exit code {code}: {count}" for code, count in sorted(codes.items())))
 
 
 def without_privileges() -> None:

@@ -150,4 +150,5 @@ def test_changed_files_are_read_soundly_or_refused(
     assert not result["failures"], "\n".join([f"{len(result['failures'])} of {count}", *result["failures"][:5]])
     assert result["grown"] < trials.times(*MOST_GROWTH_MIB) << 20 and result["files"] <= 0, result
     trials.tried(kind, count)
-    trials.tried("of all these read, and sound", result["outcomes"].get("read", 0))
+    trials.ended("refused", result["outcomes"].get("refused", 0))
+    trials.ended("read, and sound", result["outcomes"].get("read", 0))

@@ -229,7 +229,7 @@ def test_manifests_that_are_none(victim: Victim, trials: Trials) -> None:
             "refusals",
             victim.refuses("onnx", change, what, commands=("verify", "bench", "export")[: trials.times(1, 3)]),
         )
-    trials.note(f"slowest: {victim.slowest:.1f} s of processor time")
+    trials.most("slowest", victim.slowest, f"{victim.slowest:.1f} s of processor time")
 
 
 def test_graphs_that_could_do_more_than_compute(victim: Victim, trials: Trials) -> None:
@@ -496,7 +496,7 @@ def test_graphs_that_ask_for_all_memory(victim: Victim, trials: Trials) -> None:
             assert not out.exists()
             largest = max(largest, used.bytes)
             trials.tried("refusals")
-    trials.note(f"largest memory: {largest / 2**20:,.0f} MiB")
+    trials.most("largest memory", largest, f"{largest / 2**20:,.0f} MiB")
 
 
 def _bomb(size: tuple[int, int], format: str = "PNG") -> Change:

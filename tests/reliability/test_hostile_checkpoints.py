@@ -70,18 +70,16 @@ def test_hostile_files_are_refused(kind: str, tmp_path: Path, trials: Trials) ->
     million keys, colliding hashes, heads of 100 GB: `s2mlp-inspect` and `s2mlp-export` on each, in a process with limited memory."""
     (tmp_path / "out").mkdir()
     path = tmp_path / ("model.safetensors" if kind == "safetensors" else "model.pt")
-    seconds, memory = [], []
     for what, write in list(hostile_files.KINDS[kind]().items())[:: trials.times(5, 1)]:
         write(path)
         for name in COMMANDS if trials.thorough else COMMANDS[:1]:
             code, said, used = command(name, path, tmp_path)
             assert_refused(code, said, tmp_path)
-            seconds.append((used.seconds, what))
-            memory.append((max(0, used.bytes - path.stat().st_size), what))
+            beyond = max(0, used.bytes - path.stat().st_size)
+            trials.most("longest", used.seconds, f"{used.seconds:.1f} s ({what})")
+            trials.most("most memory above the file's size", beyond, f"{beyond >> 20} MiB ({what})")
         path.unlink()
         trials.tried("hostile files")
-    trials.note(f"longest {max(seconds)[0]:.1f} s ({max(seconds)[1]})")
-    trials.note(f"most memory above the file's size {max(memory)[0] >> 20} MiB ({max(memory)[1]})")
 
 
 def test_odd_and_healthy_files_are_read(tmp_path: Path, trials: Trials) -> None:
@@ -259,4 +257,4 @@ def test_no_flipped_bit_changes_a_weight(tmp_path: Path, trials: Trials) -> None
         assert (after.spec, after.recorded) == (before.spec, before.recorded), number
         assert all(torch.equal(after.weights[key], value) for key, value in before.weights.items()), number
     trials.tried("bits", len(bits))
-    trials.note(f"{len(bits) - unchanged:,} refused")
+    trials.ended("refused", len(bits) - unchanged)
