@@ -7,6 +7,7 @@ try it is a test that takes the fixture ``trials``: its docstring says how. So t
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -134,7 +135,7 @@ class Record:
         if self._path.exists():
             _, *before = self._path.read_text("utf-8").split("\n## ")
             sections = {section.partition("\n")[0]: section.strip() for section in before} | sections
-        page = [INTRODUCTION, *(f"## {sections[title]}\n" for title in sorted(sections))]
+        page = [INTRODUCTION, _contents(sections), *(f"## {sections[title]}\n" for title in sorted(sections))]
         self._path.write_text("\n".join(page), "utf-8")
 
     def _sections(self) -> Iterator[str]:
@@ -146,6 +147,18 @@ class Record:
                 table += f"\n| {' | '.join(cell.replace('|', '/') for cell in cells)} |"
             minutes = sum(row.seconds for row in rows.values()) / 60
             yield "\n\n".join([title.rstrip("."), *([text.strip()] if text else []), table, _conditions(minutes)])
+
+
+def _contents(sections: dict[str, str]) -> str:
+    """A line for each section, with a link (by GitHub's rule for headings), and whether all in it held."""
+    lines = "| promise | ways of trying it | result |\n|---|---|---|\n"
+    for title in sorted(sections):
+        anchor = re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-")
+        rows = [line for line in sections[title].splitlines() if line.startswith("| ")][1:]
+        failed, missing = (sum(word in row for row in rows) for word in ("**FAILED**", "not run: "))
+        result = f"**{failed} FAILED**" if failed else "held" + f", {missing} not or not wholly run" * bool(missing)
+        lines += f"| [{title}](#{anchor}) | {len(rows)} | {result} |\n"
+    return lines
 
 
 def _conditions(minutes: float) -> str:
