@@ -19,7 +19,7 @@ from typing import Any
 from s2mlp_deploy import limits, scratch
 from s2mlp_deploy import manifest as manifests
 from s2mlp_deploy.digest import sha256
-from s2mlp_deploy.errors import BundleError, OutputError
+from s2mlp_deploy.errors import BundleError, Error, OutputError
 from s2mlp_deploy.manifest import VERSION, Manifest, Setting
 
 MANIFEST, REPORT, GOLDEN, SBOM = "manifest.json", "report.json", "golden.safetensors", "sbom.cdx.json"
@@ -121,6 +121,8 @@ def read_manifest(directory: Path) -> Manifest:
 
 def _manifest_bytes(directory: Path) -> bytes:
     path = directory / MANIFEST
+    if not _is_text(directory):
+        raise BundleError(f"cannot take {directory}: {NO_TEXT}. Rename what of its path is none")
     try:
         return read_beside(path)
     except FileNotFoundError as error:
@@ -130,6 +132,14 @@ def _manifest_bytes(directory: Path) -> bytes:
         raise BundleError(f"cannot take {path}: {error}. Copy the whole bundle again") from error
     except OSError as error:
         raise BundleError(f"cannot read {path}: {error.strerror}. Expected a bundle directory") from error
+
+
+def _is_text(path: Path) -> bool:
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def read_beside(path: Path) -> bytes:
@@ -156,6 +166,9 @@ def _files_of_bundle(directory: Path) -> set[str] | None:
     if not isinstance(content, dict) or "schema_version" not in content or not isinstance(content.get("files"), dict):
         return None
     return {*content["files"], MANIFEST, REPORT}
+
+
+NO_TEXT = "its path is no text in UTF-8, and runtimes open no file of such a name"
 
 
 @dataclass(frozen=True)
@@ -227,6 +240,10 @@ def staging(destination: Path, *, replace: bool) -> Iterator[Staging]:
                 f"writing {destination} failed: {error.strerror or error}. Nothing was published; free space or choose "
                 "another place with -o"
             ) from error
+        except Error as error:  # runtimes name other reasons where a file is gone
+            if directory.exists() or destination.exists():
+                raise
+            raise OutputError(f"{destination.parent} was removed while {destination.name} was being written") from error
 
 
 def check_destination(destination: Path, *, replace: bool) -> None:
@@ -235,6 +252,8 @@ def check_destination(destination: Path, *, replace: bool) -> None:
     Raises:
         OutputError: as :func:`staging`.
     """
+    if not _is_text(destination):
+        raise OutputError(f"cannot write to {destination}: {NO_TEXT}. Choose another place with -o")
     try:
         exists = destination.exists()
         if destination.is_symlink() or (exists and not destination.is_dir()):

@@ -26,6 +26,7 @@ SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if 
 
 _taken = threading.Event()
 _last = int(signal.SIGINT)
+_on_its_way = False
 
 
 class Interrupted(KeyboardInterrupt):
@@ -34,6 +35,8 @@ class Interrupted(KeyboardInterrupt):
 
 def take() -> int:
     """Say that the interruption has arrived where it is handled. What to exit with then: 130, or 143 for SIGTERM."""
+    global _on_its_way
+    _on_its_way = False
     _taken.set()
     return 128 + _last
 
@@ -55,12 +58,15 @@ def prompt() -> Iterator[None]:
     threading.Thread(target=_watch, args=(heard,), name="s2mlp-signals", daemon=True).start()
     try:
         yield
-    except KeyboardInterrupt:  # came before, or after, the command itself: nothing to clean up
-        code = take()
+    except (KeyboardInterrupt, SystemExit) as error:
+        if isinstance(error, SystemExit) and not _on_its_way:
+            raise
+        code = take()  # it came before or after the command itself, and Typer makes a plain exit of it
         with suppress(OSError):
             os.write(2, f"error: {MESSAGE}\n".encode())
         sys.exit(code)
     finally:
+        scratch.clear()
         signal.set_wakeup_fd(told)
         for number, handler in before.items():
             signal.signal(number, handler)
@@ -68,8 +74,8 @@ def prompt() -> Iterator[None]:
 
 
 def _raise(number: int, frame: FrameType | None) -> None:
-    global _last
-    _last = number
+    global _last, _on_its_way
+    _last, _on_its_way = number, True
     raise Interrupted
 
 

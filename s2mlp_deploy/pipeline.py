@@ -125,7 +125,7 @@ def _from_checkpoint(request: Request, target: Exporter | Compiler, progress: Pr
             _way_on(request, target, reason, _graph_for_elsewhere(request, target, progress, work))
         )
     with scratch.beside(request.destination) as place:
-        graph, judges = _graph(request, target, place, progress, work)
+        graph, judges = _graph(request, target, place / ONNX, progress, work)
         return engine.compile(graph.bundle, target, request, progress, judges=judges, report=graph.report)
 
 
@@ -139,9 +139,9 @@ class _Work:
 
 
 def _graph(
-    request: Request, target: Compiler, place: Path, progress: Progress, work: _Work
+    request: Request, target: Compiler, output: Path, progress: Progress, work: _Work
 ) -> tuple[Export, Judges | None]:
-    """The ONNX bundle that ``target`` compiles: one that is there already, or a new one in ``place``."""
+    """The ONNX bundle that ``target`` compiles: one that is there already, or a new one, ``output``."""
     from s2mlp_deploy import portable
 
     recipe = _recipe(request, target)
@@ -149,13 +149,7 @@ def _graph(
         return work.graphs[request.precision, recipe]
     exporters = exporter.find(ONNX)
     assert isinstance(exporters, Exporter)
-    graph = replace(
-        request,
-        format=ONNX,
-        output=place / f"{request.source.stem}-{ONNX}-{request.precision}",
-        settings={},
-        target=recipe,
-    )
+    graph = replace(request, format=ONNX, output=output, settings={}, target=recipe)
     return portable.export(graph, exporters, progress, work.study)
 
 
@@ -165,10 +159,10 @@ def _graph_for_elsewhere(request: Request, target: Compiler, progress: Progress,
     if place.exists() and not request.force:
         # The same request gives the same bytes, so whether that is the bundle can be told for certain.
         with scratch.beside(place) as directory, suppress(BundleError):
-            known, fresh = artifact.read(place), _graph(request, target, directory, progress, work)[0].bundle
+            known, fresh = artifact.read(place), _graph(request, target, directory / ONNX, progress, work)[0].bundle
             if known.manifest == fresh.manifest:
                 return known
-    return _graph(request, target, place.parent, progress, work)[0].bundle
+    return _graph(request, target, place, progress, work)[0].bundle
 
 
 def _recipe(request: Request, target: Exporter | Compiler) -> str | None:

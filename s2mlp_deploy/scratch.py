@@ -8,6 +8,7 @@ ends, however it ends; and before a new one is made, those beside it that nobody
 from __future__ import annotations
 
 import os
+import secrets
 import shutil
 import tempfile
 import threading
@@ -27,7 +28,8 @@ LOCK, WORK, OLD, NAME = "lock", "work", "old", "name"
 """What is in a scratch directory: its lock, the directory to work in, and while a bundle is replaced in two steps, the
 old one and the name it had."""
 
-_mine: set[Path] = set()
+_mine: dict[Path, list[Path]] = {}
+"""The scratch directories of this process, and the directories above each that were made for it."""
 
 publishing = threading.Lock()
 """Held while what lies in a scratch directory is given its name: nobody may remove it then."""
@@ -40,18 +42,8 @@ def beside(destination: Path, option: str = "-o") -> Iterator[Path]:
     Raises:
         OutputError: where it cannot be made.
     """
-    try:
-        new_parents = [p for p in destination.parents if not p.exists()]
-        destination.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise _cannot_write(destination.parent, error, option) from error
-    try:
-        with _within(destination.parent, option) as directory:
-            yield directory
-    finally:
-        with suppress(OSError):  # only those that stayed empty can be removed
-            for parent in new_parents:
-                parent.rmdir()
+    with _within(destination.parent, option, [p for p in destination.parents if not p.exists()]) as directory:
+        yield directory
 
 
 @contextmanager
@@ -61,22 +53,30 @@ def temporary() -> Iterator[Path]:
     Raises:
         OutputError: where it cannot be made.
     """
-    with _within(Path(tempfile.gettempdir()), "the variable TMPDIR") as directory:
+    with _within(Path(tempfile.gettempdir()), "the variable TMPDIR", []) as directory:
         yield directory
 
 
 @contextmanager
-def _within(place: Path, option: str) -> Iterator[Path]:
+def _within(place: Path, option: str, parents: list[Path]) -> Iterator[Path]:
+    # The name is short, whatever the destination's, to stay below the file system's limit. It is known before anything is
+    # made, so that an interruption leaves nothing.
+    directory = place / f"{PREFIX}{secrets.token_hex(8)}"
+    lock = None
+    _mine[directory] = parents
     try:
-        sweep(place)
-        directory, lock = _make(place)
-    except OSError as error:
-        raise _cannot_write(place, error, option) from error
-    try:
+        try:
+            if parents:
+                place.mkdir(parents=True, exist_ok=True)
+            sweep(place)
+            lock = _make(directory)
+        except OSError as error:
+            raise _cannot_write(place, error, option) from error
         yield directory / WORK
     finally:
         _remove(directory)
-        os.close(lock)
+        if lock is not None:
+            os.close(lock)
 
 
 def _cannot_write(place: Path, error: OSError, option: str) -> OutputError:
@@ -98,11 +98,16 @@ def sweep(place: Path) -> None:
                 _sweep(directory)
 
 
+def clear() -> None:
+    """Remove all scratch directories of this process: those are left whose own removal was interrupted."""
+    for directory in list(_mine):
+        _remove(directory)
+
+
 def abandon() -> None:
-    """Remove the scratch directories of this process, which is about to end; not while something is being published."""
+    """The same in a process that is about to end, whatever its other threads do; not while something is being published."""
     if publishing.acquire(blocking=False):
-        for directory in list(_mine):
-            _remove(directory)
+        clear()
 
 
 def step_aside(scratch: Path, destination: Path) -> Path:
@@ -112,24 +117,20 @@ def step_aside(scratch: Path, destination: Path) -> Path:
     return directory / OLD
 
 
-def _make(place: Path) -> tuple[Path, int]:
-    """A new scratch directory in ``place``, and the descriptor that holds its lock."""
+def _make(directory: Path) -> int:
+    """Make a scratch directory; returns the descriptor that holds its lock."""
     while True:
-        # The name is short, whatever the destination's, to stay below the file system's limit.
-        directory = Path(tempfile.mkdtemp(prefix=PREFIX, dir=place))
-        _mine.add(directory)
-        try:
+        directory.mkdir(0o700)
+        with suppress(FileNotFoundError):  # somebody swept it away between two of these lines
             lock = os.open(directory / LOCK, os.O_RDWR | os.O_CREAT, 0o600)
-            if _lock(lock, wait=True) and not os.fstat(lock).st_nlink:
-                os.close(lock)  # somebody swept it away between two of these lines
-                continue
-            (directory / WORK).mkdir()
-            return directory, lock
-        except FileNotFoundError:
-            _mine.discard(directory)
-        except BaseException:
-            _remove(directory)
-            raise
+            try:
+                if not _lock(lock, wait=True) and fcntl is not None:
+                    (directory / LOCK).unlink()  # who can have locks here would take this for nobody's
+                (directory / WORK).mkdir()
+            except BaseException:
+                os.close(lock)
+                raise
+            return lock
 
 
 def _lock(descriptor: int, *, wait: bool) -> bool:
@@ -164,7 +165,6 @@ def _remove(directory: Path) -> None:
 
     What cannot be removed now keeps its lock, so that a later :func:`sweep` knows what it is.
     """
-    _mine.discard(directory)
     with suppress(OSError):
         _give_back(directory)
         for name in (WORK, OLD):
@@ -172,7 +172,11 @@ def _remove(directory: Path) -> None:
                 shutil.rmtree(directory / name)
         (directory / NAME).unlink(missing_ok=True)
         (directory / LOCK).unlink(missing_ok=True)
-        directory.rmdir()
+        with suppress(FileNotFoundError):
+            directory.rmdir()
+        for parent in _mine.get(directory, ()):
+            parent.rmdir()  # only those that stayed empty can be removed
+    _mine.pop(directory, None)
 
 
 def _give_back(directory: Path) -> None:

@@ -103,6 +103,10 @@ def command(function: Callable[..., None]) -> Callable[[], None]:
         except BrokenPipeError:
             os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # so that closing stdout does not fail again
             sys.exit(1)
+        except OSError as error:
+            if error.filename is None:
+                raise
+            _fail(f"{os.fsdecode(error.filename)}: {error.strerror}: it was there before, try again", 3)
 
     def main() -> None:
         app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)

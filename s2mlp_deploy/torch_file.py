@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import math
+import mmap
 import re
 import struct
 import zipfile
@@ -82,7 +83,9 @@ class _Values:
         if start + length > self._size:
             raise Malformed("the values of a tensor are cut short")
         if self._mapped is None:
-            self._mapped = torch.UntypedStorage.from_file(str(self._path), False, self._size)
+            with self._path.open("rb") as file:  # torch.UntypedStorage.from_file takes no path that is not text
+                mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
+            self._mapped = torch.frombuffer(mapped, dtype=torch.uint8).untyped_storage()
         storage: torch.UntypedStorage = self._mapped[start : start + length]
         # Compiled loops count on whole multiples of a number's size.
         return storage.clone() if start % dtype.itemsize else storage  # type: ignore[no-untyped-call]

@@ -189,5 +189,6 @@ def test_told_to_stop_while_it_starts(checkpoints: Path, tmp_path: Path, trials:
         process.send_signal(number)
         _, err = process.communicate(timeout=30)
         assert process.returncode in (128 + number, -number), (process.returncode, err)
+        assert process.returncode < 0 or err.endswith("error: interrupted; nothing unfinished was published\n"), err
         assert os.listdir(tmp_path) == []
         trials.tried("exports stopped")

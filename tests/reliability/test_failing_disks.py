@@ -142,7 +142,8 @@ def test_the_directory_vanishes(case: Case, tmp_path: Path, trials: Trials, env:
         place = tmp_path / str(turn)
         running = processes.export(tmp_path / "log", *case.prepare(place, replace=False), env=env)
         time.sleep(rng.uniform(0, case.seconds))
-        shutil.rmtree(place, ignore_errors=True)
+        place.rename(tmp_path / f"removed-{turn}")  # which is one step, and removing all one by one is not
+        shutil.rmtree(tmp_path / f"removed-{turn}", ignore_errors=True)
         code = running.wait()
         if code:
             check_refusal(Ran(code, "", running.text), str(place))
@@ -205,12 +206,11 @@ def test_a_source_that_may_not_be_read(
 
 
 NAMES = {"spaces": "my model, v 2", "scripts": "модель-模型-é", "marks": "[red]%s{0}$HOME'\"", "longest": "n" * 250, "dash": "-v",
-         "line": "a\nb", "url": "a#b?c=d&e", "backslash": "a\\b", "emoji": "🦊", "no text": os.fsdecode(b"not \xff text")}  # fmt: skip
+         "line": "a\nb", "url": "a#b?c=d&e", "backslash": "a\\b", "emoji": "🦊"}  # fmt: skip
 
 
 def test_any_name(case: Case, tmp_path: Path, trials: Trials, env: dict[str, str]) -> None:
-    """Directories, checkpoints and bundles with spaces, scripts, quotes, line breaks, bytes that are no text, or 250 bytes: exported
-    and verified."""
+    """Directories, checkpoints and bundles with spaces, scripts, quotes, line breaks, or 250 bytes: exported and verified."""
     if case.new.parent.name == "trt-rtx":
         pytest.skip("its engines cannot be verified without a GPU")
     names = list(NAMES.values())
@@ -225,3 +225,32 @@ def test_any_name(case: Case, tmp_path: Path, trials: Trials, env: dict[str, str
         assert running.wait() == 0, running.text
         trials.tried("names")
         shutil.rmtree(place)
+
+
+@pytest.mark.few_formats
+def test_names_that_are_no_text(case: Case, tmp_path: Path, trials: Trials, env: dict[str, str]) -> None:
+    """Names whose bytes are no text in UTF-8: checkpoints are exported from there; bundles are neither written nor read
+    there, since runtimes open no such files."""
+    place = tmp_path / os.fsdecode(b"not \xff text")
+    place.mkdir()
+    checkpoint, *options = case.arguments
+    for name in ("new.pt", os.fsdecode(b"\xfe.pt")):
+        source = shutil.copyfile(str(checkpoint), place / name)
+        running = processes.export(tmp_path / "log", source, *options, "-o", tmp_path / BUNDLE, env=env)
+        assert running.wait() == 0, running.text
+        shutil.rmtree(tmp_path / BUNDLE)
+        trials.tried("checkpoints")
+    shutil.copytree(case.new, place / BUNDLE)
+    before = {path: path.read_bytes() for path in place.rglob("*") if path.is_file()}
+    for command, *arguments in (
+        ("export", checkpoint, *options, "-o", place / "other"),
+        ("export", checkpoint, *options, "-o", place / BUNDLE, "--force"),
+        ("export", place / BUNDLE, "--format", "ort", "-o", tmp_path / "other"),
+        ("verify", place / BUNDLE),
+        ("bench", place / BUNDLE),
+    ):
+        running = processes.start(command, tmp_path / "log", *arguments, env=env)
+        check_refusal(Ran(running.wait(), "", running.text), "its path is no text in UTF-8")
+        trials.tried("refusals")
+    assert before == {path: path.read_bytes() for path in place.rglob("*") if path.is_file()}
+    assert not (tmp_path / "other").exists()
