@@ -48,7 +48,7 @@ bench: $(STAMP)
 	$(BIN)/python -m bench --write docs
 
 reliability: $(STAMP)
-	$(BIN)/python -m pytest -n 2 tests/reliability $(if $(ONLY),-k $(ONLY)) --thorough --write docs/reliability.md
+	$(BIN)/python -m pytest -n 2 tests/reliability/test_*$(ONLY)*.py --thorough --write docs/reliability.md
 
 fuzz: $(STAMP)
 	$(BIN)/python -m pytest -n 2 tests/reliability/test_fuzz.py --thorough

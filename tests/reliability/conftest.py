@@ -23,7 +23,12 @@ from support import save_checkpoint, small_spec
 def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("reliability")
     group.addoption("--thorough", action="store_true", help="try each promise as often as docs/reliability.md says")
-    group.addoption("--write", metavar="FILE", type=Path, help="write what was tried, and what came of it, as Markdown")
+    group.addoption(
+        "--write",
+        metavar="FILE",
+        type=Path,
+        help="write what was tried, and what came of it, as Markdown; for whole modules",
+    )
 
 
 def pytest_configure(config: pytest.Config) -> None:
