@@ -3,8 +3,8 @@
 # make lint       ruff, mypy --strict, import contracts
 # make bench      measure exports, latency, growth and engine builds, and write docs/benchmarks.md (20 minutes)
 # make accuracy   what fp16 and int8 cost on 10,000 images (minutes)
-# make reliability  try every promise of docs/reliability.md as often as it says, and write it (hours)
-# make fuzz       100,000 damaged inputs and more, to everything that reads files (an hour)
+# make reliability  try every promise of docs/reliability.md as often as it says, and write it (45 minutes)
+# make fuzz       100,000 damaged inputs and more, to everything that reads files (minutes)
 # make oldest     run the tests with the oldest versions that pyproject.toml allows (an hour on a busy machine)
 # make licenses   write docs/dependencies.md and constraints-oldest.txt
 # make web        export the bundled checkpoint as a web page, and serve it to this machine

@@ -20,9 +20,9 @@ from s2mlp_deploy import machine
 INTRODUCTION = """\
 # Reliability: what is promised, and how it was tried
 
-`make reliability` repeats everything on this page and writes it anew (hours), `make reliability ONLY=crash` what is about
-crashes; `make test` tries each promise a few times. Each section is a module in `tests/reliability`, each row a test there. *Held*
-means that every single try went as promised. A module in `tests/reliability` without a section has not been run in full yet.
+`make reliability` repeats everything on this page and writes it anew (three quarters of an hour on two quiet cores),
+`make reliability ONLY=crash` what is in `tests/reliability/test_*crash*.py`; `make test` tries each promise a few times. Each section
+is a module there, each row a test. *Held* means that every single try went as promised.
 """
 
 
