@@ -31,9 +31,18 @@ def installed(packages: tuple[str, ...] = PACKAGES) -> dict[str, str]:
     return found
 
 
+def features() -> frozenset[str]:
+    """What the processor can do beyond the usual, as Linux calls it (``amx_int8``); empty where nothing tells."""
+    return frozenset(_cpuinfo("flags").split())
+
+
 def _processor() -> str:
+    return _cpuinfo("model name") or platform.processor() or platform.machine()
+
+
+def _cpuinfo(name: str) -> str:
     with suppress(OSError):
         for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
+            if line.startswith(name):
                 return line.split(":", 1)[1].strip()
-    return platform.processor() or platform.machine()
+    return ""

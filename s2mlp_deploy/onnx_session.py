@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import mmap
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -11,8 +13,9 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
 import onnx
+from packaging.version import Version
 
-from s2mlp_deploy import scratch
+from s2mlp_deploy import machine, scratch
 from s2mlp_deploy.errors import BundleError, RuntimeMissingError
 from s2mlp_deploy.graph import INPUT
 from s2mlp_deploy.manifest import TensorEntry
@@ -40,6 +43,9 @@ _DTYPES = {"tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(u
 
 RESTING = {"session.force_spinning_stop": "1"}
 """Configuration of sessions that take turns: their threads do not wait busily for the next run."""
+
+COMPUTES_RIGHT = Version("1.25")
+_PRODUCTS_OF_BYTES = (b"MatMulInteger", b"ConvInteger", b"QuantizeLinear", b"QLinear", b"QGemm")
 
 _NO_FALLBACK = {"session.disable_cpu_ep_fallback": "1"}
 _DATA_FOLDER = "session.model_external_initializers_file_folder_path"
@@ -178,6 +184,35 @@ def missing(provider: str) -> str | None:
     )
 
 
+def miscomputes() -> str | None:
+    """Why this ONNX Runtime must not multiply bytes on this processor; None where it may.
+
+    Before 1.25 its kernels for AMX give wrong numbers for many shapes, of bytes without a sign by bytes of either kind
+    (microsoft/onnxruntime#27671).
+    """
+    import onnxruntime
+
+    if Version(onnxruntime.__version__) >= COMPUTES_RIGHT or "amx_int8" not in machine.features():
+        return None
+    return (
+        f"onnxruntime {onnxruntime.__version__} multiplies bytes wrongly on this processor, which has AMX: install "
+        f"onnxruntime {COMPUTES_RIGHT} or newer (Python 3.11 or newer), or take another --format"
+    )
+
+
+def _multiplies_bytes(model: Path | bytes) -> bool:
+    """Whether the names of such operators occur in the file, which is so for all that have them."""
+    if isinstance(model, bytes):
+        return any(name in model for name in _PRODUCTS_OF_BYTES)
+    with (
+        suppress(OSError, ValueError),  # what cannot be read, ONNX Runtime refuses
+        model.open("rb") as file,
+        mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content,
+    ):
+        return any(content.find(name) >= 0 for name in _PRODUCTS_OF_BYTES)
+    return False
+
+
 def load(model: Path | bytes, loading: Loading = DEFAULT) -> onnxruntime.InferenceSession:
     """A session for a file, or for the content of one, that runs on the provider asked for and on no other.
 
@@ -186,6 +221,8 @@ def load(model: Path | bytes, loading: Loading = DEFAULT) -> onnxruntime.Inferen
         BundleError: where ONNX Runtime cannot load the model.
     """
     if reason := missing(loading.provider):
+        raise RuntimeMissingError(reason)
+    if loading.provider == "cpu" and (reason := miscomputes()) and _multiplies_bytes(model):
         raise RuntimeMissingError(reason)
     import onnxruntime
 

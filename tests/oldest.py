@@ -34,16 +34,21 @@ def project() -> dict[str, Any]:
 
 
 def pins() -> list[str]:
-    """``name==version`` for each requirement."""
+    """``name==version`` for each requirement, with what says where it holds."""
     content = project()
     extras = (content["optional-dependencies"][name] for name in EXTRAS)
     wanted = map(Requirement, [*content["dependencies"], *(r for extra in extras for r in extra)])
-    return sorted({f"{canonicalize_name(r.name)}=={_oldest(r)}" for r in wanted if r.name not in LEFT_OUT})
+    return sorted({_pin(r) for r in wanted if r.name not in LEFT_OUT})
 
 
 def document() -> str:
     """The file."""
     return HEADER + "".join(f"{pin}\n" for pin in pins())
+
+
+def _pin(requirement: Requirement) -> str:
+    marker = f"; {requirement.marker}" if requirement.marker else ""
+    return f"{canonicalize_name(requirement.name)}=={_oldest(requirement)}{marker}"
 
 
 def _oldest(requirement: Requirement) -> str:
