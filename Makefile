@@ -5,7 +5,7 @@
 # make accuracy   what fp16 and int8 cost on 10,000 images (minutes)
 # make reliability  try every promise of docs/reliability.md as often as it says, and write it (45 minutes)
 # make fuzz       100,000 damaged inputs and more, to everything that reads files (minutes)
-# make oldest     run the tests with the oldest versions that pyproject.toml allows (an hour on a busy machine)
+# make oldest     run the tests with the oldest versions that pyproject.toml allows (ten minutes)
 # make licenses   write docs/dependencies.md and constraints-oldest.txt
 # make web        export the bundled checkpoint as a web page, and serve it to this machine
 # make web-deps   what the page, its tests and the JavaScript examples need from npm
