@@ -122,7 +122,7 @@ def read_manifest(directory: Path) -> Manifest:
 def _manifest_bytes(directory: Path) -> bytes:
     path = directory / MANIFEST
     if not _is_text(directory):
-        raise BundleError(f"cannot take {directory}: {NO_TEXT}. Rename what of its path is none")
+        raise BundleError(f"cannot take {directory}: {NO_TEXT}. Move it elsewhere, or rename it")
     try:
         return read_beside(path)
     except FileNotFoundError as error:
@@ -132,6 +132,9 @@ def _manifest_bytes(directory: Path) -> bytes:
         raise BundleError(f"cannot take {path}: {error}. Copy the whole bundle again") from error
     except OSError as error:
         raise BundleError(f"cannot read {path}: {error.strerror}. Expected a bundle directory") from error
+
+
+NO_TEXT = "its path is no text in UTF-8, and runtimes open no file of such a name"
 
 
 def _is_text(path: Path) -> bool:
@@ -166,9 +169,6 @@ def _files_of_bundle(directory: Path) -> set[str] | None:
     if not isinstance(content, dict) or "schema_version" not in content or not isinstance(content.get("files"), dict):
         return None
     return {*content["files"], MANIFEST, REPORT}
-
-
-NO_TEXT = "its path is no text in UTF-8, and runtimes open no file of such a name"
 
 
 @dataclass(frozen=True)

@@ -42,7 +42,11 @@ def beside(destination: Path, option: str = "-o") -> Iterator[Path]:
     Raises:
         OutputError: where it cannot be made.
     """
-    with _within(destination.parent, option, [p for p in destination.parents if not p.exists()]) as directory:
+    try:
+        missing = [p for p in destination.parents if not p.exists()]
+    except OSError as error:
+        raise _cannot_write(destination.parent, error, option) from error
+    with _within(destination.parent, option, missing) as directory:
         yield directory
 
 

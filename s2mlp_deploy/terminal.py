@@ -104,9 +104,10 @@ def command(function: Callable[..., None]) -> Callable[[], None]:
             os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # so that closing stdout does not fail again
             sys.exit(1)
         except OSError as error:
-            if error.filename is None:
+            if not isinstance(error.filename, str | bytes):
                 raise
-            _fail(f"{os.fsdecode(error.filename)}: {error.strerror}: it was there before, try again", 3)
+            reason = f"{os.fsdecode(error.filename)}: {error.strerror}"
+            _fail(f"{reason}. If something moved or removed it meanwhile, try again", 3)
 
     def main() -> None:
         app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)

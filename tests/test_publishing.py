@@ -6,17 +6,19 @@ import errno
 import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from textwrap import dedent
 from types import SimpleNamespace
 
 import pytest
 
 from exporters.onnx_file import OnnxFile
-from s2mlp_deploy import Request, artifact, deploy, parity
+from s2mlp_deploy import Request, artifact, deploy, interruption, parity, scratch
 from s2mlp_deploy import manifest as manifests
 from s2mlp_deploy.artifact import Artifact
-from s2mlp_deploy.errors import OutputError, ParityError
+from s2mlp_deploy.errors import CompilerError, OutputError, ParityError
 from s2mlp_deploy.exporter import Lowered
 from s2mlp_deploy.manifest import Manifest
 from s2mlp_deploy.parity import Rule
@@ -556,3 +558,67 @@ def test_a_bundle_on_a_read_only_disk_can_be_verified(pristine: Path, mount: Mou
     if done.returncode:
         pytest.skip(f"a tmpfs cannot be made read-only here: {done.stderr.strip()}")
     assert run("verify", disk / "bundle", "--per-block").code == 0
+
+
+def test_a_lock_that_is_refused_once_lets_nobody_sweep_the_directory_away(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lock = scratch._lock
+    with monkeypatch.context() as patched:
+        patched.setattr(scratch, "_lock", lambda *_, **__: False)
+        first = scratch.beside(tmp_path / "bundle")
+        directory = first.__enter__()
+    assert scratch._lock is lock
+    with scratch.beside(tmp_path / "bundle"):
+        assert directory.is_dir()
+    first.__exit__(None, None, None)
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_removal_that_is_interrupted_is_finished_at_the_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    working = scratch.beside(tmp_path / "a" / "b" / "bundle")
+    (working.__enter__() / "file").write_text("half")
+    with monkeypatch.context() as patched:
+        patched.setattr(shutil, "rmtree", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            working.__exit__(None, None, None)
+    assert contents(tmp_path) != {}
+    scratch.clear()
+    assert contents(tmp_path) == {}
+
+
+def test_a_directory_that_vanished_is_the_reason_whatever_a_runtime_says(tmp_path: Path) -> None:
+    (tmp_path / "place").mkdir()
+
+    def vanish() -> None:
+        with artifact.staging(tmp_path / "place" / "bundle", replace=False):
+            shutil.rmtree(tmp_path / "place")
+            raise CompilerError("cannot open the model")
+
+    with pytest.raises(OutputError, match="place was removed while bundle was being written"):
+        vanish()
+
+
+def test_a_checkpoint_with_the_longest_name_is_compiled(checkpoint: Path, tmp_path: Path) -> None:
+    source = shutil.copyfile(checkpoint, tmp_path / ("n" * 252 + ".pt"))
+    ran = run("export", source, "--format", "ort", "-o", tmp_path / "bundle")
+    assert ran.code == 0, ran.err
+
+
+def test_an_interruption_that_became_a_plain_exit_is_told() -> None:
+    """Typer makes one of those that come outside of the command itself."""
+    code = """
+        import os, signal, sys, time
+        from s2mlp_deploy import interruption
+        with interruption.prompt():
+            try:
+                os.kill(os.getpid(), signal.SIGTERM)
+                time.sleep(10)
+            except KeyboardInterrupt:
+                sys.exit(130)
+    """
+    ended = subprocess.run([sys.executable, "-c", dedent(code)], capture_output=True, text=True)
+    assert (ended.returncode, ended.stdout, ended.stderr) == (143, "", f"error: {interruption.MESSAGE}\n")
