@@ -8,6 +8,7 @@ a device finishes what a workstation prepared. Nothing is published unless the g
 
 from __future__ import annotations
 
+import os
 import shlex
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
@@ -17,7 +18,7 @@ from typing import TYPE_CHECKING
 
 from s2mlp_deploy import artifact, engine, exporter, parity, scratch
 from s2mlp_deploy.artifact import Bundle
-from s2mlp_deploy.errors import BundleError, RuntimeMissingError, UsageError
+from s2mlp_deploy.errors import BundleError, OutputError, RuntimeMissingError, UsageError
 from s2mlp_deploy.exporter import ONNX, Compiler, Exporter
 from s2mlp_deploy.manifest import FLOAT_LOGITS
 from s2mlp_deploy.progress import Listener, Progress
@@ -121,9 +122,8 @@ def _from_checkpoint(request: Request, target: Exporter | Compiler, progress: Pr
             work.graphs[request.precision, _recipe(request, target)] = made, judges
         return made
     if reason:
-        raise RuntimeMissingError(
-            _way_on(request, target, reason, _graph_for_elsewhere(request, target, progress, work))
-        )
+        graph_bundle = _graph_for_elsewhere(request, target, reason, progress, work)
+        raise RuntimeMissingError(_way_on(request, target, reason, graph_bundle))
     with scratch.beside(request.destination) as place:
         graph, judges = _graph(request, target, place / ONNX, progress, work)
         return engine.compile(graph.bundle, target, request, progress, judges=judges, report=graph.report)
@@ -153,16 +153,29 @@ def _graph(
     return portable.export(graph, exporters, progress, work.study)
 
 
-def _graph_for_elsewhere(request: Request, target: Compiler, progress: Progress, work: _Work) -> Bundle:
-    """The ONNX bundle to take to a device: beside where the engine would be, and there already after a first try."""
-    place = request.destination.parent / f"{request.source.stem}-{ONNX}-{request.precision}"
-    if place.exists() and not request.force:
-        # The same request gives the same bytes, so whether that is the bundle can be told for certain.
-        with scratch.beside(place) as directory, suppress(BundleError):
-            known, fresh = artifact.read(place), _graph(request, target, directory / ONNX, progress, work)[0].bundle
-            if known.manifest == fresh.manifest:
-                return known
-    return _graph(request, target, place, progress, work)[0].bundle
+def _graph_for_elsewhere(request: Request, target: Compiler, reason: str, progress: Progress, work: _Work) -> Bundle:
+    """The ONNX bundle to take to a device: beside where the engine would be, and there already after a first try.
+
+    Nobody named that place, so whatever else lies there stays, ``force`` or not.
+
+    Raises:
+        OutputError: where something else lies there.
+    """
+    place = request.graph_destination
+    progress.warn(
+        f"{_cannot_build(request, reason.partition(': ')[0])}, so an ONNX bundle is made, which another machine can build it from"
+    )
+    if not os.path.lexists(place):
+        return _graph(replace(request, force=False), target, place, progress, work)[0].bundle
+    # The same request gives the same bytes, so whether that is the bundle can be told for certain.
+    with suppress(BundleError), scratch.beside(place) as directory:
+        known = artifact.read(place)
+        if known.manifest == _graph(request, target, directory / ONNX, progress, work)[0].bundle.manifest:
+            return known
+    raise OutputError(
+        f"{_cannot_build(request, reason)}. And the ONNX bundle to build it from elsewhere finds its place taken, which --force does not "
+        f"replace: {place} was made from another checkpoint or with other options. Move it away, or choose another place with -o"
+    )
 
 
 def _recipe(request: Request, target: Exporter | Compiler) -> str | None:
@@ -177,9 +190,13 @@ def _way_on(request: Request, target: Compiler, reason: str, bundle: Bundle) -> 
         words += [flag] if value is True else [flag, ",".join(value) if isinstance(value, tuple) else str(value)]
     known = "verified" if bundle.manifest.verdict == "passed" else bundle.manifest.precision
     return (
-        f"--format {request.format} cannot be built on this machine: {reason}. Copy the {known} ONNX bundle {bundle.directory} "
+        f"{_cannot_build(request, reason)}. Copy the {known} ONNX bundle {bundle.directory} "
         f"to the device, and run there: {shlex.join(words)}" + (f". {target.elsewhere}" if target.elsewhere else "")
     )
+
+
+def _cannot_build(request: Request, reason: str) -> str:
+    return f"--format {request.format} cannot be built on this machine: {reason}"
 
 
 def _one_at_a_time(request: Request) -> Request:

@@ -96,6 +96,15 @@ class Request:
         return self.output or Path(f"{name}-{self.format}-{self.precision}")
 
     @property
+    def graph_destination(self) -> Path:
+        """Where the ONNX bundle goes where only another machine can build the engine: beside the engine's own place, named after it."""
+        place = self.destination
+        if place.name in ("", ".."):
+            place = place.resolve()
+        name = place.name.removesuffix(f"-{self.format}-{self.precision}")
+        return place.with_name(f"{name}-{ONNX}-{self.precision}")
+
+    @property
     def dtype(self) -> str:
         """The type of logits, and of prepared images, in the artifact."""
         return "float16" if self.io_dtype == "fp16" else "float32"

@@ -108,26 +108,67 @@ def test_without_tensorrt_the_way_on_is_told_in_order_of_use(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["small-onnx-fp32", "small.pt"]
 
 
-def test_a_bundle_of_another_checkpoint_is_not_taken_to_the_device(
-    checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def contents(bundle: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in bundle.iterdir()}
+
+
+@pytest.mark.parametrize("force", [[], ["--force"]], ids=["", "--force"])
+@pytest.mark.parametrize("other", ["checkpoint", "options"])
+def test_a_bundle_that_was_not_named_is_neither_replaced_nor_taken_to_the_device(
+    checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, other: str, force: list[str]
 ) -> None:
     monkeypatch.setitem(sys.modules, "tensorrt", None)
     monkeypatch.chdir(tmp_path)
     (tmp_path / "other").mkdir()
-    assert run("export", save_checkpoint(tmp_path / "other" / "small.pt", small_spec(), seed=5)).code == 0
-    ran = run("export", checkpoint, "--format", "trt")
-    assert ran.code == 3 and "small-onnx-fp32 exists" in ran.err
+    source = (
+        save_checkpoint(tmp_path / "other" / "small.pt", small_spec(), seed=5) if other == "checkpoint" else checkpoint
+    )
+    assert run("export", source, "--batch", 4).code == 0
+    before = contents(tmp_path / "small-onnx-fp32")
+    ran = run("export", checkpoint, "--format", "trt", *force)
+    assert (ran.code, ran.out) == (3, "") and contents(tmp_path / "small-onnx-fp32") == before
+    message = ran.err.splitlines()[-1]
+    parts = ("TensorRT cannot be loaded", "pip install", "small-onnx-fp32 was made from another checkpoint", "with -o")
+    assert [message.index(part) for part in parts] == sorted(message.index(part) for part in parts)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["other", "small-onnx-fp32", "small.pt"]
 
 
-def test_a_graph_from_before_with_other_options_is_not_taken_for_this_one(
+def test_a_bundle_that_is_the_same_as_the_one_to_take_to_the_device_is_that_one(
     checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "tensorrt", None)
     monkeypatch.chdir(tmp_path)
     assert run("export", checkpoint, "--batch", 4).code == 0
-    ran = run("export", checkpoint, "--format", "trt")
-    assert ran.code == 3 and "small-onnx-fp32 exists" in ran.err
-    assert run("export", checkpoint, "--format", "trt", "--batch", 4).code == 4
+    before = contents(tmp_path / "small-onnx-fp32")
+    ran = run("export", checkpoint, "--format", "trt", "--batch", 4, "--force")
+    assert ran.code == 4 and "Copy the verified ONNX bundle small-onnx-fp32" in ran.err
+    assert contents(tmp_path / "small-onnx-fp32") == before
+
+
+@pytest.mark.parametrize(
+    ("output", "place"),
+    [("out/engine", "out/engine-onnx-fp32"), ("out/mine-trt-fp32", "out/mine-onnx-fp32"), ("../engine", "../engine-onnx-fp32")],
+)  # fmt: skip
+def test_the_bundle_to_take_to_the_device_lies_beside_the_place_that_was_named(
+    checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, output: str, place: str
+) -> None:
+    monkeypatch.setitem(sys.modules, "tensorrt", None)
+    (tmp_path / "work").mkdir()
+    monkeypatch.chdir(tmp_path / "work")
+    assert run("export", checkpoint).code == 0
+    before = contents(Path("small-onnx-fp32"))
+    ran = run("export", checkpoint, "--format", "trt", "-o", output, "--force")
+    assert ran.code == 4 and f"ONNX bundle {place} to the device" in ran.err
+    assert run("verify", place).code == 0
+    assert contents(Path("small-onnx-fp32")) == before
+
+
+def test_the_missing_package_is_named_before_any_work(
+    checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "tensorrt", None)
+    ran = run("export", checkpoint, "--format", "trt", "-o", tmp_path / "engine")
+    assert ran.err.startswith("warning: --format trt cannot be built on this machine: TensorRT cannot be loaded")
 
 
 @no_gpu

@@ -326,7 +326,7 @@ def test_without_tensorrt_an_engine_is_refused_and_the_way_on_told(
     options = ("--format", "triton", "--triton-backend", "tensorrt", "--max-batch", 4)
     ran = run("export", made / source, *options, "-o", tmp_path / "new" / "entry")
     assert (ran.code, ran.out) == (4, "") and "TensorRT cannot be loaded" in ran.err
-    name = "onnx-fp32" if source == "onnx-fp32" else "small-onnx-fp32"
+    name = "onnx-fp32" if source == "onnx-fp32" else "entry-onnx-fp32"
     assert f"s2mlp-export {name} --format triton" in ran.err
     assert "--triton-backend tensorrt" in ran.err and "--max-batch 4" in ran.err
 
