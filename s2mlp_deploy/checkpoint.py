@@ -22,7 +22,7 @@ from s2mlp_deploy.errors import CheckpointError, LayoutError
 from s2mlp_deploy.layouts import Layout
 from s2mlp_deploy.limits import MOST_BEYOND_FILE, check_regular, check_safetensors
 from s2mlp_deploy.recorded import Recorded, read_recorded
-from s2mlp_deploy.spec import Shift, Size, Spec
+from s2mlp_deploy.spec import DIRECTIONS, Offset, Semantics, Shift, Size, Spec
 from s2mlp_deploy.torch_file import SAVE_HINT, Foreign
 
 WRAPPERS = ("model", "state_dict", "model_state_dict", "model_ema", "state_dict_ema", "ema", "net")
@@ -65,12 +65,14 @@ def load(
     layout: Layout | None = None,
     wrapper: str | None = None,
     image_size: Size | None = None,
-    shift: Shift | None = None,
+    offsets: tuple[Offset, ...] | None = None,
+    semantics: Semantics | None = None,
 ) -> Checkpoint:
     """Read, recognise and check the checkpoint at ``path``.
 
     ``layout`` replaces the search among the built-in ones; ``wrapper`` names the entry that holds
-    the weights where there are several; ``image_size`` replaces what the file records.
+    the weights where there are several; ``image_size`` replaces what the file records, ``offsets``
+    and ``semantics`` what the layout says of the shift.
 
     Raises:
         CheckpointError: where the file is unreadable, unsafe, not a checkpoint or not finite.
@@ -84,7 +86,7 @@ def load(
             match,
             shapes,
             image_size=image_size or state.recorded.image_size or DEFAULT_IMAGE_SIZE,
-            shift=shift or Shift(),
+            shift=Shift(offsets or DIRECTIONS["4"], semantics or match.layout.shift_semantics or "paper"),
         )
         used = {match.names[n]: state.tensors[match.names[n]] for n in spec.parameter_shapes()}
         _check_claims(used, path.stat().st_size)
@@ -107,15 +109,27 @@ def load(
     )
 
 
-def warnings(source: Checkpoint) -> list[str]:
-    """What the user should know about a checkpoint whose shift semantics no evidence has decided."""
-    if source.layout.shift_semantics == "paper":
+def warnings(source: Checkpoint, requested: Semantics | None = None) -> list[str]:
+    """What the user should know about a checkpoint whose shift semantics no evidence has decided.
+
+    ``requested`` is what the user chose instead of what the layout says.
+    """
+    layout = source.layout
+    if requested and layout.shift_semantics not in (None, requested):
+        return [
+            f"layout {layout.name} declares {layout.shift_semantics} semantics, which --shift-semantics {requested} replaces"
+        ]
+    if requested or layout.shift_semantics:
         return []
+    if layout.code_shifts_in_place:
+        why, say = "its public code shifts in place", ""
+    else:
+        why = "it does not say which shift the model was trained with, and nearly all public code shifts in place"
+        say = 'Say it in the layout file, shift_semantics = "paper" or "inplace", or let'
     return [
-        f"layout {source.layout.name}: its public code shifts in place, which on a CPU computes something else than the "
-        "paper's shift. If the model was trained on a CPU, exporting it with --shift-semantics paper (the default) "
-        "changes its predictions. Let --shift-semantics auto decide, with --reference or --data (README: the in-place "
-        "hazard)"
+        f"layout {layout.name}: {why}, which on a CPU computes something else than the paper's shift. If the model was "
+        "trained so, exporting it with --shift-semantics paper (the default) changes its predictions. "
+        f"{say or 'Let'} --shift-semantics auto decide, with --reference or --data (README: the in-place hazard)"
     ]
 
 

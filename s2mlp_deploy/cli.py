@@ -132,7 +132,9 @@ WeightsOption = Annotated[
 SizeOption = Annotated[
     str | None, typer.Option(metavar="N|HxW", help="Image size; else as the checkpoint records, else 224.")
 ]
-DirectionsOption = Annotated[Directions, typer.Option(help="The direction set that the model was trained with.")]
+DirectionsOption = Annotated[
+    Directions | None, typer.Option(help="The direction set that the model was trained with; else 4.")
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 PlotOption = Annotated[
     Path | None,
@@ -146,7 +148,7 @@ def inspect(
     layout: LayoutOption = None,
     weights: WeightsOption = None,
     image_size: SizeOption = None,
-    shift_directions: DirectionsOption = Directions.four,
+    shift_directions: DirectionsOption = None,
     as_json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:
@@ -156,14 +158,14 @@ def inspect(
         from s2mlp_deploy import contract, layouts, render
         from s2mlp_deploy.manifest import SpecEntry
         from s2mlp_deploy.request import Request
-    from s2mlp_deploy.spec import DIRECTIONS, Shift
+    from s2mlp_deploy.spec import DIRECTIONS
 
     source = checkpoints.load(
         checkpoint,
         layout=layouts.find(layout) if layout is not None else None,
         wrapper=weights,
         image_size=options.size("--image-size", image_size) if image_size is not None else None,
-        shift=Shift(DIRECTIONS[shift_directions.value]),
+        offsets=DIRECTIONS[shift_directions.value] if shift_directions else None,
     )
     warnings = checkpoints.warnings(source)
     preprocessing = None
@@ -190,9 +192,13 @@ def export(
     ] = None,
     shift: Annotated[ShiftLowering, typer.Option(help="How the shift is expressed in the graph.")] = ShiftLowering.auto,
     shift_semantics: Annotated[
-        Semantics, typer.Option(help="The paper's shift, the in-place code's, or whichever the evidence supports.")
-    ] = Semantics.paper,
-    shift_directions: DirectionsOption = Directions.four,
+        Semantics | None,
+        typer.Option(
+            help="The paper's shift, the in-place code's, or whichever the evidence supports; else as the layout "
+            "declares, else paper."
+        ),
+    ] = None,
+    shift_directions: DirectionsOption = None,
     image_size: SizeOption = None,
     dynamic_size: Annotated[bool, typer.Option("--dynamic-size", help="One file for every height and width.")] = False,
     batch: Annotated[
@@ -403,8 +409,9 @@ def export(
             Request(
                 source, name, kind, output, force,
                 {n: value for n, value in settings.items() if n in exporter.find(name).options},
-                layout=layout, weights=weights, lowering=shift.value, semantics=shift_semantics.value,
-                offsets=DIRECTIONS[shift_directions.value], dynamic_size=dynamic_size,
+                layout=layout, weights=weights, lowering=shift.value,
+                semantics=shift_semantics.value if shift_semantics else None,
+                offsets=DIRECTIONS[shift_directions.value] if shift_directions else None, dynamic_size=dynamic_size,
                 image_size=options.size("--image-size", image_size) if image_size is not None else None,
                 batch=None if ":" in batch else options.batch(batch),
                 mean=options.floats("--mean", mean) if mean is not None else None,

@@ -57,8 +57,11 @@ class Evidence:
         return f"{self.quantity} over {self.samples} {what}: {figures}"
 
 
-def decide(requested: Literal["paper", "inplace", "auto"], evidence: Iterable[Evidence]) -> Semantics:
-    """The semantics to export: the one asked for unless evidence contradicts it, or what evidence says.
+def decide(
+    requested: Semantics | Literal["auto"] | None, evidence: Iterable[Evidence], declared: Semantics | None = None
+) -> Semantics:
+    """The semantics to export: the one requested, else the one that the layout declared, else the paper's, unless
+    evidence contradicts it; for ``auto`` what evidence says.
 
     Raises:
         UsageError: for ``auto`` without evidence.
@@ -66,6 +69,7 @@ def decide(requested: Literal["paper", "inplace", "auto"], evidence: Iterable[Ev
             (for ``auto``, where no other evidence does) cannot tell them apart.
     """
     found = list(evidence)
+    stated: Semantics = declared or "paper" if requested in (None, "auto") else requested  # type: ignore[assignment]
     supported = {e.supports for e in found if e.supports}
     if not found:
         if requested == "auto":
@@ -73,7 +77,7 @@ def decide(requested: Literal["paper", "inplace", "auto"], evidence: Iterable[Ev
                 "--shift-semantics auto needs evidence: give --reference (inputs and logits recorded from your model) or "
                 "--data (labelled images)"
             )
-        return requested
+        return stated
     for e in found:
         if e.supports is None and ("neither" in e.reason or (requested == "auto" and not supported)):
             raise EvidenceError(f"the shift semantics cannot be decided: {e.reason} ({e})")
@@ -81,11 +85,16 @@ def decide(requested: Literal["paper", "inplace", "auto"], evidence: Iterable[Ev
         raise EvidenceError("the reference and the images contradict each other: " + "; ".join(map(str, found)))
     choice = next(iter(supported), None)
     if choice is None:
-        # For auto this was refused above; otherwise nothing speaks against what was asked for.
-        return requested  # type: ignore[return-value]
-    if requested not in ("auto", choice):
+        # For auto this was refused above; otherwise nothing speaks against what was stated.
+        return stated
+    if requested != "auto" and stated != choice:
+        who = (
+            f"--shift-semantics {requested}" if requested
+            else f"the {declared} semantics that the layout declares" if declared
+            else "the paper's shift, which is the default,"
+        )  # fmt: skip
         raise EvidenceError(
-            f"--shift-semantics {requested} is contradicted by the evidence: {'; '.join(map(str, found))}. The model was "
+            f"{who} is contradicted by the evidence: {'; '.join(map(str, found))}. The model was "
             f"trained with {choice} semantics: pass --shift-semantics {choice}, or auto"
         )
     return choice

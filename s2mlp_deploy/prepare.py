@@ -20,7 +20,7 @@ from s2mlp_deploy.manifest import Preprocessing
 from s2mlp_deploy.parity import Array
 from s2mlp_deploy.progress import Progress
 from s2mlp_deploy.request import Request
-from s2mlp_deploy.spec import Semantics, Shift
+from s2mlp_deploy.spec import Semantics
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,8 @@ def _load(request: Request) -> Checkpoint:
         layout=layouts.find(request.layout) if request.layout is not None else None,
         wrapper=request.weights,
         image_size=request.image_size,
-        shift=Shift(request.offsets, "paper" if request.semantics == "auto" else request.semantics),
+        offsets=request.offsets,
+        semantics=None if request.semantics == "auto" else request.semantics,
     )
 
 
@@ -148,7 +149,7 @@ def _settle_semantics(
 ) -> tuple[Checkpoint, list[Evidence]]:
     @lru_cache
     def model(semantics: Semantics) -> reference.S2MLP:
-        return reference.build(source.spec.with_shift(Shift(request.offsets, semantics)), source.weights)
+        return reference.build(source.spec.with_semantics(semantics), source.weights)
 
     def run(semantics: Semantics, x: Array) -> Array:
         return oracles.run(model(semantics), x)
@@ -160,8 +161,8 @@ def _settle_semantics(
     if data:
         with progress.step("measuring accuracy under both shift semantics"):
             found.append(evidence.weigh_images(data.images, data.labels, source.spec.classes, run))
-    semantics = evidence.decide(request.semantics, found)
-    if not found and semantics == "paper" and request.semantics == "paper":
-        for text in checkpoint.warnings(source):
+    semantics = evidence.decide(request.semantics, found, source.layout.shift_semantics)
+    if not any(e.supports for e in found):
+        for text in checkpoint.warnings(source, None if request.semantics == "auto" else request.semantics):
             progress.warn(text)
-    return replace(source, spec=source.spec.with_shift(Shift(request.offsets, semantics))), found
+    return replace(source, spec=source.spec.with_semantics(semantics)), found

@@ -14,7 +14,7 @@ from s2mlp_deploy.exporter import ONNX
 from s2mlp_deploy.manifest import FLOAT_LOGITS, Interface, Interpolation, Resize, Setting
 from s2mlp_deploy.parity import Verdict
 from s2mlp_deploy.precision import IoDtype
-from s2mlp_deploy.spec import DIRECTIONS, Offset, Size
+from s2mlp_deploy.spec import Offset, Size
 
 SYNTHETIC = "synthetic"
 """Calibration on noise: for measuring speed, never for use."""
@@ -40,7 +40,7 @@ class Request:
     """What to export and how; the fields are the options of ``s2mlp-export``.
 
     ``source`` is a checkpoint, or the directory of an ONNX bundle. ``settings`` are for the format's own
-    compiler, by name.
+    compiler, by name. Without ``semantics`` and ``offsets`` the shift is as the checkpoint's layout declares, else the paper's.
     """
 
     source: Path
@@ -52,8 +52,8 @@ class Request:
     layout: str | None = None
     weights: str | None = None
     lowering: str = "auto"
-    semantics: Literal["paper", "inplace", "auto"] = "paper"
-    offsets: tuple[Offset, ...] = DIRECTIONS["4"]
+    semantics: Literal["paper", "inplace", "auto"] | None = None
+    offsets: tuple[Offset, ...] | None = None
     image_size: Size | None = None
     dynamic_size: bool = False
     batch: int | None = None

@@ -243,6 +243,10 @@ class Spec:
         """This spec with another shift."""
         return replace(self, shift=shift)
 
+    def with_semantics(self, semantics: Semantics) -> Spec:
+        """This spec with the same shift under other semantics."""
+        return self.with_shift(replace(self.shift, semantics=semantics))
+
     def with_image_size(self, image_size: Size) -> Spec:
         """This spec for images of another size; the weights do not depend on it."""
         return replace(self, image_size=image_size)

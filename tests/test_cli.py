@@ -269,13 +269,48 @@ def test_weights_are_chosen_by_name(tmp_path: Path) -> None:
     np.testing.assert_allclose(logits, oracle.run(random_model(small_spec(), 1), x), rtol=1e-4, atol=1e-5)
 
 
+def own_layout(path: Path, *lines: str) -> Path:
+    """A layout file with the canonical names but for ``out``, the classifier, and these lines."""
+    layout = ['name = "mine"', *lines, "[keys]", '"head.fc" = "out"', '"stages.0.embedding" = "stages.0.embedding"']
+    layout += [f'"stages.0.blocks.{{b}}.{n}" = "stages.0.blocks.{{b}}.{n}"' for n in ("norm1", "fc1", "fc2", "norm2", "fc3", "fc4")]  # fmt: skip
+    path.write_text("\n".join(layout))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("declared", "options", "exported", "warned"),
+    [
+        ("inplace", [], "inplace", None),
+        ("paper", [], "paper", None),
+        ("inplace", ["--shift-semantics", "paper"], "paper", "which --shift-semantics paper replaces"),
+        (None, [], "paper", "does not say which shift the model was trained with"),
+        (None, ["--shift-semantics", "inplace"], "inplace", None),
+    ],
+)
+def test_what_a_layout_file_declares_is_exported_unless_the_command_line_says_otherwise(
+    tmp_path: Path, declared: str | None, options: list[str], exported: str, warned: str | None
+) -> None:
+    source = save_checkpoint(tmp_path / "mine.pt", small_spec(), rename=lambda key: key.replace("head.fc", "out"))
+    layout = own_layout(tmp_path / "mine.toml", *([f'shift_semantics = "{declared}"'] if declared else []))
+    ran = run("export", source, "--layout", layout, *options, "-o", tmp_path / "bundle")
+    assert ran.code == 0, ran.err
+    assert artifact.read(tmp_path / "bundle").manifest.spec.shift_semantics == exported
+    x = np.random.default_rng(0).standard_normal((2, 3, 20, 28), dtype=np.float32)
+    (logits,) = onnxruntime.InferenceSession(tmp_path / "bundle" / "model.onnx").run(None, {"input": x})
+    truth = oracle.run(random_model(small_spec().with_semantics(exported)), x)  # type: ignore[arg-type]
+    np.testing.assert_allclose(logits, truth, rtol=1e-4, atol=1e-5)
+    said = " ".join(ran.err.split())
+    assert (warned or "") in said and ("in place" in said or "semantics" in said) == bool(warned)
+    if not options:
+        found = run("inspect", source, "--layout", layout, "--json").json
+        assert found["spec"]["shift_semantics"] == exported
+        assert any("shift" in text for text in found["warnings"]) == bool(warned)
+
+
 def test_a_layout_file_and_its_epsilon_reach_the_manifest(tmp_path: Path) -> None:
     source = save_checkpoint(tmp_path / "mine.pt", small_spec(), rename=lambda key: key.replace("head.fc", "out"))
     assert "no place for out.weight" in run("inspect", source).err
-    layout = ['name = "mine"', "norm_epsilon = 1e-3", "[keys]", '"head.fc" = "out"', '"stages.0.embedding" = "stages.0.embedding"']  # fmt: skip
-    layout += [f'"stages.0.blocks.{{b}}.{n}" = "stages.0.blocks.{{b}}.{n}"' for n in ("norm1", "fc1", "fc2", "norm2", "fc3", "fc4")]  # fmt: skip
-    (tmp_path / "mine.toml").write_text("\n".join(layout))
-    manifest = export(tmp_path, source, "--layout", tmp_path / "mine.toml")
+    manifest = export(tmp_path, source, "--layout", own_layout(tmp_path / "mine.toml", "norm_epsilon = 1e-3"))
     assert (manifest.source.layout, manifest.spec.norm_epsilon) == ("mine", 1e-3)
 
 

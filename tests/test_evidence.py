@@ -247,6 +247,26 @@ def test_evidence_that_agrees_decides_and_contradicts_the_other_request(semantic
 
 
 @both
+def test_without_a_request_the_layouts_declaration_stands_and_else_the_papers_shift(semantics: Semantics) -> None:
+    (other,) = set(BOTH) - {semantics}
+    assert (
+        evidence.decide(None, [], semantics) == evidence.decide(None, [found("images", None)], semantics) == semantics
+    )
+    assert evidence.decide(None, []) == "paper"
+    assert evidence.decide(other, [], semantics) == other
+    with pytest.raises(EvidenceError, match=rf"the {semantics} semantics that the layout declares is contradicted"):
+        evidence.decide(None, [found("reference", other)], semantics)
+    assert evidence.decide("auto", [found("reference", other)], semantics) == other
+
+
+def test_the_default_is_contradicted_in_its_own_name() -> None:
+    with pytest.raises(
+        EvidenceError, match=r"the paper's shift, which is the default, is contradicted .*inplace, or auto"
+    ):
+        evidence.decide(None, [found("reference", "inplace")])
+
+
+@both
 def test_one_piece_of_evidence_that_decides_is_enough(semantics: Semantics) -> None:
     assert evidence.decide("auto", [found("reference", semantics), found("images", None)]) == semantics
     assert evidence.decide("auto", [found("reference", None), found("images", semantics)]) == semantics
@@ -337,7 +357,7 @@ TRAINED = {"paper": PAPER_CHECKPOINT, "inplace": INPLACE_CHECKPOINT}
 @both
 def test_recorded_logits_decide_for_a_trained_model(tmp_path: Path, semantics: Semantics) -> None:
     x = images(3, (28, 28))
-    source = checkpoint.load(TRAINED[semantics], shift=Shift(semantics=semantics))
+    source = checkpoint.load(TRAINED[semantics], semantics=semantics)
     recorded = oracle.run(reference.build(source.spec, source.weights), x)
     path = record(tmp_path / "recorded.safetensors", input=x, logits=recorded)
     ran = export(tmp_path, TRAINED[semantics], "--reference", path, "--shift-semantics", "auto", "--no-gate", "--json")

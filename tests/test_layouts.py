@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from s2mlp_deploy import checkpoint, layouts, reference
 from s2mlp_deploy.errors import LayoutError, SpecError
 from s2mlp_deploy.layouts import Layout
-from s2mlp_deploy.spec import DIRECTIONS, Semantics, Shift, Size
+from s2mlp_deploy.spec import DIRECTIONS, Semantics, Size
 from support import ROOT, random_model, save_checkpoint, small_spec
 
 Move = Callable[[Tensor], Tensor]
@@ -257,7 +257,7 @@ def test_the_logits_of_public_code_are_those_of_the_oracle(tmp_path: Path, name:
     model = public_model(build, SHIFTS[semantics])
     images = torch.randn(2, 3, *size, dtype=torch.float64)
     torch.save({"model": model.state_dict()}, tmp_path / "model.pt")
-    found = checkpoint.load(tmp_path / "model.pt", image_size=size, shift=Shift(semantics=semantics))
+    found = checkpoint.load(tmp_path / "model.pt", image_size=size, semantics=semantics)
     assert found.layout.name == layout
     expected = model(images)
     actual = reference.logits(reference.build(found.spec, found.weights), images)
@@ -423,7 +423,7 @@ def test_too_few_channels_for_the_shift_are_refused(tmp_path: Path, directions: 
     with pytest.raises(
         SpecError, match=rf"model\.pt: .*{channels} channels, too few to split into the {groups} groups"
     ):
-        checkpoint.load(tmp_path / "model.pt", image_size=(20, 28), shift=Shift(DIRECTIONS[directions]))
+        checkpoint.load(tmp_path / "model.pt", image_size=(20, 28), offsets=DIRECTIONS[directions])
 
 
 # More than one layout
@@ -578,5 +578,4 @@ def test_the_worked_example_of_the_documentation_works(tmp_path: Path) -> None:
         return f"{names[layer]}.{kind}"
 
     found = checkpoint.load(save_checkpoint(tmp_path / "my.pt", spec, rename=rename), layout=layout)
-    assert found.spec == replace(spec, norm_epsilon=1e-6)
-    assert found.layout.shift_semantics == "inplace"
+    assert found.spec == replace(spec, norm_epsilon=1e-6).with_semantics("inplace")

@@ -15,7 +15,6 @@ from rich.console import Console
 
 from s2mlp_deploy.cli import (
     CheckpointArgument,
-    Directions,
     DirectionsOption,
     LayoutOption,
     WeightsOption,
@@ -48,9 +47,9 @@ def scale(
     layout: LayoutOption = None,
     weights: WeightsOption = None,
     shift_semantics: Annotated[
-        Semantics, typer.Option(help="The paper's shift, or the in-place code's.")
-    ] = Semantics.paper,
-    shift_directions: DirectionsOption = Directions.four,
+        Semantics | None, typer.Option(help="The paper's shift, or the in-place code's; else as the layout declares.")
+    ] = None,
+    shift_directions: DirectionsOption = None,
     json_file: Annotated[
         Path | None, typer.Option("--json", metavar="FILE", help="Write everything, raw samples included, to FILE.")
     ] = None,
@@ -69,7 +68,7 @@ def scale(
     from bench.scale.scaling import Plan, default_sizes
     from bench.standing import FEWEST_ROUNDS
     from s2mlp_deploy.options import numbers, sizes
-    from s2mlp_deploy.spec import DIRECTIONS, Shift
+    from s2mlp_deploy.spec import DIRECTIONS
 
     try:
         from bench.scale import scaling_run
@@ -92,7 +91,8 @@ def scale(
         checkpoint,
         layout=layouts.find(layout) if layout is not None else None,
         wrapper=weights,
-        shift=Shift(DIRECTIONS[shift_directions.value], shift_semantics.value),
+        offsets=DIRECTIONS[shift_directions.value] if shift_directions else None,
+        semantics=shift_semantics.value if shift_semantics else None,
     )
     plan = Plan(given or default_sizes(source.spec), batches, depths, threads, rounds, min_seconds, seed)
     if png_file and len({prod(source.spec.map_sizes(size)[0]) for size in plan.sizes}) < 2:

@@ -67,11 +67,15 @@ class Layout(_Strict):
     ``keys`` maps a canonical layer to the prefix of its weight and bias in the checkpoint. ``{s}``
     and ``{b}`` stand for the stage and the block; ``{s+1}`` on the canonical side counts from the
     checkpoint's own index. ``refuse`` says why checkpoints of this layout are not exported.
+
+    ``shift_semantics`` is what the model was trained with; None where the names do not tell. ``code_shifts_in_place``
+    says that the code behind these names shifts in place, wherever it ran.
     """
 
     name: str
     source: str = ""
-    shift_semantics: Semantics = "paper"
+    shift_semantics: Semantics | None = None
+    code_shifts_in_place: bool = False
     norm_epsilon: Annotated[float, Field(gt=0, lt=1)] = 1e-5
     patch: Geometry = Geometry()
     downsampling: Geometry = Geometry()
