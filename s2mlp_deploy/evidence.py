@@ -17,7 +17,7 @@ import numpy as np
 
 from s2mlp_deploy.arrays import fit_float32, read_arrays
 from s2mlp_deploy.errors import DataError, EvidenceError, UsageError
-from s2mlp_deploy.parity import Array, compare
+from s2mlp_deploy.parity import Array, compare, leading_class
 from s2mlp_deploy.spec import Semantics, Size, Spec, format_size
 
 SEMANTICS: tuple[Semantics, ...] = get_args(Semantics)
@@ -112,7 +112,11 @@ def weigh_reference(path: Path, spec: Spec, run: Run) -> Evidence:
     if not measured[best] <= FITS_RELATIVE_L2:
         supports, reason = (
             None,
-            ("neither semantics gives the recorded logits: other preprocessing, other weights, or another model"),
+            (
+                "neither semantics gives the recorded logits: other preprocessing, other weights, or another model; or code that "
+                "shifts in place recorded them on several threads or on a GPU, where it races: record on a CPU after "
+                "torch.set_num_threads(1)"
+            ),
         )
     elif measured[other] <= FITS_RELATIVE_L2 and measured[other] < CLEARLY_CLOSER * max(measured[best], 1e-7):
         supports, reason = None, "both semantics give the recorded logits; record varied images, not constant ones"
@@ -153,29 +157,54 @@ def read_reference(path: Path, spec: Spec) -> tuple[Array, Array]:
     return images.astype(np.float32), logits
 
 
-def weigh_images(images: Array, labels: Array, classes: int, run: Run) -> Evidence:
+def weigh_images(images: Array, labels: Array, classes: int, run: Run, as_text: Array | None = None) -> Evidence:
     """Compare the accuracy on ``images`` that each semantics gives.
 
-    The images that only one of them gets right decide, by a sign test.
+    The images that only one of them gets right decide, by a sign test. Where there are too few to show that a model
+    guesses, and too few to show that it does not, nothing is decided. ``as_text`` are the labels where folders called
+    by numbers stand for the classes in their order as text (0, 1, 10, 2, …): what fits only so is refused.
     """
-    right = {s: run(s, images).argmax(1) == labels for s in SEMANTICS}
+    named = {s: leading_class(run(s, images)) for s in SEMANTICS}
+    right = {s: named[s] == labels for s in SEMANTICS}
     measured = {s: float(r.mean()) for s, r in right.items()}
     best, other = sorted(SEMANTICS, key=lambda s: -measured[s])
-    won, lost = int((right[best] & ~right[other]).sum()), int((right[other] & ~right[best]).sum())
-    by_chance = binomial_tail(int(right[best].sum()), len(labels), 1 / classes)
-    if by_chance > SIGNIFICANCE:
-        supports, reason = (
-            None,
-            (
-                "neither semantics does better than guessing: other preprocessing (--mean, --std), another order of classes, "
-                "or another model"
-            ),
+    won, lost = _one_sided(right[best], right[other])
+    count, total, guess = int(right[best].sum()), len(labels), 1 / max(classes, 2)  # one logit tells two classes apart
+    guessing = binomial_tail(count, total, guess) > SIGNIFICANCE
+    supports: Semantics | None = None
+    if as_text is not None and (fitting := _fits_better(named, right[best], as_text)) is not None:
+        reason = (
+            f"neither semantics fits the folders as class numbers, but {fitting:.2%} of the images are right with the folders "
+            "in the order of their names as text (0, 1, 10, 2, …), as torchvision's ImageFolder takes them: pass --labels with "
+            "a file of the folders' names in that order (LC_ALL=C ls DIR > labels.txt)"
         )
-    elif 2 * binomial_tail(won, won + lost, 0.5) > SIGNIFICANCE:
-        supports, reason = None, "the images do not tell the semantics apart; give more of them, or a --reference"
-    else:
+    elif guessing and guess**total <= SIGNIFICANCE >= binomial_tail(total - count, total, (1 - guess) / 2):
+        # A perfect model would have shown, and one halfway between guessing and perfect is hardly ever right so seldom.
+        reason = (
+            "neither semantics does better than guessing: other preprocessing (--mean, --std), another order of classes, "
+            "or another model"
+        )
+    elif 2 * binomial_tail(won, won + lost, 0.5) <= SIGNIFICANCE:
         supports, reason = best, f"{won} images are right under {best} only, {lost} under {other} only"
-    return Evidence("images", "accuracy", measured, len(labels), supports, reason)
+    elif guessing:
+        reason = (
+            "too few images to tell whether the model does better than guessing; give more of them, or a --reference"
+        )
+    else:
+        reason = "the images do not tell the semantics apart; give more of them, or a --reference"
+    return Evidence("images", "accuracy", measured, total, supports, reason)
+
+
+def _one_sided(first: Array, second: Array) -> tuple[int, int]:
+    """How many images are right in ``first`` only, and in ``second`` only."""
+    return int((first & ~second).sum()), int((second & ~first).sum())
+
+
+def _fits_better(named: Mapping[Semantics, Array], right: Array, labels: Array) -> float | None:
+    """The better accuracy with other ``labels``, where that is better than ``right`` by more than chance gives."""
+    best = max((classes == labels for classes in named.values()), key=lambda r: int(r.sum()))
+    won, lost = _one_sided(best, right)
+    return float(best.mean()) if 2 * binomial_tail(won, won + lost, 0.5) <= SIGNIFICANCE else None
 
 
 def binomial_tail(k: int, n: int, p: float) -> float:

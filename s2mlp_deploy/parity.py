@@ -104,6 +104,15 @@ class Verdict:
         return tuple(check for check in self.checks if not check.passed)
 
 
+def leading_class(logits: Array) -> Array:
+    """The class that each row of logits (rows, classes) names: (rows,) int64.
+
+    A model of one logit tells two classes apart, as torch's BCEWithLogitsLoss trains it: 1 where the logit is positive, else 0.
+    """
+    found: Array = (logits[:, 0] > 0).astype(np.int64) if logits.shape[1] == 1 else logits.argmax(1)
+    return found
+
+
 def compare(actual: Array, expected: Array) -> Distance:
     """Distances between logits of the same shape (samples, classes), row by row.
 

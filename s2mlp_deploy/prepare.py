@@ -163,6 +163,9 @@ def _settle_semantics(
             found.append(evidence.weigh_images(data.images, data.labels, source.spec.classes, run))
     semantics = evidence.decide(request.semantics, found, source.layout.shift_semantics)
     if not any(e.supports for e in found):
+        if found:
+            reasons = "; ".join(f"{e.reason} ({e})" for e in found)
+            progress.warn(f"no evidence decides the shift semantics, and {semantics} is exported: {reasons}")
         for text in checkpoint.warnings(source, None if request.semantics == "auto" else request.semantics):
             progress.warn(text)
     return replace(source, spec=source.spec.with_semantics(semantics)), found

@@ -160,14 +160,15 @@ def test_a_recording_with_pickled_objects_is_not_opened(tmp_path: Path) -> None:
 
 
 def outcome(right_under_paper: Sequence[int], right_under_inplace: Sequence[int], classes: int = 10) -> Evidence:
-    """Evidence from images of class 3 that the two runs class as 3 where they are right, and as 4 where not."""
+    """Evidence from images of class 1 that the two runs class as 1 where they are right, and as 0 where not."""
     right = {"paper": np.array(right_under_paper), "inplace": np.array(right_under_inplace)}
 
     def model(semantics: Semantics, x: Array) -> Array:
-        return np.eye(classes)[np.where(right[semantics][: len(x)], 3, 4)]
+        found = right[semantics][: len(x)]
+        return np.where(found, 0.25, -3.0)[:, None] if classes == 1 else np.eye(classes)[found]
 
     count = len(right_under_paper)
-    return evidence.weigh_images(np.zeros((count, 3, 4, 4), np.float32), np.full(count, 3), classes, model)
+    return evidence.weigh_images(np.zeros((count, 3, 4, 4), np.float32), np.ones(count, int), classes, model)
 
 
 def test_labelled_images_decide() -> None:
@@ -202,6 +203,60 @@ def test_images_at_chance_level_fit_neither() -> None:
     for requested in ("auto", "paper", "inplace"):
         with pytest.raises(EvidenceError, match=r"neither .*paper 10\.00%, inplace 15\.00%"):
             evidence.decide(requested, [found])  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("right", "total", "classes"), [(6, 6, 2), (6, 6, 1), (6, 7, 2), (3, 6, 2), (0, 6, 2), (3, 4, 3), (0, 1, 10)]
+)
+def test_too_few_images_to_tell_are_no_reason_to_refuse(right: int, total: int, classes: int) -> None:
+    ones = [1] * right + [0] * (total - right)
+    weighed = outcome(ones, ones, classes)
+    assert weighed.supports is None and weighed.reason.startswith("too few images to tell")
+    assert evidence.decide("paper", [weighed]) == "paper"
+    with pytest.raises(EvidenceError, match="cannot be decided: too few images to tell"):
+        evidence.decide("auto", [weighed])
+
+
+@pytest.mark.parametrize(("right", "classes"), [(100, 2), (100, 1), (13, 10)])
+def test_many_images_at_chance_level_are_enough_to_refuse(right: int, classes: int) -> None:
+    ones = [1] * right + [0] * (200 - right)
+    with pytest.raises(EvidenceError, match="neither semantics does better than guessing"):
+        evidence.decide("paper", [outcome(ones, ones, classes)])
+
+
+@pytest.mark.parametrize("classes", [1, 2, 3, 10, 1000])
+@pytest.mark.parametrize("total", [1, 2, 3, 5, 8, 13, 40])
+def test_a_model_that_is_right_on_half_of_what_guessing_misses_is_not_said_to_guess(total: int, classes: int) -> None:
+    right = (1 + 1 / max(classes, 2)) / 2
+    refused = [
+        k
+        for k in range(total + 1)
+        if "neither" in outcome([1] * k + [0] * (total - k), [1] * k + [0] * (total - k), classes).reason
+    ]
+    assert sum(comb(total, k) * right**k * (1 - right) ** (total - k) for k in refused) <= 0.01
+
+
+def test_too_few_images_that_only_one_semantics_gets_right_still_decide() -> None:
+    assert outcome([1] * 4 + [0] * 16, [1] * 12 + [0] * 8, 2).supports == "inplace"
+
+
+@pytest.mark.parametrize("classes", [11, 12, 25, 100])
+def test_classes_numbered_in_the_order_of_text_are_recognised(classes: int) -> None:
+    """ImageFolder takes folders called 0 to 10 as 0, 1, 10, 2, …: two of eleven fit as numbers, which is more than guessing."""
+    order = sorted(range(classes), key=str)
+    as_numbers = np.repeat(np.arange(classes), 20)
+    as_text = np.array([order.index(i) for i in as_numbers])
+
+    def weighed(truth: Array, alternative: Array | None) -> Evidence:
+        images = np.zeros((len(truth), 3, 4, 4), np.float32)
+        return evidence.weigh_images(images, as_numbers, classes, lambda s, x: np.eye(classes)[truth], alternative)
+
+    assert "tell the semantics apart" in weighed(as_numbers, as_text).reason
+    reason = weighed(as_text, as_text).reason
+    assert "100.00% of the images are right with the folders in the order of their names as text" in reason
+    assert "--labels" in reason
+    with pytest.raises(EvidenceError, match="--labels"):
+        evidence.decide("paper", [weighed(as_text, as_text)])
 
 
 @pytest.mark.parametrize("p", [Fraction(1, 2), Fraction(1, 10), Fraction(1, 1000), Fraction(2, 3)])
@@ -324,6 +379,7 @@ def test_a_reference_that_fits_neither_is_refused_with_both_distances(tmp_path: 
     ran = export(tmp_path, small, "--reference", path)
     assert ran.code == 1
     assert "neither" in ran.err and "paper " in ran.err and "inplace " in ran.err
+    assert "several threads or on a GPU, where it races: record on a CPU after torch.set_num_threads(1)" in ran.err
 
 
 def test_a_reference_of_constant_images_is_no_evidence_for_auto(tmp_path: Path, small: Path) -> None:
@@ -381,6 +437,22 @@ def test_labelled_images_contradict_the_papers_shift_for_a_model_trained_in_plac
     assert ran.code == 1
     assert "contradicted by the evidence: accuracy over 200 images: paper " in ran.err
     assert "pass --shift-semantics inplace" in ran.err
+
+
+def test_a_handful_of_labelled_images_is_exported_with_a_warning(tmp_path: Path) -> None:
+    for index in range(2):  # one of ten classes is right in a tenth of all guesses
+        (tmp_path / "data" / str(index)).mkdir(parents=True)
+    shutil.copy(sorted((TEST_IMAGES / "0").iterdir())[0], tmp_path / "data" / "0")
+    ran = export(tmp_path, PAPER_CHECKPOINT, "--data", tmp_path / "data")
+    assert ran.code == 0, ran.err
+    assert "and paper is exported: too few images to tell" in " ".join(ran.err.split())
+
+
+def test_readme_records_a_reference_on_one_thread() -> None:
+    """On several, the in-place statements race, and what is recorded fits neither semantics."""
+    text = (Path(__file__).parent.parent / "README.md").read_text("utf-8")
+    (snippet,) = (block for block in text.split("```") if "np.savez" in block)
+    assert snippet.index("torch.set_num_threads(1)") < snippet.index("model.eval()")
 
 
 def test_labels_in_another_order_are_noticed(tmp_path: Path) -> None:
