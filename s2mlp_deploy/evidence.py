@@ -17,6 +17,7 @@ import numpy as np
 
 from s2mlp_deploy.arrays import fit_float32, read_arrays
 from s2mlp_deploy.errors import DataError, EvidenceError, UsageError
+from s2mlp_deploy.labels import AS_TEXT
 from s2mlp_deploy.parity import Array, compare, leading_class
 from s2mlp_deploy.spec import Semantics, Size, Spec, format_size
 
@@ -174,9 +175,8 @@ def weigh_images(images: Array, labels: Array, classes: int, run: Run, as_text: 
     supports: Semantics | None = None
     if as_text is not None and (fitting := _fits_better(named, right[best], as_text)) is not None:
         reason = (
-            f"neither semantics fits the folders as class numbers, but {fitting:.2%} of the images are right with the folders "
-            "in the order of their names as text (0, 1, 10, 2, …), as torchvision's ImageFolder takes them: pass --labels with "
-            "a file of the folders' names in that order (LC_ALL=C ls DIR > labels.txt)"
+            f"neither semantics fits the folders as class numbers, but {fitting:.2%} of the images are right in another order: if "
+            f"training took {AS_TEXT}"
         )
     elif guessing and guess**total <= SIGNIFICANCE >= binomial_tail(total - count, total, (1 - guess) / 2):
         # A perfect model would have shown, and one halfway between guessing and perfect is hardly ever right so seldom.

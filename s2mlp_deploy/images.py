@@ -1,8 +1,4 @@
-"""Images as model input: one implementation, used wherever an image is read.
-
-Folders of labelled images have one subfolder a class, named by class index or label, else taken in
-sorted order (torchvision's ImageFolder convention).
-"""
+"""Images as model input: one implementation, used wherever an image is read."""
 
 from __future__ import annotations
 
@@ -10,15 +6,14 @@ import logging
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from s2mlp_deploy import image_files
 from s2mlp_deploy.arrays import fit_float32, read_arrays, spread
 from s2mlp_deploy.errors import DataError
-from s2mlp_deploy.labels import shared
 from s2mlp_deploy.limits import check_regular
 from s2mlp_deploy.manifest import Preprocessing
 from s2mlp_deploy.parity import Array
@@ -27,94 +22,13 @@ from s2mlp_deploy.spec import Size, Spec
 
 logging.getLogger("PIL").addHandler(logging.NullHandler())  # what it cannot read is said once, by the error
 
-SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm"}
 FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP", "TIFF", "PPM")
-"""What those are, whatever a file is called: Pillow knows formats that start other programs, too."""
+"""What image files are, whatever a file is called: Pillow knows formats that start other programs, too."""
 DEEP = {"I", "F", "I;16", "I;16L", "I;16B", "I;16N"}
 """Pillow's modes for grey of 16 and 32 bits."""
 
 MOST_PIXELS = Image.MAX_IMAGE_PIXELS or 2**31
 """Pillow's limit against files that decode to more than memory holds; it stands in the file's head."""
-
-
-@dataclass(frozen=True)
-class LabelledImages:
-    """Image files and the class index of each."""
-
-    paths: tuple[Path, ...]
-    labels: tuple[int, ...]
-
-    def spread(self, count: int) -> LabelledImages:
-        """At most ``count`` of them, evenly over the whole."""
-        if len(self.paths) <= count:
-            return self
-        chosen = spread(len(self.paths), count)
-        return LabelledImages(tuple(self.paths[i] for i in chosen), tuple(self.labels[i] for i in chosen))
-
-
-def find_labelled(directory: Path, classes: int, names: Sequence[str] | None = None) -> LabelledImages:
-    """The images below ``directory``, by class; ``names`` are the model's labels, if known.
-
-    Raises:
-        DataError: where there is no such folder, no image, or the subfolders are not the classes.
-    """
-    try:
-        folders = sorted(p for p in directory.iterdir() if p.is_dir() and not p.name.startswith("."))
-    except OSError as error:
-        raise DataError(f"cannot read the image folder {directory}: {error.strerror}") from error
-    if not folders:
-        raise DataError(f"{directory} has no subfolders: expected one a class, with that class's images in it")
-    index = _class_indices([f.name for f in folders], classes, names, directory)
-    pairs = [
-        (path, index[folder.name])
-        for folder in folders
-        for path in sorted(folder.rglob("*"))
-        if path.suffix.lower() in SUFFIXES
-    ]
-    if not pairs:
-        raise DataError(f"the subfolders of {directory} hold no images ({', '.join(sorted(SUFFIXES))})")
-    return LabelledImages(tuple(p for p, _ in pairs), tuple(i for _, i in pairs))
-
-
-def find_pictures(
-    directory: Path, classes: int, names: Sequence[str] | None = None
-) -> tuple[tuple[Path, ...], tuple[int | None, ...]]:
-    """The images in ``directory`` and their classes: those of its subfolders, or unknown where it has none.
-
-    Raises:
-        DataError: where there is no such folder, no image, or the subfolders are not the classes.
-    """
-    try:
-        files = sorted(p for p in directory.iterdir() if p.suffix.lower() in SUFFIXES and p.is_file())
-    except OSError as error:
-        raise DataError(f"cannot read the image folder {directory}: {error.strerror}") from error
-    if files:
-        return tuple(files), (None,) * len(files)
-    found = find_labelled(directory, classes, names)
-    return found.paths, found.labels
-
-
-def _class_indices(folders: list[str], classes: int, names: Sequence[str] | None, directory: Path) -> dict[str, int]:
-    if names and (both := set(folders) & set(shared(names))):
-        raise DataError(
-            f"{directory} has a subfolder {min(both)}, which is the name of several classes: name the subfolders by class index"
-        )
-    if names and set(folders) <= set(names):  # before indices: in ImageFolder's order, label "10" is class 2
-        return {f: list(names).index(f) for f in folders}
-    if all(f.isascii() and f.isdigit() for f in folders):
-        index = {f: int(f) for f in folders}
-        last = max(index, key=index.__getitem__)
-        if index[last] >= classes:
-            raise DataError(f"{directory} has a subfolder {last}, and the model has classes 0 to {classes - 1} only")
-        if len(set(index.values())) < len(index):
-            raise DataError(f"{directory} has two subfolders for one class index: {', '.join(folders)}")
-        return index
-    if len(folders) == classes:
-        return {f: i for i, f in enumerate(folders)}
-    raise DataError(
-        f"{directory} has {len(folders)} subfolders and the model {classes} classes: name the subfolders by class index, "
-        "or by label, or give one for each class"
-    )
 
 
 def load(paths: Sequence[Path], preprocessing: Preprocessing, size: Size) -> Array:
@@ -217,9 +131,10 @@ def read_inputs(path: Path, preprocessing: Preprocessing, spec: Spec, count: int
         DataError: where there are none, or they do not fit the model.
     """
     if path.is_dir():
-        files = sorted(p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES)
+        found = image_files.find(path)
+        files = found.paths
         if not files:
-            raise DataError(f"{path} holds no images ({', '.join(sorted(SUFFIXES))})")
+            raise DataError(f"{path} holds no images {image_files.expected(found.left_out)}")
         if spec.in_channels not in (1, 3):
             raise DataError(
                 f"the model takes {spec.in_channels} channels, which image files do not have: give prepared inputs"

@@ -127,6 +127,7 @@ def export(
             manifest = sbom.add(manifest, target, staging.directory)
         described.check(manifest, judged.description if judged else None, request.destination)
         report = {
+            "data": asdict(prepared.data.folder) if prepared.data and prepared.data.folder else None,
             "evidence": [asdict(e) for e in prepared.evidence],
             **figures,
             "trials": [asdict(t) for t in quantized.trials] if quantized else [],

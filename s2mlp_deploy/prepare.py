@@ -15,6 +15,8 @@ from s2mlp_deploy.contract import preprocessing_for
 from s2mlp_deploy.errors import DataError
 from s2mlp_deploy.evidence import Evidence
 from s2mlp_deploy.golden_images import Pictures
+from s2mlp_deploy.image_files import describe
+from s2mlp_deploy.image_folders import LabelledFolder, find_labelled, find_pictures
 from s2mlp_deploy.labels import read_labels, shared
 from s2mlp_deploy.manifest import Preprocessing
 from s2mlp_deploy.parity import Array
@@ -27,12 +29,15 @@ from s2mlp_deploy.spec import Semantics
 class Data:
     """Labelled images, prepared: (count, channels, height, width) float32 and (count,) int64.
 
-    ``files`` are what they were read from, where they were files.
+    ``files`` are what they were read from, where they were files, ``folder`` what was made of their folder, and ``as_text``
+    other labels that it may have meant (image_folders.LabelledImages).
     """
 
     images: Array
     labels: Array
     files: tuple[Path, ...] = ()
+    folder: LabelledFolder | None = None
+    as_text: Array | None = None
 
 
 @dataclass(frozen=True)
@@ -66,7 +71,7 @@ def prepare(request: Request, progress: Progress) -> Prepared:
                 f"the checkpoint does not record how its images were normalized: mean {preprocessing.mean} and std "
                 f"{preprocessing.std} are assumed and written into the bundle; pass --mean and --std if they were others"
             )
-        data = _read_data(request, source, preprocessing)
+        data = _read_data(request, source, preprocessing, progress)
         pictures = _choose_pictures(request, source, preprocessing, data, progress)
     source, found = _settle_semantics(source, request, data, progress)
     return Prepared(source, preprocessing, data, tuple(found), pictures)
@@ -101,13 +106,20 @@ def _settle_labels(source: Checkpoint, request: Request, progress: Progress) -> 
     return replace(source, recorded=replace(source.recorded, labels=None))
 
 
-def _read_data(request: Request, source: Checkpoint, preprocessing: Preprocessing) -> Data | None:
+def _read_data(request: Request, source: Checkpoint, preprocessing: Preprocessing, progress: Progress) -> Data | None:
     if request.data is None:
         return None
     _check_channels(source, "--data")
-    found = images.find_labelled(request.data, source.spec.classes, source.recorded.labels).spread(request.data_count)
+    found = find_labelled(request.data, source.spec.classes, source.recorded.labels).spread(request.data_count)
+    if empty := found.folder.empty:
+        held = "; ".join(f"{name} ({describe(left_out) or 'empty'})" for name, left_out in list(empty.items())[:5])
+        progress.warn(
+            f"{len(empty)} of the subfolders of {request.data} hold no image that is read, so nothing is known of their "
+            f"classes: {held}{'; …' if len(empty) > 5 else ''}"
+        )
     prepared = images.load(found.paths, preprocessing, source.spec.image_size)
-    return Data(prepared, np.array(found.labels), found.paths)
+    as_text = np.array(found.as_text) if found.as_text else None
+    return Data(prepared, np.array(found.labels), found.paths, found.folder, as_text)
 
 
 def _choose_pictures(
@@ -116,7 +128,7 @@ def _choose_pictures(
     """From --golden-images, or else some of --data."""
     if request.golden_images is not None:
         _check_channels(source, "--golden-images")
-        found, classes = images.find_pictures(request.golden_images, source.spec.classes, source.recorded.labels)
+        found, classes = find_pictures(request.golden_images, source.spec.classes, source.recorded.labels)
         rows = golden_images.small_ones(found)
         if not rows:
             raise DataError(
@@ -160,7 +172,7 @@ def _settle_semantics(
             found.append(evidence.weigh_reference(request.reference, source.spec, run))
     if data:
         with progress.step("measuring accuracy under both shift semantics"):
-            found.append(evidence.weigh_images(data.images, data.labels, source.spec.classes, run))
+            found.append(evidence.weigh_images(data.images, data.labels, source.spec.classes, run, data.as_text))
     semantics = evidence.decide(request.semantics, found, source.layout.shift_semantics)
     if not any(e.supports for e in found):
         if found:

@@ -14,6 +14,7 @@ from rich.text import Text
 from s2mlp_deploy.artifact import Bundle
 from s2mlp_deploy.comparison import Row
 from s2mlp_deploy.golden_images import Preparation
+from s2mlp_deploy.image_files import describe
 from s2mlp_deploy.latency import Method
 from s2mlp_deploy.manifest import Preprocessing, TensorEntry
 from s2mlp_deploy.parity import Verdict
@@ -76,6 +77,8 @@ def export(result: Export) -> RenderableType:
         outputs = [entry for entry in (manifest.output, manifest.output_classes) if entry]
         _row(grid, "output", ", ".join(map(tensor_line, outputs)))
     _row(grid, "images", preprocessing_line(manifest.preprocessing))
+    if (data := result.report.get("data")) and (line := labelled_line(data, manifest.labels)):
+        _row(grid, "data", line)
     for evidence in result.report["evidence"]:
         figures = ", ".join(f"{s} {v:.2%}" if evidence["quantity"] == "accuracy" else f"{s} {v:.2g}"
                             for s, v in evidence["measured"].items())  # fmt: skip
@@ -290,6 +293,25 @@ def preprocessing_line(contract: Preprocessing) -> str:
     )
     assumed = f" (assumed: {', '.join(contract.assumed)})" if contract.assumed else ""
     return f"{ways[contract.resize]}{crop}, {contract.interpolation}, {contract.channel_order}, {', '.join(numbers)}{assumed}"
+
+
+def labelled_line(data: Mapping[str, Any], labels: Sequence[str] | None) -> str:
+    """What of a folder of labelled images went without saying, in a line; nothing where all did."""
+    parts = []
+    if data["named_by"] == "order":
+        parts.append(f"classes assumed in the order of the subfolders: {_few(list(data['classes']))}")
+    if data["respelled"]:
+        parts.append(f"subfolders taken for labels that are spelled otherwise: {_few(data['respelled'])}")
+    if data["left_out"]:
+        parts.append(f"left out: {describe(data['left_out'])}")
+    if data["without_images"]:
+        names = [labels[i] if labels and i < len(labels) else str(i) for i in data["without_images"]]
+        parts.append(f"no images of class {_few(names)}")
+    return "; ".join(parts)
+
+
+def _few(names: Sequence[str], count: int = 5) -> str:
+    return ", ".join(names[:count]) + (f", … ({len(names)} in all)" if len(names) > count else "")
 
 
 def size(size_bytes: int) -> str:

@@ -16,7 +16,7 @@ import numpy as np
 import onnxruntime
 import pytest
 
-from s2mlp_deploy import images
+from s2mlp_deploy import image_folders, images
 from s2mlp_deploy.manifest import Preprocessing
 from s2mlp_deploy.parity import Array
 from s2mlp_deploy.pipeline import Request, deploy
@@ -65,7 +65,7 @@ def test_the_bundled_checkpoint_was_trained_to_at_least_88_percent() -> None:
 def test_the_committed_images_are_those_of_the_data_set() -> None:
     pixels, labels = read("t10k-images-idx3-ubyte.gz", 16).reshape(-1, 28, 28), read("t10k-labels-idx1-ubyte.gz", 8)
     plain = Preprocessing(mean=(0.0,), std=(1.0,), channel_order="L", scale=1.0)
-    found = images.find_labelled(TEST_IMAGES, 10)
+    found = image_folders.find_labelled(TEST_IMAGES, 10)
     assert len(found.paths) == 200
     for path, label in zip(found.paths, found.labels, strict=True):
         assert labels[int(path.stem)] == label

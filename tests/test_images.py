@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import re
 import struct
+import unicodedata
 import zlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -13,9 +15,9 @@ import pytest
 import torch
 from PIL import Image
 
-from s2mlp_deploy import images
+from s2mlp_deploy import image_files, image_folders, images
 from s2mlp_deploy.errors import DataError
-from s2mlp_deploy.images import LabelledImages
+from s2mlp_deploy.image_folders import LabelledImages
 from s2mlp_deploy.manifest import Preprocessing
 from s2mlp_deploy.parity import Array
 from s2mlp_deploy.spec import single_stage
@@ -53,36 +55,111 @@ def classes_of(found: LabelledImages) -> dict[str, int]:
 
 
 def test_folders_named_by_class_index_are_those_classes_and_need_not_be_all(tmp_path: Path) -> None:
-    found = images.find_labelled(folders(tmp_path, "0", "2", "10"), 11)
+    found = image_folders.find_labelled(folders(tmp_path, "0", "2", "10"), 11)
     assert classes_of(found) == {"0": 0, "2": 2, "10": 10}
 
 
 def test_indices_may_have_leading_zeros(tmp_path: Path) -> None:
-    assert classes_of(images.find_labelled(folders(tmp_path, "00", "07", "10"), 11)) == {"00": 0, "07": 7, "10": 10}
+    assert classes_of(image_folders.find_labelled(folders(tmp_path, "00", "07", "10"), 11)) == {
+        "00": 0,
+        "07": 7,
+        "10": 10,
+    }
 
 
 def test_folders_named_by_label_are_those_classes(tmp_path: Path) -> None:
     names = ("zebra", "ant", "T-shirt", "cat")
-    assert classes_of(images.find_labelled(folders(tmp_path, "cat", "zebra"), 4, names)) == {"cat": 3, "zebra": 0}
+    assert classes_of(image_folders.find_labelled(folders(tmp_path, "cat", "zebra"), 4, names)) == {
+        "cat": 3,
+        "zebra": 0,
+    }
 
 
 def test_labels_that_look_like_indices_are_labels(tmp_path: Path) -> None:
     """As torchvision sorts folders, those called 0 to 10 are classes 0, 1, 10, 2, …"""
     names = sorted(str(i) for i in range(11))
-    assert classes_of(images.find_labelled(folders(tmp_path, "1", "2", "10"), 11, names)) == {"1": 1, "2": 3, "10": 2}
+    assert classes_of(image_folders.find_labelled(folders(tmp_path, "1", "2", "10"), 11, names)) == {
+        "1": 1,
+        "2": 3,
+        "10": 2,
+    }
 
 
 def test_other_folders_are_the_classes_in_sorted_order_if_there_is_one_for_each(tmp_path: Path) -> None:
     folders(tmp_path, "n02", "n10", "N01", "é")
-    assert classes_of(images.find_labelled(tmp_path, 4)) == {"N01": 0, "n02": 1, "n10": 2, "é": 3}
-    assert classes_of(images.find_labelled(tmp_path, 4, ("a", "b", "c", "d"))) == {"N01": 0, "n02": 1, "n10": 2, "é": 3}
+    found = image_folders.find_labelled(tmp_path, 4)
+    assert classes_of(found) == {"N01": 0, "n02": 1, "n10": 2, "é": 3} == found.folder.classes
+    assert found.folder.named_by == "order"
+
+
+def test_where_labels_are_known_other_folders_are_refused_with_both_lists(tmp_path: Path) -> None:
+    """In sorted order they would give the wrong labels, without a word."""
+    folders(tmp_path, "n02", "n10", "N01", "tench")
+    with pytest.raises(DataError) as caught:
+        image_folders.find_labelled(tmp_path, 4, ("tench", "goldfish", "shark", "ray"))
+    said = str(caught.value)
+    assert (
+        "none of the model's 4 labels: 'N01', 'n02', 'n10'; labels without a subfolder: 'goldfish', 'shark', 'ray'"
+        in said
+    )
+    assert "--labels" in said
+    folders(tmp_path, *(f"m{i}" for i in range(20)))
+    with pytest.raises(DataError, match=re.escape("'m1', 'm10', 'm11', … (23 in all)")):
+        image_folders.find_labelled(tmp_path, 4, ("tench", "goldfish", "shark", "ray"))
+
+
+@pytest.mark.parametrize(
+    ("folder", "label"),
+    [
+        (unicodedata.normalize("NFD", "Café"), unicodedata.normalize("NFC", "Café")),
+        (unicodedata.normalize("NFC", "Café"), unicodedata.normalize("NFD", "Café")),
+        ("ankle boot", "Ankle boot"),
+        ("Ankle_boot", "Ankle boot"),
+        ("ankle-boot", "Ankle  boot "),
+        ("T-shirt_top", "T-shirt/top"),
+        ("STRASSE", "Straße"),
+    ],
+)
+def test_labels_are_known_by_another_spelling(tmp_path: Path, folder: str, label: str) -> None:
+    found = image_folders.find_labelled(folders(tmp_path, "ant", folder), 3, ("zebra", label, "ant"))
+    assert {p.parent.name: i for p, i in zip(found.paths, found.labels, strict=True)} == {folder: 1, "ant": 2}
+    assert found.folder.named_by == "label" and found.folder.respelled == (folder,)
+
+
+def test_a_label_goes_before_what_is_spelled_almost_like_it(tmp_path: Path) -> None:
+    names = ("Polish", "polish", "ant")
+    assert classes_of(image_folders.find_labelled(folders(tmp_path, "Polish", "polish"), 3, names)) == {
+        "Polish": 0,
+        "polish": 1,
+    }
+    with pytest.raises(DataError, match="'POLISH'"):
+        image_folders.find_labelled(folders(tmp_path, "POLISH"), 3, names)
+    with pytest.raises(DataError, match="has 2 subfolders for the label ant: Ant, ant"):
+        image_folders.find_labelled(folders(tmp_path / "two", "ant", "Ant"), 3, names)
+
+
+def test_folders_counted_from_one_are_no_indices_and_the_remedy_is_named(tmp_path: Path) -> None:
+    data = folders(tmp_path / "data", *(str(i) for i in range(1, 12)))
+    with pytest.raises(DataError, match=r"classes 0 to 10 only: if training took .* pass --labels"):
+        image_folders.find_labelled(data, 11)
+    names = sorted(str(i) for i in range(1, 12))  # as LC_ALL=C ls writes them
+    found = image_folders.find_labelled(data, 11, names)
+    assert classes_of(found)["10"] == 1 and classes_of(found)["2"] == 3
+
+
+def test_the_order_of_numbers_as_text_is_kept_in_mind(tmp_path: Path) -> None:
+    found = image_folders.find_labelled(folders(tmp_path, *(str(i) for i in range(12)), count=2), 12).spread(12)
+    as_text = {p.parent.name: i for p, i in zip(found.paths, found.as_text, strict=True)}
+    assert as_text == {name: i for i, name in enumerate(sorted(map(str, range(12))))}
+    assert image_folders.find_labelled(folders(tmp_path / "few", "0", "1", "2"), 10).as_text == ()
+    assert image_folders.find_labelled(folders(tmp_path / "padded", "00", "01", "10"), 11).as_text == ()
 
 
 @pytest.mark.parametrize(
     ("names", "classes", "problem"),
     [
         (("9", "10"), 10, "has a subfolder 10, and the model has classes 0 to 9 only"),
-        (("1", "01"), 10, "has two subfolders for one class index: 01, 1"),
+        (("1", "01"), 10, "has 2 subfolders for class index 1: 01, 1"),
         (("cat", "dog"), 3, "has 2 subfolders and the model 3 classes"),
         (("cat", "dog", "1"), 2, "has 3 subfolders and the model 2 classes"),
         (("²", "3"), 10, "has 2 subfolders and the model 10 classes"),
@@ -92,7 +169,7 @@ def test_folders_that_are_not_the_classes_are_refused(
     tmp_path: Path, names: Sequence[str], classes: int, problem: str
 ) -> None:
     with pytest.raises(DataError) as caught:
-        images.find_labelled(folders(tmp_path, *names), classes)
+        image_folders.find_labelled(folders(tmp_path, *names), classes)
     assert problem in str(caught.value) and str(tmp_path) in str(caught.value)
 
 
@@ -104,9 +181,65 @@ def test_images_lie_in_the_order_of_classes_and_names_at_any_depth_and_other_fil
     (tmp_path / "0" / "notes.txt").write_text("not an image")
     (tmp_path / ".cache").mkdir()
     (tmp_path / "README").write_text("not a folder")
-    found = images.find_labelled(tmp_path, 2)
+    found = image_folders.find_labelled(tmp_path, 2)
     assert [str(p.relative_to(tmp_path)) for p in found.paths] == ["0/x/z.jpeg", "0/y.bmp", "1/a.PNG", "1/b.png"]
     assert found.labels == (0, 0, 1, 1)
+    assert found.folder.left_out == {".txt": 1, "hidden": 1}
+
+
+@pytest.mark.parametrize("debris", [".ipynb_checkpoints", "@eaDir", "__MACOSX", "lost+found", "$RECYCLE.BIN"])
+def test_what_file_systems_and_editors_leave_is_neither_a_class_nor_read(tmp_path: Path, debris: str) -> None:
+    for name in ("cat/a.png", "dog/b.png", f"{debris}/c.png", f"cat/{debris}/d.png", f"dog/x/{debris}/e.png"):
+        save(tmp_path / name)
+    for name in ("cat/._a.png", "cat/Thumbs.db", "dog/.DS_Store", ".DS_Store", "desktop.ini"):
+        (tmp_path / name).write_bytes(b"no image")
+    found = image_folders.find_labelled(tmp_path, 2)
+    assert [p.name for p in found.paths] == ["a.png", "b.png"] and found.folder.left_out == {}
+    spec = small_spec()
+    assert len(images.read_inputs(tmp_path, PLAIN, spec, 9)) == 2
+    assert [p.name for p in image_folders.find_pictures(tmp_path / "cat", 2)[0]] == ["a.png"]
+
+
+def test_what_is_left_out_is_counted(tmp_path: Path) -> None:
+    for name in ("0/a.png", "1/b.png", "2.png", "0/.c.png"):
+        save(tmp_path / name)
+    for name in ("0/d.heic", "0/e.HEIC", "1/f", "2/g", "2/h.npy"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"?")
+    folder = image_folders.find_labelled(tmp_path, 4).folder
+    assert folder.left_out == {
+        ".heic": 2,
+        ".npy": 1,
+        "hidden": 1,
+        "outside the subfolders": 1,
+        "without an extension": 2,
+    }
+    assert folder.empty == {"2": {".npy": 1, "without an extension": 1}} and folder.without_images == (2, 3)
+    (tmp_path / "only").mkdir()
+    (tmp_path / "2").rename(tmp_path / "only" / "2")
+    save(tmp_path / "only" / "x.png")
+    with pytest.raises(DataError, match=r"hold no images \(.*\); left out: 1 \.npy, 1 without an extension, 1 outside"):
+        image_folders.find_labelled(tmp_path / "only", 4)
+    with pytest.raises(DataError, match=r"holds no images \(.*\); left out: 1 \.npy, 1 without"):
+        images.read_inputs(tmp_path / "only" / "2", PLAIN, small_spec(), 9)
+
+
+@pytest.mark.parametrize("suffix", sorted(image_files.SUFFIXES))
+def test_each_suffix_is_one_of_a_format_that_is_read(suffix: str) -> None:
+    Image.init()
+    assert Image.registered_extensions()[suffix] in images.FORMATS
+
+
+def test_linked_folders_are_read_once_each_as_torchvision_reads_them(tmp_path: Path) -> None:
+    save(tmp_path / "elsewhere" / "cats" / "a.png")
+    save(tmp_path / "elsewhere" / "more" / "b.png")
+    (tmp_path / "data" / "dog").mkdir(parents=True)
+    (tmp_path / "data" / "cat").symlink_to(tmp_path / "elsewhere" / "cats", target_is_directory=True)
+    (tmp_path / "data" / "dog" / "more").symlink_to(tmp_path / "elsewhere" / "more", target_is_directory=True)
+    (tmp_path / "data" / "dog" / "again").symlink_to(tmp_path / "data" / "dog", target_is_directory=True)
+    found = image_folders.find_labelled(tmp_path / "data", 2)
+    assert [str(p.relative_to(tmp_path / "data")) for p in found.paths] == ["cat/a.png", "dog/more/b.png"]
+    assert found.labels == (0, 1)
 
 
 @pytest.mark.parametrize(
@@ -123,12 +256,12 @@ def test_a_folder_without_labelled_images_is_refused(
 ) -> None:
     prepare(tmp_path / "data")
     with pytest.raises(DataError, match=problem) as caught:
-        images.find_labelled(tmp_path / "data", 1)
+        image_folders.find_labelled(tmp_path / "data", 1)
     assert str(tmp_path / "data") in str(caught.value)
 
 
 def test_a_smaller_number_is_spread_over_all_classes(tmp_path: Path) -> None:
-    found = images.find_labelled(folders(tmp_path, "0", "1", "2", count=5), 3)
+    found = image_folders.find_labelled(folders(tmp_path, "0", "1", "2", count=5), 3)
     assert found.spread(6).labels == (0, 0, 1, 1, 2, 2)
     assert found.spread(15) is found
     some = found.spread(7)
@@ -314,7 +447,7 @@ def test_a_model_of_one_channel_is_exported_and_judged_on_images(tmp_path: Path,
 def test_a_folder_named_by_none_of_the_recorded_labels_is_refused(tmp_path: Path, out: Path) -> None:
     checkpoint = grey_checkpoint(tmp_path / "grey.pt")
     ran = run("export", checkpoint, "--data", folders(tmp_path / "data", "black", "white"), "-o", out)
-    assert ran.code == 3 and "2 subfolders and the model 3 classes" in ran.err
+    assert ran.code == 3 and "none of the model's 3 labels: 'black', 'white'" in ran.err
     assert not list(out.parent.iterdir())
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from s2mlp_deploy import artifact, images
+from s2mlp_deploy import artifact, image_folders
 from s2mlp_deploy.errors import DataError
 from s2mlp_deploy.labels import read_labels
 from support import Ran, random_model, run, small_spec
@@ -118,7 +118,7 @@ def test_a_name_of_several_classes_is_said_and_names_no_folder(tmp_path: Path) -
     assert ran.code == 0 and "gives the same name to several classes: crane" in " ".join(ran.err.split())
     (tmp_path / "data" / "crane").mkdir(parents=True)
     with pytest.raises(DataError, match="a subfolder crane, which is the name of several classes"):
-        images.find_labelled(tmp_path / "data", 7, ("crane", "a", "b", "c", "crane", "d", "e"))
+        image_folders.find_labelled(tmp_path / "data", 7, ("crane", "a", "b", "c", "crane", "d", "e"))
 
 
 def test_another_number_of_labels_publishes_nothing(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ import torch
 from PIL import Image
 
 import mutate
-from s2mlp_deploy import artifact, checkpoint, evidence, golden, golden_images, images, layouts
+from s2mlp_deploy import artifact, checkpoint, evidence, golden, golden_images, image_folders, images, layouts
 from s2mlp_deploy.errors import LayoutError
 from s2mlp_deploy.labels import read_labels
 from s2mlp_deploy.manifest import Preprocessing, parse
@@ -163,9 +163,9 @@ def _layout(path: Path) -> None:
 
 
 def _folder(path: Path) -> None:
-    found = images.find_labelled(path, 3, ("a", "b", "c"))
+    found = image_folders.find_labelled(path, 3, ("a", "b", "c"))
     assert all(0 <= label < 3 for label in found.labels) and len(found.paths) == len(found.labels) > 0
-    images.find_pictures(path, 3)
+    image_folders.find_pictures(path, 3)
     images.read_inputs(path, PREPARED, SPEC, 4)
 
 

@@ -1,0 +1,94 @@
+"""Which files of a folder are images, and what else lies there.
+
+Links are followed, as torchvision's ImageFolder does, and each folder is read once, so that a link to a folder above ends.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from s2mlp_deploy.errors import DataError
+
+SUFFIXES = frozenset({
+    ".png", ".apng", ".jpg", ".jpeg", ".jpe", ".jfif", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".pbm", ".pnm",
+})  # fmt: skip
+"""Pillow's names for the formats that are read (images.FORMATS)."""
+
+NEVER = frozenset({
+    ".ds_store", ".git", ".ipynb_checkpoints", "$recycle.bin", "@eadir", "__macosx", "desktop.ini", "lost+found",
+    "system volume information", "thumbs.db",
+})  # fmt: skip
+"""What file systems and editors leave in folders, in lower case: no image of the user's, so neither read nor counted."""
+
+
+@dataclass(frozen=True)
+class ImageFiles:
+    """The images below a folder, sorted, and how many files and hidden folders were left out, by kind."""
+
+    paths: tuple[Path, ...]
+    left_out: Mapping[str, int] = field(default_factory=dict)
+
+
+def is_debris(name: str) -> bool:
+    """Whether a file or folder of this name belongs to a file system or editor; ``._x`` is macOS's of ``x``."""
+    return name.startswith("._") or name.lower() in NEVER
+
+
+def is_image(name: str) -> bool:
+    """Whether a file of this name is read as an image."""
+    return not name.startswith(".") and Path(name).suffix.lower() in SUFFIXES
+
+
+def find(directory: Path) -> ImageFiles:
+    """The images in ``directory`` and the folders below it.
+
+    Raises:
+        DataError: where a folder cannot be read.
+    """
+    files = list(_files(directory, set()))
+    images = sorted(path for path in files if is_image(path.name))
+    kinds = Counter(_kind(path.name) for path in files if not is_image(path.name))
+    return ImageFiles(tuple(images), dict(sorted(kinds.items())))
+
+
+def entries(directory: Path) -> list[os.DirEntry[str]]:
+    """What lies in ``directory``, sorted, without what is never read.
+
+    Raises:
+        DataError: where it cannot be read.
+    """
+    try:
+        with os.scandir(directory) as found:
+            return sorted((e for e in found if not is_debris(e.name)), key=lambda e: e.name)
+    except OSError as error:
+        raise DataError(f"cannot read the image folder {directory}: {error.strerror}") from error
+
+
+def describe(left_out: Mapping[str, int]) -> str:
+    """``left_out`` in words, as in "20 .heic, 3 without an extension"."""
+    return ", ".join(f"{count} {kind}" for kind, count in left_out.items())
+
+
+def expected(left_out: Mapping[str, int]) -> str:
+    """What is read, and what was found in its place."""
+    return f"({', '.join(sorted(SUFFIXES))})" + (f"; left out: {describe(left_out)}" if left_out else "")
+
+
+def _files(directory: Path, known: set[tuple[int, int]]) -> Iterator[Path]:
+    status = directory.stat()
+    if (status.st_dev, status.st_ino) in known:
+        return
+    known.add((status.st_dev, status.st_ino))
+    for entry in entries(directory):
+        if not entry.is_dir() or entry.name.startswith("."):
+            yield directory / entry.name
+        else:
+            yield from _files(directory / entry.name, known)
+
+
+def _kind(name: str) -> str:
+    return "hidden" if name.startswith(".") else Path(name).suffix.lower() or "without an extension"
