@@ -88,7 +88,7 @@ def _json(text: str, path: Path) -> list[str]:
     names = in_order(content)
     if names is None:
         raise DataError(f"{path} {_FORMS}")
-    if not names:
+    if content and not names:
         raise DataError(
             f"{path} does not number its {len(content)} labels from 0 to {len(content) - 1}, each once: number them as the "
             "model's classes"

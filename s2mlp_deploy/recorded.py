@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from numbers import Integral, Real
 from typing import Any, TypeVar, get_args
 
+from s2mlp_deploy import strict_json
+from s2mlp_deploy.labels import in_order
 from s2mlp_deploy.manifest import Interpolation, Resize
 from s2mlp_deploy.spec import Size
 
@@ -21,6 +23,12 @@ CONTAINERS = ("args", "config", "cfg", "hparams", "hyper_parameters", "opt", "op
 
 CROP_MODES: dict[Any, Resize | None] = {"center": "shorter-then-crop", "squash": "squash", "border": None}
 """timm's names for how it resizes; None for what this project does not do."""
+
+
+LABELS = (
+    "class_names", "labels", "classes", "CLASSES", "class_to_idx", "idx_to_class", "id2label", "label2id", "idx2label", "label2idx",
+)  # fmt: skip
+"""What scripts call the class names: a list, names by index, or indices by name."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +63,7 @@ def read_recorded(content: Mapping[str, Any]) -> Recorded:
         image_size=first(_size, "image_size", "img_size", "input_size"),
         mean=first(_fractions, "mean"),
         std=first(_positive, "std"),
-        labels=first(_strings, "class_names", "labels", "classes"),
+        labels=first(_names, *LABELS),
         interpolation=first(_interpolation, "interpolation"),
         crop_fraction=first(_share, "crop_pct"),
         crop_mode=first(_crop_mode, "crop_mode"),
@@ -110,10 +118,14 @@ def _crop_mode(value: Any) -> str | None:
     return value if isinstance(value, str) and value in CROP_MODES else None
 
 
-def _strings(value: Any) -> tuple[str, ...] | None:
-    if isinstance(value, (list, tuple)) and value and all(isinstance(v, str) for v in value):
-        return tuple(value)
-    return None
+def _names(value: Any) -> tuple[str, ...] | None:
+    """Labels in the order of the classes; the metadata of safetensors files hold text alone, so lists are JSON there."""
+    if isinstance(value, str) and value[:1] in ("[", "{"):
+        try:
+            value = strict_json.loads(value)
+        except (ValueError, RecursionError):
+            return None
+    return in_order(value) or None
 
 
 def _is(kind: type, value: Any) -> bool:

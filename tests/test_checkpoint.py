@@ -253,7 +253,24 @@ def test_a_std_of_zero_is_ignored() -> None:
     assert read_recorded({"std": [0.5, 0.0, 0.5], "mean": [0.5, 0.0, 0.5]}) == Recorded(mean=(0.5, 0.0, 0.5))
 
 
-@pytest.mark.parametrize("names", [10, "cat", [], ["cat", 3], {"0": "cat"}, None])
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("class_to_idx", {"cat": 1, "ant": 0, "10": 2}),
+        ("idx_to_class", {1: "cat", 0: "ant", 2: "10"}),
+        ("id2label", {"2": "10", "0": "ant", "1": "cat"}),
+        ("label2id", {"ant": 0, "cat": np.int64(1), "10": 2}),
+        ("classes", {0: "ant", 1: "cat", 2: "10"}),
+        ("class_names", '["ant", "cat", "10"]'),
+        ("id2label", '{"0": "ant", "1": "cat", "2": "10"}'),
+    ],
+)
+def test_class_names_are_read_in_every_form_in_the_order_of_the_classes(name: str, value: object) -> None:
+    assert read_recorded({name: value}).labels == ("ant", "cat", "10")
+    assert read_recorded({"hyper_parameters": {name: value}}).labels == ("ant", "cat", "10")
+
+
+@pytest.mark.parametrize("names", [10, "cat", [], ["cat", 3], {"1": "cat"}, {"cat": "0"}, "[", {"0": {}}, None])
 def test_class_names_that_are_no_names_are_ignored(names: object) -> None:
     assert read_recorded({"class_names": names}) == Recorded()
 

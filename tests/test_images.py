@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import struct
@@ -449,6 +450,34 @@ def test_a_folder_named_by_none_of_the_recorded_labels_is_refused(tmp_path: Path
     ran = run("export", checkpoint, "--data", folders(tmp_path / "data", "black", "white"), "-o", out)
     assert ran.code == 3 and "none of the model's 3 labels: 'black', 'white'" in ran.err
     assert not list(out.parent.iterdir())
+
+
+def test_what_was_left_out_and_assumed_is_shown_and_reported(tmp_path: Path, out: Path) -> None:
+    data = folders(tmp_path / "data", "Dark", "MID", "light")
+    (data / "light" / "0.png").rename(data / "light" / "0")
+    (data / "Dark" / "1.heic").write_bytes(b"?")
+    ran = run("export", grey_checkpoint(tmp_path / "grey.pt"), "--data", data, "-o", out)
+    assert ran.code == 0, ran.err
+    said, shown = " ".join(ran.err.split()), " ".join(ran.out.split())
+    assert "1 of the subfolders of" in said and "light (1 without an extension)" in said
+    assert "subfolders taken for labels that are spelled otherwise: Dark, MID" in shown
+    assert "left out: 1 .heic, 1 without an extension; no images of class light" in shown
+    reported = json.loads((out / "report.json").read_text())["data"]
+    assert reported == {
+        "named_by": "label",
+        "classes": {"Dark": 0, "MID": 1, "light": 2},
+        "respelled": ["Dark", "MID"],
+        "left_out": {".heic": 1, "without an extension": 1},
+        "empty": {"light": {"without an extension": 1}},
+        "without_images": [2],
+    }
+
+
+def test_the_sorted_order_of_folders_is_shown_as_assumed(tmp_path: Path, out: Path, checkpoint: Path) -> None:
+    data = folders(tmp_path / "data", *"gfedcba")
+    ran = run("export", checkpoint, "--data", data, "-o", out)
+    assert ran.code == 0, ran.err
+    assert "classes assumed in the order of the subfolders: a, b, c, d, e, … (7 in all)" in " ".join(ran.out.split())
 
 
 def test_an_image_that_cannot_be_read_stops_the_export(tmp_path: Path, out: Path, checkpoint: Path) -> None:
