@@ -9,11 +9,13 @@
 # make licenses   write docs/dependencies.md and constraints-oldest.txt
 # make web        export the bundled checkpoint as a web page, and serve it to this machine
 # make web-deps   what the page, its tests and the JavaScript examples need from npm
-# make venv       .venv with everything for development
+# make venv       .venv with everything for development; TORCH_INDEX=https://download.pytorch.org/whl/cpu takes PyTorch's build
+#                 for CPUs alone, without 5 GB of CUDA
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt
 STAMP := $(VENV)/.installed
 EXAMPLE := examples/fashion_mnist.pt
 BUNDLE := fashion_mnist-onnx-fp32
@@ -26,17 +28,23 @@ DATASET ?= /usr/share/datasets/fashion-mnist
 venv: $(STAMP)
 
 $(STAMP): pyproject.toml constraints.txt
+	@echo 'Installing PyTorch, the runtimes and what tests need into $(VENV): 2 GB or more, which takes minutes'
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[export,trt-rtx,openvino,plot,bench,loadgen,dev]'
+	$(if $(TORCH_INDEX),$(PIP) --index-url $(TORCH_INDEX) torch)
+	$(PIP) -e '.[export,trt-rtx,openvino,plot,bench,loadgen,dev]'
 	touch $@
 
 demo: $(STAMP)
 	$(BIN)/s2mlp-inspect $(EXAMPLE)
 	$(BIN)/s2mlp-export $(EXAMPLE) --data examples/test_images --force -o $(BUNDLE)
 	$(BIN)/s2mlp-verify $(BUNDLE) --per-block
+	@echo 'The commands are in $(BIN): call $(BIN)/s2mlp-export, or first run: . $(BIN)/activate'
 
+# Tests that need nothing of npm's come before its packages do: so in a fresh clone they are known to need nothing.
 test: $(STAMP)
-	$(BIN)/python -m pytest -n 2
+	$(BIN)/python -m pytest -n 2 -m 'not npm'
+	@$(MAKE) --no-print-directory web-deps || echo "npm's packages cannot be had here: what needs them is skipped"
+	$(BIN)/python -m pytest -n 2 -m npm
 
 lint: $(STAMP)
 	$(BIN)/ruff check
@@ -47,7 +55,7 @@ lint: $(STAMP)
 bench: $(STAMP)
 	$(BIN)/python -m bench --write docs
 
-reliability: $(STAMP)
+reliability: $(STAMP) $(NODE_STAMP)
 	$(BIN)/python -m pytest -n 2 tests/reliability/test_*$(ONLY)*.py --thorough --write docs/reliability.md
 
 fuzz: $(STAMP)

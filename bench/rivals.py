@@ -24,6 +24,7 @@ from s2mlp_deploy.artifact import Bundle
 from s2mlp_deploy.errors import RuntimeMissingError, UsageError
 from s2mlp_deploy.graph import Axes, emit
 from s2mlp_deploy.manifest import FLOAT_LOGITS
+from s2mlp_deploy.packages import pip_install
 from s2mlp_deploy.progress import Listener
 from s2mlp_deploy.spec import Size
 
@@ -174,26 +175,26 @@ def _mixer(work: Work) -> Iterator[Contestant]:
 
 @dataclass(frozen=True)
 class Baseline:
-    """What prepares a baseline's contestants, the module that it needs, and the package that brings it."""
+    """What prepares a baseline's contestants, the module that it needs, and the command that installs it."""
 
     prepare: Callable[[Work], Iterator[Contestant]]
     module: str
-    package: str
+    remedy: str
 
     def missing(self) -> str | None:
         """What lacks here, in words; None where nothing does."""
-        return None if find_spec(self.module) else f"it needs {self.module}: pip install {self.package}"
+        return None if find_spec(self.module) else f"it needs {self.module}: {self.remedy}"
 
 
 BASELINES = {
-    "torch-eager": Baseline(_torch_eager, "torch", "torch"),
-    "torch-compile": Baseline(_torch_compile, "torch", "torch"),
-    "naive-onnx": Baseline(_naive_onnx, "onnxscript", "'s2mlp-deploy[bench]'"),
-    "openvino": Baseline(_openvino, "openvino", "'s2mlp-deploy[openvino]'"),
-    "mixer": Baseline(_mixer, "onnxruntime", "onnxruntime"),
-    "no-shift": Baseline(_no_shift, "onnxruntime", "onnxruntime"),
-    "ort-static": Baseline(_ort_static, "onnxruntime", "onnxruntime"),
-    "openvino-static": Baseline(_openvino_static, "openvino", "'s2mlp-deploy[openvino]'"),
+    "torch-eager": Baseline(_torch_eager, "torch", "pip install torch"),
+    "torch-compile": Baseline(_torch_compile, "torch", "pip install torch"),
+    "naive-onnx": Baseline(_naive_onnx, "onnxscript", pip_install("bench")),
+    "openvino": Baseline(_openvino, "openvino", pip_install("openvino")),
+    "mixer": Baseline(_mixer, "onnxruntime", "pip install onnxruntime"),
+    "no-shift": Baseline(_no_shift, "onnxruntime", "pip install onnxruntime"),
+    "ort-static": Baseline(_ort_static, "onnxruntime", "pip install onnxruntime"),
+    "openvino-static": Baseline(_openvino_static, "openvino", pip_install("openvino")),
 }
 """PyTorch, with and without its compiler; ``torch.onnx.export`` of the widely copied code; every ONNX bundle in OpenVINO;
 an MLP-Mixer of the same width, depth and patch; the graph without any shift; and onnxruntime's static quantization with

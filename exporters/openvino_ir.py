@@ -27,13 +27,14 @@ from s2mlp_deploy.errors import BundleError, CompilerError, RuntimeMissingError
 from s2mlp_deploy.exporter import refuse_other_files
 from s2mlp_deploy.graph import INPUT, OUTPUT
 from s2mlp_deploy.manifest import Setting, TensorEntry
+from s2mlp_deploy.packages import pip_install
 from s2mlp_deploy.parity import Array
 from s2mlp_deploy.sessions import Description
 from s2mlp_deploy.settings import recorded
 
 XML, BIN = "model.xml", "model.bin"
 
-REMEDY = "pip install 's2mlp-deploy[openvino]'"
+REMEDY = pip_install("openvino")
 
 LOADING: Mapping[str, str] = {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY"}
 """OpenVINO's properties of a model that is to answer soon, and to compute in float32 what is not int8."""

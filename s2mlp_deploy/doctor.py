@@ -14,6 +14,7 @@ from rich.text import Text
 from s2mlp_deploy import __version__, exporter, machine
 from s2mlp_deploy.errors import RuntimeMissingError
 from s2mlp_deploy.exporter import Compiler
+from s2mlp_deploy.packages import pip_install
 
 EXPORT_MODULES = ("torch", "onnxruntime", "onnxsim", "PIL")
 """What turning a checkpoint into a verified bundle needs, besides the base packages."""
@@ -51,7 +52,7 @@ class Report:
 
 def examine() -> Report:
     """Look at the machine at hand; nothing heavy is imported."""
-    abilities = [Ability("export a checkpoint", _missing(EXPORT_MODULES), "pip install 's2mlp-deploy[export]'")]
+    abilities = [Ability("export a checkpoint", _missing(EXPORT_MODULES), pip_install("export"))]
     for name in exporter.available():
         abilities += _with_format(name)
     return Report(machine.describe(), machine.installed(), tuple(abilities))

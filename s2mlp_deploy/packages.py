@@ -1,13 +1,17 @@
-"""Installed Python packages: what they require, all over, and the licences that they declare."""
+"""Installed Python packages: what they require, all over, the licences that they declare, and how to install what is missing."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from importlib.metadata import Distribution, PackageNotFoundError, distribution, packages_distributions
+from functools import cache
+from importlib.metadata import Distribution, PackageNotFoundError, distribution, packages_distributions, requires
+from shlex import quote
 
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
+
+PROJECT = "s2mlp-deploy"
 
 _LONGEST_NAME = 80
 """What is longer, in the field for a licence's name, is its text."""
@@ -24,6 +28,24 @@ class Package:
     version: str
     licenses: tuple[str, ...] = ()
     requires: frozenset[str] = frozenset()
+
+
+@cache
+def pip_install(extra: str) -> str:
+    """The command that installs what ``extra``, one of this project's optional dependencies, consists of.
+
+    It names the packages themselves, so that it works wherever this project was installed from: a clone, a wheel or an index.
+    """
+    try:
+        declared = [Requirement(text) for text in requires(PROJECT) or ()]
+    except PackageNotFoundError:  # a clone on the path that was never installed
+        return f"pip install '.[{extra}]'"
+    wanted = [
+        r for r in declared if r.marker and r.marker.evaluate({"extra": extra}) and not r.marker.evaluate({"extra": ""})
+    ]
+    if not wanted:
+        raise ValueError(f"{PROJECT} has no extra {extra!r}")
+    return " ".join(["pip install", *(quote(f"{r.name}{r.specifier}") for r in wanted)])
 
 
 def closure(roots: Mapping[str, str | None]) -> dict[str, Package]:

@@ -21,6 +21,7 @@ from s2mlp_deploy.artifact import Bundle
 from s2mlp_deploy.errors import BundleError, OutputError, RuntimeMissingError, UsageError
 from s2mlp_deploy.exporter import ONNX, Compiler, Exporter
 from s2mlp_deploy.manifest import FLOAT_LOGITS
+from s2mlp_deploy.packages import pip_install
 from s2mlp_deploy.progress import Listener, Progress
 from s2mlp_deploy.request import SYNTHETIC, Export, Request, flags
 
@@ -91,7 +92,7 @@ def _check_sbom() -> None:
         from s2mlp_deploy import sbom  # noqa: F401
     except ImportError as error:
         raise RuntimeMissingError(
-            f"--sbom needs the package cyclonedx-python-lib ({error}): pip install 's2mlp-deploy[sbom]'"
+            f"--sbom needs the package cyclonedx-python-lib ({error}): {pip_install('sbom')}"
         ) from error
 
 

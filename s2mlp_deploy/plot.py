@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING, Any
 
 from s2mlp_deploy import output
 from s2mlp_deploy.errors import RuntimeMissingError, UsageError
+from s2mlp_deploy.packages import pip_install
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 SUFFIXES = (".png", ".svg", ".pdf")
-REMEDY = "pip install 's2mlp-deploy[plot]'"
 
 _COLOURS = ("#004488", "#BB5566", "#DDAA33", "#000000", "#7FB5C6", "#666633")
 """Paul Tol's high-contrast scheme first: told apart by colour-blind people, and by their greys."""
@@ -74,7 +74,7 @@ def check(path: Path, *, replace: bool) -> None:
     try:
         import matplotlib.figure  # noqa: F401
     except ImportError as error:
-        raise RuntimeMissingError(f"--plot needs matplotlib, which is not installed: {REMEDY}") from error
+        raise RuntimeMissingError(f"--plot needs matplotlib, which is not installed: {pip_install('plot')}") from error
 
 
 def save(figure: Figure, path: Path, *, replace: bool) -> None:

@@ -24,11 +24,10 @@ from rich.text import Text
 
 from s2mlp_deploy import interruption
 from s2mlp_deploy.errors import Error, RuntimeMissingError
+from s2mlp_deploy.packages import pip_install
 from s2mlp_deploy.progress import Listener
 
 _err = Console(stderr=True, highlight=False)
-
-EXTRA = "pip install 's2mlp-deploy[export]'"
 
 
 class ConsoleListener(Listener):
@@ -62,7 +61,7 @@ class torch_needed:  # noqa: N801 - reads as a phrase where it is used
             gc.enable()
         if isinstance(error, ModuleNotFoundError):
             raise RuntimeMissingError(
-                f"this command needs the package {error.name}, which is not installed: {EXTRA}. Checking a bundle with "
+                f"this command needs the package {error.name}, which is not installed: {pip_install('export')}. Checking a bundle with "
                 "s2mlp-verify does not need it"
             ) from error
 

@@ -15,9 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from exporters.web_site import DIST, PAGE
+from exporters.web_site import PAGE
 from s2mlp_deploy.parity import Array
-from support import ROOT
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 INSECURE = "page.test"
@@ -42,12 +41,12 @@ PACKING = """
 
 
 def lacking() -> str | None:
-    """What lacks here to run pages, in words."""
+    """What is missing here to open pages in a browser, in words."""
     if not CHROMIUM:
         return "no Chromium: apt-get install chromium"
     if importlib.util.find_spec("playwright") is None:
         return "no Playwright: pip install playwright"
-    return None if (ROOT / DIST).is_dir() else "no ONNX Runtime Web: make web-deps"
+    return None
 
 
 @contextmanager

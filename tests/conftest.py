@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import shutil
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
 
+import npm
 from browser import Browser, chromium, serving
 from support import run, save_checkpoint, small_spec
 
@@ -16,10 +18,26 @@ from support import run, save_checkpoint, small_spec
 torch.set_num_threads(1)
 
 
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skip what needs packages from npm that are not here."""
+    for mark in item.iter_markers("npm"):
+        for package in mark.args:
+            if not npm.has(package):
+                pytest.skip(f"no {package}: make web-deps")
+
+
 @pytest.fixture
 def checkpoint(tmp_path: Path) -> Path:
     """A small canonical checkpoint, image size 20x28."""
     return save_checkpoint(tmp_path / "small.pt", small_spec())
+
+
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """SIGINT raises KeyboardInterrupt, also where the tests were started with it ignored, as a script's ``make test &`` is."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 @pytest.fixture(scope="session")

@@ -19,7 +19,7 @@ from browser import Browser
 from s2mlp_deploy import artifact, exporter, images
 from s2mlp_deploy.artifact import Bundle
 from s2mlp_deploy.parity import Array
-from support import EXAMPLES, PAPER_CHECKPOINT, ROOT, TEST_IMAGES, run
+from support import EXAMPLES, PAPER_CHECKPOINT, TEST_IMAGES, run
 
 APPS = EXAMPLES / "apps"
 
@@ -78,10 +78,10 @@ def program(*arguments: object) -> subprocess.CompletedProcess[str]:
 
 
 NODE = shutil.which("node")
-needs_node = pytest.mark.skipif(
-    not NODE or not (ROOT / "node_modules" / "onnxruntime-node").is_dir(),
-    reason="no node, or no onnxruntime-node: make web-deps",
-)
+needs_node = [
+    pytest.mark.skipif(not NODE, reason="no Node.js: apt-get install nodejs npm"),
+    pytest.mark.npm("onnxruntime-node"),
+]
 COMMANDS = [
     pytest.param((sys.executable, APPS / "classify.py"), id="python"),
     pytest.param((NODE, APPS / "classify.mjs"), id="node", marks=needs_node),
@@ -143,6 +143,7 @@ def test_the_python_program_prepares_pictures_in_every_way(bundles: Path, tmp_pa
 
 
 @pytest.mark.skipif(browsers.lacking() is not None, reason=browsers.lacking() or "")
+@pytest.mark.npm("onnxruntime-web")
 def test_a_browser_says_what_this_project_says(
     browser: Browser, bundles: Path, bundle: Bundle, pictures: list[Path]
 ) -> None:

@@ -22,6 +22,7 @@ from bench.devices.energy import Energy, measure_energy
 from bench.devices.gauges import Gauges, gauges
 from bench.devices.nvml import COUNTERS, IDLE, REASONS, SET
 from bench.devices.watch import Condition, Watch, condition
+from s2mlp_deploy.packages import pip_install
 
 # NVIDIA: a fake of pynvml
 
@@ -287,7 +288,7 @@ def test_without_a_driver_there_is_no_gpu_and_the_reason(
 def test_without_the_package_the_reason_is_the_remedy(nowhere: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pynvml", None)
     with gauges(nowhere) as here:
-        assert "pip install 's2mlp-deploy[bench]'" in here.unknown[0]
+        assert pip_install("bench") in here.unknown[0]
 
 
 def test_a_driver_without_a_gpu_is_nothing_to_tell(install: Callable[..., FakeNvml], nowhere: Path) -> None:
@@ -649,7 +650,7 @@ def test_a_jetson_without_jetson_stats_is_told_how_to_get_it(orin: FakeBoard, mo
     monkeypatch.setitem(sys.modules, "jtop", None)
     assert jetson.boards(orin.root) == (
         [],
-        ["Jetson: jetson-stats is not installed: pip install 's2mlp-deploy[jetson]'"],
+        [f"Jetson: jetson-stats is not installed: {pip_install('jetson')}"],
     )
 
 

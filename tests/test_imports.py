@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import json
 import pkgutil
+import re
+import shlex
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -19,6 +21,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 import s2mlp_deploy
+from s2mlp_deploy.packages import pip_install
 from support import ROOT, run, save_checkpoint, small_spec
 
 if sys.version_info >= (3, 11):
@@ -256,7 +259,7 @@ def test_the_doctor_works_where_everything_is_missing(nothing_installed: Bare) -
 def test_what_needs_torch_says_so_and_how_to_get_it(nothing_installed: Bare, command: str) -> None:
     shown = nothing_installed.answers[command, "ckpt.pt"]
     assert (shown["code"], shown["out"]) == (4, "")
-    assert "torch" in shown["err"] and "pip install 's2mlp-deploy[export]'" in shown["err"]
+    assert "torch" in shown["err"] and pip_install("export") in shown["err"]
 
 
 def test_a_bad_bundle_is_told_before_a_missing_runtime(nothing_installed: Bare) -> None:
@@ -325,3 +328,24 @@ def test_completion_offers_the_public_names_and_nothing_else() -> None:
     modules = {m.split(".")[1] for m in MODULES if m.startswith("s2mlp_deploy.")}
     offered = {name for name in dir(s2mlp_deploy) if not name.startswith("_")}
     assert offered - modules == set(s2mlp_deploy.__all__)
+
+
+# What is missing, and how to install it
+
+EXTRAS = ("export", "gpu", "trt", "trt-rtx", "openvino", "plot", "sbom", "bench", "loadgen", "jetson")
+
+
+@pytest.mark.parametrize("extra", EXTRAS)
+def test_what_is_missing_is_installed_by_a_command_that_works_from_anywhere(extra: str) -> None:
+    """It names packages: this project itself is on no index, and where it was cloned to is not known."""
+    program, verb, *wanted = shlex.split(pip_install(extra))
+    declared = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["optional-dependencies"][extra]
+    here = [r for r in map(Requirement, declared) if r.marker is None or r.marker.evaluate()]
+    assert (program, verb) == ("pip", "install")
+    assert {(r.name, r.specifier) for r in map(Requirement, wanted)} == {(r.name, r.specifier) for r in here}
+
+
+def test_no_message_names_this_project_as_if_an_index_had_it() -> None:
+    files = [f for folder in ("s2mlp_deploy", "exporters", "bench", "docs") for f in (ROOT / folder).rglob("*.*")]
+    texts = {f: f.read_text("utf-8") for f in [*files, ROOT / "README.md"] if f.suffix in (".py", ".md", ".js")}
+    assert [f.name for f, text in texts.items() if re.search(r"pip install [^\n`]*s2mlp-deploy", text)] == []

@@ -24,6 +24,7 @@ from bench.pictures.labels import Box, Label
 from bench.profile import KINDS
 from contests import BASELINES, PAIR, Entry, held, swept
 from s2mlp_deploy.errors import OutputError, RuntimeMissingError, UsageError
+from s2mlp_deploy.packages import pip_install
 from support import ROOT
 
 LONG = "a-very-long-name-of-a-bundle-that-somebody-exported-on-a-tuesday-onnx-fp32"
@@ -324,5 +325,5 @@ def test_what_is_no_picture_or_there_already_is_refused(tmp_path: Path) -> None:
 
 def test_a_missing_matplotlib_is_named_with_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
-    with pytest.raises(RuntimeMissingError, match=r"pip install 's2mlp-deploy\[bench\]'"):
+    with pytest.raises(RuntimeMissingError, match=re.escape(pip_install("bench"))):
         pictures.check(tmp_path / "it.png")

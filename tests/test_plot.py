@@ -18,6 +18,7 @@ from PIL import Image
 from s2mlp_deploy import artifact, depth, plot, verification
 from s2mlp_deploy.errors import OutputError
 from s2mlp_deploy.manifest import Quantization
+from s2mlp_deploy.packages import pip_install
 from s2mlp_deploy.plot import Curve, figure, save
 from support import ROOT, run, save_checkpoint, small_spec
 from test_verification import alter_weight
@@ -289,7 +290,7 @@ def test_a_missing_matplotlib_is_named_before_any_work(
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     monkeypatch.chdir(tmp_path)
     ran = run(command, checkpoint if command == "export" else pristine, "--plot", "error.png")
-    assert (ran.code, ran.out) == (4, "") and "pip install 's2mlp-deploy[plot]'" in ran.err
+    assert (ran.code, ran.out) == (4, "") and pip_install("plot") in ran.err
     assert ran.err.count("\n") == 1 and [p.name for p in tmp_path.iterdir()] == ["small.pt"]
 
 

@@ -64,7 +64,14 @@ def pretend(monkeypatch: pytest.MonkeyPatch) -> Callable[[str, str], None]:
 
 @pytest.mark.parametrize(
     ("format", "image"),
-    [("onnx", False), ("ort", False), ("triton", False), ("web", False), ("onnx", True), ("ort", True)],
+    [
+        ("onnx", False),
+        ("ort", False),
+        ("triton", False),
+        pytest.param("web", False, marks=pytest.mark.npm("onnxruntime-web")),
+        ("onnx", True),
+        ("ort", True),
+    ],
 )
 def test_they_are_refused_where_they_would_be_wrong(
     pretend: Callable[[str, str], None], checkpoint: Path, tmp_path: Path, format: str, image: bool

@@ -13,14 +13,17 @@ import pytest
 from cyclonedx.schema import SchemaVersion
 from cyclonedx.validation.json import JsonStrictValidator
 
-from exporters.web_site import DIST, TESTED
+import npm
+from exporters.web_site import TESTED
 from formats import change_manifest, exported, manifest_of, promised
 from s2mlp_deploy import artifact
 from s2mlp_deploy.artifact import SBOM
-from s2mlp_deploy.packages import Package, closure
-from support import ROOT, run, save_checkpoint, small_spec
+from s2mlp_deploy.packages import Package, closure, pip_install
+from support import run, save_checkpoint, small_spec
 
-FORMATS = ("onnx", "ort", "openvino", "triton", "web")
+pytestmark = pytest.mark.npm()
+
+FORMATS = npm.formats(("onnx", "ort", "openvino", "triton", "web"))
 
 
 @pytest.fixture(scope="module")
@@ -28,17 +31,12 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """``FORMAT-without`` and ``FORMAT-with`` an SBOM, of one small checkpoint, and the same ``FORMAT-from-bundle``."""
     place = tmp_path_factory.mktemp("sbom")
     checkpoint = save_checkpoint(place / "small.pt", small_spec())
-    for format in formats():
+    for format in FORMATS:
         exported(checkpoint, "--format", format, "-o", place / f"{format}-without")
         exported(checkpoint, "--format", format, "--sbom", "-o", place / f"{format}-with")
         if format != "onnx":
             exported(place / "onnx-with", "--format", format, "--sbom", "-o", place / f"{format}-from-bundle")
     return place
-
-
-def formats() -> list[str]:
-    """Those that can be made here."""
-    return [format for format in FORMATS if format != "web" or (ROOT / DIST).is_dir()]
 
 
 def bill(bundle: Path) -> dict[str, Any]:
@@ -50,7 +48,7 @@ def components(bundle: Path) -> dict[str, dict[str, Any]]:
     return {c["purl"].partition("@")[0]: c for c in bill(bundle)["components"]}
 
 
-@pytest.mark.parametrize("format", formats())
+@pytest.mark.parametrize("format", FORMATS)
 def test_it_is_what_the_official_schema_asks_for(place: Path, format: str) -> None:
     text = (place / f"{format}-with" / SBOM).read_text("utf-8")
     assert JsonStrictValidator(SchemaVersion.V1_6).validate_str(text) is None
@@ -61,7 +59,7 @@ def test_the_validator_refuses_what_is_none(place: Path) -> None:
     assert JsonStrictValidator(SchemaVersion.V1_6).validate_str(text) is not None
 
 
-@pytest.mark.parametrize("format", formats())
+@pytest.mark.parametrize("format", FORMATS)
 def test_nothing_else_in_the_bundle_changes(place: Path, format: str) -> None:
     without, with_it = promised(place / f"{format}-without"), promised(place / f"{format}-with")
     assert with_it.keys() - without.keys() == {SBOM}
@@ -71,19 +69,19 @@ def test_nothing_else_in_the_bundle_changes(place: Path, format: str) -> None:
     assert before == after
 
 
-@pytest.mark.parametrize("format", formats()[1:])
+@pytest.mark.parametrize("format", FORMATS[1:])
 def test_both_ways_to_an_engine_give_the_same_bill(place: Path, format: str) -> None:
     assert promised(place / f"{format}-from-bundle") == promised(place / f"{format}-with")
 
 
-@pytest.mark.parametrize("format", formats())
+@pytest.mark.parametrize("format", FORMATS)
 def test_it_is_no_part_of_the_artifact(place: Path, format: str) -> None:
     without, with_it = artifact.read(place / f"{format}-without"), artifact.read(place / f"{format}-with")
     assert without.artifact.files == with_it.artifact.files
     assert without.size_bytes == with_it.size_bytes
 
 
-@pytest.mark.parametrize("format", formats())
+@pytest.mark.parametrize("format", FORMATS)
 def test_it_names_the_packages_that_made_the_bundle_and_their_licences(place: Path, format: str) -> None:
     found = components(place / f"{format}-with")
     manifest = manifest_of(place / f"{format}-with")
@@ -95,18 +93,14 @@ def test_it_names_the_packages_that_made_the_bundle_and_their_licences(place: Pa
     assert [n for n, c in found.items() if not c.get("licenses")] == []
 
 
+@pytest.mark.npm("onnxruntime-web")
 def test_it_names_what_a_web_page_brings_along(place: Path) -> None:
-    if "web" not in formats():
-        pytest.skip("no ONNX Runtime Web: make web-deps")
     found = components(place / "web-with")["pkg:npm/onnxruntime-web"]
     assert found["version"] == TESTED
-    assert (
-        found["licenses"][0]["license"]["id"]
-        == json.loads((ROOT / DIST.parent / "package.json").read_text())["license"]
-    )
+    assert found["licenses"][0]["license"]["id"] == json.loads((npm.WEB.parent / "package.json").read_text())["license"]
 
 
-@pytest.mark.parametrize("format", formats())
+@pytest.mark.parametrize("format", FORMATS)
 def test_every_dependency_is_a_component(place: Path, format: str) -> None:
     content = bill(place / f"{format}-with")
     known = {c["bom-ref"] for c in content["components"]}
@@ -200,7 +194,7 @@ def test_without_the_library_nothing_is_begun(
     monkeypatch.delattr("s2mlp_deploy.sbom")
     monkeypatch.setitem(sys.modules, "cyclonedx", None)
     ran = run("export", place / source, "--format", "ort", "--sbom", "-o", tmp_path / "new" / "bundle")
-    assert ran.code == 4 and "pip install 's2mlp-deploy[sbom]'" in ran.err
+    assert ran.code == 4 and pip_install("sbom") in ran.err
     assert len(ran.err.splitlines()) == 1 and not list(tmp_path.iterdir())
 
 

@@ -17,16 +17,19 @@ import torch
 from PIL import Image
 
 import browser as browsers
+import npm
 from browser import INSECURE, Browser, Visit, serving
 from exporters import web_site
-from exporters.web_site import DIST
 from s2mlp_deploy import images
 from s2mlp_deploy.manifest import Preprocessing
 from s2mlp_deploy.parity import Array
 from s2mlp_deploy.spec import single_stage
-from support import PAPER_CHECKPOINT, ROOT, TEST_IMAGES, random_model, run, save_checkpoint, small_spec
+from support import PAPER_CHECKPOINT, TEST_IMAGES, random_model, run, save_checkpoint, small_spec
 
-pytestmark = pytest.mark.skipif(browsers.lacking() is not None, reason=browsers.lacking() or "")
+pytestmark = [
+    pytest.mark.skipif(browsers.lacking() is not None, reason=browsers.lacking() or ""),
+    pytest.mark.npm("onnxruntime-web"),
+]
 
 SIZE = (20, 28)
 ONE = "site/?threads=1"
@@ -550,11 +553,9 @@ def test_all_of_it_works_from_the_keyboard(visit: Visit) -> None:
     assert f"WebAssembly, {last} thread" in visit.page.inner_text("#status")
 
 
+@pytest.mark.npm("axe-core")
 def test_axe_finds_nothing_to_complain_of(visit: Visit) -> None:
-    axe = ROOT / "node_modules" / "axe-core" / "axe.min.js"
-    if not axe.is_file():
-        pytest.skip("no axe-core: make web-deps")
-    visit.page.evaluate(axe.read_text("utf-8"))
+    visit.page.evaluate((npm.NODE_MODULES / "axe-core" / "axe.min.js").read_text("utf-8"))
 
     def complaints() -> list[object]:
         found = visit.page.evaluate("axe.run()")
@@ -610,9 +611,7 @@ def test_without_the_runtime_it_says_how_to_get_it(sites: Path, tmp_path: Path) 
     ran = run("export", sites / "onnx", "--format", "web", "--ort-web", tmp_path, "-o", tmp_path / "out")
     assert ran.code == 4 and "npm install onnxruntime-web@" in ran.err and not (tmp_path / "out").exists()
     other = tmp_path / "other" / "dist"
-    shutil.copytree(
-        ROOT / DIST, other, ignore=shutil.ignore_patterns("*.map", "*.js"), symlinks=False, copy_function=touch
-    )
+    shutil.copytree(npm.WEB, other, ignore=shutil.ignore_patterns("*.map", "*.js"), symlinks=False, copy_function=touch)
     (tmp_path / "other" / "package.json").write_text('{"name": "left-pad", "version": "1.0.0"}')
     ran = run("export", sites / "onnx", "--format", "web", "--ort-web", other, "-o", tmp_path / "out")
     assert ran.code == 4 and "of the package 'left-pad'" in ran.err

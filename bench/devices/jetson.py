@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.devices.device import Kind, Reader, State, UnreadableError, reason
+from s2mlp_deploy.packages import pip_install
 
 COMPATIBLE = b"nvidia,tegra"
 """What the device tree of every Jetson says, whoever built the board around it."""
@@ -39,7 +40,7 @@ def boards(root: Path) -> tuple[list[Board], list[str]]:
     try:
         from jtop import jtop
     except ImportError:
-        return [], ["Jetson: jetson-stats is not installed: pip install 's2mlp-deploy[jetson]'"]
+        return [], [f"Jetson: jetson-stats is not installed: {pip_install('jetson')}"]
     client = jtop(interval=INTERVAL_S)
     try:
         client.start()

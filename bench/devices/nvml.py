@@ -7,6 +7,7 @@ from contextlib import suppress
 from typing import Any
 
 from bench.devices.device import Kind, Reader, State, UnreadableError, reason
+from s2mlp_deploy.packages import pip_install
 
 REASONS = {
     "SwPowerCap": "its power cap",
@@ -39,7 +40,7 @@ def gpus() -> tuple[list[Gpu], list[str]]:
     try:
         import pynvml
     except ImportError:
-        return [], ["NVIDIA GPUs: nvidia-ml-py is not installed: pip install 's2mlp-deploy[bench]'"]
+        return [], [f"NVIDIA GPUs: nvidia-ml-py is not installed: {pip_install('bench')}"]
     found: list[Gpu] = []
     unknown: list[str] = []
     try:

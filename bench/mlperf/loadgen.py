@@ -21,6 +21,7 @@ from typing import Any
 
 from bench.mlperf.answers import Answers
 from s2mlp_deploy.errors import RuntimeMissingError
+from s2mlp_deploy.packages import pip_install
 from s2mlp_deploy.parity import Array
 
 NO_AUDIT = ""
@@ -37,7 +38,7 @@ def require_loadgen() -> Any:
         return import_module("mlperf_loadgen")
     except ImportError as error:
         raise RuntimeMissingError(
-            f"--scenario needs MLPerf LoadGen, which cannot be loaded ({error}): pip install 's2mlp-deploy[loadgen]'"
+            f"--scenario needs MLPerf LoadGen, which cannot be loaded ({error}): {pip_install('loadgen')}"
         ) from error
 
 

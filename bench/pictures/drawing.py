@@ -13,13 +13,13 @@ from math import ceil, floor, log10
 from typing import TYPE_CHECKING
 
 from s2mlp_deploy.errors import RuntimeMissingError
+from s2mlp_deploy.packages import pip_install
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
     from matplotlib.text import Text
 
-REMEDY = "pip install 's2mlp-deploy[bench]'"
 
 INK, QUIET, FAINT, GRID, PAPER = "#1a1a1a", "#5c5c5c", "#9a9a9a", "#e4e4e4", "#ffffff"
 BUNDLE, BASELINE = "#004488", "#bb5566"
@@ -48,7 +48,9 @@ def require() -> None:
     try:
         import matplotlib.figure  # noqa: F401
     except ImportError as error:
-        raise RuntimeMissingError(f"pictures need matplotlib, which is not installed: {REMEDY}") from error
+        raise RuntimeMissingError(
+            f"pictures need matplotlib, which is not installed: {pip_install('bench')}"
+        ) from error
 
 
 @contextmanager

@@ -13,11 +13,12 @@ from typing import Any
 from bench import pictures, tables
 from bench.contest import Plan, Result
 from bench.pictures import drawing, inline_svg
-from bench.pictures.drawing import REMEDY, printable
+from bench.pictures.drawing import printable
 from bench.reports import summary
 from bench.section import UNKNOWN, Section
 from bench.table import SHOWN
 from s2mlp_deploy.errors import RuntimeMissingError
+from s2mlp_deploy.packages import pip_install
 from s2mlp_deploy.spec import format_size
 
 
@@ -31,7 +32,7 @@ def check() -> None:
     try:
         import jinja2  # noqa: F401
     except ImportError as error:
-        raise RuntimeMissingError(f"--html needs Jinja2, which is not installed: {REMEDY}") from error
+        raise RuntimeMissingError(f"--html needs Jinja2, which is not installed: {pip_install('bench')}") from error
 
 
 def render(

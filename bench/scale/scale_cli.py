@@ -20,7 +20,8 @@ from s2mlp_deploy.cli import (
     WeightsOption,
 )
 from s2mlp_deploy.errors import RuntimeMissingError, UsageError
-from s2mlp_deploy.terminal import EXTRA, ConsoleListener, command
+from s2mlp_deploy.packages import pip_install
+from s2mlp_deploy.terminal import ConsoleListener, command
 
 
 class Semantics(str, Enum):
@@ -76,7 +77,7 @@ def scale(
         from s2mlp_deploy import layouts
     except ModuleNotFoundError as error:
         raise RuntimeMissingError(
-            f"reading a checkpoint needs the package {error.name}, which is not installed: {EXTRA}"
+            f"reading a checkpoint needs the package {error.name}, which is not installed: {pip_install('export')}"
         ) from error
 
     if rounds < FEWEST_ROUNDS:

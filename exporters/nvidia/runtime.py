@@ -12,6 +12,7 @@ from importlib import import_module
 from typing import Any, TypeAlias
 
 from s2mlp_deploy.errors import RuntimeMissingError
+from s2mlp_deploy.packages import pip_install
 
 Module: TypeAlias = Any
 """``tensorrt`` or ``tensorrt_rtx``."""
@@ -47,9 +48,9 @@ TENSORRT = Runtime(
     "TensorRT",
     "tensorrt",
     (10, 3),
-    "on a Jetson it comes with JetPack 6.1 or newer; elsewhere pip install 's2mlp-deploy[trt]'",
+    f"on a Jetson it comes with JetPack 6.1 or newer; elsewhere {pip_install('trt')}",
 )
-TENSORRT_RTX = Runtime("TensorRT for RTX", "tensorrt_rtx", (1, 2), "pip install 's2mlp-deploy[trt-rtx]'")
+TENSORRT_RTX = Runtime("TensorRT for RTX", "tensorrt_rtx", (1, 2), pip_install("trt-rtx"))
 
 
 def release(version: str) -> tuple[int, ...]:

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import npm
 import processes
 from record import Record, Trials
 from replacing import FEW, FORMATS, QUICK, Case
@@ -71,6 +72,8 @@ def case(request: pytest.FixtureRequest, checkpoints: Path, cases: dict[str, Cas
         format, *_ = name.split()
         if format == "trt-rtx":
             pytest.importorskip("tensorrt_rtx")
+        if not npm.formats([format]):
+            pytest.skip("no onnxruntime-web: make web-deps")
         options = [*FORMATS[name], *(["--calibration", checkpoints / "calibration.npy"] if "int8" in name else [])]
         made = checkpoints / name.replace(" ", "-")
         seconds = 0.0

@@ -31,6 +31,7 @@ import pytest
 from PIL import Image
 
 import faults as graph_faults
+import npm
 from faulty_bundles import (
     IN_FILE,
     RECORDED,
@@ -81,7 +82,7 @@ from s2mlp_deploy.verification import verify
 from support import PAPER_CHECKPOINT, TEST_IMAGES, save_checkpoint, small_spec
 
 TARGETS = ("x86", "arm", "trt")
-FORMATS = ("onnx", "ort", "openvino", "web", "triton")
+FORMATS = npm.formats(("onnx", "ort", "openvino", "web", "triton"))
 
 
 @pytest.fixture(autouse=True)
@@ -314,6 +315,7 @@ def mistaking(kind: Any, other: Path) -> Callable[..., Artifact]:
     return lambda self, bundle, *rest: compile(self, Bundle(other, bundle.manifest), *rest)  # type: ignore[no-any-return]
 
 
+@pytest.mark.npm
 def test_faults_of_compilers(
     trials: Trials,
     bundles: Callable[..., Path],
@@ -323,7 +325,7 @@ def test_faults_of_compilers(
 ) -> None:
     """A compiler makes an engine of something else than the graph that it was given: in each format, at each precision."""
     found = Catalogue()
-    tried = list(product(compiler_faults(bundles, others), ("ort", "openvino", "web", "triton", "trt-rtx")))
+    tried = list(product(compiler_faults(bundles, others), (*FORMATS[1:], "trt-rtx")))
     for number, ((fault, at, change), format) in enumerate(some(trials, tried, 4)):
         source, kind = bundles("onnx", at), type(exporter.find(format))
         altered = Path(shutil.copytree(source, tmp_path / str(number)))
@@ -371,6 +373,7 @@ def erring(bundle: Path, make: Callable[[], Answers], patch: pytest.MonkeyPatch)
     patch.setattr(kind, "open", lambda self, artifact: Erring(open(self, artifact), make))
 
 
+@pytest.mark.npm
 def test_faults_of_runtimes(trials: Trials, bundles: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
     """A runtime that answers something else, at times: in each format, at each precision that it has (bf16: a stand-in)."""
     found = Catalogue()
@@ -406,6 +409,7 @@ def test_faults_of_batches_and_sizes(
     found.tell(trials)
 
 
+@pytest.mark.npm
 def test_faults_in_what_is_recorded(
     trials: Trials, bundles: Callable[..., Path], pictures: Path, place: Path, tmp_path: Path
 ) -> None:
@@ -413,12 +417,13 @@ def test_faults_in_what_is_recorded(
     (place / "labels.txt").write_text("".join(f"kind {i}\n" for i in range(7)))
     known = {"golden_images": pictures, "labels": place / "labels.txt"}
     found = Catalogue()
-    for fault, format in some(trials, list(product(RECORDED, ("onnx", "ort", "openvino", "web", "triton"))), 6):
+    for fault, format in some(trials, list(product(RECORDED, FORMATS)), 6):
         bundle = tampered(bundles(format, "fp32", **known), tmp_path / f"{fault}-{format}", RECORDED[fault])
         found.try_verify(f"{fault} [{format}]", lambda bundle=bundle: verify(bundle))  # type: ignore[misc]
     found.tell(trials)
 
 
+@pytest.mark.npm
 def test_faults_in_files(
     trials: Trials, bundles: Callable[..., Path], others: Mapping[str, Path], pictures: Path, tmp_path: Path
 ) -> None:
@@ -443,7 +448,7 @@ def test_faults_in_files(
             others["another checkpoint fp32"] / "model.onnx", place / read_main(place)
         ),
     }  # fmt: skip
-    for fault, format in some(trials, list(product(edited, ("onnx", "web", "triton"))), 5):
+    for fault, format in some(trials, list(product(edited, npm.formats(("onnx", "web", "triton")))), 5):
         bundle = tampered(bundles(format, "fp32", **known), tmp_path / f"{fault}-{format}", edited[fault])
         found.try_verify(f"{fault} [{format}]", lambda bundle=bundle: verify(bundle))  # type: ignore[misc]
     damaged: dict[str, Callable[[Path], object]] = {

@@ -35,17 +35,19 @@ from PIL import Image
 from safetensors.numpy import load_file, save_file
 
 import hostile_bundles as hostile
+import npm
 import processes
 from confined import Used, confine
-from exporters.web_site import DIST
 from formats import change_manifest, exported, manifest_of, replace_file
 from hostile_bundles import Change
 from record import Trials
-from support import ROOT, Ran, command, run, save_checkpoint, small_spec
+from support import Ran, command, run, save_checkpoint, small_spec
 from watching import Bait, loads, within
 
 SECONDS = 10
 GIB = 1 << 30
+
+pytestmark = pytest.mark.npm()
 
 WITH_GRAPH = ("onnx", "ort-onnx", "web", "triton", "trt-rtx")
 """Bundles that hold an ONNX file."""
@@ -64,7 +66,7 @@ def _export(place: Path, seed: int, *, thorough: bool, more: tuple[object, ...] 
     exported(checkpoint, "--golden-images", place / "images", *more, "-o", place / "onnx")
     precision = manifest_of(place / "onnx")["precision"]
     for name, *options in [("ort",), ("openvino",), ("triton",), ("web",), ("ort-onnx", "--ort-style", "onnx")]:
-        if name != "web" or (ROOT / DIST).is_dir():
+        if npm.formats([name]):
             exported(
                 place / "onnx",
                 "--format",

@@ -57,7 +57,9 @@ CANNOT = {
 }  # fmt: skip
 """The formats that take no weights beside the model, and what they say."""
 
-KINDS = ("ort", "ort --ort-style onnx", "openvino", "triton", "web")
+KINDS = (
+    "ort", "ort --ort-style onnx", "openvino", "triton", pytest.param("web", marks=pytest.mark.npm("onnxruntime-web")),
+)  # fmt: skip
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -22,6 +22,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import npm
 from formats import PRECISIONS
 from growth import growth
 from processes import start
@@ -34,7 +35,7 @@ from s2mlp_deploy.sessions import Session, TracingSession
 from support import command, save_checkpoint, small_spec
 from test_tensorrt_session import Fake, images
 
-FORMATS = ("onnx", "ort", "openvino", "web", "triton")
+FORMATS = npm.formats(("onnx", "ort", "openvino", "web", "triton"))
 """The formats that run here."""
 
 QUICK = ("onnx", "openvino")

@@ -23,9 +23,9 @@ from pathlib import Path
 
 import pytest
 
-from exporters.web_site import DIST
+import npm
 from record import Trials
-from support import PAPER_CHECKPOINT, ROOT, TEST_IMAGES, save_checkpoint, small_spec
+from support import PAPER_CHECKPOINT, TEST_IMAGES, save_checkpoint, small_spec
 
 CALLS = "socket,connect,bind,sendto,sendmsg,sendmmsg"
 
@@ -71,7 +71,7 @@ RUNS: dict[str, list[tuple[str, ...]]] = {
     "trt-rtx": [(*EXPORT, EXAMPLE, "--format", "trt-rtx", "--allow-unverified-engine")],
     "bench": [(*EXPORT, EXAMPLE), (*BENCH, "fashion_mnist-onnx-fp32", "--baseline", "all", "--min-seconds", "0.3", "--html", "x.html")],
 }  # fmt: skip
-NEEDED = {"web": (ROOT / DIST).is_dir(), "trt-rtx": find_spec("tensorrt_rtx") is not None}
+NEEDED = {"web": npm.has("onnxruntime-web"), "trt-rtx": find_spec("tensorrt_rtx") is not None}
 
 
 def watched(directory: Path, *command: str, **variables: str) -> list[str]:

@@ -31,11 +31,13 @@ import numpy as np
 import pytest
 
 import building
-from exporters.web_site import DIST
+import npm
 from record import Trials
 from s2mlp_deploy.artifact import REPORT, SBOM
 from s2mlp_deploy.spec import DIRECTIONS, Shift
 from support import PAPER_CHECKPOINT, ROOT, TEST_IMAGES, save_checkpoint, small_spec
+
+pytestmark = pytest.mark.npm()
 
 EXPORT = """
 import json
@@ -79,11 +81,11 @@ EXPORTS = {
     "openvino int8": [*INT8, "--format", "openvino"],
     "openvino from a bundle": ["example", "--format", "openvino"],
     "triton": [SMALL, "--format", "triton", "--dynamic-size", "--shift", "pad"],
-    "web": [SMALL, "--format", "web", "--batch", "2", "--sbom", "--ort-web", str(ROOT / DIST)],
+    "web": [SMALL, "--format", "web", "--batch", "2", "--sbom", "--ort-web", str(npm.WEB)],
     "trt-rtx": [SMALL, "--format", "trt-rtx", "--allow-unverified-engine", "--batch", "1:2:4"],
     "trt-rtx int8": [*INT8, "--format", "trt-rtx", "--allow-unverified-engine"],
 }
-NEEDED = {"web": (ROOT / DIST).is_dir(), "trt-rtx": find_spec("tensorrt_rtx") is not None}
+NEEDED = {"web": npm.has("onnxruntime-web"), "trt-rtx": find_spec("tensorrt_rtx") is not None}
 """What some need that is not everywhere."""
 
 EXPORTS = {name: options for name, options in EXPORTS.items() if NEEDED.get(name.partition(" ")[0], True)}
