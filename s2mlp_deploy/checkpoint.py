@@ -7,6 +7,8 @@ stay memory-mapped where the format allows it, so that nothing is copied before 
 
 from __future__ import annotations
 
+import os
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +30,7 @@ from s2mlp_deploy.torch_file import SAVE_HINT, Foreign
 WRAPPERS = ("model", "state_dict", "model_state_dict", "model_ema", "state_dict_ema", "ema", "net")
 PREFIXES = ("module.", "_orig_mod.", "model.", "backbone.")
 DEFAULT_IMAGE_SIZE: Size = (224, 224)
+LFS_POINTER = b"version https://git-lfs"
 
 
 @dataclass(frozen=True)
@@ -156,8 +159,10 @@ def _is_safetensors(path: Path) -> bool:
     """Whether ``path`` is a safetensors file: a length in eight bytes, then a JSON object."""
     try:
         check_regular(path)
+        if os.path.exists(path / ".metadata") or path.suffix == ".distcp" or path.name == ".metadata":
+            raise CheckpointError(_distributed(path))
         with path.open("rb") as file:
-            head = file.read(9)
+            head = file.read(len(LFS_POINTER))
     except IsADirectoryError as error:
         raise CheckpointError(f"{path} is a directory, expected a checkpoint file (.pt, .pth, .safetensors)") from error
     except OSError as error:
@@ -166,7 +171,22 @@ def _is_safetensors(path: Path) -> bool:
         raise CheckpointError(f"cannot read the checkpoint {path}: {error}") from error
     if not head:
         raise CheckpointError(f"{path} is empty: was its download or its copying interrupted?")
+    if head == LFS_POINTER:
+        raise CheckpointError(
+            f"{path} is a Git LFS pointer, a text in place of the checkpoint: run git lfs install and git lfs pull where it was "
+            "cloned, and try again"
+        )
     return path.suffix == ".safetensors" or head[8:9] == b"{"
+
+
+def _distributed(path: Path) -> str:
+    """What to do with what torch.distributed.checkpoint wrote: the directory, or a file of it."""
+    directory = path if path.is_dir() else path.parent
+    convert = shlex.join(
+        ["python", "-m", "torch.distributed.checkpoint.format_utils", "dcp_to_torch", str(directory), "whole.pt"]
+    )
+    part = "" if path.is_dir() else "part of "
+    return f"{path} is {part}a distributed checkpoint (DCP), whose weights are spread over files. Make one file of it with: {convert}"
 
 
 def _read_safetensors(path: Path) -> tuple[Any, Recorded]:

@@ -160,17 +160,20 @@ def inspect(
         from s2mlp_deploy.request import Request
     from s2mlp_deploy.spec import DIRECTIONS
 
+    size = options.size("--image-size", image_size) if image_size is not None else None
     source = checkpoints.load(
         checkpoint,
         layout=layouts.find(layout) if layout is not None else None,
         wrapper=weights,
-        image_size=options.size("--image-size", image_size) if image_size is not None else None,
+        image_size=size,
         offsets=DIRECTIONS[shift_directions.value] if shift_directions else None,
     )
     warnings = checkpoints.warnings(source)
     preprocessing = None
     try:
-        preprocessing = contract.preprocessing_for(source, Request(checkpoint))
+        request = Request(checkpoint, image_size=size)
+        preprocessing = contract.preprocessing_for(source, request)
+        warnings += contract.warnings(source, request, preprocessing)
     except UsageError as error:  # what an export would need an option for
         warnings = [*warnings, str(error)]
     entry = SpecEntry.of(source.spec).model_dump(mode="json")
@@ -205,7 +208,8 @@ def export(
         str, typer.Option(metavar="N|dynamic|MIN:OPT:MAX", help="Batch size; a range is for TensorRT's profile.")
     ] = "dynamic",
     mean: Annotated[
-        str | None, typer.Option(metavar="M,M,M", help="Mean of each channel, of pixels scaled to 0…1.")
+        str | None,
+        typer.Option(metavar="M,M,M", help="Mean of each channel, or one for all, of pixels in 0…1 (or 0…255)."),
     ] = None,
     std: Annotated[str | None, typer.Option(metavar="S,S,S", help="Standard deviation of each channel.")] = None,
     resize: Annotated[

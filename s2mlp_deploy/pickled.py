@@ -51,7 +51,10 @@ class Function:
 
 
 class Opaque:
-    """A value that is harmless, and that nobody here needs."""
+    """Placeholder for an object that is accepted and not used."""
+
+    def __repr__(self) -> str:
+        return "an object"
 
 
 class _Unknown:
@@ -61,8 +64,8 @@ class _Unknown:
 def load(file: IO[bytes], names: Mapping[str, Any], persistent: Callable[[Any], Any]) -> Any:
     """The value that the pickle at the position of ``file`` says; the position is behind it afterwards.
 
-    ``names`` says what each known ``module.name`` stands for, ``persistent`` what a persistent id does. Dicts keep keys
-    that are texts, bytes, plain numbers or None only. What has a method ``build`` is given its state with it.
+    ``names`` says what each known ``module.name`` stands for, ``persistent`` what a persistent id does. Keys of dicts other
+    than texts, bytes, plain numbers and None become placeholders. What has a method ``build`` is given its state with it.
 
     Raises:
         Unsafe: where it names something else.
@@ -200,7 +203,7 @@ class _Machine:
             raise Malformed("it sets items of what is no dict")
         for key, value in zip(items[::2], items[1::2], strict=True):
             if not isinstance(key, _Unknown):
-                target[_plain(key)] = value
+                target[_key(key)] = value
 
     # Names and calls
 
@@ -268,10 +271,15 @@ class _Machine:
         self._stack.append(self._persistent(self._take(1)[0]))
 
 
+def _key(key: Any) -> Any:
+    """``key``, or a placeholder for one whose hash takes long or can be chosen: a tuple's, a tensor's."""
+    if isinstance(key, (list, dict, Namespace)):
+        raise Malformed(f"a dict has a key of type {type(key).__name__}")
+    return _plain(key) if key is None or isinstance(key, (str, bytes, bool, float, int)) else Opaque()
+
+
 def _plain(key: Any) -> Any:
     """``key``, if it is one whose hash takes no time and cannot be chosen."""
-    if key is None or isinstance(key, (str, bytes, bool, float)):
-        return key
-    if isinstance(key, int) and abs(key) < _DISTINCT_HASHES:
-        return key
-    raise Malformed(f"a dict has a key of type {type(key).__name__}")
+    if isinstance(key, int) and abs(key) >= _DISTINCT_HASHES:
+        raise Malformed("a dict has a number for a key that no checkpoint has")
+    return key

@@ -8,10 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
-from s2mlp_deploy import checkpoint, evidence, golden_images, images, layouts, reference
+from s2mlp_deploy import checkpoint, contract, evidence, golden_images, images, layouts, reference
 from s2mlp_deploy import oracle as oracles
 from s2mlp_deploy.checkpoint import Checkpoint
-from s2mlp_deploy.contract import preprocessing_for
 from s2mlp_deploy.errors import DataError
 from s2mlp_deploy.evidence import Evidence
 from s2mlp_deploy.golden_images import Pictures
@@ -65,12 +64,9 @@ def prepare(request: Request, progress: Progress) -> Prepared:
     """
     with progress.step("reading the checkpoint"):
         source = _settle_labels(_load(request), request, progress)
-        preprocessing = preprocessing_for(source, request)
-        if {"mean", "std"} & set(preprocessing.assumed):
-            progress.warn(
-                f"the checkpoint does not record how its images were normalized: mean {preprocessing.mean} and std "
-                f"{preprocessing.std} are assumed and written into the bundle; pass --mean and --std if they were others"
-            )
+        preprocessing = contract.preprocessing_for(source, request)
+        for text in contract.warnings(source, request, preprocessing):
+            progress.warn(text)
         data = _read_data(request, source, preprocessing, progress)
         pictures = _choose_pictures(request, source, preprocessing, data, progress)
     source, found = _settle_semantics(source, request, data, progress)

@@ -13,7 +13,6 @@ import re
 import struct
 import zipfile
 import zlib
-from argparse import Namespace
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -21,16 +20,23 @@ from itertools import pairwise
 from pathlib import Path
 from typing import IO, Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from s2mlp_deploy import pickled
+from s2mlp_deploy import pickled, training_objects
 from s2mlp_deploy.errors import CheckpointError
 from s2mlp_deploy.limits import Excessive, archive_entries
 from s2mlp_deploy.pickled import Function, Malformed, Opaque
 
 SAVE_HINT = "Save the weights alone, with torch.save(model.state_dict(), PATH), and give that file."
+
+WHOLE_HINT = (
+    "Where it was trained, let every process call get_model_state_dict(model, options=StateDictOptions(full_state_dict=True, "
+    "cpu_offload=True)) of torch.distributed.checkpoint.state_dict (or full_tensor() of each weight), save what process 0 gets with "
+    "torch.save(…, PATH), and give that file."
+)
+
+_SHARDED = ("torch.distributed.tensor.", "torch.distributed._tensor.", "torch.distributed._shard.")
 
 MOST_PICKLED = 64 << 20
 """Bytes of a pickle: a thousand times what checkpoints have."""
@@ -58,6 +64,10 @@ def read(path: Path) -> Any:
             zipped = file.read(4) == b"PK\3\4" or zipfile.is_zipfile(file)
             return _Archive(path, file).content() if zipped else _read_legacy(path, file)
     except pickled.Unsafe as error:
+        if any(name.startswith(_SHARDED) for name in error.names):
+            raise CheckpointError(
+                f"{path} holds DTensors, each a part of a weight that one process had. {WHOLE_HINT}"
+            ) from error
         what = "a whole pickled module" if any("nn.modules" in name for name in error.names) else "more than weights"
         names = ", ".join(name[:100] for name in sorted(error.names)[:5])
         raise CheckpointError(
@@ -350,58 +360,13 @@ def _without_values(dtype: Any, size: Any, *others: Any) -> Foreign:
     return Foreign("without values (meta)", _extents(size))
 
 
-# What else training scripts leave beside the weights: options, paths and NumPy scalars.
-
-
-@dataclass(frozen=True)
-class _Latin1:
-    """Bytes as the text that stands for them in old pickles."""
-
-    text: Any
-
-
-@dataclass
-class _NumpyType:
-    """A NumPy type: its code, and the order of its bytes."""
-
-    code: Any
-    order: str = "<"
-
-    def build(self, state: Any) -> None:
-        self.order = ">" if state[1] == ">" else "<"
-
-
-_NUMBERS = ("f2", "f4", "f8", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "b1")
-
-
-def _numpy_scalar(kind: Any, value: Any = b"") -> Any:
-    if isinstance(value, _Latin1) and isinstance(value.text, str):
-        value = value.text[:9].encode("latin-1")
-    if not isinstance(kind, _NumpyType) or kind.code not in _NUMBERS or not isinstance(value, bytes):
-        return Opaque()
-    return np.frombuffer(value[:9], np.dtype(kind.order + kind.code)).item()
-
-
-def _ordered(items: Any = None) -> dict[Any, Any]:
-    """An OrderedDict, which is filled afterwards, or a Counter, which counts what a dict says."""
-    if items is None:
-        return {}
-    if not isinstance(items, dict):
-        raise Malformed("it fills a dict in a way that checkpoints do not")
-    return items
-
-
-def _opaque(*_: Any) -> Opaque:
-    return Opaque()
+# Names
 
 
 @lru_cache(maxsize=1)
 def _names() -> Mapping[str, Any]:
     """What the names in checkpoints stand for here."""
     functions: dict[str, Callable[..., Any]] = {
-        "collections.OrderedDict": _ordered,
-        "collections.Counter": _ordered,
-        "argparse.Namespace": Namespace,
         "torch.Size": lambda size: size,
         "torch.serialization._get_layout": lambda name: name,
         "torch._utils._rebuild_tensor": _tensor,
@@ -414,19 +379,11 @@ def _names() -> Mapping[str, Any]:
         "torch._utils._rebuild_qtensor": _quantized,
         "torch._utils._rebuild_sparse_tensor": _sparse,
         "torch._utils._rebuild_meta_tensor_no_storage": _without_values,
-        "torch._utils._rebuild_nested_tensor": _opaque,
-        "torch._utils._rebuild_wrapper_subclass": _opaque,
-        "_codecs.encode": lambda text, *_: _Latin1(text),
-        "numpy.dtype": lambda code, *_: _NumpyType(code),
-        "numpy.core.multiarray.scalar": _numpy_scalar,
-        "numpy._core.multiarray.scalar": _numpy_scalar,
+        "torch._utils._rebuild_nested_tensor": lambda *_: Opaque(),
+        "torch._utils._rebuild_wrapper_subclass": lambda *_: Opaque(),
     }
-    for builtin in ("bytearray", "set", "complex"):
-        functions |= {f"{module}.{builtin}": _opaque for module in ("builtins", "__builtin__")}
-    for path in ("PurePosixPath", "PureWindowsPath", "PosixPath", "WindowsPath"):
-        functions |= {f"{module}.{path}": _opaque for module in ("pathlib", "pathlib._local")}
-    names: dict[str, Any] = {name: Function(meaning) for name, meaning in functions.items()}
-    names |= {"torch.device": Function(_opaque), "torch.Tensor": Opaque()}
+    names = training_objects.names() | {name: Function(meaning) for name, meaning in functions.items()}
+    names |= {"torch.device": Function(lambda *_: Opaque()), "torch.Tensor": Opaque()}
     names |= {str(v): v for v in vars(torch).values() if isinstance(v, torch.dtype)}
     names |= {str(v): Opaque() for v in vars(torch).values() if isinstance(v, torch.qscheme)}
     names |= {f"torch.{kind}Storage": _Kind(dtype) for kind, dtype in _STORAGES.items()}

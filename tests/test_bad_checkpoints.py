@@ -5,7 +5,10 @@ from __future__ import annotations
 import builtins
 import json
 import os
+import shlex
 import struct
+import subprocess
+import sys
 import warnings
 import zipfile
 from collections.abc import Callable
@@ -15,7 +18,11 @@ from typing import Any
 import pytest
 import safetensors.torch
 import torch
+import torch.distributed as dist
+import torch.distributed.checkpoint as dcp
 from torch import Tensor, nn
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.tensor import distribute_tensor
 
 from support import random_model, run, small_spec
 
@@ -77,12 +84,41 @@ def test_a_text_file_is_refused(tmp_path: Path, text: str) -> None:
     assert "is not a checkpoint that torch.load can read" in refused(tmp_path / "model.pt")
 
 
-def test_a_git_lfs_pointer_is_refused(tmp_path: Path) -> None:
-    pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a2146\nsize 12345\n"
-    (tmp_path / "model.safetensors").write_text(pointer)
-    (tmp_path / "model.pt").write_text(pointer)
-    assert "is not a whole safetensors file" in refused(tmp_path / "model.safetensors")
-    assert "or something else" in refused(tmp_path / "model.pt")
+@pytest.mark.parametrize("name", ["model.safetensors", "model.pt"])
+def test_a_git_lfs_pointer_is_refused(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_text("version https://git-lfs.github.com/spec/v1\noid sha256:4d7a2146\nsize 12345\n")
+    message = refused(tmp_path / name)
+    assert "is a Git LFS pointer" in message and "git lfs pull" in message
+
+
+def test_a_distributed_checkpoint_is_refused_with_a_command_that_makes_one_file_of_it(tmp_path: Path) -> None:
+    directory = tmp_path / "a checkpoint"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that no process group is there
+        dcp.save({"model": state(), "args": {"img_size": [20, 28]}}, checkpoint_id=directory)
+    shard = next(directory.glob("*.distcp"))
+    for path in (directory, shard, directory / ".metadata"):
+        message = refused(path)
+        assert "a distributed checkpoint (DCP)" in message and "torch.save(model.state_dict()" not in message
+    python, *arguments = shlex.split(refused(directory).split("Make one file of it with: ")[1])
+    assert python == "python"
+    subprocess.run([sys.executable, *arguments], cwd=tmp_path, check=True, capture_output=True, timeout=300)
+    assert run("inspect", tmp_path / "whole.pt", "--json").json["spec"]["image_size"] == [20, 28]
+
+
+def test_parts_of_weights_are_refused_with_how_to_save_whole_ones(tmp_path: Path) -> None:
+    dist.init_process_group("gloo", rank=0, world_size=1, store=dist.HashStore())
+    try:
+        mesh = init_device_mesh("cpu", (1,))
+        parts = {name: distribute_tensor(tensor, mesh) for name, tensor in state().items()}
+        for zipped in (True, False):
+            message = refused(save(tmp_path / "model.pt", {"model": parts}, zipped=zipped))
+            assert "holds DTensors" in message and "torch.save(model.state_dict()" not in message
+            assert "StateDictOptions(full_state_dict=True" in message and "full_tensor()" in message
+        whole = {name: tensor.full_tensor() for name, tensor in parts.items()}
+    finally:
+        dist.destroy_process_group()
+    assert run("inspect", save(tmp_path / "model.pt", whole)).code == 0
 
 
 def test_a_directory_and_a_missing_file_are_refused(tmp_path: Path) -> None:

@@ -212,6 +212,22 @@ def test_options_written_by_other_systems_and_versions_are_read(tmp_path: Path, 
         ({"args": {"img_size": None, "input_size": 28}}, (28, 28)),
         ({"args": {"img_size": "large"}, "config": {"img_size": 24}}, (24, 24)),
         ({"args": {"img_size": 20}, "img_size": 28}, (20, 20)),
+        ({"args": {"img_size": "20"}}, (20, 20)),
+        ({"args": {"img_size": "20x28"}}, (20, 28)),
+        ({"args": {"img_size": "(20, 28)"}}, (20, 28)),
+        ({"args": {"img_size": [20]}}, (20, 20)),  # argparse's nargs="+"
+        ({"args": {"img_size": ["20", "28"]}}, (20, 28)),
+        ({"args": {"img_size": {"height": 20, "width": 28}}}, (20, 28)),
+        ({"args": {"input_size": (20, 28, 3)}}, (20, 28)),
+        ({"args": {"size": 7, "resolution": 20}}, (20, 20)),
+        ({"args": {"image_resolution": 20}}, (20, 20)),
+        ({"args": {"imgsz": 20}}, (20, 20)),
+        ({"args": {"train_crop_size": 16, "val_crop_size": 20}}, (20, 20)),  # torchvision's references
+        ({"args": {"crop-size": 20}}, (20, 20)),
+        ({"config": {"data": {"test": {"img_size": 20}}}}, (20, 20)),  # mmengine, OmegaConf.to_container
+        ({"cfg": {"DATA": {"IMG_SIZE": [20, 28]}}}, (20, 28)),  # yacs
+        ({"config": argparse.Namespace(data=argparse.Namespace(image_size=20))}, (20, 20)),
+        ({"args": {"pretrained_cfg": {"input_size": (3, 20, 28)}}}, (20, 28)),
     ],
 )
 def test_a_recorded_image_size_is_understood(content: dict[str, Any], size: tuple[int, int]) -> None:
@@ -222,12 +238,45 @@ def test_a_recorded_image_size_is_understood(content: dict[str, Any], size: tupl
 
 @pytest.mark.parametrize(
     "nonsense",
-    [True, 0, -20, 20.5, "20", [20], [20, 28, 3, 1], [20, "28"], [0, 28], {"h": 20}, 1 << 20, float("nan"), None, []],
+    [
+        True,
+        0,
+        -20,
+        20.5,
+        "large",
+        "20.5",
+        "20-28",
+        [20, 28, 3, 1],
+        [20, "28"],
+        [0, 28],
+        {"h": 20},
+        1 << 20,
+        float("nan"),
+        None,
+        [],
+    ],
 )
 def test_a_recorded_image_size_that_is_none_is_ignored(tmp_path: Path, nonsense: object) -> None:
     assert read_recorded({"args": {"img_size": nonsense}}).image_size is None
     found = checkpoint.load(save(tmp_path / "model.pt", {"model": state(), "args": {"img_size": nonsense}}))
     assert found.spec.image_size == checkpoint.DEFAULT_IMAGE_SIZE
+
+
+def test_a_size_of_something_else_is_not_taken() -> None:
+    content = {
+        "args": {"size": 20, "batch_size": 28, "optimizer": {"resolution": 3}},
+        "history": {"img_size": 9},
+        "img": {"size": 4},
+    }
+    assert read_recorded(content) == Recorded()
+
+
+def test_what_is_recorded_twice_and_differently_is_told() -> None:
+    found = read_recorded(
+        {"args": {"img_size": 20, "mean": [0.5] * 3}, "config": {"test": {"crop_size": (20, 28), "mean": [0.5] * 3}}}
+    )
+    assert found.image_size == (20, 20)
+    assert found.conflicts == ("20 20 (args.img_size), 20 28 (config.test.crop_size)",)
 
 
 def test_the_image_size_asked_for_replaces_the_recorded_one(tmp_path: Path) -> None:
@@ -243,10 +292,32 @@ def test_mean_std_and_class_names_are_understood() -> None:
 
 
 @pytest.mark.parametrize(
-    "values", [0.5, [], "0.5", ["0.5"], [True, False], [float("nan")] * 3, [float("inf")] * 3, [123.7, 116.3, 103.5], None]
-)  # fmt: skip
-def test_mean_and_std_that_are_no_statistics_of_pixels_from_0_to_1_are_ignored(values: object) -> None:
+    "values", [0.5, [], "0.5", "half", [-0.5], [True, False], [float("nan")] * 3, [float("inf")] * 3, [255.5] * 3, None]
+)
+def test_mean_and_std_that_are_no_statistics_of_pixels_are_ignored(values: object) -> None:
     assert read_recorded({"mean": values, "std": values}) == Recorded()
+
+
+@pytest.mark.parametrize(
+    ("values", "read"),
+    [
+        ("0.286 0.287 0.288", (0.286, 0.287, 0.288)),
+        ("[0.286, .287, 0.288]", (0.286, 0.287, 0.288)),
+        (["0.286", "0.287", "0.288"], (0.286, 0.287, 0.288)),
+        ([123.675, 116.28, 103.53], (123.675, 116.28, 103.53)),
+        (np.array([0.25, 0.5, 1.0]).tolist(), (0.25, 0.5, 1.0)),
+    ],
+)
+def test_mean_and_std_are_read_as_texts_and_of_bytes(values: object, read: tuple[float, ...]) -> None:
+    assert read_recorded({"args": {"mean": values, "std": values}}) == Recorded(mean=read, std=read)
+    assert read_recorded({"cfg": {"DATA": {"MEAN": values}}}) == Recorded(mean=read)
+
+
+def test_how_weights_were_initialized_is_not_how_images_were_normalized() -> None:
+    """mmengine's ``init_cfg``."""
+    assert (
+        read_recorded({"cfg": {"model": {"init_cfg": {"type": "Normal", "mean": [0.0], "std": [0.02]}}}}) == Recorded()
+    )
 
 
 def test_a_std_of_zero_is_ignored() -> None:

@@ -238,6 +238,91 @@ def test_options_come_before_the_record(tmp_path: Path) -> None:
     assert found.assumed == ("mean", "std")
 
 
+def warned(directory: Path, *options: object, **args: Any) -> list[str]:
+    """What inspect warns about, which is what export does."""
+    path = save(directory, **args)
+    found: list[str] = run("inspect", path, "--json").json["warnings"]
+    ran = run("export", path, "-o", directory / "out", "--force", *options)
+    if not options:
+        assert [
+            line.removeprefix("warning: ") for line in ran.err.splitlines() if line.startswith("warning: ")
+        ] == found
+        return found
+    return [line for line in ran.err.splitlines() if line.startswith(("warning: ", "error: "))]
+
+
+def test_a_size_that_nobody_recorded_is_assumed_and_said(tmp_path: Path) -> None:
+    model = random_model(small_spec(patch=28, image_size=(56, 28))).state_dict()
+    torch.save(model, tmp_path / "bare.pt")
+    ran = run("export", tmp_path / "bare.pt", "--mean", "0.5", "--std", "0.5", "-o", tmp_path / "out")
+    assert ran.code == 0, ran.err
+    assert "does not record the size of its images, which weights do not tell: 224x224 is assumed" in ran.err
+    assert artifact.read(tmp_path / "out").manifest.preprocessing.assumed[0] == "image_size"
+    shown = run("inspect", tmp_path / "bare.pt")
+    assert "(assumed: image_size, resize" in " ".join(shown.out.split()) and "224x224 is assumed" in " ".join(
+        shown.out.split()
+    )
+    given = run("export", tmp_path / "bare.pt", "--image-size", "56", "-o", tmp_path / "out", "--force")
+    assert given.code == 0 and "does not record the size" not in given.err
+    assert "image_size" not in artifact.read(tmp_path / "out").manifest.preprocessing.assumed
+    assert "224x224" not in run("inspect", tmp_path / "bare.pt", "--image-size", "56").out
+
+
+def test_sizes_recorded_differently_are_said(tmp_path: Path) -> None:
+    (warning,) = warned(tmp_path, mean=[0.5] * 3, std=[0.5] * 3, crop_size=12)
+    assert "recorded" not in warning and "20 28 (args.img_size), 12 12 (args.crop_size)" in warning
+
+
+def test_statistics_of_bytes_are_divided_and_it_is_said(tmp_path: Path) -> None:
+    mean, std = [127.5, 51.0, 102.0], [25.5, 51.0, 63.75]
+    (warning,) = warned(tmp_path, mean=mean, std=std)
+    assert "the recorded mean and the recorded std are of pixels in 0…255, and divided by 255" in warning
+    found = artifact.read(tmp_path / "out").manifest.preprocessing
+    assert (found.mean, found.std, found.scale) == ((0.5, 0.2, 0.4), (0.1, 0.2, 0.25), 1 / 255)
+    options = ("--mean", "127.5,51,102", "--std", "25.5,51,63.75")
+    assert exported(tmp_path, *options).model_dump() == found.model_dump()
+    assert "--mean and --std are of pixels in 0…255" in warned(tmp_path, *options)[0]
+    assert exported(tmp_path, "--mean", "0,0,0", "--std", "255,255,255").std == (1, 1, 1)
+    assert exported(tmp_path, "--mean", "127.5,51,102").mean == (0.5, 0.2, 0.4)
+
+
+@pytest.mark.parametrize(
+    ("mean", "std"),
+    [
+        ("123,117,104", "0.2"),
+        ("0.5", "58"),
+        ("0.5", "1,2,3"),
+        ("0.5,60,0.5", "0.5"),
+        ("300", "50"),
+        ("-0.5", "0.5"),
+        ("104,117,124", "1"),
+    ],
+)
+def test_statistics_of_two_scales_or_none_are_refused(tmp_path: Path, mean: str, std: str) -> None:
+    ran = run("export", save(tmp_path), f"--mean={mean}", f"--std={std}", "-o", tmp_path / "out")
+    assert ran.code == 2 and "Pass --mean and --std on one scale" in ran.err and "--std" in ran.err
+    assert not (tmp_path / "out").exists()
+
+
+def test_recorded_statistics_of_two_scales_are_refused_until_both_are_given(tmp_path: Path) -> None:
+    args = {"mean": [123.675, 116.28, 103.53], "std": [1.0, 1.0, 1.0]}
+    ran = run("export", save(tmp_path, **args), "-o", tmp_path / "out")
+    assert ran.code == 2 and "the recorded mean 123.675, 116.28, 103.53 and the recorded std 1, 1, 1" in ran.err
+    assert exported(tmp_path, "--mean", "0.5", "--std", "0.25", **args).std == (0.25,) * 3
+
+
+def test_one_value_is_for_all_channels(tmp_path: Path) -> None:
+    found = exported(tmp_path, "--mean", "0.286", "--std", "0.353")
+    assert (found.mean, found.std) == ((0.286,) * 3, (0.353,) * 3)
+    found = exported(tmp_path, mean=[0.286], std="0.353 0.354 0.355")
+    assert (found.mean, found.std) == ((0.286,) * 3, (0.353, 0.354, 0.355))
+
+
+def test_a_deviation_of_less_than_a_byte_has_is_refused(tmp_path: Path) -> None:
+    ran = run("export", save(tmp_path), "--mean", "0", "--std", "1e-30", "-o", tmp_path / "out")
+    assert ran.code == 2 and "--std must be positive, and at least 0.0001" in ran.err
+
+
 def test_a_crop_mode_that_is_not_known_is_refused_and_inspected(tmp_path: Path) -> None:
     path = save(tmp_path, crop_mode="border")
     ran = run("export", path, "-o", tmp_path / "out")

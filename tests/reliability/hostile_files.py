@@ -293,12 +293,8 @@ def _sparse_blocks(path: Path) -> None:
 
 
 def _pickles() -> dict[str, Write]:
-    deep_tuple = b")" + b"\x85" * 10**6
-    shared = b")" + b"q\x01h\x01\x86" * 60
     colliding = b"}(" + b"".join(number(i * (2**61 - 1)) + b"N" for i in range(1, 200_001)) + b"u"
     return {
-        "a key that is a tuple 10^6 deep": beside(b"}" + deep_tuple + b"Ns"),
-        "a key of 2^60 tuples": beside(b"}" + shared + b"Ns"),
         "200,000 keys of one hash": beside(colliding),
         "200,000 numbered things of one hash": beside(
             b"(" + b"".join(b"Np%d\n0" % (i * (2**61 - 1)) for i in range(1, 200_001)) + b"t"
@@ -320,7 +316,6 @@ def _pickles() -> dict[str, Write]:
         "a name of 50 MB": beside(name("os" + "x" * 50_000_000, "system")),
         "names by the hundred thousand": beside(b"(" + b"".join(name("os", f"f{i}") + b"0" for i in range(100_000)) + b"t"),
         "a dict that is its own key": beside(b"}q\1h\1Ns"),
-        "a NumPy scalar of 2^30 bytes": beside(call(name("numpy", "dtype"), b"}" + deep_tuple + b"Ns")),
         "options whose attributes are no names": beside(name("argparse", "Namespace") + b")\x81}" + number(1) + b"Nsb"),
     }  # fmt: skip
 
@@ -421,6 +416,18 @@ KINDS: dict[str, Callable[[], dict[str, Write]]] = {
 def harmless() -> dict[str, Write]:
     """Checkpoints that look odd and are healthy."""
     lists = b"]" * 10**6 + b"a" * (10**6 - 1)
+    deep_tuple = b")" + b"\x85" * 10**6
+    shared = b")" + b"q\x01h\x01\x86" * 60
+    colliding = b"}(" + b"".join(number(i * (2**61 - 1)) + b"\x85N" for i in range(1, 200_001)) + b"u"
+    float32 = name("numpy", "dtype") + text("f4") + b"\x85Rq\x02"
+    array = name("numpy.core.multiarray", "_reconstruct") + b")R"
+    state = b"(K\x01K\x00\x85h\x02\x89h\x03t"
+    arrays = (
+        float32 + b"0" + b"T" + struct.pack("<I", 4096) + bytes(4096) + b"q\x030]" + (array + state + b"ba") * 100_000
+    )
+    config = name("omegaconf.dictconfig", "DictConfig") + b")R"
+    content = b"}(" + b"".join(text(f"k{i}") + b"N" for i in range(50_000)) + b"uq\x030"
+    configs = content + b"]" + (config + b"}" + text("_content") + b"h\x03sba") * 50_000
     dicts = (b"}" + text("k")) * 10**5 + b"N" + b"s" * 10**5
     said, held = healthy()
     metadata = {"__metadata__": {"note": "x" * 10_000_000}}
@@ -435,6 +442,14 @@ def harmless() -> dict[str, Write]:
         "bytearray(10^11) in the options": beside(call(name("builtins", "bytearray"), number(10**11))),
         "lists 10^6 deep in the options": beside(lists),
         "dicts 10^5 deep in the options": beside(dicts),
+        "a key that is a tuple 10^6 deep": beside(b"}" + deep_tuple + b"Ns"),
+        "a key of 2^60 tuples": beside(b"}" + shared + b"Ns"),
+        "200,000 keys that are tuples of one hash": beside(colliding),
+        "a NumPy type of a tuple 10^6 deep": beside(call(name("numpy", "dtype"), b"}" + deep_tuple + b"Ns")),
+        "a NumPy array 100,000 times": beside(arrays),
+        "a configuration of 50,000 entries 50,000 times": beside(configs),
+        "a configuration that holds itself": beside(config + b"q\x01}" + text("_content") + b"}" + text("a") + b"h\x01ssb"),
+        "a configuration whose attributes are a number": beside(config + b"K\x01b"),
         "a list that holds itself": beside(b"]q\1h\1a"),
         "a tree of 2^60 lists in the options": beside(b"]" + b"q\x010]h\x01ah\x01a" * 60),
         "a text of 50 MB in the options": beside(text("x" * 50_000_000)),

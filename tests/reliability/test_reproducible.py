@@ -60,7 +60,7 @@ EXPORTS = {
     "example": [str(PAPER_CHECKPOINT), "--data", str(TEST_IMAGES), "--data-count", "20"],
     "dynamic": [SMALL, "--dynamic-size", "--shift", "slice", "--shift-semantics", "inplace"],
     "eight": [SMALL, "--shift-directions", "8", "--batch", "3", "--shift", "gather", "--sbom"],
-    "conv": [SMALL, "--shift", "conv", "--mean", "0.1,0.2,0.3", "--std", "1,2,3"],
+    "conv": [SMALL, "--shift", "conv", "--mean", "0.1,0.2,0.3", "--std", "0.1,0.2,0.3"],
     "int8": [*INT8, "--target", "arm"],
     "int8 of a folder": [
         str(PAPER_CHECKPOINT),
