@@ -171,13 +171,18 @@ def bench(
     out.print(table.render(result, around))
     if result.devices.conditions or result.devices.energies:
         out.print(
-            device_table.render(result.devices.conditions, result.devices.energies, unknown=result.devices.unknown)
+            device_table.render(
+                result.devices.conditions, result.devices.energies, result.standing, unknown=result.devices.unknown
+            )
         )
     changed = regression.compare(before, content) if before else None
     if changed:
         out.print(regression.render(changed))
     if html_file:
-        extras = [*device_table.sections(result.devices.energies), *([regression.section(changed)] if changed else [])]
+        extras = [
+            *device_table.sections(result.standing, result.devices.energies),
+            *([regression.section(changed)] if changed else []),
+        ]
         repeat = shlex.join(["s2mlp-bench", *sys.argv[1:]])
         write(html_file, html.render(plan, result, around, command=repeat, extras=extras))
     if not result.standing.complete:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, Protocol, TypeAlias
 
+from bench.section import counted
 from s2mlp_deploy.manifest import FLOAT_LOGITS, Interface
 from s2mlp_deploy.sessions import Session
 from s2mlp_deploy.spec import Size, format_size
@@ -19,6 +20,20 @@ CUDA = "cuda.bindings"
 """What engines for NVIDIA's GPUs import."""
 
 
+DEFAULT = "default"
+"""In place of a setting that was left to the runtime, the bundle or the model."""
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One setting of a point: the heading of its column in tables, its value there, and both in words."""
+
+    heading: str
+    value: str
+    words: str
+    given: bool
+
+
 @dataclass(frozen=True)
 class Point:
     """The settings that something is timed with. None: the runtime's own threads, the model's own size, the CPU
@@ -30,16 +45,26 @@ class Point:
     provider: str | None = None
 
     @property
+    def all_settings(self) -> tuple[Setting, ...]:
+        """Each setting, given or left to its default; always the same ones, in the same order."""
+        size = format_size(self.size) if self.size else None
+        return (
+            _setting("provider", self.provider, self.provider),
+            _setting("threads", self.threads, None if self.threads is None else counted(self.threads, "thread")),
+            Setting("batch", str(self.batch), f"batch {self.batch}", given=self.batch > 1),
+            _setting("image size", size, size),
+        )
+
+    @property
     def settings(self) -> tuple[str, ...]:
         """What is set, in words."""
-        parts = [self.provider] if self.provider else []
-        if self.threads is not None:
-            parts.append(f"{self.threads} thread{'s' if self.threads > 1 else ''}")
-        if self.batch > 1:
-            parts.append(f"batch {self.batch}")
-        if self.size:
-            parts.append(format_size(self.size))
-        return tuple(parts)
+        return tuple(setting.words for setting in self.all_settings if setting.given)
+
+
+def _setting(heading: str, value: object | None, words: str | None) -> Setting:
+    if value is None or words is None:
+        return Setting(heading, DEFAULT, f"{DEFAULT} {heading}", given=False)
+    return Setting(heading, str(value), words, given=True)
 
 
 class Way(Protocol):
@@ -71,7 +96,8 @@ class Contestant:
 
     ``limit`` is how far its answers may be from those expected (relative L2); None where it does not answer the
     same question, and ``remark`` says so. A bound is the bound ``of`` another contestant. ``asks`` is the bundle whose
-    golden tensors it is asked; ``accuracy`` is what the bundle carries of it, ``interface`` what it takes and gives.
+    golden tensors it is asked; ``accuracy`` is what the bundle carries of it, or, where ``accuracy_inherited``, what it
+    carries of the bundle that it was built from; ``interface`` is what it takes and gives.
     """
 
     source: str
@@ -85,6 +111,7 @@ class Contestant:
     of: str | None = None
     asks: Path | None = None
     accuracy: float | None = None
+    accuracy_inherited: bool = False
     interface: Interface = FLOAT_LOGITS
 
     @property

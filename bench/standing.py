@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
 
 import numpy as np
 
+from bench import names
 from bench.cold import Cold
 from bench.contestant import Contestant, Kind, Point
 from bench.race import NOTHING, Record
 from bench.runner import Runner
+from bench.section import Cell
 from s2mlp_deploy.sessions import Times
 from s2mlp_deploy.timing import Estimate, ratio
 
@@ -31,6 +33,7 @@ class Figures:
 
     ``comparable`` is False where it does not answer the same question, as ``remark`` says. ``of_bound`` is the share of its time that its matrix products take alone, and ``on_device`` the parts of its time by
     the device's own clock; ``distance`` how far its worst answer was from the one expected. None: not known.
+    ``accuracy_inherited`` says that ``accuracy`` was measured on the bundle that this engine was built from.
     """
 
     name: str
@@ -54,6 +57,7 @@ class Figures:
     size_bytes: int
     cold: Cold | None
     accuracy: float | None
+    accuracy_inherited: bool = False
 
     @property
     def differs(self) -> bool:
@@ -74,15 +78,53 @@ class Standing:
     noise: tuple[str, ...]
 
     @property
+    def swept(self) -> tuple[str, ...]:
+        """The settings in which contestants differ; in tables each has a column."""
+        points = zip(*(f.point.all_settings for f in self.figures), strict=True)
+        return tuple(same[0].heading for same in points if len({setting.value for setting in same}) > 1)
+
+    @property
     def shared(self) -> tuple[str, ...]:
-        """The settings that all contestants have in common; tables name them once."""
-        first, *others = (set(f.point.settings) for f in self.figures)
-        common = first.intersection(*others)
-        return tuple(setting for setting in self.figures[0].point.settings if setting in common)
+        """The settings that all contestants have in common, in words; tables name them once."""
+        first = self.figures[0].point.all_settings
+        return tuple(setting.words for setting in first if setting.given and setting.heading not in self.swept)
+
+    @property
+    def prefix(self) -> str:
+        """What the names of all bundles begin with; tables and pictures leave it out, and say so."""
+        prefix = names.shared_prefix([f.source for f in self.figures if f.kind == "bundle"])
+        sources = {f.source for f in self.figures}
+        shortened = {names.without(prefix, source) for source in sources}
+        return prefix if len(shortened) == len(sources) else ""
+
+    @property
+    def shortening(self) -> tuple[str, ...]:
+        """A sentence about what names leave out, if they do."""
+        return (f'Names leave out what all bundles\' names begin with, "{self.prefix}".',) if self.prefix else ()
+
+    def short(self, f: Figures) -> str:
+        """What a contestant is called beside the others, without its settings."""
+        return names.without(self.prefix, f.source)
+
+    def settings(self, f: Figures) -> tuple[str, ...]:
+        """The settings in which contestants differ, in words."""
+        return tuple(setting.words for setting in f.point.all_settings if setting.heading in self.swept)
 
     def label(self, f: Figures) -> str:
-        """A contestant's name without what all share."""
-        return ", ".join([f.source, *(s for s in f.point.settings if s not in self.shared)])
+        """A contestant's name in a sentence, without what all share."""
+        return ", ".join([self.short(f), *self.settings(f)])
+
+    def keys(self, f: Figures) -> list[Cell]:
+        """The first cells of a contestant's row: its name, and a cell for each of :attr:`swept`."""
+        return [self.short(f), *(s.value for s in f.point.all_settings if s.heading in self.swept)]
+
+    def remarks(self, figures: Iterable[Figures]) -> list[tuple[str, str]]:
+        """What must be said of ``figures``, by name; once for all settings where it is the same."""
+        said: dict[str, set[str]] = {}
+        for f in self.figures:
+            said.setdefault(f.source, set()).add(f.remark)
+        named = ((self.short(f) if len(said[f.source]) == 1 else self.label(f), f.remark) for f in figures)
+        return list(dict.fromkeys((name, remark) for name, remark in named if remark))
 
     @property
     def stable(self) -> bool:
@@ -143,6 +185,7 @@ def _figures(
         size_bytes=c.way.size_bytes,
         cold=cold,
         accuracy=c.accuracy,
+        accuracy_inherited=c.accuracy_inherited,
     )
 
 

@@ -10,7 +10,9 @@ from rich.text import Text
 
 from bench import section, tables
 from bench.contest import Result
+from bench.section import counted
 from bench.standing import Figures, Standing
+from s2mlp_deploy.spec import format_size
 
 SHOWN = 4
 """Reasons why a machine is called noisy that the table lists."""
@@ -20,12 +22,12 @@ def render(result: Result, environment: Mapping[str, Any]) -> RenderableType:
     """All tables, what they were measured on, and how far they can be believed."""
     found = result.standing
     parts: list[RenderableType] = [_machine(environment), section.render(tables.latency(found))]
-    parts += [Text(f"  {found.label(f)}: {f.remark}", style="yellow") for f in found.figures if f.remark]
+    parts += [Text(f"  {name}: {remark}", style="yellow") for name, remark in found.remarks(found.figures)]
     more = (tables.on_device(found), tables.cold(found), tables.profile(result), tables.roofline(result))
     parts += [section.render(one) for one in more if one]
     parts.append(
         Text(
-            f"{found.rounds} interleaved rounds after {found.warmup_rounds} of warm-up, in an order drawn anew each round. "
+            f"{counted(found.rounds, 'interleaved round')} after {found.warmup_rounds} of warm-up, in an order drawn anew each round. "
             f"Measuring itself takes {1e3 * found.overhead_ms:.1f} µs."
         )
     )
@@ -49,7 +51,9 @@ def rows(found: Standing) -> list[dict[str, object]]:
 def _row(f: Figures) -> dict[str, object]:
     cold = f.cold
     return {
-        "name": f.name, "kind": f.kind, "precision": f.precision, "batch": f.point.batch, "remark": f.remark,
+        "name": f.name, "kind": f.kind, "precision": f.precision, "batch": f.point.batch,
+        "threads": "" if f.point.threads is None else f.point.threads,
+        "image_size": format_size(f.point.size) if f.point.size else "", "provider": f.point.provider or "", "remark": f.remark,
         "p50_ms": f.p50_ms, "p90_ms": f.p90_ms, "p99_ms": f.p99_ms, "mean_ms": f.mean_ms, "minimum_ms": f.minimum_ms,
         "images_per_s": f.images_per_s, "operations_per_s": f.operations_per_s, "speed": f.speed.median,
         "speed_low": f.speed.low, "speed_high": f.speed.high, "of_bound": f.of_bound.median if f.of_bound else "",
@@ -62,6 +66,6 @@ def _machine(environment: Mapping[str, Any]) -> Text:
     features = environment["features"]
     known = " ".join(features) if isinstance(features, list) else features
     return Text(
-        f"{environment['processor']}, {environment['usable_cores']} cores, {known or 'no vector extensions known'}, governor "
+        f"{environment['processor']}, {counted(environment['usable_cores'], 'core')}, {known or 'no vector extensions known'}, governor "
         f"{environment['governor']}, load average {environment['load_average']}"
     )

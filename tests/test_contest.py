@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -233,13 +234,15 @@ def test_the_tables_the_json_and_the_csv_tell_the_same(place: Path, tmp_path: Pa
         assert f["minimum_ms"] == min(samples) <= f["p50_ms"] <= f["p99_ms"]
         assert f["p50_ms"] == pytest.approx(np.median(samples))
         assert f["cold"]["load_ms"] > 0 and f["cold"]["first_ms"] > 0 and f["cold"]["peak_rss_bytes"] > 20e6
-        assert f["name"] in ran.out
+        threads = f["point"]["threads"]
+        assert re.search(rf"│ {f['source']} +│ +{threads} │", ran.out)
         own, alone = samples, document["samples_ms"][f["name"].replace(",", ", products alone,", 1)]
         assert f["of_bound"]["median"] == pytest.approx(np.median(np.divide(alone, own)))
     assert document["environment"]["versions"]["onnxruntime"] and document["plan"]["threads"] == [1, 2]
     with (tmp_path / "r.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert [row["name"] for row in rows] == names
+    assert [row["threads"] for row in rows] == ["1", "2"] * 3
     assert [float(row["p50_ms"]) for row in rows] == [f["p50_ms"] for f in found["figures"]]
 
 
@@ -252,7 +255,7 @@ def test_strict_exits_as_the_verdict_says(place: Path, tmp_path: Path) -> None:
 
 def test_batches_are_entries_of_their_own(place: Path) -> None:
     ran = bench(place / "fp32", *QUICK, "--batch", "1,4")
-    assert ran.code == 0 and "fp32, batch 4" in ran.out
+    assert ran.code == 0 and re.search(r"│ fp32 +│ +1 │", ran.out) and re.search(r"│ fp32 +│ +4 │", ran.out)
 
 
 # Bad input

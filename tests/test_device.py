@@ -22,6 +22,7 @@ from bench.devices.energy import Energy, measure_energy
 from bench.devices.gauges import Gauges, gauges
 from bench.devices.nvml import COUNTERS, IDLE, REASONS, SET
 from bench.devices.watch import Condition, Watch, condition
+from contests import Entry, held
 from s2mlp_deploy.packages import pip_install
 
 # NVIDIA: a fake of pynvml
@@ -958,7 +959,8 @@ def test_without_gauges_there_is_nothing_to_watch() -> None:
 
 def shown(conditions: Sequence[Condition], energies: dict[str, Energy | None], unknown: Sequence[str] = ()) -> str:
     out = io.StringIO()
-    Console(file=out, width=100).print(device_table.render(conditions, energies, unknown=unknown))
+    found = held([Entry(name, 5.0) for name in energies or ("fp32",)])[1].standing
+    Console(file=out, width=100).print(device_table.render(conditions, energies, found, unknown=unknown))
     return out.getvalue()
 
 
@@ -997,6 +999,12 @@ def test_energies_are_shown_with_their_source_and_unknown_ones_as_unknown() -> N
     assert "65.2" in lines["int8"] and "45.2" in lines["int8"] and "its counter" in lines["int8"]
     assert lines["fp32"].count("unknown") == 4 and " 0 " not in lines["fp32"]
     assert "31 samples of" in lines["fp16"] and lines["fp16"].count("unknown") == 1
+    assert "1 sample of power" in " ".join(shown([], {"fp32": replace(ENERGY, samples=1)}).split())
+
+
+def test_energy_that_nothing_told_is_unknown_and_no_table() -> None:
+    text = shown([], {"fp32": None, "int8": None})
+    assert "mJ" not in text and "unknown: energy, since no gauge here told joules or watts" in text
 
 
 def test_the_tables_fit_100_columns_and_only_words_fold(orin: FakeBoard) -> None:

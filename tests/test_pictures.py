@@ -127,11 +127,27 @@ def test_samples_that_are_all_the_same_can_be_drawn() -> None:
 
 
 def test_bars_of_a_profile_add_up_to_the_whole_time() -> None:
-    labels = {"fp32": "fp32", "int8": "int8"}
-    axes = axes_of(PAIR, lambda axes, result: rows.profile(axes, result.profiles, labels))
+    axes = axes_of(PAIR, lambda axes, result: rows.profile(axes, result.profiles, result.standing))
     lengths = [float(bar.get_width()) for bar in axes.patches]  # type: ignore[attr-defined]
     total = sum(p.total_ms for p in held(PAIR)[1].profiles)
     assert sum(lengths) == pytest.approx(total)
+
+
+def test_threads_are_a_column_and_no_name_loses_letters_to_them() -> None:
+    prefixed = [replace(e, source=f"fashion_mnist-onnx-{e.source}") for e in PAIR]
+    figure = drawn(swept([*prefixed, replace(BASELINES[0], source=f"openvino, {prefixed[0].source}")], (1, 2)))
+    (ratios, _) = figure.axes
+    words = [text.get_text() for text in ratios.texts]
+    assert words.count("fp32") == words.count("int8") == words.count("openvino, fp32") == 2
+    columns = [t.get_window_extent().x1 for t in ratios.texts if t.get_text() in ("1 thread", "2 threads")]
+    assert len(columns) == 6 and max(columns) - min(columns) < 1
+    assert not any("…" in text and "× (" not in text for text in texts(figure))
+    assert sum("fashion_mnist" in text for text in texts(figure)) == 1, "said once"
+
+
+def test_a_bundle_in_one_place_at_several_threads_is_named_once() -> None:
+    same = [replace(e, p50_ms=10.0) for e in swept(PAIR[:1], (1, 2))]
+    assert "fp32: 1 thread; 2 threads" in {text.get_text() for text in axes_of(same, roofline_plot.draw).texts}
 
 
 def test_every_kind_of_layer_has_a_colour_of_its_own() -> None:

@@ -13,7 +13,9 @@ from typing import Any
 
 import pytest
 
-from bench.contest import Plan, Result
+from bench.contest import Devices, Plan, Result
+from bench.devices import device_table
+from bench.devices.energy import Energy
 from bench.pictures import inline_svg
 from bench.reports import html, summary
 from bench.section import Section
@@ -25,6 +27,7 @@ from s2mlp_deploy.sessions import Times
 from support import command, run, save_checkpoint, small_spec
 
 COMMAND = "s2mlp-bench 'a b/fp32' int8 --html report.html"
+JOULES = Energy("a board", "all of it", "counter", None, 3.0, 100, 0.0031, 0.0011, 9.5, 6.1)
 VOID = ("meta", "link", "img", "br", "path", "use")
 
 
@@ -236,7 +239,30 @@ def test_it_can_be_repeated(usual: Page) -> None:
     options = dict(zip(usual.texts["dt"], usual.texts["dd"], strict=True))
     assert options["bundles"] == "some where/fp32, some where/int8" and options["seed of the orders"] == "7"
     assert options["measured for at least"] == "2 s and 30 rounds" and options["threads"] == "the runtime's own choice"
+    assert options["energy"] == "not measured: nothing here could tell" and options["cold starts"] == "measured"
     assert options["versions"] == "onnxruntime 1.32.0, numpy 2.4.6" and options["processor"] == "Some CPU <&>"
+
+
+def test_energy_is_called_measured_only_where_joules_were() -> None:
+    plan, result = held(PAIR, cold=False, bound=False)
+    silent = replace(result, devices=Devices((), {"fp32": None, "int8": None}, ()))
+    told = replace(result, devices=Devices((), {"fp32": None, "int8": JOULES}, ()))
+    said = [
+        dict(zip(page.texts["dt"], page.texts["dd"], strict=True))
+        for page in (rendered((plan, silent)), rendered((plan, told)), rendered((replace(plan, energy=False), result)))
+    ]
+    assert [one["energy"] for one in said] == ["not measured: nothing here could tell", "measured", "not asked for"]
+    assert said[0]["cold starts"] == said[0]["matrix products alone"] == "not asked for"
+    assert device_table.sections(result.standing, silent.devices.energies) == []
+
+
+def test_threads_are_a_column_of_headers_and_what_names_share_is_said_once() -> None:
+    prefixed = [replace(e, source=f"fashion_mnist-onnx-{e.source}") for e in PAIR]
+    page = rendered(held(swept(prefixed, (1, 2))))
+    rows = re.findall(r'<tr><th scope="row">([^<]*)</th><th scope="row">([^<]*)</th><td', page.source)
+    assert rows[:4] == [("fp32", "1"), ("fp32", "2"), ("int8", "1"), ("int8", "2")]
+    assert 'Names leave out what all bundles\' names begin with, "fashion_mnist-onnx-".' in page.words
+    assert page.texts["title"] == ["How fast fashion_mnist-onnx-fp32 and fashion_mnist-onnx-int8 are"]
 
 
 def test_further_sections_are_tables_with_notes() -> None:
@@ -335,6 +361,26 @@ def test_text_in_pictures_is_large_dark_and_whole_enough_to_be_read(visit: tuple
     assert [text for text in written if text["size"] < 10.5 or text["size"] > 18] == []
     assert [text for text in written if not text["inside"]] == []
     assert [text for text in written if text["contrast"] < 4.5] == []
+
+
+@needs_chromium
+def test_a_row_keeps_its_name_and_its_threads_in_sight_however_far_a_table_is_scrolled(
+    visit: tuple[str, Visit],
+) -> None:
+    width, seen = visit
+    hidden = seen.page.evaluate(
+        """() => [...document.querySelectorAll(".scroll")].filter((frame) => frame.scrollWidth > frame.clientWidth)
+            .flatMap((frame) => {
+                frame.scrollLeft = frame.scrollWidth;
+                const inside = frame.getBoundingClientRect();
+                return [...frame.querySelectorAll(".keys-2 tbody tr")].map((row) => {
+                    const [name, threads, , last] = [0, 1, 2, row.cells.length - 1].map((i) => row.cells[i].getBoundingClientRect());
+                    return name.left >= inside.left - 1 && threads.left >= name.right - 1 && last.left >= threads.right - 1
+                        && last.right <= inside.right + 1;
+                });
+            }).filter((whole) => !whole).length"""
+    )
+    assert hidden == 0 or width == "desk"
 
 
 @needs_chromium

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 
 from rich.console import Group, RenderableType
-from rich.table import Table
 from rich.text import Text
 
 from bench import section
 from bench.devices.energy import Energy
 from bench.devices.watch import Condition
-from bench.section import UNKNOWN, Section
+from bench.section import UNKNOWN, Cell, Section, counted
+from bench.standing import Standing
 
 ENERGY = ("mJ an image", "above idle", "mean, W", "idle, W", "of", "from")
 OF_ALL = (
@@ -20,53 +20,52 @@ OF_ALL = (
 
 
 def render(
-    conditions: Sequence[Condition], energies: Mapping[str, Energy | None], *, unknown: Sequence[str]
+    conditions: Sequence[Condition], energies: Mapping[str, Energy | None], found: Standing, *, unknown: Sequence[str]
 ) -> RenderableType:
-    """The condition of each device, the energy of each contestant, and what could not be read.
+    """The condition of each device, the energy of each contestant of ``found``, and what could not be read.
 
-    ``unknown`` is what the machine has no gauge for. Where nothing was asked for, there is no table.
+    ``unknown`` is what the machine has no gauge for. Where nothing was measured, there is no table.
     """
     parts: list[RenderableType] = []
     if conditions:
-        parts += [_conditions(conditions), *(Text(_settings(c)) for c in conditions)]
-    parts += [section.render(one) for one in sections(energies)]
-    parts += [Text(f"unknown: {words}") for words in (*unknown, *map(_unread, conditions)) if words]
+        parts += [section.render(_conditions(conditions)), *(Text(_settings(c)) for c in conditions)]
+    parts += [section.render(one) for one in sections(found, energies)]
+    silent = "energy, since no gauge here told joules or watts" if energies and not any(energies.values()) else ""
+    parts += [Text(f"unknown: {words}") for words in (*unknown, silent, *map(_unread, conditions)) if words]
     return Group(*parts)
 
 
-def _conditions(conditions: Sequence[Condition]) -> Table:
-    table = Table(title="devices, before → after", title_justify="left", title_style="bold")
-    table.add_column("device", overflow="fold")
-    for heading in ("power, W", "clock, MHz", "highest", "°C"):
-        table.add_column(heading, justify="right")
-    table.add_column("held back by", overflow="fold")
+def _conditions(conditions: Sequence[Condition]) -> Section:
+    headings = ("device", "power, W", "clock, MHz", "highest", "°C", "held back by")
+    rows = []
     for c in conditions:
         before, after = c.before, c.after
-        table.add_row(
-            before.device,
-            _change(before.power_w, after.power_w),
-            _change(before.clock_mhz, after.clock_mhz),
-            _figure(after.clock_max_mhz),
-            _change(before.temperature_c, after.temperature_c),
-            UNKNOWN if c.throttled is None else ", ".join(c.throttled) or "nothing",
-        )
-    return table
+        changes = (_change(before.power_w, after.power_w), _change(before.clock_mhz, after.clock_mhz))
+        highest, warmth = _figure(after.clock_max_mhz), _change(before.temperature_c, after.temperature_c)
+        throttled = UNKNOWN if c.throttled is None else ", ".join(c.throttled) or "nothing"
+        rows.append([before.device, *changes, highest, warmth, throttled])
+    return Section("Devices, before → after", headings, rows)
 
 
-def sections(energies: Mapping[str, Energy | None]) -> list[Section]:
-    """The energy for a report; none where nothing was measured."""
-    return [Section("Energy", ["contestant", *ENERGY], list(_energy_rows(energies)), [OF_ALL])] if energies else []
+def sections(found: Standing, energies: Mapping[str, Energy | None]) -> list[Section]:
+    """The energy of the contestants of ``found`` for a report; none where no joule was measured."""
+    if not any(energies.values()):
+        return []
+    headings = ("contestant", *found.swept, *ENERGY)
+    return [Section("Energy", headings, list(_energy_rows(found, energies)), [OF_ALL], 1 + len(found.swept))]
 
 
-def _energy_rows(energies: Mapping[str, Energy | None]) -> Iterator[list[str]]:
+def _energy_rows(found: Standing, energies: Mapping[str, Energy | None]) -> Iterator[list[Cell]]:
+    contestants = {f.name: f for f in found.figures}
     for name, e in energies.items():
+        keys = found.keys(contestants[name])
         if e is None:
-            yield [name, *[UNKNOWN] * 4, "", ""]
+            yield [*keys, *[UNKNOWN] * 4, "", ""]
             continue
         above = e.joules_per_image_above_idle
         figures = (1e3 * e.joules_per_image, None if above is None else 1e3 * above, e.mean_w, e.idle_w)
-        source = "its counter" if e.samples is None else f"{e.samples} samples of power"
-        yield [name, *map(_figure, figures), e.scope, source]
+        source = "its counter" if e.samples is None else f"{counted(e.samples, 'sample')} of power"
+        yield [*keys, *map(_figure, figures), e.scope, source]
 
 
 def _unread(c: Condition) -> str:

@@ -13,6 +13,7 @@ from bench.contest import Result
 from bench.pictures import alternatives, drawing, key, roofline_plot, rows, scatter
 from bench.pictures.drawing import QUIET, printable
 from bench.pictures.key import Mark
+from bench.section import counted
 from bench.standing import Standing
 from s2mlp_deploy import plot
 from s2mlp_deploy.errors import UsageError
@@ -146,10 +147,8 @@ def _latencies(result: Result) -> _Panel:
 
 
 def _profile(result: Result) -> _Panel:
-    labels = {f.name: result.standing.label(f) for f in result.standing.figures}
-
     def on(axes: Axes) -> tuple[str, ...]:
-        rows.profile(axes, result.profiles, labels)
+        rows.profile(axes, result.profiles, result.standing)
         return ()
 
     marks = rows.profile_marks(result.profiles)
@@ -218,7 +217,9 @@ def _text(drawn: Figure, left: float, down: float, words: str, **how: Any) -> Te
 
 def _state(found: Standing) -> str:
     """How far the picture can be believed."""
-    words = ", ".join([f"{found.rounds} interleaved rounds", *found.shared])
+    words = ", ".join([counted(found.rounds, "interleaved round"), *found.shared])
     if not found.complete:
-        return f"INCOMPLETE: interrupted after {words}."
-    return f"{words}." if found.stable else f"NOISY machine: {words}."
+        words = f"INCOMPLETE: interrupted after {words}"
+    elif not found.stable:
+        words = f"NOISY machine: {words}"
+    return " ".join([f"{words}.", *found.shortening])

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from math import atan2, cos, degrees, hypot, log10, sin
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,7 @@ from bench.pictures.drawing import PAPER, QUIET
 from bench.pictures.labels import Box
 from bench.pictures.scatter import Name
 from bench.roofline import Dot, Roof, Roofline, layer_dots
+from bench.standing import Standing
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -60,12 +62,11 @@ def draw(axes: Axes, result: Result) -> tuple[str, ...]:
         )  # fmt: skip
     taken = [_box(axes, dot) for dot in (*bundles, *layers)]
     taken += _name_slope(axes, found, taken)
-    labels = {f.name: result.standing.label(f) for f in result.standing.figures}
     names = [_roof_name(axes, roof, found) for roof in sorted(found.roofs, key=lambda roof: -roof.operations_per_s)]
-    for group in _groups(axes, bundles, labels, TOGETHER):
+    for group in _groups(axes, bundles, partial(_bundles, result.standing), TOGETHER):
         colour = WORDS[group.dot.precision]
         names.append(Name("\n".join(group.lines), *_at(axes, group.dot), colour, "bold"))
-    for group in _groups(axes, layers, {dot.name: dot.name for dot in layers}, CLUSTER):
+    for group in _groups(axes, layers, lambda dots: (dots[0].name,), CLUSTER):
         names.append(Name(group.lines[0], *_at(axes, group.dot), QUIET))
     left_out = scatter.write(axes, names, taken, [point for roof in found.roofs for point in _line(axes, roof)])
     return tuple(_notes(result, found, layers, left_out))
@@ -146,7 +147,22 @@ def _tilted(x: float, y: float, width: float, height: float, angle: float) -> li
     return found
 
 
-def _groups(axes: Axes, dots: Sequence[Dot], words: Mapping[str, str], distance: float) -> Iterator[_Group]:
+def _bundles(found: Standing, dots: Sequence[Dot]) -> tuple[str, ...]:
+    """A line for each bundle, with all of its settings."""
+    figures, settings = {f.name: f for f in found.figures}, dict[str, list[str]]()
+    for dot in dots:
+        f = figures[dot.name]
+        settings.setdefault(drawing.printable(found.short(f)), []).append(", ".join(found.settings(f)))
+    several = {name: len(each) > 1 for name, each in settings.items()}
+    return tuple(
+        (name + ": " + "; ".join(each)) if several[name] else ", ".join(filter(None, (name, *each)))
+        for name, each in settings.items()
+    )
+
+
+def _groups(
+    axes: Axes, dots: Sequence[Dot], lines: Callable[[Sequence[Dot]], tuple[str, ...]], distance: float
+) -> Iterator[_Group]:
     """Neighbours that share a label; layers only with their kind."""
     groups: list[list[Dot]] = []
     for dot in dots:
@@ -156,7 +172,7 @@ def _groups(axes: Axes, dots: Sequence[Dot], words: Mapping[str, str], distance:
         groups = [g for g in groups if g not in near] + [[*(d for g in near for d in g), dot]]
     for group in groups:
         middle = sorted(group, key=lambda dot: dot.operations_per_s)[len(group) // 2]
-        yield _Group(tuple(dict.fromkeys(drawing.printable(words[dot.name]) for dot in group)), middle)
+        yield _Group(lines(group), middle)
 
 
 def _near(axes: Axes, dot: Dot, group: Sequence[Dot], distance: float) -> bool:

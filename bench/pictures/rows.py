@@ -22,6 +22,7 @@ from bench.standing import Figures, Standing
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.text import Text
 
 ROW = 2.9
 """Height of a row in units of the font size, at the least."""
@@ -72,8 +73,11 @@ def ratios(axes: Axes, found: Standing) -> None:
     values = [value for f in found.figures for value in (f.speed.low, f.speed.high, *_bound(f))]
     _scale(axes, values, unit="×")
     axes.axvline(1, color=FAINT, linewidth=0.8, zorder=1)
-    for f, lane in zip(found.figures, _lanes(axes, len(found.figures)), strict=True):
-        lane.name(found.label(f), _short(f), "1×" if f is found.figures[0] else speed(f))
+    lines = [
+        _Line(found.short(f), _short(f), ", ".join(found.settings(f)), "1×" if f is found.figures[0] else speed(f))
+        for f in found.figures
+    ]
+    for f, lane in zip(found.figures, _lanes(axes, lines), strict=True):
         y, colour = lane.top + min(lane.height / 2, 0.9 * drawing.font_size()), _colour(f)
         axes.plot([f.speed.low, f.speed.high], [y, y], color=colour, linewidth=2, solid_capstyle="butt", zorder=3)
         axes.plot(
@@ -86,9 +90,14 @@ def ratios(axes: Axes, found: Standing) -> None:
 def latencies(axes: Axes, found: Standing, samples_ms: Mapping[str, Sequence[float]]) -> None:
     """Each contestant's samples as an outline of how they are distributed, with its p50, p90 and p99."""
     _scale(axes, [value for f in found.figures for value in (min(samples_ms[f.name]), f.p99_ms)])
-    for f, lane in zip(found.figures, _lanes(axes, len(found.figures)), strict=True):
-        words = " / ".join(section.figure(value) for value in (f.p50_ms, f.p90_ms, f.p99_ms))
-        lane.name(found.label(f), _short(f), words)
+    lines = [
+        _Line(
+            found.short(f), _short(f), ", ".join(found.settings(f)),
+            " / ".join(section.figure(value) for value in (f.p50_ms, f.p90_ms, f.p99_ms)),
+        )
+        for f in found.figures
+    ]  # fmt: skip
+    for f, lane in zip(found.figures, _lanes(axes, lines), strict=True):
         y, colour = lane.top + lane.height - 2, _colour(f)
         x, density = _outline(axes, samples_ms[f.name])
         axes.fill_between(x, y - (lane.height - 2) * density, y, color=colour, alpha=0.3, linewidth=0, zorder=2)
@@ -100,11 +109,13 @@ def latencies(axes: Axes, found: Standing, samples_ms: Mapping[str, Sequence[flo
         )
 
 
-def profile(axes: Axes, profiles: Sequence[Profile], labels: Mapping[str, str]) -> None:
-    """Milliseconds of a batch by kind of layer, one bar a bundle; ``labels`` names contestants."""
+def profile(axes: Axes, profiles: Sequence[Profile], found: Standing) -> None:
+    """Milliseconds of a batch by kind of layer, one bar a bundle."""
     _scale(axes, [0.0, *(p.total_ms for p in profiles)])
-    for one, lane in zip(profiles, _lanes(axes, len(profiles)), strict=True):
-        lane.name(labels[one.contestant], "", f"{section.figure(one.total_ms)} ms")
+    figures = {f.name: f for f in found.figures}
+    shown = [(figures[one.contestant], f"{section.figure(one.total_ms)} ms") for one in profiles]
+    lines = [_Line(found.short(f), "", ", ".join(found.settings(f)), words) for f, words in shown]
+    for one, lane in zip(profiles, _lanes(axes, lines), strict=True):
         left, times = 0.0, {part.kind: part.time_ms for part in one.parts}
         height = min(lane.height, 1.4 * drawing.font_size())
         for kind in kinds(profiles):
@@ -136,41 +147,59 @@ def _scale(axes: Axes, values: Sequence[float], unit: str = "") -> None:
 
 
 @dataclass(frozen=True)
-class _Lane:
-    """A row: its line of text from ``line`` on, and room for a drawing below it."""
+class _Line:
+    """A row's text: who, what speaks against comparing it, at which settings, and the figures."""
 
-    axes: Axes
-    line: float
+    name: str
+    remark: str
+    settings: str
+    figures: str
+
+
+@dataclass(frozen=True)
+class _Lane:
+    """Room for a drawing below a row's text."""
+
     top: float
     height: float
 
-    def name(self, name: str, remark: str, words: str) -> None:
-        """Write the line: who, what speaks against comparing it, and the figures. They hide the grid."""
-        size, width = drawing.font_size(), drawing.size(self.axes)[0]
-        put: dict[str, Any] = {
-            "transform": self.axes.get_yaxis_transform(), "va": "center", "zorder": 6,
-            "bbox": {"facecolor": PAPER, "edgecolor": "none", "pad": 0.5},
-        }  # fmt: skip
-        y = self.line + 0.8 * size
-        right = self.axes.text(1, y, words, ha="right", **put)
-        room = width - drawing.extent(right)[0] - size
-        said = self.axes.text(0, y, remark, color=QUIET, **put) if remark else None
-        left = self.axes.text(0, y, drawing.printable(name), weight="bold", **put)
-        if said:
-            drawing.fit(said, max(room - drawing.extent(left)[0] - 0.6 * size, REMARK * room))
-        drawing.fit(left, room - (drawing.extent(said)[0] + 0.6 * size if said else 0))
-        if said:
-            said.set_x((drawing.extent(left)[0] + 0.6 * size) / width)
 
-
-def _lanes(axes: Axes, count: int) -> Iterator[_Lane]:
-    """Rows of the same height, with a rule between."""
+def _lanes(axes: Axes, lines: Sequence[_Line]) -> Iterator[_Lane]:
+    """Rows of the same height, with a rule between, and ``lines`` written, in which settings and figures are columns."""
     height = drawing.size(axes)[1]
-    row, size = height / count, drawing.font_size()
-    for i in range(count):
+    row, size = height / len(lines), drawing.font_size()
+    figures = [_write(axes, 1, i * row + 0.8 * size, line.figures, ha="right") for i, line in enumerate(lines)]
+    left_of_all = drawing.size(axes)[0] - max(drawing.extent(text)[0] for text in figures) - size
+    for i, (line, text) in enumerate(zip(lines, figures, strict=True)):
         if i:
             axes.axhline(i * row, color=GRID, linewidth=0.7, zorder=1)
-        yield _Lane(axes, i * row, i * row + 1.4 * size, row - 1.7 * size)
+        room = drawing.size(axes)[0] - drawing.extent(text)[0] - size
+        if line.settings:
+            right = left_of_all / drawing.size(axes)[0]
+            said = _write(axes, right, i * row + 0.8 * size, line.settings, ha="right")
+            room = left_of_all - drawing.extent(said)[0] - size
+        _write_name(axes, line, i * row + 0.8 * size, room)
+        yield _Lane(i * row + 1.4 * size, row - 1.7 * size)
+
+
+def _write_name(axes: Axes, line: _Line, y: float, room: float) -> None:
+    """Who, and what speaks against comparing it."""
+    size, width = drawing.font_size(), drawing.size(axes)[0]
+    said = _write(axes, 0, y, line.remark, color=QUIET) if line.remark else None
+    left = _write(axes, 0, y, drawing.printable(line.name), weight="bold")
+    if said:
+        drawing.fit(said, max(room - drawing.extent(left)[0] - 0.6 * size, REMARK * room))
+    drawing.fit(left, room - (drawing.extent(said)[0] + 0.6 * size if said else 0))
+    if said:
+        said.set_x((drawing.extent(left)[0] + 0.6 * size) / width)
+
+
+def _write(axes: Axes, x: float, y: float, words: str, **how: Any) -> Text:
+    """Text that hides the grid, ``x`` as a share of the width."""
+    return axes.text(
+        x, y, words, transform=axes.get_yaxis_transform(), va="center", zorder=6,
+        bbox={"facecolor": PAPER, "edgecolor": "none", "pad": 0.5}, **how,
+    )  # fmt: skip
 
 
 def _short(f: Figures) -> str:

@@ -55,7 +55,7 @@ def accuracy(axes: Axes, found: Standing, *, against: str) -> tuple[str, ...]:
     rule(axes)
     axes.plot(values, percents, "o", color=BUNDLE, markersize=7, markeredgecolor=PAPER, zorder=4)
     places = [drawing.place(axes, x, y) for x, y in zip(values, percents, strict=True)]
-    names = [found.label(f) if against == "latency" else f.source for f in shown]
+    names = [found.label(f) if against == "latency" else found.short(f) for f in shown]
     taken = [Box(x - 4.5, y - 4.5, x + 4.5, y + 4.5) for x, y in places]
     left_out = write(axes, [Name(drawing.printable(n), x, y) for n, (x, y) in zip(names, places, strict=True)], taken)
     return unnamed(left_out)

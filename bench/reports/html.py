@@ -15,7 +15,7 @@ from bench.contest import Plan, Result
 from bench.pictures import drawing, inline_svg
 from bench.pictures.drawing import printable
 from bench.reports import summary
-from bench.section import UNKNOWN, Section
+from bench.section import UNKNOWN, Section, counted
 from bench.table import SHOWN
 from s2mlp_deploy.errors import RuntimeMissingError
 from s2mlp_deploy.packages import pip_install
@@ -69,7 +69,7 @@ def render(
         latency=tables.latency(found),
         starts=[t for t in (tables.cold(found), tables.on_device(found)) if t],
         roofline=tables.roofline(result), profile=tables.profile(result), extras=extras,
-        machine=_machine(environment), options=_options(plan), command=command, rounds=found.rounds,
+        machine=_machine(environment), options=_options(plan, result), command=command, rounds=counted(found.rounds, "interleaved round"),
         warmup=found.warmup_rounds, overhead_us=f"{1e3 * found.overhead_ms:.1f}",
     )  # fmt: skip
 
@@ -93,9 +93,10 @@ def _words(value: object) -> str | None:
     return None if value is None else str(value)
 
 
-def _options(plan: Plan) -> list[tuple[str, str]]:
-    """The plan in words; what was left to its default, too."""
-    course = plan.course
+def _options(plan: Plan, result: Result) -> list[tuple[str, str]]:
+    """The plan in words, what was left to its default, too; and of what could be measured besides, what was."""
+    course, figures = plan.course, result.standing.figures
+    joules = any(energy is not None for energy in result.devices.energies.values())
     return [
         ("bundles", ", ".join(map(str, plan.bundles))),
         ("baselines", ", ".join(plan.baselines) or "none"),
@@ -103,13 +104,15 @@ def _options(plan: Plan) -> list[tuple[str, str]]:
         ("threads", ", ".join("the runtime's own choice" if n is None else str(n) for n in plan.threads)),
         ("image sizes", ", ".join("the model's own" if size is None else format_size(size) for size in plan.sizes)),
         ("providers", ", ".join("the bundle's own" if name is None else name for name in plan.providers)),
-        ("measured for at least", f"{course.seconds:g} s and {course.rounds} rounds"),
+        ("measured for at least", f"{course.seconds:g} s and {counted(course.rounds, 'round')}"),
         ("seed of the orders", str(course.seed)),
-        ("cold starts", _yes(plan.cold)),
-        ("matrix products alone", _yes(plan.bound)),
-        ("energy", _yes(plan.energy)),
+        ("cold starts", _measured(any(f.cold for f in figures), asked=plan.cold)),
+        ("matrix products alone", _measured(any(f.of_bound for f in figures), asked=plan.bound)),
+        ("energy", _measured(joules, asked=plan.energy)),
     ]
 
 
-def _yes(asked: bool) -> str:
-    return "measured" if asked else "not asked for"
+def _measured(measured: bool, *, asked: bool) -> str:
+    if measured:
+        return "measured"
+    return "not measured: nothing here could tell" if asked else "not asked for"

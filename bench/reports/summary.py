@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from bench.contest import Plan
+from bench.section import counted
 from bench.standing import Figures, Standing
 
 NAMED = 6
@@ -28,9 +29,9 @@ def subtitle(found: Standing, plan: Plan) -> str:
     }  # fmt: skip
     parts += [f"{what} {_listed(values)}" for what, values in swept.items() if len(values) > 1]
     parts += found.shared
-    parts.append(f"{found.rounds} interleaved rounds")
+    parts.append(counted(found.rounds, "interleaved round"))
     text = "; ".join(parts)
-    return text[0].upper() + text[1:] + "."
+    return " ".join([text[0].upper() + text[1:] + ".", *found.shortening])
 
 
 def findings(found: Standing) -> list[str]:
@@ -76,7 +77,7 @@ def verdict(found: Standing) -> str:
 
 def remarks(found: Standing) -> list[tuple[str, str]]:
     """Contestants that cannot be compared with the others, and why."""
-    return [(found.label(f), f.remark) for f in found.figures if not f.comparable]
+    return found.remarks(f for f in found.figures if not f.comparable)
 
 
 def _with_remark(found: Standing, f: Figures) -> str:
