@@ -29,6 +29,7 @@ class Runner:
         self.session = contestant.way.open(contestant.point)
         self._interface = contestant.interface
         self._asked = listening(self.session, self._interface, questions.logits.shape[1])
+        self._scale = parity.scale_of([questions.logits])
         self._turns = questions.turns(contestant.point.batch)
         self._turn = 0
         self.parts: list[Times] = []
@@ -52,7 +53,7 @@ class Runner:
         elapsed = clock() - start
         limit = self.contestant.limit
         if limit is not None:
-            distance = parity.compare(as_logits(answers, expected, self._interface), expected).relative_l2
+            distance = parity.compare(as_logits(answers, expected, self._interface), expected, self._scale).relative_l2
             if not distance <= limit:
                 raise _wrong(self.contestant.name, distance, limit)
         if isinstance(self.session, TimedSession):
@@ -65,7 +66,9 @@ class Runner:
             logits = as_logits(self._asked.run(images), expected, self._interface)
             if answers:
                 same_shape = logits.shape == expected.shape
-                worst = max(worst, parity.compare(logits, expected).relative_l2 if same_shape else math.inf)
+                worst = max(
+                    worst, parity.compare(logits, expected, self._scale).relative_l2 if same_shape else math.inf
+                )
         return worst if answers else None
 
 

@@ -28,7 +28,7 @@ class Trial:
 
 def assess(float_layers: tuple[str, ...], logits: Array, judges: Judges, request: Request) -> Trial:
     """Hold an int8 model's ``logits`` of the judging images to the limits that ``request`` sets."""
-    classes, expected = logits.argmax(1), judges.float_logits.argmax(1)
+    classes, expected = parity.leading_class(logits), parity.leading_class(judges.float_logits)
     agreement = float((classes == expected).mean())
     # What the gate will ask for, so that layers are kept for its sake, too.
     rows = list(judges.pictures().rows)

@@ -182,7 +182,7 @@ def as_logits(answers: Array, logits: Array, interface: Interface) -> Array:
     if interface.output == "logits" or answers.shape != logits.shape:
         return answers
     wide = logits.astype(np.float64)
-    expected = softmax(wide)
+    expected = probabilities(wide)
     found = answers.astype(np.float64)
     if interface.output == "top5":
         unnamed = np.isneginf(found)
@@ -191,6 +191,9 @@ def as_logits(answers: Array, logits: Array, interface: Interface) -> Array:
     missed = found - expected
     distance = np.linalg.norm(missed, axis=1, keepdims=True)
     moved = wide + missed * (_least_move(distance, expected) / np.where(distance > 0, distance, 1))
+    if logits.shape[1] == 1:
+        positive = found > 0.5
+        return np.where(positive == (moved > 0), moved, np.where(positive, np.finfo(np.float64).tiny, 0.0))
     rows, best = np.arange(len(moved)), found.argmax(1)
     behind = moved.argmax(1) != best
     moved[rows[behind], best[behind]] = np.nextafter(moved.max(1)[behind], np.inf)
@@ -207,13 +210,17 @@ def _least_move(distance: Array, probabilities: Array) -> Array:
     The derivative of softmax is diag(p) − p·pᵀ. Its norm is at most ½, at most the largest p, and, by its rows' absolute
     sums, at most twice the largest p·(1 − p); call the least of these m. Where logits move by d, no p and no 1 − p grows by
     more than e^(2d). So the distance is at most min(½, m·e^(4d))·d, which is solved for d.
+
+    The derivative of a sigmoid is m = p·(1 − p), at most ¼, which grows by no more than e^d.
     """
     p = probabilities
-    steepest = np.minimum(p.max(1, keepdims=True), 2 * (p * (1 - p)).max(1, keepdims=True))
-    steepest = np.clip(steepest, np.finfo(np.float64).tiny, 0.5)
+    one = p.shape[1] == 1
+    most, growth = (0.25, 1.0) if one else (0.5, 4.0)
+    steepest = p * (1 - p) if one else np.minimum(p.max(1, keepdims=True), 2 * (p * (1 - p)).max(1, keepdims=True))
+    steepest = np.clip(steepest, np.finfo(np.float64).tiny, most)
     rounding = _SOFTMAX_ROUNDS * np.linalg.norm(p, axis=1, keepdims=True)
     left = distance - np.minimum(distance, rounding)
-    least: Array = np.maximum(2 * left, _product_log(4 * left / steepest) / 4)
+    least: Array = np.maximum(left / most, _product_log(growth * left / steepest) / growth)
     return least
 
 
@@ -223,6 +230,11 @@ def _product_log(x: Array) -> Array:
     for _ in range(20):
         w = w - (w - x * np.exp(-w)) / (1 + w)
     return w
+
+
+def probabilities(logits: Array) -> Array:
+    """Those of each row of logits: the softmax, or the sigmoid of a single logit."""
+    return softmax(np.pad(logits, ((0, 0), (1, 0))))[:, 1:] if logits.shape[1] == 1 else softmax(logits)
 
 
 def softmax(logits: Array) -> Array:

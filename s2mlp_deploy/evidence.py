@@ -19,7 +19,7 @@ from s2mlp_deploy.arrays import fit_float32, read_arrays
 from s2mlp_deploy.errors import DataError, EvidenceError, UsageError
 from s2mlp_deploy.labels import AS_TEXT
 from s2mlp_deploy.parity import Array, compare, leading_class
-from s2mlp_deploy.spec import Semantics, Size, Spec, format_size
+from s2mlp_deploy.spec import Semantics, Size, Spec, categories, format_size
 
 SEMANTICS: tuple[Semantics, ...] = get_args(Semantics)
 
@@ -170,7 +170,7 @@ def weigh_images(images: Array, labels: Array, classes: int, run: Run, as_text: 
     measured = {s: float(r.mean()) for s, r in right.items()}
     best, other = sorted(SEMANTICS, key=lambda s: -measured[s])
     won, lost = _one_sided(right[best], right[other])
-    count, total, guess = int(right[best].sum()), len(labels), 1 / max(classes, 2)  # one logit tells two classes apart
+    count, total, guess = int(right[best].sum()), len(labels), 1 / categories(classes)
     guessing = binomial_tail(count, total, guess) > SIGNIFICANCE
     supports: Semantics | None = None
     if as_text is not None and (fitting := _fits_better(named, right[best], as_text)) is not None:

@@ -16,6 +16,7 @@ from s2mlp_deploy import image_files
 from s2mlp_deploy.arrays import spread
 from s2mlp_deploy.errors import DataError
 from s2mlp_deploy.labels import AS_TEXT, match, shared
+from s2mlp_deploy.spec import categories
 
 NamedBy = Literal["index", "label", "order"]
 """How the names of subfolders say which class is in each: by its index, by its label, or by their sorted order."""
@@ -85,7 +86,7 @@ def find_labelled(directory: Path, classes: int, names: Sequence[str] | None = N
         respelled=tuple(name for name in folders if named_by == "label" and names and name not in names),
         left_out=dict(sorted(left_out.items())),
         empty={name: f.left_out for name, f in files.items() if not f.paths},
-        without_images=tuple(sorted(set(range(max(classes, 2))) - {i for _, i in pairs})),
+        without_images=tuple(sorted(set(range(categories(classes))) - {i for _, i in pairs})),
     )
     labels = tuple(i for _, i in pairs)
     as_text: tuple[int, ...] = ()
@@ -114,8 +115,8 @@ def find_pictures(
 def _class_indices(
     folders: Sequence[str], classes: int, names: Sequence[str] | None, directory: Path
 ) -> tuple[NamedBy, dict[str, int]]:
-    """How ``folders`` are named, and the class of each. A model of one logit tells two classes apart."""
-    groups = max(classes, 2)
+    """How ``folders`` are named, and the class of each."""
+    groups = categories(classes)
     if names:
         if both := set(folders) & set(shared(names)):
             raise DataError(
@@ -140,7 +141,7 @@ def _class_indices(
     if len(folders) == groups:
         return "order", {f: i for i, f in enumerate(sorted(folders))}
     raise DataError(
-        f"{directory} has {len(folders)} subfolders and the model {classes} classes: name the subfolders by class index, "
+        f"{directory} has {len(folders)} subfolders and the model {groups} classes: name the subfolders by class index, "
         "or by label, or give one for each class"
     )
 

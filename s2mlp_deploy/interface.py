@@ -9,7 +9,7 @@ c is the byte nearest to the mean. Taking it away first costs nothing, and is ex
 nearly cancel against the bias: on S²-MLP-wide that moved logits 25 times as far as all other rounding.
 
 Where that convolution pads with zeros, which stand for the mean and not for the byte 0, or is quantized, the head
-normalizes explicitly instead. A tail turns logits into probabilities, and those into the best classes.
+normalizes explicitly instead. A tail turns logits into probabilities (one logit into its sigmoid), and those into the best classes.
 """
 
 from __future__ import annotations
@@ -40,6 +40,11 @@ def refuse(interface: Interface, preprocessing: Preprocessing, spec: Spec, *, dy
     Raises:
         UsageError: naming it.
     """
+    if interface.output == "top5" and spec.classes == 1:
+        raise UsageError(
+            "--answer top5 ranks classes, and the model gives one logit: use --answer probabilities, which gives its sigmoid, or "
+            "logits"
+        )
     if interface.input == "float":
         return
     if spec.in_channels not in (1, 3):
@@ -198,7 +203,7 @@ def _attach_tail(graph: ir.Graph, lowered: Lowered, interface: Interface) -> Non
     (logits,) = graph.outputs
     entries: Sequence[TensorEntry | None] = output_entries(interface, lowered.spec, lowered.axes, "float32")
     out = Emitter()
-    x = out.op("Softmax", [logits], PROBABILITIES, axis=-1)
+    x = _sigmoid(out, logits) if lowered.spec.classes == 1 else out.op("Softmax", [logits], PROBABILITIES, axis=-1)
     outputs = [x]
     if interface.output == "top5":
         best = out.constant(f"{SCORES}/count", np.array([min(BEST, lowered.spec.classes)]))
@@ -212,6 +217,19 @@ def _attach_tail(graph: ir.Graph, lowered: Lowered, interface: Interface) -> Non
     for constant in out.initializers.values():
         graph.register_initializer(constant)
     graph.outputs[:] = outputs
+
+
+def _sigmoid(out: Emitter, logit: ir.Value) -> ir.Value:
+    """The sigmoid of (batch, 1), as the second softmax of 0 and the logit.
+
+    ONNX Runtime's Sigmoid is off by 1.5e-7 on x86, so that small probabilities become 0 and large ones exceed 1.
+    """
+    pads = out.constant(f"{PROBABILITIES}/pads", np.array([0, 1, 0, 0]))
+    both = out.op(
+        "Softmax", [out.op("Pad", [logit, pads], f"{PROBABILITIES}/logits")], f"{PROBABILITIES}/both", axis=-1
+    )
+    second = out.constant(f"{PROBABILITIES}/second", np.array([1]))
+    return out.op("Gather", [both, second], PROBABILITIES, axis=1)
 
 
 def _constant(name: str, array: np.ndarray) -> ir.Value:

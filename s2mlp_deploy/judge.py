@@ -197,7 +197,7 @@ def judge_images(
 
 
 def _accuracy(logits: Array, labels: Array | None) -> float | None:
-    return None if labels is None else float((logits.argmax(1) == labels).mean())
+    return None if labels is None else float((parity.leading_class(logits) == labels).mean())
 
 
 def run(session: Session, images: Array, batch: int | None) -> Array:

@@ -9,7 +9,7 @@ import torch
 
 from s2mlp_deploy.golden import Golden, sample_map
 from s2mlp_deploy.judge import Judgement
-from s2mlp_deploy.parity import Array, compare
+from s2mlp_deploy.parity import Array, compare, scale_of
 from s2mlp_deploy.reference import S2MLP, activations, logits
 from s2mlp_deploy.sessions import BATCH
 
@@ -26,7 +26,8 @@ def consult(model: S2MLP, inputs: Mapping[str, Array], own_dtype: torch.dtype = 
 def compare_own(model: S2MLP, golden: Golden, dtype: torch.dtype) -> Judgement:
     """``golden``, and how far PyTorch's own run in ``dtype`` is from it."""
     own, _ = _by_case(model, golden.inputs, dtype)
-    return Judgement(golden, {case: compare(own[case], golden.logits[case]) for case in golden.inputs})
+    scale = scale_of(golden.logits.values())
+    return Judgement(golden, {case: compare(own[case], golden.logits[case], scale) for case in golden.inputs})
 
 
 def run(model: S2MLP, images: Array, dtype: torch.dtype = torch.float32) -> Array:

@@ -6,7 +6,7 @@ nothing. All tolerances stand in :data:`RULES`; docs/numerics.md justifies them 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import ceil, floor, log10
 from typing import Any, TypeAlias
@@ -105,32 +105,41 @@ class Verdict:
 
 
 def leading_class(logits: Array) -> Array:
-    """The class that each row of logits (rows, classes) names: (rows,) int64.
-
-    A model of one logit tells two classes apart, as torch's BCEWithLogitsLoss trains it: 1 where the logit is positive, else 0.
-    """
+    """The class that each row of logits (rows, classes) names, (rows,) int64; of one logit by its sign (spec.categories)."""
     found: Array = (logits[:, 0] > 0).astype(np.int64) if logits.shape[1] == 1 else logits.argmax(1)
     return found
 
 
-def compare(actual: Array, expected: Array) -> Distance:
+def scale_of(logits: Iterable[Array]) -> float | None:
+    """What distances from one logit are relative to, its root mean square over all rows; None for several logits.
+
+    A row of several has a norm that says how large logits are. A single one may be close to zero by chance, and then all
+    that rounds would seem far away: int8 of every second healthy model.
+    """
+    columns = [x for x in logits if x.ndim == 2 and x.shape[1] == 1]
+    return float(np.sqrt(np.mean(np.square(np.concatenate(columns), dtype=np.float64)))) if columns else None
+
+
+def compare(actual: Array, expected: Array, scale: float | None = None) -> Distance:
     """Distances between logits of the same shape (samples, classes), row by row.
 
-    Values that are not finite make every distance infinite.
+    Those from a single logit are relative to ``scale`` (:func:`scale_of`), else to what ``expected`` gives for it; its cosine is
+    that of the whole column. Values that are not finite make every distance infinite.
     """
     a, e = actual.astype(np.float64), expected.astype(np.float64)
     if not np.isfinite(a).all():
         return Distance(len(e), float("inf"), -1.0, float("inf"), 0.0, float("inf"))
-    tiny = np.finfo(np.float64).tiny
-    norm_a, norm_e = np.linalg.norm(a, axis=1), np.linalg.norm(e, axis=1)
+    size = _sizes(e, scale)
     with np.errstate(over="ignore"):  # against logits that are all zero the distance is infinite
-        relative = np.linalg.norm(a - e, axis=1) / np.maximum(norm_e, tiny)
-    cosine = np.where((norm_a == 0) & (norm_e == 0), 1.0, (a * e).sum(1) / np.maximum(norm_a * norm_e, tiny))
-    differ = a.argmax(1) != e.argmax(1)
+        relative = np.linalg.norm(a - e, axis=1) / size
+    cosine = _cosine(a.T, e.T) if e.shape[1] == 1 else _cosine(a, e)
+    differ = leading_class(a) != leading_class(e)
     margin = 0.0
-    if differ.any() and e.shape[1] > 1:
-        top = np.sort(e[differ], axis=1)
-        margin = float(((top[:, -1] - top[:, -2]) / np.maximum(norm_e[differ], tiny)).max())
+    if differ.any():
+        top = np.sort(
+            np.pad(e[differ], ((0, 0), (0, e.shape[1] == 1))), axis=1
+        )  # one logit is ahead of zero, or behind
+        margin = float(((top[:, -1] - top[:, -2]) / size[differ]).max())
     return Distance(
         samples=len(e),
         relative_l2=float(relative.max()),
@@ -141,6 +150,22 @@ def compare(actual: Array, expected: Array) -> Distance:
     )
 
 
+def _sizes(logits: Array, scale: float | None = None) -> Array:
+    """What the distances of each row are relative to, (rows,): above zero."""
+    found: Array = np.linalg.norm(logits, axis=1)
+    if logits.shape[1] == 1:
+        found = np.full(len(logits), scale_of([logits]) if scale is None else scale)
+    above: Array = np.maximum(found, np.finfo(np.float64).tiny)
+    return above
+
+
+def _cosine(a: Array, e: Array) -> Array:
+    norm_a, norm_e = np.linalg.norm(a, axis=1), np.linalg.norm(e, axis=1)
+    tiny = np.finfo(np.float64).tiny
+    found: Array = np.where((norm_a == 0) & (norm_e == 0), 1.0, (a * e).sum(1) / np.maximum(norm_a * norm_e, tiny))
+    return found
+
+
 def judge(outputs: Mapping[str, Array], expected: Mapping[str, Array], limit: Tolerance) -> Verdict:
     """Hold each case's logits against the oracle's: shape and finiteness first, then the tolerance.
 
@@ -149,6 +174,7 @@ def judge(outputs: Mapping[str, Array], expected: Mapping[str, Array], limit: To
     """
     checks: list[Check] = []
     distances: dict[str, Distance] = {}
+    scale = scale_of(expected.values())
     for case, want in expected.items():
         got = outputs[case]
         same_shape = got.shape == want.shape and got.dtype.kind == "f"
@@ -157,7 +183,7 @@ def judge(outputs: Mapping[str, Array], expected: Mapping[str, Array], limit: To
             continue
         finite = float(np.isfinite(got).mean()) if got.size else 0.0
         checks.append(Check(case, "finite", finite, 1.0, finite == 1.0))
-        distance = compare(got, want)
+        distance = compare(got, want, scale)
         distances[case] = distance
         checks.append(
             Check(
@@ -178,7 +204,7 @@ def nearer_to(actual: Array, quantized: Array, oracle: Array, case: str) -> Chec
     Other kernels add in another order, and now and then that rounds a value to the next step, which moves the logits of
     that sample, in small models by as much as all of quantization did. A fault moves all of them: so the median counts.
     """
-    norm = np.maximum(np.linalg.norm(oracle.astype(np.float64), axis=1), np.finfo(np.float64).tiny)
+    norm = _sizes(oracle.astype(np.float64))
 
     def distance(a: Array, b: Array) -> float:
         return float(np.median(np.linalg.norm(a.astype(np.float64) - b, axis=1) / norm))

@@ -21,7 +21,7 @@ from s2mlp_deploy.manifest import Preprocessing
 from s2mlp_deploy.parity import Array
 from s2mlp_deploy.progress import Progress
 from s2mlp_deploy.request import Request
-from s2mlp_deploy.spec import Semantics
+from s2mlp_deploy.spec import Semantics, categories
 
 
 @dataclass(frozen=True)
@@ -85,19 +85,19 @@ def _load(request: Request) -> Checkpoint:
 
 
 def _settle_labels(source: Checkpoint, request: Request, progress: Progress) -> Checkpoint:
-    labels = source.recorded.labels
+    labels, classes = source.recorded.labels, categories(source.spec.classes)
     if request.labels is not None:
-        given = read_labels(request.labels, source.spec.classes)
+        given = read_labels(request.labels, classes)
         if labels is not None and labels != given:
             progress.warn(f"the checkpoint records {len(labels)} class names, and --labels replaces them")
         if several := shared(given):
             progress.warn(f"{request.labels} gives the same name to several classes: {', '.join(several)}")
         return replace(source, recorded=replace(source.recorded, labels=given))
-    if labels is None or len(labels) == source.spec.classes:
+    if labels is None or len(labels) == classes:
         return source
     progress.warn(
-        f"the checkpoint records {len(labels)} class names, and the model has {source.spec.classes} classes: the names are "
-        "left out of the bundle"
+        f"the checkpoint records {len(labels)} class names, and the model has {classes} classes: the names are left out of "
+        "the bundle"
     )
     return replace(source, recorded=replace(source.recorded, labels=None))
 

@@ -18,7 +18,7 @@ from s2mlp_deploy.image_files import describe
 from s2mlp_deploy.latency import Method
 from s2mlp_deploy.manifest import Preprocessing, TensorEntry
 from s2mlp_deploy.parity import Verdict
-from s2mlp_deploy.spec import Spec, format_size
+from s2mlp_deploy.spec import Spec, categories, format_size
 from s2mlp_deploy.timing import Estimate
 from s2mlp_deploy.verification import Verification
 
@@ -43,7 +43,8 @@ def inspection(source: Checkpoint, contract: Preprocessing | None, warnings: lis
             f"stage {i}",
             f"{format_size(e.kernel)} convolution, stride {format_size(e.stride)}, {stage.channels} channels{blocks}",
         )
-    _row(grid, "classes", f"{spec.classes}" + (", named" if source.recorded.labels else ""))
+    by_sign = " by the sign of one logit" if spec.classes == 1 else ""
+    _row(grid, "classes", f"{categories(spec.classes)}{by_sign}" + (", named" if source.recorded.labels else ""))
     if contract:
         _row(grid, "images", preprocessing_line(contract))
     _row(grid, "parameters", f"{spec.parameters():,}")
@@ -267,9 +268,10 @@ def layer_line(result: Verification) -> Text:
 
 def model_line(spec: Spec) -> str:
     """A model in one line."""
+    outputs = f"{spec.classes} classes" if spec.classes > 1 else "1 logit for 2 classes"
     return (
         f"S²-MLP, {len(spec.stages)} stage{'s' if len(spec.stages) > 1 else ''}, {spec.depth} blocks, "
-        f"{spec.parameters():,} parameters, {spec.classes} classes, shift directions {spec.shift.directions}"
+        f"{spec.parameters():,} parameters, {outputs}, shift directions {spec.shift.directions}"
     )
 
 

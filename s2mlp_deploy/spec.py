@@ -132,6 +132,14 @@ LAYERS = ("embedding", "norm1", "fc1", "fc2", "norm2", "fc3", "fc4", "norm", "fc
 """The layers that a parameter can belong to."""
 
 
+def categories(classes: int) -> int:
+    """How many classes a model with logits for ``classes`` tells apart.
+
+    One logit, as torch's BCEWithLogitsLoss trains it, tells two apart: class 1 where it is positive, else class 0.
+    """
+    return max(classes, 2)
+
+
 @dataclass(frozen=True)
 class Spec:
     """The architecture that a set of weights implies.

@@ -156,7 +156,8 @@ def _layer_distances(
     rows = batch or 1
     values = session.trace(sample.repeat(rows, axis=0), tuple(expected.trace))
     maps = _first_maps(values, spec, rows)
-    return [(name, _whole(maps[name], want)) for name, want in expected.trace.items()]
+    scale = parity.scale_of(expected.logits.values())
+    return [(name, _whole(maps[name], want, scale)) for name, want in expected.trace.items()]
 
 
 def _first_maps(values: Mapping[str, Array], spec: Spec, rows: int) -> dict[str, Array]:
@@ -172,5 +173,5 @@ def _first_maps(values: Mapping[str, Array], spec: Spec, rows: int) -> dict[str,
     return found
 
 
-def _whole(actual: Array, expected: Array) -> Distance:
-    return parity.compare(actual.reshape(1, -1), expected.reshape(1, -1))
+def _whole(actual: Array, expected: Array, scale: float | None) -> Distance:
+    return parity.compare(actual.reshape(1, -1), expected.reshape(1, -1), scale)

@@ -23,6 +23,7 @@ class Answers:
 
     def __init__(self, expected: Array, limit: float, name: str) -> None:
         self._expected, self._limit, self._name = expected, limit, name
+        self._scale = parity.scale_of([expected])
         self._distinct: list[dict[bytes, Array]] = [{} for _ in expected]
         self._judged: list[set[bytes]] = [set() for _ in expected]
         self.worst = 0.0
@@ -60,7 +61,8 @@ class Answers:
         if not distinct:
             return
         rows = np.stack(list(distinct.values()))
-        distance = parity.compare(rows, np.broadcast_to(self._expected[question], rows.shape)).relative_l2
+        expected = np.broadcast_to(self._expected[question], rows.shape)
+        distance = parity.compare(rows, expected, self._scale).relative_l2
         if not distance <= self._limit:
             raise ParityError(
                 f"{self._name} gave wrong logits while it was measured (relative L2 {distance:.2g}, limit {self._limit:.0e}), "

@@ -30,12 +30,13 @@ class Classifier private constructor(private val manifest: JSONObject, private v
     fun classify(picture: Bitmap): List<Pair<String, Double>> {
         val environment = OrtEnvironment.getEnvironment()
         val shape = longArrayOf(1, 3, height.toLong(), width.toLong())
-        val logits = OnnxTensor.createTensor(environment, FloatBuffer.wrap(prepare(picture)), shape).use { input ->
+        val answer = OnnxTensor.createTensor(environment, FloatBuffer.wrap(prepare(picture)), shape).use { input ->
             session.run(mapOf(manifest.getJSONObject("input").getString("name") to input)).use { result ->
                 @Suppress("UNCHECKED_CAST")
                 (result[0].value as Array<FloatArray>)[0]
             }
         }
+        val logits = if (answer.size == 1) floatArrayOf(0f, answer[0]) else answer // one logit tells two classes apart
         val most = logits.maxOf { it.toDouble() }
         val weights = logits.map { exp(it - most) }
         val labels = manifest.optJSONArray("labels")

@@ -42,7 +42,8 @@ final class Classifier {
         let answer = try session.run(
             withInputs: [manifest.input.name: value], outputNames: [manifest.output.name], runOptions: nil)
         let logits = try answer[manifest.output.name]!.tensorData() as Data
-        let values = logits.withUnsafeBytes { Array($0.bindMemory(to: Float.self)).map(Double.init) }
+        var values = logits.withUnsafeBytes { Array($0.bindMemory(to: Float.self)).map(Double.init) }
+        if values.count == 1 { values.insert(0, at: 0) }  // one logit tells two classes apart
         let most = values.max() ?? 0
         let weights = values.map { exp($0 - most) }
         let sum = weights.reduce(0, +)

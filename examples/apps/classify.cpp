@@ -114,9 +114,11 @@ int run(const std::string& bundle, const std::string& picture) {
     const std::string in = manifest["input"]["name"], out = manifest["output"]["name"];
     const char *ins[] = {in.c_str()}, *outs[] = {out.c_str()};
     const auto answers = session.Run(Ort::RunOptions{nullptr}, ins, &tensor, 1, outs, 1);
-    const float* logits = answers[0].GetTensorData<float>();
+    const float* values = answers[0].GetTensorData<float>();
+    std::vector<float> logits(values, values + manifest["spec"]["classes"].get<int>());
+    if (logits.size() == 1) logits.insert(logits.begin(), 0.0f);  // one logit tells two classes apart
 
-    const int classes = manifest["spec"]["classes"];
+    const int classes = int(logits.size());
     std::vector<int> order(classes);
     std::iota(order.begin(), order.end(), 0);
     std::sort(order.begin(), order.end(), [&](int a, int b) { return logits[a] > logits[b]; });

@@ -9,7 +9,7 @@ import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import ort from "onnxruntime-node";
 import { openBundle } from "../../exporters/web/bundle.js";
-import { argmax } from "../../exporters/web/golden.js";
+import { argmax, ofEveryClass } from "../../exporters/web/golden.js";
 import { orientationOf, upright } from "../../exporters/web/orientation.js";
 import { decodePng, isPng, readHeader } from "../../exporters/web/png.js";
 import { prepare } from "../../exporters/web/preprocess.js";
@@ -53,7 +53,8 @@ async function main([directory, ...files], asJson) {
     const shape = [1, spec.in_channels, ...spec.image_size];
     const results = await session.run({ [input.name]: new ort.Tensor("float32", tensor, shape) });
     const logits = results[output.name].data;
-    const weights = Array.from(logits, (value) => Math.exp(value - logits[argmax(logits)]));
+    const values = ofEveryClass(logits);
+    const weights = Array.from(values, (value) => Math.exp(value - values[argmax(values)]));
     const sum = weights.reduce((total, weight) => total + weight, 0);
     const best = [...weights.keys()].sort((a, b) => weights[b] - weights[a]).slice(0, 5);
     const name = (index) => labels?.[index] ?? `class ${index}`;

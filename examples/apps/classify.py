@@ -75,11 +75,12 @@ def main() -> None:
     if len(arguments) < 2:
         sys.exit(__doc__)
     manifest, session = open_bundle(Path(arguments[0]))
-    labels = manifest["labels"] or [f"class {i}" for i in range(manifest["spec"]["classes"])]
+    labels = manifest["labels"] or [f"class {i}" for i in range(max(manifest["spec"]["classes"], 2))]
     for file in arguments[1:]:
         image = prepare(Path(file), manifest["preprocessing"], tuple(manifest["spec"]["image_size"]))
         (logits,) = session.run([manifest["output"]["name"]], {manifest["input"]["name"]: image[None]})[0]
-        shares = np.exp(logits - logits.max()) / np.exp(logits - logits.max()).sum()
+        values = np.append(np.float32(0), logits) if len(logits) == 1 else logits  # one logit tells two classes apart
+        shares = np.exp(values - values.max()) / np.exp(values - values.max()).sum()
         best = [int(i) for i in shares.argsort()[::-1][:5]]
         if "--json" in sys.argv:
             print(json.dumps({"file": file, "classes": [labels[i] for i in best], "logits": logits.tolist()}))

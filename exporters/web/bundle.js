@@ -138,7 +138,8 @@ function check(manifest, name) {
   if (sizes.length !== 4 || !sizes.every((n) => Number.isSafeInteger(n) && n > 0) || input?.shape?.length !== 4) {
     throw wrong("does not tell the size of input and output");
   }
-  if (labels && labels.length !== spec.classes) throw wrong("has not one label for each class");
+  // A single logit tells two classes apart.
+  if (labels && ![spec.classes, Math.max(spec.classes, 2)].includes(labels.length)) throw wrong("has not one label for each class");
   for (const [key, values] of Object.entries(KNOWN)) {
     if (!values.includes(preprocessing?.[key])) {
       throw new Refusal(

@@ -1,5 +1,6 @@
 /** What the page shows, as functions from results to elements. Text from files is text, never markup. */
 
+import { ofEveryClass } from "./golden.js";
 import { describe } from "./preprocess.js";
 
 const TOP = 5;
@@ -14,8 +15,9 @@ export function element(name, attributes = {}, ...children) {
 
 /** The classes in order of their probability, the first few. */
 export function ranking(logits, labels) {
-  const most = Math.max(...logits);
-  const weights = Array.from(logits, (value) => Math.exp(value - most));
+  const values = ofEveryClass(logits);
+  const most = Math.max(...values);
+  const weights = Array.from(values, (value) => Math.exp(value - most));
   const sum = weights.reduce((total, weight) => total + weight, 0);
   return weights
     .map((weight, index) => ({ label: labels?.[index] ?? `class ${index}`, share: weight / sum }))
@@ -64,7 +66,7 @@ export function facts(name, manifest, runtime, running) {
   const blocks = spec.stages.reduce((sum, { depth }) => sum + depth, 0);
   const rows = [
     ["Bundle", name],
-    ["Model", `S²-MLP, ${blocks} blocks, ${spec.classes} classes, input ${width} × ${height}`],
+    ["Model", `S²-MLP, ${blocks} blocks, ${spec.classes > 1 ? `${spec.classes} classes` : "1 logit for 2 classes"}, input ${width} × ${height}`],
     ["Shift", `${spec.shift_semantics === "paper" ? "the paper's" : "as the in-place code computes it"}`],
     ["Precision", precision + (quantization ? `, calibrated on ${quantization.calibration_images} images` : "")],
     ["Format", format],

@@ -2,7 +2,7 @@
 
 import { folderAt, folderOf, openBundle } from "./bundle.js";
 import { decodeFile, readBitmap } from "./decode.js";
-import { compare, readGolden } from "./golden.js";
+import { compare, readGolden, scaleOf } from "./golden.js";
 import { loadModel } from "./model.js";
 import { prepare } from "./preprocess.js";
 import { Refusal } from "./refusal.js";
@@ -39,9 +39,10 @@ const TASKS = {
       throw new Refusal(`${bundle.name} holds no golden tensors: it was exported with --no-gate, and nothing can be checked.`);
     }
     const cases = readGolden(await bundle.read("golden.safetensors"), spec.classes);
+    const scale = scaleOf(cases);
     const results = [];
     for (const { name, shape, inputs, logits } of cases) {
-      results.push({ name, ...compare(await model.run(inputs, shape), logits, spec.classes, tolerance) });
+      results.push({ name, ...compare(await model.run(inputs, shape), logits, spec.classes, tolerance, scale) });
     }
     const images = await checkImages(cases.find(({ name }) => name === "images"));
     return { cases: results, images, passed: [...results, ...images].every(({ passed }) => passed) };
