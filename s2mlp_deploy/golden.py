@@ -27,6 +27,9 @@ NOISE_SAMPLES = 8
 
 FEW_CLASSES = 100
 
+LARGE_MAP: Size = (31, 33)
+"""A map of a thousand positions, where adding one after another is seen, in an image that is not large: 496 by 528 for a patch of 16."""
+
 TRACE_POSITIONS = 16
 """Positions of each feature map whose values are kept, for finding the layer that diverges."""
 
@@ -82,6 +85,8 @@ def make_inputs(spec: Spec, axes: Axes) -> dict[str, Array]:
     if axes.size is None:
         for size in _other_sizes(spec):
             cases[f"noise-{format_size(size)}"] = noise(1, *size)
+        if large := _large_size(spec):
+            cases[f"large-{format_size(large)}"] = 1 + noise(1, *large) * np.float32(0.1)
     return cases
 
 
@@ -93,6 +98,13 @@ def _other_sizes(spec: Spec) -> Iterator[Size]:
     yield h + sh, w + 2 * sw
     yield sh, 2 * sw
     yield h + sh, 2 * sw
+
+
+def _large_size(spec: Spec) -> Size | None:
+    """The size that gives a last map of LARGE_MAP; None where the model's own is no smaller."""
+    strides = np.prod([stage.embedding.stride for stage in spec.stages], axis=0)
+    (h, w), (own_h, own_w) = LARGE_MAP, spec.map_sizes(spec.image_size)[-1]
+    return None if own_h * own_w >= h * w else (h * int(strides[0]), w * int(strides[1]))
 
 
 def trace_positions(size: Size) -> tuple[Array, Array]:

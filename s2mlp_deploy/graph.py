@@ -15,6 +15,7 @@ import onnx_ir as ir
 
 from s2mlp_deploy.emitter import Emitter
 from s2mlp_deploy.lowering import FeatureMap, Lowering
+from s2mlp_deploy.position_mean import emit_mean
 from s2mlp_deploy.spec import Size, Spec, Stage
 
 OPSET = 20
@@ -98,9 +99,7 @@ def emit(spec: Spec, weights: Mapping[str, np.ndarray], lowering: Lowering, axes
             x = out.op("Transpose", [x], f"{name}/nchw", perm=[0, 3, 1, 2])
     if spec.final_norm:
         x = norm(x, "head.norm", "head/norm")
-    x = out.op("Reshape", [x, shape], "head/map")
-    x = out.op("ReduceMean", [x, out.constant("axes_hw", np.array([1, 2]))], "head/mean", keepdims=0)
-    logits = fc(x, "head.fc", OUTPUT)
+    logits = fc(emit_mean(out, x, fmap, "head/mean"), "head.fc", OUTPUT)
     logits.type, logits.shape = ir.TensorType(ir.DataType.FLOAT), ir.Shape([axes.batch or "batch", spec.classes])
     graph = ir.Graph(
         [images], [logits], nodes=out.nodes, initializers=list(out.initializers.values()),

@@ -10,10 +10,6 @@ import numpy as np
 import onnx_ir as ir
 from onnx_ir.passes import InPlacePass, PassResult
 
-_KEEPS_CHANNELS_LAST = ("Reshape", "ReduceMean")
-"""What may stand between a LayerNorm and the Gemm that takes over its affine part: operators that
-treat every channel alike, as the mean over positions before the classifier does."""
-
 
 class FoldLayerNormAffineIntoGemm(InPlacePass):
     """Move LayerNorm's γ and β into the Gemm behind it.
@@ -26,14 +22,16 @@ class FoldLayerNormAffineIntoGemm(InPlacePass):
     float32 round like that by themselves, and the sums of W·β are formed in float64.
 
     Requires: γ (and β) constant; every consumer a Gemm (transB = 1, alpha = beta = 1) on the
-    LayerNorm as first input, with a weight of its own, or a Reshape or ReduceMean before one.
+    LayerNorm as first input, with a weight of its own, perhaps behind Reshape and ReduceMean that treat every channel alike, as
+    the mean over positions before the classifier does. (Zeros that pad such a mean do not commute with β.)
     Ensures: γ is a shared vector of ones, β is gone.
     """
 
     def call(self, model: ir.Model) -> PassResult:
         changed = False
         for node in model.graph:
-            if node.op_type == "LayerNormalization" and (gemms := _gemms_behind(node.outputs[0])):
+            scale = _constant(node.inputs[1]) if node.op_type == "LayerNormalization" else None
+            if scale is not None and (gemms := _gemms_behind(node.outputs[0], scale.size)):
                 changed |= self._fold(model.graph, node, gemms)
         return PassResult(model, modified=changed)
 
@@ -72,14 +70,14 @@ def fold(model: ir.Model) -> ir.Model:
     return model
 
 
-def _gemms_behind(value: ir.Value) -> list[ir.Node] | None:
-    """The Gemms that consume ``value`` and nothing else does; None where something else does."""
+def _gemms_behind(value: ir.Value, channels: int) -> list[ir.Node] | None:
+    """The Gemms that consume ``value`` (…, channels) and nothing else does; None where something else does."""
     gemms = []
     if value.is_graph_output() or not value.uses():
         return None
     for node, index in value.uses():
-        if node.op_type in _KEEPS_CHANNELS_LAST and index == 0 and _spares_last_axis(node):
-            behind = _gemms_behind(node.outputs[0])
+        if index == 0 and (_regroups_positions(node, channels) or _averages_positions(node)):
+            behind = _gemms_behind(node.outputs[0], channels)
             if behind is None:
                 return None
             gemms += behind
@@ -101,19 +99,24 @@ def _is_plain(gemm: ir.Node) -> bool:
     return own and scales == (1, 1) and number("transA", 0) == 0 and number("transB", 0) == 1
 
 
-def _spares_last_axis(node: ir.Node) -> bool:
-    """Whether channels stay last and whole: a map's positions regrouped, or averaged over."""
-    argument = _constant(node.inputs[1]) if len(node.inputs) > 1 else None
-    if node.op_type == "ReduceMean":
-        return argument is not None and argument.tolist() == [1, 2]
-    source = node.inputs[0]
-    norm = source.producer() if source is not None else None
-    if norm is None or norm.op_type != "LayerNormalization":
+def _regroups_positions(node: ir.Node, channels: int) -> bool:
+    """Whether ``node`` is a Reshape that leaves channels last and whole."""
+    if node.op_type != "Reshape":
         return False
-    if argument is None:  # a shape computed for dynamic sizes; it comes from the map itself
+    shape = _constant(node.inputs[1])
+    if shape is None:  # one computed for dynamic sizes; it comes from the map itself
         return node.inputs[1] is not None and str(node.inputs[1].name).endswith("/map_shape")
-    scale = _constant(norm.inputs[1])
-    return scale is not None and argument.size > 1 and int(argument[-1]) == scale.size
+    return shape.size > 1 and int(shape[-1]) == channels
+
+
+def _averages_positions(node: ir.Node) -> bool:
+    """Whether ``node`` is a mean over other axes than the last, of a map whose rank the Reshape before it tells."""
+    source = node.inputs[0].producer() if node.op_type == "ReduceMean" and node.inputs[0] is not None else None
+    if source is None or source.op_type != "Reshape":
+        return False
+    axes = _constant(node.inputs[1]) if len(node.inputs) > 1 else None
+    shape = _constant(source.inputs[1])
+    return axes is not None and shape is not None and all(0 <= axis < shape.size - 1 for axis in axes.tolist())
 
 
 def _constant(value: ir.Value | None) -> np.ndarray | None:

@@ -69,16 +69,26 @@ def test_noise_comes_at_three_scales_and_beside_it_a_constant() -> None:
 
 def test_a_model_for_any_size_is_judged_on_a_larger_oblong_size_and_the_smallest_that_shift() -> None:
     fixed, free = inputs_of(small_spec()), golden.make_inputs(small_spec(), Axes(None, None))
-    assert free.keys() - fixed.keys() == {"noise-24x36", "noise-4x8", "noise-24x8"}
+    assert free.keys() - fixed.keys() == {"noise-24x36", "noise-4x8", "noise-24x8", "large-124x132"}
     assert free["noise-24x36"].shape == (1, 3, 24, 36) and free["noise-4x8"].shape == (1, 3, 4, 8)
     assert free["noise-24x8"].shape == (1, 3, 24, 8)
     assert all(np.array_equal(fixed[case], free[case]) for case in fixed)
 
 
+def test_a_model_for_any_size_is_judged_on_a_map_of_a_thousand_positions_unless_its_own_is_larger() -> None:
+    for spec in (small_spec(), pyramid_spec()):
+        (case,) = (c for c in golden.make_inputs(spec, Axes(None, None)) if c.startswith("large"))
+        height, width = map(int, case.removeprefix("large-").split("x"))
+        assert spec.map_sizes((height, width))[-1] == golden.LARGE_MAP
+        assert golden.make_inputs(spec, Axes(None, None))[case].min() > 0  # nearly constant: sums only grow
+    large = replace(small_spec(), image_size=(4 * 40, 4 * 40))
+    assert not any(case.startswith("large") for case in golden.make_inputs(large, Axes(None, None)))
+
+
 def test_other_sizes_divide_by_all_strides_of_a_pyramid() -> None:
     spec = pyramid_spec()
     others = golden.make_inputs(spec, Axes(None, None)).keys() - inputs_of(spec).keys()
-    for size in (tuple(map(int, case.removeprefix("noise-").split("x"))) for case in others):
+    for size in (tuple(map(int, case.split("-")[1].split("x"))) for case in others):
         spec.map_sizes((size[0], size[1]))
 
 

@@ -109,9 +109,13 @@ def test_every_norm_of_a_model_loses_its_affine_part_and_the_logits_stay(spec: S
     folded = fold(emit(spec, weights_of(model), LOWERINGS["slice"], axes))
     norms = [n for n in folded.graph if n.op_type == "LayerNormalization"]
     assert len(norms) == 2 * spec.depth + spec.final_norm
-    assert {n.inputs[1].name for n in norms} == {"ones13"}
-    assert all(len(n.inputs) == 2 for n in norms)
-    assert not any(".norm" in name for name in folded.graph.initializers)
+    # The mean of a map of any size pads it, and what it averages then is not the norm's output alone.
+    kept = {"head/norm"} if dynamic and spec.final_norm else set()
+    assert {n.name for n in norms if len(n.inputs) > 2} <= kept
+    assert {n.inputs[1].name for n in norms if n.name not in kept} == {"ones13"}
+    assert {name.rsplit(".", 1)[0] for name in folded.graph.initializers if ".norm" in name} == {
+        n.replace("/", ".") for n in kept
+    }
     np.testing.assert_allclose(outputs(folded, input=x), outputs(plain, input=x), rtol=0, atol=2e-6)
 
 
