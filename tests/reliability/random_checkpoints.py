@@ -62,6 +62,27 @@ def cases(count: int) -> Iterator[Case]:
         yield Case(index, spec, str(rng.choice(list(DTYPES))), exact[index % len(exact)])
 
 
+def large_cases(count: int) -> Iterator[Case]:
+    """The first ``count`` of another sequence, of models with maps of 1,024 to 65,536 positions, the largest second."""
+    for index in range(count):
+        rng = np.random.default_rng([7, index])
+        exponent = (0.3, 1.0)[index] if index < 2 else rng.random()
+        height = round(32 * 8**exponent)
+        width = height if index < 2 or rng.random() < 0.5 else round(height * rng.uniform(0.8, 1))
+        patch = int(rng.integers(1, 3))
+        channels = int(rng.integers(8, 17))
+        embedding = Embedding((patch, patch), (patch, patch))
+        spec = Spec(
+            (Stage(embedding, channels, channels * int(rng.integers(1, 4)), int(rng.integers(1, 3))),),
+            classes=round(2 * 500 ** rng.random()),
+            image_size=(height * patch, width * patch),
+            in_channels=int(rng.choice([1, 3])),
+            shift=Shift(DIRECTIONS[str(rng.choice(list(DIRECTIONS)))], "paper" if rng.random() < 0.5 else "inplace"),
+            final_norm=bool(rng.random() < 0.3),
+        )
+        yield Case(1000 + index, spec, str(rng.choice(list(DTYPES))), "gather")
+
+
 def _spec(rng: np.random.Generator) -> Spec:
     directions = str(rng.choice(list(DIRECTIONS)))
     shift = Shift(DIRECTIONS[directions], "paper" if rng.random() < 0.5 else "inplace")
@@ -170,4 +191,4 @@ def _padded_layout(path: Path) -> Path:
     return path
 
 
-__all__ = ["Case", "Written", "cases", "replace", "write"]
+__all__ = ["Case", "Written", "cases", "large_cases", "replace", "write"]

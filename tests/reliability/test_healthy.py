@@ -15,13 +15,13 @@ nothing here can run.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from itertools import islice
 from pathlib import Path
 
 import pytest
 
-from random_checkpoints import Case, cases, write
+from random_checkpoints import Case, cases, large_cases, write
 from record import Trials
 from s2mlp_deploy.errors import Error
 from s2mlp_deploy.pipeline import Export, Request, deploy
@@ -57,12 +57,21 @@ def test_healthy_checkpoints_are_exported_at_every_precision(part: int, trials: 
     """Random sound checkpoints are exported as fp32, fp16 and int8, as ONNX files and engines of ONNX Runtime and OpenVINO,
     and checked again by s2mlp-verify. Ratios are of a distance from the oracle and its limit.
     """
+    export_all(islice(cases(trials.times(PARTS, 200)), part, None, PARTS), trials, tmp_path)
+
+
+def test_maps_of_up_to_65536_positions_are_exported_at_every_precision(trials: Trials, tmp_path: Path) -> None:
+    """The same for models of 8 to 16 channels on maps of 1,024 to 65,536 positions, over which the classifier's mean is taken."""
+    export_all(large_cases(trials.times(1, 24)), trials, tmp_path)
+
+
+def export_all(models: Iterable[Case], trials: Trials, place: Path) -> None:
     refused: dict[str, str] = {}
     ratios: dict[str, list[float]] = defaultdict(list)
-    for case in islice(cases(trials.times(PARTS, 200)), part, None, PARTS):
+    for case in models:
         trials.tried("models")
         for precision in PRECISIONS:
-            directory = tmp_path / f"{case.index}-{precision}"
+            directory = place / f"{case.index}-{precision}"
             directory.mkdir()
             wanted = request(case, precision, directory)
             trials.tried(f"exports at {precision}")
