@@ -16,6 +16,7 @@ from PIL import Image
 
 import browser as browsers
 from browser import Browser
+from exporters.web_site import PAGE
 from s2mlp_deploy import artifact, exporter, images
 from s2mlp_deploy.artifact import Bundle
 from s2mlp_deploy.parity import Array
@@ -120,7 +121,41 @@ def test_a_program_refuses_a_changed_model_and_what_it_cannot_feed(
     manifest["interface"] = {"input": "image", "output": "top5"}
     (tmp_path / "image" / "manifest.json").write_text(json.dumps(manifest))
     ran = program(*command, tmp_path / "image", pictures[0])
-    assert ran.returncode == 1 and "leave out --input and --answer" in ran.stderr
+    assert ran.returncode == 1 and "--answer" in ran.stderr and "Traceback" not in ran.stderr
+
+
+@pytest.mark.parametrize("kind", ["image", "uint8"])
+def test_the_python_program_feeds_models_that_take_bytes(
+    bundles: Path, pictures: list[Path], tmp_path: Path, kind: str
+) -> None:
+    """What the model does itself gives the logits of the same model that is given prepared images."""
+    ran = run("export", PAPER_CHECKPOINT, "--data", TEST_IMAGES, "--input", kind, "-o", tmp_path / kind)
+    assert ran.code == 0, ran.err
+    logits, classes = told(program(sys.executable, APPS / "classify.py", tmp_path / kind, *pictures, "--json"))
+    hold(artifact.read(bundles / "fp32"), pictures, logits, classes)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_program_switches_telemetry_off_before_it_loads_the_runtime(
+    command: tuple[object, ...], bundles: Path, pictures: list[Path], tmp_path: Path
+) -> None:
+    """A runtime that looks when it is loaded, as ONNX Runtime does, finds the switch."""
+    program_file = Path(str(command[1]))
+    text = program_file.read_text("utf-8")
+    loads = text.index('import("onnxruntime-node")' if program_file.suffix == ".mjs" else "\nimport onnxruntime")
+    assert text.index("ORT_DISABLE_TELEMETRY") < loads
+    around = {name: value for name, value in os.environ.items() if name != "ORT_DISABLE_TELEMETRY"}
+    around |= {"HOME": str(tmp_path), "XDG_CACHE_HOME": str(tmp_path)}
+    done = subprocess.run(
+        [*map(str, command), bundles / "fp32", pictures[0]], env=around, capture_output=True, check=True
+    )
+    assert done.stdout and not [f for f in tmp_path.rglob("*") if f.is_file()]
+
+
+def test_the_page_is_not_served_from_a_folder_that_is_not_there(tmp_path: Path) -> None:
+    for wrong in (tmp_path / "nowhere", Path(__file__)):
+        ran = program(sys.executable, PAGE / "serve.py", wrong, "--port", 0)
+        assert ran.returncode == 2 and ran.stdout == "" and f"{wrong} is no folder" in ran.stderr
 
 
 def test_the_python_program_prepares_pictures_in_every_way(bundles: Path, tmp_path: Path) -> None:
@@ -139,7 +174,9 @@ def test_the_python_program_prepares_pictures_in_every_way(bundles: Path, tmp_pa
             Image.fromarray(rng.integers(0, 256, (*shape, 3), dtype=np.uint8)).save(tmp_path / "a.png")
             way = base.model_copy(update={"resize": resize, "crop_fraction": 0.8, "interpolation": "lanczos"})
             expected = images.prepare(tmp_path / "a.png", way, (20, 28))
-            assert prepare(tmp_path / "a.png", way.model_dump(mode="json"), (20, 28)).tobytes() == expected.tobytes()
+            told_so = {"preprocessing": way.model_dump(mode="json"), "spec": {"image_size": (20, 28)}}
+            prepared = prepare(tmp_path / "a.png", {**told_so, "interface": {"input": "float"}})
+            assert prepared.tobytes() == expected.tobytes()
 
 
 @pytest.mark.skipif(browsers.lacking() is not None, reason=browsers.lacking() or "")

@@ -109,6 +109,18 @@ def test_pictures_get_their_classes_and_the_page_says_how_long_it_took(visit: Vi
     assert visit.errors == []
 
 
+def test_once_a_picture_is_there_the_page_offers_to_choose_another(visit: Visit) -> None:
+    assert visit.page.inner_text("#choose") == "Choose a picture"
+    visit.show(picture_of(1))
+    for label, name in {7: "Sneaker", 8: "Bag"}.items():
+        assert visit.page.is_visible("#preview") and visit.page.is_visible("#choose")
+        assert visit.page.inner_text("#choose") == "Choose another picture"
+        with visit.page.expect_file_chooser() as chooser:
+            visit.page.click("#choose")
+        visit.after(lambda chooser=chooser, label=label: chooser.value.set_files(picture_of(label)))  # type: ignore[misc]
+        assert visit.answer.startswith(f"{name}, ")
+
+
 def test_the_page_says_what_runs_and_how_pictures_are_prepared(visit: Visit) -> None:
     assert visit.page.inner_text("#status") == "Ready: WebAssembly, 1 thread"
     facts = visit.page.inner_text("#facts")

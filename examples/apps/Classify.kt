@@ -22,7 +22,9 @@ class Classifier private constructor(private val manifest: JSONObject, private v
         fun open(assets: AssetManager, bundle: String): Classifier {
             val manifest = JSONObject(assets.open("$bundle/manifest.json").bufferedReader().readText())
             val model = assets.open("$bundle/${manifest.getString("artifact")}").readBytes()
-            return Classifier(manifest, OrtEnvironment.getEnvironment().createSession(model))
+            val environment = OrtEnvironment.getEnvironment()
+            environment.setTelemetry(false)
+            return Classifier(manifest, environment.createSession(model))
         }
     }
 

@@ -28,6 +28,7 @@ final class Classifier {
 
     init(bundle: URL) throws {
         manifest = try JSONDecoder().decode(Manifest.self, from: Data(contentsOf: bundle.appendingPathComponent("manifest.json")))
+        setenv("ORT_DISABLE_TELEMETRY", "1", 0)
         environment = try ORTEnv(loggingLevel: .warning)
         let model = bundle.appendingPathComponent(manifest.artifact).path
         session = try ORTSession(env: environment, modelPath: model, sessionOptions: ORTSessionOptions())

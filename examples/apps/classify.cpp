@@ -106,6 +106,7 @@ int run(const std::string& bundle, const std::string& picture) {
     auto input = prepare(read_ppm(picture), manifest["preprocessing"], height, width);
 
     Ort::Env env(ORT_LOGGING_LEVEL_WARNING, "classify");
+    env.DisableTelemetryEvents();
     const std::string model = bundle + "/" + manifest["artifact"].get<std::string>();
     Ort::Session session(env, model.c_str(), Ort::SessionOptions{});
     const int64_t dimensions[] = {1, 3, height, width};

@@ -7,13 +7,15 @@
 
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
-import ort from "onnxruntime-node";
 import { openBundle } from "../../exporters/web/bundle.js";
 import { argmax, ofEveryClass } from "../../exporters/web/golden.js";
 import { orientationOf, upright } from "../../exporters/web/orientation.js";
 import { decodePng, isPng, readHeader } from "../../exporters/web/png.js";
 import { prepare } from "../../exporters/web/preprocess.js";
 import { Refusal } from "../../exporters/web/refusal.js";
+
+process.env.ORT_DISABLE_TELEMETRY ??= "1"; // before ONNX Runtime is loaded, or it reports to its maker
+const { default: ort } = await import("onnxruntime-node");
 
 async function read(file) {
   const bytes = new Uint8Array(await readFile(file));

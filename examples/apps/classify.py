@@ -7,10 +7,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import sys
 from math import floor
 from pathlib import Path
 from typing import Any
+
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # before ONNX Runtime is loaded, or it reports to its maker
 
 import numpy as np
 import onnxruntime
@@ -23,29 +26,31 @@ DEEP = {"I", "F", "I;16", "I;16L", "I;16B", "I;16N"}
 def open_bundle(directory: Path) -> tuple[dict[str, Any], onnxruntime.InferenceSession]:
     """The manifest and the model, of which not a byte has changed."""
     manifest = json.loads((directory / "manifest.json").read_bytes())
-    if manifest["format"] not in ("onnx", "web") or manifest["input"]["dtype"] != "float32":
+    if manifest["format"] not in ("onnx", "web") or manifest["input"]["dtype"] == "float16":
         sys.exit(
-            f"{directory} is a bundle of format {manifest['format']!r}: expected an ONNX bundle with float32 input"
+            f"{directory} is no ONNX bundle that takes bytes or float32: export it with --format onnx, without --io-dtype"
         )
-    if manifest.get("interface", {}) not in ({}, {"input": "float", "output": "logits"}):
-        sys.exit(
-            f"{directory} prepares images itself, or gives no logits: leave out --input and --answer for this program"
-        )
+    if manifest["interface"]["output"] != "logits":
+        sys.exit(f"{directory} gives no logits: leave out --answer for this program")
     model = directory / manifest["artifact"]
     if hashlib.sha256(model.read_bytes()).hexdigest() != manifest["files"][model.name]:
         sys.exit(f"{model} is not the file that was exported: copy the bundle again")
     return manifest, onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
 
 
-def prepare(file: Path, steps: dict[str, Any], size: tuple[int, int]) -> np.ndarray:
-    """A picture as the model sees it, (channels, height, width) float32: docs/preprocessing.md, step by step."""
+def decode(file: Path, steps: dict[str, Any]) -> Image.Image:
+    """A picture, upright and in the model's channels: steps 1 to 3 of docs/preprocessing.md."""
     with Image.open(file) as opened:
         image = ImageOps.exif_transpose(opened)
     if image.mode in DEEP:
         sys.exit(f"{file} has pixels of more than 8 bits: convert it to 8")
     if image.mode == "P":
         image = image.convert("RGBA")
-    image = image.convert(steps["channel_order"])
+    return image.convert(steps["channel_order"])
+
+
+def fit(image: Image.Image, steps: dict[str, Any], size: tuple[int, int]) -> Image.Image:
+    """The picture at the model's size, (height, width): steps 4 and 5."""
     (height, width), (w, h) = size, image.size
     fraction, filter = steps["crop_fraction"], Image.Resampling[steps["interpolation"].upper()]
     if steps["resize"] == "shorter-then-crop":
@@ -65,9 +70,23 @@ def prepare(file: Path, steps: dict[str, Any], size: tuple[int, int]) -> np.ndar
     image = image.resize((scaled_w, h), filter, box=(box[0], 0, box[2], h))
     image = image.resize((scaled_w, scaled_h), filter, box=(0, box[1], scaled_w, box[3]))
     top, left = round((scaled_h - height) / 2), round((scaled_w - width) / 2)
-    pixels = np.asarray(image.crop((left, top, left + width, top + height)), np.float32).reshape(height, width, -1)
+    return image.crop((left, top, left + width, top + height))
+
+
+def normalize(image: Image.Image, steps: dict[str, Any]) -> np.ndarray:
+    """The pixels as the model sees them, (channels, height, width) float32: steps 6 and 7."""
+    pixels = np.asarray(image, np.float32).reshape(image.height, image.width, -1)
     mean, std = np.array(steps["mean"], np.float32), np.array(steps["std"], np.float32)
     return ((pixels * np.float32(steps["scale"]) - mean) / std).transpose(2, 0, 1)
+
+
+def prepare(file: Path, manifest: dict[str, Any]) -> np.ndarray:
+    """What the model takes of a picture; of --input image and uint8 it does the rest itself."""
+    steps, kind = manifest["preprocessing"], manifest["interface"]["input"]
+    image = decode(file, steps)
+    if kind != "image":
+        image = fit(image, steps, tuple(manifest["spec"]["image_size"]))
+    return normalize(image, steps) if kind == "float" else np.asarray(image).reshape(image.height, image.width, -1)
 
 
 def main() -> None:
@@ -77,7 +96,7 @@ def main() -> None:
     manifest, session = open_bundle(Path(arguments[0]))
     labels = manifest["labels"] or [f"class {i}" for i in range(max(manifest["spec"]["classes"], 2))]
     for file in arguments[1:]:
-        image = prepare(Path(file), manifest["preprocessing"], tuple(manifest["spec"]["image_size"]))
+        image = prepare(Path(file), manifest)
         (logits,) = session.run([manifest["output"]["name"]], {manifest["input"]["name"]: image[None]})[0]
         values = np.append(np.float32(0), logits) if len(logits) == 1 else logits  # one logit tells two classes apart
         shares = np.exp(values - values.max()) / np.exp(values - values.max()).sum()

@@ -108,17 +108,14 @@ async function classify(request, picture, transfer = []) {
   });
 }
 
-/** Shows a file, or what was taken with the camera; where the browser cannot, the invitation comes back. */
+/** Shows a file, or what was taken with the camera, where the browser can; the invitation to choose another stays below. */
 function show(picture) {
   URL.revokeObjectURL($.preview.src);
   $.preview.src = URL.createObjectURL(picture);
-  $.preview.onerror = () => {
-    $.preview.hidden = true;
-    $.invitation.hidden = false;
-  };
+  $.preview.onerror = () => ($.preview.hidden = true);
   $.preview.alt = picture.name ? `The chosen picture, ${picture.name}` : "The picture taken";
   $.preview.hidden = false;
-  $.invitation.hidden = true;
+  $.choose.textContent = "Choose another picture";
 }
 
 async function toggleCamera() {

@@ -54,6 +54,10 @@ def main() -> None:
     parser.add_argument("folder", nargs="?", type=Path, default=Path(__file__).parent)
     parser.add_argument("--port", type=int, default=8000)
     options = parser.parse_args()
+    if not options.folder.is_dir():
+        parser.error(
+            f"{options.folder} is no folder: give one that --format web made, or none for the one that this file is in"
+        )
     try:
         with server(options.folder, options.port) as running:
             print(f"http://localhost:{running.server_port}/   (Ctrl-C ends)", flush=True)
