@@ -46,7 +46,7 @@ def bench(
         int | None, typer.Option(min=1, help="Rounds of whole processes; else 3 of exports, and 1 of engine builds.")
     ] = None,
     json_file: Annotated[
-        Path | None, typer.Option("--json", metavar="FILE", help="Write everything that was measured to FILE.")
+        Path | None, typer.Option("--json-file", metavar="FILE", help="Write everything that was measured to FILE.")
     ] = None,
     write: Annotated[
         Path | None,

@@ -7,6 +7,7 @@ import io
 import os
 import shlex
 import sys
+from dataclasses import asdict
 from enum import Enum
 from pathlib import Path
 from typing import Annotated
@@ -14,14 +15,28 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from bench.common_options import (
+    ForceOption,
+    JsonFileOption,
+    RoundsOption,
+    SamplesOption,
+    SecondsOption,
+    load_option,
+    measurement_option,
+)
 from bench.output import check_writable, write, write_json
 from s2mlp_deploy import interruption
+from s2mlp_deploy.cli import output_option
+from s2mlp_deploy.command_help import one_of, section
 from s2mlp_deploy.errors import UsageError
 from s2mlp_deploy.options import numbers, sizes
 from s2mlp_deploy.request import flags
-from s2mlp_deploy.terminal import ConsoleListener, command
+from s2mlp_deploy.terminal import ConsoleListener, command, show
 
 SECONDS, ROUNDS = 10.0, 30
+
+against_option = section("Compare with")
+loadgen_option = section("MLPerf LoadGen")
 
 
 class Scenario(str, Enum):
@@ -39,71 +54,85 @@ def bench(
     ],
     baseline: Annotated[
         list[str] | None,
-        typer.Option(metavar="NAME", help="What to compare with, on the same weights; may be repeated; all for all."),
-    ] = None,
-    threads: Annotated[
-        str | None, typer.Option(metavar="N,N", help="Threads of the processor; everything runs with each number.")
-    ] = None,
-    batch: Annotated[str, typer.Option(metavar="N,N", help="Batch sizes.")] = "1",
-    image_size: Annotated[
-        str | None,
-        typer.Option(metavar="N,HxW", help="Image sizes, of bundles that were exported with --dynamic-size."),
-    ] = None,
-    provider: Annotated[
-        str | None, typer.Option(metavar="NAME,NAME", help="ONNX Runtime's providers that run ONNX bundles.")
-    ] = None,
-    min_seconds: Annotated[float, typer.Option(min=0.0, help="Measure for at least so long.")] = SECONDS,
-    min_rounds: Annotated[int, typer.Option(min=1, help="Measure at least so many rounds.")] = ROUNDS,
-    seed: Annotated[int, typer.Option(help="Draws the order of each round.")] = 0,
-    cold: Annotated[bool, typer.Option("--cold/--no-cold", help="Measure a cold start of each, too.")] = True,
-    bound: Annotated[
-        bool, typer.Option("--bound/--no-bound", help="Time the matrix products alone, too, and say where time goes.")
-    ] = True,
-    energy: Annotated[
-        bool, typer.Option("--energy/--no-energy", help="Measure the energy of an image, where the device tells.")
-    ] = True,
-    strict: Annotated[bool, typer.Option("--strict", help="Exit with 1 where the machine was too noisy.")] = False,
-    scenario: Annotated[
-        Scenario | None,
-        typer.Option(
-            help="Let MLPerf LoadGen drive each bundle by itself, and print its verdict, in place of the race."
+        against_option(
+            metavar="NAME",
+            help="A baseline on the same weights; may be repeated, or all. One of torch-eager, torch-compile, naive-onnx, "
+            "openvino, mixer, no-shift, ort-static, openvino-static.",
         ),
-    ] = None,
-    scenario_seconds: Annotated[
-        float | None, typer.Option(metavar="S", help="A scenario's shortest time; LoadGen's rule is 600.")
-    ] = None,
-    scenario_queries: Annotated[
-        int | None,
-        typer.Option(metavar="N", help="A scenario's fewest queries (offline: images); else LoadGen's rule."),
-    ] = None,
-    target_qps: Annotated[
-        float | None, typer.Option(metavar="N", help="Images a second: offered to a server, or expected offline.")
-    ] = None,
-    target_latency_ms: Annotated[
-        float | None, typer.Option(metavar="MS", help="A server's bound of 99% of the latencies; LoadGen's rule is 15.")
     ] = None,
     compare: Annotated[
         Path | None,
-        typer.Option(metavar="OLD.json", help="Find what became slower since; exit with 1 if anything did."),
+        against_option(metavar="OLD.json", help="Find what became slower since; exit with 1 if anything did."),
     ] = None,
-    json_file: Annotated[
-        Path | None, typer.Option("--json", metavar="FILE", help="Write everything, raw samples included, to FILE.")
+    threads: Annotated[
+        str | None, load_option(metavar="N,N", help="Threads of the processor; everything runs with each number.")
     ] = None,
+    batch: Annotated[str, load_option(metavar="N,N", help="Batch sizes.")] = "1",
+    image_size: Annotated[
+        str | None,
+        load_option(metavar="N,HxW", help="Image sizes, of bundles that were exported with --dynamic-size."),
+    ] = None,
+    provider: Annotated[
+        str | None,
+        load_option(
+            metavar="NAME,NAME",
+            help="ONNX Runtime's execution providers that run ONNX bundles; else cpu. Some of cpu, coreml, cuda, "
+            "directml, openvino, qnn, tensorrt, xnnpack.",
+        ),
+    ] = None,
+    min_seconds: SecondsOption = SECONDS,
+    min_rounds: RoundsOption = ROUNDS,
+    seed: Annotated[int, measurement_option(metavar="N", help="Draws the order of each round.")] = 0,
+    cold: Annotated[bool, measurement_option("--cold/--no-cold", help="Measure a cold start of each, too.")] = True,
+    bound: Annotated[
+        bool,
+        measurement_option("--bound/--no-bound", help="Time the matrix products alone, too, and say where time goes."),
+    ] = True,
+    energy: Annotated[
+        bool,
+        measurement_option("--energy/--no-energy", help="Measure the energy of an image, where the device tells."),
+    ] = True,
+    strict: Annotated[
+        bool, measurement_option("--strict", help="Exit with 1 where the machine was too noisy.")
+    ] = False,
+    scenario: Annotated[
+        Scenario | None,
+        loadgen_option(
+            metavar="SCENARIO",
+            help="Let MLPerf LoadGen drive each bundle by itself, and print its verdict, in place of the race. "
+            + one_of(Scenario),
+        ),
+    ] = None,
+    scenario_seconds: Annotated[
+        float | None, loadgen_option(metavar="SECONDS", help="A scenario's shortest time; LoadGen's rule is 600.")
+    ] = None,
+    scenario_queries: Annotated[
+        int | None,
+        loadgen_option(metavar="N", help="A scenario's fewest queries (offline: images); else LoadGen's rule."),
+    ] = None,
+    target_qps: Annotated[
+        float | None, loadgen_option(metavar="N", help="Images a second: offered to a server, or expected offline.")
+    ] = None,
+    target_latency_ms: Annotated[
+        float | None,
+        loadgen_option(metavar="MS", help="A server's bound of 99% of the latencies; LoadGen's rule is 15."),
+    ] = None,
+    as_json: SamplesOption = False,
+    json_file: JsonFileOption = None,
     csv_file: Annotated[
-        Path | None, typer.Option("--csv", metavar="FILE", help="Write a line for each contestant to FILE.")
+        Path | None, output_option("--csv", metavar="FILE", help="Write a line for each contestant to FILE.")
     ] = None,
     html_file: Annotated[
         Path | None,
-        typer.Option("--html", metavar="FILE", help="Write a report with pictures to FILE, which needs no other."),
+        output_option("--html", metavar="FILE", help="Write a report with pictures to FILE, which needs no other."),
     ] = None,
     png_file: Annotated[
         Path | None,
-        typer.Option("--png", metavar="FILE", help="Draw ratios and roofline to FILE (.png, .svg or .pdf)."),
+        output_option("--png", metavar="FILE", help="Draw ratios and roofline to FILE (.png, .svg or .pdf)."),
     ] = None,
-    force: Annotated[bool, typer.Option("--force", help="Replace files that are there.")] = False,
-    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.", hidden=True)] = False,
+    force: ForceOption = False,
 ) -> None:
-    """Verify bundles, then time them interleaved, checking every answer. ``s2mlp-bench scale`` measures how a model grows."""
+    """Verify bundles, then time them interleaved, checking every answer. 's2mlp-bench scale' measures how a model grows."""
     # Threads of other libraries that wait busily would run at the cost of whoever is timed then.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     from bench import contest, document, environment, pictures, regression, rivals, table
@@ -111,10 +140,7 @@ def bench(
     from bench.mlperf import play, scenario_table
     from bench.race import Course
     from bench.reports import html
-    from bench.standing import FEWEST_ROUNDS
 
-    if min_rounds < FEWEST_ROUNDS:
-        raise UsageError(f"--min-rounds {min_rounds}: the intervals need at least {FEWEST_ROUNDS}")
     for path in (json_file, csv_file, html_file, png_file):
         check_writable(path, replace=force)
     if png_file:
@@ -151,9 +177,13 @@ def bench(
         outcomes = []
         for outcome in play.play(plan, scenario.value, terms, ConsoleListener()):
             outcomes.append(outcome)
-            out.print(scenario_table.render(outcome))
+            if not as_json:
+                out.print(scenario_table.render(outcome))
+        content = document.of_scenario(plan, outcomes, environment.describe())
+        if as_json:
+            show(content)
         if json_file:
-            write_json(json_file, document.of_scenario(plan, outcomes, environment.describe()))
+            write_json(json_file, content)
         raise typer.Exit(0 if all(outcome.valid for outcome in outcomes) else 1)
     if given := [name for name, value in terms.items() if value is not None]:
         raise UsageError(
@@ -168,16 +198,20 @@ def bench(
         pictures.draw(result, png_file, replace=force)
     if csv_file:
         write(csv_file, _csv(table.rows(result.standing)))
-    out.print(table.render(result, around))
-    if result.devices.conditions or result.devices.energies:
-        out.print(
-            device_table.render(
-                result.devices.conditions, result.devices.energies, result.standing, unknown=result.devices.unknown
-            )
-        )
     changed = regression.compare(before, content) if before else None
-    if changed:
-        out.print(regression.render(changed))
+    if as_json:
+        slower = [change.name for change in changed.regressions] if changed else []
+        show({**content, "comparison": {**asdict(changed), "slower": slower} if changed else None})
+    else:
+        out.print(table.render(result, around))
+        if result.devices.conditions or result.devices.energies:
+            out.print(
+                device_table.render(
+                    result.devices.conditions, result.devices.energies, result.standing, unknown=result.devices.unknown
+                )
+            )
+        if changed:
+            out.print(regression.render(changed))
     if html_file:
         extras = [
             *device_table.sections(result.standing, result.devices.energies),

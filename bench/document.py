@@ -52,9 +52,11 @@ def read(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_bytes())
     except (OSError, ValueError, RecursionError) as error:
-        raise DataError(f"{path} cannot be read as JSON ({error}): expected what s2mlp-bench --json wrote") from error
+        raise DataError(
+            f"{path} cannot be read as JSON ({error}): expected what s2mlp-bench --json-file wrote"
+        ) from error
     if not isinstance(content, dict) or content.get("schema_version") != SCHEMA_VERSION or "samples_ms" not in content:
         raise DataError(
-            f"{path} is not what this release's s2mlp-bench --json writes: measure again with the version at hand"
+            f"{path} is not what this release's s2mlp-bench --json-file writes: measure again with the version at hand"
         )
     return content

@@ -86,7 +86,9 @@ def compare(old: Mapping[str, Any], new: Mapping[str, Any]) -> Comparison:
             if old["environment"].get(key) != new["environment"].get(key)
         }
     except (LookupError, TypeError, ValueError, AttributeError, ZeroDivisionError) as error:
-        raise DataError(f"the older run is not what s2mlp-bench --json writes ({error!r}): measure it again") from error
+        raise DataError(
+            f"the older run is not what s2mlp-bench --json-file writes ({error!r}): measure it again"
+        ) from error
     gone, fresh = (tuple(name for name in a if name not in b) for a, b in ((before, now), (now, before)))
     noisy = tuple(run for run, document in (("older", old), ("present", new)) if document["standing"].get("noise"))
     return Comparison(changes, gone, fresh, around, noisy)

@@ -11,7 +11,7 @@ import numpy as np
 from bench import names
 from bench.cold import Cold
 from bench.contestant import Contestant, Kind, Point
-from bench.race import NOTHING, Record
+from bench.race import FEWEST_ROUNDS, NOTHING, Record
 from bench.runner import Runner
 from bench.section import Cell
 from s2mlp_deploy.sessions import Times
@@ -22,9 +22,6 @@ SPREAD = 0.10
 
 DRIFT = 0.05
 """How far the second half's median may be from the first half's."""
-
-FEWEST_ROUNDS = 6
-"""With fewer, no 95% interval of a median is narrower than all samples."""
 
 
 @dataclass(frozen=True)

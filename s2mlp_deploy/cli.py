@@ -1,7 +1,7 @@
 """The commands. They parse, call, print and exit; nothing is decided here.
 
-Results go to stdout (with ``--json``, one JSON document and nothing else), progress and warnings to
-stderr. Exit codes: 0 done; 1 parity or accuracy gate failed; 2 usage; 3 bad input; 4 a runtime or
+Results go to stdout (with ``--json``, one JSON document and nothing else, of an error as well), progress and warnings
+to stderr. Exit codes: 0 done; 1 parity or accuracy gate failed; 2 usage; 3 bad input; 4 a runtime or
 device is missing; 130 interrupted (143 by SIGTERM, 129 by SIGHUP).
 """
 
@@ -15,8 +15,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from s2mlp_deploy import options
-from s2mlp_deploy.errors import UsageError
+from s2mlp_deploy import formats, options
+from s2mlp_deploy.command_help import one_of, section
+from s2mlp_deploy.errors import Error, UsageError
+from s2mlp_deploy.formats import ONNX
 from s2mlp_deploy.terminal import ConsoleListener, command, show, torch_needed
 
 if TYPE_CHECKING:
@@ -118,29 +120,44 @@ class ShiftLowering(str, Enum):
     pad = "pad"
 
 
+artifact_option = section("Artifact")
+checkpoint_option = section("Checkpoint")
+image_option = section("Images")
+check_option = section("Checks")
+int8_option = section("With --precision int8")
+ort_option = section("With --format ort")
+web_option = section("With --format web")
+tensorrt_option = section("With --format trt or trt-rtx")
+triton_option = section("With --format triton")
+output_option = section("Output")
+
 CheckpointArgument = Annotated[
     Path, typer.Argument(metavar="CKPT", readable=False, help="The checkpoint: .pt, .pth, .bin or .safetensors.")
 ]
 LayoutOption = Annotated[
     str | None,
-    typer.Option(metavar="NAME|FILE.toml", help="How the checkpoint names its keys; found by itself if known."),
+    checkpoint_option(metavar="NAME|FILE.toml", help="How the checkpoint names its keys; found by itself if known."),
 ]
 WeightsOption = Annotated[
     str | None,
-    typer.Option(metavar="NAME", help="The entry of the checkpoint that holds the weights, if there are several."),
+    checkpoint_option(metavar="NAME", help="The entry of the checkpoint that holds the weights, if there are several."),
 ]
 SizeOption = Annotated[
-    str | None, typer.Option(metavar="N|HxW", help="Image size; else as the checkpoint records, else 224.")
+    str | None, checkpoint_option(metavar="N|HxW", help="Image size; else as the checkpoint records, else 224.")
 ]
 DirectionsOption = Annotated[
-    Directions | None, typer.Option(help="The direction set that the model was trained with; else 4.")
+    Directions | None,
+    checkpoint_option(
+        metavar="SET", help=f"The direction set that the model was trained with; else 4. {one_of(Directions)}"
+    ),
 ]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
+JsonOption = Annotated[
+    bool, output_option("--json", help="Print one JSON document, whatever happens: errors are JSON, too.")
+]
 PlotOption = Annotated[
     Path | None,
-    typer.Option(metavar="FILE.png", help="Draw error against depth, one line a bundle; or .svg, or .pdf."),
+    output_option(metavar="FILE.png", help="Draw error against depth, one line a bundle; or .svg, or .pdf."),
 ]
-DebugOption = Annotated[bool, typer.Option("--debug", help="Show tracebacks.", hidden=True)]
 
 
 def inspect(
@@ -150,7 +167,6 @@ def inspect(
     image_size: SizeOption = None,
     shift_directions: DirectionsOption = None,
     as_json: JsonOption = False,
-    debug: DebugOption = False,
 ) -> None:
     """Show what a checkpoint holds: layout, architecture, parameters, multiply-adds, warnings."""
     with torch_needed():
@@ -188,174 +204,215 @@ def export(
         Path,
         typer.Argument(metavar="CKPT|BUNDLE", readable=False, help="The checkpoint, or an ONNX bundle to compile."),
     ],
-    format: Annotated[list[str], typer.Option(help="The artifact's format; may be repeated.")] = ["onnx"],  # noqa: B006
+    format: Annotated[
+        list[str],
+        artifact_option(metavar="FORMAT", help=f"What to make; may be repeated. {one_of(formats.names())}"),
+    ] = [ONNX],  # noqa: B006
     precision: Annotated[
         list[Precision] | None,
-        typer.Option(help="Precision of weights and activations; may be repeated. Else fp32, or the bundle's own."),
+        artifact_option(
+            metavar="PRECISION",
+            help="Precision of weights and activations; may be repeated. Else fp32, or the bundle's own. "
+            + one_of(Precision),
+        ),
     ] = None,
-    shift: Annotated[ShiftLowering, typer.Option(help="How the shift is expressed in the graph.")] = ShiftLowering.auto,
+    shift: Annotated[
+        ShiftLowering,
+        checkpoint_option(metavar="LOWERING", help=f"How the graph expresses the shift. {one_of(ShiftLowering)}"),
+    ] = ShiftLowering.auto,
     shift_semantics: Annotated[
         Semantics | None,
-        typer.Option(
-            help="The paper's shift, the in-place code's, or whichever the evidence supports; else as the layout "
-            "declares, else paper."
+        checkpoint_option(
+            metavar="SEMANTICS",
+            help="The paper's shift (paper), the in-place code's (inplace), or whichever the evidence supports (auto); else "
+            "as the layout declares, else paper.",
         ),
     ] = None,
     shift_directions: DirectionsOption = None,
     image_size: SizeOption = None,
-    dynamic_size: Annotated[bool, typer.Option("--dynamic-size", help="One file for every height and width.")] = False,
+    dynamic_size: Annotated[
+        bool, artifact_option("--dynamic-size", help="One file for every height and width.")
+    ] = False,
     batch: Annotated[
-        str, typer.Option(metavar="N|dynamic|MIN:OPT:MAX", help="Batch size; a range is for TensorRT's profile.")
+        str,
+        artifact_option(
+            metavar="N",
+            help="Batch size: a number, dynamic for any, or MIN:OPT:MAX, a range for TensorRT's profile.",
+        ),
     ] = "dynamic",
     mean: Annotated[
         str | None,
-        typer.Option(metavar="M,M,M", help="Mean of each channel, or one for all, of pixels in 0…1 (or 0…255)."),
+        image_option(metavar="M,M,M", help="Mean of each channel, or one for all, of pixels in 0…1 (or 0…255)."),
     ] = None,
-    std: Annotated[str | None, typer.Option(metavar="S,S,S", help="Standard deviation of each channel.")] = None,
+    std: Annotated[str | None, image_option(metavar="S,S,S", help="Standard deviation of each channel.")] = None,
     resize: Annotated[
         Resize | None,
-        typer.Option(
-            help="How images come to the model's size: the shorter side and a centre crop, in one step or as timm does, "
-            "or squashed. Else as the checkpoint records, else shorter."
+        image_option(
+            metavar="METHOD",
+            help="How images come to the model's size: the shorter side and a centre crop, in one step (shorter) or as "
+            "timm does (shorter-then-crop), or squashed (squash). Else as the checkpoint records, else shorter.",
         ),
     ] = None,
     interpolation: Annotated[
-        Interpolation | None, typer.Option(help="The filter, as Pillow calls it; else as recorded, else bicubic.")
+        Interpolation | None,
+        image_option(
+            metavar="FILTER",
+            help=f"The filter, as Pillow calls it; else as recorded, else bicubic. {one_of(Interpolation)}",
+        ),
     ] = None,
     crop_fraction: Annotated[
         float | None,
-        typer.Option(metavar="SHARE", help="What a centre crop keeps (timm's crop_pct); else as recorded, else 1."),
+        image_option(metavar="SHARE", help="What a centre crop keeps (timm's crop_pct); else as recorded, else 1."),
     ] = None,
     labels: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Class names: a line each, or JSON; else as the checkpoint records."),
+        image_option(metavar="FILE", help="Class names: a line each, or JSON; else as the checkpoint records."),
     ] = None,
     input: Annotated[
-        InputKind, typer.Option(help="What the artifact takes: prepared images, their bytes, or an image of any size.")
+        InputKind,
+        artifact_option(
+            metavar="KIND",
+            help="What the artifact takes: prepared images (float), their bytes (uint8), or an image of any size (image).",
+        ),
     ] = InputKind.float,
-    answer: Annotated[AnswerKind, typer.Option(help="What the artifact gives.")] = AnswerKind.logits,
+    answer: Annotated[
+        AnswerKind, artifact_option(metavar="KIND", help=f"What the artifact gives. {one_of(AnswerKind)}")
+    ] = AnswerKind.logits,
     layout: LayoutOption = None,
     weights: WeightsOption = None,
     reference: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="input and logits recorded from your model (.safetensors or .npz)."),
+        check_option(metavar="FILE", help="input and logits recorded from your model (.safetensors or .npz)."),
     ] = None,
     data: Annotated[
         Path | None,
-        typer.Option(metavar="DIR", help="Labelled images, one subfolder a class: accuracy is checked on them."),
+        check_option(metavar="DIR", help="Labelled images, one subfolder a class: accuracy is checked on them."),
     ] = None,
-    data_count: Annotated[int, typer.Option(metavar="N", min=1, help="How many of them to use at most.")] = 1000,
+    data_count: Annotated[int, check_option(metavar="N", min=1, help="How many of them to use at most.")] = 1000,
     golden_images: Annotated[
         Path | None,
-        typer.Option(
+        check_option(
             metavar="DIR", help="Images that travel in the bundle, for apps to test with; else some of --data."
         ),
     ] = None,
-    io_dtype: Annotated[IoDtype, typer.Option(help="Type of input and output, with --precision fp16.")] = IoDtype.fp32,
+    io_dtype: Annotated[
+        IoDtype,
+        artifact_option(metavar="TYPE", help=f"Type of input and output, with --precision fp16. {one_of(IoDtype)}"),
+    ] = IoDtype.fp32,
     target: Annotated[
-        Target | None, typer.Option(help="What an int8 graph is for; else what the format runs on, never this machine.")
+        Target | None,
+        int8_option(
+            metavar="TARGET",
+            help=f"What the graph is for; else what the format runs on, never this machine. {one_of(Target)}",
+        ),
     ] = None,
     calibration: Annotated[
         str | None,
-        typer.Option(
-            metavar="DIR|FILE|synthetic",
-            help="Images (or prepared inputs: .npy, .npz, .safetensors) that int8 ranges are taken from.",
+        int8_option(
+            metavar="DIR|FILE",
+            help="Images (or prepared inputs: .npy, .npz, .safetensors) that ranges are taken from; or synthetic: noise, "
+            "for measuring speed alone.",
         ),
     ] = None,
-    calibration_count: Annotated[int, typer.Option(metavar="N", min=1, help="How many of them to use at most.")] = 256,
+    calibration_count: Annotated[int, int8_option(metavar="N", min=1, help="How many of them to use at most.")] = 256,
     calibration_method: Annotated[
-        CalibrationMethod, typer.Option(help="Take the whole range that occurs, or clip what is rare.")
+        CalibrationMethod,
+        int8_option(
+            metavar="METHOD",
+            help=f"Take the whole range that occurs (minmax), or clip what is rare. {one_of(CalibrationMethod)}",
+        ),
     ] = CalibrationMethod.minmax,
     max_accuracy_drop: Annotated[
-        float, typer.Option(metavar="POINTS", min=0, help="Accuracy that int8 may cost on --data, in points.")
+        float, int8_option(metavar="POINTS", min=0, help="Accuracy that may be lost on --data, in points.")
     ] = 0.5,
     min_agreement: Annotated[
-        float, typer.Option(metavar="SHARE", min=0, max=1, help="Images that must keep their class, without --data.")
+        float,
+        int8_option(metavar="SHARE", min=0, max=1, help="Images that must keep their class, without --data, 0 to 1."),
     ] = 0.99,
     quantize_ends: Annotated[
-        bool, typer.Option("--quantize-ends", help="Quantize the embeddings and the classifier, too.")
+        bool, int8_option("--quantize-ends", help="Quantize the embeddings and the classifier, too.")
     ] = False,
     ort_style: Annotated[
         OrtStyle | None,
-        typer.Option(help="With --format ort: ort, for phones and minimal builds, or an optimized onnx."),
+        ort_option(
+            metavar="STYLE",
+            help="A file for phones and minimal builds (ort), or an optimized ONNX model (onnx); else ort.",
+        ),
     ] = None,
     provider: Annotated[
-        Provider | None, typer.Option(help="With --format ort: what ONNX Runtime is to run the model on; else cpu.")
+        Provider | None,
+        ort_option(metavar="NAME", help=f"The execution provider to optimize for; else cpu. {one_of(Provider)}"),
     ] = None,
     ort_web: Annotated[
         Path | None,
-        typer.Option(
-            metavar="DIR", help="With --format web: the folder dist of onnxruntime-web; else in node_modules."
-        ),
+        web_option(metavar="DIR", help="The folder dist of onnxruntime-web; else the one in node_modules."),
     ] = None,
     compute_capability: Annotated[
         str | None,
-        typer.Option(
-            metavar="SM,SM", help="With --format trt-rtx: GPUs to build for, as in sm86,sm89; else sm80 and later."
-        ),
+        tensorrt_option(metavar="SM,SM", help="Only trt-rtx: GPUs to build for, as in sm86,sm89; else sm80 and later."),
     ] = None,
     workspace_mib: Annotated[
-        int | None, typer.Option(metavar="N", min=1, help="With TensorRT: memory that a layer's kernels may use.")
+        int | None, tensorrt_option(metavar="N", min=1, help="Memory that a layer's kernels may use, in MiB.")
     ] = None,
     size_profile: Annotated[
         str | None,
-        typer.Option(metavar="MIN:OPT:MAX", help="With TensorRT and --dynamic-size: image sizes, each N or HxW."),
+        tensorrt_option(metavar="MIN:OPT:MAX", help="With --dynamic-size: image sizes, each N or HxW."),
     ] = None,
     opt_level: Annotated[
         int | None,
-        typer.Option(metavar="N", min=0, max=5, help="With --format trt: how long to look for fast kernels."),
+        tensorrt_option(metavar="N", min=0, max=5, help="Only trt: how long to look for fast kernels, 0 to 5."),
     ] = None,
     timing_cache: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="With --format trt: kernel timings, read and kept.")
+        Path | None, tensorrt_option(metavar="FILE", help="Only trt: kernel timings, read and kept.")
     ] = None,
     version_compatible: Annotated[
-        bool, typer.Option("--version-compatible", help="With --format trt: run on later releases, too.")
+        bool, tensorrt_option("--version-compatible", help="Only trt: run on later releases, too.")
     ] = False,
     hardware_compatible: Annotated[
-        bool, typer.Option("--hardware-compatible", help="With --format trt: run on all GPUs from Ampere on.")
+        bool, tensorrt_option("--hardware-compatible", help="Only trt: run on all GPUs from Ampere on.")
     ] = False,
     strip_weights: Annotated[
-        bool, typer.Option("--strip-weights", help="With TensorRT: leave the weights to the ONNX file in the bundle.")
+        bool, tensorrt_option("--strip-weights", help="Leave the weights to the ONNX file in the bundle.")
     ] = False,
-    tf32: Annotated[bool, typer.Option("--tf32", help="With TensorRT: round float32 products to TF32.")] = False,
+    tf32: Annotated[bool, tensorrt_option("--tf32", help="Round float32 products to TF32.")] = False,
     triton_backend: Annotated[
         TritonBackend | None,
-        typer.Option(help="With --format triton: what is to run the model there; else onnxruntime."),
+        triton_option(metavar="NAME", help=f"What is to run the model; else onnxruntime. {one_of(TritonBackend)}"),
     ] = None,
     instances: Annotated[
         str | None,
-        typer.Option(
-            metavar="[cpu|gpu:]N", help="With --format triton: how often the model is loaded, and where; else cpu:1."
+        triton_option(
+            metavar="WHERE:N", help="How often the model is loaded, and on what: cpu:N or gpu:N; else cpu:1."
         ),
     ] = None,
     max_batch: Annotated[
-        int | None, typer.Option(metavar="N", min=1, help="With --format triton: the largest batch it makes; else 8.")
+        int | None, triton_option(metavar="N", min=1, help="The largest batch that is made of requests; else 8.")
     ] = None,
     preferred_batch: Annotated[
-        str | None, typer.Option(metavar="N,N", help="With --format triton: the batches that it makes if it can.")
+        str | None, triton_option(metavar="N,N", help="The batches that are made where that is possible.")
     ] = None,
     queue_delay_us: Annotated[
         int | None,
-        typer.Option(metavar="N", min=0, help="With --format triton: microseconds a request waits for others; else 0."),
+        triton_option(metavar="N", min=0, help="Microseconds that a request waits for others; else 0."),
     ] = None,
     allow_unverified_engine: Annotated[
         bool,
-        typer.Option("--allow-unverified-engine", help="Publish an engine that cannot run here; a device verifies it."),
+        check_option("--allow-unverified-engine", help="Publish an engine that cannot run here; a device verifies it."),
     ] = False,
     output: Annotated[
-        Path | None, typer.Option("-o", "--output", metavar="DIR", help="The bundle; else STEM-FORMAT-PRECISION here.")
+        Path | None,
+        output_option("-o", "--output", metavar="DIR", help="The bundle; else STEM-FORMAT-PRECISION here."),
     ] = None,
-    force: Annotated[bool, typer.Option("--force", help="Replace a bundle (or a --plot) that is there.")] = False,
-    gate: Annotated[bool, typer.Option("--gate/--no-gate", help="Check parity; without, the bundle says so.")] = True,
+    force: Annotated[bool, output_option("--force", help="Replace a bundle (or a --plot) that is there.")] = False,
+    gate: Annotated[bool, check_option("--gate/--no-gate", help="Check parity; without, the bundle says so.")] = True,
     sbom: Annotated[
-        bool, typer.Option("--sbom", help="Put a software bill of materials into the bundle (CycloneDX).")
+        bool, output_option("--sbom", help="Put a software bill of materials into the bundle (CycloneDX).")
     ] = False,
     plot: PlotOption = None,
     latency: Annotated[
-        bool, typer.Option("--latency", help="Time what was exported, side by side on this machine.")
+        bool, output_option("--latency", help="Time what was exported, side by side on this machine.")
     ] = False,
     as_json: JsonOption = False,
-    debug: DebugOption = False,
 ) -> None:
     """Export a checkpoint as a bundle whose numbers were checked against the checkpoint's own."""
     from s2mlp_deploy import artifact, exporter
@@ -431,10 +488,14 @@ def export(
     told = ConsoleListener()
     drawn = depth.plan(requests, plot, replace=force, warn=told.warn) if plot else ()
     results = []
-    for result in deploy_all(requests, told):  # what is published is shown, whatever becomes of the rest
-        results.append(result)
-        if not as_json:
-            show(render.export(result))
+    try:
+        for result in deploy_all(requests, told):  # what is published is shown, whatever becomes of the rest
+            results.append(result)
+            if not as_json:
+                show(render.export(result))
+    except Error as error:
+        error.done = {"exports": [_export_json(result) for result in results]} if results else None
+        raise
     bundles = [result.bundle for result in results]
     curves: Sequence[Curve] = ()
     if plot:
@@ -471,12 +532,11 @@ def verify(
         Path, typer.Argument(metavar="BUNDLE", readable=False, help="A directory that s2mlp-export made.")
     ],
     per_block: Annotated[
-        bool, typer.Option("--per-block", help="Show error against depth, and the first block that diverges.")
+        bool, check_option("--per-block", help="Show error against depth, and the first block that diverges.")
     ] = False,
     plot: PlotOption = None,
-    force: Annotated[bool, typer.Option("--force", help="Replace a --plot that is there.")] = False,
+    force: Annotated[bool, output_option("--force", help="Replace a --plot that is there.")] = False,
     as_json: JsonOption = False,
-    debug: DebugOption = False,
 ) -> None:
     """Check a bundle on this machine: its files' hashes, then its logits. Needs no torch."""
     from s2mlp_deploy import depth, verification
@@ -513,7 +573,7 @@ def verify(
         raise typer.Exit(1)
 
 
-def doctor(as_json: JsonOption = False, debug: DebugOption = False) -> None:
+def doctor(as_json: JsonOption = False) -> None:
     """Show what this machine can export and run, and what is missing for the rest."""
     from s2mlp_deploy import doctor as doctors
 

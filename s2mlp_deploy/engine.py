@@ -15,7 +15,8 @@ from s2mlp_deploy.artifact import GOLDEN, Artifact, Bundle
 from s2mlp_deploy.asking import Asking
 from s2mlp_deploy.digest import sha256
 from s2mlp_deploy.errors import AccuracyError, BundleError, OutputError, ParityError, UnverifiedError, UsageError
-from s2mlp_deploy.exporter import ONNX, Compiler
+from s2mlp_deploy.exporter import Compiler
+from s2mlp_deploy.formats import ONNX
 from s2mlp_deploy.judge import Judges
 from s2mlp_deploy.manifest import Manifest
 from s2mlp_deploy.parity import Verdict

@@ -26,11 +26,16 @@ code of the commands.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 
 class Error(Exception):
     """Anything that this package raises on purpose; ``str()`` is one paragraph for the user."""
 
     exit_code = 1
+    done: Mapping[str, Any] | None = None
+    """What was done before it, as ``--json`` shows it; nothing unless a command sets it."""
 
 
 class UsageError(Error):

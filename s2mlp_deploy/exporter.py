@@ -18,15 +18,11 @@ import onnx_ir as ir
 from s2mlp_deploy import scratch
 from s2mlp_deploy.artifact import Artifact, Bundle
 from s2mlp_deploy.errors import BundleError, RuntimeMissingError, UsageError
+from s2mlp_deploy.formats import GROUP, ONNX
 from s2mlp_deploy.graph import Axes
 from s2mlp_deploy.manifest import Interface, Setting
 from s2mlp_deploy.sessions import Session, TracingSession
 from s2mlp_deploy.spec import Spec
-
-GROUP = "s2mlp_deploy.exporters"
-
-ONNX = "onnx"
-"""The format that all others start from."""
 
 
 @dataclass(frozen=True)

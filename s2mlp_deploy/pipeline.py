@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING
 from s2mlp_deploy import artifact, engine, exporter, parity, scratch
 from s2mlp_deploy.artifact import Bundle
 from s2mlp_deploy.errors import BundleError, OutputError, RuntimeMissingError, UsageError
-from s2mlp_deploy.exporter import ONNX, Compiler, Exporter
+from s2mlp_deploy.exporter import Compiler, Exporter
+from s2mlp_deploy.formats import ONNX
 from s2mlp_deploy.manifest import FLOAT_LOGITS
 from s2mlp_deploy.packages import pip_install
 from s2mlp_deploy.progress import Listener, Progress

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from s2mlp_deploy.artifact import MANIFEST, Bundle
 from s2mlp_deploy.calibration import Method
-from s2mlp_deploy.exporter import ONNX
+from s2mlp_deploy.formats import ONNX
 from s2mlp_deploy.manifest import FLOAT_LOGITS, Interface, Interpolation, Resize, Setting
 from s2mlp_deploy.parity import Verdict
 from s2mlp_deploy.precision import IoDtype

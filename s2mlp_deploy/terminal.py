@@ -1,12 +1,14 @@
 """What every command shares: what it says and how it ends.
 
-Results go to stdout, progress and warnings to stderr. An error is one paragraph and an exit code, never a traceback.
+Results go to stdout, progress and warnings to stderr. An error is one paragraph and an exit code, never a traceback;
+with ``--json`` it is one document on stdout, as results are.
 """
 
 from __future__ import annotations
 
 import functools
 import gc
+import inspect
 import io
 import json
 import math
@@ -14,16 +16,18 @@ import os
 import re
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
-from typing import Any
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
 
 import typer
 from rich.console import Console, RenderableType
 from rich.text import Text
 
-from s2mlp_deploy import interruption
-from s2mlp_deploy.errors import Error, RuntimeMissingError
+from s2mlp_deploy import __version__, interruption
+from s2mlp_deploy.command_help import Command
+from s2mlp_deploy.errors import Error, InputError, RuntimeMissingError, UsageError
 from s2mlp_deploy.packages import pip_install
 from s2mlp_deploy.progress import Listener
 
@@ -71,8 +75,6 @@ def show(content: RenderableType | dict[str, Any]) -> None:
     if isinstance(content, dict):
         sys.stdout.write(json.dumps(plain(content), indent=2, default=str, allow_nan=False) + "\n")
     else:
-        if isinstance(sys.stdout, io.TextIOWrapper):
-            sys.stdout.reconfigure(errors="backslashreplace")  # a file's name need not be text
         Console(highlight=False, width=None if sys.stdout.isatty() else 100).print(content)
 
 
@@ -86,41 +88,85 @@ def plain(value: Any) -> Any:
 
 
 def command(function: Callable[..., None]) -> Callable[[], None]:
-    """The entry point for ``function``: its errors as one paragraph on stderr and an exit code."""
+    """The entry point for ``function``, whose parameters are the command's.
+
+    Errors end it with one paragraph on stderr and an exit code; with ``--json``, with a document on stdout, too:
+    ``{"error": {"kind": …, "message": …, "exit_code": …}}``, ``kind`` as in errors.py.
+    """
 
     @functools.wraps(function)
-    def guarded(*args: Any, **options: Any) -> None:
+    def guarded(*, version: bool, debug: bool, **options: Any) -> None:
         try:
-            function(*args, **options)
+            function(**options)
             sys.stdout.flush()
         except Error as error:
-            _fail(str(error), error.exit_code)
+            _fail(type(error).__name__, str(error), error.exit_code, error.done)
         except MemoryError:
-            _fail("this machine has not enough memory for that: try a smaller --image-size or --batch", 4)
+            told = "this machine has not enough memory for that: try a smaller --image-size or --batch"
+            _fail("MemoryError", told, RuntimeMissingError.exit_code)
         except KeyboardInterrupt:
-            _fail(interruption.MESSAGE, interruption.take())
+            _fail("Interrupted", interruption.MESSAGE, interruption.take())
         except BrokenPipeError:
-            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # so that closing stdout does not fail again
-            sys.exit(1)
+            _reader_left()
         except OSError as error:
             if not isinstance(error.filename, str | bytes):
                 raise
             reason = f"{os.fsdecode(error.filename)}: {error.strerror}"
-            _fail(f"{reason}. If something moved or removed it meanwhile, try again", 3)
+            told = f"{reason}. If something moved or removed it meanwhile, try again"
+            _fail("OSError", told, InputError.exit_code)
+
+    own = inspect.signature(function, eval_str=True)
+    guarded.__signature__ = own.replace(parameters=[*own.parameters.values(), *_COMMON])  # type: ignore[attr-defined]
 
     def main() -> None:
+        for stream in (sys.stdout, sys.stderr):
+            if isinstance(stream, io.TextIOWrapper):
+                stream.reconfigure(errors="backslashreplace")  # narrow encodings, and names of files that are no text
         app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
-        app.command()(guarded)
-        app(standalone_mode=True)
+        app.command(cls=Command, context_settings={"help_option_names": ["-h", "--help"]})(guarded)
+        program = Path(sys.argv[0]).name
+        try:
+            code = app(standalone_mode=False, prog_name=program)
+        except Exception as error:  # Typer's own are not public
+            if not hasattr(error, "format_message"):
+                raise
+            said = error.format_message().replace("Value error, ", "").removesuffix(".")
+            _fail("UsageError", f"{said}. {program} --help lists what there is", UsageError.exit_code)
+        sys.exit(code)
 
     return main
 
 
-def _fail(message: str, code: int) -> None:
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        sys.stdout.write(f"s2mlp-deploy {__version__}\n")
+        raise typer.Exit
+
+
+_VERSION = typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version and exit.")
+_DEBUG = typer.Option("--debug", hidden=True, help="Show tracebacks.")
+_COMMON = [
+    inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=False, annotation=Annotated[bool, option])
+    for name, option in (("version", _VERSION), ("debug", _DEBUG))
+]
+
+
+def _fail(kind: str, message: str, code: int, done: Mapping[str, Any] | None = None) -> NoReturn:
     if "--debug" in sys.argv:
         traceback.print_exc()
     _say("error:", "bold red", message)
+    if "--json" in sys.argv:
+        try:
+            show({**(done or {}), "error": {"kind": kind, "message": message, "exit_code": code}})
+            sys.stdout.flush()
+        except BrokenPipeError:
+            _reader_left()
     sys.exit(code)
+
+
+def _reader_left() -> NoReturn:
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # so that closing stdout does not fail again
+    sys.exit(1)
 
 
 def _say(what: str, style: str, message: str) -> None:

@@ -52,7 +52,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def measured(tmp_path: Path, *arguments: object) -> dict[str, Any]:
     """Figures by source."""
-    ran = bench(*arguments, *QUICK, "--json", tmp_path / "r.json")
+    ran = bench(*arguments, *QUICK, "--json-file", tmp_path / "r.json")
     assert ran.code == 0, ran.err
     document = json.loads((tmp_path / "r.json").read_text())
     return {figures["source"]: figures for figures in document["standing"]["figures"]}
@@ -126,7 +126,7 @@ def test_other_networks_are_timed_and_labelled(place: Path, tmp_path: Path) -> N
 def test_every_baseline_runs_at_every_point(place: Path, tmp_path: Path) -> None:
     options = [word for name in rivals.BASELINES if name != "torch-compile" for word in ("--baseline", name)]
     ran = bench(
-        place / "paper", *options, *QUICK[:-2], "--threads", "1,2", "--batch", "1,3", "--json", tmp_path / "r.json"
+        place / "paper", *options, *QUICK[:-2], "--threads", "1,2", "--batch", "1,3", "--json-file", tmp_path / "r.json"
     )
     assert ran.code == 0, ran.err
     figures = json.loads((tmp_path / "r.json").read_text())["standing"]["figures"]
@@ -147,7 +147,7 @@ def test_the_image_size_is_swept_where_bundles_serve_any(tmp_path: Path) -> None
         "--baseline",
         "mixer",
     )
-    ran = bench(place, *options, *QUICK, "--json", tmp_path / "r.json")
+    ran = bench(place, *options, *QUICK, "--json-file", tmp_path / "r.json")
     assert ran.code == 0, ran.err
     figures = json.loads((tmp_path / "r.json").read_text())["standing"]["figures"]
     assert {tuple(f["point"]["size"]) for f in figures} == {(20, 28), (36, 24)} and len(figures) == 8

@@ -20,7 +20,8 @@ import pytest
 import torch
 from PIL import Image
 
-from s2mlp_deploy import artifact, oracle
+import s2mlp_deploy
+from s2mlp_deploy import artifact, cli, oracle
 from s2mlp_deploy.digest import sha256
 from s2mlp_deploy.manifest import Manifest
 from s2mlp_deploy.packages import pip_install
@@ -87,6 +88,41 @@ def test_help_needs_no_runtime(command: str) -> None:
     assert (ran.code, ran.err) == (0, "")
     assert f"Usage: s2mlp-{command}" in ran.out
     assert "--debug" not in ran.out
+    assert finish(start(command, "-h", before=blocked)) == ran
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_fits_80_columns_and_has_words_for_what_options_take(command: str) -> None:
+    ran = run(command, "--help")
+    lines = ran.out.splitlines()
+    assert max(map(len, lines)) <= 80 and not re.search(r"[<\[](?!OPTIONS)|INTEGER|TEXT|FLOAT|PATH", ran.out)
+    options = [line for line in lines if line.startswith("  -")]
+    assert any("--version" in line for line in options) and any("-h, --help" in line for line in options)
+
+
+def test_help_shows_every_choice_in_sections() -> None:
+    text = " ".join(run("export", "--help").out.split())
+    for kind in (cli.Semantics, cli.Precision, cli.IoDtype, cli.Target, cli.CalibrationMethod, cli.OrtStyle, cli.Provider,
+                 cli.TritonBackend, cli.Directions, cli.Resize, cli.Interpolation, cli.InputKind, cli.AnswerKind,
+                 cli.ShiftLowering):  # fmt: skip
+        assert all(re.search(rf"\b{value.value}\b", text) for value in kind), kind
+    assert "may be repeated. One of onnx, openvino, ort, triton, trt, trt-rtx, web. Default: onnx." in text
+    titles = [line for line in run("export", "--help").out.splitlines() if re.fullmatch(r"\S.*:", line)]
+    assert titles[1:] == [
+        "Artifact:", "Checkpoint:", "Images:", "Checks:", "With --precision int8:", "With --format ort:", "With --format web:",
+        "With --format trt or trt-rtx:", "With --format triton:", "Output:", "General:",
+    ]  # fmt: skip
+
+
+def test_the_providers_to_choose_are_those_that_there_are() -> None:
+    from s2mlp_deploy.onnx_session import PROVIDERS
+
+    assert tuple(provider.value for provider in cli.Provider) == tuple(PROVIDERS)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_the_version_is_told_whatever_else_is_missing(command: str) -> None:
+    assert run(command, "--version") == Ran(0, f"s2mlp-deploy {s2mlp_deploy.__version__}\n", "")
 
 
 def test_help_imports_no_runtime_where_there_is_one() -> None:
@@ -138,6 +174,43 @@ def test_verify_and_doctor_print_one_json_document(bundle: Path) -> None:
     ran = run("doctor", "--json")
     assert (ran.code, ran.err) == (0, "")
     assert {a["name"]: a["available"] for a in strict_json(ran.out)["abilities"]}["export a checkpoint"] is True
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "kind", "message"),
+    [
+        (("verify", "nowhere", "--json"), 3, "BundleError", "nowhere does not exist"),
+        (("inspect", "no.pt", "--json"), 3, "CheckpointError", "no.pt"),
+        (("export", "no.pt", "--format", "tflite", "--json"), 2, "UsageError", "no exporter for format 'tflite'"),
+        (("export", "no.pt", "--json", "--shift", "roll"), 2, "UsageError", "--shift"),
+        (("export", "--json"), 2, "UsageError", "Missing argument"),
+        (("doctor", "--json", "--nothing"), 2, "UsageError", "--nothing"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, tuple) else None,
+)
+def test_an_error_is_json_too_and_on_stderr_as_ever(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...], code: int, kind: str, message: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    ran = run(*arguments)
+    told = strict_json(ran.out)
+    assert (
+        told == {"error": {"kind": kind, "message": told["error"]["message"], "exit_code": code}} and ran.code == code
+    )
+    assert message in told["error"]["message"] and ran.err.splitlines()[-1] == f"error: {told['error']['message']}"
+    text = run(*(a for a in arguments if a != "--json"))
+    assert (text.code, text.out, text.err) == (code, "", ran.err)
+
+
+def test_what_was_published_before_an_error_is_in_its_document(
+    checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(sys.modules, "tensorrt", None)
+    ran = run("export", checkpoint, "--format", "onnx", "--format", "trt", "--json")
+    told = strict_json(ran.out)
+    assert ran.code == told["error"]["exit_code"] == 4 and told["error"]["kind"] == "RuntimeMissingError"
+    assert [made["bundle"] for made in told["exports"]] == ["small-onnx-fp32"]
 
 
 def test_what_is_not_finite_is_null_in_json(bundle: Path) -> None:
@@ -227,10 +300,15 @@ def test_class_names_of_another_number_are_warned_about_and_left_out(tmp_path: P
     assert strict_json(ran.out)["exports"][0]["manifest"]["labels"] is None
 
 
-def test_a_narrow_encoding_is_no_obstacle() -> None:
-    ran = finish(start("doctor", env={"PYTHONIOENCODING": "ascii"}))
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "cp1252"])
+def test_a_narrow_encoding_is_no_obstacle(checkpoint: Path, tmp_path: Path, encoding: str) -> None:
+    narrow: dict[str, Any] = {"env": {"PYTHONIOENCODING": encoding}, "encoding": encoding, "errors": "replace"}
+    ran = finish(start("doctor", **narrow))
     assert (ran.code, ran.err) == (0, "")
     assert r"\u2713 export a checkpoint" in ran.out
+    assert "Default: onnx." in finish(start("export", "--help", **narrow)).out
+    made = finish(start("export", checkpoint, "-o", tmp_path / "bundle", **narrow))
+    assert made.code == 0 and "PASSED" in made.out and "Traceback" not in made.err
 
 
 def test_a_reader_that_goes_away_is_not_answered_with_a_traceback() -> None:

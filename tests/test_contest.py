@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bench import ways
+from bench import rivals, ways
 from bench.contestant import Contestant, Point
 from bench.questions import of_bundle
 from bench.race import LONGEST_WARMUP, NOTHING, WINDOW, Course, Race, Record
@@ -22,6 +22,7 @@ from bench.standing import standing
 from bench.ways import BundleWay
 from s2mlp_deploy import artifact
 from s2mlp_deploy.errors import ParityError, UsageError
+from s2mlp_deploy.onnx_session import PROVIDERS
 from s2mlp_deploy.timing import Clock
 from support import Ran, command, run, save_checkpoint, small_spec
 
@@ -217,7 +218,7 @@ def test_golden_images_take_turns(place: Path) -> None:
 
 
 def test_the_tables_the_json_and_the_csv_tell_the_same(place: Path, tmp_path: Path) -> None:
-    files = ("--json", tmp_path / "r.json", "--csv", tmp_path / "r.csv")
+    files = ("--json-file", tmp_path / "r.json", "--csv", tmp_path / "r.csv")
     ran = bench(
         place / "fp32", place / "fp16", place / "ort", "--min-seconds", 0, "--min-rounds", 8, "--threads", "1,2", *files
     )
@@ -247,10 +248,32 @@ def test_the_tables_the_json_and_the_csv_tell_the_same(place: Path, tmp_path: Pa
 
 
 def test_strict_exits_as_the_verdict_says(place: Path, tmp_path: Path) -> None:
-    ran = bench(place / "fp32", *QUICK, "--strict", "--json", tmp_path / "r.json")
+    ran = bench(place / "fp32", *QUICK, "--strict", "--json-file", tmp_path / "r.json")
     noise = json.loads((tmp_path / "r.json").read_text())["standing"]["noise"]
     assert ran.code == (1 if noise else 0)
     assert ("NOISY" in ran.out) == bool(noise)
+
+
+def test_json_is_the_document_that_a_file_gets_and_nothing_else(place: Path, tmp_path: Path) -> None:
+    file = tmp_path / "r.json"
+    ran = bench(place / "fp32", *QUICK, "--json", "--json-file", file)
+    assert ran.code == 0, ran.err
+    assert ran.json == {**json.loads(file.read_text()), "comparison": None}
+    again = bench(place / "fp32", *QUICK, "--json", "--compare", file)
+    assert again.json["comparison"]["changes"][0]["name"] == "fp32"
+    assert again.code == (1 if again.json["comparison"]["slower"] else 0)
+    refused = bench(tmp_path / "nowhere", "--json")
+    assert refused.code == refused.json["error"]["exit_code"] == 3 and refused.json["error"]["kind"] == "BundleError"
+
+
+@pytest.mark.parametrize("arguments", [(), ("scale",)])
+def test_help_lists_what_can_be_chosen_in_80_columns(arguments: tuple[str, ...]) -> None:
+    ran = bench(*arguments, "-h")
+    text = " ".join(ran.out.split())
+    assert ran == bench(*arguments, "--help") and max(map(len, ran.out.splitlines())) <= 80
+    assert "rounds, 6 or more" in text and "--json-file FILE" in text and "--version" in text
+    if not arguments:
+        assert f"One of {', '.join(rivals.BASELINES)}." in text and f"Some of {', '.join(PROVIDERS)}." in text
 
 
 def test_batches_are_entries_of_their_own(place: Path) -> None:
@@ -293,7 +316,7 @@ def test_a_fixed_batch_is_not_timed_with_another(place: Path, tmp_path: Path) ->
 @pytest.mark.parametrize(
     ("options", "named"),
     [
-        (["--min-rounds", 5], "--min-rounds 5"),
+        (["--min-rounds", 5], "'--min-rounds'"),
         (["--threads", "0"], "--threads '0'"),
         (["--threads", "one"], "--threads 'one'"),
         (["--batch", "1,,2"], "--batch '1,,2'"),
@@ -310,9 +333,9 @@ def test_one_bundle_twice_is_refused(place: Path) -> None:
 
 def test_files_that_are_there_are_not_replaced_unless_asked(place: Path, tmp_path: Path) -> None:
     (tmp_path / "r.json").write_text("mine")
-    assert "--force" in refused(3, place / "fp32", *QUICK, "--json", tmp_path / "r.json")
+    assert "--force" in refused(3, place / "fp32", *QUICK, "--json-file", tmp_path / "r.json")
     assert (tmp_path / "r.json").read_text() == "mine"
-    assert bench(place / "fp32", *QUICK, "--json", tmp_path / "r.json", "--force").code == 0
+    assert bench(place / "fp32", *QUICK, "--json-file", tmp_path / "r.json", "--force").code == 0
     assert json.loads((tmp_path / "r.json").read_text())["standing"]
     assert "not a directory" in refused(3, place / "fp32", *QUICK, "--csv", tmp_path / "nowhere" / "r.csv")
 
@@ -357,7 +380,7 @@ def test_bundles_that_take_bytes_or_give_no_logits_are_checked_in_their_own_term
     place: Path, tmp_path: Path, options: tuple[str, ...]
 ) -> None:
     assert run("export", place / "small.pt", *options, "-o", tmp_path / "other").code == 0
-    ran = bench(place / "fp32", tmp_path / "other", *QUICK[:-2], "--json", tmp_path / "r.json")
+    ran = bench(place / "fp32", tmp_path / "other", *QUICK[:-2], "--json-file", tmp_path / "r.json")
     assert ran.code == 0, ran.err
     document = json.loads((tmp_path / "r.json").read_text())
     other = document["standing"]["figures"][1]
@@ -378,7 +401,7 @@ def test_what_cannot_be_asked_for_is_told_in_one_paragraph_from_the_cold_start_o
 def test_loadgen_drives_each_bundle_and_its_verdict_decides(place: Path, tmp_path: Path) -> None:
     pytest.importorskip("mlperf_loadgen")
     options = ("--scenario", "singlestream", "--scenario-seconds", 0.2, "--scenario-queries", 100)
-    ran = bench(place / "fp32", place / "ort", *options, "--json", tmp_path / "r.json")
+    ran = bench(place / "fp32", place / "ort", *options, "--json-file", tmp_path / "r.json")
     outcomes = json.loads((tmp_path / "r.json").read_text())["outcomes"]
     assert [o["name"] for o in outcomes] == ["fp32", "ort"]
     assert ran.code == (0 if all(o["valid"] for o in outcomes) else 1)
@@ -392,7 +415,7 @@ def test_a_fixed_batch_is_filled_up_for_loadgen(place: Path, tmp_path: Path) -> 
     pytest.importorskip("mlperf_loadgen")
     assert run("export", place / "small.pt", "--batch", 2, "-o", tmp_path / "two").code == 0
     options = ("--scenario", "offline", "--scenario-seconds", 0.1, "--scenario-queries", 51, "--batch", 2)
-    ran = bench(tmp_path / "two", *options, "--json", tmp_path / "r.json")
+    ran = bench(tmp_path / "two", *options, "--json-file", tmp_path / "r.json")
     (outcome,) = json.loads((tmp_path / "r.json").read_text())["outcomes"]
     assert outcome["samples"] >= 51 and outcome["batch"] == 2 and outcome["relative_l2"] < 1e-5
     assert ran.code == (0 if outcome["valid"] else 1)  # LoadGen's verdict depends on how busy the machine is
@@ -448,7 +471,7 @@ def test_devices_are_watched_from_the_first_round_that_counts_and_their_energy_i
 
     monkeypatch.setattr(contest, "gauges", here)
     monkeypatch.setattr(contest, "ENERGY_SECONDS", 0.05)
-    ran = bench(place / "fp32", *QUICK, "--json", tmp_path / "r.json")
+    ran = bench(place / "fp32", *QUICK, "--json-file", tmp_path / "r.json")
     assert ran.code == 0, ran.err
     document = json.loads((tmp_path / "r.json").read_text())
     (condition,) = document["devices"]["conditions"]

@@ -12,6 +12,7 @@ import pytest
 from exporters.onnx_file import OnnxFile
 from s2mlp_deploy import exporter
 from s2mlp_deploy.errors import RuntimeMissingError, UsageError
+from s2mlp_deploy.formats import GROUP
 from s2mlp_deploy.parity import Array
 from s2mlp_deploy.sessions import TracingSession, run_in_batches
 from support import run, save_checkpoint, small_spec
@@ -89,7 +90,7 @@ def install(place: Path, monkeypatch: pytest.MonkeyPatch, source: str = FAKE, **
     info.mkdir()
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: fake-engine\nVersion: 1.0\n")
     points = "\n".join(f"{name} = {target}" for name, target in formats.items())
-    (info / "entry_points.txt").write_text(f"[{exporter.GROUP}]\n{points}\n")
+    (info / "entry_points.txt").write_text(f"[{GROUP}]\n{points}\n")
     monkeypatch.syspath_prepend(place)
     monkeypatch.delitem(sys.modules, "fake_engine", raising=False)
 

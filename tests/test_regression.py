@@ -113,7 +113,7 @@ def test_the_command_compares_with_what_it_wrote_before(tmp_path: Path) -> None:
     assert run("export", checkpoint, "-o", tmp_path / "fp32").code == 0
     quick = ("--min-seconds", 0, "--min-rounds", 12, "--no-cold", "--no-bound")
     old = tmp_path / "old.json"
-    assert bench(tmp_path / "fp32", *quick, "--json", old).code == 0
+    assert bench(tmp_path / "fp32", *quick, "--json-file", old).code == 0
     content = json.loads(old.read_text())
     content["samples_ms"]["fp32"] = [ms / 1000 for ms in content["samples_ms"]["fp32"]]
     old.write_text(json.dumps(content))
@@ -129,7 +129,7 @@ def test_the_command_compares_with_what_it_wrote_before(tmp_path: Path) -> None:
 def test_what_is_no_run_is_refused_before_anything_is_timed(tmp_path: Path, content: str) -> None:
     (tmp_path / "old.json").write_text(content)
     ran = bench(tmp_path / "nowhere", "--compare", tmp_path / "old.json")
-    assert ran.code == 3 and "s2mlp-bench --json" in ran.err and ran.out == ""
+    assert ran.code == 3 and "s2mlp-bench --json-file" in ran.err and ran.out == ""
 
 
 def test_what_is_not_finite_is_null_in_a_file(tmp_path: Path) -> None:

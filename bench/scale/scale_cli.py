@@ -10,18 +10,28 @@ from math import prod
 from pathlib import Path
 from typing import Annotated
 
-import typer
 from rich.console import Console
 
+from bench.common_options import (
+    ForceOption,
+    JsonFileOption,
+    RoundsOption,
+    SamplesOption,
+    SecondsOption,
+    load_option,
+    measurement_option,
+)
 from s2mlp_deploy.cli import (
     CheckpointArgument,
     DirectionsOption,
     LayoutOption,
     WeightsOption,
+    checkpoint_option,
+    output_option,
 )
 from s2mlp_deploy.errors import RuntimeMissingError, UsageError
 from s2mlp_deploy.packages import pip_install
-from s2mlp_deploy.terminal import ConsoleListener, command
+from s2mlp_deploy.terminal import ConsoleListener, command, show
 
 
 class Semantics(str, Enum):
@@ -33,33 +43,37 @@ def scale(
     checkpoint: CheckpointArgument,
     image_size: Annotated[
         str | None,
-        typer.Option(
+        load_option(
             metavar="N,HxW", help="Image sizes; else the checkpoint's own, and four with twice as many patches each."
         ),
     ] = None,
-    batch: Annotated[str, typer.Option(metavar="N,N", help="Batch sizes.")] = "1,2,4,8",
+    batch: Annotated[str, load_option(metavar="N,N", help="Batch sizes.")] = "1,2,4,8",
     depth: Annotated[
-        str, typer.Option(metavar="P/Q,P/Q", help="Shares of each stage's blocks, rounded up to whole ones.")
+        str, load_option(metavar="P/Q,P/Q", help="Shares of each stage's blocks, rounded up to whole ones.")
     ] = "1/4,1/2,1",
-    threads: Annotated[int, typer.Option(min=1, help="Threads of the processor.")] = 1,
-    rounds: Annotated[int, typer.Option(min=1, help="Measure at least so many rounds.")] = 10,
-    min_seconds: Annotated[float, typer.Option(min=0.0, help="Measure for at least so long.")] = 10.0,
-    seed: Annotated[int, typer.Option(min=0, help="Draws orders, inputs, and the weights of MLP-Mixers.")] = 0,
+    threads: Annotated[int, load_option(metavar="N", min=1, help="Threads of the processor.")] = 1,
+    rounds: RoundsOption = 10,
+    min_seconds: SecondsOption = 10.0,
+    seed: Annotated[
+        int, measurement_option(metavar="N", min=0, help="Draws orders, inputs, and the weights of MLP-Mixers.")
+    ] = 0,
     layout: LayoutOption = None,
     weights: WeightsOption = None,
     shift_semantics: Annotated[
-        Semantics | None, typer.Option(help="The paper's shift, or the in-place code's; else as the layout declares.")
+        Semantics | None,
+        checkpoint_option(
+            metavar="SEMANTICS",
+            help="The paper's shift (paper), or the in-place code's (inplace); else as the layout declares.",
+        ),
     ] = None,
     shift_directions: DirectionsOption = None,
-    json_file: Annotated[
-        Path | None, typer.Option("--json", metavar="FILE", help="Write everything, raw samples included, to FILE.")
-    ] = None,
+    as_json: SamplesOption = False,
+    json_file: JsonFileOption = None,
     png_file: Annotated[
         Path | None,
-        typer.Option("--png", metavar="FILE", help="Draw latency against positions to FILE; or .svg, or .pdf."),
+        output_option("--png", metavar="FILE", help="Draw latency against positions to FILE; or .svg, or .pdf."),
     ] = None,
-    force: Annotated[bool, typer.Option("--force", help="Replace files that are there.")] = False,
-    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.", hidden=True)] = False,
+    force: ForceOption = False,
 ) -> None:
     """Measure how a checkpoint's latency and memory grow, beside an MLP-Mixer of its form."""
     # Threads of other libraries that wait busily would run at the cost of whoever is timed then.
@@ -67,7 +81,6 @@ def scale(
     from bench import environment, output, pictures
     from bench.scale import scaling_document, scaling_plot, scaling_table
     from bench.scale.scaling import Plan, default_sizes
-    from bench.standing import FEWEST_ROUNDS
     from s2mlp_deploy.options import numbers, sizes
     from s2mlp_deploy.spec import DIRECTIONS
 
@@ -80,8 +93,6 @@ def scale(
             f"reading a checkpoint needs the package {error.name}, which is not installed: {pip_install('export')}"
         ) from error
 
-    if rounds < FEWEST_ROUNDS:
-        raise UsageError(f"--rounds {rounds}: the intervals need at least {FEWEST_ROUNDS}")
     for path in (json_file, png_file):
         output.check_writable(path, replace=force)
     if png_file:
@@ -102,10 +113,14 @@ def scale(
         )
     around = environment.describe()
     found = scaling_run.measure(source, plan, ConsoleListener())
+    content = scaling_document.document(found, source.sha256, around)
     if json_file:
-        output.write_json(json_file, scaling_document.document(found, source.sha256, around))
+        output.write_json(json_file, content)
     if png_file:
         output.write(png_file, scaling_plot.picture(found, png_file.suffix.lower()))
+    if as_json:
+        show(content)
+        return
     Console(highlight=False, width=None if os.isatty(1) else 120).print(scaling_table.render(found, around))
 
 

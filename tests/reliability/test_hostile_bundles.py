@@ -349,7 +349,7 @@ def test_the_report_is_harmless_whatever_it_holds(victim: Victim, trials: Trials
             if trials.thorough or what in ("a pipe", "a link", "a huge number"):
                 result = victim.place / "result.json"
                 ran = command("s2mlp-bench", "bench.cli", "main", bundle, "--no-cold", "--no-bound", "--min-seconds", 0,
-                              "--min-rounds", 6, "--no-energy", "--json", result, "--force")  # fmt: skip
+                              "--min-rounds", 6, "--no-energy", "--json-file", result, "--force")  # fmt: skip
                 assert ran.code == 0, (what, ran.err)
                 assert "1e+999" not in result.read_text() and "Infinity" not in result.read_text()
         assert not victim.bait.taken(), what

@@ -124,7 +124,7 @@ def test_races_with_weights_beside_the_model(trials: Trials, beside: Path, tmp_p
     rivals = [word for name in names for word in ("--baseline", name)]
     ran = command(
         "s2mlp-bench", "bench.cli", "main", beside / "onnx", *rivals, "--min-seconds", 0, "--min-rounds", 10, "--no-cold",
-        "--no-energy", "--json", tmp_path / "race.json",
+        "--no-energy", "--json-file", tmp_path / "race.json",
     )  # fmt: skip
     assert ran.code == 0, ran.err
     found = (tmp_path / "race.json").read_text()

@@ -309,7 +309,7 @@ def test_many_bundles_in_one_race(trials: Trials, bundles: Callable[[str, str], 
     quick = () if trials.thorough else ("--no-cold", "--no-bound", "--no-energy")
     ran = command(
         "s2mlp-bench", "bench.cli", "main", *places, "--min-seconds", 0.1, "--min-rounds", 10, *quick,
-        "--json", tmp_path / "race.json",
+        "--json-file", tmp_path / "race.json",
     )  # fmt: skip
     assert ran.code == 0, ran.err
     assert all(f"number{n:02d}" in ran.out for n in range(20))

@@ -1,0 +1,65 @@
+"""What ``--help`` prints: options in sections, with words for their types, in 80 columns and without any runtime."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from enum import Enum
+from functools import partial
+from typing import Any
+
+import typer
+from typer.core import TyperCommand
+
+
+def section(title: str) -> Callable[..., Any]:
+    """``typer.Option`` for the options of a section: those with the same title are shown together."""
+    return partial(typer.Option, rich_help_panel=title)
+
+
+def one_of(values: type[Enum] | tuple[str, ...]) -> str:
+    """A sentence that lists what can be chosen."""
+    return f"One of {_words(values)}."
+
+
+class Command(TyperCommand):
+    """A command whose help has sections, in the order in which its parameters name them."""
+
+    def collect_usage_pieces(self, ctx: Any) -> list[str]:
+        """``[OPTIONS]`` and the arguments, as their help calls them."""
+        parameters: list[Any] = self.get_params(ctx)
+        return ["[OPTIONS]", *(p.metavar for p in parameters if p.param_type_name == "argument")]
+
+    def format_options(self, ctx: Any, formatter: Any) -> None:
+        """Write them all; those without a section come last."""
+        sections: dict[str, list[tuple[str, str]]] = {}
+        general: list[tuple[str, str]] = []
+        parameters: list[Any] = [p for p in self.get_params(ctx) if not getattr(p, "hidden", False)]
+        for parameter in parameters:
+            if parameter.param_type_name == "argument":
+                sections.setdefault("Arguments", []).append((parameter.metavar, parameter.help))
+            elif title := getattr(parameter, "rich_help_panel", None):
+                sections.setdefault(title, []).append(_record(parameter))
+            else:
+                general.append(_record(parameter))
+        for heading, records in {**sections, "General": general}.items():
+            with formatter.section(heading):
+                formatter.write_dl(records)
+
+
+def _record(option: Any) -> tuple[str, str]:
+    """An option's names with what it takes, and its help with its default."""
+    names = ", ".join(sorted(option.opts, key=len))
+    if option.secondary_opts:
+        names = f"{names} / {', '.join(option.secondary_opts)}"
+    elif option.metavar:
+        names = f"{names} {option.metavar}"
+    default = option.default
+    if default is None or isinstance(default, bool) or not option.show_default:
+        return names, option.help
+    shown = _words(default if isinstance(default, (list, tuple)) else [default])
+    return names, f"{option.help} Default: {shown}."
+
+
+def _words(values: Iterable[Any]) -> str:
+    plain = (v.value if isinstance(v, Enum) else v for v in values)
+    return ", ".join(f"{v:g}" if isinstance(v, float) else str(v) for v in plain)
