@@ -66,7 +66,7 @@ def write_twin(
     elif target is not None:
         layers = [layer for layer in block_layers(spec) if layer.name not in float_layers]
         ranges = {layer.activation: _ANY_RANGE for layer in layers}
-        model = quantize(model, ranges, RECIPES[target], layers, lowering=NoShift.name)
+        model = quantize(model, ranges, RECIPES[target], layers)
     onnx_writer.write(products(Lowered(model, spec, axes, NoShift.name, precision)).model, path)
 
 

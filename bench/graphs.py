@@ -47,7 +47,7 @@ def ranges(lowered: Lowered) -> dict[str, Range]:
 def quantized(lowered: Lowered, ranges: Mapping[str, Range], target: str) -> Lowered:
     """The int8 graph for ``target`` (a name of quantize.RECIPES)."""
     layers = block_layers(lowered.spec)
-    graph = quantize(lowered.model, ranges, RECIPES[target], layers, lowering=lowered.lowering)
+    graph = quantize(lowered.model, ranges, RECIPES[target], layers)
     return replace(lowered, model=graph, precision="int8")
 
 

@@ -40,7 +40,8 @@ def shift_function(shift: Shift) -> ShiftFunction:
 def export(directory: Path, batch: int, size: tuple[int, int], destination: Path) -> None:
     """``torch.onnx.export`` of the slice-assignment code with the weights in ``directory``."""
     spec = SpecEntry.model_validate_json((directory / "spec.json").read_bytes()).spec()
-    model = S2MLP(spec, slice_assignment_shift)
+    # Nobody writes the popular statements for another border.
+    model = S2MLP(spec, slice_assignment_shift if spec.shift.border == "keep" else spatial_shift)
     model.load_state_dict(torch.load(directory / "weights.pt", weights_only=True))
     destination.parent.mkdir(parents=True)
     images = torch.zeros(batch, spec.in_channels, *size)

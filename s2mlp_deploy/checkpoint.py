@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import os
 import shlex
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ from s2mlp_deploy.errors import CheckpointError, LayoutError
 from s2mlp_deploy.layouts import Layout
 from s2mlp_deploy.limits import MOST_BEYOND_FILE, check_regular, check_safetensors
 from s2mlp_deploy.recorded import Recorded, read_recorded
-from s2mlp_deploy.spec import DIRECTIONS, Offset, Semantics, Shift, Size, Spec
+from s2mlp_deploy.spec import Offset, Semantics, Size, Spec
 from s2mlp_deploy.torch_file import SAVE_HINT, Foreign
 
 WRAPPERS = ("model", "state_dict", "model_state_dict", "model_ema", "state_dict_ema", "ema", "net")
@@ -81,6 +81,7 @@ def load(
         CheckpointError: where the file is unreadable, unsafe, not a checkpoint or not finite.
         LayoutError: where its keys or shapes are not those of an S²-MLP.
     """
+    stated: dict[str, Any] = {"offsets": offsets, "semantics": semantics}
     state = read(path, wrapper=wrapper)
     shapes = {key: tuple(tensor.shape) for key, tensor in state.tensors.items()}
     try:
@@ -89,7 +90,7 @@ def load(
             match,
             shapes,
             image_size=image_size or state.recorded.image_size or DEFAULT_IMAGE_SIZE,
-            shift=Shift(offsets or DIRECTIONS["4"], semantics or match.layout.shift_semantics or "paper"),
+            shift=replace(match.layout.shift, **{k: v for k, v in stated.items() if v is not None}),
         )
         used = {match.names[n]: state.tensors[match.names[n]] for n in spec.parameter_shapes()}
         _check_claims(used, path.stat().st_size)
@@ -113,27 +114,36 @@ def load(
 
 
 def warnings(source: Checkpoint, requested: Semantics | None = None) -> list[str]:
-    """What the user should know about a checkpoint whose shift semantics no evidence has decided.
+    """What the user should know about a checkpoint that no evidence speaks for.
 
-    ``requested`` is what the user chose instead of what the layout says.
+    ``requested`` is the semantics that the user chose instead of what the layout says.
     """
-    layout = source.layout
+    return [*_semantics_warnings(source.layout, requested), *_structure_warnings(source)]
+
+
+def _semantics_warnings(layout: Layout, requested: Semantics | None) -> Iterator[str]:
     if requested and layout.shift_semantics not in (None, requested):
-        return [
-            f"layout {layout.name} declares {layout.shift_semantics} semantics, which --shift-semantics {requested} replaces"
-        ]
-    if requested or layout.shift_semantics:
-        return []
+        yield f"layout {layout.name} declares {layout.shift_semantics} semantics, which --shift-semantics {requested} replaces"
+    if requested or layout.shift_semantics or layout.border != "keep":  # code that shifts in place writes no border
+        return
     if layout.code_shifts_in_place:
-        why, say = "its public code shifts in place", ""
+        why, say = "its public code shifts in place", "Let"
     else:
         why = "it does not say which shift the model was trained with, and nearly all public code shifts in place"
         say = 'Say it in the layout file, shift_semantics = "paper" or "inplace", or let'
-    return [
+    yield (
         f"layout {layout.name}: {why}, which on a CPU computes something else than the paper's shift. If the model was "
         "trained so, exporting it with --shift-semantics paper (the default) changes its predictions. "
-        f"{say or 'Let'} --shift-semantics auto decide, with --reference or --data (README: the in-place hazard)"
-    ]
+        f"{say} --shift-semantics auto decide, with --reference or --data (README: the in-place hazard)"
+    )
+
+
+def _structure_warnings(source: Checkpoint) -> Iterator[str]:
+    if parts := layouts.taken_on_trust(source.layout, source.spec):
+        yield (
+            f"layout {source.layout.name}: weights do not show all of a structure, so this was taken on trust: "
+            f"{'; '.join(parts)}. Let --reference check it (README: export your own checkpoint)"
+        )
 
 
 def read(path: Path, *, wrapper: str | None = None) -> StateDict:

@@ -78,13 +78,6 @@ class TritonBackend(str, Enum):
     tensorrt = "tensorrt"
 
 
-class Directions(str, Enum):
-    four = "4"
-    eight = "8"
-    horizontal = "horizontal"
-    vertical = "vertical"
-
-
 class Resize(str, Enum):
     shorter = "shorter"
     shorter_then_crop = "shorter-then-crop"
@@ -146,9 +139,11 @@ SizeOption = Annotated[
     str | None, checkpoint_option(metavar="N|HxW", help="Image size; else as the checkpoint records, else 224.")
 ]
 DirectionsOption = Annotated[
-    Directions | None,
+    str | None,
     checkpoint_option(
-        metavar="SET", help=f"The direction set that the model was trained with; else 4. {one_of(Directions)}"
+        metavar="SET|h+,h-,…",
+        help="The direction set that the model was trained with (4, 8, horizontal or vertical), or the direction of each "
+        "channel group in order, h being the height; else as the layout declares, else 4.",
     ),
 ]
 JsonOption = Annotated[
@@ -174,7 +169,6 @@ def inspect(
         from s2mlp_deploy import contract, layouts, render
         from s2mlp_deploy.manifest import SpecEntry
         from s2mlp_deploy.request import Request
-    from s2mlp_deploy.spec import DIRECTIONS
 
     size = options.size("--image-size", image_size) if image_size is not None else None
     source = checkpoints.load(
@@ -182,7 +176,7 @@ def inspect(
         layout=layouts.find(layout) if layout is not None else None,
         wrapper=weights,
         image_size=size,
-        offsets=DIRECTIONS[shift_directions.value] if shift_directions else None,
+        offsets=options.directions(shift_directions),
     )
     warnings = checkpoints.warnings(source)
     preprocessing = None
@@ -438,7 +432,6 @@ def export(
 
         if not from_bundle:
             from s2mlp_deploy import portable  # noqa: F401
-    from s2mlp_deploy.spec import DIRECTIONS
 
     for_formats: dict[str, Setting | None] = {
         "ort_style": ort_style.value if ort_style else None, "provider": provider.value if provider else None,
@@ -472,7 +465,7 @@ def export(
                 {n: value for n, value in settings.items() if n in exporter.find(name).options},
                 layout=layout, weights=weights, lowering=shift.value,
                 semantics=shift_semantics.value if shift_semantics else None,
-                offsets=DIRECTIONS[shift_directions.value] if shift_directions else None, dynamic_size=dynamic_size,
+                offsets=options.directions(shift_directions), dynamic_size=dynamic_size,
                 image_size=options.size("--image-size", image_size) if image_size is not None else None,
                 batch=None if ":" in batch else options.batch(batch),
                 mean=options.floats("--mean", mean) if mean is not None else None,

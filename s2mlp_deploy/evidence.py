@@ -32,6 +32,8 @@ FITS_RELATIVE_L2 = 0.02
 CLEARLY_CLOSER = 10.0
 """Where both fit, the better must be this many times closer to count as told apart."""
 
+NEITHER = "neither semantics gives the recorded logits"
+
 SIGNIFICANCE = 0.01
 """Labelled images decide where chance would give such a difference less often than this."""
 
@@ -101,26 +103,36 @@ def decide(
     return choice
 
 
-def weigh_reference(path: Path, spec: Spec, run: Run) -> Evidence:
+def weigh_reference(
+    path: Path, spec: Spec, run: Run, explain: Callable[[Array, Array], str | None] | None = None
+) -> Evidence:
     """Compare the logits recorded in ``path`` with what each semantics gives for its inputs.
+
+    Where neither gives them, ``explain`` says what does, if it knows.
 
     Raises:
         DataError: where the file is not such a recording, or does not fit the model.
     """
     images, recorded = read_reference(path, spec)
-    measured = {s: compare(run(s, images), recorded).relative_l2 for s in SEMANTICS}
-    best, other = sorted(SEMANTICS, key=lambda s: measured[s])
+    measured = {s: compare(run(s, images), recorded).relative_l2 for s in spec.shift.possible_semantics}
+    best, *others = sorted(measured, key=lambda s: measured[s])
+    supports: Semantics | None = None
     if not measured[best] <= FITS_RELATIVE_L2:
-        supports, reason = (
-            None,
-            (
-                "neither semantics gives the recorded logits: other preprocessing, other weights, or another model; or code that "
-                "shifts in place recorded them on several threads or on a GPU, where it races: record on a CPU after "
-                "torch.set_num_threads(1)"
-            ),
+        explanation = explain(images, recorded) if explain else None
+        tried = ", nor does another order of directions, border, norm, activation or patch stride" if explain else ""
+        reason = (
+            f"{NEITHER}, {explanation}"
+            if explanation
+            else (
+                f"{NEITHER}{tried}: other preprocessing, "
+                "other weights, or another model; or code that shifts in place recorded them on several threads or on a GPU, where "
+                "it races: record on a CPU after torch.set_num_threads(1)"
+            )
         )
-    elif measured[other] <= FITS_RELATIVE_L2 and measured[other] < CLEARLY_CLOSER * max(measured[best], 1e-7):
-        supports, reason = None, "both semantics give the recorded logits; record varied images, not constant ones"
+    elif any(
+        measured[s] <= FITS_RELATIVE_L2 and measured[s] < CLEARLY_CLOSER * max(measured[best], 1e-7) for s in others
+    ):
+        reason = "both semantics give the recorded logits; record varied images, not constant ones"
     else:
         supports, reason = best, f"the recorded logits are those of {best} semantics"
     return Evidence("reference", "relative L2", measured, len(images), supports, reason)
@@ -158,18 +170,22 @@ def read_reference(path: Path, spec: Spec) -> tuple[Array, Array]:
     return images.astype(np.float32), logits
 
 
-def weigh_images(images: Array, labels: Array, classes: int, run: Run, as_text: Array | None = None) -> Evidence:
+def weigh_images(
+    images: Array, labels: Array, classes: int, run: Run, as_text: Array | None = None,
+    possible: tuple[Semantics, ...] = SEMANTICS,
+) -> Evidence:  # fmt: skip
     """Compare the accuracy on ``images`` that each semantics gives.
 
     The images that only one of them gets right decide, by a sign test. Where there are too few to show that a model
     guesses, and too few to show that it does not, nothing is decided. ``as_text`` are the labels where folders called
-    by numbers stand for the classes in their order as text (0, 1, 10, 2, …): what fits only so is refused.
+    by numbers stand for the classes in their order as text (0, 1, 10, 2, …): what fits only so is refused. ``possible`` are
+    the semantics that the shift's border leaves room for.
     """
-    named = {s: leading_class(run(s, images)) for s in SEMANTICS}
-    right = {s: named[s] == labels for s in SEMANTICS}
+    named = {s: leading_class(run(s, images)) for s in possible}
+    right = {s: named[s] == labels for s in possible}
     measured = {s: float(r.mean()) for s, r in right.items()}
-    best, other = sorted(SEMANTICS, key=lambda s: -measured[s])
-    won, lost = _one_sided(right[best], right[other])
+    best, *others = sorted(possible, key=lambda s: -measured[s])
+    won, lost = _one_sided(right[best], right[others[0]]) if others else (0, 0)
     count, total, guess = int(right[best].sum()), len(labels), 1 / categories(classes)
     guessing = binomial_tail(count, total, guess) > SIGNIFICANCE
     supports: Semantics | None = None
@@ -185,7 +201,9 @@ def weigh_images(images: Array, labels: Array, classes: int, run: Run, as_text: 
             "or another model"
         )
     elif 2 * binomial_tail(won, won + lost, 0.5) <= SIGNIFICANCE:
-        supports, reason = best, f"{won} images are right under {best} only, {lost} under {other} only"
+        supports, reason = best, f"{won} images are right under {best} only, {lost} under {others[0]} only"
+    elif not others and not guessing:
+        supports, reason = best, f"the model does better than guessing, and its border leaves {best} semantics alone"
     elif guessing:
         reason = (
             "too few images to tell whether the model does better than guessing; give more of them, or a --reference"

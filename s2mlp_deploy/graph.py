@@ -97,9 +97,12 @@ def emit(spec: Spec, weights: Mapping[str, np.ndarray], lowering: Lowering, axes
         if s + 1 < len(spec.stages):
             x = out.op("Reshape", [x, shape], f"{name}/map")
             x = out.op("Transpose", [x], f"{name}/nchw", perm=[0, 3, 1, 2])
-    if spec.final_norm:
+    if spec.final_norm and not spec.norm_after_mean:
         x = norm(x, "head.norm", "head/norm")
-    logits = fc(emit_mean(out, x, fmap, "head/mean"), "head.fc", OUTPUT)
+    x = emit_mean(out, x, fmap, "head/mean")
+    if spec.norm_after_mean:
+        x = norm(x, "head.norm", "head/norm")
+    logits = fc(x, "head.fc", OUTPUT)
     logits.type, logits.shape = ir.TensorType(ir.DataType.FLOAT), ir.Shape([axes.batch or "batch", spec.classes])
     graph = ir.Graph(
         [images], [logits], nodes=out.nodes, initializers=list(out.initializers.values()),

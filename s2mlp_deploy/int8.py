@@ -69,7 +69,7 @@ def to_int8(
 
     def build(float_layers: tuple[str, ...]) -> Lowered:
         kept = [layer for layer in layers if layer.name not in float_layers]
-        graph = quantize(lowered.model, ranges, RECIPES[target], kept, lowering=lowered.lowering)
+        graph = quantize(lowered.model, ranges, RECIPES[target], kept)
         # Before anything is tried: a faulty layer would be left in float, as one that costs too much.
         readback.check_quantized(graph, lowered.model, ranges, RECIPES[target], kept)
         return replace(lowered, model=graph, precision="int8")
@@ -122,7 +122,7 @@ def _costs(
         expected = run(session, inputs, lowered.axes.batch).reshape(1, -1)
     costs = {}
     for layer in layers:
-        graph = quantize(lowered.model, ranges, RECIPES[target], [layer], lowering=lowered.lowering)
+        graph = quantize(lowered.model, ranges, RECIPES[target], [layer])
         with scratch_session(replace(lowered, model=graph)) as session:
             costs[layer.name] = compare(run(session, inputs, lowered.axes.batch).reshape(1, -1), expected).relative_l2
     return costs

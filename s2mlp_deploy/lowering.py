@@ -5,18 +5,21 @@ does, or says why it cannot (:meth:`Lowering.refusal`). Feature maps travel thro
 tokens (batch · height · width, channels), so that the layers around the shift are plain 2-D Gemms;
 a lowering reshapes to what it needs and back.
 
-========  ================================  ============  ==========================
-name      operators                         dynamic size  exact for
-========  ================================  ============  ==========================
-slice     Split, Slice, Concat              yes           all but smearing diagonals
-gather    Split, Gather, Concat             no            all
-conv      Pad(edge), depthwise Conv         yes           distance 1 along one axis
-pad       Pad(edge), Split, Slice, Concat   yes           distance 1 along one axis
-========  ================================  ============  ==========================
+========  ================================  ===============  ====================================
+name      operators                         dynamic size     exact for
+========  ================================  ===============  ====================================
+slice     Split, Slice, Concat (Pad)        distance 1 [1]_  all but smearing diagonals
+gather    Split, Gather, Concat             no               all borders but zero
+conv      (Pad,) depthwise Conv             yes              distance 1 along one axis; border zero: diagonals, too
+pad       Pad, Split, Slice, Concat         yes              distance 1 along one axis; border zero: all
+========  ================================  ===============  ====================================
+
+.. [1] Any distance where the border keeps its values.
 """
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
@@ -65,6 +68,11 @@ class SliceLowering(Lowering):
 
     def refusal(self, shift: Shift, *, dynamic_size: bool) -> str | None:
         for offset in shift.offsets:
+            if dynamic_size and shift.border != "keep" and max(map(abs, offset)) > 1:
+                return (
+                    f"a group moves by {offset}, which may be further than a map of any size reaches, and its cuts for border "
+                    f"{shift.border} are written for larger ones"
+                )
             if shift.smears(offset) and (0 not in offset or max(map(abs, offset)) > 1):
                 return (
                     f"under in-place semantics a group that moves by {offset} smears values along a line that slices "
@@ -78,7 +86,7 @@ class SliceLowering(Lowering):
         parts = [
             self._smear(out, part, group.offset, fmap, f"{name}/group{i}")
             if shift.smears(group.offset)
-            else _move(out, part, group.offset, f"{name}/group{i}")
+            else _MOVE[shift.border](out, part, group.offset, fmap.size, f"{name}/group{i}")
             for i, (part, group) in enumerate(zip(_split(out, x, groups, _CHANNELS, name), groups, strict=True))
         ]
         return _to_tokens(out, out.op("Concat", parts, f"{name}/concat", axis=_CHANNELS), fmap, name)
@@ -97,14 +105,14 @@ class GatherLowering(Lowering):
     name = "gather"
 
     def refusal(self, shift: Shift, *, dynamic_size: bool) -> str | None:
+        if shift.border == "zero":
+            return "it looks up positions of the map, and none of them holds the zeros of its border"
         return "its table of positions is written for one image size" if dynamic_size else None
 
     def emit(self, out: Emitter, tokens: ir.Value, shift: Shift, fmap: FeatureMap, name: str) -> ir.Value:
         assert fmap.size is not None
         groups = shift.groups(fmap.channels)
-        tables = [
-            source_positions(group.offset, fmap.size, smears=shift.smears(group.offset)).reshape(-1) for group in groups
-        ]
+        tables = [source_positions(shift, group.offset, fmap.size).reshape(-1) for group in groups]
         if len({group.stop - group.start for group in groups}) == 1:
             return _gather_at_once(out, tokens, tables, fmap, name)
         x = out.op("Reshape", [tokens, _rows(out, fmap, 1)], f"{name}/positions")
@@ -135,10 +143,14 @@ def _rows(out: Emitter, fmap: FeatureMap, count: int) -> ir.Value:
     return out.constant(f"{fmap.name}/rows_shape", shape)
 
 
-class _Distance1Lowering(Lowering):
-    """Lowerings that lean on replicate padding by one, which equals "keep" only at distance 1."""
+class _PaddingLowering(Lowering):
+    """Lowerings that pad the map: replicate padding by one equals "keep" at distance 1, zeros are zeros at any."""
 
     def refusal(self, shift: Shift, *, dynamic_size: bool) -> str | None:
+        if shift.border == "wrap":
+            return "its padding repeats the border or writes zeros, and wrapping is neither"
+        if shift.border == "zero":
+            return None
         for offset in shift.offsets:
             if sum(map(abs, offset)) > 1:
                 return (
@@ -153,10 +165,16 @@ class _Distance1Lowering(Lowering):
         return None
 
 
-class ConvLowering(_Distance1Lowering):
-    """A depthwise 3×3 convolution with one 1 in each kernel, after replicate padding."""
+class ConvLowering(_PaddingLowering):
+    """A depthwise 3×3 convolution with one 1 in each kernel, after replicate padding or with zeros around."""
 
     name = "conv"
+
+    def refusal(self, shift: Shift, *, dynamic_size: bool) -> str | None:
+        far = next((o for o in shift.offsets if max(map(abs, o)) > 1), None)
+        if shift.border == "zero" and far:
+            return f"a group moves by {far}, further than a 3×3 kernel reaches"
+        return super().refusal(shift, dynamic_size=dynamic_size)
 
     def emit(self, out: Emitter, tokens: ir.Value, shift: Shift, fmap: FeatureMap, name: str) -> ir.Value:
         c = fmap.channels
@@ -164,36 +182,39 @@ class ConvLowering(_Distance1Lowering):
         for group in shift.groups(c):
             dh, dw = group.offset
             kernels[group.start : group.stop, 0, 1 - dh, 1 - dw] = 1
+        weight = out.constant(f"{fmap.name}/shift_kernels", kernels)
         x = out.op("Reshape", [tokens, fmap.shape], f"{name}/map")
         x = out.op("Transpose", [x], f"{name}/to_nchw", perm=[0, 3, 1, 2])
-        pads = out.constant("pad_nchw", np.array([0, 0, 1, 1, 0, 0, 1, 1]))
-        x = out.op("Pad", [x, pads], f"{name}/pad", mode="edge")
-        weight = out.constant(f"{fmap.name}/shift_kernels", kernels)
-        x = out.op("Conv", [x, weight], f"{name}/conv", group=c, kernel_shape=[3, 3])
+        if shift.border == "zero":
+            x = out.op("Conv", [x, weight], f"{name}/conv", group=c, kernel_shape=[3, 3], pads=[1, 1, 1, 1])
+        else:
+            pads = out.constant("pad_nchw", np.array([0, 0, 1, 1, 0, 0, 1, 1]))
+            x = out.op("Pad", [x, pads], f"{name}/pad", mode="edge")
+            x = out.op("Conv", [x, weight], f"{name}/conv", group=c, kernel_shape=[3, 3])
         x = out.op("Transpose", [x], f"{name}/to_nhwc", perm=[0, 2, 3, 1])
         return _to_tokens(out, x, fmap, name)
 
 
-class PadLowering(_Distance1Lowering):
-    """Replicate padding once for all groups, then one window of it for each."""
+class PadLowering(_PaddingLowering):
+    """Pad once for all groups, then one window of that for each."""
 
     name = "pad"
 
     def emit(self, out: Emitter, tokens: ir.Value, shift: Shift, fmap: FeatureMap, name: str) -> ir.Value:
         x = out.op("Reshape", [tokens, fmap.shape], f"{name}/map")
-        pads = out.constant("pad_nhwc", np.array([0, 1, 1, 0, 0, 1, 1, 0]))
-        x = out.op("Pad", [x, pads], f"{name}/pad", mode="edge")
+        far_h, far_w = (max(abs(o[axis]) for o in shift.offsets) if shift.border == "zero" else 1 for axis in (0, 1))
+        pads = out.constant("pad_nhwc", np.array([0, far_h, far_w, 0, 0, far_h, far_w, 0]))
+        x = out.op("Pad", [x, pads], f"{name}/pad", mode="constant" if shift.border == "zero" else "edge")
         groups = shift.groups(fmap.channels)
         parts = []
         for i, (part, (dh, dw)) in enumerate(
             zip(_split(out, x, groups, _CHANNELS, name), (g.offset for g in groups), strict=True)
         ):
-            # Padded position p holds x[p - 1], so the window for an offset d starts at 1 - d and
-            # leaves 1 + d rows or columns at the end.
-            starts = out.constant(f"window_start{1 - dh}{1 - dw}", np.array([1 - dh, 1 - dw]))
-            ends = out.constant(
-                f"window_end{1 + dh}{1 + dw}", np.array([-(1 + d) if 1 + d else _END for d in (dh, dw)])
-            )
+            # Padded position p holds x[p - far], so the window for an offset d starts at far - d and
+            # leaves far + d rows or columns at the end.
+            first, left = (far_h - dh, far_w - dw), (far_h + dh, far_w + dw)
+            starts = out.constant("window_start{}_{}".format(*first), np.array(first))
+            ends = out.constant("window_end{}_{}".format(*left), np.array([-n if n else _END for n in left]))
             axes = out.constant("axes_hw", np.array([_HEIGHT, _WIDTH]))
             parts.append(out.op("Slice", [part, starts, ends, axes], f"{name}/group{i}/window"))
         return _to_tokens(out, out.op("Concat", parts, f"{name}/concat", axis=_CHANNELS), fmap, name)
@@ -229,15 +250,18 @@ def choose(name: str, spec: Spec, *, dynamic_size: bool) -> Lowering:
     return LOWERINGS[name]
 
 
-def source_positions(offset: Offset, size: Size, *, smears: bool) -> np.ndarray:
-    """For each position of a map of ``size``, the flat index of the value it ends up with.
+def source_positions(shift: Shift, offset: Offset, size: Size) -> np.ndarray:
+    """For each position of a map of ``size``, the flat index of the value that a group with ``offset`` has there afterwards.
 
-    int64 (height, width). With ``smears`` the assignment reads what it has already written, in
+    int64 (height, width). Where it smears, the assignment reads what it has already written, in
     ascending order: row by row, or column by column for a group that moves along the width alone.
+    The border must be one that holds values of the map.
     """
     result = np.arange(size[0] * size[1]).reshape(size)
+    if shift.border == "wrap":
+        return np.roll(result, offset, (0, 1))
     (to_h, to_w), (of_h, of_w) = overlap(offset, size)
-    if not smears:
+    if not shift.smears(offset):
         result[to_h, to_w] = result[of_h, of_w].copy()
     elif offset[0]:
         for h in range(*to_h.indices(size[0])):
@@ -248,7 +272,7 @@ def source_positions(offset: Offset, size: Size, *, smears: bool) -> np.ndarray:
     return result
 
 
-def _move(out: Emitter, x: ir.Value, offset: Offset, name: str) -> ir.Value:
+def _keep(out: Emitter, x: ir.Value, offset: Offset, size: Size | None, name: str) -> ir.Value:
     """``x`` (batch, height, width, c) moved by ``offset``; where nothing moves in, x itself stays.
 
     A move along height by Δh > 0 is [first Δh rows, all but the last Δh rows]; a diagonal one does
@@ -268,6 +292,42 @@ def _move(out: Emitter, x: ir.Value, offset: Offset, name: str) -> ir.Value:
         border = _border(out, x, _HEIGHT, dh, f"{name}/border_rows")
         moved = _join(out, border, moved, _HEIGHT, dh, f"{name}/join_rows")
     return moved
+
+
+def _zero(out: Emitter, x: ir.Value, offset: Offset, size: Size | None, name: str) -> ir.Value:
+    """The same with zeros where nothing moves in: what stays inside the map, padded on the side that it leaves."""
+    if size:  # a move beyond the map is one out of it
+        offset = (_clamp(offset[0], size[0]), _clamp(offset[1], size[1]))
+    for axis, delta in zip((_HEIGHT, _WIDTH), offset, strict=True):
+        if delta:
+            x = _without(out, x, axis, delta, f"{name}/{_LINES[axis]}")
+    if offset == (0, 0):
+        return x
+    before, after = ([0, *(max(sign * d, 0) for d in offset), 0] for sign in (1, -1))
+    pads = out.constant("pads" + "_".join(map(str, before + after)), np.array(before + after))
+    return out.op("Pad", [x, pads], f"{name}/zeros")
+
+
+def _wrap(out: Emitter, x: ir.Value, offset: Offset, size: Size | None, name: str) -> ir.Value:
+    """The same on a torus: what leaves on one side comes in on the other."""
+    for axis, delta in zip((_HEIGHT, _WIDTH), offset, strict=True):
+        if size:
+            delta = int(math.fmod(delta, size[axis - 1]))
+        if delta:
+            line = f"{name}/{_LINES[axis]}"
+            parts = [_slice(out, x, axis, -delta, _END, f"{line}_in"), _slice(out, x, axis, 0, -delta, line)]
+            x = out.op("Concat", parts, f"{name}/join_{_LINES[axis]}", axis=axis)
+    return x
+
+
+_MOVE = {"keep": _keep, "zero": _zero, "wrap": _wrap}
+"""How slices move a group, by what its border gets."""
+
+_LINES = {_HEIGHT: "rows", _WIDTH: "columns"}
+
+
+def _clamp(delta: int, most: int) -> int:
+    return max(-most, min(most, delta))
 
 
 def _without(out: Emitter, x: ir.Value, axis: int, delta: int, name: str) -> ir.Value:

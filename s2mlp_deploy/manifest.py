@@ -27,7 +27,7 @@ from pydantic import (
 from s2mlp_deploy import strict_json
 from s2mlp_deploy.errors import BundleError, SpecError
 from s2mlp_deploy.parity import Tolerance
-from s2mlp_deploy.spec import Embedding, Semantics, Shift, Spec, Stage
+from s2mlp_deploy.spec import Border, Embedding, Semantics, Shift, Spec, Stage
 
 SCHEMA_VERSION: Literal[1] = 1
 
@@ -87,7 +87,7 @@ class StageEntry(_Strict):
 
 
 class SpecEntry(_Strict):
-    """A :class:`~s2mlp_deploy.spec.Spec` in JSON."""
+    """A :class:`~s2mlp_deploy.spec.Spec` in JSON; what has a default here is left out in bundles from before there was a choice."""
 
     stages: tuple[StageEntry, ...]
     classes: Extent
@@ -98,6 +98,8 @@ class SpecEntry(_Strict):
     biases: tuple[str, ...]
     final_norm: bool
     norm_epsilon: float
+    shift_border: Border = "keep"
+    norm_after_mean: bool = False
 
     @classmethod
     def of(cls, spec: Spec) -> SpecEntry:
@@ -113,6 +115,7 @@ class SpecEntry(_Strict):
             stages=stages, classes=spec.classes, image_size=spec.image_size, in_channels=spec.in_channels,
             shift_offsets=spec.shift.offsets, shift_semantics=spec.shift.semantics,
             biases=tuple(sorted(spec.biases)), final_norm=spec.final_norm, norm_epsilon=spec.norm_epsilon,
+            shift_border=spec.shift.border, norm_after_mean=spec.norm_after_mean,
         )  # fmt: skip
 
     def spec(self) -> Spec:
@@ -121,8 +124,9 @@ class SpecEntry(_Strict):
             Stage(Embedding(s.kernel, s.stride, s.padding), s.channels, s.hidden, s.depth) for s in self.stages
         )
         return Spec(
-            stages, self.classes, self.image_size, self.in_channels, Shift(self.shift_offsets, self.shift_semantics),
-            frozenset(self.biases), self.final_norm, self.norm_epsilon,
+            stages, self.classes, self.image_size, self.in_channels,
+            Shift(self.shift_offsets, self.shift_semantics, self.shift_border),
+            frozenset(self.biases), self.final_norm, self.norm_epsilon, self.norm_after_mean,
         )  # fmt: skip
 
 

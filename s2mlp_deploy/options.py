@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from s2mlp_deploy.errors import UsageError
-from s2mlp_deploy.spec import Size
+from s2mlp_deploy.spec import Offset, Size, parse_directions
 
 
 def size(option: str, text: str) -> Size:
@@ -69,3 +69,15 @@ def floats(option: str, text: str) -> tuple[float, ...]:
     if not all(abs(v) < 1e6 for v in values):
         raise UsageError(f"{option} {text!r} holds a value that is not a sensible number")
     return values
+
+
+def directions(text: str | None) -> tuple[Offset, ...] | None:
+    """The offset of each channel group, as --shift-directions takes them; None where it was not given.
+
+    Raises:
+        UsageError: where ``text`` is something else.
+    """
+    try:
+        return None if text is None else parse_directions(text)
+    except ValueError as error:
+        raise UsageError(f"--shift-directions: {error}") from error

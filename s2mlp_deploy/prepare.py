@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from s2mlp_deploy import checkpoint, contract, evidence, golden_images, images, layouts, reference
+from s2mlp_deploy import checkpoint, contract, evidence, golden_images, images, layouts, reference, structures
 from s2mlp_deploy import oracle as oracles
 from s2mlp_deploy.checkpoint import Checkpoint
 from s2mlp_deploy.errors import DataError
@@ -162,13 +162,21 @@ def _settle_semantics(
     def run(semantics: Semantics, x: Array) -> Array:
         return oracles.run(model(semantics), x)
 
+    def explain(images: Array, recorded: Array) -> str | None:
+        fits = structures.find(source.spec, source.weights, images, recorded, evidence.FITS_RELATIVE_L2)
+        own = source.layout not in layouts.builtin()
+        return structures.describe(fits, source.spec, source.layout.name, own=own) if fits else None
+
     found = []
     if request.reference:
-        with progress.step("comparing the reference with both shift semantics"):
-            found.append(evidence.weigh_reference(request.reference, source.spec, run))
+        with progress.step("comparing the reference with both shift semantics, and others where neither fits"):
+            found.append(evidence.weigh_reference(request.reference, source.spec, run, explain))
     if data:
         with progress.step("measuring accuracy under both shift semantics"):
-            found.append(evidence.weigh_images(data.images, data.labels, source.spec.classes, run, data.as_text))
+            possible = source.spec.shift.possible_semantics
+            found.append(
+                evidence.weigh_images(data.images, data.labels, source.spec.classes, run, data.as_text, possible)
+            )
     semantics = evidence.decide(request.semantics, found, source.layout.shift_semantics)
     if not any(e.supports for e in found):
         if found:

@@ -60,6 +60,10 @@ RECIPES: dict[str, Recipe] = {
 }
 
 
+_MOVES = frozenset({"Reshape", "Transpose", "Split", "Slice", "Concat", "Gather", "Expand", "Pad"})
+"""The operators that lowerings of the shift move values with."""
+
+
 @dataclass(frozen=True)
 class Layer:
     """A matrix product or convolution, and the value that it (or the shift before it) reads."""
@@ -85,12 +89,10 @@ def end_layers(spec: Spec) -> tuple[Layer, ...]:
     """The convolutions that open stages, and the classifier; float unless asked for."""
     sources = [INPUT, *(f"stage{s}/nchw" for s in range(len(spec.stages) - 1))]
     embeddings = tuple(Layer(f"stage{s}/embedding/conv", source) for s, source in enumerate(sources))
-    return (*embeddings, Layer(OUTPUT, "head/mean"))
+    return (*embeddings, Layer(OUTPUT, "head/norm" if spec.norm_after_mean else "head/mean"))
 
 
-def quantize(
-    model: ir.Model, ranges: Mapping[str, Range], recipe: Recipe, layers: Collection[Layer], *, lowering: str
-) -> ir.Model:
+def quantize(model: ir.Model, ranges: Mapping[str, Range], recipe: Recipe, layers: Collection[Layer]) -> ir.Model:
     """A copy of ``model`` with ``layers`` quantized; all others, and ``model`` itself, stay as they are.
 
     ``ranges`` holds the calibrated range of every layer's activation.
@@ -101,10 +103,11 @@ def quantize(
     for layer in layers:
         node = nodes[layer.name]
         scale, zero_point = _activation_parameters(ranges[layer.activation], recipe)
-        # A convolution cannot move bytes in ONNX, so behind that lowering the shift stays in float.
-        at_source = lowering != "conv" or not layer.name.endswith("fc2")
-        source = _value(graph, nodes, layer.activation) if at_source else node.inputs[0]
-        assert source is not None
+        source, moved = _value(graph, nodes, layer.activation), node.inputs[0]
+        assert moved is not None
+        # What only moves values moves bytes. A convolution cannot in ONNX, and padding would have to write the zero point:
+        # behind those the shift stays in float.
+        source = source if _only_moves(source, moved) else moved
         _quantize_input(graph, node, source, layer.name, scale, zero_point)
         scales = _quantize_weight(graph, node, layer.name, float(scale), recipe)
         if recipe.int32_bias and len(node.inputs) > 2 and node.inputs[2] is not None:
@@ -112,6 +115,18 @@ def quantize(
     for name in [n for n, value in graph.initializers.items() if not value.uses()]:
         del graph.initializers[name]
     return model
+
+
+def _only_moves(source: ir.Value, value: ir.Value) -> bool:
+    """Whether ``value`` holds values of ``source`` and nothing else, in whatever order."""
+    node = value.producer()
+    if value is source or node is None:
+        return value is source
+    if node.op_type not in _MOVES or (
+        node.op_type == "Pad" and node.attributes.get_string("mode", "constant") == "constant"
+    ):
+        return False
+    return all(v is not None and _only_moves(source, v) for i, v in enumerate(node.inputs) if index_is_data(node, i))
 
 
 def _activation_parameters(r: Range, recipe: Recipe) -> tuple[Array, Array]:

@@ -23,13 +23,15 @@ ShiftFunction: TypeAlias = Callable[[Tensor, Shift], Tensor]
 def spatial_shift(x: Tensor, shift: Shift) -> Tensor:
     """Move each channel group of ``x`` (batch, height, width, channels) by its offset.
 
-    Paper, section 3.2. A position whose source lies outside the map keeps its own value.
+    Paper, section 3.2. A position whose source lies outside the map keeps its own value, or has what ``shift.border`` says.
     """
-    out = x.clone()
+    out = torch.zeros_like(x) if shift.border == "zero" else x.clone()
     for group in shift.groups(x.shape[-1]):
         source, target = x[..., group.start : group.stop], out[..., group.start : group.stop]
         if shift.smears(group.offset):
             _smear(target, group.offset)
+        elif shift.border == "wrap":
+            target[:] = source.roll(group.offset, (1, 2))
         else:
             to, of = overlap(group.offset, (x.shape[1], x.shape[2]))
             target[:, to[0], to[1]] = source[:, of[0], of[1]]
@@ -69,10 +71,11 @@ class Block(nn.Module):
         self.fc3 = nn.Linear(c, hidden, "fc3" in spec.biases)
         self.fc4 = nn.Linear(hidden, c, "fc4" in spec.biases)
         self.spec, self.shift = spec, shift
+        self.activation: Callable[[Tensor], Tensor] = F.gelu
 
     def forward(self, x: Tensor) -> Tensor:
-        x = x + self.fc2(self.shift(F.gelu(self.fc1(self.norm1(x))), self.spec.shift))
-        x = x + self.fc4(F.gelu(self.fc3(self.norm2(x))))
+        x = x + self.fc2(self.shift(self.activation(self.fc1(self.norm1(x))), self.spec.shift))
+        x = x + self.fc4(self.activation(self.fc3(self.norm2(x))))
         return x
 
 
@@ -99,16 +102,18 @@ class StageModule(nn.Module):
 
 
 class Head(nn.Module):
-    """Feature map (batch, height, width, channels) to logits: mean over positions, then linear."""
+    """Feature map (batch, height, width, channels) to logits: mean over positions, then linear; a norm before or between."""
 
     def __init__(self, spec: Spec) -> None:
         super().__init__()
         c = spec.stages[-1].channels
         self.norm = nn.LayerNorm(c, spec.norm_epsilon, bias="norm" in spec.biases) if spec.final_norm else nn.Identity()
         self.fc = nn.Linear(c, spec.classes, "fc" in spec.biases)
+        self.norm_after_mean = spec.norm_after_mean
 
     def forward(self, x: Tensor) -> Tensor:
-        logits: Tensor = self.fc(self.norm(x).mean((1, 2)))
+        mean = self.norm(x.mean((1, 2))) if self.norm_after_mean else self.norm(x).mean((1, 2))
+        logits: Tensor = self.fc(mean)
         return logits
 
 

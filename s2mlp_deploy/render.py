@@ -43,6 +43,7 @@ def inspection(source: Checkpoint, contract: Preprocessing | None, warnings: lis
             f"stage {i}",
             f"{format_size(e.kernel)} convolution, stride {format_size(e.stride)}, {stage.channels} channels{blocks}",
         )
+    _row(grid, "shift", shift_line(spec))
     by_sign = " by the sign of one logit" if spec.classes == 1 else ""
     _row(grid, "classes", f"{categories(spec.classes)}{by_sign}" + (", named" if source.recorded.labels else ""))
     if contract:
@@ -72,7 +73,7 @@ def export(result: Export) -> RenderableType:
     _row(grid, "bundle", str(result.bundle.directory))
     _row(grid, "artifact", f"{manifest.artifact}, {size(result.bundle.size_bytes)}, {manifest.precision}")
     _row(grid, "model", model_line(manifest.spec.spec()))
-    _row(grid, "shift", f"{manifest.lowering} lowering, {manifest.spec.shift_semantics} semantics")
+    _row(grid, "shift", f"{manifest.lowering} lowering, {shift_line(manifest.spec.spec())}")
     _row(grid, "input", tensor_line(manifest.input))
     if manifest.interface.output != "logits":
         outputs = [entry for entry in (manifest.output, manifest.output_classes) if entry]
@@ -273,6 +274,12 @@ def model_line(spec: Spec) -> str:
         f"S²-MLP, {len(spec.stages)} stage{'s' if len(spec.stages) > 1 else ''}, {spec.depth} blocks, "
         f"{spec.parameters():,} parameters, {outputs}, shift directions {spec.shift.directions}"
     )
+
+
+def shift_line(spec: Spec) -> str:
+    """What of a model's structure is a choice: semantics, and border and head where they are not the paper's."""
+    border = "" if spec.shift.border == "keep" else f", border {spec.shift.border}"
+    return f"{spec.shift.semantics} semantics{border}" + ", norm after the mean" * spec.norm_after_mean
 
 
 def tensor_line(entry: TensorEntry) -> str:

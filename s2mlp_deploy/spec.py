@@ -10,10 +10,11 @@ maps between blocks are ``(batch, height, width, channels)``; images ``(batch, 3
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from math import prod
-from typing import Literal, TypeAlias
+from typing import Literal, TypeAlias, get_args
 
 from s2mlp_deploy.errors import SpecError
 
@@ -25,6 +26,9 @@ Size: TypeAlias = tuple[int, int]
 
 Semantics: TypeAlias = Literal["paper", "inplace"]
 """What the shift computes: the paper's definition, or what its popular pseudocode does on a CPU."""
+
+Border: TypeAlias = Literal["keep", "zero", "wrap"]
+"""What a position gets whose source lies outside the map: its own value, zero, or the value from the other side."""
 
 DIRECTIONS: dict[str, tuple[Offset, ...]] = {
     "4": ((1, 0), (-1, 0), (0, 1), (0, -1)),
@@ -38,6 +42,46 @@ DIRECTIONS: dict[str, tuple[Offset, ...]] = {
 def format_size(size: Size) -> str:
     """``HxW``, as the command line takes it."""
     return f"{size[0]}x{size[1]}"
+
+
+_DIRECTION = re.compile(r"(?=.)(?:h([+-])([1-9]\d{0,2})?)?(?:w([+-])([1-9]\d{0,2})?)?")
+
+
+def direction_name(offset: Offset) -> str:
+    """``h+``, ``w-2``, ``h+w-``, …: the axis, the sign, and the distance beyond 1; ``0`` for a group that stays."""
+    return (
+        "".join(
+            f"{axis}{'-' if d < 0 else '+'}{abs(d) if abs(d) > 1 else ''}"
+            for axis, d in zip("hw", offset, strict=True)
+            if d
+        )
+        or "0"
+    )
+
+
+def parse_directions(text: str) -> tuple[Offset, ...]:
+    """The offsets of a set of :data:`DIRECTIONS`, or of directions in order with commas between, as in ``w+,w-,h+,h-``.
+
+    Raises:
+        ValueError: where ``text`` is neither.
+    """
+    if text in DIRECTIONS:
+        return DIRECTIONS[text]
+    offsets = []
+    for part in text.split(","):
+        match = _DIRECTION.fullmatch(part.strip())
+        if not match and part.strip() != "0":
+            raise ValueError(
+                f"{part.strip()[:40]!r} is not a direction: expected {', '.join(DIRECTIONS)}, or the direction of each group as "
+                "in h+,h-,w+,w- (h is the height, the first spatial axis; 0 stays)"
+            )
+        h_sign, h, w_sign, w = match.groups() if match else (None,) * 4
+        offsets.append((_signed(h_sign, h), _signed(w_sign, w)))
+    return tuple(offsets)
+
+
+def _signed(sign: str | None, distance: str | None) -> int:
+    return 0 if sign is None else int(f"{sign}{distance or 1}")
 
 
 def overlap(offset: Offset, size: Size) -> tuple[tuple[slice, slice], tuple[slice, slice]]:
@@ -63,20 +107,33 @@ class Group:
 class Shift:
     """The spatial shift: one offset for each of n equal channel groups, split at i·c//n.
 
-    Under ``paper`` a position takes the value that lies ``offset`` before it, and keeps its own
-    where that would be outside the map. Under ``inplace`` the same assignment runs in ascending
-    memory order on one buffer, so that offsets pointing forward in memory read what they have just
-    written: the border's value smears over the map.
+    Under ``paper`` a position takes the value that lies ``offset`` before it; where that would be
+    outside the map, ``border`` decides, and the paper's rule is to keep its own. Under ``inplace`` the
+    same assignment runs in ascending memory order on one buffer, so that offsets pointing forward in
+    memory read what they have just written: the border's value smears over the map.
     """
 
     offsets: tuple[Offset, ...] = DIRECTIONS["4"]
     semantics: Semantics = "paper"
+    border: Border = "keep"
 
     def __post_init__(self) -> None:
         if not self.offsets:
             raise SpecError("a shift needs at least one offset, and got none")
         if self.semantics not in ("paper", "inplace"):
             raise SpecError(f"unknown shift semantics {self.semantics!r}: expected paper or inplace")
+        if self.border not in get_args(Border):
+            raise SpecError(f"unknown border {self.border!r}: expected {', '.join(get_args(Border))}")
+        if self.semantics not in self.possible_semantics:
+            raise SpecError(
+                f"border {self.border} goes with paper semantics only: assignments in place write no border, so it keeps its "
+                "values under them"
+            )
+
+    @property
+    def possible_semantics(self) -> tuple[Semantics, ...]:
+        """The semantics that this border leaves room for: statements in place keep it."""
+        return get_args(Semantics) if self.border == "keep" else ("paper",)
 
     def groups(self, channels: int) -> tuple[Group, ...]:
         """The channel groups of a map with ``channels`` channels."""
@@ -94,7 +151,7 @@ class Shift:
         for name, offsets in DIRECTIONS.items():
             if offsets == self.offsets:
                 return name
-        return " ".join(f"({h:+d},{w:+d})" for h, w in self.offsets)
+        return ",".join(map(direction_name, self.offsets))
 
 
 @dataclass(frozen=True)
@@ -145,7 +202,8 @@ class Spec:
     """The architecture that a set of weights implies.
 
     ``biases`` names the layers (of :data:`LAYERS`) that have one. ``final_norm`` is a LayerNorm
-    before the mean over positions, which the paper does not have and some code bases do.
+    before the mean over positions, or with ``norm_after_mean`` behind it, which the paper does not have
+    and some code bases do.
 
     Raises:
         SpecError: where the numbers cannot be an S²-MLP.
@@ -159,12 +217,15 @@ class Spec:
     biases: frozenset[str] = frozenset(LAYERS)
     final_norm: bool = False
     norm_epsilon: float = 1e-5
+    norm_after_mean: bool = False
 
     def __post_init__(self) -> None:
         if not self.stages:
             raise SpecError("a model needs at least one stage, and got none")
         if unknown := self.biases - set(LAYERS):
             raise SpecError(f"biases of unknown layers {sorted(unknown)}: expected {', '.join(LAYERS)}")
+        if self.norm_after_mean and not self.final_norm:
+            raise SpecError("the norm after the mean is the norm of the head, and there is none: expected head.norm")
         groups = len(self.shift.offsets)
         for index, stage in enumerate(self.stages):
             if stage.depth and stage.channels < groups:

@@ -27,8 +27,8 @@ def healthy(spec: Spec, weights: Weights, lowering: str = "gather") -> ir.Model:
     return fold(emit(spec, weights, LOWERINGS[lowering], Axes(None, spec.image_size)))
 
 
-def in_shift(shift: Shift) -> Fault:
-    return lambda spec, weights: healthy(spec.with_shift(shift), weights)
+def in_shift(shift: Shift, lowering: str = "gather") -> Fault:
+    return lambda spec, weights: healthy(spec.with_shift(shift), weights, lowering)
 
 
 def in_spec(**changes: object) -> Fault:
@@ -256,6 +256,8 @@ FAULTS: dict[str, Fault] = {
     "no shift": in_shift(Shift(((0, 0),) * 4)),
     "eight directions": in_shift(Shift(DIRECTIONS["8"])),
     "in-place semantics": in_shift(Shift(D4, "inplace")),
+    "border zeroed (slice)": in_shift(Shift(D4, border="zero"), "slice"),
+    "border wraps around (slice)": in_shift(Shift(D4, border="wrap"), "slice"),
     "border zeroed (pad)": in_graph(zero_padding, "pad"),
     "border zeroed (conv)": in_graph(zero_padding, "conv"),
     "border reflected": in_graph(reflect_padding, "pad"),

@@ -428,9 +428,10 @@ def test_a_layout_whose_code_shifts_in_place_is_warned_about_and_others_are_not(
     assert checkpoint.warnings(found) == []
     in_place = {"shift_semantics": None, "code_shifts_in_place": True}
     inplace = Checkpoint(**vars(found) | {"layout": found.layout.model_copy(update=in_place)})
-    (warning,) = checkpoint.warnings(inplace)
+    warning, _ = checkpoint.warnings(inplace)
     assert "its public code shifts in place" in warning and "--shift-semantics auto" in warning
-    assert checkpoint.warnings(inplace, "paper") == checkpoint.warnings(inplace, "inplace") == []
+    for chosen in ("paper", "inplace"):
+        assert not any("in place" in warning for warning in checkpoint.warnings(inplace, chosen))  # type: ignore[arg-type]
 
 
 def test_a_layout_that_leaves_the_semantics_open_is_warned_about_and_a_declaration_that_is_replaced_too(
@@ -438,7 +439,7 @@ def test_a_layout_that_leaves_the_semantics_open_is_warned_about_and_a_declarati
 ) -> None:
     found = checkpoint.load(save(tmp_path / "model.pt", state()))
     open_ = Checkpoint(**vars(found) | {"layout": found.layout.model_copy(update={"shift_semantics": None})})
-    (warning,) = checkpoint.warnings(open_)
+    warning, _ = checkpoint.warnings(open_)
     assert "does not say which shift the model was trained with" in warning and "in the layout file" in warning
     (warning,) = checkpoint.warnings(found, "inplace")
     assert "declares paper semantics, which --shift-semantics inplace replaces" in warning

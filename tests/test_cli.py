@@ -383,7 +383,7 @@ def test_what_a_layout_file_declares_is_exported_unless_the_command_line_says_ot
     if not options:
         found = run("inspect", source, "--layout", layout, "--json").json
         assert found["spec"]["shift_semantics"] == exported
-        assert any("shift" in text for text in found["warnings"]) == bool(warned)
+        assert any("in place" in text for text in found["warnings"]) == bool(warned)
 
 
 def test_a_layout_file_and_its_epsilon_reach_the_manifest(tmp_path: Path) -> None:

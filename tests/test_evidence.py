@@ -180,6 +180,17 @@ def test_labelled_images_decide() -> None:
     assert outcome([1] * 18 + [0] * 2, [1] * 5 + [0] * 15).supports == "paper"
 
 
+def test_where_the_border_leaves_one_semantics_images_decide_by_showing_more_than_guessing() -> None:
+    def model(semantics: Semantics, x: Array) -> Array:
+        assert semantics == "paper"
+        return np.eye(10)[np.where(np.arange(len(x)) < right, 3, 4)]
+
+    for right, supports in ((18, "paper"), (2, None)):
+        given = np.zeros((20, 3, 4, 4), np.float32), np.full(20, 3), 10
+        found = evidence.weigh_images(*given, model, possible=("paper",))
+        assert found.supports == supports and found.measured == {"paper": right / 20}
+
+
 def test_images_that_both_get_right_do_not_tell_the_semantics_apart() -> None:
     found = outcome([1] * 30, [1] * 30)
     assert found.supports is None and "do not tell the semantics apart" in found.reason

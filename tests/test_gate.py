@@ -18,7 +18,7 @@ from s2mlp_deploy.lowering import LOWERINGS
 from s2mlp_deploy.oracle import Judgement
 from s2mlp_deploy.parity import Verdict
 from s2mlp_deploy.pipeline import Request, deploy
-from s2mlp_deploy.spec import DIRECTIONS, Shift, Spec, single_stage
+from s2mlp_deploy.spec import DIRECTIONS, Border, Semantics, Shift, Spec, single_stage
 from support import (
     INPLACE_CHECKPOINT,
     PAPER_CHECKPOINT,
@@ -68,6 +68,28 @@ def test_the_gate_passes_every_healthy_lowering(lowering: str, bundled: Truth, t
     assert verdict.passed, verdict.failures
 
 
+KINDS: list[tuple[Semantics, Border]] = [("paper", "keep"), ("inplace", "keep"), ("paper", "zero"), ("paper", "wrap")]
+
+
+@pytest.mark.parametrize("kind", KINDS, ids="-".join)
+@pytest.mark.parametrize("norm_after_mean", [False, True], ids=["norm before the mean", "norm after the mean"])
+def test_every_border_and_place_of_the_norm_passes_as_itself_and_is_caught_as_another(
+    kind: tuple[Semantics, Border], norm_after_mean: bool, tmp_path: Path
+) -> None:
+    def structure(kind: tuple[Semantics, Border], behind: bool, spec: Spec) -> Spec:
+        return replace(spec, shift=Shift(DIRECTIONS["4"], *kind), final_norm=True, norm_after_mean=behind)
+
+    spec = structure(kind, norm_after_mean, small_spec(channels=24, depth=3))
+    truth = Truth.of(spec, random_model(spec, seed=2))
+    for name, lowering in LOWERINGS.items():
+        if lowering.refusal(spec.shift, dynamic_size=False) is None:
+            verdict = truth.verdict(lambda s, w, n=name: healthy(s, w, n), tmp_path)  # type: ignore[misc]
+            assert verdict.passed, (name, verdict.failures)
+    others = [structure(other, norm_after_mean, spec) for other in KINDS if other != kind]
+    for other in (*others, structure(kind, not norm_after_mean, spec)):
+        assert not truth.verdict(lambda _, w, o=other: healthy(o, w, "slice"), tmp_path).passed  # type: ignore[misc]
+
+
 def random_specs(count: int) -> Iterator[Spec]:
     rng = np.random.default_rng(5)
     yield pyramid_spec()
@@ -80,15 +102,19 @@ def random_specs(count: int) -> Iterator[Spec]:
             in_channels=int(rng.integers(1, 5)),
         )  # fmt: skip
         directions = rng.choice(list(DIRECTIONS))
-        semantics = "paper" if rng.random() < 0.5 else "inplace"
+        semantics, border = KINDS[int(rng.integers(0, len(KINDS)))]
         biases = frozenset(layer for layer in sorted(spec.biases) if rng.random() < 0.8)
+        final_norm = bool(rng.random() < 0.5)
         yield replace(
-            spec, shift=Shift(DIRECTIONS[directions], semantics), biases=biases, final_norm=bool(rng.random() < 0.3)
-        )
+            spec, shift=Shift(DIRECTIONS[directions], semantics, border), biases=biases, final_norm=final_norm,
+            norm_after_mean=final_norm and bool(rng.random() < 0.5),
+        )  # fmt: skip
 
 
 @pytest.mark.parametrize(
-    "spec", list(random_specs(24)), ids=lambda s: f"{s.stages[0].channels}x{s.depth}-{s.shift.semantics}"
+    "spec",
+    list(random_specs(24)),
+    ids=lambda s: f"{s.stages[0].channels}x{s.depth}-{s.shift.semantics}-{s.shift.border}",
 )
 def test_the_gate_passes_healthy_models_of_any_shape(spec: Spec, tmp_path: Path) -> None:
     truth = Truth.of(spec, random_model(spec, seed=3))

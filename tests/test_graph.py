@@ -19,7 +19,7 @@ from s2mlp_deploy.lowering import LOWERINGS
 from s2mlp_deploy.parity import compare
 from s2mlp_deploy.rewrites import fold
 from s2mlp_deploy.simplify import simplify
-from s2mlp_deploy.spec import DIRECTIONS, Shift, Spec
+from s2mlp_deploy.spec import DIRECTIONS, Shift, Spec, parse_directions
 from support import pyramid_spec, random_model, small_spec, weights_of, with_biases
 
 SPECS = {
@@ -32,6 +32,10 @@ SPECS = {
     "in place": small_spec(shift=Shift(semantics="inplace")),
     "eight directions": small_spec(shift=Shift(DIRECTIONS["8"])),
     "horizontal": small_spec(shift=Shift(DIRECTIONS["horizontal"])),
+    "zero border": small_spec(shift=Shift(border="zero")),
+    "wrapped border, eight directions": small_spec(shift=Shift(DIRECTIONS["8"], border="wrap")),
+    "width first": small_spec(shift=Shift(parse_directions("w+,w-,h+,h-"))),
+    "norm after the mean": replace(small_spec(), final_norm=True, norm_after_mean=True),
     "map of one row": small_spec(image_size=(4, 28)),
     "map of one position": small_spec(image_size=(4, 4)),
 }

@@ -43,6 +43,7 @@ NEEDS = {
     "s2mlp_deploy.portable": "torch",
     "s2mlp_deploy.prepare": "torch",
     "s2mlp_deploy.reference": "torch",
+    "s2mlp_deploy.structures": "torch",
     "s2mlp_deploy.sbom": "cyclonedx",
     "s2mlp_deploy.torch_file": "torch",
     "bench.presets.engines": "torch",

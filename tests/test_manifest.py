@@ -22,6 +22,9 @@ SPECS = {
     "pyramid": pyramid_spec(),
     "eight directions in place": small_spec(shift=Shift(DIRECTIONS["8"], "inplace")),
     "far and diagonal": small_spec(shift=Shift(((3, -2), (0, 5), (-1, 0)))),
+    "zero border": small_spec(shift=Shift(border="zero")),
+    "wrapped border": small_spec(shift=Shift(DIRECTIONS["8"], border="wrap")),
+    "norm after the mean": replace(small_spec(), final_norm=True, norm_after_mean=True),
     "no biases": with_biases(small_spec(), frozenset()),
     "some biases": with_biases(small_spec(), frozenset({"fc1", "norm2", "fc"})),
     "final norm": replace(small_spec(), final_norm=True, norm_epsilon=1e-6, in_channels=1),
@@ -68,6 +71,13 @@ def test_labels_stay_readable_in_any_script(manifest: Manifest) -> None:
 def test_a_spec_is_the_same_after_a_round_trip_through_json(spec: Spec) -> None:
     entry = SpecEntry.of(spec)
     assert SpecEntry.model_validate_json(entry.model_dump_json()).spec() == spec
+
+
+def test_a_spec_written_before_there_was_a_choice_of_border_and_norm_means_what_the_defaults_mean() -> None:
+    entry = SpecEntry.of(replace(small_spec(), final_norm=True)).model_dump(mode="json")
+    for name in ("shift_border", "norm_after_mean"):
+        del entry[name]
+    assert SpecEntry.model_validate(entry).spec() == replace(small_spec(), final_norm=True)
 
 
 def test_biases_stand_in_one_order_whatever_the_sets_order() -> None:

@@ -34,7 +34,10 @@ SPECS = {
     "one direction": small_spec(depth=1, shift=Shift(((1, 0),))),
     "eight directions": small_spec(depth=1, shift=Shift(DIRECTIONS["8"])),
     "in place": small_spec(depth=1, shift=Shift(semantics="inplace")),
+    "zero border": small_spec(depth=1, shift=Shift(border="zero")),
+    "wrapped border": small_spec(depth=1, shift=Shift(border="wrap")),
     "final norm": replace(small_spec(depth=1), final_norm=True),
+    "norm after the mean": replace(small_spec(depth=1), final_norm=True, norm_after_mean=True),
 }
 MOVES = {
     "slice": {"Reshape", "Split", "Slice", "Concat", "Expand"},
@@ -42,7 +45,7 @@ MOVES = {
     "pad": {"Reshape", "Pad", "Split", "Slice", "Concat"},
     "conv": set(),
 }
-"""What may stand between quantization and a block's second product; with conv the shift stays in float."""
+"""What may stand between quantization and a block's second product; with conv, or zeros to write, the shift stays in float."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +71,7 @@ class Float:
     def at(self, target: str, layers: Collection[Layer] | None = None) -> Lowered:
         wanted = block_layers(self.lowered.spec) if layers is None else layers
         graph = quantize(
-            self.lowered.model, self.ranges, RECIPES[target], wanted, lowering=self.lowered.lowering
+            self.lowered.model, self.ranges, RECIPES[target], wanted
         )  # fmt: skip
         return replace(self.lowered, model=graph, precision="int8")
 
@@ -152,11 +155,12 @@ def test_every_layers_input_is_quantized_behind_the_norm_or_gelu_and_travels_as_
         between, quantizers, ops = way_back(dq.inputs[0])  # type: ignore[arg-type]
         assert {v.dtype for v in between} == {byte}
         (q,) = {str(q.name): q for q in quantizers}.values()
-        moved_in_float = lowering == "conv" and layer.name.endswith("fc2")
+        in_float = lowering == "conv" or spec.shift.border == "zero"
+        moved_in_float = in_float and layer.name.endswith("fc2")
         source = "shift/tokens" if moved_in_float else layer.activation
         assert q.inputs[0] is not None and str(q.inputs[0].name).endswith(source)
         assert ops <= (MOVES[lowering] if layer.name.endswith("fc2") else set())
-        assert ops or lowering == "conv" or not layer.name.endswith("fc2")
+        assert bool(ops) == (layer.name.endswith("fc2") and not in_float)
 
 
 @pytest.mark.parametrize("target", RECIPES)
@@ -355,7 +359,7 @@ def test_an_activations_range_always_holds_zero_which_is_exact(span: Range, targ
     layer = block_layers(given.lowered.spec)[0]
     ranges = {**given.ranges, layer.activation: span}
     recipe = RECIPES[target]
-    model = quantize(given.lowered.model, ranges, recipe, [layer], lowering="gather")
+    model = quantize(given.lowered.model, ranges, recipe, [layer])
     scale = constant(model, f"{layer.name}/x_scale").astype(np.float64)
     zero_point = int(constant(model, f"{layer.name}/x_zero_point"))
     low, high = recipe.limits

@@ -13,18 +13,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from s2mlp_deploy.emitter import Emitter
-from s2mlp_deploy.errors import LoweringError, UsageError
+from s2mlp_deploy.errors import LoweringError, SpecError, UsageError
 from s2mlp_deploy.graph import IR_VERSION, OPSET
 from s2mlp_deploy.lowering import LOWERINGS, FeatureMap, choose, source_positions
 from s2mlp_deploy.reference import spatial_shift
-from s2mlp_deploy.spec import DIRECTIONS, Offset, Shift
+from s2mlp_deploy.spec import DIRECTIONS, Border, Offset, Semantics, Shift
 from support import small_spec
 
 AXIS_ALIGNED = [(1, 0), (-1, 0), (0, 1), (0, -1)]
 offsets_of_distance_1 = st.sampled_from(AXIS_ALIGNED)
 any_offset = st.tuples(st.integers(-3, 3), st.integers(-3, 3))
 sizes = st.tuples(st.integers(1, 7), st.integers(1, 7))
-semantics = st.sampled_from(["paper", "inplace"])
+KINDS: list[tuple[Semantics, Border]] = [("paper", "keep"), ("inplace", "keep"), ("paper", "zero"), ("paper", "wrap")]
+kinds = st.sampled_from(KINDS)
 
 
 def run_lowering(
@@ -69,13 +70,19 @@ def definition(x: np.ndarray, shift: Shift) -> np.ndarray:
 
 
 @pytest.mark.parametrize("name", LOWERINGS)
-@given(size=sizes, channels=st.integers(4, 11), batch=st.integers(1, 3), semantics=semantics, dynamic=st.booleans(),
+@given(size=sizes, channels=st.integers(4, 11), batch=st.integers(1, 3), kind=kinds, dynamic=st.booleans(),
        directions=st.sampled_from(list(DIRECTIONS)))  # fmt: skip
 @settings(max_examples=60, deadline=None)
 def test_every_lowering_equals_the_definition_for_the_named_directions(
-    name: str, size: tuple[int, int], channels: int, batch: int, semantics: str, dynamic: bool, directions: str
+    name: str,
+    size: tuple[int, int],
+    channels: int,
+    batch: int,
+    kind: tuple[Semantics, Border],
+    dynamic: bool,
+    directions: str,
 ) -> None:
-    shift = Shift(DIRECTIONS[directions], semantics)
+    shift = Shift(DIRECTIONS[directions], *kind)
     if LOWERINGS[name].refusal(shift, dynamic_size=dynamic):
         return
     x = random_map(batch, *size, max(channels, len(shift.offsets)))
@@ -83,12 +90,12 @@ def test_every_lowering_equals_the_definition_for_the_named_directions(
 
 
 @pytest.mark.parametrize("name", LOWERINGS)
-@given(size=sizes, offsets=st.lists(any_offset, min_size=1, max_size=5), semantics=semantics, dynamic=st.booleans())
+@given(size=sizes, offsets=st.lists(any_offset, min_size=1, max_size=5), kind=kinds, dynamic=st.booleans())
 @settings(max_examples=60, deadline=None)
 def test_every_lowering_equals_the_definition_for_any_offsets_that_it_does_not_refuse(
-    name: str, size: tuple[int, int], offsets: list[Offset], semantics: str, dynamic: bool
+    name: str, size: tuple[int, int], offsets: list[Offset], kind: tuple[Semantics, Border], dynamic: bool
 ) -> None:
-    shift = Shift(tuple(offsets), semantics)
+    shift = Shift(tuple(offsets), *kind)
     if LOWERINGS[name].refusal(shift, dynamic_size=dynamic):
         return
     x = random_map(2, *size, 7)
@@ -101,12 +108,14 @@ def test_the_papers_shift_moves_values_by_the_offset_and_keeps_those_that_nothin
     size: tuple[int, int], offset: Offset
 ) -> None:
     x = random_map(1, *size, 3)
-    y = definition(x, Shift((offset,)))
+    y, zero, wrapped = (definition(x, Shift((offset,), border=border)) for border in ("keep", "zero", "wrap"))
     for h in range(size[0]):
         for w in range(size[1]):
             i, j = h - offset[0], w - offset[1]
             inside = 0 <= i < size[0] and 0 <= j < size[1]
             np.testing.assert_array_equal(y[0, h, w], x[0, i, j] if inside else x[0, h, w])
+            np.testing.assert_array_equal(zero[0, h, w], x[0, i, j] if inside else 0)
+            np.testing.assert_array_equal(wrapped[0, h, w], x[0, i % size[0], j % size[1]])
 
 
 def literal_statements(x: torch.Tensor) -> torch.Tensor:
@@ -185,6 +194,32 @@ def test_gather_refuses_dynamic_sizes_and_slice_refuses_smearing_diagonals() -> 
     assert LOWERINGS["slice"].refusal(Shift(DIRECTIONS["8"]), dynamic_size=False) is None
 
 
+def test_lowerings_refuse_the_borders_that_they_cannot_write() -> None:
+    """Each with its reason; what they do write is held to the definition above."""
+    zero, wrap = Shift(border="zero"), Shift(border="wrap")
+    far = Shift(((2, 0),), border="zero")
+
+    def refusals(shift: Shift, *, dynamic: bool) -> dict[str, str | None]:
+        return {name: lowering.refusal(shift, dynamic_size=dynamic) for name, lowering in LOWERINGS.items()}
+
+    for dynamic in (False, True):
+        assert [n for n, r in refusals(zero, dynamic=dynamic).items() if r is None] == ["slice", "pad", "conv"]
+        assert "none of them holds the zeros" in str(refusals(zero, dynamic=dynamic)["gather"])
+    assert [n for n, r in refusals(wrap, dynamic=False).items() if r is None] == ["gather", "slice"]
+    assert [n for n, r in refusals(wrap, dynamic=True).items() if r is None] == ["slice"]
+    assert "wrapping is neither" in str(refusals(wrap, dynamic=False)["pad"])
+    assert [n for n, r in refusals(far, dynamic=False).items() if r is None] == ["slice", "pad"]
+    assert [n for n, r in refusals(far, dynamic=True).items() if r is None] == ["pad"]
+    assert "3×3 kernel" in str(refusals(far, dynamic=False)["conv"])
+    assert "a map of any size" in str(refusals(Shift(((2, 0),), border="wrap"), dynamic=True)["slice"])
+
+
+def test_in_place_semantics_keep_the_border() -> None:
+    for border in ("zero", "wrap"):
+        with pytest.raises(SpecError, match=rf"border {border} goes with paper semantics only"):
+            Shift(semantics="inplace", border=border)
+
+
 def test_auto_takes_the_fastest_exact_lowering_and_says_so_when_none_is() -> None:
     spec = small_spec(channels=16)
     assert choose("auto", spec, dynamic_size=False).name == "gather"
@@ -203,10 +238,12 @@ def test_a_refused_lowering_names_those_that_are_exact() -> None:
         choose("roll", spec, dynamic_size=False)
 
 
-@given(size=sizes, offset=any_offset, smears=st.booleans())
+@given(size=sizes, offset=any_offset, kind=st.sampled_from([k for k in KINDS if k[1] != "zero"]))
 @settings(max_examples=100, deadline=None)
-def test_the_gather_table_only_ever_points_inside_the_map(size: tuple[int, int], offset: Offset, smears: bool) -> None:
-    table = source_positions(offset, size, smears=smears)
+def test_the_gather_table_only_ever_points_inside_the_map(
+    size: tuple[int, int], offset: Offset, kind: tuple[Semantics, Border]
+) -> None:
+    table = source_positions(Shift((offset,), *kind), offset, size)
     assert table.shape == size
     assert table.min() >= 0
     assert table.max() < size[0] * size[1]

@@ -2,11 +2,23 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from s2mlp_deploy.errors import SpecError
 from s2mlp_deploy.reference import S2MLP
-from s2mlp_deploy.spec import DIRECTIONS, PRESETS, Embedding, Shift, Spec, Stage
+from s2mlp_deploy.spec import (
+    DIRECTIONS,
+    PRESETS,
+    Embedding,
+    Offset,
+    Shift,
+    Spec,
+    Stage,
+    direction_name,
+    parse_directions,
+)  # fmt: skip
 from support import pyramid_spec, small_spec
 
 
@@ -62,10 +74,26 @@ def test_a_spec_needs_stages_and_known_layers_and_a_shift_needs_offsets_and_know
         Spec((Stage(Embedding((4, 4), (4, 4)), 8, 8, 1),), 3, (8, 8), biases=frozenset({"fc9"}))
     with pytest.raises(SpecError, match="at least one offset"):
         Shift(())
+    with pytest.raises(SpecError, match="unknown border 'reflect'"):
+        Shift(border="reflect")  # type: ignore[arg-type]
+    with pytest.raises(SpecError, match=r"expected head\.norm"):
+        replace(small_spec(), norm_after_mean=True)
     with pytest.raises(SpecError, match="unknown shift semantics"):
         Shift(semantics="roll")  # type: ignore[arg-type]
 
 
 def test_direction_sets_have_names_and_others_show_their_offsets() -> None:
     assert Shift(DIRECTIONS["8"]).directions == "8"
-    assert Shift(((2, 0), (0, -1))).directions == "(+2,+0) (+0,-1)"
+    assert Shift(((2, 0), (0, -1), (0, 0), (1, -13))).directions == "h+2,w-,0,h+w-13"
+
+
+@pytest.mark.parametrize("offsets", [*DIRECTIONS.values(), ((2, 0), (0, -1), (0, 0), (1, -13)), ((-3, 999),)])
+def test_directions_are_read_as_they_are_shown(offsets: tuple[Offset, ...]) -> None:
+    assert parse_directions(Shift(offsets).directions) == offsets
+    assert parse_directions(", ".join(map(direction_name, offsets))) == offsets
+
+
+@pytest.mark.parametrize("text", ["", "5", "h", "h+,", "w+h-", "h+0", "h+1000", "+h", "h+ w-", "(1,0)"])
+def test_what_is_no_direction_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="is not a direction: expected 4, 8, horizontal, vertical, or"):
+        parse_directions(text)

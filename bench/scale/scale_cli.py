@@ -81,8 +81,7 @@ def scale(
     from bench import environment, output, pictures
     from bench.scale import scaling_document, scaling_plot, scaling_table
     from bench.scale.scaling import Plan, default_sizes
-    from s2mlp_deploy.options import numbers, sizes
-    from s2mlp_deploy.spec import DIRECTIONS
+    from s2mlp_deploy.options import directions, numbers, sizes
 
     try:
         from bench.scale import scaling_run
@@ -103,7 +102,7 @@ def scale(
         checkpoint,
         layout=layouts.find(layout) if layout is not None else None,
         wrapper=weights,
-        offsets=DIRECTIONS[shift_directions.value] if shift_directions else None,
+        offsets=directions(shift_directions),
         semantics=shift_semantics.value if shift_semantics else None,
     )
     plan = Plan(given or default_sizes(source.spec), batches, depths, threads, rounds, min_seconds, seed)

@@ -12,15 +12,37 @@ import sys
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, field_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    TypeAdapter,
+    ValidationError,
+    field_validator,
+    model_validator,
+)  # fmt: skip
 
 from s2mlp_deploy import limits
-from s2mlp_deploy.errors import LayoutError
-from s2mlp_deploy.spec import Embedding, Semantics, Shift, Size, Spec, Stage
+from s2mlp_deploy.errors import LayoutError, SpecError
+from s2mlp_deploy.spec import (
+    DIRECTIONS,
+    Border,
+    Embedding,
+    Semantics,
+    Shift,
+    Size,
+    Spec,
+    Stage,
+    direction_name,
+    format_size,
+    parse_directions,
+)  # fmt: skip
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -37,6 +59,11 @@ MOST_TENSORS = 20_000
 
 MOST_CHANNELS = 1024
 """Channels of an image: hyperspectral ones have some hundreds. Mean and deviation of each are shown and written."""
+
+MOST_GROUPS = 64
+"""Channel groups of a shift: the paper's ablation has up to eight."""
+
+Distance = Annotated[int, Field(gt=-1000, lt=1000)]
 
 _VARIABLE = re.compile(r"\{(s|b)(?:\+(\d{1,4}))?\}")
 _CANONICAL = re.compile(
@@ -61,21 +88,36 @@ class Geometry(_Strict):
         return Embedding(kernel, stride, (self.padding, self.padding))
 
 
+def _offsets(value: Any) -> Any:
+    """Directions as a set's name, as words with commas between, or as a list of words or of [Δh, Δw]."""
+    if isinstance(value, str):
+        return parse_directions(value)
+    if isinstance(value, list) and value and all(isinstance(part, str) for part in value):
+        return parse_directions(",".join(value))
+    return value
+
+
 class Layout(_Strict):
-    """One code base's names.
+    """One code base's names, and what its weights do not show.
 
     ``keys`` maps a canonical layer to the prefix of its weight and bias in the checkpoint. ``{s}``
     and ``{b}`` stand for the stage and the block; ``{s+1}`` on the canonical side counts from the
     checkpoint's own index. ``refuse`` says why checkpoints of this layout are not exported.
 
     ``shift_semantics`` is what the model was trained with; None where the names do not tell. ``code_shifts_in_place``
-    says that the code behind these names shifts in place, wherever it ran.
+    says that the code behind these names shifts in place, wherever it ran. ``directions`` is the offset of each channel
+    group in order, ``border`` what a position gets that nothing moves into.
     """
 
     name: str
     source: str = ""
     shift_semantics: Semantics | None = None
     code_shifts_in_place: bool = False
+    directions: Annotated[
+        tuple[tuple[Distance, Distance], ...], BeforeValidator(_offsets), Field(min_length=1, max_length=MOST_GROUPS)
+    ] = DIRECTIONS["4"]
+    border: Border = "keep"
+    norm_after_mean: bool = False
     norm_epsilon: Annotated[float, Field(gt=0, lt=1)] = 1e-5
     patch: Geometry = Geometry()
     downsampling: Geometry = Geometry()
@@ -99,6 +141,19 @@ class Layout(_Strict):
         if twice := [prefix for prefix, count in Counter(keys.values()).items() if count > 1]:
             raise ValueError(f"{twice[0]!r} stands for two layers")
         return keys
+
+    @model_validator(mode="after")
+    def _one_shift(self) -> Layout:
+        try:
+            _ = self.shift
+        except SpecError as error:
+            raise ValueError(str(error)) from error
+        return self
+
+    @property
+    def shift(self) -> Shift:
+        """The shift as this layout describes it; the paper's where it says nothing."""
+        return Shift(self.directions, self.shift_semantics or "paper", self.border)
 
     def translate(self, keys: Iterable[str]) -> dict[str, str]:
         """Canonical name → checkpoint key, for the keys that this layout explains."""
@@ -127,10 +182,38 @@ def _pattern(prefix: str) -> re.Pattern[str]:
     return re.compile("".join(parts) + r"\.(?P<kind>weight|bias)")
 
 
+@cache
 def builtin() -> tuple[Layout, ...]:
     """The layouts that come with the package, in the order of their names."""
     files = sorted((f for f in resources.files(__name__).iterdir() if f.name.endswith(".toml")), key=lambda f: f.name)
     return tuple(_parse(f.read_text("utf-8"), f.name) for f in files)
+
+
+def taken_on_trust(layout: Layout, spec: Spec) -> tuple[str, ...]:
+    """What ``layout`` says of ``spec`` that its weights do not show, in words; nothing for built-in layouts, whose code was read."""
+    if layout in builtin():
+        return ()
+
+    def stated(field: str) -> str:
+        return "" if field in layout.model_fields_set else " (the default)"
+
+    first, *others = (stage.embedding for stage in spec.stages)
+    parts = [
+        f"shift directions {','.join(map(direction_name, spec.shift.offsets))}{stated('directions')}",
+        f"border {spec.shift.border}{stated('border')}",
+        "norms before the linear layers, and GELU",
+        f"LayerNorm's epsilon {spec.norm_epsilon:g}{stated('norm_epsilon')}",
+        f"patches of stride {format_size(first.stride)}, padding {format_size(first.padding)}{stated('patch')}",
+    ]
+    if others:
+        shown = " and ".join(
+            dict.fromkeys(f"stride {format_size(e.stride)}, padding {format_size(e.padding)}" for e in others)
+        )
+        parts.append(f"down-sampling of {shown}{stated('downsampling')}")
+    if spec.final_norm:
+        where = "behind" if spec.norm_after_mean else "before"
+        parts.append(f"the head's norm {where} the mean{stated('norm_after_mean')}")
+    return tuple(parts)
 
 
 def find(name_or_file: str) -> Layout:
@@ -141,11 +224,7 @@ def find(name_or_file: str) -> Layout:
     """
     path = Path(name_or_file)
     if path.suffix != ".toml":
-        for layout in builtin():
-            if layout.name == name_or_file:
-                return layout
-        known = ", ".join(layout.name for layout in builtin())
-        raise LayoutError(f"no layout is called {name_or_file!r}: expected one of {known}, or a .toml file")
+        return _named(name_or_file)
     try:
         return _parse(limits.read_text(path, MOST_LAYOUT), str(path))
     except OSError as error:
@@ -156,9 +235,22 @@ def find(name_or_file: str) -> Layout:
         raise LayoutError(f"{path} is too large for a layout: {error}") from error
 
 
+def _named(name: str) -> Layout:
+    for layout in builtin():
+        if layout.name == name:
+            return layout
+    known = ", ".join(layout.name for layout in builtin())
+    raise LayoutError(f"no layout is called {_shown(name)!r}: expected one of {known}, or a .toml file")
+
+
 def _parse(text: str, where: str) -> Layout:
     try:
-        return TypeAdapter(Layout).validate_python(tomllib.loads(text))
+        content = tomllib.loads(text)
+        if "extends" in content:
+            base = _named(str(content.pop("extends"))).model_dump(exclude_unset=True)
+            keys = {**base["keys"], **content.get("keys", {})}
+            content = {**base, "name": Path(where).stem, **content, "keys": keys}
+        return TypeAdapter(Layout).validate_python(content)
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(_shown(str(p)) for p in first["loc"]) or "the file"
@@ -283,6 +375,7 @@ def _read_spec(have: Shapes, match: Match, image_size: Size, shift: Shift) -> Sp
         biases=frozenset(n.split(".")[-2] for n in have if n.endswith(".bias")),
         final_norm="head.norm.weight" in have,
         norm_epsilon=match.layout.norm_epsilon,
+        norm_after_mean=match.layout.norm_after_mean,
     )
 
 

@@ -40,16 +40,22 @@ class Case:
     lowering: str
 
     @property
-    def padded(self) -> bool:
-        """Whether stages after the first open with a padded convolution of stride 2, as a layout must say."""
-        return any(stage.embedding.padding != (0, 0) for stage in self.spec.stages)
+    def layout(self) -> tuple[str, ...]:
+        """The lines of a layout file that say what the weights do not show, where it is not as the canonical layout has it."""
+        spec = self.spec
+        padded = any(stage.embedding.padding != (0, 0) for stage in spec.stages)
+        return (
+            *([f'border = "{spec.shift.border}"'] if spec.shift.border != "keep" else []),
+            *(["norm_after_mean = true"] if spec.norm_after_mean else []),
+            *(["downsampling = { stride = 2, padding = 1 }"] if padded else []),
+        )
 
     def __str__(self) -> str:
         s = self.spec
         widths = "-".join(f"{stage.channels}x{stage.depth}" for stage in s.stages)
         return (
             f"{self.index}: {widths} {s.in_channels}x{s.image_size[0]}x{s.image_size[1]}→{s.classes} "
-            f"{s.shift.directions} {s.shift.semantics} {self.dtype} {self.lowering}"
+            f"{s.shift.directions} {s.shift.semantics} {s.shift.border} {self.dtype} {self.lowering}"
         )
 
 
@@ -104,7 +110,7 @@ def _spec(rng: np.random.Generator) -> Spec:
         depth = 0 if index == count - 1 > 0 and rng.random() < 0.2 else int(rng.integers(1, 9 // count + 1))
         stages.append(Stage(embedding, channels, channels * int(rng.integers(1, 5)) if depth else 0, depth))
     rows, columns = rng.integers(1, 8 // count + 2, 2) if rng.random() < 0.6 else [rng.integers(1, 8 // count + 2)] * 2
-    return Spec(
+    spec = Spec(
         tuple(stages),
         classes=round(2 * 500 ** rng.random()),
         image_size=(int(size[0] * rows), int(size[1] * columns)),
@@ -113,6 +119,11 @@ def _spec(rng: np.random.Generator) -> Spec:
         biases=frozenset(layer for layer in LAYERS if rng.random() < 0.8),
         final_norm=bool(rng.random() < 0.3),
     )
+    if spec.final_norm and rng.random() < 0.5:
+        spec = replace(spec, norm_after_mean=True)
+    if spec.shift.semantics == "paper" and rng.random() < 0.5:
+        spec = spec.with_shift(replace(spec.shift, border="zero" if rng.random() < 0.5 else "wrap"))
+    return spec
 
 
 @dataclass(frozen=True)
@@ -138,8 +149,9 @@ def write(case: Case, directory: Path) -> Written:
     }  # fmt: skip
     torch.save({"model": {n: t.to(dtype) for n, t in model.state_dict().items()}, "args": args}, directory / "model.pt")
     np.save(directory / "calibration.npy", noisy[rng.permutation(IMAGES)].astype(np.float32))
-    layout = str(_padded_layout(directory / "padded.toml")) if case.padded else None
-    return Written(directory / "model.pt", directory / "calibration.npy", layout)
+    layout = directory / "own.toml"
+    layout.write_text("\n".join(['extends = "canonical"', *case.layout]))
+    return Written(directory / "model.pt", directory / "calibration.npy", str(layout) if case.layout else None)
 
 
 def _images(spec: Spec, count: int, rng: np.random.Generator) -> Array:
@@ -175,20 +187,6 @@ def _features(model: S2MLP, images: Array) -> Array:
             pass
     hook.remove()
     return np.concatenate(found)
-
-
-def _padded_layout(path: Path) -> Path:
-    """The canonical layout, with stages that open as a published pyramid's do."""
-    from importlib.resources import files
-
-    text = files("s2mlp_deploy.layouts").joinpath("canonical.toml").read_text("utf-8")
-    path.write_text(
-        text.replace('name = "canonical"', 'name = "padded"').replace(
-            "[keys]", "[downsampling]\nstride = 2\npadding = 1\n\n[keys]"
-        ),
-        "utf-8",
-    )
-    return path
 
 
 __all__ = ["Case", "Written", "cases", "large_cases", "replace", "write"]
