@@ -4,4 +4,4 @@ from __future__ import annotations
 
 from s2mlp_deploy.interruption import entered
 
-main = entered("bench.cli", "main")
+main = entered("bench.cli", "main", "Time bundles against each other, and against baselines.")

@@ -15,6 +15,7 @@ from s2mlp_deploy.manifest import Manifest
 from s2mlp_deploy.parity import RULES
 from s2mlp_deploy.progress import Listener
 from s2mlp_deploy.spec import format_size
+from s2mlp_deploy.wording import counted
 
 INT8_LIMIT = RULES["int8"].floor
 
@@ -39,7 +40,7 @@ def check_comparable(bundles: Sequence[Bundle]) -> None:
 
 
 def _input_shape(manifest: Manifest) -> str:
-    return f"{manifest.spec.in_channels} channels, {format_size(manifest.spec.image_size)}"
+    return f"{counted(manifest.spec.in_channels, 'channel')}, {format_size(manifest.spec.image_size)}"
 
 
 def verified(directories: Sequence[Path], listener: Listener) -> Iterator[Bundle]:

@@ -103,6 +103,26 @@ def read(directory: Path) -> Bundle:
     return Bundle(directory, manifest)
 
 
+def is_bundle(path: Path) -> bool:
+    """Whether ``path`` is a bundle's directory.
+
+    Raises:
+        BundleError: where it is a file in one.
+    """
+    if os.path.exists(path / MANIFEST):  # not where it may not be looked, as Path.exists raises there
+        return True
+    _refuse_file_of_bundle(path)
+    return False
+
+
+def _refuse_file_of_bundle(path: Path) -> None:
+    if not os.path.isfile(path):
+        return
+    for directory in (path.parent, path.parent.parent):
+        if path.relative_to(directory).as_posix() in (_files_of_bundle(directory) or ()):
+            raise BundleError(f"{path} is a file of a bundle: give the bundle's directory, {directory}")
+
+
 def _is_plain(directory: Path, name: str) -> bool:
     """Whether the file called ``name`` is one, and neither it nor the directory of its version leads elsewhere."""
     file = directory / name
@@ -121,6 +141,7 @@ def read_manifest(directory: Path) -> Manifest:
 
 def _manifest_bytes(directory: Path) -> bytes:
     path = directory / MANIFEST
+    _refuse_file_of_bundle(directory)
     if not _is_text(directory):
         raise BundleError(f"cannot take {directory}: {NO_TEXT}. Move it elsewhere, or rename it")
     try:

@@ -156,41 +156,64 @@ PlotOption = Annotated[
 
 
 def inspect(
-    checkpoint: CheckpointArgument,
+    source: Annotated[
+        Path,
+        typer.Argument(
+            metavar="CKPT|BUNDLE", readable=False, help="The checkpoint (.pt, .pth, .bin or .safetensors), or a bundle."
+        ),
+    ],
     layout: LayoutOption = None,
     weights: WeightsOption = None,
     image_size: SizeOption = None,
     shift_directions: DirectionsOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Show what a checkpoint holds: layout, architecture, parameters, multiply-adds, warnings."""
+    """Show what a checkpoint or a bundle holds.
+
+    Of a checkpoint: layout, architecture, parameters, multiply-adds, warnings. Of a bundle: what its manifest says, without
+    torch.
+    """
+    from s2mlp_deploy import artifact
+    from s2mlp_deploy.request import Request, flags
+
+    if Request(source).from_bundle:
+        given = {"layout": layout, "weights": weights, "image_size": image_size, "shift_directions": shift_directions}
+        if settled := [name for name, value in given.items() if value is not None]:
+            raise UsageError(f"{flags(settled)}: settled when {source} was exported; leave out, or give the checkpoint")
+        bundle = artifact.read(source)
+        if as_json:
+            show({"bundle": str(source), "manifest": bundle.manifest.model_dump(mode="json")})
+        else:
+            from s2mlp_deploy import render
+
+            show(render.bundle(bundle))
+        return
     with torch_needed():
         from s2mlp_deploy import checkpoint as checkpoints
         from s2mlp_deploy import contract, layouts, render
         from s2mlp_deploy.manifest import SpecEntry
-        from s2mlp_deploy.request import Request
 
     size = options.size("--image-size", image_size) if image_size is not None else None
-    source = checkpoints.load(
-        checkpoint,
+    checkpoint = checkpoints.load(
+        source,
         layout=layouts.find(layout) if layout is not None else None,
         wrapper=weights,
         image_size=size,
         offsets=options.directions(shift_directions),
     )
-    warnings = checkpoints.warnings(source)
+    warnings = checkpoints.warnings(checkpoint)
     preprocessing = None
     try:
-        request = Request(checkpoint, image_size=size)
-        preprocessing = contract.preprocessing_for(source, request)
-        warnings += contract.warnings(source, request, preprocessing)
+        request = Request(source, image_size=size)
+        preprocessing = contract.preprocessing_for(checkpoint, request)
+        warnings += contract.warnings(checkpoint, request, preprocessing)
     except UsageError as error:  # what an export would need an option for
         warnings = [*warnings, str(error)]
-    entry = SpecEntry.of(source.spec).model_dump(mode="json")
+    entry = SpecEntry.of(checkpoint.spec).model_dump(mode="json")
     if as_json:
-        show(render.inspection_json(source, entry, preprocessing, warnings))
+        show(render.inspection_json(checkpoint, entry, preprocessing, warnings))
     else:
-        show(render.inspection(source, preprocessing, warnings))
+        show(render.inspection(checkpoint, preprocessing, warnings))
 
 
 def export(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from s2mlp_deploy.interruption import entered
 
-inspect = entered("s2mlp_deploy.cli", "inspect_main")
-export = entered("s2mlp_deploy.cli", "export_main")
-verify = entered("s2mlp_deploy.cli", "verify_main")
-doctor = entered("s2mlp_deploy.cli", "doctor_main")
+inspect = entered("s2mlp_deploy.cli", "inspect_main", "Show what a checkpoint or a bundle holds.")
+export = entered("s2mlp_deploy.cli", "export_main", "Make bundles of a checkpoint, and check their numbers.")
+verify = entered("s2mlp_deploy.cli", "verify_main", "Check a bundle on this machine.")
+doctor = entered("s2mlp_deploy.cli", "doctor_main", "Show what this machine can export and run.")

@@ -9,6 +9,7 @@ from s2mlp_deploy.errors import UsageError
 from s2mlp_deploy.manifest import Preprocessing
 from s2mlp_deploy.request import Request
 from s2mlp_deploy.spec import format_size
+from s2mlp_deploy.wording import counted
 
 if TYPE_CHECKING:  # needs torch
     from s2mlp_deploy.checkpoint import Checkpoint
@@ -100,7 +101,7 @@ def _normalization(source: Checkpoint, request: Request) -> _Normalization:
         if value is not None and len(value) not in (1, channels):
             whose = f"{option} has" if given else f"the checkpoint records for {option}"
             raise UsageError(
-                f"{whose} {len(value)} values, and the model's input has {channels} channels: pass {option} with {channels}, or "
+                f"{whose} {counted(len(value), 'value')}, and the model's input has {counted(channels, 'channel')}: pass {option} with {channels}, or "
                 "with one for all"
             )
         values.append(value * channels if value and len(value) == 1 else value)

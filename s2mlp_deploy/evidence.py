@@ -20,6 +20,7 @@ from s2mlp_deploy.errors import DataError, EvidenceError, UsageError
 from s2mlp_deploy.labels import AS_TEXT
 from s2mlp_deploy.parity import Array, compare, leading_class
 from s2mlp_deploy.spec import Semantics, Size, Spec, categories, format_size
+from s2mlp_deploy.wording import counted
 
 SEMANTICS: tuple[Semantics, ...] = get_args(Semantics)
 
@@ -201,7 +202,7 @@ def weigh_images(
             "or another model"
         )
     elif 2 * binomial_tail(won, won + lost, 0.5) <= SIGNIFICANCE:
-        supports, reason = best, f"{won} images are right under {best} only, {lost} under {others[0]} only"
+        supports, reason = best, f"{counted(won, 'image')} right under {best} only, {lost} under {others[0]} only"
     elif not others and not guessing:
         supports, reason = best, f"the model does better than guessing, and its border leaves {best} semantics alone"
     elif guessing:

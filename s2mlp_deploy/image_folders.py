@@ -17,6 +17,7 @@ from s2mlp_deploy.arrays import spread
 from s2mlp_deploy.errors import DataError
 from s2mlp_deploy.labels import AS_TEXT, match, shared
 from s2mlp_deploy.spec import categories
+from s2mlp_deploy.wording import counted
 
 NamedBy = Literal["index", "label", "order"]
 """How the names of subfolders say which class is in each: by its index, by its label, or by their sorted order."""
@@ -141,7 +142,7 @@ def _class_indices(
     if len(folders) == groups:
         return "order", {f: i for i, f in enumerate(sorted(folders))}
     raise DataError(
-        f"{directory} has {len(folders)} subfolders and the model {groups} classes: name the subfolders by class index, "
+        f"{directory} has {counted(len(folders), 'subfolder')} and the model {counted(groups, 'class')}: name the subfolders by class index, "
         "or by label, or give one for each class"
     )
 
@@ -150,7 +151,9 @@ def _check_distinct(index: Mapping[str, int], what: str, names: Sequence[str], d
     several = Counter(index.values()).most_common(1)[0]
     if several[1] > 1:
         both = ", ".join(f for f, i in index.items() if i == several[0])
-        raise DataError(f"{directory} has {several[1]} subfolders for {what.format(names[several[0]])}: {both}")
+        raise DataError(
+            f"{directory} has {counted(several[1], 'subfolder')} for {what.format(names[several[0]])}: {both}"
+        )
 
 
 def _mismatch(folders: Sequence[str], names: Sequence[str], matched: Mapping[str, int], directory: Path) -> str:
@@ -158,7 +161,7 @@ def _mismatch(folders: Sequence[str], names: Sequence[str], matched: Mapping[str
     unknown = [folder for folder in folders if folder not in matched]
     missing = [name for i, name in enumerate(names) if i not in matched.values()]
     return (
-        f"{directory} has subfolders that are none of the model's {len(names)} labels: {_first(unknown)}; labels without a "
+        f"{directory} has subfolders that are none of the model's {counted(len(names), 'label')}: {_first(unknown)}; labels without a "
         f"subfolder: {_first(missing)}. Name the subfolders by label or class index, or pass --labels with a file of the "
         "subfolders' names in the order of the classes"
     )

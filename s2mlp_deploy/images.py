@@ -19,6 +19,7 @@ from s2mlp_deploy.manifest import Preprocessing
 from s2mlp_deploy.parity import Array
 from s2mlp_deploy.preprocessing import normalize, plan
 from s2mlp_deploy.spec import Size, Spec
+from s2mlp_deploy.wording import counted
 
 logging.getLogger("PIL").addHandler(logging.NullHandler())  # what it cannot read is said once, by the error
 
@@ -137,7 +138,7 @@ def read_inputs(path: Path, preprocessing: Preprocessing, spec: Spec, count: int
             raise DataError(f"{path} holds no images {image_files.expected(found.left_out)}")
         if spec.in_channels not in (1, 3):
             raise DataError(
-                f"the model takes {spec.in_channels} channels, which image files do not have: give prepared inputs"
+                f"the model takes {counted(spec.in_channels, 'channel')}, which image files do not have: give prepared inputs"
             )
         return load([files[i] for i in spread(len(files), count)], preprocessing, spec.image_size)
     inputs = read_arrays(path)

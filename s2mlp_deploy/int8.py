@@ -28,6 +28,7 @@ from s2mlp_deploy.quantize import RECIPES, Layer, Range, block_layers, end_layer
 from s2mlp_deploy.reference import S2MLP
 from s2mlp_deploy.request import SYNTHETIC, Request
 from s2mlp_deploy.sessions import BATCH, TracingSession
+from s2mlp_deploy.wording import counted
 
 MOST_FLOAT_LAYERS = 0.5
 """Share of layers that may stay in float; beyond it the bundle would be int8 in name only."""
@@ -76,7 +77,7 @@ def to_int8(
 
     if judges is not None and judges.labels is not None and 100 / len(judges.labels) > request.max_accuracy_drop:
         progress.warn(
-            f"{len(judges.labels)} images judge int8, so one image is {100 / len(judges.labels):.2g} points of accuracy and "
+            f"int8 is judged on {counted(len(judges.labels), 'image')}, so one image is {100 / len(judges.labels):.2g} points of accuracy and "
             f"--max-accuracy-drop {request.max_accuracy_drop} allows none to be lost: give more labelled images"
         )
     if judges is None:
@@ -161,7 +162,7 @@ def _split(request: Request, prepared: Prepared, model: S2MLP) -> tuple[Array, J
     judging = Asking(prepared.preprocessing, spec.image_size, request.interface).snapped(judging)
     if len(judging) < calibration.MINIMUM_IMAGES:
         raise DataError(
-            f"{len(judging)} images are left to judge the int8 model on, and it takes at least "
+            f"calibration leaves {counted(len(judging), 'image')} to judge the int8 model on, and it takes at least "
             f"{calibration.MINIMUM_IMAGES} that took no part in calibration: give more, or other, images"
         )
     return inputs, Judges(judging, oracles.run(model, judging), labels, files)

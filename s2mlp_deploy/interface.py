@@ -26,6 +26,7 @@ from s2mlp_deploy.exporter import Lowered
 from s2mlp_deploy.graph import INPUT, OUTPUT, Axes
 from s2mlp_deploy.manifest import FLOAT_LOGITS, Interface, Preprocessing, TensorEntry
 from s2mlp_deploy.spec import Spec
+from s2mlp_deploy.wording import counted
 
 PROBABILITIES, SCORES, CLASSES = "probabilities", "top5_scores", "top5_classes"
 BEST = 5
@@ -49,7 +50,7 @@ def refuse(interface: Interface, preprocessing: Preprocessing, spec: Spec, *, dy
         return
     if spec.in_channels not in (1, 3):
         raise UsageError(
-            f"--input {interface.input} is for images, and the model takes {spec.in_channels} channels, which images do not have: "
+            f"--input {interface.input} is for images, and the model takes {counted(spec.in_channels, 'channel')}, which images do not have: "
             "leave it out"
         )
     if interface.input == "image":

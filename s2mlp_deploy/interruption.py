@@ -92,8 +92,8 @@ def _watch(heard: int) -> None:
     os.close(heard)
 
 
-def entered(module: str, function: str) -> Callable[[], None]:
-    """An entry point that can be interrupted from its first moment on, while it is still being imported."""
+def entered(module: str, function: str, summary: str) -> Callable[[], None]:
+    """An entry point that can be interrupted from its first moment on, while it is still being imported; ``summary`` is its docstring."""
 
     def main() -> None:
         from importlib import import_module
@@ -101,4 +101,5 @@ def entered(module: str, function: str) -> Callable[[], None]:
         with prompt():
             getattr(import_module(module), function)()
 
+    main.__doc__ = summary
     return main

@@ -130,7 +130,9 @@ def gate(
         for case in quantized
         if len(set(rows[case])) >= parity.QUANTIZED_ROWS
     )
-    return Verdict((*odd, *(check for check in verdict.checks if check not in odd), *near), verdict.distances)
+    # Samples that fill a batch up are judged each time, and counted once.
+    distances = {case: replace(d, samples=len(set(rows[case]))) for case, d in verdict.distances.items()}
+    return Verdict((*odd, *(check for check in verdict.checks if check not in odd), *near), distances)
 
 
 def _requests(inputs: Mapping[str, Array], batch: int | None) -> Iterator[tuple[str, list[tuple[str, int]]]]:

@@ -16,6 +16,7 @@ from typing import Any
 
 from s2mlp_deploy import limits, strict_json
 from s2mlp_deploy.errors import DataError
+from s2mlp_deploy.wording import counted
 
 
 def read_labels(path: Path, classes: int) -> tuple[str, ...]:
@@ -34,7 +35,9 @@ def read_labels(path: Path, classes: int) -> tuple[str, ...]:
         raise DataError(f"{path} is too large for a list of labels: {error}") from error
     names = _json(text, path) if path.suffix.lower() == ".json" or text.lstrip()[:1] in ("{", "[") else _lines(text)
     if len(names) != classes:
-        raise DataError(f"{path} has {len(names)} labels, and the model has {classes} classes: give one for each")
+        raise DataError(
+            f"{path} has {counted(len(names), 'label')}, and the model has {counted(classes, 'class')}: give one for each"
+        )
     if "" in names:
         raise DataError(f"{path} has an empty label for class {names.index('')}: name every class")
     return tuple(names)
@@ -90,7 +93,7 @@ def _json(text: str, path: Path) -> list[str]:
         raise DataError(f"{path} {_FORMS}")
     if content and not names:
         raise DataError(
-            f"{path} does not number its {len(content)} labels from 0 to {len(content) - 1}, each once: number them as the "
+            f"{path} does not number its {counted(len(content), 'label')} from 0 to {len(content) - 1}, each once: number them as the "
             "model's classes"
         )
     return [name.strip() for name in names]

@@ -18,6 +18,7 @@ import onnx_ir as ir
 from s2mlp_deploy.errors import ParityError
 from s2mlp_deploy.exporter import Lowered, scratch_session
 from s2mlp_deploy.parity import Array
+from s2mlp_deploy.wording import counted
 
 IoDtype: TypeAlias = Literal["fp32", "fp16"]
 
@@ -115,13 +116,13 @@ def half(lowered: Lowered, inputs: Mapping[str, Array], *, io_dtype: IoDtype, wa
         found = {**weight_spans(lowered.model), **spans(lambda x: session.trace(x, names), inputs, lowered.axes.batch)}
     if over := {name: s for name, s in found.items() if s.overflows}:
         raise ParityError(
-            f"float16 ends at {LARGEST:.0f}, and {len(over)} layers go beyond: {_list(over, lambda s: f'{s.largest:.3g}')}. "
+            f"float16 ends at {LARGEST:.0f}, beyond which lie the values of {counted(len(over), 'layer')}: {_list(over, lambda s: f'{s.largest:.3g}')}. "
             "Export with --precision fp32 (or bf16, for TensorRT), or train with weight decay"
         )
     if under := {name: s for name, s in found.items() if s.underflows}:
         shares = _list(under, lambda s: f"{s.vanishing:.1%} of values")
         warn(
-            f"float16 turns small values into zero in {len(under)} layers: {shares}. The gate decides whether that matters"
+            f"float16 turns small values into zero in {counted(len(under), 'layer')}: {shares}. The gate decides whether that matters"
         )
     return replace(lowered, model=to_float16(lowered.model, io_dtype=io_dtype), precision="fp16")
 

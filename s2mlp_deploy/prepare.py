@@ -22,6 +22,7 @@ from s2mlp_deploy.parity import Array
 from s2mlp_deploy.progress import Progress
 from s2mlp_deploy.request import Request
 from s2mlp_deploy.spec import Semantics, categories
+from s2mlp_deploy.wording import counted
 
 
 @dataclass(frozen=True)
@@ -89,14 +90,14 @@ def _settle_labels(source: Checkpoint, request: Request, progress: Progress) -> 
     if request.labels is not None:
         given = read_labels(request.labels, classes)
         if labels is not None and labels != given:
-            progress.warn(f"the checkpoint records {len(labels)} class names, and --labels replaces them")
+            progress.warn(f"the checkpoint records {counted(len(labels), 'class name')}, and --labels replaces them")
         if several := shared(given):
             progress.warn(f"{request.labels} gives the same name to several classes: {', '.join(several)}")
         return replace(source, recorded=replace(source.recorded, labels=given))
     if labels is None or len(labels) == classes:
         return source
     progress.warn(
-        f"the checkpoint records {len(labels)} class names, and the model has {classes} classes: the names are left out of "
+        f"the checkpoint records {counted(len(labels), 'class name')}, and the model has {counted(classes, 'class')}: the names are left out of "
         "the bundle"
     )
     return replace(source, recorded=replace(source.recorded, labels=None))
@@ -148,7 +149,7 @@ def _choose_pictures(
 def _check_channels(source: Checkpoint, option: str) -> None:
     if source.spec.in_channels not in (1, 3):
         raise DataError(
-            f"the model takes {source.spec.in_channels} channels, which image files do not have; leave out {option}"
+            f"the model takes {counted(source.spec.in_channels, 'channel')}, which image files do not have; leave out {option}"
         )
 
 

@@ -16,11 +16,12 @@ from s2mlp_deploy.comparison import Row
 from s2mlp_deploy.golden_images import Preparation
 from s2mlp_deploy.image_files import describe
 from s2mlp_deploy.latency import Method
-from s2mlp_deploy.manifest import Preprocessing, TensorEntry
+from s2mlp_deploy.manifest import Manifest, Preprocessing, Quantization, TensorEntry
 from s2mlp_deploy.parity import Verdict
 from s2mlp_deploy.spec import Spec, categories, format_size
 from s2mlp_deploy.timing import Estimate
 from s2mlp_deploy.verification import Verification
+from s2mlp_deploy.wording import counted
 
 if TYPE_CHECKING:  # these need torch, and checking a bundle does not
     from s2mlp_deploy.checkpoint import Checkpoint
@@ -37,11 +38,15 @@ def inspection(source: Checkpoint, contract: Preprocessing | None, warnings: lis
     _row(grid, "model", model_line(spec))
     for i, stage in enumerate(spec.stages):
         e = stage.embedding
-        blocks = f", {stage.depth} blocks of {stage.channels} and {stage.hidden} channels" if stage.depth else ""
+        blocks = (
+            f", {counted(stage.depth, 'block')} of {stage.channels} and {counted(stage.hidden, 'channel')}"
+            if stage.depth
+            else ""
+        )
         _row(
             grid,
             f"stage {i}",
-            f"{format_size(e.kernel)} convolution, stride {format_size(e.stride)}, {stage.channels} channels{blocks}",
+            f"{format_size(e.kernel)} convolution, stride {format_size(e.stride)}, {counted(stage.channels, 'channel')}{blocks}",
         )
     _row(grid, "shift", shift_line(spec))
     by_sign = " by the sign of one logit" if spec.classes == 1 else ""
@@ -71,7 +76,7 @@ def export(result: Export) -> RenderableType:
     manifest = result.bundle.manifest
     grid = _grid()
     _row(grid, "bundle", str(result.bundle.directory))
-    _row(grid, "artifact", f"{manifest.artifact}, {size(result.bundle.size_bytes)}, {manifest.precision}")
+    _row(grid, "artifact", artifact_line(result.bundle))
     _row(grid, "model", model_line(manifest.spec.spec()))
     _row(grid, "shift", f"{manifest.lowering} lowering, {shift_line(manifest.spec.spec())}")
     _row(grid, "input", tensor_line(manifest.input))
@@ -84,20 +89,16 @@ def export(result: Export) -> RenderableType:
     for evidence in result.report["evidence"]:
         figures = ", ".join(f"{s} {v:.2%}" if evidence["quantity"] == "accuracy" else f"{s} {v:.2g}"
                             for s, v in evidence["measured"].items())  # fmt: skip
-        _row(grid, "evidence", f"{evidence['quantity']} over {evidence['samples']} samples: {figures}")
+        _row(grid, "evidence", f"{evidence['quantity']} over {counted(evidence['samples'], 'sample')}: {figures}")
     if labelled := result.report.get("images"):
         _row(
             grid,
             "accuracy",
-            f"{labelled['accuracy']:.2%} on {labelled['count']} images, PyTorch {labelled['accuracy_pytorch']:.2%}, "
+            f"{labelled['accuracy']:.2%} on {counted(labelled['count'], 'image')}, PyTorch {labelled['accuracy_pytorch']:.2%}, "
             f"same class on {labelled['top1_agreement']:.2%}",
         )
     if quantization := manifest.quantization:
-        _row(
-            grid,
-            "int8",
-            f"for {quantization.target}, {quantization.method} over {quantization.calibration_images} images",
-        )
+        _row(grid, "int8", int8_line(manifest, quantization))
         if quantization.float_layers:
             _row(grid, "in float", ", ".join(quantization.float_layers))
     if trials := result.report["trials"]:
@@ -110,7 +111,7 @@ def export(result: Export) -> RenderableType:
         _row(
             grid,
             "engine",
-            f"{engine['kernels']} kernels, {engine['shift_kernels']} of them only shift; {size(engine['moved_bytes'])} of "
+            f"{counted(engine['kernels'], 'kernel')}, {engine['shift_kernels']} of them only shift; {size(engine['moved_bytes'])} of "
             f"activations moved, {size(engine['shift_moved_bytes'])} by those",
         )
     if manifest.verdict == "pending a device":
@@ -118,9 +119,15 @@ def export(result: Export) -> RenderableType:
         waits = f"PENDING A DEVICE: its {graph} passed, the engine has not run; s2mlp-verify checks it there"
         return Group(grid, Text(waits, "bold yellow"))
     if result.verdict is None:
-        return Group(grid, Text(f"NOT JUDGED: {manifest.verdict}", style="bold yellow"))
+        return Group(grid, Text(f"NOT JUDGED: {_WHY_NOT_JUDGED[manifest.verdict]}", style="bold yellow"))
     torch = {case: d["relative_l2"] for case, d in result.report["pytorch_distances"].items()}
     return Group(grid, parity_table(result.verdict, torch), verdict_line(result.verdict))
+
+
+_WHY_NOT_JUDGED = {
+    "not judged": "without its gate nothing says that the numbers are right, and s2mlp-verify cannot check them",
+    "for benchmarks only": "calibrated on noise, for measuring speed alone",
+}
 
 
 def comparison(rows: Sequence[Row]) -> RenderableType:
@@ -154,8 +161,8 @@ def latencies(rows: Sequence[Row], method: Method) -> RenderableType:
     return Group(
         table,
         Text(
-            f"medians of {method.rounds} rounds in one process{order}; batch {method.batch}, "
-            f"{method.input}, the runtime's default threads on {method.cores} cores{meaning}"
+            f"medians of {counted(method.rounds, 'round')} in one process{order}; batch {method.batch}, "
+            f"{method.input}, the runtime's default threads on {counted(method.cores, 'core')}{meaning}"
         ),
     )
 
@@ -199,7 +206,7 @@ def verification(result: Verification) -> RenderableType:
 
 def preparation_line(preparation: Preparation) -> Text:
     """How golden images fared on their way to the model."""
-    images = f"{preparation.images} golden image{'s' if preparation.images > 1 else ''}"
+    images = counted(preparation.images, "golden image")
     if preparation.skipped:
         return Text(f"{images} NOT PREPARED HERE: {preparation.skipped}", style="bold yellow")
     if preparation.passed:
@@ -210,12 +217,60 @@ def preparation_line(preparation: Preparation) -> Text:
     )
 
 
+def bundle(found: Bundle) -> RenderableType:
+    """What a bundle's manifest says."""
+    manifest = found.manifest
+    grid = bundle_grid(found)
+    source, quantization = manifest.source, manifest.quantization
+    under = f", under {source.weights!r}" if source.weights else ""
+    outputs = [entry for entry in (manifest.output, manifest.output_classes) if entry]
+    lines = {
+        "format": manifest.format,
+        "checkpoint": f"sha256 {source.sha256}, layout {source.layout}{under}",
+        "shift": f"{manifest.lowering} lowering, {manifest.spec.shift_semantics} semantics",
+        "input": tensor_line(manifest.input),
+        "output": ", ".join(map(tensor_line, outputs)),
+        "images": preprocessing_line(manifest.preprocessing),
+        "classes": _some(manifest.labels) if manifest.labels else f"{manifest.spec.classes}, not named",
+        "int8": int8_line(manifest, quantization) if quantization else "",
+        "in float": ", ".join(quantization.float_layers) if quantization else "",
+        "engine": ", ".join(f"{name} {value}" for name, value in (manifest.engine or {}).items()),
+        "made with": ", ".join(f"{name} {version}" for name, version in manifest.versions.items()),
+        "verdict": manifest.verdict,
+    }
+    for name, line in lines.items():
+        if line:
+            _row(grid, name, line)
+    return grid
+
+
+def _some(names: Sequence[str], most: int = 10) -> str:
+    return ", ".join(names[:most]) + (f" and {len(names) - most:,} more" if len(names) > most else "")
+
+
+def artifact_line(found: Bundle) -> str:
+    """An artifact in a few words: its main file, what else belongs to it, its precision."""
+    artifact, *others = found.artifact.files
+    line = f"{artifact}, {size((found.directory / artifact).stat().st_size)}"
+    if others:
+        line += f", with {counted(len(others), 'other file')}: {size(found.size_bytes)}"
+    return f"{line}, {found.manifest.precision}"
+
+
+def int8_line(manifest: Manifest, quantization: Quantization) -> str:
+    """How an int8 artifact was calibrated."""
+    count = quantization.calibration_images
+    noise = manifest.verdict == "for benchmarks only"
+    samples = f"{counted(count, 'sample')} of noise" if noise else counted(count, "image")
+    return f"for {quantization.target}, {quantization.method} over {samples}"
+
+
 def bundle_grid(bundle: Bundle) -> Table:
     """A bundle in a few lines."""
     manifest = bundle.manifest
     grid = _grid()
     _row(grid, "bundle", str(bundle.directory))
-    _row(grid, "artifact", f"{manifest.artifact}, {size(bundle.size_bytes)}, {manifest.precision}, files unchanged")
+    _row(grid, "artifact", f"{artifact_line(bundle)}, files unchanged")
     _row(grid, "model", model_line(manifest.spec.spec()))
     return grid
 
@@ -241,7 +296,8 @@ def verdict_line(verdict: Verdict) -> Text:
     """PASSED or FAILED, in words."""
     if verdict.passed:
         return Text(
-            f"PASSED: {len(verdict.checks)} checks over {len(verdict.distances)} golden cases", style="bold green"
+            f"PASSED: {counted(len(verdict.checks), 'check')} over {counted(len(verdict.distances), 'golden case')}",
+            style="bold green",
         )
     return Text(f"FAILED: {len(verdict.failures)} of {len(verdict.checks)} checks", style="bold red")
 
@@ -269,9 +325,9 @@ def layer_line(result: Verification) -> Text:
 
 def model_line(spec: Spec) -> str:
     """A model in one line."""
-    outputs = f"{spec.classes} classes" if spec.classes > 1 else "1 logit for 2 classes"
+    outputs = counted(spec.classes, "class") if spec.classes > 1 else "1 logit for 2 classes"
     return (
-        f"S²-MLP, {len(spec.stages)} stage{'s' if len(spec.stages) > 1 else ''}, {spec.depth} blocks, "
+        f"S²-MLP, {counted(len(spec.stages), 'stage')}, {counted(spec.depth, 'block')}, "
         f"{spec.parameters():,} parameters, {outputs}, shift directions {spec.shift.directions}"
     )
 

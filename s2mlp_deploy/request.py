@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
 
-from s2mlp_deploy.artifact import MANIFEST, Bundle
+from s2mlp_deploy.artifact import Bundle, is_bundle
 from s2mlp_deploy.calibration import Method
 from s2mlp_deploy.formats import ONNX
 from s2mlp_deploy.manifest import FLOAT_LOGITS, Interface, Interpolation, Resize, Setting
@@ -82,8 +81,12 @@ class Request:
 
     @property
     def from_bundle(self) -> bool:
-        """Whether ``source`` is a bundle."""
-        return os.path.exists(self.source / MANIFEST)  # not where it may not be looked, as Path.exists raises there
+        """Whether ``source`` is a bundle.
+
+        Raises:
+            BundleError: where it is a file in one.
+        """
+        return is_bundle(self.source)
 
     @property
     def destination(self) -> Path:

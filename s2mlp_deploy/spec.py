@@ -17,6 +17,7 @@ from math import prod
 from typing import Literal, TypeAlias, get_args
 
 from s2mlp_deploy.errors import SpecError
+from s2mlp_deploy.wording import counted
 
 Offset: TypeAlias = tuple[int, int]
 """(Δh, Δw): how far a channel group moves along the first and the second spatial axis."""
@@ -230,7 +231,7 @@ class Spec:
         for index, stage in enumerate(self.stages):
             if stage.depth and stage.channels < groups:
                 raise SpecError(
-                    f"stage {index} has {stage.channels} channels, too few to split into the {groups} groups "
+                    f"stage {index} has {counted(stage.channels, 'channel')}, too few to split into the {groups} groups "
                     f"of shift directions {self.shift.directions}; choose another --shift-directions"
                 )
         self.map_sizes(self.image_size)

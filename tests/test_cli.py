@@ -21,7 +21,7 @@ import torch
 from PIL import Image
 
 import s2mlp_deploy
-from s2mlp_deploy import artifact, cli, oracle
+from s2mlp_deploy import artifact, cli, oracle, render, wording
 from s2mlp_deploy.digest import sha256
 from s2mlp_deploy.manifest import Manifest
 from s2mlp_deploy.packages import pip_install
@@ -278,6 +278,23 @@ def test_the_tables_name_what_was_found(checkpoint: Path, tmp_path: Path) -> Non
     assert "export a checkpoint" in run("doctor").out
 
 
+def test_one_thing_is_not_several(checkpoint: Path, tmp_path: Path) -> None:
+    assert [wording.counted(n, noun) for n, noun in ((1, "class"), (0, "class"), (1200, "image"))] == [
+        "1 class", "0 classes", "1,200 images",
+    ]  # fmt: skip
+    spec = small_spec(depth=1)
+    shown = run("inspect", save_checkpoint(tmp_path / "one.pt", spec)).out
+    assert "1 block of 13 and 39 channels" in shown and "1 stage, 1 block," in shown
+
+
+def test_what_was_not_judged_says_why_and_noise_is_not_called_images(checkpoint: Path, tmp_path: Path) -> None:
+    ran = run("export", checkpoint, "--no-gate", "-o", tmp_path / "ungated")
+    assert "NOT JUDGED: without its gate" in ran.out
+    ran = run("export", checkpoint, "--precision", "int8", "--calibration", "synthetic", "-o", tmp_path / "noise")
+    assert "NOT JUDGED: calibrated on noise" in ran.out
+    assert re.search(r"minmax over \d+ samples of noise", ran.out) and " images" not in ran.out.split("int8")[-1]
+
+
 def test_a_layout_that_shifts_in_place_is_warned_about_on_stderr_until_the_semantics_are_chosen(tmp_path: Path) -> None:
     source = save_checkpoint(tmp_path / "jittor.pt", small_spec(), rename=jittor_name)
     warning = "warning: layout jittor-mlp: its public code shifts in place"
@@ -318,6 +335,74 @@ def test_a_reader_that_goes_away_is_not_answered_with_a_traceback() -> None:
     os.close(theirs)
     ran = finish(process)
     assert (ran.code, ran.err) == (1, "")
+
+
+# Bundles where a checkpoint could be, and their files
+
+
+def test_inspect_shows_what_a_bundles_manifest_says_without_torch(bundle: Path) -> None:
+    blocked = "import sys; sys.modules.update(torch=None, onnxruntime=None)"
+    ran = finish(start("inspect", bundle, before=blocked))
+    assert (ran.code, ran.err) == (0, "")
+    manifest = artifact.read(bundle).manifest
+    for part in (
+        manifest.source.sha256,
+        "layout canonical",
+        "paper semantics",
+        "verdict passed",
+        "files unchanged",
+    ):
+        assert part in " ".join(ran.out.split())
+    assert run("inspect", bundle, "--json").json == {
+        "bundle": str(bundle),
+        "manifest": manifest.model_dump(mode="json"),
+    }
+
+
+def test_inspect_refuses_options_that_are_settled_in_a_bundle(bundle: Path) -> None:
+    ran = run("inspect", bundle, "--image-size", 32, "--weights", "model")
+    assert (ran.code, ran.out) == (2, "") and "--weights, --image-size: settled when" in ran.err
+
+
+@pytest.mark.parametrize("command", ["inspect", "export", "verify"])
+@pytest.mark.parametrize("name", ["model.onnx", "manifest.json", "golden.safetensors", "report.json"])
+def test_a_file_of_a_bundle_is_answered_with_its_directory(
+    bundle: Path, monkeypatch: pytest.MonkeyPatch, command: str, name: str
+) -> None:
+    ran = run(command, bundle / name)
+    assert (ran.code, ran.out) == (3, "") and ran.err.endswith(f"give the bundle's directory, {bundle}\n")
+    monkeypatch.chdir(bundle)
+    assert run(command, name).err.endswith("give the bundle's directory, .\n")
+
+
+def test_a_checkpoint_beside_a_bundles_files_is_a_checkpoint(bundle: Path, checkpoint: Path) -> None:
+    assert run("inspect", checkpoint.rename(bundle / "small.pt")).code == 0
+
+
+def test_the_size_of_other_files_is_not_called_the_models(checkpoint: Path, tmp_path: Path) -> None:
+    ran = run("export", checkpoint, "--format", "openvino", "-o", tmp_path / "bundle")
+    files = [tmp_path / "bundle" / name for name in ("model.xml", "model.bin")]
+    own, whole = (render.size(sum(f.stat().st_size for f in chosen)) for chosen in (files[:1], files))
+    assert f"model.xml, {own}, with 1 other file: {whole}, fp32" in ran.out
+
+
+# Modules
+
+
+def module(*arguments: str) -> Ran:
+    done = subprocess.run([sys.executable, "-m", "s2mlp_deploy", *arguments], capture_output=True, text=True)
+    return Ran(done.returncode, done.stdout, done.stderr)
+
+
+def test_the_package_runs_as_a_module_and_finds_every_command() -> None:
+    listed = module()
+    assert (listed.code, listed.err) == (0, "") and listed == module("-h")
+    for name in (*COMMANDS, "bench"):
+        assert re.search(rf"^  {name} +[A-Z].*\.$", listed.out, re.MULTILINE)
+    assert module("export", "--help").out.startswith("Usage: python -m s2mlp_deploy export [OPTIONS] CKPT|BUNDLE\n")
+    assert module("verify", "nowhere").code == 3 and module("--version").out == run("verify", "--version").out
+    wrong = module("exprot")
+    assert (wrong.code, wrong.out) == (2, "") and "no command 'exprot': expected bench, doctor, export" in wrong.err
 
 
 # Options

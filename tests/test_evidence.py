@@ -175,7 +175,7 @@ def test_labelled_images_decide() -> None:
     found = outcome([1] * 5 + [0] * 15, [1] * 18 + [0] * 2)
     assert found.supports == "inplace"
     assert found.measured == {"paper": 0.25, "inplace": 0.9}
-    assert found.reason == "13 images are right under inplace only, 0 under paper only"
+    assert found.reason == "13 images right under inplace only, 0 under paper only"
     assert str(found) == "accuracy over 20 images: paper 25.00%, inplace 90.00%"
     assert outcome([1] * 18 + [0] * 2, [1] * 5 + [0] * 15).supports == "paper"
 

@@ -415,7 +415,7 @@ def test_without_a_gate_the_engine_says_so_and_has_no_golden_tensors(
     assert run("export", "small.pt", "--no-gate", "-o", "bundle").code == 0
     options = ["--no-gate"] if source == "small.pt" else []
     ran = run("export", source, "--format", format, *options, "-o", "engine")
-    assert ran.code == 0 and "NOT JUDGED: not judged" in ran.out, ran.err
+    assert ran.code == 0 and "NOT JUDGED: without its gate" in ran.out, ran.err
     manifest = manifest_of(place / "engine")
     assert manifest["verdict"] == "not judged" and manifest["tolerance"] is None
     assert "golden.safetensors" not in files_of(place / "engine")

@@ -14,7 +14,7 @@ import pytest
 from onnx import numpy_helper
 from safetensors.numpy import load_file, save_file
 
-from s2mlp_deploy import artifact, onnx_writer, verification
+from s2mlp_deploy import artifact, golden, onnx_writer, verification
 from s2mlp_deploy.artifact import GOLDEN, MANIFEST
 from s2mlp_deploy.digest import sha256
 from s2mlp_deploy.errors import BundleError, RuntimeMissingError, UsageError
@@ -298,3 +298,15 @@ def test_a_missing_runtime_is_named_with_its_remedy(pristine: Path, monkeypatch:
     with pytest.raises(RuntimeMissingError, match="pip install onnxruntime"):
         verify(pristine)
     assert run("verify", pristine).code == 4
+
+
+@pytest.mark.parametrize("options", [(), ("--batch", 3)], ids=["any batch", "batch 3"])
+def test_samples_that_fill_a_batch_up_are_counted_once(
+    checkpoint: Path, tmp_path: Path, options: tuple[object, ...]
+) -> None:
+    assert run("export", checkpoint, *options, "-o", tmp_path / "bundle").code == 0
+    held = {case: len(x) for case, x in golden.load(tmp_path / "bundle" / "golden.safetensors").inputs.items()}
+    found = run("verify", tmp_path / "bundle", "--json").json["distances"]
+    assert {case: d["samples"] for case, d in found.items()} == held
+    report = json.loads((tmp_path / "bundle" / "report.json").read_text())
+    assert {case: d["samples"] for case, d in report["distances"].items()} == held

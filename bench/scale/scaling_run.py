@@ -38,6 +38,7 @@ from s2mlp_deploy.scratch import temporary
 from s2mlp_deploy.simplify import simplify
 from s2mlp_deploy.spec import Size, Spec, format_size
 from s2mlp_deploy.timing import Clock, interleave, timed_ms
+from s2mlp_deploy.wording import counted
 
 if TYPE_CHECKING:  # needs torch
     from s2mlp_deploy.checkpoint import Checkpoint
@@ -218,7 +219,7 @@ def take_rounds(
     about_s = sum(takes_ms.values()) / 1e3
     rounds: list[Mapping[str, tuple[float, ...]]] = []
     with listener.step(
-        f"timing {len(calls)} points interleaved: {plan.rounds} rounds or more of {about_s:.2g} s or more"
+        f"timing {counted(len(calls), 'point')} interleaved: {counted(plan.rounds, 'round')} or more of {about_s:.2g} s or more"
     ):
         start = clock()
         while len(rounds) < plan.rounds or clock() - start < plan.min_seconds:

@@ -19,6 +19,7 @@ from bench.standing import SPREAD
 from s2mlp_deploy.render import model_line
 from s2mlp_deploy.spec import format_size
 from s2mlp_deploy.timing import Estimate
+from s2mlp_deploy.wording import counted
 
 UNKNOWN = "unknown"
 
@@ -39,7 +40,7 @@ def render(found: Scaling, environment: Mapping[str, Any]) -> RenderableType:
 def _heading(found: Scaling, environment: Mapping[str, Any]) -> Iterable[Text]:
     versions = environment["versions"]
     yield Text(
-        f"{environment['processor']}, {environment['usable_cores']} cores, load average {environment['load_average']}, "
+        f"{environment['processor']}, {counted(environment['usable_cores'], 'core')}, load average {environment['load_average']}, "
         f"onnxruntime {versions.get('onnxruntime', UNKNOWN)}"
     )
     yield Text(model_line(found.spec))
@@ -51,7 +52,7 @@ def _measured(found: Scaling, over: Over) -> Table:
     base = found.plan.base
     blocks = found.sweep(S2MLP, "depth")[-1].blocks
     held = {
-        "image size": f"image {format_size(base.size)}", "batch": f"batch {base.batch}", "depth": f"{blocks} blocks"
+        "image size": f"image {format_size(base.size)}", "batch": f"batch {base.batch}", "depth": f"{counted(blocks, 'block')}"
     }  # fmt: skip
     others = ", ".join(words for name, words in held.items() if name != over)
     headings = [f"{model}, ms" for model in found.models]
