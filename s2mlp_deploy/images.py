@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -122,8 +122,12 @@ def pixels_of(image: Image.Image) -> Array:
     return np.asarray(image, np.uint8).reshape(image.height, image.width, -1)
 
 
-def read_inputs(path: Path, preprocessing: Preprocessing, spec: Spec, count: int) -> Array:
+def read_inputs(
+    path: Path, preprocessing: Preprocessing, spec: Spec, count: int, warn: Callable[[str], None] = lambda text: None
+) -> Array:
     """At most ``count`` inputs, evenly over what ``path`` holds: (count, channels, height, width) float32.
+
+    What is left out of a folder is told to ``warn``.
 
     ``path`` is a folder of images, with or without subfolders, or a .npy, .npz or .safetensors file
     of prepared inputs (``input``, or the only array).
@@ -136,6 +140,8 @@ def read_inputs(path: Path, preprocessing: Preprocessing, spec: Spec, count: int
         files = found.paths
         if not files:
             raise DataError(f"{path} holds no images {image_files.expected(found.left_out)}")
+        if found.left_out:
+            warn(f"{path} holds more than images; left out: {image_files.describe(found.left_out)}")
         if spec.in_channels not in (1, 3):
             raise DataError(
                 f"the model takes {counted(spec.in_channels, 'channel')}, which image files do not have: give prepared inputs"

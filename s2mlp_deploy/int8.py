@@ -63,7 +63,7 @@ def to_int8(
     """
     layers = block_layers(lowered.spec) + (end_layers(lowered.spec) if request.quantize_ends else ())
     with progress.step("reading the calibration images"):
-        inputs, judges = _split(request, prepared, model)
+        inputs, judges = _split(request, prepared, model, progress)
     with scratch_session(lowered) as session, progress.step("calibrating activations"):
         observe = _observer(session, layers, request.batch)
         ranges = calibration.calibrate(observe, inputs, request.calibration_method, batch=request.batch or BATCH)
@@ -129,7 +129,7 @@ def _costs(
     return costs
 
 
-def _split(request: Request, prepared: Prepared, model: S2MLP) -> tuple[Array, Judges | None]:
+def _split(request: Request, prepared: Prepared, model: S2MLP, progress: Progress) -> tuple[Array, Judges | None]:
     """Calibration images, and judging images that are not among them.
 
     With labelled images those judge; an image that is in both sets goes to one of them in turn.
@@ -145,7 +145,9 @@ def _split(request: Request, prepared: Prepared, model: S2MLP) -> tuple[Array, J
         rng = np.random.default_rng(0)
         shape = (calibration.MINIMUM_IMAGES, spec.in_channels, *spec.image_size)
         return rng.standard_normal(shape, dtype=np.float32), None
-    inputs = images.read_inputs(Path(request.calibration), prepared.preprocessing, spec, request.calibration_count)
+    inputs = images.read_inputs(
+        Path(request.calibration), prepared.preprocessing, spec, request.calibration_count, progress.warn
+    )
     inputs = inputs[sorted({image.tobytes(): i for i, image in enumerate(inputs)}.values())]  # each image once
     files: tuple[Path, ...] = ()
     if prepared.data is None:

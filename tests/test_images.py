@@ -223,6 +223,9 @@ def test_what_is_left_out_is_counted(tmp_path: Path) -> None:
         image_folders.find_labelled(tmp_path / "only", 4)
     with pytest.raises(DataError, match=r"holds no images \(.*\); left out: 1 \.npy, 1 without"):
         images.read_inputs(tmp_path / "only" / "2", PLAIN, small_spec(), 9)
+    warnings: list[str] = []
+    images.read_inputs(tmp_path / "0", PLAIN, small_spec(), 9, warnings.append)
+    assert warnings == [f"{tmp_path / '0'} holds more than images; left out: 2 .heic, 1 hidden"]
 
 
 @pytest.mark.parametrize("suffix", sorted(image_files.SUFFIXES))

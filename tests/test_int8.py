@@ -23,7 +23,7 @@ from s2mlp_deploy.manifest import Preprocessing
 from s2mlp_deploy.parity import Array
 from s2mlp_deploy.pipeline import Request, deploy
 from s2mlp_deploy.prepare import Data, Prepared
-from s2mlp_deploy.progress import Listener
+from s2mlp_deploy.progress import Listener, Progress
 from support import PAPER_CHECKPOINT, TEST_IMAGES, Ran, run, save_checkpoint, small_spec
 from test_fashion_mnist import needs_dataset, read, run_alone
 
@@ -212,7 +212,9 @@ def split(inputs: Array, data: Array | None, directory: Path) -> tuple[Array, in
     labelled = None if data is None else Data(data, np.arange(len(data)) % 7)
     prepared = Prepared(source, Preprocessing(mean=(0.0,) * 3, std=(1.0,) * 3), labelled, ())
     request = Request(Path("unused"), precision="int8", calibration=directory / "split.npy", calibration_count=1000)
-    calibrating, judges = int8._split(request, prepared, reference.build(source.spec, source.weights))
+    calibrating, judges = int8._split(
+        request, prepared, reference.build(source.spec, source.weights), Progress(Listener())
+    )
     assert judges is not None
     return calibrating, judges
 

@@ -20,7 +20,7 @@ import browser as browsers
 import npm
 from browser import INSECURE, Browser, Visit, serving
 from exporters import web_site
-from s2mlp_deploy import images
+from s2mlp_deploy import images, oracle
 from s2mlp_deploy.manifest import Preprocessing
 from s2mlp_deploy.parity import Array
 from s2mlp_deploy.spec import single_stage
@@ -141,6 +141,29 @@ def test_this_browser_computes_what_the_bundle_says(browser: Browser, sites: Pat
         "ok" in row and f"{manifest['tolerance']['relative_l2']:.0e}".replace("e-0", "e-") in row for row in rows
     )
     assert "8 golden images give exactly the tensors" in visit.page.inner_text("#preparation")
+    assert visit.errors == []
+
+
+def test_a_model_of_one_logit_names_one_of_its_two_classes(browser: Browser, odd: Path, sites: Path) -> None:
+    model = random_model(small_spec(classes=1))
+    files = sorted((odd / "pictures").iterdir())
+    contract = Preprocessing(mean=(0.5,) * 3, std=(0.25,) * 3)
+    logits = oracle.run(model, images.load(files, contract, SIZE))[:, 0]
+    middle = float(np.median(logits)) - 1e-3
+    model.head.fc.bias.sub_(middle)
+    options = {"img_size": SIZE, "mean": [0.5] * 3, "std": [0.25] * 3, "class_names": ["no", "yes"]}
+    torch.save({"model": model.state_dict(), **options}, sites / "one.pt")
+    assert run("export", sites / "one.pt", "-o", sites / "one").code == 0
+    visit = browser.look("site/?bundle=../one&threads=1")
+    assert "1 logit for 2 classes" in visit.page.inner_text("#facts")
+    for file, logit in zip(files, logits - middle, strict=True):
+        visit.show(file)
+        share = 100 / (1 + np.exp(-abs(logit)))
+        name, shown = visit.answer.split(", ")
+        assert name == ("yes" if logit > 0 else "no") and float(shown.split()[0]) == pytest.approx(share, abs=0.06)
+    assert {logit > middle for logit in logits} == {True, False}
+    visit.check()
+    assert visit.page.inner_text("#outcome").startswith("Passed: ")
     assert visit.errors == []
 
 
