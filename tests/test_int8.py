@@ -14,7 +14,7 @@ import safetensors.numpy
 import torch
 from PIL import Image
 
-from s2mlp_deploy import accuracy, int8, prepare, reference
+from s2mlp_deploy import accuracy, contract, int8, reference
 from s2mlp_deploy.artifact import Bundle
 from s2mlp_deploy.checkpoint import load
 from s2mlp_deploy.errors import DataError, UsageError
@@ -409,7 +409,7 @@ def test_an_accuracy_drop_that_is_exactly_the_limit_is_within_it() -> None:
 
 def prepared_training_images(count: int) -> Array:
     pixels = read("train-images-idx3-ubyte.gz", 16).reshape(-1, 28, 28)[:: 60_000 // count][:count]
-    preprocessing = prepare.preprocessing_for(load(PAPER_CHECKPOINT), Request(PAPER_CHECKPOINT))
+    preprocessing = contract.preprocessing_for(load(PAPER_CHECKPOINT), Request(PAPER_CHECKPOINT))
     mean, std = (np.array(v, np.float32).reshape(3, 1, 1) for v in (preprocessing.mean, preprocessing.std))
     return (pixels[:, None].astype(np.float32) * np.float32(preprocessing.scale) - mean) / std
 
