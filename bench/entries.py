@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from bench.contestant import Contestant, Point
 from bench.ways import BundleWay
-from s2mlp_deploy import artifact, exporter, verification
-from s2mlp_deploy.artifact import REPORT, Bundle
+from s2mlp_deploy import artifact, exporter, recorded_accuracy, verification
+from s2mlp_deploy.artifact import Bundle
 from s2mlp_deploy.errors import BundleError, ParityError, UsageError
 from s2mlp_deploy.manifest import Manifest
 from s2mlp_deploy.parity import RULES
@@ -77,20 +76,12 @@ def entry(bundle: Bundle, point: Point, bundles: Sequence[Bundle]) -> Contestant
         limit = manifest.tolerance.relative_l2
     else:
         asks, remark = _verified_twin(bundle, bundles), "for speed only"
+    recorded = recorded_accuracy.read(bundle)
     return Contestant(
         bundle.directory.resolve().name, "bundle", BundleWay(bundle), point, manifest.precision, spec.macs(point.size), limit,
-        remark, asks=asks.directory, accuracy=_accuracy(bundle), interface=manifest.interface,
+        remark, asks=asks.directory, accuracy=recorded.accuracy if recorded else None,
+        accuracy_inherited=recorded.inherited if recorded else False, interface=manifest.interface,
     )  # fmt: skip
-
-
-def _accuracy(bundle: Bundle) -> float | None:
-    """What the bundle's report says of labelled images. It is not under the manifest's hashes: to be shown, not trusted."""
-    try:
-        report = json.loads(artifact.read_beside(bundle.directory / REPORT))
-        accuracy = (report["trials"][-1] if report.get("trials") else report["images"])["accuracy"]
-        return float(accuracy) if 0 <= accuracy <= 1 else None
-    except (OSError, ValueError, TypeError, KeyError, IndexError, AttributeError, RecursionError):
-        return None
 
 
 def _verified_twin(bundle: Bundle, bundles: Sequence[Bundle]) -> Bundle:

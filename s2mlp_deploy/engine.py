@@ -10,7 +10,18 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from s2mlp_deploy import accuracy, artifact, bounds, described, exporter, golden, judge, machine, sessions
+from s2mlp_deploy import (
+    accuracy,
+    artifact,
+    bounds,
+    described,
+    exporter,
+    golden,
+    judge,
+    machine,
+    recorded_accuracy,
+    sessions,
+)
 from s2mlp_deploy.artifact import GOLDEN, Artifact, Bundle
 from s2mlp_deploy.asking import Asking
 from s2mlp_deploy.digest import sha256
@@ -77,7 +88,7 @@ def compile(
     """Publish ``bundle``'s graph as ``target``'s engine.
 
     ``judges`` are images that judge it besides the bundle's golden tensors; ``report`` is what was
-    measured when the bundle was made.
+    measured when the bundle was made, just now; without it, what the bundle's own report says of its accuracy goes along.
 
     Raises:
         ParityError: where the engine's numbers are off; nothing is published then.
@@ -109,7 +120,7 @@ def compile(
             "evidence": [],
             "pytorch_distances": {},
             "trials": [],
-            **(report or {}),
+            **({recorded_accuracy.BUILT_FROM: recorded_accuracy.as_source(bundle)} if report is None else report),
             **figures,
             **({"engine": dict(made.report)} if made.report else {}),
             "size_bytes": sum((staging.directory / name).stat().st_size for name in made.files),
