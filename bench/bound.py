@@ -32,15 +32,21 @@ def bound_of(contestant: Contestant, manifest: Manifest, scratch: Path) -> Conte
     spec = manifest.spec.spec()
     if manifest.format not in FORMATS or not spec.depth:
         return None
-    path = scratch / f"products{len(list(scratch.iterdir()))}.onnx"
-    quantization = manifest.quantization
-    target, in_float = (quantization.target, quantization.float_layers) if quantization else (None, ())
-    write_twin(spec, contestant.point, manifest.precision, target, in_float, path)
-    memory.release()  # of weights as large as the model's
+    path = write_products(manifest, contestant.point, scratch)
     return Contestant(
         f"{contestant.source}, products alone", "bound", ProductsWay(path), contestant.point, contestant.precision,
         block_macs(spec, contestant.point), None, "matrix products alone", contestant.name, contestant.asks,
     )  # fmt: skip
+
+
+def write_products(manifest: Manifest, point: Point, scratch: Path) -> Path:
+    """A new file in ``scratch`` with the products of a bundle at ``point``."""
+    path = scratch / f"products{len(list(scratch.iterdir()))}.onnx"
+    quantization = manifest.quantization
+    target, in_float = (quantization.target, quantization.float_layers) if quantization else (None, ())
+    write_twin(manifest.spec.spec(), point, manifest.precision, target, in_float, path)
+    memory.release()  # of weights as large as the model's
+    return path
 
 
 def block_macs(spec: Spec, point: Point) -> int:

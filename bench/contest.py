@@ -14,7 +14,7 @@ from functools import partial
 from itertools import product
 from pathlib import Path
 
-from bench import cold, profile, rivals, roofline
+from bench import bound, cold, peaks, profile, rivals, roofline
 from bench.bound import bound_of
 from bench.cold import Cold
 from bench.contestant import Contestant, Point
@@ -22,6 +22,7 @@ from bench.devices.energy import Energy, measure_energy
 from bench.devices.gauges import Gauges, gauges
 from bench.devices.watch import Condition, Watch
 from bench.entries import check_comparable, check_names, entry, verified
+from bench.peaks import Probe, Probes, Reached
 from bench.profile import Profile
 from bench.questions import Asked
 from bench.race import NOTHING, Course, Race, Record, nothing
@@ -34,6 +35,8 @@ from s2mlp_deploy.scratch import temporary
 from s2mlp_deploy.sessions import ProfilingSession
 from s2mlp_deploy.spec import Size
 from s2mlp_deploy.timing import Clock
+
+OPENVINO_FORMAT = "openvino"
 
 ENERGY_SECONDS = 3.0
 """Energy counters move in steps of a tenth of a second."""
@@ -108,23 +111,28 @@ def hold(plan: Plan, listener: Listener, clock: Clock = time.perf_counter) -> Re
                 runners.append(Runner(contestant, asked.of(contestant)))
         if plan.bound:
             with listener.step("preparing the matrix products alone"):
-                runners += [Runner(bound, asked.of(bound)) for bound in _bounds(runners, scratch)]
+                runners += [Runner(alone, asked.of(alone)) for alone in _bounds(runners, scratch)]
+        with listener.step("preparing products that show what the machine can do at most"):
+            probes = Probes(list(_probes(runners, plan, scratch)), clock)
         with gauges() as here:
             with listener.step("timing, interleaved"):
-                record, conditions = _race(runners, plan.course, here, clock)
+                record, conditions = _race(runners, plan.course, here, probes, clock)
             if not record.samples_ms[NOTHING]:
                 raise KeyboardInterrupt
             energies = dict(_energies(runners, asked, here, listener)) if plan.energy and record.complete else {}
             devices = Devices(conditions, energies, here.unknown)
         found = standing(runners, record, starts, [words for c in conditions for words in c.noise])
+        alone = list(_reached_alone(runners, record))
         runners = [runner for runner in runners if runner.contestant.kind == "bundle"]  # the others make room
         profiles: tuple[Profile, ...] = ()
         roof = None
         if plan.bound and record.complete:
+            with listener.step("measuring what the machine can do at most"):
+                reached = [*probes.finish(), *alone]
             with listener.step("looking where the time goes"):
                 profiles = tuple(_profiles(runners, asked))
-            with listener.step("measuring what the machine can do at most"):
-                roof = _roofline(runners, found, profiles, scratch, clock)
+            if probes.probes:
+                roof = _roofline(runners, found, profiles, reached, clock)
     return Result(found, record.samples_ms, profiles, roof, devices)
 
 
@@ -137,15 +145,17 @@ def _cold_starts(
 
 
 def _race(
-    runners: Sequence[Runner], course: Course, here: Gauges, clock: Clock
+    runners: Sequence[Runner], course: Course, here: Gauges, probes: Probes, clock: Clock
 ) -> tuple[Record, tuple[Condition, ...]]:
-    """The devices that something runs on are watched from the first round that counts, while nothing is timed."""
+    """The devices that something runs on are watched from the first round that counts, while nothing is timed; so are
+    ``probes`` run."""
     used = {"board", *(runner.contestant.device for runner in runners)}
     watches: list[Watch] = []
 
     def rest(clock: Clock) -> float:
         for watch in watches:
             watch.look()
+        probes.turn()
         return nothing(clock)
 
     def start() -> None:
@@ -176,8 +186,8 @@ def _energies(
 def _bounds(runners: Sequence[Runner], scratch: Path) -> Iterator[Contestant]:
     for runner in runners:
         way = runner.contestant.way
-        if isinstance(way, BundleWay) and (bound := bound_of(runner.contestant, way.bundle.manifest, scratch)):
-            yield bound
+        if isinstance(way, BundleWay) and (alone := bound_of(runner.contestant, way.bundle.manifest, scratch)):
+            yield alone
 
 
 def _profiles(runners: Sequence[Runner], asked: Asked) -> Iterator[Profile]:
@@ -190,21 +200,44 @@ def _profiles(runners: Sequence[Runner], asked: Asked) -> Iterator[Profile]:
             yield profile.take(contestant.name, session, images, spec, contestant.point, weight_bytes=weight_bytes)
 
 
+def _probes(runners: Sequence[Runner], plan: Plan, scratch: Path) -> Iterator[Probe]:
+    """Products at the precisions and threads of the bundles; those of bundles for OpenVINO themselves, too, since these have no
+    bound. Nothing where not all run on the processor: the peaks of another device are not measured."""
+    bundles = [(r.contestant, r.contestant.way.bundle) for r in runners if isinstance(r.contestant.way, BundleWay)]
+    if not plan.bound or any(c.point.provider not in (None, "cpu") or c.device != "cpu" for c, _ in bundles):
+        return
+    if not any(isinstance(runner.session, ProfilingSession) for runner in runners):
+        return
+    known = [(c, bundle.manifest) for c, bundle in bundles if c.precision in roofline.ITEM_BYTES]
+    recipes = {m.precision: m.quantization.target if m.quantization else None for _, m in known}
+    yield from peaks.prepare(recipes.items(), plan.threads, scratch)
+    for c, manifest in known:
+        if manifest.format == OPENVINO_FORMAT and manifest.spec.spec().depth:
+            path = bound.write_products(manifest, c.point, scratch)
+            spec = manifest.spec.spec()
+            yield from peaks.of_products(spec, c.point, c.precision, path, c.source, (peaks.OPENVINO,))
+
+
+def _reached_alone(runners: Sequence[Runner], record: Record) -> Iterator[Reached]:
+    """What ONNX Runtime reached on the products of the bundles themselves, in the race."""
+    for c in (runner.contestant for runner in runners if runner.contestant.kind == "bound"):
+        operations = 2 * c.macs * c.point.batch
+        of = next(r.contestant.source for r in runners if r.contestant.name == c.of)
+        fastest_s = min(record.samples_ms[c.name]) / 1e3
+        yield Reached(c.precision, c.point.threads, peaks.ONNXRUNTIME, of, operations / fastest_s)
+
+
 def _roofline(
-    runners: Sequence[Runner], found: Standing, profiles: Sequence[Profile], scratch: Path, clock: Clock
-) -> Roofline | None:
-    """None where not all run on the processor: the peaks of another device are not measured."""
+    runners: Sequence[Runner], found: Standing, profiles: Sequence[Profile], reached: Sequence[Reached], clock: Clock
+) -> Roofline:
     shown = [runner.contestant for runner in runners if runner.contestant.kind == "bundle"]
-    if not profiles or any(contestant.point.provider not in (None, "cpu") for contestant in shown):
-        return None
-    manifests = [contestant.way.bundle.manifest for contestant in shown if isinstance(contestant.way, BundleWay)]
-    targets = {m.precision: m.quantization.target if m.quantization else None for m in manifests}
-    roofs = roofline.roofs_for([c for c in shown if c.precision in roofline.ITEM_BYTES], targets, scratch, clock)
+    roofs = roofline.roofs_under([one for one in reached if one.precision in roofline.ITEM_BYTES], clock)
     p50_ms = {figures.name: figures.p50_ms for figures in found.figures}
     dots = []
-    for contestant, manifest in zip(shown, manifests, strict=True):
-        if contestant.precision in roofline.ITEM_BYTES:
-            dots.append(roofline.contestant_dot(contestant, manifest.spec.spec(), p50_ms[contestant.name]))
+    for contestant in shown:
+        if contestant.precision in roofline.ITEM_BYTES and isinstance(contestant.way, BundleWay):
+            spec = contestant.way.bundle.manifest.spec.spec()
+            dots.append(roofline.contestant_dot(contestant, spec, p50_ms[contestant.name]))
     for one in profiles:
         contestant = next(c for c in shown if c.name == one.contestant)
         dots += roofline.layer_dots(one, contestant.precision, contestant.point.threads)

@@ -1,48 +1,47 @@
 """What the machine can do at most, and where contestants and their layers stand below that (Williams et al., 2009).
 
-A roof is the lower of two lines: the peak of arithmetic, measured on large matrix products in ONNX Runtime, and
-arithmetic intensity times the memory rate, measured by copying. What stands near the slope waits for memory, what
-stands near the level part computes as fast as the runtime can.
+A roof is the lower of two lines: the peak of arithmetic (peaks.py), and arithmetic intensity times the memory rate, measured
+by copying. What stands near the slope waits for memory, what stands near the level part computes as fast as the machine can.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
 
 import numpy as np
 
-from bench.bound import block_macs, write_twin
+from bench.bound import block_macs
 from bench.contestant import Contestant, Point
 from bench.environment import usable_cores
+from bench.peaks import Reached
 from bench.profile import Profile
-from bench.ways import ProductsWay
-from s2mlp_deploy.spec import Spec, single_stage
+from s2mlp_deploy.spec import Spec
 from s2mlp_deploy.timing import Clock
-
-LARGE = single_stage(channels=1024, depth=1, patch=1, expansion=1, image_size=(32, 32), classes=1)
-"""Four products of 1024 × 1024 × 1024."""
 
 COPIED_BYTES = 128 * 2**20
 """Beyond every cache."""
 
-PEAK_SECONDS = 0.6
+COPYING_SECONDS = 0.6
 ITEM_BYTES = {"fp32": (4, 4, 4), "fp16": (2, 2, 2), "int8": (1, 1, 4)}
 """Bytes of what a product reads, of its weights, and of what it writes; ONNX Runtime's int8 products write float32."""
 
 
 @dataclass(frozen=True)
 class Roof:
-    """Measured peaks for ``threads`` (None: the runtime's own choice) at one precision."""
+    """Measured peaks for ``threads`` (None: the runtime's own choice) at one precision; the one of arithmetic was reached by
+    ``runtime`` on ``products``, with ``reached_on`` threads."""
 
     threads: int | None
     precision: str
     operations_per_s: float
     bytes_per_s: float
+    runtime: str = ""
+    products: str = ""
+    reached_on: int | None = None
 
     def at(self, intensity: float) -> float:
         """The most operations a second at ``intensity`` operations a byte."""
@@ -72,23 +71,10 @@ class Roofline:
         """The roof above ``dot``."""
         return next((r for r in self.roofs if (r.threads, r.precision) == (dot.threads, dot.precision)), None)
 
-
-def measure_roof(
-    precision: str, target: str | None, threads: int | None, bytes_per_s: float, scratch: Path, clock: Clock
-) -> Roof:
-    """The peak of arithmetic: the best of many runs, since nothing makes a machine faster than it is.
-
-    Raises:
-        RuntimeMissingError: without ONNX Runtime.
-    """
-    path = scratch / f"peak-{precision}-{target}.onnx"
-    point = Point(1, threads)
-    if not path.exists():
-        write_twin(LARGE, point, precision, target, (), path)
-    session = ProductsWay(path).open(point)
-    nothing = np.empty((0, 0), np.float32)
-    fastest_s = _fastest(lambda: session.run(nothing), clock)
-    return Roof(threads, precision, 2 * block_macs(LARGE, point) / fastest_s, bytes_per_s)
+    def above(self, dot: Dot) -> bool:
+        """Whether ``dot`` is faster than the peak of arithmetic that was measured, which is then too low."""
+        roof = self.roof(dot)
+        return roof is not None and dot.operations_per_s > roof.operations_per_s
 
 
 def memory_rate(threads: int | None, clock: Clock = time.perf_counter) -> float:
@@ -129,19 +115,25 @@ def product_bytes(spec: Spec, point: Point, precision: str) -> int:
     return total
 
 
-def roofs_for(
-    contestants: Iterable[Contestant], targets: dict[str, str | None], scratch: Path, clock: Clock
-) -> tuple[Roof, ...]:
-    """A roof for each precision and number of threads among ``contestants``; ``targets`` has int8's recipe."""
-    needed = dict.fromkeys((c.precision, c.point.threads) for c in contestants)
+def roofs_under(reached: Sequence[Reached], clock: Clock) -> tuple[Roof, ...]:
+    """A roof for each precision and number of threads in ``reached``, from the best of them; what fewer threads reach, more
+    can, too. Memory is measured now."""
+    needed = dict.fromkeys((one.precision, one.threads) for one in reached)
     rates = {threads: memory_rate(threads, clock) for threads in dict.fromkeys(threads for _, threads in needed)}
-    return tuple(measure_roof(p, targets.get(p), threads, rates[threads], scratch, clock) for p, threads in needed)
+    roofs = []
+    for precision, threads in sorted(needed, key=lambda pair: (pair[0], pair[1] or 0)):
+        able = [r for r in reached if r.precision == precision and (r.threads or 0) <= (threads or 0)]
+        best = max(able, key=lambda r: r.operations_per_s)
+        roofs.append(
+            Roof(threads, precision, best.operations_per_s, rates[threads], best.runtime, best.products, best.threads)
+        )
+    return tuple(roofs)
 
 
 def _fastest(call: Callable[[], object], clock: Clock) -> float:
     call()
     best, start = float("inf"), clock()
-    while clock() - start < PEAK_SECONDS:
+    while clock() - start < COPYING_SECONDS:
         before = clock()
         call()
         best = min(best, clock() - before)

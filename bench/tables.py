@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from bench import names
 from bench.contest import Result
 from bench.profile import kinds
-from bench.section import Cell, Section, figure, interval
+from bench.section import Cell, Section, counted, figure, interval
 from bench.standing import Figures, Standing
 from s2mlp_deploy.render import size
 
@@ -59,7 +60,7 @@ def roofline(result: Result) -> Section | None:
             share = f"{dot.operations_per_s / roof.operations_per_s:.0%}"
             rows.append([*found.keys(figures[dot.name]), *(figure(rate / 1e9) for rate in rates), share])
     headings = ("peak, Gop/s", "memory, GB/s", "reached, Gop/s", "of peak")
-    return _section(found, "What the machine can do, and does", headings, rows)
+    return _section(found, "What the machine can do, and does", headings, rows, list(_roofline_notes(result)))
 
 
 def profile(result: Result) -> Section | None:
@@ -94,6 +95,28 @@ def _latency_notes(found: Standing, *, bounded: bool, judged: bool) -> Iterator[
         yield ACCURACY
     if engines := dict.fromkeys(found.short(f) for f in found.figures if f.accuracy_inherited):
         yield f"Accuracy of {', '.join(engines)}: that of the ONNX bundle that it was built from."
+
+
+def _roofline_notes(result: Result) -> Iterator[str]:
+    assert result.roofline is not None
+    prefix, several = result.standing.prefix, len({roof.threads for roof in result.roofline.roofs}) > 1
+    each = []
+    for roof in result.roofline.roofs:
+        threads = f" on {counted(roof.threads, 'thread')}" if several and roof.threads is not None else ""
+        fewer = (
+            f" on {counted(roof.reached_on, 'thread')}" if roof.reached_on and roof.reached_on != roof.threads else ""
+        )
+        each.append(f"{roof.precision}{threads}: {roof.runtime}{fewer}, {names.without(prefix, roof.products)}")
+    yield (
+        "Peak: the fastest run of any products that were timed in turns with the race, of several shapes, in every runtime "
+        f"here, and those of the bundles alone. {'; '.join(each)}."
+    )
+    if above := [dot for dot in result.roofline.dots if dot.kind == "contestant" and result.roofline.above(dot)]:
+        labels = {f.name: result.standing.label(f) for f in result.standing.figures}
+        yield (
+            f"More than 100% of peak: {'; '.join(labels[dot.name] for dot in above)}. No machine does that: the products were "
+            "slowed down by something else, so the peak is higher than what was measured."
+        )
 
 
 def _latency_row(f: Figures, found: Standing, *, bounded: bool, judged: bool) -> list[Cell]:

@@ -198,9 +198,9 @@ class ProductsSession:
         rng = np.random.default_rng(0)
         self._held = []  # ONNX Runtime reads the array's memory, and releases before 1.32 do not keep it alive
         for x in self._session.get_inputs():
-            noise = onnxruntime.OrtValue.ortvalue_from_numpy(_noise(rng, x.type, x.shape))
-            self._held.append(noise)
-            self._binding.bind_ortvalue_input(x.name, noise)
+            value = onnxruntime.OrtValue.ortvalue_from_numpy(noise(rng, np.dtype(_DTYPES[x.type]), x.shape))
+            self._held.append(value)
+            self._binding.bind_ortvalue_input(x.name, value)
         outputs: dict[str, Any] = {}
         for y in self._session.get_outputs():
             key = json.dumps([y.type, y.shape])
@@ -219,8 +219,8 @@ _DTYPES: dict[str, Any] = {
 }  # fmt: skip
 
 
-def _noise(rng: np.random.Generator, type_name: str, shape: list[int]) -> Array:
-    dtype = np.dtype(_DTYPES[type_name])
+def noise(rng: np.random.Generator, dtype: np.dtype[Any], shape: list[int]) -> Array:
+    """Numbers of ``dtype`` to multiply: bytes from all that there are, others around zero."""
     if dtype.kind in "ui":
         info = np.iinfo(dtype)
         return rng.integers(info.min, info.max, shape, dtype, endpoint=True)

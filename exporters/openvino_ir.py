@@ -83,7 +83,7 @@ class OpenVinoIr:
         """
         openvino = load_openvino()
         try:
-            model = _read("onnx", bundle.artifact.path)
+            model = read_model("onnx", bundle.artifact.path)
             _name_operations(model)
             for name, text in _metadata_of(bundle.artifact.path).items():
                 model.set_rt_info(text, [_METADATA, name])
@@ -161,7 +161,7 @@ class OpenVinoSession:
         if self._threads is not None:
             properties["INFERENCE_NUM_THREADS"] = self._threads
         try:
-            model = _read("onnx" if self._path.suffix == ".onnx" else "ir", self._path)
+            model = read_model("onnx" if self._path.suffix == ".onnx" else "ir", self._path)
             self._metadata = _metadata_in(model)
             model.add_outputs([name for name in more_outputs if name != OUTPUT])
             compiled = openvino.Core().compile_model(model, self._settings.device, properties)
@@ -232,7 +232,7 @@ def load_openvino() -> Any:
             del sys.modules[_TELEMETRY]
 
 
-def _read(kind: str, path: Path) -> Any:
+def read_model(kind: str, path: Path) -> Any:
     """The model at ``path``, read as ``kind``. ``Core.read_model`` would try every format on it, and print what it thinks."""
     frontend = import_module("openvino.frontend").FrontEndManager().load_by_framework(kind)
     return frontend.convert(frontend.load(str(path)))

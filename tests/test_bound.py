@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
+from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 import onnx
 import pytest
 
-from bench import bound, profile, roofline
+from bench import bound, peaks, profile, roofline, tables
 from bench.bound import block_macs, bound_of
 from bench.contestant import Contestant, Point
+from bench.peaks import LEAST, SHARE, Probe, Probes, Reached
 from bench.profile import Part, Profile
 from bench.roofline import Dot, Roof, Roofline
 from bench.ways import BundleWay, ProductsWay
+from contests import PAIR, held
 from s2mlp_deploy import artifact
 from s2mlp_deploy.sessions import Kernel, ProfilingSession
 from s2mlp_deploy.spec import PRESETS, Embedding, Spec, Stage
@@ -187,17 +192,76 @@ def test_layers_without_arithmetic_have_no_dot() -> None:
     assert (dot.name, dot.intensity, dot.operations_per_s) == ("FC₃", 4000.0, 2e9)
 
 
-def test_peaks_are_measured_by_the_clock_that_is_given(tmp_path: Path) -> None:
-    """On a clock that a run takes a tenth of a second on, the rates are known."""
+def taking(clock: list[float], *seconds: float) -> Probe:
+    """A probe of 100 operations whose runs take so many ``seconds``, the last ones over and over."""
+    costs = iter(seconds)
+    last = seconds[-1]
+
+    def run() -> None:
+        clock[0] += next(costs, last)
+
+    return Probe("fp32", 1, "a runtime", "products", 100, run)
+
+
+def test_probes_take_no_more_than_their_share_of_the_race_and_turns_among_themselves() -> None:
+    clock = [0.0]
+    each = [taking(clock, 1.0), taking(clock, 3.0)]
+    probes = Probes(each, lambda: clock[0])
+    for _ in range(1000):
+        clock[0] += 0.1  # a round of the race
+        probes.turn()
+    spent = each[0].runs * 1.0 + each[1].runs * 3.0
+    assert each[0].runs - each[1].runs in (0, 1) and each[1].runs > 4
+    assert SHARE * clock[0] - 3.0 <= spent <= SHARE * clock[0] + 3.0
+    Probes((), lambda: clock[0]).turn()
+
+
+def test_the_fastest_run_of_a_probe_counts_and_all_run_often_enough() -> None:
+    clock = [0.0]
+    probes = Probes([taking(clock, 4.0, 1.0, 2.0), taking(clock, 8.0)], lambda: clock[0])
+    probes.turn()
+    assert [one.operations_per_s for one in probes.finish()] == [100.0, 12.5]
+    assert [probe.runs for probe in probes.probes] == [LEAST, LEAST]
+
+
+@pytest.mark.parametrize(("precision", "target"), [("fp32", None), ("fp16", None), ("int8", "x86")])
+def test_every_runtime_here_computes_every_shape(precision: str, target: str | None, tmp_path: Path) -> None:
+    found = list(peaks.prepare([(precision, target)], (1, 2), tmp_path))
+    runtimes = [peaks.ONNXRUNTIME, *([peaks.OPENVINO] if find_spec("openvino") else [])]
+    runtimes += [peaks.TORCH] if precision == "fp32" else []
+    assert [(p.threads, p.runtime) for p in found] == 2 * [(n, runtime) for n in (1, 2) for runtime in runtimes]
+    assert {p.products for p in found} == {"1,024 × 1,024 × 1,024", "196 × 384 × 1,536"}
+    assert {p.operations for p in found} == {8 * 1024**3, 4 * 196 * (384**2 + 384 * 1536)}
+    assert all(p.time(time.perf_counter) > 0 and p.fastest_s < float("inf") for p in found)
+
+
+def test_a_roof_is_the_best_of_shapes_and_runtimes_and_more_threads_can_do_what_fewer_can(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(roofline, "COPIED_BYTES", 1000)
+    reached = [
+        Reached("fp32", 1, "ONNX Runtime", "large", 50.0), Reached("fp32", 1, "OpenVINO", "small", 70.0),
+        Reached("fp32", 2, "ONNX Runtime", "large", 60.0), Reached("int8", 2, "ONNX Runtime", "of the bundle", 300.0),
+    ]  # fmt: skip
     ticks = iter(range(10_000))
+    roofs = roofline.roofs_under(reached, lambda: next(ticks) * 0.1)
+    assert [(r.precision, r.threads, r.operations_per_s, r.runtime, r.products, r.reached_on) for r in roofs] == [
+        ("fp32", 1, 70.0, "OpenVINO", "small", 1), ("fp32", 2, 70.0, "OpenVINO", "small", 1),
+        ("int8", 2, 300.0, "ONNX Runtime", "of the bundle", 2),
+    ]  # fmt: skip
+    assert roofs[0].bytes_per_s == pytest.approx(2 * 1000 / 0.1)
 
-    def clock() -> float:
-        return next(ticks) * 0.1
 
-    roof = roofline.measure_roof("fp32", None, 1, 7.0, tmp_path, clock)
-    assert (roof.operations_per_s, roof.bytes_per_s) == (pytest.approx(2 * 4 * 1024**3 / 0.1), 7.0)
-    assert roofline.memory_rate(1, clock) == pytest.approx(2 * roofline.COPIED_BYTES / 0.1)
-    assert [p.name for p in tmp_path.iterdir()] == ["peak-fp32-None.onnx"]
+def test_what_is_above_the_peak_is_shown_as_measured_and_explained() -> None:
+    _, result = held(PAIR)
+    assert result.roofline is not None
+    table = tables.roofline(result)
+    assert table is not None and [row[-1] for row in table.rows] == ["81%", "19%"] and len(table.notes) == 1
+    low = tuple(replace(r, operations_per_s=100e9, runtime="OpenVINO", products="small") for r in result.roofline.roofs)
+    table = tables.roofline(replace(result, roofline=replace(result.roofline, roofs=low)))
+    assert table is not None and [row[-1] for row in table.rows] == ["140%", "350%"]
+    assert table.notes[0].endswith("fp32: OpenVINO, small; int8: OpenVINO, small.")
+    assert table.notes[1].startswith("More than 100% of peak: fp32; int8. No machine does that")
 
 
 def test_memory_is_copied_by_as_many_threads_as_the_runtime_takes(monkeypatch: pytest.MonkeyPatch) -> None:

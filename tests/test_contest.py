@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from bench import rivals, ways
+from bench.bound import block_macs
 from bench.contestant import Contestant, Point
 from bench.questions import of_bundle
 from bench.race import LONGEST_WARMUP, NOTHING, WINDOW, Course, Race, Record
@@ -245,6 +246,41 @@ def test_the_tables_the_json_and_the_csv_tell_the_same(place: Path, tmp_path: Pa
     assert [row["name"] for row in rows] == names
     assert [row["threads"] for row in rows] == ["1", "2"] * 3
     assert [float(row["p50_ms"]) for row in rows] == [f["p50_ms"] for f in found["figures"]]
+
+
+def test_no_bundle_is_above_the_peak_that_its_own_products_reached_in_the_same_run(place: Path, tmp_path: Path) -> None:
+    pytest.importorskip("openvino")
+    assert run("export", place / "fp32", "--format", "openvino", "-o", tmp_path / "ov").code == 0
+    quick = ("--min-seconds", 0, "--min-rounds", 8, "--no-cold", "--no-energy")
+    ran = bench(place / "fp32", tmp_path / "ov", *quick, "--threads", 1, "--json-file", tmp_path / "r.json")
+    assert ran.code == 0, ran.err
+    document = json.loads((tmp_path / "r.json").read_text())
+    (roof,) = document["roofline"]["roofs"]
+    alone = document["samples_ms"]["fp32, products alone, 1 thread"]
+    spec = artifact.read(place / "fp32").manifest.spec.spec()
+    assert roof["operations_per_s"] >= 2 * block_macs(spec, Point()) / (min(alone) / 1e3) * (1 - 1e-9)
+    assert roof["runtime"] in ("ONNX Runtime", "OpenVINO", "PyTorch") and roof["products"]
+    dots = [dot for dot in document["roofline"]["dots"] if dot["kind"] == "contestant"]
+    assert [dot["name"] for dot in dots] == ["fp32, 1 thread", "ov, 1 thread"]
+    assert all(dot["operations_per_s"] < roof["operations_per_s"] for dot in dots)
+    assert f"{roof['runtime']}" in ran.out and "More than 100%" not in ran.out
+
+
+def test_an_engine_has_the_accuracy_of_the_bundle_that_it_was_built_from(place: Path, tmp_path: Path) -> None:
+    source = tmp_path / "labelled"
+    shutil.copytree(place / "fp32", source)
+    report = json.loads((source / "report.json").read_text())
+    (source / "report.json").write_text(json.dumps({**report, "images": {"accuracy": 0.875}}))
+    assert run("export", source, "--format", "ort", "-o", tmp_path / "engine").code == 0
+    built_from = json.loads((tmp_path / "engine" / "report.json").read_text())["built_from"]
+    digest = json.loads((source / "manifest.json").read_text())["files"]["model.onnx"]
+    assert built_from == {"sha256": digest, "images": {"accuracy": 0.875}}
+    shutil.rmtree(source)
+    ran = bench(tmp_path / "engine", place / "ort", *QUICK, "--csv", tmp_path / "r.csv")
+    assert ran.code == 0, ran.err
+    with (tmp_path / "r.csv").open() as file:
+        assert [row["accuracy"] for row in csv.DictReader(file)] == ["0.875", ""]
+    assert "Accuracy of engine: that of the ONNX bundle that it was built from." in ran.out and "87.5%" in ran.out
 
 
 def test_strict_exits_as_the_verdict_says(place: Path, tmp_path: Path) -> None:

@@ -187,7 +187,14 @@ def test_layers_without_arithmetic_and_those_in_caches_are_named_in_sentences() 
     fast = tuple(replace(roof, bytes_per_s=1e12) for roof in result.roofline.roofs)
     below = replace(result, roofline=replace(result.roofline, roofs=fast))
     notes = next(p for p in pictures.of_report(below) if p.name == "roofline").notes
-    assert not any("caches" in note for note in notes)
+    assert not any("caches" in note or "above the level" in note for note in notes)
+    low = tuple(replace(roof, operations_per_s=50e9) for roof in fast)
+    notes = next(
+        p
+        for p in pictures.of_report(replace(result, roofline=replace(result.roofline, roofs=low)))
+        if p.name == "roofline"
+    ).notes
+    assert any("above the level shows that the peak is higher" in note for note in notes)
 
 
 def test_bundles_in_one_place_share_a_label() -> None:

@@ -69,7 +69,7 @@ def draw(axes: Axes, result: Result) -> tuple[str, ...]:
     for group in _groups(axes, layers, lambda dots: (dots[0].name,), CLUSTER):
         names.append(Name(group.lines[0], *_at(axes, group.dot), QUIET))
     left_out = scatter.write(axes, names, taken, [point for roof in found.roofs for point in _line(axes, roof)])
-    return tuple(_notes(result, found, layers, left_out))
+    return tuple(_notes(result, found, bundles, layers, left_out))
 
 
 def _layers(result: Result) -> Iterator[Dot]:
@@ -200,12 +200,18 @@ def _line(axes: Axes, roof: Roof) -> list[tuple[float, float]]:
     return [drawing.place(axes, value, roof.at(value) / 1e9) for value in x]
 
 
-def _notes(result: Result, found: Roofline, layers: Sequence[Dot], left_out: Sequence[str]) -> Iterator[str]:
+def _notes(
+    result: Result, found: Roofline, bundles: Sequence[Dot], layers: Sequence[Dot], left_out: Sequence[str]
+) -> Iterator[str]:
     yield "Large: bundles, by the products of their blocks. Small: their layers, by the runtime's own account."
     if shares := [p.share(part) for p in result.profiles for part in p.parts if part.kind == "shift"]:
         ends = dict.fromkeys((f"{min(shares):.0%}", f"{max(shares):.0%}"))
         yield f"Not drawn: the shift, which computes nothing and takes {' to '.join(ends)} of the time."
-    roofs = [(dot, found.roof(dot)) for dot in layers]
-    if any(roof and dot.operations_per_s > 1.05 * roof.at(dot.intensity) for dot, roof in roofs):
+    above = [
+        dot for dot in layers if (roof := found.roof(dot)) and dot.operations_per_s > 1.05 * roof.at(dot.intensity)
+    ]
+    if not all(found.above(dot) for dot in above):
         yield "What is above the slope finds its data in caches."
+    if any(found.above(dot) for dot in (*bundles, *above)):
+        yield "What is above the level shows that the peak is higher than what was measured."
     yield from scatter.unnamed(left_out)
