@@ -6,6 +6,7 @@
 # make reliability  try every promise of docs/reliability.md as often as it says, and write it (45 minutes)
 # make fuzz       100,000 damaged inputs and more, to everything that reads files (minutes)
 # make oldest     run the tests with the oldest versions that pyproject.toml allows (ten minutes)
+# make docs-output  run what README.md and docs print again, and write what has changed (minutes)
 # make licenses   write docs/dependencies.md and constraints-oldest.txt
 # make web        export the bundled checkpoint as a web page, and serve it to this machine
 # make web-deps   what the page, its tests and the JavaScript examples need from npm
@@ -23,7 +24,7 @@ SITE := fashion_mnist-web-fp32
 NODE_STAMP := node_modules/.package-lock.json
 DATASET ?= /usr/share/datasets/fashion-mnist
 
-.PHONY: venv demo test lint bench accuracy reliability fuzz oldest licenses web web-deps clean
+.PHONY: venv demo test lint bench accuracy reliability fuzz oldest docs-output licenses web web-deps clean
 
 venv: $(STAMP)
 
@@ -75,6 +76,9 @@ oldest:
 		--deselect tests/test_pictures.py::test_the_same_measurements_give_the_same_bytes \
 		--deselect tests/test_scaling.py::test_no_label_covers_another_or_leaves_the_picture \
 		--deselect tests/test_scaling.py::test_the_picture_shows_each_model_with_its_exponent_and_interval
+
+docs-output: $(STAMP)
+	$(BIN)/python tests/printed_outputs.py
 
 licenses: $(STAMP)
 	$(BIN)/python tests/licenses.py > docs/dependencies.md
