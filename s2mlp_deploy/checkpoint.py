@@ -95,6 +95,8 @@ def load(
         used = {match.names[n]: state.tensors[match.names[n]] for n in spec.parameter_shapes()}
         _check_claims(used, path.stat().st_size)
         weights = {n: _floats(match.names[n], used[match.names[n]]) for n in spec.parameter_shapes()}
+        found = {n: layouts.form_of(match, n, shapes) for n in weights}
+        weights = {n: form.apply(weights[n]) if (form := found[n]) else weights[n] for n in weights}
     except (CheckpointError, LayoutError) as error:
         raise type(error)(f"{path}: {error}") from error
     return Checkpoint(

@@ -91,7 +91,10 @@ def emit(spec: Spec, weights: Mapping[str, np.ndarray], lowering: Lowering, axes
         else:
             shape = out.op("Shape", [x], f"{name}/map_shape")
         fmap = FeatureMap(name, c, sizes[s] if sizes else None, shape)
-        x = out.op("Reshape", [x, out.constant(f"tokens{c}", np.array([-1, c]))], f"{name}/embedding")
+        tokens = f"{name}/embedding/tokens" if stage.stem_norm else f"{name}/embedding"
+        x = out.op("Reshape", [x, out.constant(f"tokens{c}", np.array([-1, c]))], tokens)
+        if stage.stem_norm:
+            x = norm(x, f"stages.{s}.stem_norm", f"{name}/embedding")
         for b in range(stage.depth):
             x = block(x, fmap, f"stages.{s}.blocks.{b}", f"{name}/block{b:02d}")
         if s + 1 < len(spec.stages):

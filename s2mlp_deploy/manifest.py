@@ -84,6 +84,7 @@ class StageEntry(_Strict):
     channels: Extent
     hidden: Count
     depth: Annotated[int, Field(ge=0, lt=2**16)]
+    stem_norm: bool = False
 
 
 class SpecEntry(_Strict):
@@ -107,7 +108,7 @@ class SpecEntry(_Strict):
         stages = tuple(
             StageEntry(
                 kernel=s.embedding.kernel, stride=s.embedding.stride, padding=s.embedding.padding,
-                channels=s.channels, hidden=s.hidden, depth=s.depth,
+                channels=s.channels, hidden=s.hidden, depth=s.depth, stem_norm=s.stem_norm,
             )
             for s in spec.stages
         )  # fmt: skip
@@ -121,7 +122,8 @@ class SpecEntry(_Strict):
     def spec(self) -> Spec:
         """The spec that this entry stands for."""
         stages = tuple(
-            Stage(Embedding(s.kernel, s.stride, s.padding), s.channels, s.hidden, s.depth) for s in self.stages
+            Stage(Embedding(s.kernel, s.stride, s.padding), s.channels, s.hidden, s.depth, s.stem_norm)
+            for s in self.stages
         )
         return Spec(
             stages, self.classes, self.image_size, self.in_channels,

@@ -88,7 +88,7 @@ class StageEmbedding(nn.Conv2d):
 
 
 class StageModule(nn.Module):
-    """One stage: its embedding and its blocks."""
+    """One stage: its embedding, perhaps with a norm behind it, and its blocks."""
 
     def __init__(self, spec: Spec, index: int, shift: ShiftFunction) -> None:
         super().__init__()
@@ -98,6 +98,8 @@ class StageModule(nn.Module):
         self.embedding = StageEmbedding(
             width, stage.channels, e.kernel, e.stride, e.padding, bias="embedding" in spec.biases
         )
+        if stage.stem_norm:
+            self.stem_norm = nn.LayerNorm(stage.channels, spec.norm_epsilon, bias="stem_norm" in spec.biases)
         self.blocks = nn.ModuleList(Block(spec, stage, shift) for _ in range(stage.depth))
 
 
@@ -131,7 +133,8 @@ class S2MLP(nn.Module):
     def layers(self) -> Iterator[tuple[str, nn.Module]]:
         """(name, module) in the order of computation; the last one gives the logits."""
         for s, stage in enumerate(self.stages):
-            yield f"stage{s}/embedding", stage.get_submodule("embedding")
+            opening = [m for name, m in stage.named_children() if name != "blocks"]
+            yield f"stage{s}/embedding", opening[0] if len(opening) == 1 else nn.Sequential(*opening)
             for b, block in enumerate(stage.get_submodule("blocks").children()):
                 yield f"stage{s}/block{b:02d}", block
         yield "logits", self.head

@@ -178,15 +178,19 @@ class Embedding:
 
 @dataclass(frozen=True)
 class Stage:
-    """An embedding followed by ``depth`` blocks of ``channels`` (c) and ``hidden`` (c̄) channels."""
+    """An embedding followed by ``depth`` blocks of ``channels`` (c) and ``hidden`` (c̄) channels.
+
+    ``stem_norm`` is a LayerNorm between them, which the paper does not have and some code bases do.
+    """
 
     embedding: Embedding
     channels: int
     hidden: int
     depth: int
+    stem_norm: bool = False
 
 
-LAYERS = ("embedding", "norm1", "fc1", "fc2", "norm2", "fc3", "fc4", "norm", "fc")
+LAYERS = ("embedding", "stem_norm", "norm1", "fc1", "fc2", "norm2", "fc3", "fc4", "norm", "fc")
 """The layers that a parameter can belong to."""
 
 
@@ -276,6 +280,8 @@ class Spec:
         for s, stage in enumerate(self.stages):
             c, hidden = stage.channels, stage.hidden
             yield from layer(f"stages.{s}.embedding", c, width, *stage.embedding.kernel)
+            if stage.stem_norm:
+                yield from layer(f"stages.{s}.stem_norm", c)
             for b in range(stage.depth):
                 block = f"stages.{s}.blocks.{b}"
                 yield from layer(f"{block}.norm1", c)

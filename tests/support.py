@@ -37,6 +37,11 @@ def small_spec(
     return spec.with_shift(shift) if shift else spec
 
 
+def with_stem_norms(spec: Spec) -> Spec:
+    """``spec`` with a LayerNorm behind each embedding."""
+    return replace(spec, stages=tuple(replace(stage, stem_norm=True) for stage in spec.stages))
+
+
 def pyramid_spec() -> Spec:
     """Two stages with blocks and a last one without, as the layout model-p has them."""
     down = Embedding((3, 3), (2, 2), (1, 1))

@@ -20,7 +20,7 @@ from s2mlp_deploy.parity import compare
 from s2mlp_deploy.rewrites import fold
 from s2mlp_deploy.simplify import simplify
 from s2mlp_deploy.spec import DIRECTIONS, Shift, Spec, parse_directions
-from support import pyramid_spec, random_model, small_spec, weights_of, with_biases
+from support import pyramid_spec, random_model, small_spec, weights_of, with_biases, with_stem_norms
 
 SPECS = {
     "one stage": small_spec(),
@@ -35,6 +35,7 @@ SPECS = {
     "zero border": small_spec(shift=Shift(border="zero")),
     "wrapped border, eight directions": small_spec(shift=Shift(DIRECTIONS["8"], border="wrap")),
     "width first": small_spec(shift=Shift(parse_directions("w+,w-,h+,h-"))),
+    "stem norms": with_stem_norms(pyramid_spec()),
     "norm after the mean": replace(small_spec(), final_norm=True, norm_after_mean=True),
     "map of one row": small_spec(image_size=(4, 28)),
     "map of one position": small_spec(image_size=(4, 4)),

@@ -15,7 +15,7 @@ from s2mlp_deploy.errors import BundleError
 from s2mlp_deploy.manifest import Manifest, SpecEntry, ToleranceEntry
 from s2mlp_deploy.parity import Tolerance
 from s2mlp_deploy.spec import DIRECTIONS, LAYERS, PRESETS, Shift, Spec
-from support import pyramid_spec, run, save_checkpoint, small_spec, with_biases
+from support import pyramid_spec, run, save_checkpoint, small_spec, with_biases, with_stem_norms
 
 SPECS = {
     "small": small_spec(),
@@ -24,6 +24,7 @@ SPECS = {
     "far and diagonal": small_spec(shift=Shift(((3, -2), (0, 5), (-1, 0)))),
     "zero border": small_spec(shift=Shift(border="zero")),
     "wrapped border": small_spec(shift=Shift(DIRECTIONS["8"], border="wrap")),
+    "stem norms": with_stem_norms(pyramid_spec()),
     "norm after the mean": replace(small_spec(), final_norm=True, norm_after_mean=True),
     "no biases": with_biases(small_spec(), frozenset()),
     "some biases": with_biases(small_spec(), frozenset({"fc1", "norm2", "fc"})),
@@ -77,6 +78,8 @@ def test_a_spec_written_before_there_was_a_choice_of_border_and_norm_means_what_
     entry = SpecEntry.of(replace(small_spec(), final_norm=True)).model_dump(mode="json")
     for name in ("shift_border", "norm_after_mean"):
         del entry[name]
+    for stage in entry["stages"]:
+        del stage["stem_norm"]
     assert SpecEntry.model_validate(entry).spec() == replace(small_spec(), final_norm=True)
 
 
@@ -159,7 +162,7 @@ def test_a_manifest_in_another_encoding_is_refused(manifest: Manifest) -> None:
 
 
 def test_the_manifest_of_an_export_names_what_it_came_from(manifest: Manifest) -> None:
-    assert manifest.spec.spec() == with_biases(small_spec(), frozenset(LAYERS) - {"norm"})
+    assert manifest.spec.spec() == with_biases(small_spec(), frozenset(LAYERS) - {"norm", "stem_norm"})
     assert (manifest.format, manifest.precision, manifest.verdict) == ("onnx", "fp32", "passed")
     assert manifest.source.layout == "canonical" and manifest.source.weights == "model"
     assert manifest.input.shape == ("batch", 3, 20, 28) and manifest.output.shape == ("batch", 7)

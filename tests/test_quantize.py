@@ -24,7 +24,7 @@ from s2mlp_deploy.reference import S2MLP
 from s2mlp_deploy.rewrites import fold
 from s2mlp_deploy.simplify import simplify
 from s2mlp_deploy.spec import DIRECTIONS, Shift, Spec
-from support import pyramid_spec, random_model, small_spec, weights_of, with_biases
+from support import pyramid_spec, random_model, small_spec, weights_of, with_biases, with_stem_norms
 
 SPECS = {
     "one stage": small_spec(depth=1),
@@ -37,6 +37,7 @@ SPECS = {
     "zero border": small_spec(depth=1, shift=Shift(border="zero")),
     "wrapped border": small_spec(depth=1, shift=Shift(border="wrap")),
     "final norm": replace(small_spec(depth=1), final_norm=True),
+    "stem norms": with_stem_norms(pyramid_spec()),
     "norm after the mean": replace(small_spec(depth=1), final_norm=True, norm_after_mean=True),
 }
 MOVES = {

@@ -17,11 +17,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from s2mlp_deploy import artifact, checkpoint, layouts, structures
+from s2mlp_deploy import artifact, checkpoint, layouts, reference, structures
 from s2mlp_deploy.errors import LayoutError
 from s2mlp_deploy.parity import Array
-from s2mlp_deploy.spec import Shift, Spec
-from support import random_model, run, small_spec
+from s2mlp_deploy.spec import Embedding, Shift, Spec
+from support import random_model, run, small_spec, with_stem_norms
 
 Move = Callable[[Tensor], Tensor]
 SPEC = replace(small_spec(channels=16), final_norm=True)
@@ -288,6 +288,98 @@ def test_the_command_line_replaces_the_directions_of_a_layout_and_leaves_the_res
     assert checkpoint.load(tmp_path / "model.pt", **load).spec.shift.directions == "8"  # type: ignore[arg-type]
     replaced = checkpoint.load(tmp_path / "model.pt", offsets=((0, 1), (1, 0)), **load).spec  # type: ignore[arg-type]
     assert replaced.shift == Shift(((0, 1), (1, 0)), border="wrap")
+
+
+# Weights in another form
+
+
+def random_state(spec: Spec) -> dict[str, Tensor]:
+    return {name: tensor.double() for name, tensor in random_model(spec).state_dict().items()}
+
+
+def logits_of(path: Path, layout: Path, x: Tensor) -> Tensor:
+    """The oracle's logits of the checkpoint at ``path``."""
+    found = checkpoint.load(path, layout=layouts.find(str(layout)), image_size=(x.shape[2], x.shape[3]))
+    return reference.logits(reference.build(found.spec, found.weights), x)
+
+
+def test_linear_layers_that_are_1x1_convolutions_are_read_where_a_layout_says_so(tmp_path: Path) -> None:
+    state = random_state(SPEC)
+    kept = {n: t[:, :, None, None] if t.ndim == 2 else t for n, t in state.items()}
+    torch.save(kept, tmp_path / "model.pt")
+    x = torch.from_numpy(images()).double()
+    layout = own(tmp_path / "own.toml", "pointwise_convolutions = true")
+    expected = Code().logits(state, x.numpy())
+    np.testing.assert_allclose(logits_of(tmp_path / "model.pt", layout, x).numpy(), expected, rtol=1e-9, atol=1e-12)
+    ran = run("inspect", tmp_path / "model.pt", "--image-size", "20x28")
+    assert ran.code == 3 and "say pointwise_convolutions = true in a layout file" in " ".join(ran.err.split())
+
+
+@pytest.mark.parametrize("order", ["channels-first", "channels-last"])
+def test_a_linear_patch_embedding_is_read_in_the_order_in_which_its_code_flattens_a_patch(
+    tmp_path: Path, order: str
+) -> None:
+    ph, pw, c = 4, 2, 3
+    spec = replace(SPEC, stages=tuple(replace(s, embedding=Embedding((ph, pw), (ph, pw))) for s in SPEC.stages))
+    state = random_state(spec)
+    torch.manual_seed(2)
+    weight = state.pop("stages.0.embedding.weight").new_empty(16, ph * pw * c).normal_()
+    torch.save({**state, "stages.0.embedding.weight": weight}, tmp_path / "model.pt")
+    x = torch.from_numpy(images(size=(20, 14))).double()
+    # b c (h ph) (w pw) -> b h w (c ph pw), or (ph pw c)
+    cut = x.reshape(3, c, 5, ph, 7, pw).permute(0, 2, 4, *((1, 3, 5) if order == "channels-first" else (3, 5, 1)))
+    expected = F.linear(cut.flatten(3), weight, state["stages.0.embedding.bias"])
+    layout = own(tmp_path / "own.toml", f'patch = {{ size = [{ph}, {pw}], order = "{order}" }}')
+    found = checkpoint.load(tmp_path / "model.pt", layout=layouts.find(str(layout)), image_size=(20, 14))
+    model = reference.build(found.spec, found.weights)
+    _, embedded = next(reference.activations(model, x))
+    torch.testing.assert_close(embedded, expected, rtol=1e-9, atol=1e-12)
+    (told,) = (w for w in checkpoint.warnings(found) if "trust" in w)
+    assert f"patches flattened {order}" in told
+
+
+@pytest.mark.parametrize(
+    ("lines", "shape", "problem"),
+    [
+        ('patch = { size = 4, order = "channels-last" }', (16, 47), "[out, 16 · channels], as the layout says"),
+        ('patch = { size = 4, order = "channels-last" }', (16, 3, 4, 4), "[out, 16 · channels], as the layout says"),
+        ("norm_epsilon = 1e-5", (16, 48), "say their size and order under [patch]"),
+    ],
+)
+def test_a_patch_embedding_in_another_form_than_said_is_refused(
+    tmp_path: Path, lines: str, shape: tuple[int, ...], problem: str
+) -> None:
+    torch.save({**random_state(SPEC), "stages.0.embedding.weight": torch.zeros(shape)}, tmp_path / "model.pt")
+    with pytest.raises(LayoutError) as caught:
+        logits_of(tmp_path / "model.pt", own(tmp_path / "own.toml", lines), torch.zeros(1, 3, 20, 28))
+    assert problem in str(caught.value) and "stages.0.embedding.weight has shape" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "line", ["size = 4", 'order = "channels-last"', 'size = 4, order = "channels-last", stride = 2']
+)
+def test_a_linear_patch_embedding_needs_size_and_order_and_no_stride(tmp_path: Path, line: str) -> None:
+    with pytest.raises(LayoutError, match="a linear patch embedding"):
+        layouts.find(str(own(tmp_path / "own.toml", f"patch = {{ {line} }}")))
+
+
+def test_a_norm_behind_the_patch_embedding_is_exported_and_traced(tmp_path: Path) -> None:
+    spec = with_stem_norms(SPEC)
+    state = random_model(spec).state_dict()
+    layout = own(tmp_path / "own.toml", "[keys]", '"stages.{s}.stem_norm" = "patch_norm.{s}"')
+    torch.save({n.replace("stages.0.stem_norm", "patch_norm.0"): t for n, t in state.items()}, tmp_path / "model.pt")
+    x = torch.from_numpy(images())
+    e = "stages.0.embedding"
+    expected = F.conv2d(x, state[f"{e}.weight"], state[f"{e}.bias"], 4).permute(0, 2, 3, 1)
+    weight, bias = state["stages.0.stem_norm.weight"], state["stages.0.stem_norm.bias"]
+    expected = layer_norm(expected, weight, bias)
+    found = checkpoint.load(tmp_path / "model.pt", layout=layouts.find(str(layout)), image_size=(20, 28))
+    assert found.spec == replace(spec, biases=found.spec.biases)
+    _, embedded = next(reference.activations(reference.build(found.spec, found.weights), x))
+    torch.testing.assert_close(embedded, expected)
+    ran = run("export", tmp_path / "model.pt", "--layout", layout, "--image-size", "20x28", "-o", tmp_path / "bundle")
+    assert ran.code == 0, ran.err
+    assert run("verify", tmp_path / "bundle", "--per-block").code == 0
 
 
 # Without evidence

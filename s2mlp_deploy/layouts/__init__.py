@@ -14,6 +14,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
+from math import prod
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -30,6 +31,8 @@ from pydantic import (
 
 from s2mlp_deploy import limits
 from s2mlp_deploy.errors import LayoutError, SpecError
+from s2mlp_deploy.layouts import forms
+from s2mlp_deploy.layouts.forms import Form, PatchOrder
 from s2mlp_deploy.spec import (
     DIRECTIONS,
     Border,
@@ -63,11 +66,12 @@ MOST_CHANNELS = 1024
 MOST_GROUPS = 64
 """Channel groups of a shift: the paper's ablation has up to eight."""
 
+Extent = Annotated[int, Field(ge=1, lt=2**15)]
 Distance = Annotated[int, Field(gt=-1000, lt=1000)]
 
 _VARIABLE = re.compile(r"\{(s|b)(?:\+(\d{1,4}))?\}")
 _CANONICAL = re.compile(
-    r"stages\.(\d{1,4}|\{s(\+\d{1,4})?\})\.(embedding|blocks\.(\d{1,4}|\{b(\+\d{1,4})?\})\.(norm1|fc1|fc2|norm2|fc3|fc4))"
+    r"stages\.(\d{1,4}|\{s(\+\d{1,4})?\})\.(embedding|stem_norm|blocks\.(\d{1,4}|\{b(\+\d{1,4})?\})\.(norm1|fc1|fc2|norm2|fc3|fc4))"
     r"|head\.(norm|fc)"
 )
 
@@ -88,6 +92,21 @@ class Geometry(_Strict):
         return Embedding(kernel, stride, (self.padding, self.padding))
 
 
+class PatchGeometry(Geometry):
+    """The same of the patch embedding, which may be a linear layer on flattened patches of ``size``, N or [height, width]."""
+
+    size: Annotated[tuple[Extent, Extent], BeforeValidator(lambda n: (n, n) if isinstance(n, int) else n)] | None = None
+    order: PatchOrder | None = None
+
+    @model_validator(mode="after")
+    def _both(self) -> PatchGeometry:
+        if (self.size is None) != (self.order is None):
+            raise ValueError("a linear patch embedding has both a size and an order, channels-first or channels-last")
+        if self.size and (self.stride, self.padding) != ("kernel", 0):
+            raise ValueError("a linear patch embedding takes patches side by side: leave out stride and padding")
+        return self
+
+
 def _offsets(value: Any) -> Any:
     """Directions as a set's name, as words with commas between, or as a list of words or of [Δh, Δw]."""
     if isinstance(value, str):
@@ -106,7 +125,8 @@ class Layout(_Strict):
 
     ``shift_semantics`` is what the model was trained with; None where the names do not tell. ``code_shifts_in_place``
     says that the code behind these names shifts in place, wherever it ran. ``directions`` is the offset of each channel
-    group in order, ``border`` what a position gets that nothing moves into.
+    group in order, ``border`` what a position gets that nothing moves into. ``pointwise_convolutions`` says that linear layers
+    are kept as 1×1 convolutions.
     """
 
     name: str
@@ -118,8 +138,9 @@ class Layout(_Strict):
     ] = DIRECTIONS["4"]
     border: Border = "keep"
     norm_after_mean: bool = False
+    pointwise_convolutions: bool = False
     norm_epsilon: Annotated[float, Field(gt=0, lt=1)] = 1e-5
-    patch: Geometry = Geometry()
+    patch: PatchGeometry = PatchGeometry()
     downsampling: Geometry = Geometry()
     refuse: str | None = None
     keys: dict[str, str] = Field(min_length=1)
@@ -205,6 +226,8 @@ def taken_on_trust(layout: Layout, spec: Spec) -> tuple[str, ...]:
         f"LayerNorm's epsilon {spec.norm_epsilon:g}{stated('norm_epsilon')}",
         f"patches of stride {format_size(first.stride)}, padding {format_size(first.padding)}{stated('patch')}",
     ]
+    if layout.patch.order:
+        parts.append(f"patches flattened {layout.patch.order}")
     if others:
         shown = " and ".join(
             dict.fromkeys(f"stride {format_size(e.stride)}, padding {format_size(e.padding)}" for e in others)
@@ -319,7 +342,7 @@ def infer_spec(match: Match, shapes: Shapes, *, image_size: Size, shift: Shift) 
         LayoutError: where a parameter is missing, unexpected or misshapen.
         SpecError: where the numbers cannot be an S²-MLP.
     """
-    have = {name: shapes[key] for name, key in match.names.items()}
+    have = {name: f.shape if (f := form_of(match, name, shapes)) else shapes[key] for name, key in match.names.items()}
     try:
         spec = _read_spec(have, match, image_size, shift)
     except KeyError as error:
@@ -330,6 +353,7 @@ def infer_spec(match: Match, shapes: Shapes, *, image_size: Size, shift: Shift) 
     wrong += [f"{match.names[n]} {list(have[n])} is unexpected" for n in have if n not in want]
     wrong += [
         f"{match.names[n]} has shape {list(have[n])}, expected {list(want[n])}"
+        + (_in_a_form(have[n]) if len(have[n]) == 4 > len(want[n]) else "")
         for n in want
         if n in have and have[n] != want[n]
     ]
@@ -338,6 +362,27 @@ def infer_spec(match: Match, shapes: Shapes, *, image_size: Size, shift: Shift) 
             f"the keys are those of layout {match.layout.name}, but the shapes form no S²-MLP: {_some(wrong, '; ')}"
         )
     return spec
+
+
+def form_of(match: Match, name: str, shapes: Shapes) -> Form | None:
+    """The form in which the checkpoint keeps the weight with this canonical name; None where it is the usual one.
+
+    Raises:
+        LayoutError: where the layout says that it is a form which its shape does not have.
+    """
+    layer, kind = name.rsplit(".", 2)[-2:]
+    shape, patch = shapes[match.names[name]], match.layout.patch
+    if kind != "weight":
+        return None
+    if name == "stages.0.embedding.weight" and patch.size and patch.order:
+        if form := forms.patches(shape, patch.size, patch.order):
+            return form
+        raise LayoutError(
+            f"{match.names[name]} has shape {list(shape)}, expected that of a linear layer on patches of "
+            f"{format_size(patch.size)}, [out, {prod(patch.size)} · channels], as the layout says"
+        )
+    is_linear = layer in ("fc", "fc1", "fc2", "fc3", "fc4")
+    return forms.pointwise(shape) if is_linear and match.layout.pointwise_convolutions else None
 
 
 def _read_spec(have: Shapes, match: Match, image_size: Size, shift: Shift) -> Spec:
@@ -364,6 +409,7 @@ def _read_spec(have: Shapes, match: Match, image_size: Size, shift: Shift) -> Sp
                 channels=kernel[0],
                 hidden=_of_rank(have, match, f"stages.{s}.blocks.0.fc3.weight", 2)[0] if blocks else 0,
                 depth=1 + max(blocks, default=-1),
+                stem_norm=f"stages.{s}.stem_norm.weight" in have,
             )
         )
     return Spec(
@@ -383,8 +429,19 @@ def _of_rank(have: Shapes, match: Match, name: str, rank: int) -> tuple[int, ...
     shape = have[name]
     if len(shape) != rank or not all(shape):
         kind = {2: "linear layer [out, in]", 4: "convolution [out, in, height, width]"}[rank]
-        raise LayoutError(f"{match.names[name]} has shape {list(shape)}, expected the weight of a {kind}")
+        raise LayoutError(
+            f"{match.names[name]} has shape {list(shape)}, expected the weight of a {kind}{_in_a_form(shape)}"
+        )
     return shape
+
+
+def _in_a_form(shape: tuple[int, ...]) -> str:
+    """How a layout file says that a weight of this shape is one in another form, where it may be."""
+    if len(shape) == 4 and shape[2:] == (1, 1):
+        return ". If linear layers are 1×1 convolutions there, say pointwise_convolutions = true in a layout file"
+    if len(shape) == 2:
+        return ". If it is a linear layer on flattened patches, say their size and order under [patch] in a layout file"
+    return ""
 
 
 def _key(match: Match, name: str) -> str:
