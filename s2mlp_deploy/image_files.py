@@ -55,17 +55,21 @@ def find(directory: Path) -> ImageFiles:
     return ImageFiles(tuple(images), dict(sorted(kinds.items())))
 
 
-def entries(directory: Path) -> list[os.DirEntry[str]]:
+def entries(directory: Path) -> list[Path]:
     """What lies in ``directory``, sorted, without what is never read.
 
     Raises:
         DataError: where it cannot be read.
     """
     try:
-        with os.scandir(directory) as found:
-            return sorted((e for e in found if not is_debris(e.name)), key=lambda e: e.name)
+        return sorted(directory / name for name in os.listdir(directory) if not is_debris(name))
     except OSError as error:
         raise DataError(f"cannot read the image folder {directory}: {error.strerror}") from error
+
+
+def is_folder(path: Path) -> bool:
+    """Whether it is one or a link to one; links that lead in a circle lead to none."""
+    return os.path.isdir(path)
 
 
 def describe(left_out: Mapping[str, int]) -> str:
@@ -79,15 +83,16 @@ def expected(left_out: Mapping[str, int]) -> str:
 
 
 def _files(directory: Path, known: set[tuple[int, int]]) -> Iterator[Path]:
+    found = entries(directory)
     status = directory.stat()
     if (status.st_dev, status.st_ino) in known:
         return
     known.add((status.st_dev, status.st_ino))
-    for entry in entries(directory):
-        if not entry.is_dir() or entry.name.startswith("."):
-            yield directory / entry.name
+    for path in found:
+        if is_folder(path) and not path.name.startswith("."):
+            yield from _files(path, known)
         else:
-            yield from _files(directory / entry.name, known)
+            yield path
 
 
 def _kind(name: str) -> str:

@@ -6,6 +6,7 @@ are the classes in sorted order (torchvision's ImageFolder convention).
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -15,6 +16,7 @@ from typing import Literal
 from s2mlp_deploy import image_files
 from s2mlp_deploy.arrays import spread
 from s2mlp_deploy.errors import DataError
+from s2mlp_deploy.image_files import is_folder
 from s2mlp_deploy.labels import AS_TEXT, match, shared
 from s2mlp_deploy.spec import categories
 from s2mlp_deploy.wording import counted
@@ -69,15 +71,15 @@ def find_labelled(directory: Path, classes: int, names: Sequence[str] | None = N
         DataError: where there is no such folder, no image, or the subfolders are not the classes.
     """
     found = image_files.entries(directory)
-    folders = [entry.name for entry in found if entry.is_dir() and not entry.name.startswith(".")]
+    folders = [path.name for path in found if is_folder(path) and not path.name.startswith(".")]
     if not folders:
         raise DataError(f"{directory} has no subfolders: expected one a class, with that class's images in it")
     named_by, index = _class_indices(folders, classes, names, directory)
     files = {name: image_files.find(directory / name) for name in folders}
     pairs = [(path, index[name]) for name in folders for path in files[name].paths]
     left_out = sum((Counter(f.left_out) for f in files.values()), Counter[str]())
-    left_out["outside the subfolders"] = sum(not e.is_dir() and image_files.is_image(e.name) for e in found)
-    left_out["hidden"] += sum(e.is_dir() and e.name.startswith(".") for e in found)
+    left_out["outside the subfolders"] = sum(image_files.is_image(path.name) and not is_folder(path) for path in found)
+    left_out["hidden"] += sum(is_folder(path) and path.name.startswith(".") for path in found)
     left_out = +left_out
     if not pairs:
         raise DataError(f"the subfolders of {directory} hold no images {image_files.expected(left_out)}")
@@ -105,8 +107,7 @@ def find_pictures(
     Raises:
         DataError: where there is no such folder, no image, or the subfolders are not the classes.
     """
-    found = image_files.entries(directory)
-    files = [directory / entry.name for entry in found if image_files.is_image(entry.name) and entry.is_file()]
+    files = [p for p in image_files.entries(directory) if image_files.is_image(p.name) and os.path.isfile(p)]
     if files:
         return tuple(files), (None,) * len(files)
     labelled = find_labelled(directory, classes, names)

@@ -241,6 +241,7 @@ def test_linked_folders_are_read_once_each_as_torchvision_reads_them(tmp_path: P
     (tmp_path / "data" / "cat").symlink_to(tmp_path / "elsewhere" / "cats", target_is_directory=True)
     (tmp_path / "data" / "dog" / "more").symlink_to(tmp_path / "elsewhere" / "more", target_is_directory=True)
     (tmp_path / "data" / "dog" / "again").symlink_to(tmp_path / "data" / "dog", target_is_directory=True)
+    (tmp_path / "data" / "circle").symlink_to(tmp_path / "data" / "circle")
     found = image_folders.find_labelled(tmp_path / "data", 2)
     assert [str(p.relative_to(tmp_path / "data")) for p in found.paths] == ["cat/a.png", "dog/more/b.png"]
     assert found.labels == (0, 1)
