@@ -8,3 +8,4 @@ inspect = entered("s2mlp_deploy.cli", "inspect_main", "Show what a checkpoint or
 export = entered("s2mlp_deploy.cli", "export_main", "Make bundles of a checkpoint, and check their numbers.")
 verify = entered("s2mlp_deploy.cli", "verify_main", "Check a bundle on this machine.")
 doctor = entered("s2mlp_deploy.cli", "doctor_main", "Show what this machine can export and run.")
+bench = entered("bench.cli", "main", "Time bundles against each other, and against baselines.", "bench", "exporters")

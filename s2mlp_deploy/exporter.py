@@ -22,6 +22,7 @@ from s2mlp_deploy.formats import GROUP, ONNX
 from s2mlp_deploy.graph import Axes
 from s2mlp_deploy.manifest import Interface, Setting
 from s2mlp_deploy.sessions import Session, TracingSession
+from s2mlp_deploy.shadowing import hidden
 from s2mlp_deploy.spec import Spec
 
 
@@ -236,6 +237,8 @@ def find(name: str) -> Exporter | Compiler:
     exporters = available()
     if name not in exporters:
         raise UsageError(f"no exporter for format {name!r} is installed: there are {', '.join(exporters) or 'none'}")
+    if reason := hidden("exporters"):
+        raise RuntimeMissingError(f"the exporter for format {name!r} cannot be loaded: {reason}")
     try:
         return exporters[name]()
     except (ImportError, AttributeError) as error:

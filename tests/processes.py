@@ -84,11 +84,6 @@ def _run(
     sys.argv = [f"s2mlp-{command}", *arguments]
     if before:
         before()
-    if command == "bench":
-        from bench import command as bench
+    from s2mlp_deploy import commands
 
-        bench.main()
-    else:
-        from s2mlp_deploy import commands
-
-        getattr(commands, command)()
+    getattr(commands, command)()

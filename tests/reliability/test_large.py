@@ -152,9 +152,9 @@ class Large:
     def does(self, trials: Trials, program: str, *arguments: object, says: str = "") -> None:
         """Run ``s2mlp-PROGRAM ARGUMENTS`` in ``place``; it ends well, or, where it ``says`` why not, with an error."""
         code = (
-            "import os, sys; from s2mlp_deploy import commands; from bench import command; "
+            "import os, sys; from s2mlp_deploy import commands; "
             "os.chdir(sys.argv.pop(1)); program = sys.argv.pop(1); sys.argv[0] = f's2mlp-{program}'; "
-            "command.main() if program == 'bench' else getattr(commands, program)()"
+            "getattr(commands, program)()"
         )
         told = [str(argument) for argument in arguments]
         whole = [sys.executable, "-c", code, str(self.place), program, *told]

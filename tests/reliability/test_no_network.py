@@ -57,7 +57,7 @@ INT8 = ("--precision", "int8", "--calibration", str(TEST_IMAGES), "--min-agreeme
 INSPECT, EXPORT, VERIFY, DOCTOR = (
     ("s2mlp_deploy.commands", name) for name in ("inspect", "export", "verify", "doctor")
 )
-BENCH = ("bench.command", "main")
+BENCH = ("s2mlp_deploy.commands", "bench")
 
 RUNS: dict[str, list[tuple[str, ...]]] = {
     "inspect and doctor": [(*INSPECT, EXAMPLE), (*DOCTOR,)],
