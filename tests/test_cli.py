@@ -103,7 +103,7 @@ def test_help_fits_80_columns_and_has_words_for_what_options_take(command: str) 
 def test_help_shows_every_choice_in_sections() -> None:
     text = " ".join(run("export", "--help").out.split())
     for kind in (cli.Semantics, cli.Precision, cli.IoDtype, cli.Target, cli.CalibrationMethod, cli.OrtStyle, cli.Provider,
-                 cli.TritonBackend, cli.Directions, cli.Resize, cli.Interpolation, cli.InputKind, cli.AnswerKind,
+                 cli.TritonBackend, cli.Resize, cli.Interpolation, cli.InputKind, cli.AnswerKind,
                  cli.ShiftLowering):  # fmt: skip
         assert all(re.search(rf"\b{value.value}\b", text) for value in kind), kind
     assert "may be repeated. One of onnx, openvino, ort, triton, trt, trt-rtx, web. Default: onnx." in text
