@@ -1,9 +1,8 @@
 """s2mlp-deploy: from a trained S²-MLP checkpoint to verified artifacts.
 
-    from pathlib import Path
     from s2mlp_deploy import Request, deploy
 
-    export = deploy(Request(Path("ckpt.pt")))
+    export = deploy(Request("ckpt.pt"))
 
 The public names are those of ``__all__``. They are loaded when first used, so that importing the
 package needs none of the optional runtimes.
@@ -16,14 +15,13 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from s2mlp_deploy.api import deploy, load_checkpoint, read_bundle, verify
     from s2mlp_deploy.artifact import Bundle
-    from s2mlp_deploy.artifact import read as read_bundle
     from s2mlp_deploy.checkpoint import Checkpoint
-    from s2mlp_deploy.checkpoint import load as load_checkpoint
     from s2mlp_deploy.errors import Error
-    from s2mlp_deploy.pipeline import Export, Request, deploy
+    from s2mlp_deploy.request import Export, Request
     from s2mlp_deploy.spec import DIRECTIONS, PRESETS, Shift, Spec
-    from s2mlp_deploy.verification import Verification, verify
+    from s2mlp_deploy.verification import Verification
 
 __version__ = "0.1.0"
 
@@ -42,10 +40,10 @@ _NAMES = {
     "Shift": ("spec", "Shift"),
     "Spec": ("spec", "Spec"),
     "Verification": ("verification", "Verification"),
-    "deploy": ("pipeline", "deploy"),
-    "load_checkpoint": ("checkpoint", "load"),
-    "read_bundle": ("artifact", "read"),
-    "verify": ("verification", "verify"),
+    "deploy": ("api", "deploy"),
+    "load_checkpoint": ("api", "load_checkpoint"),
+    "read_bundle": ("api", "read_bundle"),
+    "verify": ("api", "verify"),
 }
 
 __all__ = [  # noqa: RUF022 - the order of the story

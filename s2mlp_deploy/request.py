@@ -19,7 +19,7 @@ SYNTHETIC = "synthetic"
 """Calibration on noise: for measuring speed, never for use."""
 
 
-_OPTIONS = {
+OPTIONS = {
     "lowering": "--shift",
     "semantics": "--shift-semantics",
     "offsets": "--shift-directions",
@@ -29,16 +29,19 @@ _OPTIONS = {
 """The options of ``s2mlp-export`` that are not called like the request's fields."""
 
 
+_PATHS = ("source", "output", "labels", "golden_images", "reference", "data")
+
+
 def flags(names: Iterable[str]) -> str:
     """The options for these fields or settings, as one types them."""
-    return ", ".join(_OPTIONS.get(name, "--" + name.replace("_", "-")) for name in names)
+    return ", ".join(OPTIONS.get(name, "--" + name.replace("_", "-")) for name in names)
 
 
 @dataclass(frozen=True)
 class Request:
     """What to export and how; the fields are the options of ``s2mlp-export``.
 
-    ``source`` is a checkpoint, or the directory of an ONNX bundle. ``settings`` are for the format's own
+    ``source`` is a checkpoint, or the directory of an ONNX bundle; it and other paths may be given as strings. ``settings`` are for the format's own
     compiler, by name. Without ``semantics`` and ``offsets`` the shift is as the checkpoint's layout declares, else the paper's.
     """
 
@@ -78,6 +81,11 @@ class Request:
     max_accuracy_drop: float = 0.5
     min_agreement: float = 0.99
     quantize_ends: bool = False
+
+    def __post_init__(self) -> None:
+        for name in _PATHS:
+            value = getattr(self, name)
+            object.__setattr__(self, name, None if value is None else Path(value))
 
     @property
     def from_bundle(self) -> bool:

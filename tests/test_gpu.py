@@ -14,10 +14,11 @@ from exporters.nvidia.runtime import Gpu, find_gpu
 from exporters.nvidia.session import EngineSession
 from exporters.tensorrt_engine import TensorRtEngine
 from exporters.tensorrt_rtx_engine import TensorRtRtxEngine
-from s2mlp_deploy import Request, deploy, golden, judge
+from s2mlp_deploy import Request, golden, judge
 from s2mlp_deploy.artifact import read
 from s2mlp_deploy.errors import BundleError, RuntimeMissingError, UsageError
 from s2mlp_deploy.parity import Array, compare
+from s2mlp_deploy.pipeline import deploy
 from s2mlp_deploy.request import Export
 from support import PAPER_CHECKPOINT, TEST_IMAGES, run
 

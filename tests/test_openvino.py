@@ -23,8 +23,9 @@ import formats
 from exporters import openvino_ir
 from exporters.openvino_ir import BIN, LOADING, XML, OpenVinoIr, OpenVinoSession, Settings, load_openvino
 from formats import PRECISIONS, change_manifest, exported, manifest_of, noise, promised, replace_file
-from s2mlp_deploy import Request, artifact, deploy, exporter, golden, judge
+from s2mlp_deploy import Request, artifact, exporter, golden, judge
 from s2mlp_deploy.errors import BundleError, CompilerError, RuntimeMissingError, UsageError
+from s2mlp_deploy.pipeline import deploy
 from support import PAPER_CHECKPOINT, TEST_IMAGES, command, run, save_checkpoint, small_spec
 
 pytest.importorskip("openvino", reason="needs openvino")

@@ -23,9 +23,10 @@ import formats
 from exporters import ort_canonical, ort_model
 from exporters.ort_model import OPERATORS, OrtModel
 from formats import PRECISIONS, change_manifest, exported, manifest_of, noise, promised, replace_file
-from s2mlp_deploy import Request, artifact, deploy, onnx_session
+from s2mlp_deploy import Request, artifact, onnx_session
 from s2mlp_deploy.errors import RuntimeMissingError, UsageError
 from s2mlp_deploy.onnx_session import PROVIDERS, Loading, OnnxSession
+from s2mlp_deploy.pipeline import deploy
 from support import PAPER_CHECKPOINT, TEST_IMAGES, run, save_checkpoint, small_spec
 
 STYLES = ("ort", "onnx")

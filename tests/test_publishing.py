@@ -15,13 +15,14 @@ from types import SimpleNamespace
 import pytest
 
 from exporters.onnx_file import OnnxFile
-from s2mlp_deploy import Request, artifact, deploy, interruption, parity, scratch
+from s2mlp_deploy import Request, artifact, interruption, parity, scratch
 from s2mlp_deploy import manifest as manifests
 from s2mlp_deploy.artifact import Artifact
 from s2mlp_deploy.errors import CompilerError, OutputError, ParityError
 from s2mlp_deploy.exporter import Lowered
 from s2mlp_deploy.manifest import Manifest
 from s2mlp_deploy.parity import Rule
+from s2mlp_deploy.pipeline import deploy
 from support import run, save_checkpoint, small_spec
 
 Mount = Callable[[str], Path]

@@ -15,10 +15,10 @@ import pytest
 
 from exporters.ort_model import OrtModel
 from formats import manifest_of, promised
-from s2mlp_deploy import Request, artifact, deploy, engine
+from s2mlp_deploy import Request, artifact, engine
 from s2mlp_deploy.errors import AccuracyError, BundleError, ParityError, UsageError
 from s2mlp_deploy.manifest import Interface
-from s2mlp_deploy.pipeline import OWN, deploy_all
+from s2mlp_deploy.pipeline import OWN, deploy, deploy_all
 from support import PAPER_CHECKPOINT, TEST_IMAGES, Ran, run, save_checkpoint, small_spec
 from test_exporter import install
 from test_imports import OPTIONAL, Bare, answer, bare

@@ -26,11 +26,12 @@ from exporters import triton_config
 from exporters.triton_config import Serving, Signature, Tensor
 from exporters.triton_repository import CONFIG, LABELS, MAX_BATCH
 from formats import PRECISIONS, change_manifest, exported, manifest_of, promised, replace_file, silence
-from s2mlp_deploy import Request, artifact, deploy, exporter, golden
+from s2mlp_deploy import Request, artifact, exporter, golden
 from s2mlp_deploy.artifact import Artifact
 from s2mlp_deploy.errors import BundleError, UsageError
 from s2mlp_deploy.onnx_session import OnnxSession
 from s2mlp_deploy.parity import Array
+from s2mlp_deploy.pipeline import deploy
 from support import PAPER_CHECKPOINT, TEST_IMAGES, command, run, save_checkpoint, small_spec
 
 MODEL = "1/model.onnx"

@@ -1,0 +1,125 @@
+"""The functions of ``import s2mlp_deploy``. Paths may be strings, and messages name fields and parameters, not the commands' options."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import fields
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeAlias
+
+from s2mlp_deploy.errors import Error
+from s2mlp_deploy.progress import Listener
+from s2mlp_deploy.request import OPTIONS, Export, Request
+
+if TYPE_CHECKING:  # needs torch, and checking a bundle does not
+    from s2mlp_deploy.artifact import Bundle
+    from s2mlp_deploy.checkpoint import Checkpoint
+    from s2mlp_deploy.layouts import Layout
+    from s2mlp_deploy.spec import Offset, Semantics, Size
+    from s2mlp_deploy.verification import Verification
+
+AnyPath: TypeAlias = str | os.PathLike[str]
+
+_FIELDS = {
+    **{f"--{f.name.replace('_', '-')}": f"{f.name}=True" for f in fields(Request) if f.default is False},
+    **{option: name for name, option in OPTIONS.items()},
+    "--no-gate": "gate=False", "--input": "interface.input", "--answer": "interface.output", "-o": "output",
+}  # fmt: skip
+"""Options whose field is not called like them."""
+
+_OPTION = re.compile(r"(?<![\w-])(--[a-z][a-z0-9-]*[a-z0-9]|-o\b)")
+_COMMAND = re.compile(r"(?:s2mlp-[a-z]+|pip|npm) ")
+
+
+def deploy(request: Request, listener: Listener | None = None) -> Export:
+    """Export ``request.source`` as one verified bundle.
+
+    Raises:
+        ParityError: where the artifact's numbers are off; nothing is published then.
+        Error: for everything else that errors.py lists.
+    """
+    from s2mlp_deploy import pipeline
+
+    with _in_fields():
+        return pipeline.deploy(request, _InFields(listener) if listener else None)
+
+
+def verify(directory: AnyPath, *, per_block: bool = False) -> Verification:
+    """Check the bundle at ``directory``: its files, then its numbers.
+
+    Raises:
+        BundleError, RuntimeMissingError, UsageError: as :func:`s2mlp_deploy.verification.verify`.
+    """
+    from s2mlp_deploy import verification
+
+    with _in_fields():
+        return verification.verify(Path(directory), per_block=per_block)
+
+
+def read_bundle(directory: AnyPath) -> Bundle:
+    """The bundle at ``directory``, after checking every file's hash.
+
+    Raises:
+        BundleError: where a file is missing, changed, not listed, or not a plain file.
+    """
+    from s2mlp_deploy import artifact
+
+    with _in_fields():
+        return artifact.read(Path(directory))
+
+
+def load_checkpoint(
+    path: AnyPath, *, layout: Layout | None = None, wrapper: str | None = None, image_size: Size | None = None,
+    offsets: tuple[Offset, ...] | None = None, semantics: Semantics | None = None,
+) -> Checkpoint:  # fmt: skip
+    """Read, recognise and check the checkpoint at ``path``; the parameters are those of :func:`s2mlp_deploy.checkpoint.load`.
+
+    Raises:
+        CheckpointError, LayoutError: as there.
+    """
+    from s2mlp_deploy import checkpoint
+
+    with _in_fields({"--weights": "wrapper"}):
+        return checkpoint.load(
+            Path(path), layout=layout, wrapper=wrapper, image_size=image_size, offsets=offsets, semantics=semantics
+        )
+
+
+def in_fields(message: str, names: Mapping[str, str] = _FIELDS) -> str:
+    """``message`` with options as the fields and parameters that they stand for; commands to type stay as they are."""
+    parts = []
+    for sentence in re.split(r"((?<=[.;])\s+)", message):
+        command = _COMMAND.search(sentence)
+        end = command.start() if command else len(sentence)
+        parts += [
+            _OPTION.sub(lambda m: names.get(m[1], m[1].lstrip("-").replace("-", "_")), sentence[:end]),
+            sentence[end:],
+        ]
+    return "".join(parts)
+
+
+@contextmanager
+def _in_fields(names: Mapping[str, str] | None = None) -> Iterator[None]:
+    try:
+        yield
+    except Error as error:
+        error.args = (in_fields(str(error), {**_FIELDS, **(names or {})}),)
+        raise
+
+
+class _InFields(Listener):
+    """Passes steps on, and warnings in the words of :func:`in_fields`."""
+
+    def __init__(self, listener: Listener) -> None:
+        self._listener = listener
+
+    def step(self, what: str) -> AbstractContextManager[object]:
+        """As :meth:`Listener.step`."""
+        return self._listener.step(what)
+
+    def warn(self, text: str) -> None:
+        """As :meth:`Listener.warn`."""
+        self._listener.warn(in_fields(text))
