@@ -25,6 +25,7 @@ from s2mlp_deploy import artifact, cli, oracle, render, wording
 from s2mlp_deploy.digest import sha256
 from s2mlp_deploy.manifest import Manifest
 from s2mlp_deploy.packages import pip_install
+from s2mlp_deploy.spec import DIRECTIONS
 from support import PAPER_CHECKPOINT, TEST_IMAGES, Ran, random_model, run, save_checkpoint, small_spec
 
 COMMANDS = ("inspect", "export", "verify", "doctor")
@@ -106,6 +107,7 @@ def test_help_shows_every_choice_in_sections() -> None:
                  cli.TritonBackend, cli.Resize, cli.Interpolation, cli.InputKind, cli.AnswerKind,
                  cli.ShiftLowering):  # fmt: skip
         assert all(re.search(rf"\b{value.value}\b", text) for value in kind), kind
+    assert all(re.search(rf"\b{name}\b", text) for name in DIRECTIONS)
     assert "may be repeated. One of onnx, openvino, ort, triton, trt, trt-rtx, web. Default: onnx." in text
     titles = [line for line in run("export", "--help").out.splitlines() if re.fullmatch(r"\S.*:", line)]
     assert titles[1:] == [
