@@ -18,37 +18,28 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from s2mlp_deploy import layouts, torch_file
+from s2mlp_deploy import layouts, torch_file, weight_sets
 from s2mlp_deploy.digest import sha256
 from s2mlp_deploy.errors import CheckpointError, LayoutError
-from s2mlp_deploy.layouts import Layout
+from s2mlp_deploy.layouts import Layout, LeftOut, Match
+from s2mlp_deploy.layouts.recognition import WRAPPERS, without
 from s2mlp_deploy.limits import MOST_BEYOND_FILE, check_regular, check_safetensors
 from s2mlp_deploy.recorded import Recorded, read_recorded
 from s2mlp_deploy.spec import Offset, Semantics, Size, Spec
-from s2mlp_deploy.torch_file import SAVE_HINT, Foreign
+from s2mlp_deploy.torch_file import Foreign
+from s2mlp_deploy.weight_sets import Found, of_the_same_model
 
-WRAPPERS = ("model", "state_dict", "model_state_dict", "model_ema", "state_dict_ema", "ema", "net")
-PREFIXES = ("module.", "_orig_mod.", "model.", "backbone.")
 DEFAULT_IMAGE_SIZE: Size = (224, 224)
 LFS_POINTER = b"version https://git-lfs"
 
 
 @dataclass(frozen=True)
-class StateDict:
-    """A file's tensors by their own keys, and how they were found.
-
-    ``wrapper`` is the entry of the file that held them, ``prefix`` what was cut from every key.
-    """
-
-    tensors: Mapping[str, Tensor | Foreign]
-    recorded: Recorded
-    wrapper: str | None = None
-    prefix: str = ""
-
-
-@dataclass(frozen=True)
 class Checkpoint:
-    """A recognised checkpoint; ``weights`` are float32 (or float64) under canonical names."""
+    """A recognised checkpoint; ``weights`` are float32 (or float64) under canonical names.
+
+    ``wrapper`` is the entry of the file that held them, ``prefix`` what all their keys begin with. ``left_out`` are tensors
+    beside them that are no weights, ``others`` the names of other weights for the same model.
+    """
 
     path: Path
     sha256: str
@@ -60,6 +51,8 @@ class Checkpoint:
     recorded: Recorded
     wrapper: str | None
     prefix: str
+    left_out: tuple[LeftOut, ...] = ()
+    others: tuple[str, ...] = ()
 
 
 def load(
@@ -82,21 +75,23 @@ def load(
         LayoutError: where its keys or shapes are not those of an S²-MLP.
     """
     stated: dict[str, Any] = {"offsets": offsets, "semantics": semantics}
-    state = read(path, wrapper=wrapper)
-    shapes = {key: tuple(tensor.shape) for key, tensor in state.tensors.items()}
+    content, recorded = _read(path)
+    found = weight_sets.find(content, str(path), wrapper)
+    shapes = {key: tuple(tensor.shape) for key, tensor in found.weights.items()}
+    integers = {key for key, tensor in found.weights.items() if isinstance(tensor, Tensor) and not _is_real(tensor)}
     try:
-        match = layouts.recognise(shapes, [layout] if layout else layouts.builtin())
+        match = layouts.recognise(shapes, [layout] if layout else layouts.builtin(), integers)
         spec = layouts.infer_spec(
             match,
             shapes,
-            image_size=image_size or state.recorded.image_size or DEFAULT_IMAGE_SIZE,
+            image_size=image_size or recorded.image_size or DEFAULT_IMAGE_SIZE,
             shift=replace(match.layout.shift, **{k: v for k, v in stated.items() if v is not None}),
         )
-        used = {match.names[n]: state.tensors[match.names[n]] for n in spec.parameter_shapes()}
+        used = {match.names[n]: found.weights[match.names[n]] for n in spec.parameter_shapes()}
         _check_claims(used, path.stat().st_size)
         weights = {n: _floats(match.names[n], used[match.names[n]]) for n in spec.parameter_shapes()}
-        found = {n: layouts.form_of(match, n, shapes) for n in weights}
-        weights = {n: form.apply(weights[n]) if (form := found[n]) else weights[n] for n in weights}
+        forms = {n: layouts.form_of(match, n, shapes) for n in weights}
+        weights = {n: form.apply(weights[n]) if (form := forms[n]) else weights[n] for n in weights}
     except (CheckpointError, LayoutError) as error:
         raise type(error)(f"{path}: {error}") from error
     return Checkpoint(
@@ -106,13 +101,25 @@ def load(
         layout=match.layout,
         spec=spec,
         weights=weights,
-        dtypes=tuple(
-            sorted({str(t.dtype).removeprefix("torch.") for t in state.tensors.values() if isinstance(t, Tensor)})
-        ),
-        recorded=state.recorded,
-        wrapper=state.wrapper,
-        prefix=state.prefix,
+        dtypes=tuple(sorted({str(t.dtype).removeprefix("torch.") for t in used.values() if isinstance(t, Tensor)})),
+        recorded=recorded,
+        wrapper=found.name,
+        prefix=match.prefix,
+        left_out=match.left_out,
+        others=_others(found, match) if wrapper is None else (),
     )
+
+
+def _others(found: Found, match: Match) -> tuple[str, ...]:
+    """What else --weights could name: other weights of the same model, in the file or in the same dict."""
+
+    def plainly(key: str) -> str:
+        return without(WRAPPERS | {"module"}, key)
+
+    own = {plainly(key).removeprefix(plainly(match.prefix)) for key in match.names.values()}
+    beside = [name for name, weights in found.others.items() if of_the_same_model(own, map(plainly, weights))]
+    within = [f"{found.name}.{prefix}" if found.name else prefix for prefix in match.others]
+    return (*beside, *within)
 
 
 def warnings(source: Checkpoint, requested: Semantics | None = None) -> list[str]:
@@ -148,23 +155,24 @@ def _structure_warnings(source: Checkpoint) -> Iterator[str]:
         )
 
 
-def read(path: Path, *, wrapper: str | None = None) -> StateDict:
-    """The tensors of ``path`` under their own keys, unwrapped and without common prefixes.
+def notes(source: Checkpoint) -> list[str]:
+    """What the user should know about the choice of weights."""
+    if not source.others:
+        return []
+    chosen = f"those under {source.wrapper!r}" if source.wrapper else "the model's own"
+    if source.prefix:
+        chosen += f" with the prefix {source.prefix}"
+    return [
+        f"the file holds several sets of weights for this model: {chosen} are used, and not {', '.join(source.others)}. Pass "
+        f"--weights {source.others[0]} if those are the ones to ship, as averages (EMA) often are"
+    ]
 
-    Raises:
-        CheckpointError: as :func:`load`.
-    """
+
+def _read(path: Path) -> tuple[Any, Recorded]:
     if _is_safetensors(path):
-        content, recorded = _read_safetensors(path)
-    else:
-        content = torch_file.read(path)
-        recorded = read_recorded(content if isinstance(content, dict) else {})
-    found, tensors = _unwrap(content, path, wrapper)
-    prefix = ""
-    while cut := next((p for p in PREFIXES if all(key.startswith(p) for key in tensors)), ""):
-        tensors = {key.removeprefix(cut): tensor for key, tensor in tensors.items()}
-        prefix += cut
-    return StateDict(tensors, recorded, found, prefix)
+        return _read_safetensors(path)
+    content = torch_file.read(path)
+    return content, read_recorded(content if isinstance(content, dict) else {})
 
 
 def _is_safetensors(path: Path) -> bool:
@@ -206,43 +214,16 @@ def _read_safetensors(path: Path) -> tuple[Any, Recorded]:
         check_safetensors(path)
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
-            return {key: file.get_tensor(key) for key in file.keys()}, read_recorded(metadata)  # noqa: SIM118
+            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
     except (SafetensorError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise CheckpointError(f"{path} is not a whole safetensors file ({error}): copy or download it again") from error
+    # save_model keeps one of several names for the same weights, and lists the others with the one that it kept.
+    shared = {key: tensors[kept] for key, kept in metadata.items() if kept in tensors and key not in tensors}
+    return tensors | shared, read_recorded(metadata)
 
 
-def _unwrap(content: Any, path: Path, wrapper: str | None) -> tuple[str | None, dict[str, Tensor | Foreign]]:
-    if not isinstance(content, dict):
-        raise CheckpointError(f"{path} holds a {type(content).__name__}, expected a dict of weights. {SAVE_HINT}")
-    if wrapper is not None:
-        if not _is_state_dict(content.get(wrapper)):
-            raise CheckpointError(f"{path} has no weights under {wrapper!r}; its entries are {_names(content)}")
-        return wrapper, content[wrapper]
-    if _is_state_dict(content):
-        return None, content
-    found = [name for name in WRAPPERS if _is_state_dict(content.get(name))]
-    if len(found) > 1:
-        raise CheckpointError(
-            f"{path} holds several sets of weights, {' and '.join(found)}: say which one to export with --weights NAME"
-        )
-    if not found:
-        raise CheckpointError(
-            f"{path} holds no dict of tensors under any of the usual names ({', '.join(WRAPPERS)}); its entries are "
-            f"{_names(content)}. If one of them holds the weights, name it with --weights NAME. {SAVE_HINT}"
-        )
-    return found[0], content[found[0]]
-
-
-def _is_state_dict(value: Any) -> bool:
-    return (
-        isinstance(value, dict)
-        and bool(value)
-        and all(isinstance(k, str) and isinstance(v, (Tensor, Foreign)) for k, v in value.items())
-    )
-
-
-def _names(content: dict[Any, Any]) -> str:
-    return ", ".join(str(k)[:60] for k in list(content)[:8]) or "none"
+def _is_real(tensor: Tensor) -> bool:
+    return tensor.dtype.is_floating_point or tensor.dtype.is_complex
 
 
 def _check_claims(tensors: Mapping[str, Tensor | Foreign], size_bytes: int) -> None:

@@ -201,7 +201,7 @@ def inspect(
         image_size=size,
         offsets=options.directions(shift_directions),
     )
-    warnings = checkpoints.warnings(checkpoint)
+    warnings = [*checkpoints.notes(checkpoint), *checkpoints.warnings(checkpoint)]
     preprocessing = None
     try:
         request = Request(source, image_size=size)

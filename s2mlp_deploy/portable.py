@@ -129,6 +129,7 @@ def export(
         report = {
             "data": asdict(prepared.data.folder) if prepared.data and prepared.data.folder else None,
             "evidence": [asdict(e) for e in prepared.evidence],
+            "left_out": [asdict(tensor) for tensor in prepared.source.left_out],
             **figures,
             "trials": [asdict(t) for t in quantized.trials] if quantized else [],
             "size_bytes": sum((staging.directory / name).stat().st_size for name in made.files),

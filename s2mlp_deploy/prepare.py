@@ -66,7 +66,7 @@ def prepare(request: Request, progress: Progress) -> Prepared:
     with progress.step("reading the checkpoint"):
         source = _settle_labels(_load(request), request, progress)
         preprocessing = contract.preprocessing_for(source, request)
-        for text in contract.warnings(source, request, preprocessing):
+        for text in [*checkpoint.notes(source), *contract.warnings(source, request, preprocessing)]:
             progress.warn(text)
         data = _read_data(request, source, preprocessing, progress)
         pictures = _choose_pictures(request, source, preprocessing, data, progress)

@@ -34,7 +34,10 @@ def inspection(source: Checkpoint, contract: Preprocessing | None, warnings: lis
     grid = _grid()
     _row(grid, "checkpoint", f"{source.path.name}, {size(source.size_bytes)}, {', '.join(source.dtypes)}")
     _row(grid, "sha256", source.sha256)
-    _row(grid, "layout", source.layout.name + (f", under {source.wrapper!r}" if source.wrapper else ""))
+    prefix = f", prefix {source.prefix}" if source.prefix else ""
+    _row(grid, "layout", source.layout.name + (f", under {source.wrapper!r}" if source.wrapper else "") + prefix)
+    if source.left_out:
+        _row(grid, "left out", left_out_line([vars(tensor) for tensor in source.left_out]))
     _row(grid, "model", model_line(spec))
     for i, stage in enumerate(spec.stages):
         e = stage.embedding
@@ -65,7 +68,8 @@ def inspection_json(
     spec = source.spec
     return {
         "sha256": source.sha256, "size_bytes": source.size_bytes, "dtypes": source.dtypes, "layout": source.layout.name,
-        "weights": source.wrapper, "prefix": source.prefix, "spec": spec_entry, "parameters": spec.parameters(),
+        "weights": source.wrapper, "prefix": source.prefix, "other_weights": source.others,
+        "left_out": [vars(tensor) for tensor in source.left_out], "spec": spec_entry, "parameters": spec.parameters(),
         "macs": spec.macs(), "recorded": vars(source.recorded), "preprocessing": contract.model_dump(mode="json") if contract else None,
         "warnings": warnings,
     }  # fmt: skip
@@ -84,6 +88,8 @@ def export(result: Export) -> RenderableType:
         outputs = [entry for entry in (manifest.output, manifest.output_classes) if entry]
         _row(grid, "output", ", ".join(map(tensor_line, outputs)))
     _row(grid, "images", preprocessing_line(manifest.preprocessing))
+    if left_out := result.report.get("left_out"):
+        _row(grid, "left out", left_out_line(left_out))
     if (data := result.report.get("data")) and (line := labelled_line(data, manifest.labels)):
         _row(grid, "data", line)
     for evidence in result.report["evidence"]:
@@ -342,6 +348,13 @@ def tensor_line(entry: TensorEntry) -> str:
     """An input or output in a few words."""
     layout = "" if entry.layout in (None, "NCHW") else f" {entry.layout}"
     return f"{entry.name} {list(entry.shape)} {entry.dtype}{layout}"
+
+
+def left_out_line(tensors: Sequence[Mapping[str, Any]]) -> str:
+    """Tensors of a checkpoint that are no weights, and why each is none."""
+    shown = [f"{tensor['key'][:100]} {list(tensor['shape'])}, {tensor['why']}" for tensor in tensors[:6]]
+    more = [f"and {len(tensors) - 6} more"] if len(tensors) > 6 else []
+    return "; ".join(shown + more)
 
 
 def preprocessing_line(contract: Preprocessing) -> str:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import json
 import pathlib
+import re
 import warnings
 import zipfile
 from collections.abc import Callable, Mapping
@@ -21,7 +23,7 @@ from s2mlp_deploy.checkpoint import Checkpoint
 from s2mlp_deploy.digest import sha256
 from s2mlp_deploy.errors import CheckpointError, LayoutError
 from s2mlp_deploy.recorded import Recorded, read_recorded
-from support import random_model, small_spec
+from support import random_model, run, small_spec
 
 KEY = "stages.0.blocks.1.fc3.weight"
 FORMATS = pytest.mark.parametrize("zipped", [True, False], ids=["zip", "legacy"])
@@ -103,7 +105,7 @@ def test_an_archive_that_was_packed_anew_with_compression_is_unpacked_and_not_ma
 # Wrappers and prefixes
 
 
-@pytest.mark.parametrize("wrapper", ["model", "state_dict", "model_state_dict", "model_ema", "net"])
+@pytest.mark.parametrize("wrapper", ["model", "state_dict", "model_state_dict", "model_ema", "net", "module", "params"])
 def test_weights_are_found_under_the_usual_names(tmp_path: Path, wrapper: str) -> None:
     content = {"epoch": 7, "optimizer": {"state": {0: {"step": torch.tensor(1.0)}}}, wrapper: state()}
     found = checkpoint.load(save(tmp_path / "model.pt", content))
@@ -112,34 +114,201 @@ def test_weights_are_found_under_the_usual_names(tmp_path: Path, wrapper: str) -
 
 
 @pytest.mark.parametrize(
-    "prefix", ["module.", "_orig_mod.", "model.", "backbone.", "module._orig_mod.", "_orig_mod.module.backbone.model."]
-)
+    "prefix",
+    [
+        "module.", "_orig_mod.", "model.", "backbone.", "module._orig_mod.", "_orig_mod.module.backbone.model.", "net.",
+        "_forward_module.", "_fsdp_wrapped_module.", "student.", "net._orig_mod.", "whatever.a.script.calls.it.",
+    ],
+)  # fmt: skip
 def test_prefixes_that_all_keys_share_are_cut(tmp_path: Path, prefix: str) -> None:
     renamed = {prefix + name: tensor for name, tensor in state().items()}
     found = checkpoint.load(save(tmp_path / "model.pt", {"state_dict": renamed}))
     assert_same(found.weights, state())
-    assert (found.prefix, found.wrapper) == (prefix, "state_dict")
+    assert (found.prefix, found.wrapper, found.left_out) == (prefix, "state_dict", ())
 
 
 def test_a_prefix_that_only_some_keys_have_is_not_cut(tmp_path: Path) -> None:
-    renamed = {("module." if "head" in name else "") + name: tensor for name, tensor in state().items()}
-    with pytest.raises(LayoutError, match=r"no place for module\.head\.fc\.weight"):
+    renamed = {("backbone." if "head" in name else "") + name: tensor for name, tensor in state().items()}
+    with pytest.raises(LayoutError, match=r"no place for backbone\.head\.fc\.weight"):
         checkpoint.load(save(tmp_path / "model.pt", renamed))
 
 
-def test_two_sets_of_weights_are_told_apart_by_name_only(tmp_path: Path) -> None:
-    path = save(tmp_path / "model.pt", {"model": state(1), "model_ema": state(2), "epoch": 3})
-    with pytest.raises(CheckpointError, match=r"model and model_ema: .* --weights NAME"):
+@pytest.mark.parametrize("wrapper", ["_orig_mod", "_checkpoint_wrapped_module", "_fsdp_wrapped_module", "module"])
+@pytest.mark.parametrize("prefix", ["", "model."])
+def test_modules_that_wrap_others_in_the_middle_of_keys_are_cut(tmp_path: Path, wrapper: str, prefix: str) -> None:
+    """As torch.compile(model.head), activation checkpointing of each block and FSDP leave them."""
+    renamed = {}
+    for name, tensor in state().items():
+        inner = name.replace("head.", f"head.{wrapper}.").replace("blocks.1.", f"blocks.1.{wrapper}.")
+        renamed[prefix + inner] = tensor
+    assert len(renamed) == len(state())
+    found = checkpoint.load(save(tmp_path / "model.pt", renamed))
+    assert_same(found.weights, state())
+    assert found.prefix == prefix
+
+
+def test_what_torch_wraps_is_read(tmp_path: Path) -> None:
+    """Keys as PyTorch itself makes them."""
+    model = random_model(small_spec())
+    for wrap in (torch.optim.swa_utils.AveragedModel, nn.DataParallel, torch.compile):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch is about to drop DataParallel
+            path = save(tmp_path / "model.pt", wrap(model).state_dict())
+        assert_same(checkpoint.load(path).weights, state())
+
+
+# Tensors that are no weights
+
+
+BESIDE: dict[str, dict[str, Tensor]] = {
+    "a counter": {"n_averaged": torch.tensor(5), "model.step": torch.tensor([7]), "initted": torch.tensor(True)},
+    "a count of thop's": {
+        "total_ops": torch.zeros(1, dtype=torch.float64), "model.stages.0.blocks.0.fc1.total_params": torch.zeros(1, dtype=torch.float64)
+    },
+    "a loss's": {"criterion.weight": torch.ones(7), "module.loss_fn.pos_weight": torch.ones(7), "ce_loss.weight": torch.ones(7)},
+    "an average's": {"model_ema.stages00weight": torch.ones(3, 3), "ema_model.decay": torch.tensor(0.5)},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("prefix", ["", "model.", "module."])
+@pytest.mark.parametrize("why", BESIDE)
+def test_tensors_that_are_no_weights_are_left_out_and_listed(tmp_path: Path, why: str, prefix: str) -> None:
+    renamed = {prefix + name: tensor for name, tensor in state().items()}
+    path = save(tmp_path / "model.pt", {"state_dict": renamed | BESIDE[why], "args": {"img_size": [20, 28]}})
+    found = checkpoint.load(path)
+    assert_same(found.weights, state())
+    assert found.prefix == prefix and found.dtypes == ("float32",)
+    assert {item.key: (item.shape, item.why) for item in found.left_out} == {
+        key: (tuple(tensor.shape), why) for key, tensor in BESIDE[why].items()
+    }
+    listed = [{"key": key, "shape": list(tensor.shape), "why": why} for key, tensor in BESIDE[why].items()]
+    assert run("inspect", path, "--json").json["left_out"] == listed
+    ran = run("export", path, "-o", tmp_path / "out", "--force")
+    assert ran.code == 0, ran.err
+    first = next(iter(BESIDE[why]))
+    for shown in (ran.out, run("inspect", path).out):
+        assert f"left out {first} {list(BESIDE[why][first].shape)}, {why}" in " ".join(shown.split())
+    assert json.loads((tmp_path / "out" / "report.json").read_text())["left_out"] == listed
+
+
+@pytest.mark.parametrize(
+    ("key", "tensor"),
+    [
+        ("pos_embed", torch.zeros(1, 35, 13)),
+        ("stages.0.blocks.0.attn.weight", torch.zeros(13, 13)),
+        ("aux_head.weight", torch.zeros(7, 13)),
+        ("classifier.weight", torch.zeros(5, 7)),
+        ("criterion", torch.zeros(7)),
+        ("logit_scale", torch.tensor(2.0)),
+        ("stages.0.blocks.0.gamma", torch.ones(1)),
+        ("normalize.mean", torch.zeros(1, 3, 1, 1)),
+        ("order", torch.arange(13)),
+        ("stages.0.blocks.0.ema.weight", torch.zeros(13, 13)),
+        ("ema.weight", torch.zeros(13, 13)),
+        ("bn.running_mean", torch.zeros(13)),
+        ("encoder.embed.weight", torch.zeros(4, 4)),
+    ],
+)
+@pytest.mark.parametrize("prefix", ["", "model."])
+@pytest.mark.parametrize("outside", [True, False])
+def test_what_may_be_part_of_the_network_is_refused_by_name(
+    tmp_path: Path, key: str, tensor: Tensor, prefix: str, outside: bool
+) -> None:
+    key = key if outside else prefix + key
+    renamed = {prefix + name: value for name, value in state().items()} | {key: tensor}
+    with pytest.raises(LayoutError, match=rf"no place for {re.escape(f'{key} {list(tensor.shape)}')}.*under ignore"):
+        checkpoint.load(save(tmp_path / "model.pt", renamed))
+
+
+# Several sets of weights
+
+
+def averaged(prefix: str = "", seed: int = 2) -> dict[str, Tensor]:
+    return {prefix + name: tensor for name, tensor in state(seed).items()}
+
+
+@pytest.mark.parametrize(
+    ("content", "chosen", "others"),
+    [
+        ({"model": state(1), "model_ema": averaged()}, "model", ["model_ema"]),
+        ({"model": state(1), "model_ema": averaged("module.") | {"n_averaged": torch.tensor(3)}}, "model", ["model_ema"]),
+        ({"model": state(1), "ema": {"module": averaged(), "decay": 0.999}}, "model", ["ema.module"]),
+        ({"model": state(1), "ema_state_dict": averaged(), "best_state_dict": averaged()}, "model", ["ema_state_dict", "best_state_dict"]),
+        ({"params": state(1), "params_ema": averaged()}, "params", ["params_ema"]),
+        ({"state_dict": {f"model.{k}": v for k, v in state(1).items()} | averaged("ema_model.module.")}, "state_dict", ["state_dict.ema_model.module"]),
+        ({f"student.{k}": v for k, v in state(1).items()} | averaged("teacher."), None, ["teacher"]),
+        ({"model": state(1), "callbacks": {"ema": {"weights": averaged()}}}, "model", ["callbacks.ema.weights"]),
+    ],
+)  # fmt: skip
+def test_of_several_sets_the_models_own_is_used_and_all_are_named(
+    tmp_path: Path, content: dict[str, Any], chosen: str | None, others: list[str]
+) -> None:
+    path = save(tmp_path / "model.pt", {**content, "args": {"img_size": [20, 28]}} if chosen else content)
+    found = checkpoint.load(path)
+    assert_same(found.weights, state(1))
+    assert (found.wrapper, list(found.others)) == (chosen, others)
+    (note,) = checkpoint.notes(found)
+    assert f"and not {', '.join(others)}. Pass --weights {others[0]}" in note
+    ran = run("export", path, "--image-size", "20x28", "-o", tmp_path / "out")
+    assert ran.code == 0 and note in ran.err
+    assert note in run("inspect", path, "--json").json["warnings"]
+    for name in others:
+        other = checkpoint.load(path, wrapper=name)
+        assert_same(other.weights, state(2))
+        assert (other.wrapper, other.others) == (name, ())
+
+
+def test_sets_between_which_no_name_decides_are_refused_until_one_is_named(tmp_path: Path) -> None:
+    path = save(tmp_path / "model.pt", {"model": state(1), "state_dict": state(2), "epoch": 3})
+    with pytest.raises(CheckpointError, match=r"model and state_dict: .* --weights NAME"):
         checkpoint.load(path)
     assert_same(checkpoint.load(path, wrapper="model").weights, state(1))
-    found = checkpoint.load(path, wrapper="model_ema")
+    both = {f"first.{k}": v for k, v in state(1).items()} | {f"second.{k}": v for k, v in state(2).items()}
+    with pytest.raises(LayoutError, match=r"several models, under first and second: .* --weights NAME"):
+        checkpoint.load(save(path, {"model": both}))
+    assert_same(checkpoint.load(path, wrapper="model.second").weights, state(2))
+
+
+def test_weights_of_another_model_are_not_named(tmp_path: Path) -> None:
+    optimizer = {"state": {0: {"exp_avg": torch.zeros(3)}}, "exp_avg": state(3)}
+    content = {
+        "model": state(1),
+        "criterion": {"weight": torch.ones(7)},
+        "critic": nn.Linear(3, 5).state_dict(),
+        "optimizer": optimizer,
+    }
+    assert checkpoint.load(save(tmp_path / "model.pt", content)).others == ()
+
+
+def test_weights_deeper_in_the_file_are_suggested_and_reached(tmp_path: Path) -> None:
+    path = save(tmp_path / "model.pt", {"state": {"model": averaged("module."), "timestamp": {"epoch": 1}}, "rng": []})
+    for options in ({}, {"wrapper": "state"}):
+        with pytest.raises(CheckpointError, match=r"It holds weights under state\.model: pass --weights state\.model"):
+            checkpoint.load(path, **options)
+    found = checkpoint.load(path, wrapper="state.model")
     assert_same(found.weights, state(2))
-    assert found.wrapper == "model_ema"
+    assert (found.wrapper, found.prefix) == ("state.model", "module.")
+
+
+def test_an_entry_whose_name_has_points_is_found(tmp_path: Path) -> None:
+    assert_same(checkpoint.load(save(tmp_path / "model.pt", {"a.b": state()}), wrapper="a.b").weights, state())
+
+
+def test_shared_weights_that_safetensors_left_out_are_restored(tmp_path: Path) -> None:
+    model = random_model(small_spec(depth=3))
+    blocks = model.get_submodule("stages.0.blocks")
+    blocks[2] = blocks[1] = blocks[0]  # type: ignore[index]
+    safetensors.torch.save_model(model, str(tmp_path / "model.safetensors"))
+    with safetensors.safe_open(tmp_path / "model.safetensors", "pt") as file:
+        assert len(file.keys()) < len(model.state_dict())
+    found = checkpoint.load(tmp_path / "model.safetensors")
+    assert_same(found.weights, model.state_dict())
+    assert found.spec.depth == 3
 
 
 def test_an_unusual_name_must_be_given_and_a_wrong_one_is_answered_with_what_is_there(tmp_path: Path) -> None:
     path = save(tmp_path / "model.pt", {"student": state(), "epoch": 3})
-    with pytest.raises(CheckpointError, match=r"its entries are student, epoch\. .* --weights NAME"):
+    with pytest.raises(CheckpointError, match=r"its entries are student, epoch\. .* --weights student"):
         checkpoint.load(path)
     with pytest.raises(CheckpointError, match=r"no weights under 'teacher'; its entries are student, epoch"):
         checkpoint.load(path, wrapper="teacher")

@@ -46,6 +46,7 @@ NEEDS = {
     "s2mlp_deploy.structures": "torch",
     "s2mlp_deploy.sbom": "cyclonedx",
     "s2mlp_deploy.torch_file": "torch",
+    "s2mlp_deploy.weight_sets": "torch",
     "bench.presets.engines": "torch",
     "bench.presets.export_cost": "torch",
     "bench.presets.goals": "torch",

@@ -488,6 +488,41 @@ def test_a_layout_file_describes_other_names(tmp_path: Path) -> None:
     assert all(torch.equal(found.weights[name], tensor) for name, tensor in state().items())
 
 
+def test_a_layout_file_says_which_tensors_are_no_weights(tmp_path: Path) -> None:
+    extras = {"aux.head.weight": torch.zeros(3, 5), "pos_embed": torch.zeros(1, 35, 13)}
+    file = tmp_path / "mine.toml"
+    file.write_text(CUSTOM.replace("norm_epsilon", 'ignore = ["aux.*", "pos_embed"]\nnorm_epsilon'), "utf-8")
+    torch.save({f"net.{key}": tensor for key, tensor in (custom_state() | extras).items()}, tmp_path / "model.pt")
+    found = checkpoint.load(tmp_path / "model.pt", layout=layouts.find(str(file)), image_size=(20, 28))
+    assert all(torch.equal(found.weights[name], tensor) for name, tensor in state().items())
+    assert [(item.key, item.why) for item in found.left_out] == [
+        (f"net.{key}", "ignored by the layout") for key in extras
+    ]
+    assert "no place for other [1]" in refusal(
+        tmp_path, custom_state() | {"other": torch.zeros(1)}, layout=layouts.find(str(file))
+    )
+
+
+def test_what_a_layout_explains_is_not_ignored(tmp_path: Path) -> None:
+    file = tmp_path / "mine.toml"
+    file.write_text(CUSTOM.replace("norm_epsilon", 'ignore = ["trunk.*"]\nnorm_epsilon'), "utf-8")
+    torch.save(custom_state(), tmp_path / "model.pt")
+    found = checkpoint.load(tmp_path / "model.pt", layout=layouts.find(str(file)), image_size=(20, 28))
+    assert found.spec.depth == 2 and found.left_out == ()
+
+
+def test_a_layout_file_extends_a_built_in_one(tmp_path: Path) -> None:
+    file = tmp_path / "mine.toml"
+    file.write_text('name = "mine"\nextends = "jittor-mlp"\nignore = ["aux.*"]\n[keys]\n"head.fc" = "top"\n', "utf-8")
+    built_in, layout = layouts.find("jittor-mlp"), layouts.find(str(file))
+    assert layout == built_in.model_copy(
+        update={"name": "mine", "ignore": ("aux.*",), "keys": {**built_in.keys, "head.fc": "top"}}
+    )
+    tensors = {key.replace("mlp_head.1", "top"): tensor for key, tensor in jittor_state().items()}
+    torch.save(tensors | {"aux.weight": torch.zeros(3)}, tmp_path / "model.pt")
+    assert [item.key for item in checkpoint.load(tmp_path / "model.pt", layout=layout).left_out] == ["aux.weight"]
+
+
 def test_a_layout_asked_for_by_name_is_the_only_one_tried(tmp_path: Path) -> None:
     message = refusal(tmp_path, jittor_state(), layout=layouts.find("canonical"))
     assert "(canonical)" in message or "Nearest is canonical" in message
@@ -521,6 +556,14 @@ def test_a_key_missing_under_names_with_braces_is_named(tmp_path: Path) -> None:
         (lambda t: t.replace("trunk.{b}.mlp.up", "trunk.{s}.mlp.up"), "must use the same variables"),
         (lambda t: t.replace("trunk.{b}.mlp.up", "trunk.{b+1}.mlp.up"), "belong on the left side"),
         (lambda t: t.replace("mlp.up", "mlp.down"), "stands for two layers"),
+        (lambda t: t.replace("norm_epsilon", 'ignore = ["*"]\nnorm_epsilon'), "'*' would leave out whatever is there"),
+        (lambda t: t.replace("norm_epsilon", 'ignore = "aux"\nnorm_epsilon'), "ignore: "),
+        (
+            lambda t: t.replace("norm_epsilon", 'extends = "mine"\nnorm_epsilon'),
+            "no layout is called",
+        ),
+        (lambda t: t.replace("norm_epsilon", "extends = 3\nnorm_epsilon"), "no layout is called"),
+        (lambda t: 'keys = 3\nextends = "canonical"\n' + t[: t.index("[keys]")], "keys: "),
     ],
 )
 def test_a_malformed_layout_file_is_refused_with_the_place(

@@ -2,7 +2,7 @@
 
 A layout is a TOML file (docs/layouts.md): for each layer of the canonical model, the prefix under
 which a code base stores it. Recognising a checkpoint means finding the one layout that explains
-every key; nothing is guessed and nothing is left over.
+every key (recognition.py); nothing is guessed, and nothing that can be a weight is left over.
 """
 
 from __future__ import annotations
@@ -10,8 +10,7 @@ from __future__ import annotations
 import re
 import sys
 from collections import Counter
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable
 from functools import cache
 from importlib import resources
 from math import prod
@@ -33,6 +32,7 @@ from s2mlp_deploy import limits
 from s2mlp_deploy.errors import LayoutError, SpecError
 from s2mlp_deploy.layouts import forms
 from s2mlp_deploy.layouts.forms import Form, PatchOrder
+from s2mlp_deploy.layouts.recognition import LeftOut, Match, Shapes, recognise, shown, some
 from s2mlp_deploy.spec import (
     DIRECTIONS,
     Border,
@@ -52,13 +52,10 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-Shapes = Mapping[str, tuple[int, ...]]
+__all__ = ["Geometry", "Layout", "LeftOut", "Match", "builtin", "find", "infer_spec", "recognise"]
 
 MOST_LAYOUT = 64 << 10
 """Bytes of a layout file: of one that names every layer of 36 blocks by itself, and more."""
-
-MOST_TENSORS = 20_000
-"""Tensors of one model: an S²-MLP of 36 blocks has 434."""
 
 MOST_CHANNELS = 1024
 """Channels of an image: hyperspectral ones have some hundreds. Mean and deviation of each are shown and written."""
@@ -121,7 +118,8 @@ class Layout(_Strict):
 
     ``keys`` maps a canonical layer to the prefix of its weight and bias in the checkpoint. ``{s}``
     and ``{b}`` stand for the stage and the block; ``{s+1}`` on the canonical side counts from the
-    checkpoint's own index. ``refuse`` says why checkpoints of this layout are not exported.
+    checkpoint's own index. ``ignore`` are names, with ``*`` for any part, of tensors that are no weights of the model.
+    ``refuse`` says why checkpoints of this layout are not exported.
 
     ``shift_semantics`` is what the model was trained with; None where the names do not tell. ``code_shifts_in_place``
     says that the code behind these names shifts in place, wherever it ran. ``directions`` is the offset of each channel
@@ -142,8 +140,17 @@ class Layout(_Strict):
     norm_epsilon: Annotated[float, Field(gt=0, lt=1)] = 1e-5
     patch: PatchGeometry = PatchGeometry()
     downsampling: Geometry = Geometry()
+    ignore: tuple[str, ...] = ()
     refuse: str | None = None
     keys: dict[str, str] = Field(min_length=1)
+
+    @field_validator("ignore")
+    @classmethod
+    def _of_something(cls, patterns: tuple[str, ...]) -> tuple[str, ...]:
+        for pattern in patterns:
+            if not re.search(r"\w", pattern):
+                raise ValueError(f"{pattern!r} would leave out whatever is there: name the tensors")
+        return patterns
 
     @field_validator("keys")
     @classmethod
@@ -176,18 +183,22 @@ class Layout(_Strict):
         """The shift as this layout describes it; the paper's where it says nothing."""
         return Shift(self.directions, self.shift_semantics or "paper", self.border)
 
-    def translate(self, keys: Iterable[str]) -> dict[str, str]:
-        """Canonical name → checkpoint key, for the keys that this layout explains."""
-        rules = [(_pattern(prefix), canonical) for canonical, prefix in self.keys.items()]
-        names = {}
+    def translate(self, keys: Iterable[str]) -> dict[str, dict[str, str]]:
+        """Canonical name → checkpoint key, for the keys that this layout explains, under each prefix that they have."""
+        rules = [(prefix.count(".") + 2, _pattern(prefix), canonical) for canonical, prefix in self.keys.items()]
+        found: dict[str, dict[str, str]] = {}
         for key in keys:
-            for pattern, canonical in rules:
-                if m := pattern.fullmatch(key):
-                    index = {k: int(v) for k, v in m.groupdict().items() if k != "kind"}
-                    name = _VARIABLE.sub(lambda v, i=index: str(i[v[1]] + int(v[2] or 0)), canonical)  # type: ignore[misc]
-                    names[f"{name}.{m['kind']}"] = key
-                    break
-        return names
+            ends = [0, *(m.end() for m in re.finditer(r"\.", key))]
+            prefixes = set()
+            for parts, pattern, canonical in rules:
+                start = ends[-parts] if parts <= len(ends) else None
+                if start is None or start in prefixes or not (m := pattern.fullmatch(key, start)):
+                    continue
+                index = {k: int(v) for k, v in m.groupdict().items() if k != "kind"}
+                name = _VARIABLE.sub(lambda v, i=index: str(i[v[1]] + int(v[2] or 0)), canonical)  # type: ignore[misc]
+                found.setdefault(key[:start], {})[f"{name}.{m['kind']}"] = key
+                prefixes.add(start)
+        return found
 
 
 def _pattern(prefix: str) -> re.Pattern[str]:
@@ -263,76 +274,27 @@ def _named(name: str) -> Layout:
         if layout.name == name:
             return layout
     known = ", ".join(layout.name for layout in builtin())
-    raise LayoutError(f"no layout is called {_shown(name)!r}: expected one of {known}, or a .toml file")
+    raise LayoutError(f"no layout is called {shown(name)!r}: expected one of {known}, or a .toml file")
 
 
 def _parse(text: str, where: str) -> Layout:
     try:
         content = tomllib.loads(text)
         if "extends" in content:
-            base = _named(str(content.pop("extends"))).model_dump(exclude_unset=True)
-            keys = {**base["keys"], **content.get("keys", {})}
+            try:
+                base = _named(str(content.pop("extends"))).model_dump(exclude_unset=True)
+            except LayoutError as error:
+                raise LayoutError(f"{where}: extends: {error}") from error
+            own = content.get("keys", {})
+            keys = {**base["keys"], **own} if isinstance(own, dict) else own
             content = {**base, "name": Path(where).stem, **content, "keys": keys}
         return TypeAdapter(Layout).validate_python(content)
     except ValidationError as error:
         first = error.errors()[0]
-        place = ".".join(_shown(str(p)) for p in first["loc"]) or "the file"
+        place = ".".join(shown(str(p)) for p in first["loc"]) or "the file"
         raise LayoutError(f"{where}: {place}: {first['msg'][:300]}. See docs/layouts.md for the format.") from error
     except (ValueError, RecursionError) as error:  # Python's own too, for numbers of very many digits
         raise LayoutError(f"{where} is not valid TOML: {error}") from error
-
-
-@dataclass(frozen=True)
-class Match:
-    """A layout, and the checkpoint's key for each canonical parameter name."""
-
-    layout: Layout
-    names: Mapping[str, str]
-
-
-def recognise(shapes: Shapes, candidates: Iterable[Layout]) -> Match:
-    """The one layout of ``candidates`` that explains every key.
-
-    Raises:
-        LayoutError: where none or more than one does, or where the layout is one that is refused.
-    """
-    if len(shapes) > MOST_TENSORS:
-        raise LayoutError(f"there are {len(shapes):,} tensors, and no S²-MLP has more than {MOST_TENSORS:,}")
-    matches = [Match(layout, layout.translate(shapes)) for layout in candidates]
-    complete = [m for m in matches if len(m.names) == len(shapes)]
-    if len(complete) > 1:
-        names = " and ".join(m.layout.name for m in complete)
-        raise LayoutError(f"the keys fit more than one layout, {names}: say which with --layout NAME")
-    if not complete:
-        raise LayoutError(_no_match(shapes, matches))
-    (match,) = complete
-    if match.layout.refuse:
-        raise LayoutError(
-            f"the checkpoint has the layout {match.layout.name} ({match.layout.source}), which is refused: "
-            + match.layout.refuse
-        )
-    return match
-
-
-def _no_match(shapes: Shapes, matches: list[Match]) -> str:
-    nearest = max(matches, key=lambda m: len(m.names))
-    if not nearest.names:
-        return (
-            f"none of the {len(shapes)} keys ({_some(list(shapes))}) belongs to a known layout "
-            f"({', '.join(m.layout.name for m in matches)}): is this an S²-MLP? If it is, describe its names in a "
-            "layout file (docs/layouts.md) and pass it with --layout FILE.toml"
-        )
-    explained = set(nearest.names.values())
-    left = [f"{_shown(key)} {list(shape)}" for key, shape in shapes.items() if key not in explained]
-    hint = ""
-    if any("split_attention" in key for key in left):
-        hint = " Split attention is what S²-MLPv2 adds; this tool exports S²-MLP (version 1) only."
-    return (
-        f"no layout explains every key. Nearest is {nearest.layout.name}, which explains {len(explained)} of "
-        f"{len(shapes)}; it has no place for {_some(left)}.{hint} If these weights are part of your model, describe "
-        "its names in a layout file (docs/layouts.md) and pass it with --layout FILE.toml; if not, remove them from "
-        "the checkpoint"
-    )
 
 
 def infer_spec(match: Match, shapes: Shapes, *, image_size: Size, shift: Shift) -> Spec:
@@ -359,7 +321,7 @@ def infer_spec(match: Match, shapes: Shapes, *, image_size: Size, shift: Shift) 
     ]
     if wrong:
         raise LayoutError(
-            f"the keys are those of layout {match.layout.name}, but the shapes form no S²-MLP: {_some(wrong, '; ')}"
+            f"the keys are those of layout {match.layout.name}, but the shapes form no S²-MLP: {some(wrong, '; ')}"
         )
     return spec
 
@@ -456,13 +418,3 @@ def _key(match: Match, name: str) -> str:
             index = {k: int(v) - offsets[k] for k, v in found.groupdict().items()}
             return f"{_VARIABLE.sub(lambda v, i=index: str(i[v[1]]), prefix)}.{kind}"  # type: ignore[misc]
     return name
-
-
-def _some(items: list[str], separator: str = ", ", limit: int = 6) -> str:
-    more = len(items) - limit
-    return separator.join(map(_shown, items[:limit])) + (f"{separator}and {more} more" if more > 0 else "")
-
-
-def _shown(text: str, most: int = 200) -> str:
-    """``text``, which a file may have made as long as it likes."""
-    return text if len(text) <= most else text[: most // 2] + " … " + text[-most // 2 :]
