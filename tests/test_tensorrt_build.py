@@ -448,10 +448,10 @@ def test_without_tensorrt_a_checkpoint_gets_as_far_as_the_verified_graph_and_the
     )  # fmt: skip
     with pytest.raises(RuntimeMissingError) as caught:
         deploy(request)
-    graph = tmp_path / "fashion_mnist-onnx-fp16"
+    graph = tmp_path / "engine-onnx-fp16"
     steps = (
         "TensorRT cannot be loaded", str(graph), "to the device",
-        "s2mlp-export fashion_mnist-onnx-fp16 --format trt --workspace-mib 512 --batch 1:4:16", "--format trt-rtx",
+        "s2mlp-export engine-onnx-fp16 --format trt --workspace-mib 512 --batch 1:4:16", "--format trt-rtx",
     )  # fmt: skip
     places = [str(caught.value).index(step) for step in steps]
     assert places == sorted(places) and caught.value.exit_code == 4
