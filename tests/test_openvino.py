@@ -359,10 +359,10 @@ def test_without_openvino_the_way_on_is_told(
     monkeypatch.setitem(sys.modules, "openvino", None)
     ran = run("export", made / source, "--format", "openvino", "-o", tmp_path / "new" / "engine")
     assert (ran.code, ran.out) == (4, "") and openvino_ir.REMEDY in ran.err
-    name = "onnx-fp32" if source == "onnx-fp32" else "small-onnx-fp32"
+    name = "onnx-fp32" if source == "onnx-fp32" else "engine-onnx-fp32"
     assert f"s2mlp-export {name} --format openvino" in ran.err
     left = list(tmp_path.rglob("*/manifest.json"))
-    assert [path.parent.name for path in left] == ([] if source == "onnx-fp32" else ["small-onnx-fp32"])
+    assert [path.parent.name for path in left] == ([] if source == "onnx-fp32" else ["engine-onnx-fp32"])
 
 
 def test_a_model_cannot_be_checked_without_openvino(made: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -516,9 +516,9 @@ def test_a_provider_that_this_build_lacks_is_named_with_those_it_has(
     assert f"has no {PROVIDERS[provider]}" in ran.err
     assert all(name in ran.err for name in onnxruntime.get_available_providers())
     # What is left is the verified graph to compile elsewhere, and how.
-    assert f"s2mlp-export {'onnx-fp32' if source == 'onnx-fp32' else 'small-onnx-fp32'} --format ort" in ran.err
+    assert f"s2mlp-export {'onnx-fp32' if source == 'onnx-fp32' else 'engine-onnx-fp32'} --format ort" in ran.err
     left = list(tmp_path.rglob("*/manifest.json"))
-    assert [path.parent.name for path in left] == ([] if source == "onnx-fp32" else ["small-onnx-fp32"])
+    assert [path.parent.name for path in left] == ([] if source == "onnx-fp32" else ["engine-onnx-fp32"])
     assert all(run("verify", path.parent).code == 0 for path in left)
 
 
