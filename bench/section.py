@@ -127,8 +127,3 @@ def figure(value: float) -> str:
 def interval(e: Estimate, digits: int = 2) -> str:
     """An estimate's interval."""
     return f"{e.low:.{digits}f} … {e.high:.{digits}f}"
-
-
-def counted(count: int, noun: str) -> str:
-    """``count`` of what is called ``noun`` where there is one of it."""
-    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"

@@ -10,9 +10,9 @@ from rich.text import Text
 
 from bench import section, tables
 from bench.contest import Result
-from bench.section import counted
 from bench.standing import Figures, Standing
 from s2mlp_deploy.spec import format_size
+from s2mlp_deploy.wording import counted
 
 SHOWN = 4
 """Reasons why a machine is called noisy that the table lists."""

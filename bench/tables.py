@@ -7,9 +7,10 @@ from collections.abc import Iterator, Sequence
 from bench import names
 from bench.contest import Result
 from bench.profile import kinds
-from bench.section import Cell, Section, counted, figure, interval
+from bench.section import Cell, Section, figure, interval
 from bench.standing import Figures, Standing
 from s2mlp_deploy.render import size
+from s2mlp_deploy.wording import counted
 
 ACCURACY = "Accuracy: what the bundle's own report says; it was not measured again."
 

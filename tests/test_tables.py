@@ -13,8 +13,9 @@ from rich.console import Console
 from bench import names, section, table, tables
 from bench.contest import Result
 from bench.contestant import Point
-from bench.section import Section, counted
+from bench.section import Section
 from contests import BASELINES, ENVIRONMENT, PAIR, Entry, held, swept
+from s2mlp_deploy.wording import counted
 
 FOUR = [
     replace(PAIR[i], source=f"fashion_mnist-{of}") for i, of in ((0, "onnx-fp32"), (1, "onnx-int8"), (1, "ort-int8"))

@@ -10,8 +10,9 @@ from rich.text import Text
 from bench import section
 from bench.devices.energy import Energy
 from bench.devices.watch import Condition
-from bench.section import UNKNOWN, Cell, Section, counted
+from bench.section import UNKNOWN, Cell, Section
 from bench.standing import Standing
+from s2mlp_deploy.wording import counted
 
 ENERGY = ("mJ an image", "above idle", "mean, W", "idle, W", "of", "from")
 OF_ALL = (

@@ -13,10 +13,10 @@ from bench.contest import Result
 from bench.pictures import alternatives, drawing, key, roofline_plot, rows, scatter
 from bench.pictures.drawing import QUIET, printable
 from bench.pictures.key import Mark
-from bench.section import counted
 from bench.standing import Standing
 from s2mlp_deploy import plot
 from s2mlp_deploy.errors import UsageError
+from s2mlp_deploy.wording import counted
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

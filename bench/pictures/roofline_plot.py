@@ -16,6 +16,7 @@ from bench.pictures.labels import Box
 from bench.pictures.scatter import Name
 from bench.roofline import Dot, Roof, Roofline, layer_dots
 from bench.standing import Standing
+from s2mlp_deploy.wording import counted
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -104,7 +105,7 @@ def _draw_roof(axes: Axes, roof: Roof, found: Roofline) -> None:
 def _roof_name(axes: Axes, roof: Roof, found: Roofline) -> Name:
     """Above or below the right end of the level part."""
     several = len({r.threads for r in found.roofs}) > 1
-    threads = f", {roof.threads} thread{'s' if roof.threads != 1 else ''}" if several else ""
+    threads = f", {counted(roof.threads or 0, 'thread')}" if several else ""
     text = f"{roof.precision}{threads}: {section.figure(roof.operations_per_s / 1e9)}" + ("" if several else " Gop/s")
     scratch = axes.text(0, 0, text)
     width = drawing.extent(scratch)[0]

@@ -15,11 +15,12 @@ from bench.contest import Plan, Result
 from bench.pictures import drawing, inline_svg
 from bench.pictures.drawing import printable
 from bench.reports import summary
-from bench.section import UNKNOWN, Section, counted
+from bench.section import UNKNOWN, Section
 from bench.table import SHOWN
 from s2mlp_deploy.errors import RuntimeMissingError
 from s2mlp_deploy.packages import pip_install
 from s2mlp_deploy.spec import format_size
+from s2mlp_deploy.wording import counted
 
 
 def check() -> None:

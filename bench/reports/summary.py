@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from bench.contest import Plan
-from bench.section import counted
 from bench.standing import Figures, Standing
+from s2mlp_deploy.wording import counted
 
 NAMED = 6
 """Contestants that a sentence names."""

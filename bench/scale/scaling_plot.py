@@ -15,6 +15,7 @@ from bench.scale.scaling import MIXER, S2MLP, Point, Scaling
 from s2mlp_deploy import plot
 from s2mlp_deploy.render import model_line
 from s2mlp_deploy.spec import format_size
+from s2mlp_deploy.wording import counted
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -148,7 +149,7 @@ def _label_ends(axes: Axes, labels: Sequence[tuple[float, str, str]]) -> None:
 
 def _words(drawn: Figure, found: Scaling) -> None:
     base, count = found.plan.base, len(found.points[0].samples_ms)
-    threads = f"{found.plan.threads} thread" + ("s" if found.plan.threads > 1 else "")
+    threads = counted(found.plan.threads, "thread")
     model = model_line(found.base_spec).partition(", shift")[0]
     note = f"ONNX Runtime on the CPU; medians of {count} interleaved rounds; bars and brackets: 95% intervals."
     if MIXER in found.models:

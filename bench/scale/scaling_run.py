@@ -114,7 +114,7 @@ class _Network:
 
     @property
     def words(self) -> str:
-        blocks = f"{self.model}, {self.spec.depth} block" + ("s" if self.spec.depth > 1 else "")
+        blocks = f"{self.model}, {counted(self.spec.depth, 'block')}"
         return blocks if self.size is None else f"{blocks} for {format_size(self.size)}"
 
 
@@ -212,7 +212,7 @@ def take_rounds(
     """The samples of whole rounds, each point once a round, in an order drawn anew."""
     rng = random.Random(plan.seed)
     named = {f"{model} {setting}": call for (model, setting), call in calls.items()}
-    with listener.step(f"warming up: {WARMUP} rounds of {len(calls)} points"):
+    with listener.step(f"warming up: {counted(WARMUP, 'round')} of {counted(len(calls), 'point')}"):
         first = interleave(named, rounds=WARMUP, rng=rng)
     takes_ms = {name: min(samples) for name, samples in first.items()}
     named = {name: call if takes_ms[name] > LONG_MS else _second(call) for name, call in named.items()}

@@ -161,7 +161,7 @@ def _notes(found: Scaling) -> Iterable[str]:
             "another model, with other weights, in a file of its own."
         )
     yield (
-        f"ms: median of {rounds} interleaved rounds in one process, in an order drawn anew each round, with its 95% interval; "
+        f"ms: median of {counted(rounds, 'interleaved round')} in one process, in an order drawn anew each round, with its 95% interval; "
         f"what takes less than {LONG_MS:.0f} ms runs twice in its turn, and the second counts. "
         "Ratios are formed within a round. MB: largest resident set of a process of its own (what running "
         "took on top of the loaded model)."
@@ -187,7 +187,7 @@ def _noise(found: Scaling) -> Iterable[Text]:
 
 
 def _threads(count: int) -> str:
-    return f"{count} thread" + ("s" if count > 1 else "")
+    return counted(count, "thread")
 
 
 def _memory(point: Point) -> str:
