@@ -9,7 +9,8 @@ from pathlib import Path
 from s2mlp_deploy import onnx_inspection, onnx_writer
 from s2mlp_deploy.artifact import Artifact, Bundle
 from s2mlp_deploy.exporter import Lowered
-from s2mlp_deploy.onnx_session import REMEDY, RESTING, Loading, OnnxSession, TracedSession
+from s2mlp_deploy.manifest import Setting
+from s2mlp_deploy.onnx_session import REMEDY, RESTING, Loading, OnnxSession, TracedSession, missing
 
 FILE = "model.onnx"
 
@@ -28,6 +29,10 @@ class OnnxFile:
     def export(self, lowered: Lowered, destination: Path) -> Artifact:
         """Write the graph; weights beyond protobuf's limit go to external data beside it."""
         return Artifact(destination, FILE, onnx_writer.write(lowered.model, destination / FILE))
+
+    def cannot_run(self, settings: Mapping[str, Setting]) -> str | None:
+        """That onnxruntime is not here, or too old."""
+        return missing("cpu")
 
     def inspect(self, bundle: Bundle) -> None:
         """As :meth:`Inspected.inspect`."""

@@ -19,7 +19,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
 
 from exporters import ort_canonical, ort_inspection
-from s2mlp_deploy import onnx_inspection
+from s2mlp_deploy import onnx_inspection, onnx_versions
 from s2mlp_deploy.artifact import Artifact, Bundle
 from s2mlp_deploy.errors import RuntimeMissingError, UsageError
 from s2mlp_deploy.exporter import refuse_other_files
@@ -78,9 +78,9 @@ class OrtModel:
     elsewhere = ""
 
     def cannot_compile(self, settings: Mapping[str, Setting]) -> str | None:
-        """That onnxruntime, or the provider, is not here."""
+        """That onnxruntime, or the provider, is not here, or too old."""
         provider = str(settings.get("provider", "cpu"))
-        return missing(provider) if provider in PROVIDERS else None
+        return _missing(provider) if provider in PROVIDERS else None
 
     def cannot_run(self, settings: Mapping[str, Setting]) -> str | None:
         """The same: what can be compiled can be run."""
@@ -119,7 +119,12 @@ class OrtModel:
             if beside:
                 saved_as[_DATA_FILE] = beside[0]
             optimizer = "cpu" if provider in COMPILING else provider
-            load(bundle.artifact.path, Loading(optimizer, chosen.optimization, saved_as, save_to=made))
+            # float16 weights that are widened here would be saved as float32, in a file of twice the size.
+            without = ("ConstantFolding",) if bundle.manifest.arithmetic == "float32" else ()
+            load(
+                bundle.artifact.path,
+                Loading(optimizer, chosen.optimization, saved_as, save_to=made, without=without),
+            )
             if style == "onnx":
                 for name in (main, *beside):
                     (made.parent / name).rename(destination / name)
@@ -142,9 +147,9 @@ class OrtModel:
         """As :meth:`Inspected.inspect`."""
         settings = recorded(bundle.artifact, Settings)
         refuse_other_files(bundle, f"model.{settings.style}")
+        if reason := _missing("cpu"):
+            raise RuntimeMissingError(reason)
         if settings.style == "ort":
-            if reason := missing("cpu"):
-                raise RuntimeMissingError(reason)
             ort_inspection.inspect(bundle.artifact.path)
         else:
             onnx_inspection.inspect(bundle, bundle.manifest.artifact, onnx_inspection.OPTIMIZED)
@@ -166,6 +171,11 @@ class OrtModel:
     def versions(self) -> Mapping[str, str]:
         """onnxruntime optimizes the graph and writes the file."""
         return {_distribution(): _version()}
+
+
+def _missing(provider: str) -> str | None:
+    """What lacks here to make and to run these files on ``provider``, in words; None where nothing does."""
+    return missing(provider) or onnx_versions.too_old("engines")
 
 
 def _write_operators(directory: Path) -> None:

@@ -28,7 +28,11 @@ class TensorRtRtxEngine(EngineFormat):
 
     def _built_for(self, trt: Module, settings: Mapping[str, Setting]) -> tuple[str, ...]:
         asked = settings.get("compute_capability")
-        return tuple(asked) if isinstance(asked, tuple) else ("sm80 and later",)
+        return tuple(asked) if isinstance(asked, tuple) else ("sm80", "sm86", "sm89", "sm120 and later")
+
+    def _options_for(self, gpu: Gpu) -> str:
+        """Turing has to be named."""
+        return f" --compute-capability {gpu.sm}" if gpu.capability < (8, 0) else ""
 
     def _mismatch(self, trt: Module, plan: bytes, settings: Settings, gpu: Gpu) -> str | None:
         """By the runtime's own word: it reads the engine's header, and loads nothing."""

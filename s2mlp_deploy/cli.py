@@ -318,9 +318,9 @@ def export(
     ] = IoDtype.fp32,
     target: Annotated[
         Target | None,
-        int8_option(
+        artifact_option(
             metavar="TARGET",
-            help=f"What the graph is for; else what the format runs on, never this machine. {one_of(Target)}",
+            help=f"What an int8 or fp16 graph is for; else what the format runs on, never this machine. {one_of(Target)}",
         ),
     ] = None,
     calibration: Annotated[
@@ -366,7 +366,10 @@ def export(
     ] = None,
     compute_capability: Annotated[
         str | None,
-        tensorrt_option(metavar="SM,SM", help="Only trt-rtx: GPUs to build for, as in sm86,sm89; else sm80 and later."),
+        tensorrt_option(
+            metavar="SM,SM",
+            help="Only trt-rtx: GPUs to build for, as in sm86,sm89; else sm80, sm86, sm89, sm120 and later.",
+        ),
     ] = None,
     workspace_mib: Annotated[
         int | None, tensorrt_option(metavar="N", min=1, help="Memory that a layer's kernels may use, in MiB.")
@@ -474,14 +477,19 @@ def export(
     if allow_unverified_engine and not any(isinstance(exporter.find(f), exporter.Compiler) for f in format):
         raise UsageError(f"--allow-unverified-engine: --format {' or '.join(format)} makes no engine")
     for_int8 = {
-        "target": target.value if target else None, "calibration": calibration, "calibration_count": calibration_count,
+        "calibration": calibration, "calibration_count": calibration_count,
         "calibration_method": calibration_method.value, "max_accuracy_drop": max_accuracy_drop,
         "min_agreement": min_agreement, "quantize_ends": quantize_ends,
     }  # fmt: skip
     defaults = {field.name: field.default for field in fields(Request)}
+    if target and not {"int8", "fp16"} & set(precisions):
+        raise UsageError("--target is for --precision int8 and fp16")
     if "int8" not in precisions and (idle := [name for name, v in for_int8.items() if v != defaults[name]]):
         raise UsageError(f"{flags(idle)}: only for --precision int8")
-    by_precision: dict[str, dict[str, Any]] = {"fp16": {"io_dtype": io_dtype.value}, "int8": for_int8}
+    for_target = {"target": target.value if target else None}
+    by_precision: dict[str, dict[str, Any]] = {
+        "fp16": {"io_dtype": io_dtype.value, **for_target}, "int8": {**for_int8, **for_target},
+    }  # fmt: skip
     requests = [
             Request(
                 source, name, kind, output, force,
@@ -572,6 +580,7 @@ def verify(
                 "bundle": str(bundle),
                 "passed": result.passed,
                 "preparation": asdict(result.preparation) if result.preparation else None,
+                "cause": result.cause,
                 "checks": [vars(c) for c in result.verdict.checks],
                 "distances": {case: vars(d) for case, d in result.verdict.distances.items()},
                 "layers": {name: vars(d) for name, d in result.layers},

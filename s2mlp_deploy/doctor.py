@@ -11,25 +11,37 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from s2mlp_deploy import __version__, exporter, machine
+from s2mlp_deploy import __version__, exporter, machine, onnx_session, onnx_versions
 from s2mlp_deploy.errors import RuntimeMissingError
-from s2mlp_deploy.exporter import Compiler
+from s2mlp_deploy.exporter import Compiler, Limited
 from s2mlp_deploy.packages import pip_install
 
 EXPORT_MODULES = ("torch", "onnxruntime", "onnxsim", "PIL")
 """What turning a checkpoint into a verified bundle needs, besides the base packages."""
 
 
-DEVICE = "a device"
-
-
 @dataclass(frozen=True)
 class Ability:
-    """Something the tool can do here (``missing`` empty) or could with these packages."""
+    """Something the tool can do here, or could with these modules of Python, which ``remedy`` brings.
+
+    ``obstacle`` is what else stands in the way, and what helps: a GPU, a newer release, packages of npm.
+    """
 
     name: str
     missing: tuple[str, ...]
     remedy: str
+    obstacle: str | None = None
+
+    @property
+    def available(self) -> bool:
+        """Whether nothing lacks."""
+        return not self.missing and not self.obstacle
+
+    def __str__(self) -> str:
+        if self.available:
+            return f"✓ {self.name}"
+        lacking = f"{', '.join(self.missing)} missing. {self.remedy}" if self.missing else self.obstacle
+        return f"✗ {self.name}: {lacking}"
 
 
 @dataclass(frozen=True)
@@ -46,7 +58,7 @@ class Report:
             "s2mlp_deploy": __version__,
             "machine": self.machine,
             "packages": self.packages,
-            "abilities": [vars(a) | {"available": not a.missing} for a in self.abilities],
+            "abilities": [vars(a) | {"available": a.available} for a in self.abilities],
         }
 
 
@@ -55,6 +67,7 @@ def examine() -> Report:
     abilities = [Ability("export a checkpoint", _missing(EXPORT_MODULES), pip_install("export"))]
     for name in exporter.available():
         abilities += _with_format(name)
+    abilities += _with_old_onnx_runtime()
     return Report(machine.describe(), machine.installed(), tuple(abilities))
 
 
@@ -67,12 +80,7 @@ def table(report: Report) -> RenderableType:
     for key, value in report.machine.items():
         facts.add_row(key, str(value))
     facts.add_row("packages", ", ".join(f"{n} {v}" for n, v in report.packages.items()))
-    lines = [
-        Text(f"✓ {a.name}", style="green")
-        if not a.missing
-        else Text(f"✗ {a.name}: {', '.join(a.missing)} missing. {a.remedy}", style="yellow")
-        for a in report.abilities
-    ]
+    lines = [Text(str(a), style="green" if a.available else "yellow") for a in report.abilities]
     return Group(facts, *lines)
 
 
@@ -87,12 +95,19 @@ def _with_format(name: str) -> Iterator[Ability]:
     missing = _missing(target.modules)
     if isinstance(target, Compiler):
         reason = target.cannot_compile({})
-        lacking = _missing(target.modules[:1]) or ((DEVICE,) if reason else ())
-        yield Ability(f"build {name} bundles", lacking, target.remedy if missing else reason or "")
-        if not missing and (reason := target.cannot_run({})):
-            yield Ability(run, (DEVICE,), reason)
-            return
-    yield Ability(run, missing, target.remedy)
+        yield Ability(f"build {name} bundles", _missing(target.modules[:1]), target.remedy, reason)
+    reason = target.cannot_run({}) if isinstance(target, Limited) and not missing else None
+    yield Ability(run, missing, target.remedy, reason)
+
+
+def _with_old_onnx_runtime() -> Iterator[Ability]:
+    """What the ONNX Runtime at hand is too old for, beyond running any bundle."""
+    if _missing(("onnxruntime",)):
+        return
+    reasons = {"float16": onnx_versions.too_old("float16"), "bytes": onnx_session.miscomputes()}
+    for feature, least in onnx_versions.LEAST.items():
+        if reason := reasons.get(feature):
+            yield Ability(f"run {least.what}", (), onnx_versions.remedy(feature), reason)
 
 
 def _missing(modules: tuple[str, ...]) -> tuple[str, ...]:

@@ -16,6 +16,7 @@ from s2mlp_deploy import (
     bounds,
     described,
     exporter,
+    float16_on_cpu,
     golden,
     judge,
     machine,
@@ -66,6 +67,11 @@ def open_bundle(directory: Path, request: Request, target: Compiler) -> Bundle:
         raise UsageError(
             f"{directory} is quantized for {recipe.target}, and --format {request.format} takes graphs for "
             f"{' or '.join(target.targets)}: export the checkpoint with --precision int8 --target {target.targets[0]}"
+        )
+    if manifest.arithmetic == "float32" and request.target_of(target) == "trt":
+        raise UsageError(
+            f"{directory} has float16 weights and computes in float32, as CPUs do best, and --format {request.format} is to run on a "
+            "GPU: export the checkpoint with --precision fp16 --target trt"
         )
     exporter.inspect(bundle)
     return bundle
@@ -178,7 +184,7 @@ def _judge(
     asking = Asking.of(source)
     verdict = judge.gate(session, golden.load(path), tolerance, batch, source.interface, source.output.dtype)
     if not verdict.passed:
-        raise ParityError(judge.failure(verdict))
+        raise ParityError(judge.failure(verdict, float16_on_cpu.why_inexact(source, target, request.settings)))
     figures: dict[str, Any] = {"distances": {case: vars(d) for case, d in verdict.distances.items()}}
     if judges and source.precision == "int8":
         left = source.quantization.float_layers if source.quantization else ()

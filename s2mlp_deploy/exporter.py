@@ -55,7 +55,7 @@ class Format(Protocol):
 
     precisions: tuple[str, ...]
     targets: tuple[str, ...]
-    """The int8 recipes (quantize.RECIPES) that this format takes, its own first."""
+    """What int8 and fp16 graphs may be for (quantize.RECIPES, precision.ARITHMETIC), the format's own first."""
     options: tuple[str, ...]
     """The settings (request.Request.settings) that this format knows."""
     modules: tuple[str, ...]
@@ -107,6 +107,15 @@ class Compiler(Format, Protocol):
             UsageError: where ``settings`` hold what this runtime cannot do.
             RuntimeMissingError: where the runtime or the device is not here.
         """
+        ...
+
+
+@runtime_checkable
+class Limited(Protocol):
+    """A format that knows whether its artifacts run on this machine."""
+
+    def cannot_run(self, settings: Mapping[str, Setting]) -> str | None:
+        """As :meth:`Compiler.cannot_run`."""
         ...
 
 

@@ -140,14 +140,23 @@ def _foldable(prepared: ir.Value) -> ir.Node | None:
     (convolution,) = users
     pads = convolution.attributes.get("pads")
     padded = pads is not None and any(pads.as_ints())
-    constants = (v is None or v.const_value is not None for v in convolution.inputs[1:])
+    constants = (v is None or _stored(v).const_value is not None for v in convolution.inputs[1:])
     return None if padded or not all(constants) else convolution
+
+
+def _stored(value: ir.Value) -> ir.Value:
+    """The constant behind ``value``, which may be widened for use."""
+    cast = value.producer()
+    source = cast.inputs[0] if cast is not None and cast.op_type == "Cast" else None
+    return value if source is None else source
 
 
 def _fold(graph: ir.Graph, convolution: ir.Node, pixels: ir.Value, preprocessing: Preprocessing) -> None:
     """Have ``convolution`` take bytes, in float32 whatever the graph's precision: half of it would round away what it folds."""
-    weight, bias = convolution.inputs[1], convolution.inputs[2] if len(convolution.inputs) > 2 else None
-    assert weight is not None and weight.const_value is not None and weight.name is not None
+    read, bias = convolution.inputs[1], convolution.inputs[2] if len(convolution.inputs) > 2 else None
+    assert read is not None
+    weight = _stored(read)
+    assert weight.const_value is not None and weight.name is not None
     w = weight.const_value.numpy().astype(np.float64)
     mean, std = (np.array(values)[:, None, None] for values in (preprocessing.mean, preprocessing.std))
     b = np.zeros(len(w)) if bias is None or bias.const_value is None else bias.const_value.numpy().astype(np.float64)
@@ -155,7 +164,7 @@ def _fold(graph: ir.Graph, convolution: ir.Node, pixels: ir.Value, preprocessing
         weight.name: w * (preprocessing.scale / std),
         f"{weight.name}.bias": b + (w * ((preprocessing.scale * _centre(preprocessing) - mean) / std)).sum((1, 2, 3)),
     }
-    narrow = weight.dtype if weight.dtype != ir.DataType.FLOAT else None
+    narrow = read.dtype if read.dtype != ir.DataType.FLOAT else None
     convolution.resize_inputs(3)
     convolution.replace_input_with(0, pixels)
     for index, (name, array) in enumerate(folded.items(), start=1):
@@ -163,6 +172,8 @@ def _fold(graph: ir.Graph, convolution: ir.Node, pixels: ir.Value, preprocessing
         value = convolution.inputs[index]
         assert value is not None
         graph.register_initializer(value)
+    if read is not weight:
+        graph.remove(read.producer(), safe=True)  # type: ignore[arg-type]
     for old in (weight, bias):
         if old is not None and not old.uses():
             del graph.initializers[str(old.name)]

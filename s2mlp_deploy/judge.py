@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import ceil, isfinite
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -99,20 +99,24 @@ def hear_quantized(session: Session, judgement: Judgement, batch: int | None) ->
 
 def gate(
     session: Session, expected: Golden, tolerance: Tolerance, batch: int | None, interface: Interface = FLOAT_LOGITS,
-    dtype: str = "float32",
+    dtype: str = "float32", *, twice: bool = False,
 ) -> Verdict:  # fmt: skip
     """Run every golden case through ``session`` and hold the logits, or what speaks for them, against the oracle's.
 
     At int8 also against what the graph itself gave (:attr:`Golden.quantized`). Answers are float32, or ``dtype``.
+    ``twice`` runs every request again: a runtime may plan from the first run how to reuse memory, and be wrong from the
+    second on. Without, one request of each image size is.
     """
     answers: dict[str, list[Array]] = {}
     rows: dict[str, list[int]] = {}
-    odd: list[Check] = []
-    for case, asked in _requests(expected.inputs, batch):
+    odd: dict[str, Check] = {}
+    requests = list(_requests(expected.inputs, batch))
+    again = requests if twice else _again(requests, expected.inputs, batch)
+    for case, asked in [*requests, *again]:
         images = np.stack([expected.inputs[origin][row] for origin, row in asked])
         given = answer(session, images, batch, interface, expected.logits[case].shape[1])
         if given.shape != (len(asked), *expected.logits[case].shape[1:]) or given.dtype not in ("float32", dtype):
-            odd.append(Check(case, "shape and dtype", 0.0, 1.0, passed=False))
+            odd[case] = Check(case, "shape and dtype", 0.0, 1.0, passed=False)
             continue
         for (origin, row), one in zip(asked, given, strict=True):
             answers.setdefault(origin, []).append(one)
@@ -130,17 +134,18 @@ def gate(
         for case in quantized
         if len(set(rows[case])) >= parity.QUANTIZED_ROWS
     )
-    # Samples that fill a batch up are judged each time, and counted once.
+    first = tuple(odd.values())
+    # Samples that fill a batch up, or run again, are judged each time, and counted once.
     distances = {case: replace(d, samples=len(set(rows[case]))) for case, d in verdict.distances.items()}
-    return Verdict((*odd, *(check for check in verdict.checks if check not in odd), *near), distances)
+    return Verdict((*first, *(check for check in verdict.checks if check not in first), *near), distances)
 
 
 def _requests(inputs: Mapping[str, Array], batch: int | None) -> Iterator[tuple[str, list[tuple[str, int]]]]:
     """What is asked, one after another: a case, and its samples (case and row) with others of its size behind them.
 
     They fill a fixed batch to its last place; where the batch is free, the first case of each size comes with as many
-    as run together. Each of them is judged wherever it stands: what goes wrong may do so from some place on. And no size is
-    asked for once only: an answer that comes again shows where another is due.
+    as run together. Each of them is judged wherever it stands: what goes wrong may do so from some place on. And several samples of
+    one size that are alone with it come in two orders: an answer that comes again shows where another is due.
     """
     seen: set[tuple[int, ...]] = set()
     for case, x in inputs.items():
@@ -156,6 +161,20 @@ def _requests(inputs: Mapping[str, Array], batch: int | None) -> Iterator[tuple[
         yield case, _first(count, own + others)
         if not others and len(own) > 1:
             yield case, _first(count, own[::-1])
+
+
+_Requested: TypeAlias = tuple[str, list[tuple[str, int]]]
+
+
+def _again(requests: Sequence[_Requested], inputs: Mapping[str, Array], batch: int | None) -> list[_Requested]:
+    """The shortest request of each image size no shape of which runs more than once."""
+    runs: dict[tuple[int, ...], dict[int, list[_Requested]]] = {}
+    for request in requests:
+        of_size = runs.setdefault(inputs[request[0]].shape[1:], {})
+        of_size.setdefault(batch or len(request[1]), []).extend(
+            [request] * (len(request[1]) // (batch or len(request[1])))
+        )
+    return [of_size[min(of_size)][0] for of_size in runs.values() if all(len(alike) == 1 for alike in of_size.values())]
 
 
 def _first(count: int, samples: Sequence[tuple[str, int]]) -> list[tuple[str, int]]:
@@ -209,9 +228,11 @@ def run(session: Session, images: Array, batch: int | None) -> Array:
     return np.concatenate([sessions.run_in_batches(session, portion, batch) for portion in portions])
 
 
-def failure(verdict: Verdict) -> str:
-    """What failed, in one paragraph."""
+def failure(verdict: Verdict, cause: str | None = None) -> str:
+    """What failed, and the cause where it is known, in one paragraph."""
     lines = "; ".join(f"{c.case}: {c.quantity} {c.measured:.3g}, limit {c.limit:.3g}" for c in verdict.failures[:6])
+    if cause:
+        return f"the artifact is too far from what the checkpoint computes, so nothing was published ({lines}): {cause}"
     return (
         f"the artifact does not compute what the checkpoint computes, so nothing was published ({lines}). Please report "
         "this with the output of s2mlp-inspect CKPT --json and s2mlp-doctor"

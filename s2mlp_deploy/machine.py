@@ -32,8 +32,8 @@ def installed(packages: tuple[str, ...] = PACKAGES) -> dict[str, str]:
 
 
 def features() -> frozenset[str]:
-    """What the processor can do beyond the usual, as Linux calls it (``amx_int8``); empty where nothing tells."""
-    return frozenset(_cpuinfo("flags").split())
+    """What the processor can do beyond the usual, as Linux calls it (``amx_int8``, ``asimdhp``); empty where nothing tells."""
+    return frozenset((_cpuinfo("flags") or _cpuinfo("Features")).split())
 
 
 def _processor() -> str:

@@ -237,6 +237,8 @@ class Manifest(_Strict):
     """``manifest.json``. ``verdict`` is what the gate said where the bundle was made; it is
     pending where that machine could build an engine, but not run it.
 
+    ``arithmetic`` is what a graph with float16 weights computes in; where it is not said, and precision is fp16, float16.
+
     ``engine`` is what a compiled artifact was made with, and what loading it takes; ``graph`` the ONNX model that
     it was compiled from, where that goes along.
 
@@ -248,6 +250,7 @@ class Manifest(_Strict):
     tool_version: str
     format: str
     precision: str
+    arithmetic: Literal["float16", "float32"] | None = None
     lowering: str
     spec: SpecEntry
     source: Source

@@ -13,9 +13,8 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
 import onnx
-from packaging.version import Version
 
-from s2mlp_deploy import machine, scratch
+from s2mlp_deploy import machine, onnx_versions, scratch
 from s2mlp_deploy.errors import BundleError, RuntimeMissingError
 from s2mlp_deploy.graph import INPUT
 from s2mlp_deploy.manifest import TensorEntry
@@ -44,7 +43,6 @@ _DTYPES = {"tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(u
 RESTING = {"session.force_spinning_stop": "1"}
 """Configuration of sessions that take turns: their threads do not wait busily for the next run."""
 
-COMPUTES_RIGHT = Version("1.25")
 _PRODUCTS_OF_BYTES = (b"MatMulInteger", b"ConvInteger", b"QuantizeLinear", b"QLinear", b"QGemm")
 
 _NO_FALLBACK = {"session.disable_cpu_ep_fallback": "1"}
@@ -61,7 +59,7 @@ class Loading:
     """How a model is loaded.
 
     ``config`` are ONNX Runtime's session configuration entries. With ``save_to``, the graph as it is after
-    optimization is written there. ``threads`` is None for ONNX Runtime's own choice, one a core. With ``profile_to``
+    optimization is written there. ``without`` are optimizers, by ONNX Runtime's names, that are left out. ``threads`` is None for ONNX Runtime's own choice, one a core. With ``profile_to``
     what every operator takes is written to a file whose name begins so.
     """
 
@@ -69,6 +67,7 @@ class Loading:
     optimization: Level = "all"
     config: Mapping[str, str] = field(default_factory=dict)
     save_to: Path | None = None
+    without: tuple[str, ...] = ()
     threads: int | None = None
     profile_to: Path | None = None
 
@@ -172,6 +171,8 @@ def missing(provider: str) -> str | None:
     """What lacks here to run models on ``provider``, in words; None where nothing does."""
     if find_spec("onnxruntime") is None:
         return f"running an ONNX file needs onnxruntime: {REMEDY}"
+    if reason := onnx_versions.too_old("graphs"):
+        return reason
     if provider == "cpu":  # which every build has
         return None
     import onnxruntime
@@ -187,16 +188,14 @@ def missing(provider: str) -> str | None:
 def miscomputes() -> str | None:
     """Why this ONNX Runtime must not multiply bytes on this processor; None where it may.
 
-    Before 1.25 its kernels for AMX give wrong numbers for many shapes, of bytes without a sign by bytes of either kind
+    Its kernels for AMX once gave wrong numbers for many shapes, of bytes without a sign by bytes of either kind
     (microsoft/onnxruntime#27671).
     """
-    import onnxruntime
-
-    if Version(onnxruntime.__version__) >= COMPUTES_RIGHT or "amx_int8" not in machine.features():
+    if "amx_int8" not in machine.features() or not onnx_versions.too_old("bytes"):
         return None
     return (
-        f"onnxruntime {onnxruntime.__version__} multiplies bytes wrongly on this processor, which has AMX: install "
-        f"onnxruntime {COMPUTES_RIGHT} or newer (Python 3.11 or newer), or take another --format"
+        f"onnxruntime {onnx_versions.installed()} multiplies bytes wrongly on this processor, which has AMX: "
+        f"{onnx_versions.remedy('bytes')} (Python 3.11 or newer), or take another --format"
     )
 
 
@@ -241,7 +240,9 @@ def load(model: Path | bytes, loading: Loading = DEFAULT) -> onnxruntime.Inferen
         for key, value in {**loading.config, **({} if loading.provider == "cpu" else _NO_FALLBACK)}.items():
             options.add_session_config_entry(key, value)
         source = model if isinstance(model, bytes) else str(model)
-        session = onnxruntime.InferenceSession(source, options, providers=[provider])
+        session = onnxruntime.InferenceSession(
+            source, options, providers=[provider], disabled_optimizers=list(loading.without)
+        )
     except Exception as error:  # onnxruntime's exceptions have no common base
         if _MEANS_FALLBACK in str(error):
             raise _falls_back(provider) from error

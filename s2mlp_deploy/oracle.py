@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
 
 import numpy as np
@@ -28,6 +29,16 @@ def compare_own(model: S2MLP, golden: Golden, dtype: torch.dtype) -> Judgement:
     own, _ = _by_case(model, golden.inputs, dtype)
     scale = scale_of(golden.logits.values())
     return Judgement(golden, {case: compare(own[case], golden.logits[case], scale) for case in golden.inputs})
+
+
+def with_matrices_in_float16(model: S2MLP) -> S2MLP:
+    """A copy of ``model`` whose matrices and convolutions are rounded to float16; it still computes in any type."""
+    model = copy.deepcopy(model)
+    with torch.no_grad():
+        for weight in model.parameters():
+            if weight.ndim > 1:
+                weight.copy_(weight.half())
+    return model
 
 
 def run(model: S2MLP, images: Array, dtype: torch.dtype = torch.float32) -> Array:

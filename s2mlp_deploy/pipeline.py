@@ -181,7 +181,7 @@ def _graph_for_elsewhere(request: Request, target: Compiler, reason: str, progre
 
 
 def _recipe(request: Request, target: Exporter | Compiler) -> str | None:
-    return (request.target or target.targets[0]) if request.precision == "int8" else None
+    return request.target_of(target) if request.precision in ("int8", "fp16") else None
 
 
 def _way_on(request: Request, target: Compiler, reason: str, bundle: Bundle) -> str:
@@ -226,11 +226,13 @@ def _format(request: Request) -> Exporter | Compiler:
             f"{flags(unknown)}: not for --format {request.format}"
             + (f", which knows {flags(target.options)}" if target.options else "")
         )
-    if request.precision != "int8" and (request.target or request.calibration):
-        raise UsageError("--target and --calibration are for --precision int8")
+    if request.precision != "int8" and request.calibration:
+        raise UsageError("--calibration is for --precision int8")
+    if request.precision not in ("int8", "fp16") and request.target:
+        raise UsageError("--target is for --precision int8 and fp16")
     if request.target is not None and request.target not in target.targets:
         raise UsageError(
-            f"--format {request.format} does not take int8 graphs for --target {request.target}: expected "
+            f"--format {request.format} does not take {request.precision} graphs for --target {request.target}: expected "
             + " or ".join(target.targets)
         )
     if request.io_dtype == "fp16" and request.precision != "fp16":

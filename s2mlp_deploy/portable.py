@@ -17,6 +17,7 @@ from s2mlp_deploy import (
     __version__,
     artifact,
     described,
+    float16_on_cpu,
     golden,
     golden_images,
     interface,
@@ -40,6 +41,7 @@ from s2mlp_deploy.judge import Judged, Judgement, Judges
 from s2mlp_deploy.lower import lower
 from s2mlp_deploy.manifest import FLOAT_LOGITS, GoldenImage, Manifest, Quantization, Source, SpecEntry, ToleranceEntry
 from s2mlp_deploy.parity import Array
+from s2mlp_deploy.precision import Arithmetic
 from s2mlp_deploy.prepare import Prepared, prepare
 from s2mlp_deploy.progress import Progress
 from s2mlp_deploy.reference import S2MLP
@@ -102,8 +104,9 @@ def export(
         with progress.step(f"writing the {request.format} artifact"):
             graph = interface.attach(lowered, request.interface, prepared.preprocessing)
             made = target.export(replace(lowered, model=graph), staging.directory)
-        expected = _expect(known, request, quantized, progress) if truth else None
-        if expected and request.precision == "fp16" and request.interface.output != "logits":
+        expected = _expect(known, request, target, quantized, progress) if truth else None
+        runs_right = _runs_right(request, target)
+        if expected and runs_right and request.precision == "fp16" and request.interface.output != "logits":
             with progress.step("checking the float16 graph's logits"), scratch_session(lowered) as session:
                 judge.judge(session, _asked(expected.judgement, known.questions.prepared), "fp16", request.batch)
         # From here on the runtime holds the weights; the graph's and the checkpoint's would stand beside them.
@@ -113,9 +116,9 @@ def export(
         judged: Judged | None = None
         figures: dict[str, Any] = {}
         if expected and request.calibration != SYNTHETIC:
-            if request.precision in target.precisions:
+            if runs_right:
                 judged, figures = _judge(expected, made, target, request, asking, progress)
-            else:  # a step on the way to an engine, which its own runtime judges
+            else:  # a step on the way to an engine, which its own runtime judges on its device
                 judged = judge.pending(expected.judgement, request.precision)
                 figures = dict(judged.figures)
             golden.save(judged.golden, staging.directory / artifact.GOLDEN)
@@ -170,9 +173,15 @@ def _axes(request: Request, prepared: Prepared) -> Axes:
 def _at_precision(
     lowered: Lowered, known: Study, request: Request, target: Exporter, progress: Progress
 ) -> tuple[Lowered, Quantized | None]:
-    if request.precision == "fp16":
+    if arithmetic := _arithmetic(request, target):
         with progress.step("checking ranges and rounding to float16"):
-            rounded = precision.half(lowered, known.questions.prepared, io_dtype=request.io_dtype, warn=progress.warn)
+            rounded = precision.half(
+                lowered,
+                known.questions.prepared,
+                arithmetic=arithmetic,
+                io_dtype=request.io_dtype,
+                warn=progress.warn,
+            )
             readback.check_rounded(rounded.model, lowered.model)
             return rounded, None
     if request.precision == "bf16":
@@ -180,10 +189,20 @@ def _at_precision(
         readback.check_rounded(rounded.model, lowered.model)
         return rounded, None
     if request.precision == "int8":
-        recipe = request.target or target.targets[0]
-        quantized = to_int8(lowered, known.prepared, request, known.model, recipe, progress)
+        quantized = to_int8(lowered, known.prepared, request, known.model, request.target_of(target), progress)
         return quantized.lowered, quantized
     return lowered, None
+
+
+def _runs_right(request: Request, target: Exporter) -> bool:
+    """Whether the runtime at hand can judge what is made for it: not bfloat16, nor float16 where it adds up in that."""
+    inexact = _arithmetic(request, target) == "float16" and float16_on_cpu.adds_up_in_float16()
+    return request.precision in target.precisions and not inexact
+
+
+def _arithmetic(request: Request, target: Exporter) -> Arithmetic | None:
+    """What a float16 graph for ``target`` computes in; None at other precisions."""
+    return precision.ARITHMETIC[request.target_of(target)] if request.precision == "fp16" else None
 
 
 @dataclass(frozen=True)
@@ -198,7 +217,9 @@ class _Expected:
     pictures: Pictures | None
 
 
-def _expect(known: Study, request: Request, quantized: Quantized | None, progress: Progress) -> _Expected:
+def _expect(
+    known: Study, request: Request, target: Exporter, quantized: Quantized | None, progress: Progress
+) -> _Expected:
     prepared, model, truth, questions = known.prepared, known.model, known.truth, known.questions
     assert truth is not None
     with progress.step(f"computing what {request.precision} is compared with"):
@@ -214,7 +235,9 @@ def _expect(known: Study, request: Request, quantized: Quantized | None, progres
             with scratch_session(replace(quantized.lowered, model=graph)) as session:
                 judgement = judge.hear_quantized(session, judgement, request.batch)
             return _Expected(judgement, judges, pictures)
-        if request.precision in ("fp16", "bf16"):
+        if _arithmetic(request, target) == "float32":
+            truth = oracle.compare_own(oracle.with_matrices_in_float16(model), truth.golden, torch.float32)
+        elif request.precision in ("fp16", "bf16"):
             own = torch.float16 if request.precision == "fp16" else torch.bfloat16
             truth = oracle.compare_own(model, truth.golden, own)
         data = prepared.data
@@ -258,6 +281,7 @@ def _manifest(
         tool_version=__version__,
         format=request.format,
         precision=request.precision,
+        arithmetic=_arithmetic(request, target),
         lowering=lowering,
         spec=SpecEntry.of(spec),
         source=Source(sha256=source.sha256, layout=source.layout.name, weights=source.wrapper, dtypes=source.dtypes),

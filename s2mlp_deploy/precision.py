@@ -1,9 +1,14 @@
 """float16 in the graph itself, and what would not survive it.
 
 Precision is a property of the graph, not a switch of the runtime: weights, activations and, where
-asked for, input and output have the type that the file says. LayerNormalization stays one operator,
-whose mean and variance ONNX computes in float32 (``stash_type`` 1); decomposed, it overflows
-(NVIDIA/TensorRT issue 2564).
+asked for, input and output have the type that the file says.
+
+GPUs multiply float16 and add up in float32, so graphs for them are float16 throughout. On CPUs float16 is for the file's
+size: its matrices are float16, and everything is computed in float32. Left to itself, ONNX Runtime adds up in float16 on
+ARM processors that can (docs/numerics.md has figures), and rounds after every layer on all others.
+
+LayerNormalization stays one operator, whose mean and variance ONNX computes in float32 (``stash_type`` 1); decomposed, it
+overflows (NVIDIA/TensorRT issue 2564).
 """
 
 from __future__ import annotations
@@ -21,6 +26,10 @@ from s2mlp_deploy.parity import Array
 from s2mlp_deploy.wording import counted
 
 IoDtype: TypeAlias = Literal["fp32", "fp16"]
+Arithmetic: TypeAlias = Literal["float16", "float32"]
+
+ARITHMETIC: Mapping[str, Arithmetic] = {"x86": "float32", "arm": "float32", "trt": "float16"}
+"""What a float16 graph computes in, by target."""
 
 LARGEST = float(np.finfo(np.float16).max)
 SMALLEST = float(np.finfo(np.float16).smallest_subnormal)
@@ -44,7 +53,38 @@ def to_float16(model: ir.Model, *, io_dtype: IoDtype = "fp32") -> ir.Model:
     for user, index in uses:
         user.replace_input_with(index, narrow)
     graph.insert_before(graph.node(0), cast)
-    _widen(graph, logits, "float16")
+    _recast(graph, logits, "float16", ir.DataType.FLOAT)
+    return model
+
+
+def store_float16(model: ir.Model, *, io_dtype: IoDtype = "fp32") -> ir.Model:
+    """A copy of ``model`` whose matrices are float16, widened where they are used: everything is computed in float32.
+
+    Runtimes widen them once, when they load the file. Biases and LayerNorm's vectors, which take no room, stay float32, as
+    input and output do unless ``io_dtype`` is fp16.
+    """
+    model = model.clone()
+    graph = model.graph
+    for name, value in _matrices(graph).items():
+        (user, index), *others = value.uses()
+        assert value.const_value is not None and not others
+        value.const_value = ir.Tensor(value.const_value.numpy().astype(np.float16), name=name)
+        value.type = ir.TensorType(ir.DataType.FLOAT16)
+        wide = ir.Value(name=f"{name}/float32", type=ir.TensorType(ir.DataType.FLOAT), shape=value.shape)
+        graph.insert_before(
+            user, ir.node("Cast", [value], {"to": ir.DataType.FLOAT}, outputs=[wide], name=str(wide.name))
+        )
+        user.replace_input_with(index, wide)
+    if io_dtype == "fp16":
+        (images,), (logits,) = graph.inputs, graph.outputs
+        uses = list(images.uses())
+        wide = ir.Value(name=f"{images.name}/float32", type=images.type, shape=images.shape)
+        images.type = ir.TensorType(ir.DataType.FLOAT16)
+        cast = ir.node("Cast", [images], {"to": ir.DataType.FLOAT}, outputs=[wide], name=str(wide.name))
+        for user, index in uses:
+            user.replace_input_with(index, wide)
+        graph.insert_before(graph.node(0), cast)
+        _recast(graph, logits, "float32", ir.DataType.FLOAT16)
     return model
 
 
@@ -61,7 +101,7 @@ def to_bfloat16(model: ir.Model) -> ir.Model:
     _narrow(graph, ir.DataType.BFLOAT16, kept)
     for node in convolutions:
         _in_float32(graph, node)
-    _widen(graph, graph.outputs[0], "bfloat16")
+    _recast(graph, graph.outputs[0], "bfloat16", ir.DataType.FLOAT)
     return model
 
 
@@ -78,13 +118,21 @@ def _narrow(graph: ir.Graph, dtype: ir.DataType, kept: Collection[str | None] = 
                 output.type = ir.TensorType(dtype)
 
 
-def _widen(graph: ir.Graph, logits: ir.Value, narrow: str) -> None:
-    """Give the graph's output back in float32, under its own name."""
+def _matrices(graph: ir.Graph) -> dict[str, ir.Value]:
+    """The checkpoint's matrices and convolutions, by name: not the vectors of ones that stand in for γ, nor what shifts."""
+    return {
+        name: value for name, value in graph.initializers.items()
+        if name.endswith(".weight") and value.const_value is not None and value.const_value.shape.rank() > 1
+    }  # fmt: skip
+
+
+def _recast(graph: ir.Graph, logits: ir.Value, own: str, dtype: ir.DataType) -> None:
+    """Give the graph's output, whose type is called ``own``, as ``dtype`` under its own name."""
     name = str(logits.name)
-    wide = ir.Value(name=name, type=ir.TensorType(ir.DataType.FLOAT), shape=logits.shape)
-    logits.name = f"{name}/{narrow}"
-    graph.append(ir.node("Cast", [logits], {"to": ir.DataType.FLOAT}, outputs=[wide], name=f"{name}/cast"))
-    graph.outputs[0] = wide
+    given = ir.Value(name=name, type=ir.TensorType(dtype), shape=logits.shape)
+    logits.name = f"{name}/{own}"
+    graph.append(ir.node("Cast", [logits], {"to": dtype}, outputs=[given], name=f"{name}/cast"))
+    graph.outputs[0] = given
 
 
 def _in_float32(graph: ir.Graph, node: ir.Node) -> None:
@@ -105,15 +153,26 @@ def _in_float32(graph: ir.Graph, node: ir.Node) -> None:
         user.replace_input_with(index, narrow)
 
 
-def half(lowered: Lowered, inputs: Mapping[str, Array], *, io_dtype: IoDtype, warn: Callable[[str], None]) -> Lowered:
-    """``lowered`` in float16, after looking at every layer's values and weights on ``inputs`` (by case).
+def half(
+    lowered: Lowered,
+    inputs: Mapping[str, Array],
+    *,
+    arithmetic: Arithmetic,
+    io_dtype: IoDtype,
+    warn: Callable[[str], None],
+) -> Lowered:
+    """``lowered`` in float16, after looking at what becomes float16 of weights, and of layers' values on ``inputs`` (by case).
 
     Raises:
         ParityError: where a value overflows float16; the layers are named.
     """
-    names = tuple(str(v.name) for node in lowered.model.graph for v in node.outputs if v.dtype == ir.DataType.FLOAT)
-    with scratch_session(lowered) as session:
-        found = {**weight_spans(lowered.model), **spans(lambda x: session.trace(x, names), inputs, lowered.axes.batch)}
+    found = weight_spans(lowered.model)
+    if arithmetic == "float32":
+        found = {name: found[name] for name in _matrices(lowered.model.graph)}
+    else:
+        names = tuple(str(v.name) for node in lowered.model.graph for v in node.outputs if v.dtype == ir.DataType.FLOAT)
+        with scratch_session(lowered) as session:
+            found |= spans(lambda x: session.trace(x, names), inputs, lowered.axes.batch)
     if over := {name: s for name, s in found.items() if s.overflows}:
         raise ParityError(
             f"float16 ends at {LARGEST:.0f}, beyond which lie the values of {counted(len(over), 'layer')}: {_list(over, lambda s: f'{s.largest:.3g}')}. "
@@ -124,7 +183,8 @@ def half(lowered: Lowered, inputs: Mapping[str, Array], *, io_dtype: IoDtype, wa
         warn(
             f"float16 turns small values into zero in {counted(len(under), 'layer')}: {shares}. The gate decides whether that matters"
         )
-    return replace(lowered, model=to_float16(lowered.model, io_dtype=io_dtype), precision="fp16")
+    rounded = store_float16 if arithmetic == "float32" else to_float16
+    return replace(lowered, model=rounded(lowered.model, io_dtype=io_dtype), precision="fp16")
 
 
 def _list(found: Mapping[str, Span], figure: Callable[[Span], str], limit: int = 6) -> str:

@@ -121,8 +121,13 @@ def export(result: Export) -> RenderableType:
             f"activations moved, {size(engine['shift_moved_bytes'])} by those",
         )
     if manifest.verdict == "pending a device":
-        graph = "float32 graph" if manifest.precision == "bf16" else "graph"
-        waits = f"PENDING A DEVICE: its {graph} passed, the engine has not run; s2mlp-verify checks it there"
+        # Of a graph that nothing here runs rightly, only the one in float32 was judged.
+        graph, left = (
+            ("float32 graph", "one")
+            if manifest.format == "onnx" or manifest.precision == "bf16"
+            else ("graph", "engine")
+        )
+        waits = f"PENDING A DEVICE: its {graph} passed, the {left} has not run; s2mlp-verify checks it there"
         return Group(grid, Text(waits, "bold yellow"))
     if result.verdict is None:
         return Group(grid, Text(f"NOT JUDGED: {_WHY_NOT_JUDGED[manifest.verdict]}", style="bold yellow"))
@@ -205,6 +210,8 @@ def verification(result: Verification) -> RenderableType:
     if result.preparation:
         parts.append(preparation_line(result.preparation))
     parts += [parity_table(result.verdict), verdict_line(result.verdict)]
+    if result.cause:
+        parts.append(Text(result.cause[0].upper() + result.cause[1:]))
     if result.layers:
         parts += [layer_table(result), layer_line(result)]
     return Group(*parts)

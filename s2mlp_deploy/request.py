@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from s2mlp_deploy.artifact import Bundle, is_bundle
 from s2mlp_deploy.calibration import Method
+from s2mlp_deploy.exporter import Format, OnGpus
 from s2mlp_deploy.formats import ONNX
 from s2mlp_deploy.manifest import FLOAT_LOGITS, Interface, Interpolation, Resize, Setting
 from s2mlp_deploy.parity import Verdict
@@ -114,6 +115,14 @@ class Request:
             place = place.resolve()
         name = place.name.removesuffix(f"-{self.format}-{self.precision}")
         return place.with_name(f"{name}-{ONNX}-{self.precision}")
+
+    def target_of(self, format: Format) -> str:
+        """What an int8 or fp16 graph for ``format`` is for: as asked, else what the format runs on."""
+        if self.target:
+            return self.target
+        if self.precision == "fp16" and isinstance(format, OnGpus) and format.on_gpu(self.settings):
+            return "trt"
+        return next(iter(format.targets), "x86")
 
     @property
     def dtype(self) -> str:

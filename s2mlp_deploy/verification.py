@@ -11,7 +11,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias, get_type_hints
 
-from s2mlp_deploy import artifact, bounds, described, exporter, golden, golden_images, judge, parity, sessions
+from s2mlp_deploy import (
+    artifact,
+    bounds,
+    described,
+    exporter,
+    float16_on_cpu,
+    golden,
+    golden_images,
+    judge,
+    parity,
+    sessions,
+)
 from s2mlp_deploy.artifact import GOLDEN, MANIFEST, Bundle
 from s2mlp_deploy.errors import BundleError, RuntimeMissingError, UsageError
 from s2mlp_deploy.golden import Golden
@@ -29,6 +40,7 @@ class Verification:
     """What a check on this machine found.
 
     ``preparation`` tells of the golden images, where the bundle has any.
+    ``cause`` is why numbers are off, where that is known.
     ``layers`` holds each layer's distance from the oracle in the order of computation, where asked
     for; ``diverges_at`` the first beyond ``layer_limit``.
     """
@@ -36,6 +48,7 @@ class Verification:
     bundle: Bundle
     verdict: Verdict
     preparation: Preparation | None = None
+    cause: str | None = None
     layers: Layers = ()
     layer_limit: float = 0.0
     diverges_at: str | None = None
@@ -63,17 +76,25 @@ def _verify(bundle: Bundle, *, per_block: bool) -> Verification:
     expected, tolerance, session = _load(bundle)
     described.check(bundle.manifest, sessions.description_of(session), bundle.directory / MANIFEST)
     preparation = golden_images.check(bundle, expected)
-    if not per_block:
-        return Verification(bundle, _gate(bundle, session, expected, tolerance), preparation)
-    traced = _traced(bundle, session)
+    traced = _traced(bundle, session) if per_block else None
     verdict = _gate(bundle, session, expected, tolerance)
+    cause = None if verdict.passed else _cause(bundle)
+    if traced is None:
+        return Verification(bundle, verdict, preparation, cause)
     layers, limit = _layers(bundle, traced, expected), tolerance.relative_l2
-    return Verification(bundle, verdict, preparation, layers, limit, parity.first_divergence(layers, limit))
+    return Verification(bundle, verdict, preparation, cause, layers, limit, parity.first_divergence(layers, limit))
+
+
+def _cause(bundle: Bundle) -> str | None:
+    manifest = bundle.manifest
+    return float16_on_cpu.why_inexact(manifest, exporter.find(manifest.format), manifest.engine or {})
 
 
 def _gate(bundle: Bundle, session: Session, expected: Golden, tolerance: Tolerance) -> Verdict:
     manifest = bundle.manifest
-    return judge.gate(session, expected, tolerance, manifest.batch, manifest.interface, manifest.output.dtype)
+    return judge.gate(
+        session, expected, tolerance, manifest.batch, manifest.interface, manifest.output.dtype, twice=True
+    )
 
 
 def layers(bundle: Bundle) -> Layers:
@@ -118,6 +139,7 @@ def _load(bundle: Bundle) -> tuple[Golden, Tolerance, Session]:
             "s2mlp-export for a runtime that does"
         )
     exporter.inspect(bundle)
+    float16_on_cpu.refuse_old(bundle, target)
     expected = golden.load(bundle.golden)
     return expected, manifest.tolerance.tolerance(), target.open(bundle.artifact)
 

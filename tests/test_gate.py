@@ -16,7 +16,7 @@ from s2mlp_deploy.exporter import Lowered
 from s2mlp_deploy.graph import Axes
 from s2mlp_deploy.lowering import LOWERINGS
 from s2mlp_deploy.oracle import Judgement
-from s2mlp_deploy.parity import Verdict
+from s2mlp_deploy.parity import Tolerance, Verdict
 from s2mlp_deploy.pipeline import Request, deploy
 from s2mlp_deploy.spec import DIRECTIONS, Border, Semantics, Shift, Spec, single_stage
 from support import (
@@ -143,3 +143,49 @@ def test_a_failed_gate_publishes_nothing(tmp_path: Path, monkeypatch: pytest.Mon
     with pytest.raises(ParityError, match="does not compute what the checkpoint computes"):
         deploy(Request(path, output=tmp_path / "out", lowering="gather"))
     assert sorted(p.name for p in tmp_path.iterdir()) == ["small.pt"]
+
+
+@dataclass
+class PlansMemory:
+    """A session that is wrong from the second run of a shape on, as ONNX Runtime's fp16 graphs were up to 1.18.1."""
+
+    right: dict[bytes, np.ndarray]
+    seen: set[tuple[int, ...]]
+
+    def run(self, images: np.ndarray) -> np.ndarray:
+        """The logits; NaN where the shape was seen before."""
+        again = images.shape in self.seen
+        self.seen.add(images.shape)
+        logits = np.stack([self.right[image.tobytes()] for image in images])
+        return np.full_like(logits, np.nan) if again else logits
+
+
+@pytest.mark.parametrize("twice", [False, True], ids=["when it is made", "on a device"])
+def test_no_shape_is_run_once_only(twice: bool) -> None:
+    """Each image here has a size of its own, as those have that an artifact resizes itself."""
+    rng = np.random.default_rng(1)
+    inputs = {f"noise-{h}": rng.standard_normal((1, 3, h, 4)).astype(np.float32) for h in (4, 8, 12)}
+    logits = {case: rng.standard_normal((1, 5)).astype(np.float32) for case in inputs}
+    right = {inputs[case][0].tobytes(): logits[case][0] for case in inputs}
+    expected = golden.Golden(inputs, logits, {})
+    verdict = judge.gate(PlansMemory(right, set()), expected, Tolerance(1e-3, 1.0), None, twice=twice)
+    assert {check.case for check in verdict.failures} == set(inputs)
+    assert {distance.samples for distance in verdict.distances.values()} == {1}  # though each ran twice
+
+
+def test_a_device_runs_every_request_twice() -> None:
+    rng = np.random.default_rng(1)
+    inputs = {
+        "noise": rng.standard_normal((3, 3, 4, 4)).astype(np.float32),
+        "faint": np.zeros((1, 3, 4, 4), np.float32),
+    }
+    asked: list[int] = []
+
+    class Counting:
+        def run(self, images: np.ndarray) -> np.ndarray:
+            asked.append(len(images))
+            return np.zeros((len(images), 2), np.float32)
+
+    expected = golden.Golden(inputs, {case: np.zeros((len(x), 2)) for case, x in inputs.items()}, {})
+    judge.gate(Counting(), expected, Tolerance(1e-3, 1.0), None, twice=True)
+    assert asked == 2 * asked[: len(asked) // 2]

@@ -52,8 +52,9 @@ def graphs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """ONNX bundles of the bundled checkpoint by precision, for any batch."""
     place = tmp_path_factory.mktemp("graphs")
     for precision in PRECISIONS:
-        int8: dict[str, Any] = {"target": "trt", "calibration": TEST_IMAGES} if precision == "int8" else {}
-        deploy(Request(PAPER_CHECKPOINT, precision=precision, output=place / precision, **int8))
+        given: dict[str, Any] = {"target": "trt"} if precision in ("int8", "fp16") else {}
+        given |= {"calibration": TEST_IMAGES} if precision == "int8" else {}
+        deploy(Request(PAPER_CHECKPOINT, precision=precision, output=place / precision, **given))
     return {precision: place / precision for precision in PRECISIONS}
 
 

@@ -69,13 +69,16 @@ def test_calibration_images_are_asked_for(checkpoint: Path, tmp_path: Path) -> N
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize("options", [("--target", "x86"), ("--calibration", "synthetic")], ids=str)
 @pytest.mark.parametrize("precision", ["fp32", "fp16"])
-def test_options_of_int8_are_refused_at_other_precisions(
-    options: tuple[str, ...], precision: str, checkpoint: Path, tmp_path: Path
-) -> None:
-    ran = run("export", checkpoint, "--precision", precision, *options, "-o", tmp_path / "out")
+def test_options_of_int8_are_refused_at_other_precisions(precision: str, checkpoint: Path, tmp_path: Path) -> None:
+    ran = run("export", checkpoint, "--precision", precision, "--calibration", "synthetic", "-o", tmp_path / "out")
     assert ran.code == 2 and ": only for --precision int8" in ran.err
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_target_is_for_graphs_that_differ_by_target(checkpoint: Path, tmp_path: Path) -> None:
+    ran = run("export", checkpoint, "--precision", "fp32", "--target", "x86", "-o", tmp_path / "out")
+    assert ran.code == 2 and "--target is for --precision int8 and fp16" in ran.err
     assert not (tmp_path / "out").exists()
 
 

@@ -97,7 +97,7 @@ def test_a_manifest_cannot_be_changed_in_place(manifest: Manifest) -> None:
         manifest.verdict = "not judged"  # type: ignore[misc]
 
 
-OPTIONAL = {"schema_version", "labels", "interface", "output_classes", "golden_images"}
+OPTIONAL = {"schema_version", "arithmetic", "labels", "interface", "output_classes", "golden_images"}
 
 
 @pytest.mark.parametrize("field", sorted(set(Manifest.model_fields) - OPTIONAL))

@@ -1,7 +1,8 @@
-"""fp16: what becomes float16, what is refused, and what the command makes of it."""
+"""fp16: what becomes float16 for GPUs and for CPUs, what is refused, and what the command makes of it."""
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from pathlib import Path
 
@@ -12,11 +13,12 @@ import onnxruntime
 import pytest
 import torch
 
+from s2mlp_deploy import artifact, float16_on_cpu, machine
 from s2mlp_deploy.errors import UsageError
 from s2mlp_deploy.graph import Axes, emit
 from s2mlp_deploy.lowering import LOWERINGS
 from s2mlp_deploy.pipeline import Request, deploy
-from s2mlp_deploy.precision import IoDtype, Span, spans, to_float16, weight_spans
+from s2mlp_deploy.precision import IoDtype, Span, spans, store_float16, to_float16, weight_spans
 from s2mlp_deploy.rewrites import fold
 from s2mlp_deploy.simplify import simplify
 from s2mlp_deploy.spec import Spec
@@ -85,6 +87,40 @@ def test_every_weight_and_activation_is_float16_and_the_model_is_still_the_same(
     assert 0 < np.linalg.norm(actual - expected) / np.linalg.norm(expected) < 5e-3
 
 
+@pytest.mark.parametrize("io_dtype", ["fp32", "fp16"])
+@pytest.mark.parametrize("lowering", LOWERINGS)
+def test_for_cpus_every_matrix_is_float16_and_everything_is_computed_in_float32(
+    lowering: str, io_dtype: IoDtype
+) -> None:
+    """ARM processors with float16 arithmetic would add up in float16 whatever is float16 when it is multiplied."""
+    spec = pyramid_spec()
+    before = graph(spec, lowering)
+    after = store_float16(before, io_dtype=io_dtype)
+    onnx.checker.check_model(ir.to_proto(after), full_check=True)
+    stored = {name for name, value in after.graph.initializers.items() if value.dtype == HALF}
+    assert stored == {name for name in before.graph.initializers if name.endswith(".weight")}
+    for node in after.graph:
+        if node.op_type != "Cast":
+            assert HALF not in {value.dtype for value in (*node.inputs, *node.outputs) if value is not None}, node.name
+    casts = [n for n in after.graph if n.op_type == "Cast"]
+    assert len(casts) == len(stored) + (0 if io_dtype == "fp32" else 2)
+    ops = Counter(n.op_type for n in after.graph if n.op_type != "Cast")
+    assert ops == Counter(n.op_type for n in before.graph)
+    # And it is what float32 makes of the rounded weights: ten times nearer than float16 arithmetic comes.
+    for name in stored:
+        value = before.graph.initializers[name]
+        assert value.const_value is not None
+        value.const_value = ir.Tensor(value.const_value.numpy().astype(np.float16).astype(np.float32), name=name)
+    images = np.random.default_rng(2).standard_normal((2, 3, *spec.image_size)).astype(np.float16)
+    kinds = ((before, np.float32), (after, np.float32 if io_dtype == "fp32" else np.float16))
+    expected, actual = (
+        onnxruntime.InferenceSession(ir.to_proto(m).SerializeToString()).run(None, {"input": images.astype(t)})[0]
+        for m, t in kinds
+    )
+    assert actual.dtype == kinds[1][1]
+    assert np.linalg.norm(actual - expected) / np.linalg.norm(expected) < (1e-6 if io_dtype == "fp32" else 1e-3)
+
+
 def test_the_mean_and_variance_of_a_norm_are_computed_in_float32() -> None:
     for node in to_float16(graph(small_spec())).graph:
         if node.op_type == "LayerNormalization":
@@ -134,16 +170,17 @@ def test_weights_that_overflow_are_refused_with_their_names_and_nothing_is_publi
 
 def test_activations_that_overflow_are_refused_where_every_weight_is_small_enough(tmp_path: Path) -> None:
     path = changed(tmp_path / "huge.pt", stages__0__blocks__1__fc3__weight=3e3, stages__0__blocks__1__fc4__weight=3e3)
-    ran = run("export", path, "--precision", "fp16", "-o", tmp_path / "out")
+    ran = run("export", path, "--precision", "fp16", "--target", "trt", "-o", tmp_path / "out")
     assert (ran.code, ran.out) == (1, "")
     assert "stage0/block01/fc4 (" in ran.err and "block00" not in ran.err and "weight (" not in ran.err
     assert left_behind(tmp_path) == ["huge.pt"]
     assert run("export", path, "-o", tmp_path / "out").code == 0  # float32 holds them
+    assert run("export", path, "--precision", "fp16", "-o", tmp_path / "half").code == 0  # in which CPUs compute
 
 
 def test_values_that_vanish_are_warned_about_with_their_layer(tmp_path: Path) -> None:
     path = changed(tmp_path / "tiny.pt", stages__0__blocks__1__fc4__weight=1e-8, stages__0__blocks__1__fc4__bias=1e-8)
-    ran = run("export", path, "--precision", "fp16", "-o", tmp_path / "out")
+    ran = run("export", path, "--precision", "fp16", "--target", "trt", "-o", tmp_path / "out")
     assert ran.code == 0, ran.err
     assert "warning: float16 turns small values into zero" in ran.err
     assert "stage0/block01/fc4 (" in ran.err and "stage0.blocks.1.fc4.weight (" in ran.err
@@ -153,6 +190,106 @@ def test_values_that_vanish_are_warned_about_with_their_layer(tmp_path: Path) ->
 def test_a_healthy_model_is_not_warned_about(checkpoint: Path, tmp_path: Path) -> None:
     ran = run("export", checkpoint, "--precision", "fp16", "-o", tmp_path / "out")
     assert ran.code == 0 and "warning" not in ran.err
+
+
+# What float16 computes in follows the target
+
+
+def arithmetic(bundle: Path) -> object:
+    return artifact.read(bundle).manifest.arithmetic
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [((), "float32"), (("--target", "x86"), "float32"), (("--target", "arm"), "float32"), (("--target", "trt"), "float16")],
+)  # fmt: skip
+def test_graphs_for_cpus_compute_in_float32_and_those_for_gpus_in_float16(
+    options: tuple[str, ...], expected: str, checkpoint: Path, tmp_path: Path
+) -> None:
+    assert run("export", checkpoint, "--precision", "fp16", *options, "-o", tmp_path / "out").code == 0
+    assert arithmetic(tmp_path / "out") == expected
+
+
+def test_the_format_decides_where_no_target_is_given(checkpoint: Path, tmp_path: Path) -> None:
+    ran = run(
+        "export", checkpoint, "--precision", "fp16", "--format", "ort", "--provider", "cuda", "-o", tmp_path / "out"
+    )
+    assert ran.code in (0, 4), ran.err  # without CUDA, what is left is the graph to take to a device
+    (made,) = (path for path in tmp_path.iterdir() if path.is_dir())
+    assert arithmetic(made) == "float16"
+    assert run("export", checkpoint, "--precision", "fp16", "--format", "ort", "-o", tmp_path / "cpu").code == 0
+    assert arithmetic(tmp_path / "cpu") == "float32"
+
+
+@pytest.mark.parametrize(
+    "options", [("--format", "trt"), ("--format", "trt-rtx"), ("--format", "ort", "--provider", "cuda"),
+                ("--format", "triton", "--instances", "gpu:1"), ("--format", "triton", "--triton-backend", "tensorrt")],
+)  # fmt: skip
+def test_no_gpu_is_given_a_graph_that_computes_in_float32(
+    options: tuple[str, ...], checkpoint: Path, tmp_path: Path
+) -> None:
+    assert run("export", checkpoint, "--precision", "fp16", "-o", tmp_path / "half").code == 0
+    ran = run("export", tmp_path / "half", *options, "-o", tmp_path / "out")
+    assert (ran.code, ran.out) == (2, "")
+    assert "export the checkpoint with --precision fp16 --target trt" in ran.err
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("style", ["ort", "onnx"])
+def test_a_graph_that_is_optimized_ahead_keeps_its_weights_in_float16(style: str, tmp_path: Path) -> None:
+    checkpoint = save_checkpoint(tmp_path / "wide.pt", small_spec(channels=96))
+    sizes = {}
+    for precision in ("fp32", "fp16"):
+        options = ("--precision", precision, "--format", "ort", "--ort-style", style)
+        assert run("export", checkpoint, *options, "-o", tmp_path / precision).code == 0
+        sizes[precision] = (tmp_path / precision / f"model.{style}").stat().st_size
+    assert sizes["fp16"] < 0.6 * sizes["fp32"]
+
+
+# Processors on which ONNX Runtime adds float16 up in float16
+
+
+@pytest.fixture
+def phone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machine, "features", lambda: frozenset({"fp", "asimd", "fphp", "asimdhp"}))
+
+
+def test_what_is_for_gpus_is_not_judged_there(phone: None, checkpoint: Path, tmp_path: Path) -> None:
+    """It would be refused for what the processor does, not for what the graph is."""
+    options = ("--precision", "fp16", "--target", "trt", "-o", tmp_path / "out")
+    ran = run("export", checkpoint, *options)
+    assert ran.code == 0 and "PENDING A DEVICE: its float32 graph passed" in " ".join(ran.out.split())
+    assert artifact.read(tmp_path / "out").manifest.verdict == "pending a device"
+    assert run("export", checkpoint, *options, "--answer", "top5", "--force").code == 0
+
+
+def test_what_is_for_cpus_is_judged_there_as_everywhere(phone: None, checkpoint: Path, tmp_path: Path) -> None:
+    assert run("export", checkpoint, "--precision", "fp16", "-o", tmp_path / "out").code == 0
+    assert artifact.read(tmp_path / "out").manifest.verdict == "passed"
+
+
+def test_a_refusal_there_names_the_cause(phone: None, checkpoint: Path, tmp_path: Path) -> None:
+    cause = "on this processor ONNX Runtime also adds up in float16: for CPUs export the checkpoint with --precision fp16 --target arm"
+    for target in ("trt", "x86"):
+        out = tmp_path / target
+        assert run("export", checkpoint, "--precision", "fp16", "--target", target, "-o", out).code == 0
+        manifest = json.loads((out / "manifest.json").read_text())
+        manifest["tolerance"]["relative_l2"] = 1e-9
+        (out / "manifest.json").write_text(json.dumps(manifest))
+        ran = run("verify", out)
+        assert ran.code == 1
+        assert (cause in " ".join(ran.out.split())) == (target == "trt")
+        assert bool(run("verify", out, "--json").json["cause"]) == (target == "trt")
+        ran = run("export", out, "--format", "ort", "-o", tmp_path / "engine")
+        assert (ran.code, ran.out) == (1, "") and (cause in ran.err) == (target == "trt")
+
+
+def test_linux_tells_such_processors_by_their_features(monkeypatch: pytest.MonkeyPatch) -> None:
+    lines = {"flags": "", "Features": "fp asimd evtstrm fphp asimdhp cpuid"}
+    monkeypatch.setattr(machine, "_cpuinfo", lines.__getitem__)
+    assert float16_on_cpu.adds_up_in_float16()
+    lines["Features"] = "fp asimd evtstrm aes"
+    assert not float16_on_cpu.adds_up_in_float16()
 
 
 def test_float16_input_is_for_fp16_alone(checkpoint: Path, tmp_path: Path) -> None:

@@ -55,10 +55,11 @@ def graphs(tmp_path_factory: pytest.TempPathFactory) -> Graphs:
     ) -> Path:  # fmt: skip
         name = f"{lowering}-{precision}-{batch}-{dynamic_size}-{target}-{judged}"
         if not (place / name).exists():
-            int8 = {"target": target, "calibration": TEST_IMAGES} if precision == "int8" else {}
+            given = {"target": target} if precision in ("int8", "fp16") else {}
+            int8 = {"calibration": TEST_IMAGES} if precision == "int8" else {}
             request = Request(
                 PAPER_CHECKPOINT, precision=precision, lowering=lowering, batch=batch, dynamic_size=dynamic_size,
-                gate=judged, output=place / name, **int8,  # type: ignore[arg-type]
+                gate=judged, output=place / name, **given, **int8,  # type: ignore[arg-type]
             )  # fmt: skip
             deploy(request)
         return place / name

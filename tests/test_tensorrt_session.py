@@ -605,6 +605,42 @@ def test_tensorrt_for_rtx_says_itself_which_engine_fits(validity: str, diagnosti
     assert TensorRtRtxEngine()._mismatch(trt, b"head and body", made, ORIN) == mismatch
 
 
+HOPPER, BLACKWELL = Gpu("H200", (9, 0), 0), Gpu("B200", (10, 0), 0)
+
+
+@pytest.mark.parametrize("gpu", [HOPPER, BLACKWELL, ORIN, THOR], ids=str)
+def test_no_engine_of_tensorrt_for_rtx_is_built_again_for_a_gpu_that_it_does_not_run_on(
+    gpu: Gpu, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "model.plan").write_bytes(b"plan")
+    monkeypatch.setattr(engines, "find_gpu", lambda: gpu)
+    monkeypatch.setattr(engines, "load", lambda *_, **__: pytest.fail("the engine was loaded"))
+    monkeypatch.setattr(runtime, "import_module", lambda name: SimpleNamespace(__version__="1.7.1"))
+    artifact = Artifact(tmp_path, "model.plan", ("model.plan",), settings("1.7.1").model_dump())
+    with pytest.raises(
+        RuntimeMissingError, match=r"8\.0, 8\.6, 8\.9, 12\.0 and later, .*: build an .* with --format trt$"
+    ):
+        TensorRtRtxEngine().open(artifact)
+    reason = TensorRtRtxEngine().cannot_run({})
+    assert reason is not None and str(gpu) in reason and reason.endswith("--format trt")
+
+
+@pytest.mark.parametrize("capability", [(7, 5), (8, 0), (8, 6), (8, 9), (12, 0), (12, 1), (13, 0)])
+def test_it_runs_on_desktops_from_turing_on(capability: tuple[int, int], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engines, "find_gpu", lambda: Gpu("RTX", capability, 0))
+    assert TensorRtRtxEngine().cannot_run({}) is None
+
+
+def test_an_engine_for_turing_is_built_again_for_turing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "model.plan").write_bytes(b"head and body")
+    monkeypatch.setattr(engines, "find_gpu", lambda: TURING)
+    monkeypatch.setattr(runtime, "import_module", lambda name: SimpleNamespace(__version__="1.7.1"))
+    monkeypatch.setattr(TensorRtRtxEngine, "_mismatch", lambda *_: "others")
+    artifact = Artifact(tmp_path, "model.plan", ("model.plan",), settings("1.7.1").model_dump())
+    with pytest.raises(RuntimeMissingError, match=r"--format trt-rtx --compute-capability sm75$"):
+        TensorRtRtxEngine().open(artifact)
+
+
 def test_an_engine_for_another_machine_is_not_loaded_and_the_way_to_another_is_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

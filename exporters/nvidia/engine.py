@@ -70,7 +70,7 @@ class EngineFormat(ABC):
     def cannot_run(self, settings: Mapping[str, Setting]) -> str | None:
         """Why engines cannot run on this machine, in words; None where they can."""
         found = find_gpu()
-        return None if isinstance(found, Gpu) else found
+        return self.runtime.refusal(found) if isinstance(found, Gpu) else found
 
     def compile(self, bundle: Bundle, destination: Path, settings: Mapping[str, Setting]) -> Artifact:
         """Build the engine for the bundle's graph; the graph goes with it.
@@ -120,11 +120,13 @@ class EngineFormat(ABC):
         found = find_gpu()
         if not isinstance(found, Gpu):
             raise RuntimeMissingError(f"running a {self.runtime.title} engine needs an NVIDIA GPU: {found}")
+        if refusal := self.runtime.refusal(found):
+            raise RuntimeMissingError(f"this engine cannot run here: {refusal}")
         plan = artifact.path.read_bytes()
         if mismatch := self._mismatch(trt, plan, settings, found):
             raise RuntimeMissingError(
                 f"the engine was built for {mismatch}. Build it here again from the ONNX file in its bundle: "
-                f"s2mlp-export ONNX_BUNDLE --format {self.name}"
+                f"s2mlp-export ONNX_BUNDLE --format {self.name}{self._options_for(found)}"
             )
         cuda = Cuda()
         weights = artifact.directory / artifact.graph[0] if settings.has("strip_weights") and artifact.graph else None
@@ -149,6 +151,10 @@ class EngineFormat(ABC):
     @abstractmethod
     def _mismatch(self, trt: Module, plan: bytes, settings: Settings, gpu: Gpu) -> str | None:
         """What the engine was built for and what this machine is, where that does not fit."""
+
+    def _options_for(self, gpu: Gpu) -> str:
+        """The options, after a blank, that an engine for ``gpu`` takes."""
+        return ""
 
     def _record(self, trt: Module, profile: Profile, settings: Mapping[str, Setting]) -> Settings:
         shapes = {

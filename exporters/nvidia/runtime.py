@@ -20,12 +20,26 @@ Module: TypeAlias = Any
 
 @dataclass(frozen=True)
 class Runtime:
-    """One of the two: the name people know, the module, the oldest release that this code knows, and how to get one."""
+    """One of the two: the name people know, the module, the oldest release that this code knows, and how to get one.
+
+    ``capabilities`` are the compute capabilities that it runs on, where they are not all: each of them, and all from the last on.
+    """
 
     title: str
     module: str
     oldest: tuple[int, int]
     remedy: str
+    capabilities: tuple[tuple[int, int], ...] = ()
+
+    def refusal(self, gpu: Gpu) -> str | None:
+        """Why the runtime does not run on ``gpu``, whatever is built for it, and what does; None where it runs."""
+        if not self.capabilities or gpu.capability in self.capabilities or gpu.capability > self.capabilities[-1]:
+            return None
+        known = ", ".join("{}.{}".format(*capability) for capability in self.capabilities)
+        return (
+            f"{self.title} runs on GPUs of compute capability {known} and later, and this machine has {gpu}: build an engine for it with "
+            "--format trt"
+        )
 
     def load(self) -> Module:
         """The module.
@@ -50,7 +64,14 @@ TENSORRT = Runtime(
     (10, 3),
     f"on a Jetson it comes with JetPack 6.1 or newer; elsewhere {pip_install('trt')}",
 )
-TENSORRT_RTX = Runtime("TensorRT for RTX", "tensorrt_rtx", (1, 2), pip_install("trt-rtx"))
+TENSORRT_RTX = Runtime(
+    "TensorRT for RTX",
+    "tensorrt_rtx",
+    (1, 2),
+    pip_install("trt-rtx"),
+    ((7, 5), (8, 0), (8, 6), (8, 9), (12, 0)),
+)
+"""It does not run on GPUs of data centres from Hopper on (seen on an H200, which is 9.0), nor on Jetsons (8.7, 11.0)."""
 
 
 def release(version: str) -> tuple[int, ...]:

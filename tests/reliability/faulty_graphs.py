@@ -162,7 +162,9 @@ def in_constants(function: Callable[[Array], Array], suffix: str = "weight") -> 
     def change(model: ir.Model) -> None:
         for name in model.graph.initializers:
             if name.endswith(suffix):
-                put(model, name, function(tensor(model, name)).astype(np.float16))
+                put(
+                    model, name, function(tensor(model, name)).astype(np.float16)
+                )  # matrices alone have such names here
 
     return change
 

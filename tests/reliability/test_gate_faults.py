@@ -116,6 +116,8 @@ def pictures(place: Path) -> Path:
 def request(made: Written, output: Path, precision: str = "fp32", target: str | None = None, **more: Any) -> Request:
     if precision == "int8":
         more |= {"calibration": made.calibration, "target": target or "x86"}
+    elif target:
+        more |= {"target": target}
     return Request(made.checkpoint, precision=precision, output=output, force=True, **more)
 
 
@@ -125,7 +127,7 @@ def bundles(made: Written, pictures: Path, place: Path) -> Callable[..., Path]:
     known: dict[str, Path] = {}
 
     def bundle(format: str = "onnx", precision: str = "fp32", target: str | None = None, **more: Any) -> Path:
-        target = (target or "trt") if precision == "int8" else None
+        target = (target or "trt") if precision in ("int8", "fp16") else None
         key = "-".join([format, precision, target or "", *(f"{n}{v}" for n, v in more.items())]).replace("/", "_")
         if key not in known:
             if precision == "bf16":
@@ -162,7 +164,7 @@ def test_faults_in_the_graph(trials: Trials, monkeypatch: pytest.MonkeyPatch, tm
     onnx_file = exporter.find("onnx")
     assert isinstance(onnx_file, exporter.Exporter)
     found = Catalogue()
-    fine = [("fp16", None), *(("int8", target) for target in TARGETS)]
+    fine = [("fp16", "x86"), ("fp16", "trt"), *(("int8", target) for target in TARGETS)]
     tried = [(fault, ("fp32", None)) for fault in graph_faults.FAULTS] + list(product(HIDDEN_BY_ROUNDING, fine))
     for fault, (kind, target) in some(trials, tried, 4):
 
@@ -173,7 +175,7 @@ def test_faults_in_the_graph(trials: Trials, monkeypatch: pytest.MonkeyPatch, tm
             )
 
         monkeypatch.setattr(portable, "lower", faulty)
-        wanted = replace(first, precision=kind, target=target, calibration=TEST_IMAGES if target else None)
+        wanted = replace(first, precision=kind, target=target, calibration=TEST_IMAGES if kind == "int8" else None)
         where = "" if kind == "fp32" else f" [{kind} {target or ''}".rstrip() + "]"
         found.try_export(
             fault + where,
@@ -217,17 +219,23 @@ def test_faults_of_float16(trials: Trials, made: Written, monkeypatch: pytest.Mo
     """Rounding to float16 loses more than it should, or breaks the graph; values overflow; a LayerNorm is computed in float16,
     on a model with large values.
     """
-    to_float16, found = precision.to_float16, Catalogue()
-    for fault in some(trials, list(IN_FLOAT16), 3):
-        monkeypatch.setattr(precision, "to_float16", half_changed(IN_FLOAT16[fault])(to_float16))
-        found.try_export(fault, lambda steps: deploy(request(made, tmp_path / "out", "fp16"), steps))
+    found = Catalogue()
+    passes = {"x86": "store_float16", "trt": "to_float16"}
+    to_float16 = precision.to_float16
+    for fault, target in some(trials, list(product(IN_FLOAT16, passes)), 5):
+        with monkeypatch.context() as patch:
+            patch.setattr(
+                precision, passes[target], half_changed(IN_FLOAT16[fault])(getattr(precision, passes[target]))
+            )
+            wanted = request(made, tmp_path / "out", "fp16", target)
+            found.try_export(f"{fault} [{target}]", lambda steps, wanted=wanted: deploy(wanted, steps))  # type: ignore[misc]
     import torch
 
     for fault, factor in (("LayerNorm in float16", 400.0), ("a layer beyond float16's range", 1e6)):
         content = torch.load(made.checkpoint)
         content["model"]["stages.0.embedding.weight"] *= factor
         torch.save(content, tmp_path / "large.pt")
-        large = Request(tmp_path / "large.pt", precision="fp16", output=tmp_path / "out", force=True)
+        large = Request(tmp_path / "large.pt", precision="fp16", target="trt", output=tmp_path / "out", force=True)
         monkeypatch.setattr(precision, "to_float16", to_float16)
         if factor < 1000:
             deploy(large)  # which is healthy

@@ -1,0 +1,117 @@
+"""``make arm``: are bundles of every precision, recipe and format that has wheels for ARM right on ARM processors, emulated by qemu-user?
+
+Bundles of the bundled checkpoint are made here, and verified by s2mlp-verify's own code in Debian's Python for ARM. Skipped, with the
+reason, where that cannot be set up; everything lies in build/arm.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import shutil
+import subprocess
+import sys
+from importlib.metadata import distribution
+from pathlib import Path
+
+HERE = Path(__file__).parent
+ROOT = HERE.parent.parent
+PLACE = ROOT / "build" / "arm"
+CHECKPOINT, IMAGES = ROOT / "examples" / "fashion_mnist.pt", ROOT / "examples" / "test_images"
+
+PACKAGES = ("numpy", "onnx", "onnx-ir", "safetensors", "pydantic", "typer", "rich", "packaging", "onnxruntime")
+"""The base package's dependencies, and the runtime."""
+
+WITHOUT_FLOAT16, WITH_FLOAT16 = ("cortex-a53", "cortex-a72"), "neoverse-n1"
+"""Processors of the Raspberry Pi 3 and 4; and one with dot products and float16 arithmetic, as phones, the Raspberry Pi 5
+and the Jetson Orin have it."""
+
+INT8 = ("--precision", "int8", "--calibration", str(IMAGES))
+GRAPHS = {
+    "fp32": (),
+    "fp16": ("--precision", "fp16"),
+    "fp16-trt": ("--precision", "fp16", "--target", "trt"),
+    "int8-x86": INT8,
+    "int8-arm": (*INT8, "--target", "arm"),
+}
+COMPILED = ("fp32", "fp16", "int8-x86", "int8-arm")
+"""What is compiled with ``--format ort``, too."""
+
+REFUSED = {("fp16-trt", WITH_FLOAT16)}
+"""A graph that computes in float16 is for GPUs; there ONNX Runtime also adds up in float16."""
+
+
+def main() -> int:
+    if reason := unable():
+        print(f"make arm: skipped: {reason}")
+        return 0
+    root = PLACE / "root"
+    if not (root / "complete").exists():
+        shutil.rmtree(root, ignore_errors=True)
+        subprocess.run(
+            ["bash", HERE / "make-root.sh", root, ROOT / "constraints.txt", *PACKAGES],
+            check=True, stdout=subprocess.DEVNULL,
+        )  # fmt: skip
+    install_self(root / "site")
+    bundles = make_bundles(PLACE / "bundles")
+    wrong = 0
+    for cpu in (*WITHOUT_FLOAT16, WITH_FLOAT16):
+        for found in verified(root, cpu, bundles):
+            refused = (found["bundle"], cpu) in REFUSED
+            right = found["passed"] != refused and bool(found["cause"]) == refused
+            wrong += not right
+            verdict = "passed" if found["passed"] else f"refused: {found['cause']}"
+            print(
+                f"{'ok  ' if right else 'FAIL'} {cpu:12} {found['bundle']:14} {found['relative_l2']:.1e} {verdict}",
+                flush=True,
+            )
+    print(f"make arm: {f'{wrong} WRONG' if wrong else 'everything as expected'}")
+    return min(wrong, 1)
+
+
+def unable() -> str | None:
+    """Why ARM cannot be emulated on this machine."""
+    for program, package in {"qemu-aarch64": "qemu-user", "dpkg": "dpkg", "apt-get": "apt"}.items():
+        if not shutil.which(program):
+            return f"there is no {program}: apt-get install {package}"
+    release = platform.freedesktop_os_release()
+    if (release.get("ID"), release.get("VERSION_ID")) != ("debian", "12"):
+        return "Python for ARM is taken from Debian 12, and this is another system"
+    return None
+
+
+def install_self(site: Path) -> None:
+    """Put this project's metadata, which name its formats, into ``site``; its code is read from where it is."""
+    for old in site.glob("s2mlp_deploy-*.dist-info"):
+        shutil.rmtree(old)
+    (metadata,) = {
+        Path(str(file.locate())).parent for file in distribution("s2mlp-deploy").files or () if file.name == "METADATA"
+    }
+    shutil.copytree(metadata, site / metadata.name)
+
+
+def make_bundles(place: Path) -> list[Path]:
+    """The bundles to verify, made anew."""
+    shutil.rmtree(place, ignore_errors=True)
+    place.mkdir(parents=True)
+    export = [sys.executable, "-c", "from s2mlp_deploy.cli import export_main; export_main()"]
+    for name, options in GRAPHS.items():
+        subprocess.run([*export, CHECKPOINT, *options, "-o", place / name], check=True, capture_output=True)
+    for name in COMPILED:
+        compiled = ["--format", "ort", "-o", place / f"{name}-ort"]
+        subprocess.run([*export, place / name, *compiled], check=True, capture_output=True)
+    return sorted(place.iterdir())
+
+
+def verified(root: Path, cpu: str, bundles: list[Path]) -> list[dict[str, object]]:
+    """What s2mlp-verify finds of ``bundles`` on ``cpu``."""
+    done = subprocess.run(
+        ["bash", HERE / "run.sh", root, cpu, HERE / "verify.py", *bundles],
+        stdout=subprocess.PIPE, text=True, check=True, env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+if __name__ == "__main__":
+    sys.exit(main())

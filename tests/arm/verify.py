@@ -1,0 +1,15 @@
+"""On the emulated processor: verify each bundle as s2mlp-verify does, and print a line of JSON about it."""
+
+import json
+import sys
+from pathlib import Path
+
+from s2mlp_deploy import verification
+
+for bundle in map(Path, sys.argv[1:]):
+    found = verification.verify(bundle)
+    worst = max(distance.relative_l2 for distance in found.verdict.distances.values())
+    print(
+        json.dumps({"bundle": bundle.name, "passed": found.passed, "relative_l2": worst, "cause": found.cause}),
+        flush=True,
+    )
