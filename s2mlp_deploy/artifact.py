@@ -32,7 +32,8 @@ class Artifact:
     Files are named as in a manifest: ``model.onnx``, or ``1/model.onnx`` in the directory of a version.
     ``graph`` are files that it does not need: the ONNX model that it was compiled from, to compile it again elsewhere.
     ``settings`` are what it was compiled with and what loading it takes, as the format understands them;
-    ``report`` is what compiling it showed, which may differ from time to time.
+    ``report`` is what compiling it showed, which may differ from time to time. ``beyond`` are golden cases of sizes that it was not
+    compiled for, as was asked.
     """
 
     directory: Path
@@ -41,6 +42,7 @@ class Artifact:
     settings: Mapping[str, Setting] = field(default_factory=dict)
     graph: tuple[str, ...] = ()
     report: Mapping[str, Any] = field(default_factory=dict)
+    beyond: tuple[str, ...] = ()
 
     @property
     def path(self) -> Path:

@@ -116,6 +116,11 @@ def compile(
         if judged:
             for name in _golden_files(source):
                 shutil.copyfile(bundle.directory / name, staging.directory / name)
+            if made.beyond:
+                golden.save(golden.load(bundle.golden).without(made.beyond), staging.directory / GOLDEN)
+                progress.warn(
+                    f"the {request.format} engine is not judged on {', '.join(made.beyond)}: it is built for sizes that do not reach there"
+                )
         if judged and not pending:
             with progress.step(f"checking {source.precision} parity of the {request.format} engine with the oracle"):
                 tried = (report or {}).get("trials", [])

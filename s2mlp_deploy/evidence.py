@@ -198,7 +198,7 @@ def weigh_images(
     elif guessing and guess**total <= SIGNIFICANCE >= binomial_tail(total - count, total, (1 - guess) / 2):
         # A perfect model would have shown, and one halfway between guessing and perfect is hardly ever right so seldom.
         reason = (
-            "neither semantics does better than guessing: other preprocessing (--mean, --std), another order of classes, "
+            "neither semantics does better than guessing: other preprocessing (--image-size, --mean, --std), another order of classes, "
             "or another model"
         )
     elif 2 * binomial_tail(won, won + lost, 0.5) <= SIGNIFICANCE:

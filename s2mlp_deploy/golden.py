@@ -7,7 +7,7 @@ can judge itself later.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -27,8 +27,11 @@ NOISE_SAMPLES = 8
 
 FEW_CLASSES = 100
 
+LARGE = "large"
+"""The case of a map with a thousand positions, where it is seen if values are added one after another: its name begins so."""
+
 LARGE_MAP: Size = (31, 33)
-"""A map of a thousand positions, where adding one after another is seen, in an image that is not large: 496 by 528 for a patch of 16."""
+"""That map, whose image is not large: 496 by 528 for a patch of 16."""
 
 TRACE_POSITIONS = 16
 """Positions of each feature map whose values are kept, for finding the layer that diverges."""
@@ -56,6 +59,14 @@ class Golden:
     def traced(self) -> str:
         """The case whose first sample is traced: ``noise``, or the first of images where there is no noise."""
         return "noise" if "noise" in self.inputs else "images" if "images" in self.inputs else "image-00"
+
+    def without(self, cases: Collection[str]) -> Golden:
+        """The same, less ``cases``; what is traced is none of them."""
+        inputs, logits, quantized = (
+            {case: array for case, array in arrays.items() if case not in cases}
+            for arrays in (self.inputs, self.logits, self.quantized)
+        )
+        return Golden(inputs, logits, self.trace, quantized)
 
 
 def make_inputs(spec: Spec, axes: Axes) -> dict[str, Array]:
@@ -86,7 +97,7 @@ def make_inputs(spec: Spec, axes: Axes) -> dict[str, Array]:
         for size in _other_sizes(spec):
             cases[f"noise-{format_size(size)}"] = noise(1, *size)
         if large := _large_size(spec):
-            cases[f"large-{format_size(large)}"] = 1 + noise(1, *large) * np.float32(0.1)
+            cases[f"{LARGE}-{format_size(large)}"] = 1 + noise(1, *large) * np.float32(0.1)
     return cases
 
 

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnx
 import pytest
 
@@ -21,7 +22,7 @@ from exporters.nvidia.log import Log
 from exporters.nvidia.options import configure
 from exporters.nvidia.profile import Profile
 from exporters.nvidia.runtime import find_gpu
-from s2mlp_deploy import Request
+from s2mlp_deploy import Request, golden
 from s2mlp_deploy.artifact import read
 from s2mlp_deploy.digest import sha256
 from s2mlp_deploy.errors import CompilerError, RuntimeMissingError, UnverifiedError, UsageError
@@ -336,6 +337,19 @@ def test_a_range_that_leaves_out_the_golden_sizes_is_refused(graphs: Graphs, tmp
     source = graphs("slice", "fp16", dynamic_size=True, judged=True)
     with pytest.raises(UsageError, match=r"--size-profile leaves out \S+, which the golden inputs have"):
         engine(source, tmp_path / "engine", size_profile="28:28:28")
+
+
+def test_a_range_that_ends_before_the_large_golden_size_is_built_for_and_not_judged_beyond(
+    graphs: Graphs, tmp_path: Path
+) -> None:
+    source = graphs("slice", "fp16", dynamic_size=True, judged=True)
+    whole = golden.load(source / "golden.safetensors")
+    made = engine(source, tmp_path / "engine", size_profile="4:28:36")
+    kept = golden.load(made.bundle.golden)
+    assert whole.inputs.keys() - kept.inputs.keys() == {"large-124x132"} == whole.logits.keys() - kept.logits.keys()
+    assert all(np.array_equal(kept.trace[name], array) for name, array in whole.trace.items())
+    everything = engine(source, tmp_path / "all")
+    assert golden.load(everything.bundle.golden).inputs.keys() == whole.inputs.keys()
 
 
 def test_a_range_of_sizes_is_not_for_a_graph_of_one_size(graph: Path, tmp_path: Path) -> None:

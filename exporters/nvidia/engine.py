@@ -84,9 +84,8 @@ class EngineFormat(ABC):
         if settings.get("strip_weights") and (reason := self.cannot_run(settings)):
             raise RuntimeMissingError(f"--strip-weights makes the builder ask a GPU, and {reason}: leave it out")
         manifest = bundle.manifest
-        shapes = (
-            [images.shape for images in golden.load(bundle.golden).inputs.values()] if GOLDEN in manifest.files else []
-        )
+        inputs = golden.load(bundle.golden).inputs if GOLDEN in manifest.files else {}
+        shapes = {case: images.shape for case, images in inputs.items()}
         profile = profile_for(manifest, shapes, settings)
         log = Log()
         plan = build(trt, bundle.artifact.path, profile, settings, log)
@@ -95,7 +94,9 @@ class EngineFormat(ABC):
         for name in graph:
             shutil.copyfile(bundle.directory / name, destination / name)
         report = {**logs.summary(log.kernels()), "engine_bytes": plan.nbytes, "build_log": log.text()}
-        return Artifact(destination, PLAN, (PLAN,), self._record(trt, profile, settings).model_dump(), graph, report)
+        beyond = tuple(case for case, shape in shapes.items() if not profile.admits_size_of(shape))
+        record = self._record(trt, profile, settings).model_dump()
+        return Artifact(destination, PLAN, (PLAN,), record, graph, report, beyond)
 
     def on_gpu(self, settings: Mapping[str, Setting]) -> bool:
         """As :meth:`OnGpus.on_gpu`: always."""

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from s2mlp_deploy.errors import SpecError, UsageError
+from s2mlp_deploy.golden import LARGE
 from s2mlp_deploy.manifest import Manifest, Setting
 from s2mlp_deploy.spec import Size, Spec, format_size
 
@@ -29,24 +30,30 @@ class Profile:
         """Whether an input of ``shape`` is within the range."""
         return all(low <= n <= high for low, n, high in zip(self.smallest, shape, self.largest, strict=True))
 
+    def admits_size_of(self, shape: Shape) -> bool:
+        """The same, whatever the batch."""
+        return self.admits((self.smallest[0], *shape[1:]))
+
     def __str__(self) -> str:
         return " to ".join("x".join(map(str, shape)) for shape in (self.smallest, self.largest))
 
 
-def profile_for(manifest: Manifest, golden: Iterable[Shape], settings: Mapping[str, Setting]) -> Profile:
+def profile_for(manifest: Manifest, golden: Mapping[str, Shape], settings: Mapping[str, Setting]) -> Profile:
     """The profile for the bundle's graph: its own shape, and where that is free, what ``settings`` or the golden inputs say.
 
-    ``golden`` are the shapes of the golden inputs: an engine that cannot take them could not be judged.
+    ``golden`` are the shapes of the golden inputs by case: an engine that cannot take them could not be judged. The large ones
+    alone may be left out, for who asks for a range that ends before them.
 
     Raises:
         UsageError: where the range asked for is none, or does not fit the model.
     """
     spec = manifest.spec.spec()
-    sizes = {_size(shape, manifest) for shape in golden} | {spec.image_size}
+    sizes = {_size(shape, manifest) for shape in golden.values()} | {spec.image_size}
+    large = {_size(shape, manifest) for case, shape in golden.items() if case.startswith(LARGE)}
     batches = _batches(manifest.batch, settings.get("batch"))
     heights, widths = _sizes(manifest, spec, sizes, settings.get("size_profile"))
     profile = Profile(*(_shape(b, (h, w), manifest) for b, h, w in zip(batches, heights, widths, strict=True)))
-    for size in sizes:
+    for size in sizes - large:
         if not profile.admits(_shape(profile.smallest[0], size, manifest)):
             raise UsageError(
                 f"--size-profile leaves out {format_size(size)}, which the golden inputs have, so the engine could not be "
