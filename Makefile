@@ -6,7 +6,7 @@
 # make reliability  try every promise of docs/reliability.md as often as it says, and write it (45 minutes)
 # make fuzz       100,000 damaged inputs and more, to everything that reads files (minutes)
 # make oldest     run the tests with the oldest versions that pyproject.toml allows (ten minutes)
-# make arm        verify bundles on emulated ARM processors, where qemu-user and Debian 12 are (two minutes)
+# make arm        verify bundles on emulated ARM processors, where qemu-user and Debian 12 are (minutes)
 # make docs-output  run what README.md and docs print again, and write what has changed (minutes)
 # make licenses   write docs/dependencies.md and constraints-oldest.txt
 # make web        export the bundled checkpoint as a web page, and serve it to this machine
