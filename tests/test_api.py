@@ -60,7 +60,7 @@ def test_a_bundle_that_is_there_and_an_ambiguous_checkpoint_are_told_in_paramete
 ) -> None:
     with pytest.raises(Error, match=r"choose another place with output, or replace it with force=True"):
         deploy(text_request(str(tmp_path / "small.pt"), str(bundle)))
-    torch.save({n: random_model(small_spec()).state_dict() for n in ("model", "model_ema")}, tmp_path / "two.pt")
+    torch.save({n: random_model(small_spec()).state_dict() for n in ("model", "net")}, tmp_path / "two.pt")
     with pytest.raises(Error, match="wrapper"):
         load_checkpoint(tmp_path / "two.pt")
 

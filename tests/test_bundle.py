@@ -144,7 +144,7 @@ def test_a_directory_that_does_not_exist_is_no_bundle(tmp_path: Path) -> None:
 
 
 def test_a_file_is_no_bundle(bundle: Path) -> None:
-    refused(bundle / MODEL, "Expected a bundle directory")
+    refused(bundle / MODEL, "is a file of a bundle", "give the bundle's directory")
 
 
 def test_a_name_that_no_file_can_have_is_no_bundle(tmp_path: Path) -> None:

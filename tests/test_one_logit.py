@@ -101,7 +101,7 @@ def test_its_two_labels_name_folders_and_go_into_the_bundle(data: Path, tmp_path
     assert artifact.read(tmp_path / "given").manifest.labels == ("no", "yes")
     (tmp_path / "labels.txt").write_text("yes\n")
     ran = export(data, tmp_path / "out", "--labels", tmp_path / "labels.txt")
-    assert ran.code == 3 and "has 1 labels, and the model has 2 classes" in ran.err
+    assert ran.code == 3 and "has 1 label, and the model has 2 classes" in ran.err
     assert "by the sign of one logit, named" in run("inspect", data / "named.pt").out
 
 
