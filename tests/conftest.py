@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -30,14 +29,6 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 def checkpoint(tmp_path: Path) -> Path:
     """A small canonical checkpoint, image size 20x28."""
     return save_checkpoint(tmp_path / "small.pt", small_spec())
-
-
-@pytest.fixture
-def interruptible() -> Iterator[None]:
-    """SIGINT raises KeyboardInterrupt, also where the tests were started with it ignored, as a script's ``make test &`` is."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
 
 
 @pytest.fixture(scope="session")
