@@ -31,7 +31,7 @@ VARIES = (
     (r"\b[01]\.\d{4,}\b", "COSINE"),
     (r"█+", "█"),
     (r"\b\d+\.\d{2,3}(?= +(?:│|…))|(?<=… )\d+\.\d{2,3}\b", "TIME"),
-    (r"\b\d+ rounds\b", "N rounds"),
+    (r"\b[\d,]+ rounds\b", "N rounds"),
     (r": no difference shown", ""),
     (r"\b\d+ cores?\b", "N cores"),
     (r"\b\d+\.\d+\.\d+(?:\.\d+)*\b", "VERSION"),

@@ -200,12 +200,12 @@ def test_every_lowering_in_every_precision_is_built_as_an_engine(tmp_path: Path)
     pytest.importorskip("tensorrt_rtx")
     path = save_checkpoint(tmp_path / "small.pt", small_spec())
     heard: list[str] = []
-    built = measure_engines("small", path, tmp_path, repeats=2, announce=heard.append)
+    built = measure_engines("small", path, tmp_path, repeats=1, announce=heard.append)
     assert built.model == "small" and built.runtime.startswith("TensorRT for RTX 1.")
     found = {(cost.lowering, cost.precision): cost for cost in built.costs}
     assert set(found) == {(lowering, kind) for lowering in LOWERINGS for kind in ("fp32", "fp16", "int8")}
     for cost in built.costs:
-        assert len(cost.builds) == 2 and all(run.peak_rss_bytes > cost.weight_bytes for run in cost.builds)
+        assert len(cost.builds) == 1 and all(run.peak_rss_bytes > cost.weight_bytes for run in cost.builds)
         assert cost.figures.engine_bytes > cost.weight_bytes
         assert cost.figures.kernels > cost.figures.shift_kernels and cost.figures.moved_bytes > 0
         assert (cost.figures.shift_kernels == 0) == (cost.figures.shift_moved_bytes == 0)

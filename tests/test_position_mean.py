@@ -53,13 +53,14 @@ def in_openvino(model: ir.Model, x: Array) -> Array:
 
 
 def maps(size: Size) -> dict[str, Array]:
-    """Two maps of each kind, (2, height, width, channels): what adds up in one direction, and what does not."""
+    """Two maps of each kind, or one large one, (maps, height, width, channels): what adds up in one direction, and what does not."""
     rng = np.random.default_rng(size)
-    first, second = rng.standard_normal((2, 2, 1, 1, C))
+    count = 2 if max(size) < 1024 else 1
+    first, second = rng.standard_normal((2, count, 1, 1, C))
     position = np.arange(size[0] * size[1]).reshape(1, *size, 1) % size[1] / size[1]
     return {
-        "constant": np.broadcast_to(first, (2, *size, C)),
-        "noise": first + rng.standard_normal((2, *size, C)),
+        "constant": np.broadcast_to(first, (count, *size, C)),
+        "noise": first + rng.standard_normal((count, *size, C)),
         "stripes": np.where(position < 1 / 3, first, second) * np.ones((1, size[0], 1, 1)),
     }
 
