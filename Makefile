@@ -82,7 +82,7 @@ docs-output: $(STAMP)
 	$(BIN)/python tests/printed_outputs.py
 
 arm: $(STAMP)
-	$(BIN)/python tests/arm/check.py
+	$(BIN)/python tests/arm/check.py $(CPUS)
 
 licenses: $(STAMP)
 	$(BIN)/python tests/licenses.py > docs/dependencies.md

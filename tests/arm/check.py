@@ -57,7 +57,7 @@ def main() -> int:
     install_self(root / "site")
     bundles = make_bundles(PLACE / "bundles")
     wrong = 0
-    cpus = (*WITHOUT_FLOAT16, WITH_FLOAT16)
+    cpus = sys.argv[1:] or (*WITHOUT_FLOAT16, WITH_FLOAT16)
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         results = pool.map(lambda cpu: verified(root, cpu, bundles), cpus)
     for cpu, of_cpu in zip(cpus, results, strict=True):
