@@ -5,6 +5,7 @@ They are forked from a server that has loaded everything already, so that one co
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import os
 import signal
@@ -33,9 +34,10 @@ class Running:
     started: float
 
     def send(self, number: int) -> None:
-        """A signal, unless it has ended."""
+        """A signal, unless it has ended: the fork server reaps it, so it may be gone between the two lines."""
         if self.process.is_alive() and self.process.pid:
-            os.kill(self.process.pid, number)
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.process.pid, number)
 
     def wait(self, seconds: float = 120) -> int:
         """Its exit code: negative where a signal killed it.
