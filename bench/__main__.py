@@ -17,8 +17,8 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from s2mlp_deploy.cli.terminal import ConsoleListener
 from s2mlp_deploy.errors import RuntimeMissingError
-from s2mlp_deploy.terminal import ConsoleListener
 
 SEED = 20210614
 SCALED = "deep"
@@ -67,7 +67,7 @@ def bench(
     from bench.scale import scaling_run, scaling_table
     from bench.scale.scaling import Plan, default_sizes
     from bench.weights import save_random
-    from s2mlp_deploy import checkpoint as checkpoints
+    from s2mlp_deploy.checkpoint import load as checkpoints
 
     told = ConsoleListener()
     if write:

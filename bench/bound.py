@@ -12,14 +12,15 @@ from bench.contestant import Contestant, Point
 from bench.noshift import NoShift
 from bench.products import products
 from bench.ways import ProductsWay
-from s2mlp_deploy import memory, onnx_writer
-from s2mlp_deploy.exporter import Lowered
-from s2mlp_deploy.graph import Axes, emit
-from s2mlp_deploy.manifest import Manifest
-from s2mlp_deploy.parity import Array
-from s2mlp_deploy.precision import to_float16
-from s2mlp_deploy.quantize import RECIPES, Range, block_layers, quantize
-from s2mlp_deploy.spec import Spec
+from s2mlp_deploy.families.s2mlp.emit import Axes, emit
+from s2mlp_deploy.formats.base import Lowered
+from s2mlp_deploy.graph import writer
+from s2mlp_deploy.passes.float16 import to_float16
+from s2mlp_deploy.passes.quantize import RECIPES, Range, block_layers, quantize
+from s2mlp_deploy.schema.manifest import Manifest
+from s2mlp_deploy.schema.parity import Array
+from s2mlp_deploy.schema.spec import Spec
+from s2mlp_deploy.system import memory
 
 FORMATS = ("onnx", "ort")
 """The formats that ONNX Runtime runs."""
@@ -73,7 +74,7 @@ def write_twin(
         layers = [layer for layer in block_layers(spec) if layer.name not in float_layers]
         ranges = {layer.activation: _ANY_RANGE for layer in layers}
         model = quantize(model, ranges, RECIPES[target], layers)
-    onnx_writer.write(products(Lowered(model, spec, axes, NoShift.name, precision)).model, path)
+    writer.write(products(Lowered(model, spec, axes, NoShift.name, precision)).model, path)
 
 
 def _random_weights(spec: Spec) -> Mapping[str, Array]:

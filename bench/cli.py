@@ -25,13 +25,13 @@ from bench.common_options import (
     measurement_option,
 )
 from bench.output import check_writable, write, write_json
-from s2mlp_deploy import interruption
-from s2mlp_deploy.cli import output_option
-from s2mlp_deploy.command_help import one_of, section
+from s2mlp_deploy.cli import signals
+from s2mlp_deploy.cli.commands import output_option
+from s2mlp_deploy.cli.help import one_of, section
+from s2mlp_deploy.cli.options import numbers, sizes
+from s2mlp_deploy.cli.terminal import ConsoleListener, command, show
 from s2mlp_deploy.errors import UsageError
-from s2mlp_deploy.options import numbers, sizes
-from s2mlp_deploy.request import flags
-from s2mlp_deploy.terminal import ConsoleListener, command, show
+from s2mlp_deploy.pipeline.request import flags
 
 SECONDS, ROUNDS = 10.0, 30
 
@@ -220,13 +220,13 @@ def bench(
         repeat = shlex.join(["s2mlp-bench", *sys.argv[1:]])
         write(html_file, html.render(plan, result, around, command=repeat, extras=extras))
     if not result.standing.complete:
-        raise typer.Exit(interruption.take())
+        raise typer.Exit(signals.take())
     if (changed and changed.regressions) or (strict and not result.standing.stable):
         raise typer.Exit(1)
 
 
 def _providers(text: str) -> tuple[str, ...]:
-    from s2mlp_deploy.onnx_session import PROVIDERS
+    from s2mlp_deploy.runtime.onnxruntime import PROVIDERS
 
     if unknown := [name for name in text.split(",") if name not in PROVIDERS]:
         raise UsageError(f"--provider {unknown[0]!r}: expected {', '.join(PROVIDERS)}, with commas between")

@@ -20,9 +20,10 @@ import numpy as np
 from bench.contestant import Contestant
 from bench.process import measure
 from bench.ways import import_runtimes
-from s2mlp_deploy import artifact, errors
-from s2mlp_deploy.asking import Asking
+from s2mlp_deploy import errors
+from s2mlp_deploy.bundle import bundle as bundles
 from s2mlp_deploy.errors import BundleError, Error
+from s2mlp_deploy.gate.io_adapter import Asking
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,7 @@ def main() -> None:
 
 def _measure(contestant: Contestant) -> dict[str, Any]:
     assert contestant.asks is not None
-    manifest = artifact.read_manifest(contestant.asks)
+    manifest = bundles.read_manifest(contestant.asks)
     import_runtimes(contestant.way.modules)
     size = contestant.point.size or manifest.spec.image_size
     prepared = np.zeros((contestant.point.batch, manifest.spec.in_channels, *size), np.float32)

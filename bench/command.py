@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from s2mlp_deploy.interruption import entered
+from s2mlp_deploy.cli.signals import entered
 
 main = entered("bench.cli", "main", "Time bundles against each other, and against baselines.")

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Annotated
 
 from bench.race import FEWEST_ROUNDS
-from s2mlp_deploy.cli import output_option
-from s2mlp_deploy.command_help import section
+from s2mlp_deploy.cli.commands import output_option
+from s2mlp_deploy.cli.help import section
 
 load_option = section("Load")
 measurement_option = section("Measurement")

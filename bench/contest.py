@@ -30,11 +30,11 @@ from bench.roofline import Roofline
 from bench.runner import Runner
 from bench.standing import Standing, standing
 from bench.ways import BundleWay
-from s2mlp_deploy.progress import Listener
-from s2mlp_deploy.scratch import temporary
-from s2mlp_deploy.sessions import ProfilingSession
-from s2mlp_deploy.spec import Size
-from s2mlp_deploy.timing import Clock
+from s2mlp_deploy.runtime.session import ProfilingSession
+from s2mlp_deploy.schema.spec import Size
+from s2mlp_deploy.system.progress import Listener
+from s2mlp_deploy.system.timing import Clock
+from s2mlp_deploy.system.workdir import temporary
 
 OPENVINO_FORMAT = "openvino"
 

@@ -6,10 +6,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, Protocol, TypeAlias
 
-from s2mlp_deploy.manifest import FLOAT_LOGITS, Interface
-from s2mlp_deploy.sessions import Session
-from s2mlp_deploy.spec import Size, format_size
-from s2mlp_deploy.wording import counted
+from s2mlp_deploy.runtime.session import Session
+from s2mlp_deploy.schema.manifest import FLOAT_LOGITS, Interface
+from s2mlp_deploy.schema.spec import Size, format_size
+from s2mlp_deploy.system.wording import counted
 
 Kind: TypeAlias = Literal["bundle", "baseline", "bound"]
 

@@ -7,14 +7,17 @@ from pathlib import Path
 
 from bench.contestant import Contestant, Point
 from bench.ways import BundleWay
-from s2mlp_deploy import artifact, exporter, recorded_accuracy, verification
-from s2mlp_deploy.artifact import Bundle
+from s2mlp_deploy.bundle import bundle as artifact
+from s2mlp_deploy.bundle import recorded_accuracy
+from s2mlp_deploy.bundle.bundle import Bundle
 from s2mlp_deploy.errors import BundleError, ParityError, UsageError
-from s2mlp_deploy.manifest import Manifest
-from s2mlp_deploy.parity import RULES
-from s2mlp_deploy.progress import Listener
-from s2mlp_deploy.spec import format_size
-from s2mlp_deploy.wording import counted
+from s2mlp_deploy.formats import base as formats_base
+from s2mlp_deploy.pipeline import verify as verifying
+from s2mlp_deploy.schema.manifest import Manifest
+from s2mlp_deploy.schema.parity import RULES
+from s2mlp_deploy.schema.spec import format_size
+from s2mlp_deploy.system.progress import Listener
+from s2mlp_deploy.system.wording import counted
 
 INT8_LIMIT = RULES["int8"].floor
 
@@ -54,10 +57,10 @@ def verified(directories: Sequence[Path], listener: Listener) -> Iterator[Bundle
         with listener.step(f"verifying {directory}"):
             if artifact.read_manifest(directory).verdict == SPEED_ONLY:
                 bundle = artifact.read(directory)
-                exporter.inspect(bundle)
+                formats_base.inspect(bundle)
                 yield bundle
                 continue
-            result = verification.verify(directory)
+            result = verifying.verify(directory)
         if not result.passed:
             raise ParityError(f"{directory} does not compute what it should on this machine: s2mlp-verify shows more")
         yield result.bundle

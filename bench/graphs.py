@@ -9,26 +9,28 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from s2mlp_deploy import exporter, onnx_writer, rewrites
-from s2mlp_deploy.calibration import MINIMUM_IMAGES, calibrate
-from s2mlp_deploy.exporter import Lowered
-from s2mlp_deploy.graph import INPUT, Axes, emit
-from s2mlp_deploy.lowering import Lowering
-from s2mlp_deploy.parity import Array
-from s2mlp_deploy.precision import to_float16
-from s2mlp_deploy.quantize import RECIPES, Range, block_layers, quantize
-from s2mlp_deploy.simplify import simplify
-from s2mlp_deploy.spec import Spec
+from s2mlp_deploy.families.s2mlp.emit import INPUT, Axes, emit
+from s2mlp_deploy.formats import base as formats_base
+from s2mlp_deploy.formats.base import Lowered
+from s2mlp_deploy.graph import writer
+from s2mlp_deploy.graph.spatial_shift import Lowering
+from s2mlp_deploy.passes import fold_layernorm
+from s2mlp_deploy.passes.float16 import to_float16
+from s2mlp_deploy.passes.quantize import RECIPES, Range, block_layers, quantize
+from s2mlp_deploy.passes.simplify import simplify
+from s2mlp_deploy.quantization.calibration import MINIMUM_IMAGES, calibrate
+from s2mlp_deploy.schema.parity import Array
+from s2mlp_deploy.schema.spec import Spec
 
 if TYPE_CHECKING:
-    from s2mlp_deploy.checkpoint import Checkpoint
+    from s2mlp_deploy.checkpoint.load import Checkpoint
 
 
 def lower(source: Checkpoint, lowering: Lowering) -> Lowered:
     """The graph of ``source`` with ``lowering``, batch 1 and static, as the toolkit writes it."""
     spec = source.spec
     axes = Axes(1, spec.image_size)
-    graph = rewrites.fold(emit(spec, {n: w.numpy() for n, w in source.weights.items()}, lowering, axes))
+    graph = fold_layernorm.fold(emit(spec, {n: w.numpy() for n, w in source.weights.items()}, lowering, axes))
     return Lowered(simplify(graph), spec, axes, lowering.name, "fp32")
 
 
@@ -40,7 +42,7 @@ def half(lowered: Lowered) -> Lowered:
 def ranges(lowered: Lowered) -> dict[str, Range]:
     """What the layers of the blocks read, calibrated on noise; the same for every lowering."""
     names = tuple(layer.activation for layer in block_layers(lowered.spec))
-    with exporter.scratch_session(lowered) as session:
+    with formats_base.scratch_session(lowered) as session:
         return calibrate(lambda x: session.trace(x, names), noise(lowered.spec), "minmax", batch=1)
 
 
@@ -61,7 +63,7 @@ def write(lowered: Lowered, directory: Path) -> Path:
     """The ONNX file of ``lowered``, in a ``directory`` of its own."""
     directory.mkdir()
     path = directory / "model.onnx"
-    onnx_writer.write(lowered.model, path)
+    writer.write(lowered.model, path)
     return path
 
 

@@ -20,14 +20,14 @@ from math import prod
 import numpy as np
 import onnx_ir as ir
 
-from s2mlp_deploy import rewrites
-from s2mlp_deploy.emitter import Emitter
 from s2mlp_deploy.errors import UsageError
-from s2mlp_deploy.exporter import Lowered
-from s2mlp_deploy.graph import INPUT, IR_VERSION, OPSET, OUTPUT, Axes
-from s2mlp_deploy.parity import Array
-from s2mlp_deploy.simplify import simplify
-from s2mlp_deploy.spec import Size, Spec, Stage
+from s2mlp_deploy.families.s2mlp.emit import INPUT, IR_VERSION, OPSET, OUTPUT, Axes
+from s2mlp_deploy.formats.base import Lowered
+from s2mlp_deploy.graph.builder import Emitter
+from s2mlp_deploy.passes import fold_layernorm
+from s2mlp_deploy.passes.simplify import simplify
+from s2mlp_deploy.schema.parity import Array
+from s2mlp_deploy.schema.spec import Size, Spec, Stage
 
 NORM_EPSILON = 1e-6
 """Of the paper's code (Flax's default)."""
@@ -161,7 +161,7 @@ def lower(spec: Spec, axes: Axes, *, seed: int = 0) -> Lowered:
     Raises:
         UsageError, SpecError: as :func:`emit`.
     """
-    return Lowered(simplify(rewrites.fold(emit(spec, axes, seed=seed))), spec, axes, "none", "fp32")
+    return Lowered(simplify(fold_layernorm.fold(emit(spec, axes, seed=seed))), spec, axes, "none", "fp32")
 
 
 def _only_stage(spec: Spec) -> Stage:

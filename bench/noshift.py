@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import onnx_ir as ir
 
-from s2mlp_deploy.emitter import Emitter
-from s2mlp_deploy.lowering import FeatureMap, Lowering
-from s2mlp_deploy.spec import Shift
+from s2mlp_deploy.graph.builder import Emitter
+from s2mlp_deploy.graph.spatial_shift import FeatureMap, Lowering
+from s2mlp_deploy.schema.spec import Shift
 
 
 class NoShift(Lowering):

@@ -6,18 +6,18 @@ import json
 from pathlib import Path
 from typing import Any
 
-from s2mlp_deploy import output
-from s2mlp_deploy.terminal import plain
+from s2mlp_deploy.cli.terminal import plain
+from s2mlp_deploy.system import atomic_write
 
 
 def check_writable(path: Path | None, *, replace: bool) -> None:
     """So that nothing is measured for a file that cannot be written; without a ``path`` nothing will be.
 
     Raises:
-        OutputError: as :func:`s2mlp_deploy.output.check`.
+        OutputError: as :func:`s2mlp_deploy.system.atomic_write.check`.
     """
     if path is not None:
-        output.check(path, replace=replace)
+        atomic_write.check(path, replace=replace)
 
 
 def write(path: Path, content: str | bytes) -> None:
@@ -26,7 +26,7 @@ def write(path: Path, content: str | bytes) -> None:
     Raises:
         OutputError: where that fails; what was there stays.
     """
-    output.write(path, content.encode("utf-8") if isinstance(content, str) else content)
+    atomic_write.write(path, content.encode("utf-8") if isinstance(content, str) else content)
 
 
 def write_json(path: Path, document: dict[str, Any]) -> None:

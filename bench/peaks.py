@@ -20,8 +20,8 @@ from bench.bound import block_macs, write_twin
 from bench.contestant import Point
 from bench.ways import ProductsWay, noise
 from exporters.openvino_ir import LOADING, load_openvino, read_model
-from s2mlp_deploy.spec import Spec, single_stage
-from s2mlp_deploy.timing import Clock
+from s2mlp_deploy.schema.spec import Spec, single_stage
+from s2mlp_deploy.system.timing import Clock
 
 SHAPES = (
     single_stage(channels=1024, depth=1, patch=1, expansion=1, image_size=(32, 32), classes=1),

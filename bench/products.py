@@ -12,8 +12,8 @@ from dataclasses import replace
 import onnx_ir as ir
 from onnx_ir.passes.common import RemoveUnusedNodesPass
 
-from s2mlp_deploy.exporter import Lowered
-from s2mlp_deploy.quantize import block_layers
+from s2mlp_deploy.formats.base import Lowered
+from s2mlp_deploy.passes.quantize import block_layers
 
 
 def products(lowered: Lowered) -> Lowered:

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from bench.contestant import Point
-from s2mlp_deploy.parity import Array
-from s2mlp_deploy.sessions import Kernel, ProfilingSession
-from s2mlp_deploy.spec import Spec
+from s2mlp_deploy.runtime.session import Kernel, ProfilingSession
+from s2mlp_deploy.schema.parity import Array
+from s2mlp_deploy.schema.spec import Spec
 
 RUNS = 5
 

@@ -10,13 +10,13 @@ import numpy as np
 
 from bench.contestant import Contestant, Point
 from bench.ways import BundleWay
-from s2mlp_deploy import golden
-from s2mlp_deploy.artifact import Bundle
+from s2mlp_deploy.bundle.bundle import Bundle
 from s2mlp_deploy.errors import UsageError
-from s2mlp_deploy.manifest import FLOAT_LOGITS
-from s2mlp_deploy.parity import Array
-from s2mlp_deploy.sessions import Session
-from s2mlp_deploy.spec import Size, format_size
+from s2mlp_deploy.gate import golden
+from s2mlp_deploy.runtime.session import Session
+from s2mlp_deploy.schema.manifest import FLOAT_LOGITS
+from s2mlp_deploy.schema.parity import Array
+from s2mlp_deploy.schema.spec import Size, format_size
 
 IMAGES = 8
 """Images at a size for which no golden tensors are in the bundle."""

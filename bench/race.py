@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from statistics import median
 from typing import Any
 
-from s2mlp_deploy import interruption
-from s2mlp_deploy.timing import Clock
+from s2mlp_deploy.cli import signals
+from s2mlp_deploy.system.timing import Clock
 
 NOTHING = "(nothing)"
 """A session that does nothing, timed like the others: what measuring itself takes."""
@@ -79,7 +79,7 @@ class Race:
                     samples[name].append(milliseconds)
                 count += 1
         except KeyboardInterrupt:
-            interruption.take()
+            signals.take()
             complete = False
         return Record({name: tuple(values) for name, values in samples.items()}, warmup, complete)
 

@@ -16,7 +16,7 @@ from rich.text import Text
 from bench import section as sections
 from bench.section import Section
 from s2mlp_deploy.errors import DataError
-from s2mlp_deploy.timing import Estimate, estimate, ratio
+from s2mlp_deploy.system.timing import Estimate, estimate, ratio
 
 SAME_MACHINE = ("processor", "usable_cores", "governor")
 """What must be as it was for times to be compared; ratios within a run carry over."""

@@ -19,14 +19,14 @@ from bench.entries import INT8_LIMIT
 from bench.process import measure
 from bench.readback import Model, read, readable
 from bench.ways import OnnxWay, OpenVinoWay, TorchWay
-from s2mlp_deploy import onnx_writer
-from s2mlp_deploy.artifact import Bundle
+from s2mlp_deploy.bundle.bundle import Bundle
 from s2mlp_deploy.errors import RuntimeMissingError, UsageError
-from s2mlp_deploy.graph import Axes, emit
-from s2mlp_deploy.manifest import FLOAT_LOGITS
-from s2mlp_deploy.packages import pip_install
-from s2mlp_deploy.progress import Listener
-from s2mlp_deploy.spec import Size
+from s2mlp_deploy.families.s2mlp.emit import Axes, emit
+from s2mlp_deploy.graph import writer
+from s2mlp_deploy.schema.manifest import FLOAT_LOGITS
+from s2mlp_deploy.schema.spec import Size
+from s2mlp_deploy.system.dependencies import pip_install
+from s2mlp_deploy.system.progress import Listener
 
 FLOAT_LIMIT = 1e-4
 """Relative L2 beyond which a float32 baseline computes another network: rounding alone costs about 1e-6."""
@@ -133,7 +133,7 @@ def _no_shift(work: Work) -> Iterator[Contestant]:
     path.parent.mkdir()
     swept = any(point.size for point in work.points)
     axes = Axes(None, None if swept else work.model.spec.image_size)
-    onnx_writer.write(emit(work.model.spec, work.model.weights, NoShift(), axes), path)
+    writer.write(emit(work.model.spec, work.model.weights, NoShift(), axes), path)
     for point in work.points:
         yield work.contestant("no-shift", OnnxWay(path), point, limit=None, remark=ANOTHER)
 

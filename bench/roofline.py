@@ -19,8 +19,8 @@ from bench.contestant import Contestant, Point
 from bench.environment import usable_cores
 from bench.peaks import Reached
 from bench.profile import Profile
-from s2mlp_deploy.spec import Spec
-from s2mlp_deploy.timing import Clock
+from s2mlp_deploy.schema.spec import Spec
+from s2mlp_deploy.system.timing import Clock
 
 COPIED_BYTES = 128 * 2**20
 """Beyond every cache."""

@@ -6,11 +6,11 @@ import math
 
 from bench.contestant import Contestant
 from bench.questions import Questions
-from s2mlp_deploy import parity
-from s2mlp_deploy.asking import as_logits, listening
 from s2mlp_deploy.errors import ParityError
-from s2mlp_deploy.sessions import TimedSession, Times
-from s2mlp_deploy.timing import Clock
+from s2mlp_deploy.gate.io_adapter import as_logits, listening
+from s2mlp_deploy.runtime.session import TimedSession, Times
+from s2mlp_deploy.schema import parity
+from s2mlp_deploy.system.timing import Clock
 
 
 class Runner:

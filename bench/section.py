@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from bench.names import folded
-from s2mlp_deploy.timing import Estimate
+from s2mlp_deploy.system.timing import Estimate
 
 UNKNOWN = "unknown"
 

@@ -14,8 +14,8 @@ from bench.contestant import Contestant, Kind, Point
 from bench.race import FEWEST_ROUNDS, NOTHING, Record
 from bench.runner import Runner
 from bench.section import Cell
-from s2mlp_deploy.sessions import Times
-from s2mlp_deploy.timing import Estimate, ratio
+from s2mlp_deploy.runtime.session import Times
+from s2mlp_deploy.system.timing import Estimate, ratio
 
 SPREAD = 0.10
 """Half of a contestant's times lie within this share of its median on a machine that is quiet enough."""

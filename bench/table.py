@@ -11,8 +11,8 @@ from rich.text import Text
 from bench import section, tables
 from bench.contest import Result
 from bench.standing import Figures, Standing
-from s2mlp_deploy.spec import format_size
-from s2mlp_deploy.wording import counted
+from s2mlp_deploy.schema.spec import format_size
+from s2mlp_deploy.system.wording import counted
 
 SHOWN = 4
 """Reasons why a machine is called noisy that the table lists."""

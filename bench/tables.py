@@ -9,8 +9,8 @@ from bench.contest import Result
 from bench.profile import kinds
 from bench.section import Cell, Section, figure, interval
 from bench.standing import Figures, Standing
-from s2mlp_deploy.render import size
-from s2mlp_deploy.wording import counted
+from s2mlp_deploy.cli.tables import size
+from s2mlp_deploy.system.wording import counted
 
 ACCURACY = "Accuracy: what the bundle's own report says; it was not measured again."
 

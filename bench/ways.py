@@ -16,14 +16,14 @@ import numpy as np
 
 from bench.contestant import Point
 from exporters.openvino_ir import OpenVinoSession, Settings, load_openvino
-from s2mlp_deploy import exporter
-from s2mlp_deploy.artifact import Bundle
+from s2mlp_deploy.bundle.bundle import Bundle
 from s2mlp_deploy.errors import UsageError
-from s2mlp_deploy.manifest import SpecEntry
-from s2mlp_deploy.onnx_session import RESTING, Loading, OnnxSession, load
-from s2mlp_deploy.parity import Array
-from s2mlp_deploy.sessions import Session
-from s2mlp_deploy.spec import format_size
+from s2mlp_deploy.formats import base as formats_base
+from s2mlp_deploy.runtime.onnxruntime import RESTING, Loading, OnnxSession, load
+from s2mlp_deploy.runtime.session import Session
+from s2mlp_deploy.schema.manifest import SpecEntry
+from s2mlp_deploy.schema.parity import Array
+from s2mlp_deploy.schema.spec import format_size
 
 ONNXRUNTIME, TORCH, OPENVINO = ("onnxruntime",), ("torch",), ("openvino",)
 
@@ -45,7 +45,7 @@ class BundleWay:
 
     @property
     def modules(self) -> tuple[str, ...]:
-        return exporter.find(self.bundle.manifest.format).modules
+        return formats_base.find(self.bundle.manifest.format).modules
 
     @property
     def size_bytes(self) -> int:
@@ -66,14 +66,14 @@ class BundleWay:
                 f"{self.bundle.directory} takes images of {format_size(manifest.spec.image_size)} alone: leave out --image-size, or "
                 "export it with --dynamic-size"
             )
-        target = exporter.find(manifest.format)
+        target = formats_base.find(manifest.format)
         if point.provider:
-            if not isinstance(target, exporter.Provided):
+            if not isinstance(target, formats_base.Provided):
                 raise UsageError(
                     f"--provider: bundles of format {manifest.format} run on what they were made for: give ONNX bundles"
                 )
             return target.open_on(artifact, point.provider, point.threads)
-        if isinstance(target, exporter.Threaded):
+        if isinstance(target, formats_base.Threaded):
             return target.open_with_threads(artifact, point.threads)
         if point.threads is not None:
             raise UsageError(f"--threads: engines of format {manifest.format} have no threads to set")
@@ -130,7 +130,7 @@ class TorchWay:
         import torch
 
         from bench.naive import shift_function
-        from s2mlp_deploy.reference import S2MLP
+        from s2mlp_deploy.families.s2mlp.reference import S2MLP
 
         # Of its own, so that a first compilation is not spared by an earlier program's.
         os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(self.directory / "compiled")

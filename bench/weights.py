@@ -12,8 +12,8 @@ from pathlib import Path
 
 import torch
 
-from s2mlp_deploy.reference import S2MLP
-from s2mlp_deploy.spec import PRESETS
+from s2mlp_deploy.families.s2mlp.reference import S2MLP
+from s2mlp_deploy.schema.spec import PRESETS
 
 SEED = 20210614
 

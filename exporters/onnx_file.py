@@ -6,11 +6,12 @@ from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
 
-from s2mlp_deploy import onnx_inspection, onnx_writer
-from s2mlp_deploy.artifact import Artifact, Bundle
-from s2mlp_deploy.exporter import Lowered
-from s2mlp_deploy.manifest import Setting
-from s2mlp_deploy.onnx_session import REMEDY, RESTING, Loading, OnnxSession, TracedSession, missing
+from s2mlp_deploy.bundle.bundle import Artifact, Bundle
+from s2mlp_deploy.formats import onnx_scan
+from s2mlp_deploy.formats.base import Lowered
+from s2mlp_deploy.graph import writer
+from s2mlp_deploy.runtime.onnxruntime import REMEDY, RESTING, Loading, OnnxSession, TracedSession, missing
+from s2mlp_deploy.schema.manifest import Setting
 
 FILE = "model.onnx"
 
@@ -28,7 +29,7 @@ class OnnxFile:
 
     def export(self, lowered: Lowered, destination: Path) -> Artifact:
         """Write the graph; weights beyond protobuf's limit go to external data beside it."""
-        return Artifact(destination, FILE, onnx_writer.write(lowered.model, destination / FILE))
+        return Artifact(destination, FILE, writer.write(lowered.model, destination / FILE))
 
     def cannot_run(self, settings: Mapping[str, Setting]) -> str | None:
         """That onnxruntime is not here, or too old."""
@@ -36,7 +37,7 @@ class OnnxFile:
 
     def inspect(self, bundle: Bundle) -> None:
         """As :meth:`Inspected.inspect`."""
-        onnx_inspection.inspect(bundle, bundle.manifest.artifact)
+        onnx_scan.inspect(bundle, bundle.manifest.artifact)
 
     def open(self, artifact: Artifact) -> TracedSession:
         """Load the file with ONNX Runtime's CPU provider.

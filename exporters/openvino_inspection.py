@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 from xml.parsers import expat
 
-from s2mlp_deploy.inspection import Unexpected, inspecting
+from s2mlp_deploy.formats.artifact_scan import Unexpected, inspecting
 
 HOLDING_GRAPHS = frozenset({"If", "Loop", "TensorIterator"})
 KEEPING_STATE = frozenset({"Assign", "ReadValue"})

@@ -22,15 +22,15 @@ import onnx
 from pydantic import BaseModel, ConfigDict
 
 from exporters import openvino_inspection
-from s2mlp_deploy.artifact import Artifact, Bundle
+from s2mlp_deploy.bundle.bundle import Artifact, Bundle
 from s2mlp_deploy.errors import BundleError, CompilerError, RuntimeMissingError
-from s2mlp_deploy.exporter import refuse_other_files
-from s2mlp_deploy.graph import INPUT, OUTPUT
-from s2mlp_deploy.manifest import Setting, TensorEntry
-from s2mlp_deploy.packages import pip_install
-from s2mlp_deploy.parity import Array
-from s2mlp_deploy.sessions import Description
-from s2mlp_deploy.settings import recorded
+from s2mlp_deploy.families.s2mlp.emit import INPUT, OUTPUT
+from s2mlp_deploy.formats.base import refuse_other_files
+from s2mlp_deploy.formats.settings import recorded
+from s2mlp_deploy.runtime.session import Description
+from s2mlp_deploy.schema.manifest import Setting, TensorEntry
+from s2mlp_deploy.schema.parity import Array
+from s2mlp_deploy.system.dependencies import pip_install
 
 XML, BIN = "model.xml", "model.bin"
 

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from exporters.ort_canonical import bindings
-from s2mlp_deploy.inspection import Unexpected, inspecting
-from s2mlp_deploy.onnx_inspection import OPENING_FILES, OPTIMIZED
+from s2mlp_deploy.formats.artifact_scan import Unexpected, inspecting
+from s2mlp_deploy.formats.onnx_scan import OPENING_FILES, OPTIMIZED
 
 _GRAPH, _GRAPHS = 5, 10
 """The types of attributes that hold graphs (AttributeType in onnxruntime/core/flatbuffers/schema/ort.fbs)."""

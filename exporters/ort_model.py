@@ -19,13 +19,14 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
 
 from exporters import ort_canonical, ort_inspection
-from s2mlp_deploy import onnx_inspection, onnx_versions
-from s2mlp_deploy.artifact import Artifact, Bundle
+from s2mlp_deploy.bundle.bundle import Artifact, Bundle
 from s2mlp_deploy.errors import RuntimeMissingError, UsageError
-from s2mlp_deploy.exporter import refuse_other_files
-from s2mlp_deploy.manifest import Setting
-from s2mlp_deploy.onnx_session import PROVIDERS, REMEDY, RESTING, Loading, OnnxSession, load, missing
-from s2mlp_deploy.settings import complaint, recorded
+from s2mlp_deploy.formats import onnx_scan
+from s2mlp_deploy.formats.base import refuse_other_files
+from s2mlp_deploy.formats.settings import complaint, recorded
+from s2mlp_deploy.runtime import onnxruntime_versions
+from s2mlp_deploy.runtime.onnxruntime import PROVIDERS, REMEDY, RESTING, Loading, OnnxSession, load, missing
+from s2mlp_deploy.schema.manifest import Setting
 
 OPERATORS = "required_operators.config"
 
@@ -152,7 +153,7 @@ class OrtModel:
         if settings.style == "ort":
             ort_inspection.inspect(bundle.artifact.path)
         else:
-            onnx_inspection.inspect(bundle, bundle.manifest.artifact, onnx_inspection.OPTIMIZED)
+            onnx_scan.inspect(bundle, bundle.manifest.artifact, onnx_scan.OPTIMIZED)
 
     def open(self, artifact: Artifact) -> OnnxSession:
         """Load the model for the provider that it was made for.
@@ -175,7 +176,7 @@ class OrtModel:
 
 def _missing(provider: str) -> str | None:
     """What lacks here to make and to run these files on ``provider``, in words; None where nothing does."""
-    return missing(provider) or onnx_versions.too_old("engines")
+    return missing(provider) or onnxruntime_versions.too_old("engines")
 
 
 def _write_operators(directory: Path) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from exporters.nvidia.engine import EngineFormat, Settings
 from exporters.nvidia.runtime import TENSORRT, Gpu, Module, find_gpu, release
 from s2mlp_deploy.errors import RuntimeMissingError
-from s2mlp_deploy.manifest import Setting
+from s2mlp_deploy.schema.manifest import Setting
 
 
 class TensorRtEngine(EngineFormat):

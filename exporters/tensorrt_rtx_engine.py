@@ -8,7 +8,7 @@ from exporters.nvidia.engine import EngineFormat, Settings
 from exporters.nvidia.log import Log
 from exporters.nvidia.runtime import TENSORRT_RTX, Gpu, Module
 from s2mlp_deploy.errors import RuntimeMissingError
-from s2mlp_deploy.manifest import Setting
+from s2mlp_deploy.schema.manifest import Setting
 
 
 class TensorRtRtxEngine(EngineFormat):

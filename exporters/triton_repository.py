@@ -18,15 +18,16 @@ from pydantic import ValidationError
 
 from exporters import triton_config
 from exporters.triton_config import FILES, VERSION, Serving, Signature
-from s2mlp_deploy import exporter, onnx_inspection
-from s2mlp_deploy.artifact import Artifact, Bundle
+from s2mlp_deploy.bundle.bundle import Artifact, Bundle
 from s2mlp_deploy.errors import BundleError, UsageError
-from s2mlp_deploy.exporter import Compiler
-from s2mlp_deploy.manifest import Setting
-from s2mlp_deploy.onnx_session import REMEDY, RESTING, Loading, OnnxSession, missing
-from s2mlp_deploy.request import flags
-from s2mlp_deploy.sessions import Session
-from s2mlp_deploy.settings import recorded
+from s2mlp_deploy.formats import base as formats_base
+from s2mlp_deploy.formats import onnx_scan
+from s2mlp_deploy.formats.base import Compiler
+from s2mlp_deploy.formats.settings import recorded
+from s2mlp_deploy.pipeline.request import flags
+from s2mlp_deploy.runtime.onnxruntime import REMEDY, RESTING, Loading, OnnxSession, missing
+from s2mlp_deploy.runtime.session import Session
+from s2mlp_deploy.schema.manifest import Setting
 
 CONFIG, LABELS = "config.pbtxt", "labels.txt"
 
@@ -104,9 +105,9 @@ class TritonRepository:
         """As :meth:`Inspected.inspect`."""
         serving = _recorded(bundle.artifact)
         main = f"{VERSION}/{FILES[serving.backend]}"
-        exporter.refuse_other_files(bundle, main, CONFIG)
+        formats_base.refuse_other_files(bundle, main, CONFIG)
         for name in (main,) if serving.backend == "onnxruntime" else bundle.manifest.graph[:1]:
-            onnx_inspection.inspect(bundle, name)
+            onnx_scan.inspect(bundle, name)
         _check_config(bundle.artifact, serving)
 
     def open(self, artifact: Artifact) -> Session:
@@ -140,7 +141,7 @@ class TritonRepository:
 
 
 def _tensorrt() -> Compiler:
-    target = exporter.find("trt")
+    target = formats_base.find("trt")
     assert isinstance(target, Compiler)
     return target
 

@@ -15,13 +15,13 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from s2mlp_deploy import onnx_inspection
-from s2mlp_deploy.artifact import Artifact, Bundle
+from s2mlp_deploy.bundle.bundle import Artifact, Bundle
 from s2mlp_deploy.errors import RuntimeMissingError, UsageError
-from s2mlp_deploy.exporter import Shipped, refuse_other_files
-from s2mlp_deploy.manifest import FileName, Setting
-from s2mlp_deploy.onnx_session import REMEDY, TracedSession, missing
-from s2mlp_deploy.settings import recorded
+from s2mlp_deploy.formats import onnx_scan
+from s2mlp_deploy.formats.base import Shipped, refuse_other_files
+from s2mlp_deploy.formats.settings import recorded
+from s2mlp_deploy.runtime.onnxruntime import REMEDY, TracedSession, missing
+from s2mlp_deploy.schema.manifest import FileName, Setting
 
 FILE = "model.onnx"
 
@@ -110,7 +110,7 @@ class WebSite:
         """As :meth:`Inspected.inspect`."""
         settings = recorded(bundle.artifact, Settings)
         refuse_other_files(bundle, FILE, *settings.page, *settings.runtime_files)
-        onnx_inspection.inspect(bundle, FILE)
+        onnx_scan.inspect(bundle, FILE)
 
     def open(self, artifact: Artifact) -> TracedSession:
         """Load the model with ONNX Runtime's CPU provider on this machine.

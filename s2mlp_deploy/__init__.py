@@ -16,12 +16,12 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from s2mlp_deploy.api import deploy, load_checkpoint, read_bundle, verify
-    from s2mlp_deploy.artifact import Bundle
-    from s2mlp_deploy.checkpoint import Checkpoint
+    from s2mlp_deploy.bundle.bundle import Bundle
+    from s2mlp_deploy.checkpoint.load import Checkpoint
     from s2mlp_deploy.errors import Error
-    from s2mlp_deploy.request import Export, Request
-    from s2mlp_deploy.spec import DIRECTIONS, PRESETS, Shift, Spec
-    from s2mlp_deploy.verification import Verification
+    from s2mlp_deploy.pipeline.request import Export, Request
+    from s2mlp_deploy.pipeline.verify import Verification
+    from s2mlp_deploy.schema.spec import DIRECTIONS, PRESETS, Shift, Spec
 
 __version__ = "0.1.0"
 
@@ -30,16 +30,16 @@ __version__ = "0.1.0"
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 _NAMES = {
-    "Bundle": ("artifact", "Bundle"),
-    "Checkpoint": ("checkpoint", "Checkpoint"),
-    "DIRECTIONS": ("spec", "DIRECTIONS"),
+    "Bundle": ("bundle.bundle", "Bundle"),
+    "Checkpoint": ("checkpoint.load", "Checkpoint"),
+    "DIRECTIONS": ("schema.spec", "DIRECTIONS"),
     "Error": ("errors", "Error"),
-    "Export": ("pipeline", "Export"),
-    "PRESETS": ("spec", "PRESETS"),
-    "Request": ("pipeline", "Request"),
-    "Shift": ("spec", "Shift"),
-    "Spec": ("spec", "Spec"),
-    "Verification": ("verification", "Verification"),
+    "Export": ("pipeline.deploy", "Export"),
+    "PRESETS": ("schema.spec", "PRESETS"),
+    "Request": ("pipeline.deploy", "Request"),
+    "Shift": ("schema.spec", "Shift"),
+    "Spec": ("schema.spec", "Spec"),
+    "Verification": ("pipeline.verify", "Verification"),
     "deploy": ("api", "deploy"),
     "load_checkpoint": ("api", "load_checkpoint"),
     "read_bundle": ("api", "read_bundle"),

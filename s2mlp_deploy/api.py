@@ -11,15 +11,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
 from s2mlp_deploy.errors import Error
-from s2mlp_deploy.progress import Listener
-from s2mlp_deploy.request import OPTIONS, Export, Request
+from s2mlp_deploy.pipeline.request import OPTIONS, Export, Request
+from s2mlp_deploy.system.progress import Listener
 
 if TYPE_CHECKING:  # needs torch, and checking a bundle does not
-    from s2mlp_deploy.artifact import Bundle
-    from s2mlp_deploy.checkpoint import Checkpoint
-    from s2mlp_deploy.layouts import Layout
-    from s2mlp_deploy.spec import Offset, Semantics, Size
-    from s2mlp_deploy.verification import Verification
+    from s2mlp_deploy.bundle.bundle import Bundle
+    from s2mlp_deploy.checkpoint.load import Checkpoint
+    from s2mlp_deploy.families.s2mlp.layouts import Layout
+    from s2mlp_deploy.pipeline.verify import Verification
+    from s2mlp_deploy.schema.spec import Offset, Semantics, Size
 
 AnyPath: TypeAlias = str | os.PathLike[str]
 
@@ -41,22 +41,22 @@ def deploy(request: Request, listener: Listener | None = None) -> Export:
         ParityError: where the artifact's numbers are off; nothing is published then.
         Error: for everything else that errors.py lists.
     """
-    from s2mlp_deploy import pipeline
+    from s2mlp_deploy.pipeline import deploy as deploying
 
     with _in_fields():
-        return pipeline.deploy(request, _InFields(listener) if listener else None)
+        return deploying.deploy(request, _InFields(listener) if listener else None)
 
 
 def verify(directory: AnyPath, *, per_block: bool = False) -> Verification:
     """Check the bundle at ``directory``: its files, then its numbers.
 
     Raises:
-        BundleError, RuntimeMissingError, UsageError: as :func:`s2mlp_deploy.verification.verify`.
+        BundleError, RuntimeMissingError, UsageError: as :func:`s2mlp_deploy.pipeline.verify.verify`.
     """
-    from s2mlp_deploy import verification
+    from s2mlp_deploy.pipeline import verify as verifying
 
     with _in_fields():
-        return verification.verify(Path(directory), per_block=per_block)
+        return verifying.verify(Path(directory), per_block=per_block)
 
 
 def read_bundle(directory: AnyPath) -> Bundle:
@@ -65,25 +65,25 @@ def read_bundle(directory: AnyPath) -> Bundle:
     Raises:
         BundleError: where a file is missing, changed, not listed, or not a plain file.
     """
-    from s2mlp_deploy import artifact
+    from s2mlp_deploy.bundle import bundle as bundles
 
     with _in_fields():
-        return artifact.read(Path(directory))
+        return bundles.read(Path(directory))
 
 
 def load_checkpoint(
     path: AnyPath, *, layout: Layout | None = None, wrapper: str | None = None, image_size: Size | None = None,
     offsets: tuple[Offset, ...] | None = None, semantics: Semantics | None = None,
 ) -> Checkpoint:  # fmt: skip
-    """Read, recognise and check the checkpoint at ``path``; the parameters are those of :func:`s2mlp_deploy.checkpoint.load`.
+    """Read, recognise and check the checkpoint at ``path``; the parameters are those of :func:`s2mlp_deploy.checkpoint.load.load`.
 
     Raises:
         CheckpointError, LayoutError: as there.
     """
-    from s2mlp_deploy import checkpoint
+    from s2mlp_deploy.checkpoint import load as checkpoints
 
     with _in_fields({"--weights": "wrapper"}):
-        return checkpoint.load(
+        return checkpoints.load(
             Path(path), layout=layout, wrapper=wrapper, image_size=image_size, offsets=offsets, semantics=semantics
         )
 

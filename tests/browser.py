@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from exporters.web_site import PAGE
-from s2mlp_deploy.parity import Array
+from s2mlp_deploy.schema.parity import Array
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 INSECURE = "page.test"

@@ -15,7 +15,7 @@ from bench.profile import Part, Profile
 from bench.race import NOTHING, Course
 from bench.roofline import Dot, Roof, Roofline
 from bench.standing import Figures, Standing
-from s2mlp_deploy.timing import ratio
+from s2mlp_deploy.system.timing import ratio
 
 ENVIRONMENT: dict[str, object] = {
     "processor": "Some CPU <&>", "cores": 2, "features": ["avx2", "amx_int8"], "governor": "unknown",

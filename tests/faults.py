@@ -11,11 +11,11 @@ from dataclasses import replace
 import numpy as np
 import onnx_ir as ir
 
-from s2mlp_deploy.graph import Axes, emit
-from s2mlp_deploy.lowering import LOWERINGS
-from s2mlp_deploy.parity import Array
-from s2mlp_deploy.rewrites import fold
-from s2mlp_deploy.spec import DIRECTIONS, Shift, Spec
+from s2mlp_deploy.families.s2mlp.emit import Axes, emit
+from s2mlp_deploy.graph.spatial_shift import LOWERINGS
+from s2mlp_deploy.passes.fold_layernorm import fold
+from s2mlp_deploy.schema.parity import Array
+from s2mlp_deploy.schema.spec import DIRECTIONS, Shift, Spec
 
 Weights = dict[str, Array]
 Fault = Callable[[Spec, Weights], ir.Model]

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import onnx
 
-from s2mlp_deploy.parity import Array
+from s2mlp_deploy.schema.parity import Array
 from support import run, save_checkpoint, small_spec
 
 PRECISIONS = ("fp32", "fp16", "int8")

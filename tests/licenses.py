@@ -10,7 +10,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from oldest import project
-from s2mlp_deploy.packages import Package, closure
+from s2mlp_deploy.system.dependencies import Package, closure
 
 ELSEWHERE = {
     "jetson-stats": Package("", ("AGPL-3.0",)),

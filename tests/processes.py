@@ -17,7 +17,7 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
-PRELOADED = ["s2mlp_deploy.cli", "s2mlp_deploy.portable", "s2mlp_deploy.pipeline", "s2mlp_deploy.render", "s2mlp_deploy.golden_images",
+PRELOADED = ["s2mlp_deploy.cli.commands", "s2mlp_deploy.pipeline.export_onnx", "s2mlp_deploy.pipeline.deploy", "s2mlp_deploy.cli.tables", "s2mlp_deploy.gate.golden_images",
              "exporters.onnx_file", "exporters.ort_model", "exporters.openvino_ir", "exporters.triton_repository",
              "exporters.web_site", "exporters.tensorrt_rtx_engine", "onnxruntime", "onnxsim", "openvino", "processes"]  # fmt: skip
 
@@ -86,6 +86,6 @@ def _run(
     sys.argv = [f"s2mlp-{command}", *arguments]
     if before:
         before()
-    from s2mlp_deploy import commands
+    from s2mlp_deploy.cli import entry_points
 
-    getattr(commands, command)()
+    getattr(entry_points, command)()

@@ -16,8 +16,8 @@ from unittest import mock
 import numpy as np
 import torch
 
-from s2mlp_deploy.reference import S2MLP
-from s2mlp_deploy.spec import Embedding, Shift, Size, Spec, Stage, single_stage
+from s2mlp_deploy.families.s2mlp.reference import S2MLP
+from s2mlp_deploy.schema.spec import Embedding, Shift, Size, Spec, Stage, single_stage
 
 ROOT = Path(__file__).parent.parent
 EXAMPLES = ROOT / "examples"
@@ -91,7 +91,7 @@ class Ran:
 
 def run(name: str, *arguments: object) -> Ran:
     """Call ``s2mlp-NAME`` in this process, as its entry point would."""
-    return command(f"s2mlp-{name}", "s2mlp_deploy.cli", f"{name}_main", *arguments)
+    return command(f"s2mlp-{name}", "s2mlp_deploy.cli.commands", f"{name}_main", *arguments)
 
 
 def command(program: str, module: str, function: str, *arguments: object) -> Ran:

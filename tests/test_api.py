@@ -14,8 +14,8 @@ import torch
 import s2mlp_deploy
 from s2mlp_deploy import Error, Request, deploy, load_checkpoint, read_bundle, verify
 from s2mlp_deploy.api import in_fields
-from s2mlp_deploy.manifest import Interface
-from s2mlp_deploy.progress import Listener
+from s2mlp_deploy.schema.manifest import Interface
+from s2mlp_deploy.system.progress import Listener
 from support import random_model, small_spec
 
 

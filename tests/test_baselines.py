@@ -14,13 +14,15 @@ import torch
 from bench import readback, rivals
 from bench.naive import shift_function, slice_assignment_shift
 from bench.noshift import NoShift
-from s2mlp_deploy import artifact, golden, onnx_writer
+from s2mlp_deploy.bundle import bundle as bundles
 from s2mlp_deploy.errors import BundleError
-from s2mlp_deploy.graph import Axes, emit
-from s2mlp_deploy.onnx_session import OnnxSession
-from s2mlp_deploy.packages import pip_install
-from s2mlp_deploy.reference import build, logits, spatial_shift
-from s2mlp_deploy.spec import DIRECTIONS, Embedding, Shift, Spec, Stage
+from s2mlp_deploy.families.s2mlp.emit import Axes, emit
+from s2mlp_deploy.families.s2mlp.reference import build, logits, spatial_shift
+from s2mlp_deploy.gate import golden
+from s2mlp_deploy.graph import writer
+from s2mlp_deploy.runtime.onnxruntime import OnnxSession
+from s2mlp_deploy.schema.spec import DIRECTIONS, Embedding, Shift, Spec, Stage
+from s2mlp_deploy.system.dependencies import pip_install
 from support import Ran, command, random_model, run, save_checkpoint, small_spec, weights_of, with_biases
 
 QUICK = ("--min-seconds", 0, "--min-rounds", 6, "--no-cold", "--no-bound", "--threads", 1)
@@ -72,7 +74,7 @@ def measured(tmp_path: Path, *arguments: object) -> dict[str, Any]:
     ids=["small", "two stages", "few biases", "no biases"],
 )
 def test_weights_read_back_from_a_bundle_are_the_same_network(tmp_path: Path, spec: Spec) -> None:
-    bundle = artifact.read(export(tmp_path, "bundle", spec))
+    bundle = bundles.read(export(tmp_path, "bundle", spec))
     model = readback.read(bundle)
     expected = golden.load(bundle.golden)
     module = build(model.spec, {name: torch.from_numpy(np.array(w)) for name, w in model.weights.items()})
@@ -82,7 +84,7 @@ def test_weights_read_back_from_a_bundle_are_the_same_network(tmp_path: Path, sp
 
 
 def test_a_file_without_a_weight_is_no_source_of_weights(tmp_path: Path) -> None:
-    bundle = artifact.read(export(tmp_path, "bundle", small_spec()))
+    bundle = bundles.read(export(tmp_path, "bundle", small_spec()))
     model = onnx.load(bundle.artifact.path)
     (weight,) = (i for i in model.graph.initializer if i.name == "stage0.blocks.1.fc2.weight")
     weight.name = "renamed"
@@ -185,7 +187,7 @@ def test_no_shift_computes_the_network_without_its_shift(tmp_path: Path) -> None
     spec = small_spec()
     model = random_model(spec)
     path = tmp_path / "model.onnx"
-    onnx_writer.write(emit(spec, weights_of(model), NoShift(), Axes(None, spec.image_size)), path)
+    writer.write(emit(spec, weights_of(model), NoShift(), Axes(None, spec.image_size)), path)
     for block in model.stages[0].blocks:  # type: ignore[union-attr]
         block.shift = lambda x, shift: x  # type: ignore[assignment]
     images = np.random.default_rng(0).standard_normal((2, 3, *spec.image_size)).astype(np.float32)

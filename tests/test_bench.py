@@ -31,16 +31,16 @@ from bench.products import products
 from bench.race import NOTHING, Course, Record
 from bench.standing import standing
 from bench.ways import OnnxWay, OpenVinoWay
-from s2mlp_deploy import checkpoint as checkpoints
-from s2mlp_deploy import rewrites
-from s2mlp_deploy.exporter import Lowered, scratch_session
-from s2mlp_deploy.graph import Axes, emit
-from s2mlp_deploy.lowering import LOWERINGS, Lowering
-from s2mlp_deploy.packages import pip_install
-from s2mlp_deploy.parity import compare
-from s2mlp_deploy.progress import Listener
-from s2mlp_deploy.quantize import block_layers
-from s2mlp_deploy.timing import Estimate
+from s2mlp_deploy.checkpoint import load as checkpoints
+from s2mlp_deploy.families.s2mlp.emit import Axes, emit
+from s2mlp_deploy.formats.base import Lowered, scratch_session
+from s2mlp_deploy.graph.spatial_shift import LOWERINGS, Lowering
+from s2mlp_deploy.passes import fold_layernorm
+from s2mlp_deploy.passes.quantize import block_layers
+from s2mlp_deploy.schema.parity import compare
+from s2mlp_deploy.system.dependencies import pip_install
+from s2mlp_deploy.system.progress import Listener
+from s2mlp_deploy.system.timing import Estimate
 from support import random_model, save_checkpoint, small_spec, weights_of
 
 
@@ -74,7 +74,7 @@ def test_the_bound_leaves_out_the_shift_and_nothing_else() -> None:
     axes = Axes(1, spec.image_size)
 
     def operators(lowering: Lowering) -> Counter[str]:
-        return Counter(node.op_type for node in rewrites.fold(emit(spec, weights, lowering, axes)).graph)
+        return Counter(node.op_type for node in fold_layernorm.fold(emit(spec, weights, lowering, axes)).graph)
 
     without, gather = operators(NoShift()), operators(LOWERINGS["gather"])
     assert not {"Split", "Slice", "Gather", "Concat", "Pad"} & set(without)

@@ -13,15 +13,16 @@ import pytest
 from onnx.reference import ReferenceEvaluator
 
 from exporters.nvidia.runtime import Gpu, find_gpu
-from s2mlp_deploy import oracle, parity
-from s2mlp_deploy.golden import make_inputs
-from s2mlp_deploy.graph import Axes, emit
-from s2mlp_deploy.judge import tolerance_for
-from s2mlp_deploy.lowering import LOWERINGS
-from s2mlp_deploy.precision import to_bfloat16
-from s2mlp_deploy.rewrites import fold
-from s2mlp_deploy.simplify import simplify
-from s2mlp_deploy.spec import DIRECTIONS, Shift, Spec
+from s2mlp_deploy.families.s2mlp.emit import Axes, emit
+from s2mlp_deploy.gate import reference_logits
+from s2mlp_deploy.gate.gate import tolerance_for
+from s2mlp_deploy.gate.golden import make_inputs
+from s2mlp_deploy.graph.spatial_shift import LOWERINGS
+from s2mlp_deploy.passes.float16 import to_bfloat16
+from s2mlp_deploy.passes.fold_layernorm import fold
+from s2mlp_deploy.passes.simplify import simplify
+from s2mlp_deploy.schema import parity
+from s2mlp_deploy.schema.spec import DIRECTIONS, Shift, Spec
 from support import pyramid_spec, random_model, run, save_checkpoint, small_spec, weights_of
 
 SPECS = {"one stage": small_spec(channels=16), "odd widths": small_spec(), "pyramid": pyramid_spec()}
@@ -54,10 +55,10 @@ def test_weights_and_activations_are_bfloat16_and_convolutions_and_borders_float
 @pytest.mark.parametrize("spec", SPECS.values(), ids=SPECS)
 def test_the_reference_implementation_keeps_the_tolerance_with_it(spec: Spec) -> None:
     model = random_model(spec)
-    judgement = oracle.compare_own(
+    judgement = reference_logits.compare_own(
         model,
-        oracle.consult(model, make_inputs(spec, Axes(None, spec.image_size))).golden,
-        oracle.torch.bfloat16,
+        reference_logits.consult(model, make_inputs(spec, Axes(None, spec.image_size))).golden,
+        reference_logits.torch.bfloat16,
     )
     tolerance = tolerance_for("bf16", judgement)
     assert tolerance.relative_l2 <= 0.2  # wide enough for bfloat16, and far from another network

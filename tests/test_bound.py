@@ -20,9 +20,9 @@ from bench.profile import Part, Profile
 from bench.roofline import Dot, Roof, Roofline
 from bench.ways import BundleWay, ProductsWay
 from contests import PAIR, held
-from s2mlp_deploy import artifact
-from s2mlp_deploy.sessions import Kernel, ProfilingSession
-from s2mlp_deploy.spec import PRESETS, Embedding, Spec, Stage
+from s2mlp_deploy.bundle import bundle as bundles
+from s2mlp_deploy.runtime.session import Kernel, ProfilingSession
+from s2mlp_deploy.schema.spec import PRESETS, Embedding, Spec, Stage
 from support import run, save_checkpoint, small_spec
 
 SPEC = small_spec(channels=16, depth=2)
@@ -47,8 +47,8 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return directory
 
 
-def entry(directory: Path, point: Point = ONCE) -> tuple[Contestant, artifact.Bundle]:
-    bundle = artifact.read(directory)
+def entry(directory: Path, point: Point = ONCE) -> tuple[Contestant, bundles.Bundle]:
+    bundle = bundles.read(directory)
     way = BundleWay(bundle)
     return Contestant(directory.name, "bundle", way, point, bundle.manifest.precision, 1, None, asks=directory), bundle
 

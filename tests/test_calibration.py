@@ -8,10 +8,10 @@ from collections.abc import Mapping
 import numpy as np
 import pytest
 
-from s2mlp_deploy.calibration import Method, Observe, calibrate
 from s2mlp_deploy.errors import DataError
-from s2mlp_deploy.parity import Array
-from s2mlp_deploy.quantize import Range
+from s2mlp_deploy.passes.quantize import Range
+from s2mlp_deploy.quantization.calibration import Method, Observe, calibrate
+from s2mlp_deploy.schema.parity import Array
 
 METHODS: tuple[Method, ...] = ("minmax", "percentile", "mse", "entropy")
 CLIPPING: tuple[Method, ...] = ("percentile", "mse", "entropy")

@@ -21,11 +21,14 @@ import torch
 from PIL import Image
 
 import s2mlp_deploy
-from s2mlp_deploy import artifact, cli, oracle, render, wording
-from s2mlp_deploy.digest import sha256
-from s2mlp_deploy.manifest import Manifest
-from s2mlp_deploy.packages import pip_install
-from s2mlp_deploy.spec import DIRECTIONS
+from s2mlp_deploy.bundle import bundle as bundles
+from s2mlp_deploy.cli import commands, tables
+from s2mlp_deploy.gate import reference_logits
+from s2mlp_deploy.schema.manifest import Manifest
+from s2mlp_deploy.schema.spec import DIRECTIONS
+from s2mlp_deploy.system import wording
+from s2mlp_deploy.system.dependencies import pip_install
+from s2mlp_deploy.system.hashing import sha256
 from support import PAPER_CHECKPOINT, TEST_IMAGES, Ran, random_model, run, save_checkpoint, small_spec
 
 COMMANDS = ("inspect", "export", "verify", "doctor")
@@ -64,7 +67,7 @@ def export(tmp_path: Path, source: Path, *options: object) -> Manifest:
     assert ran.code == 0, ran.err
     verified = run("verify", tmp_path / "bundle")
     assert verified.code == 0, verified.err
-    return artifact.read(tmp_path / "bundle").manifest
+    return bundles.read(tmp_path / "bundle").manifest
 
 
 def jittor_name(key: str) -> str:
@@ -103,9 +106,9 @@ def test_help_fits_80_columns_and_has_words_for_what_options_take(command: str) 
 
 def test_help_shows_every_choice_in_sections() -> None:
     text = " ".join(run("export", "--help").out.split())
-    for kind in (cli.Semantics, cli.Precision, cli.IoDtype, cli.Target, cli.CalibrationMethod, cli.OrtStyle, cli.Provider,
-                 cli.TritonBackend, cli.Resize, cli.Interpolation, cli.InputKind, cli.AnswerKind,
-                 cli.ShiftLowering):  # fmt: skip
+    for kind in (commands.Semantics, commands.Precision, commands.IoDtype, commands.Target, commands.CalibrationMethod, commands.OrtStyle, commands.Provider,
+                 commands.TritonBackend, commands.Resize, commands.Interpolation, commands.InputKind, commands.AnswerKind,
+                 commands.ShiftLowering):  # fmt: skip
         assert all(re.search(rf"\b{value.value}\b", text) for value in kind), kind
     assert all(re.search(rf"\b{name}\b", text) for name in DIRECTIONS)
     assert "may be repeated. One of onnx, openvino, ort, triton, trt, trt-rtx, web. Default: onnx." in text
@@ -117,9 +120,9 @@ def test_help_shows_every_choice_in_sections() -> None:
 
 
 def test_the_providers_to_choose_are_those_that_there_are() -> None:
-    from s2mlp_deploy.onnx_session import PROVIDERS
+    from s2mlp_deploy.runtime.onnxruntime import PROVIDERS
 
-    assert tuple(provider.value for provider in cli.Provider) == tuple(PROVIDERS)
+    assert tuple(provider.value for provider in commands.Provider) == tuple(PROVIDERS)
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -238,7 +241,7 @@ def test_several_exports_are_compared_side_by_side_in_the_table_and_in_json(
         colours = rng.integers(0, 256, (5, 7, 3), np.uint8)
         pixels = colours.repeat(4, axis=0).repeat(4, axis=1)  # one a patch, so that classes differ
         x = (pixels.transpose(2, 0, 1)[None] / np.float32(255) - 0.5) / 0.25
-        label = int(oracle.run(random_model(small_spec()), x.astype(np.float32)).argmax())
+        label = int(reference_logits.run(random_model(small_spec()), x.astype(np.float32)).argmax())
         (tmp_path / "images" / str(label)).mkdir(parents=True, exist_ok=True)
         Image.fromarray(pixels).save(tmp_path / "images" / str(label) / f"{i}.png")
     options = ("--format", "onnx", "--format", "ort", "--precision", "fp32", "--precision", "int8", "--data", "images",
@@ -251,7 +254,7 @@ def test_several_exports_are_compared_side_by_side_in_the_table_and_in_json(
     for row in rows:
         assert 0 <= row["accuracy"] <= 1 and 0.5 < row["same_class"] <= 1, row
         assert 0 < row["relative_l2"] < 0.5 and 0.9 < row["cosine"] <= 1, row
-        assert row["size_bytes"] == artifact.read(tmp_path / row["bundle"]).size_bytes
+        assert row["size_bytes"] == bundles.read(tmp_path / row["bundle"]).size_bytes
         assert row["size_ratio"] == row["size_bytes"] / rows[0]["size_bytes"] and row["latency"] is None
     assert [row["relative_l2"] > 1e-4 for row in rows] == [False, True] * 2
     text = run("export", checkpoint, *options, "--force").out
@@ -346,7 +349,7 @@ def test_inspect_shows_what_a_bundles_manifest_says_without_torch(bundle: Path) 
     blocked = "import sys; sys.modules.update(torch=None, onnxruntime=None)"
     ran = finish(start("inspect", bundle, before=blocked))
     assert (ran.code, ran.err) == (0, "")
-    manifest = artifact.read(bundle).manifest
+    manifest = bundles.read(bundle).manifest
     for part in (
         manifest.source.sha256,
         "layout canonical",
@@ -384,7 +387,7 @@ def test_a_checkpoint_beside_a_bundles_files_is_a_checkpoint(bundle: Path, check
 def test_the_size_of_other_files_is_not_called_the_models(checkpoint: Path, tmp_path: Path) -> None:
     ran = run("export", checkpoint, "--format", "openvino", "-o", tmp_path / "bundle")
     files = [tmp_path / "bundle" / name for name in ("model.xml", "model.bin")]
-    own, whole = (render.size(sum(f.stat().st_size for f in chosen)) for chosen in (files[:1], files))
+    own, whole = (tables.size(sum(f.stat().st_size for f in chosen)) for chosen in (files[:1], files))
     assert f"model.xml, {own}, with 1 other file: {whole}, fp32" in ran.out
 
 
@@ -428,12 +431,12 @@ def test_weights_are_chosen_by_name(tmp_path: Path) -> None:
     torch.save({**states, "img_size": [20, 28]}, tmp_path / "model.pt")
     ran = run("export", tmp_path / "model.pt", "-o", tmp_path / "own")
     assert ran.code == 0 and "model_ema" in ran.err and "--weights" in ran.err
-    assert artifact.read_manifest(tmp_path / "own").source.weights == "model"
+    assert bundles.read_manifest(tmp_path / "own").source.weights == "model"
     manifest = export(tmp_path, tmp_path / "model.pt", "--weights", "model_ema")
     assert manifest.source.weights == "model_ema"
     x = np.random.default_rng(0).standard_normal((2, 3, 20, 28), dtype=np.float32)
     (logits,) = onnxruntime.InferenceSession(tmp_path / "bundle" / "model.onnx").run(None, {"input": x})
-    np.testing.assert_allclose(logits, oracle.run(random_model(small_spec(), 1), x), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(logits, reference_logits.run(random_model(small_spec(), 1), x), rtol=1e-4, atol=1e-5)
 
 
 def own_layout(path: Path, *lines: str) -> Path:
@@ -461,10 +464,10 @@ def test_what_a_layout_file_declares_is_exported_unless_the_command_line_says_ot
     layout = own_layout(tmp_path / "mine.toml", *([f'shift_semantics = "{declared}"'] if declared else []))
     ran = run("export", source, "--layout", layout, *options, "-o", tmp_path / "bundle")
     assert ran.code == 0, ran.err
-    assert artifact.read(tmp_path / "bundle").manifest.spec.shift_semantics == exported
+    assert bundles.read(tmp_path / "bundle").manifest.spec.shift_semantics == exported
     x = np.random.default_rng(0).standard_normal((2, 3, 20, 28), dtype=np.float32)
     (logits,) = onnxruntime.InferenceSession(tmp_path / "bundle" / "model.onnx").run(None, {"input": x})
-    truth = oracle.run(random_model(small_spec().with_semantics(exported)), x)  # type: ignore[arg-type]
+    truth = reference_logits.run(random_model(small_spec().with_semantics(exported)), x)  # type: ignore[arg-type]
     np.testing.assert_allclose(logits, truth, rtol=1e-4, atol=1e-5)
     said = " ".join(ran.err.split())
     assert (warned or "") in said and ("in place" in said or "semantics" in said) == bool(warned)
@@ -508,7 +511,7 @@ def test_normalization_that_nobody_gave_is_assumed_and_said(checkpoint: Path, tm
     ran = run("export", bare, "--image-size", "20x28", "-o", tmp_path / "bare")
     assert ran.code == 0, ran.err
     assert "does not record how its images were normalized" in " ".join(ran.err.split())
-    assumed = artifact.read(tmp_path / "bare").manifest.preprocessing
+    assumed = bundles.read(tmp_path / "bare").manifest.preprocessing
     assert (assumed.mean, assumed.assumed) == ((0.485, 0.456, 0.406), (*GEOMETRY, "mean", "std"))
     assert export(tmp_path, checkpoint, "--mean", "0,0,0", "--std", "1,1,1").preprocessing.assumed == GEOMETRY
 
@@ -535,7 +538,7 @@ def test_one_file_serves_every_size(checkpoint: Path, tmp_path: Path, shift: str
     session = onnxruntime.InferenceSession(tmp_path / "bundle" / "model.onnx")
     for size in ((20, 28), (4, 8), (36, 12)):
         x = np.random.default_rng(0).standard_normal((2, 3, *size), dtype=np.float32)
-        expected = oracle.run(random_model(small_spec()), x)
+        expected = reference_logits.run(random_model(small_spec()), x)
         np.testing.assert_allclose(session.run(None, {"input": x})[0], expected, rtol=1e-4, atol=1e-5)
 
 
@@ -555,7 +558,7 @@ def test_the_directions_asked_for_are_those_in_the_manifest(
 def test_a_bundle_without_a_gate_says_so_and_cannot_be_verified(checkpoint: Path, tmp_path: Path) -> None:
     ran = run("export", checkpoint, "--no-gate", "-o", tmp_path / "bundle")
     assert ran.code == 0 and "NOT JUDGED" in ran.out
-    manifest = artifact.read(tmp_path / "bundle").manifest
+    manifest = bundles.read(tmp_path / "bundle").manifest
     assert (manifest.verdict, manifest.tolerance) == ("not judged", None)
     assert sorted(p.name for p in (tmp_path / "bundle").iterdir()) == ["manifest.json", "model.onnx", "report.json"]
     verified = run("verify", tmp_path / "bundle")

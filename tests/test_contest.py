@@ -21,10 +21,10 @@ from bench.race import LONGEST_WARMUP, NOTHING, WINDOW, Course, Race, Record
 from bench.runner import Runner
 from bench.standing import standing
 from bench.ways import BundleWay
-from s2mlp_deploy import artifact
+from s2mlp_deploy.bundle import bundle as bundles
 from s2mlp_deploy.errors import ParityError, UsageError
-from s2mlp_deploy.onnx_session import PROVIDERS
-from s2mlp_deploy.timing import Clock
+from s2mlp_deploy.runtime.onnxruntime import PROVIDERS
+from s2mlp_deploy.system.timing import Clock
 from support import Ran, command, run, save_checkpoint, small_spec
 
 
@@ -183,7 +183,7 @@ def test_a_fat_tail_is_in_the_99th_percentile_and_not_in_the_median() -> None:
 
 
 def loaded(directory: Path, point: Point) -> Runner:
-    bundle = artifact.read(directory)
+    bundle = bundles.read(directory)
     assert bundle.manifest.tolerance is not None
     limit = bundle.manifest.tolerance.relative_l2
     return Runner(
@@ -257,7 +257,7 @@ def test_no_bundle_is_above_the_peak_that_its_own_products_reached_in_the_same_r
     document = json.loads((tmp_path / "r.json").read_text())
     (roof,) = document["roofline"]["roofs"]
     alone = document["samples_ms"]["fp32, products alone, 1 thread"]
-    spec = artifact.read(place / "fp32").manifest.spec.spec()
+    spec = bundles.read(place / "fp32").manifest.spec.spec()
     assert roof["operations_per_s"] >= 2 * block_macs(spec, Point()) / (min(alone) / 1e3) * (1 - 1e-9)
     assert roof["runtime"] in ("ONNX Runtime", "OpenVINO", "PyTorch") and roof["products"]
     dots = [dot for dot in document["roofline"]["dots"] if dot["kind"] == "contestant"]
@@ -384,7 +384,7 @@ def test_engines_without_threads_refuse_the_option(place: Path) -> None:
     class Engine:
         pass
 
-    bundle = artifact.read(place / "fp32")
+    bundle = bundles.read(place / "fp32")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(ways.exporter, "find", lambda name: Engine())
         with pytest.raises(UsageError, match="have no threads to set"):

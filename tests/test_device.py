@@ -23,7 +23,7 @@ from bench.devices.gauges import Gauges, gauges
 from bench.devices.nvml import COUNTERS, IDLE, REASONS, SET
 from bench.devices.watch import Condition, Watch, condition
 from contests import Entry, held
-from s2mlp_deploy.packages import pip_install
+from s2mlp_deploy.system.dependencies import pip_install
 
 # NVIDIA: a fake of pynvml
 

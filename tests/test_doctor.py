@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from s2mlp_deploy import __version__, doctor
-from s2mlp_deploy.packages import pip_install
+from s2mlp_deploy import __version__
+from s2mlp_deploy.cli import doctor
+from s2mlp_deploy.system.dependencies import pip_install
 from support import run
 
 

@@ -13,11 +13,14 @@ import pytest
 import safetensors.numpy
 import torch
 
-from s2mlp_deploy import artifact, checkpoint, evidence, oracle, reference
+from s2mlp_deploy.bundle import bundle as bundles
+from s2mlp_deploy.checkpoint import load as checkpoints
 from s2mlp_deploy.errors import DataError, EvidenceError, UsageError
-from s2mlp_deploy.evidence import Evidence
-from s2mlp_deploy.parity import Array
-from s2mlp_deploy.spec import Semantics, Shift, Size
+from s2mlp_deploy.families.s2mlp import reference
+from s2mlp_deploy.gate import reference_logits, shift_evidence
+from s2mlp_deploy.gate.shift_evidence import Evidence
+from s2mlp_deploy.schema.parity import Array
+from s2mlp_deploy.schema.spec import Semantics, Shift, Size
 from support import (
     INPLACE_CHECKPOINT,
     PAPER_CHECKPOINT,
@@ -40,7 +43,7 @@ def images(count: int = 5, size: Size = SPEC.image_size, seed: int = 1) -> Array
 
 def logits(semantics: Semantics, x: Array) -> Array:
     """What the small model gives for ``x`` under ``semantics``: (samples, 7) float32."""
-    return oracle.run(random_model(SPEC.with_shift(Shift(semantics=semantics))), x)
+    return reference_logits.run(random_model(SPEC.with_shift(Shift(semantics=semantics))), x)
 
 
 def record(path: Path, **arrays: Array) -> Path:
@@ -53,7 +56,7 @@ def record(path: Path, **arrays: Array) -> Path:
 
 
 def weigh(path: Path) -> Evidence:
-    return evidence.weigh_reference(path, SPEC, logits)
+    return shift_evidence.weigh_reference(path, SPEC, logits)
 
 
 # Recorded logits
@@ -84,7 +87,7 @@ def test_logits_recorded_in_mixed_precision_still_decide(
 
 
 def test_logits_of_another_model_fit_neither(tmp_path: Path) -> None:
-    other = oracle.run(random_model(SPEC, seed=1), images())
+    other = reference_logits.run(random_model(SPEC, seed=1), images())
     found = weigh(record(tmp_path / "recorded.npz", input=images(), logits=other))
     assert found.supports is None and "neither" in found.reason
 
@@ -101,9 +104,9 @@ def test_constant_images_cannot_tell_the_semantics_apart(tmp_path: Path, semanti
     path = record(tmp_path / "recorded.npz", input=constant, logits=logits(semantics, constant))
     found = weigh(path)
     assert found.supports is None and "record varied images" in found.reason
-    assert evidence.decide(semantics, [found]) == semantics
+    assert shift_evidence.decide(semantics, [found]) == semantics
     with pytest.raises(EvidenceError, match=r"both semantics give the recorded logits"):
-        evidence.decide("auto", [found])
+        shift_evidence.decide("auto", [found])
 
 
 @pytest.mark.parametrize(
@@ -130,7 +133,7 @@ def test_a_recording_that_does_not_fit_is_refused_with_what_it_holds(
 ) -> None:
     path = record(tmp_path / name, other=np.zeros(3), **arrays)
     with pytest.raises(DataError) as caught:
-        evidence.read_reference(path, SPEC)
+        shift_evidence.read_reference(path, SPEC)
     assert str(path) in str(caught.value) and problem in str(caught.value)
 
 
@@ -146,14 +149,14 @@ def test_a_recording_that_cannot_be_read_is_refused(tmp_path: Path, name: str, d
     elif damage != "missing":
         path.write_text("some text" if damage == "text" else "")
     with pytest.raises(DataError, match=r"cannot read .*recorded.*expected a \.safetensors, \.npz or \.npy") as e:
-        evidence.read_reference(path, SPEC)
+        shift_evidence.read_reference(path, SPEC)
     assert "\n" not in str(e.value)
 
 
 def test_a_recording_with_pickled_objects_is_not_opened(tmp_path: Path) -> None:
     np.savez(tmp_path / "recorded.npz", input=np.array([{}]), logits=np.array([{}]))
     with pytest.raises(DataError, match="cannot be loaded when allow_pickle=False"):
-        evidence.read_reference(tmp_path / "recorded.npz", SPEC)
+        shift_evidence.read_reference(tmp_path / "recorded.npz", SPEC)
 
 
 # Labelled images
@@ -168,7 +171,7 @@ def outcome(right_under_paper: Sequence[int], right_under_inplace: Sequence[int]
         return np.where(found, 0.25, -3.0)[:, None] if classes == 1 else np.eye(classes)[found]
 
     count = len(right_under_paper)
-    return evidence.weigh_images(np.zeros((count, 3, 4, 4), np.float32), np.ones(count, int), classes, model)
+    return shift_evidence.weigh_images(np.zeros((count, 3, 4, 4), np.float32), np.ones(count, int), classes, model)
 
 
 def test_labelled_images_decide() -> None:
@@ -187,16 +190,16 @@ def test_where_the_border_leaves_one_semantics_images_decide_by_showing_more_tha
 
     for right, supports in ((18, "paper"), (2, None)):
         given = np.zeros((20, 3, 4, 4), np.float32), np.full(20, 3), 10
-        found = evidence.weigh_images(*given, model, possible=("paper",))
+        found = shift_evidence.weigh_images(*given, model, possible=("paper",))
         assert found.supports == supports and found.measured == {"paper": right / 20}
 
 
 def test_images_that_both_get_right_do_not_tell_the_semantics_apart() -> None:
     found = outcome([1] * 30, [1] * 30)
     assert found.supports is None and "do not tell the semantics apart" in found.reason
-    assert evidence.decide("paper", [found]) == "paper"
+    assert shift_evidence.decide("paper", [found]) == "paper"
     with pytest.raises(EvidenceError, match="cannot be decided"):
-        evidence.decide("auto", [found])
+        shift_evidence.decide("auto", [found])
 
 
 @pytest.mark.parametrize(("won", "decides"), [(7, False), (8, True)])
@@ -213,7 +216,7 @@ def test_images_at_chance_level_fit_neither() -> None:
     assert found.supports is None and "neither semantics does better than guessing" in found.reason
     for requested in ("auto", "paper", "inplace"):
         with pytest.raises(EvidenceError, match=r"neither .*paper 10\.00%, inplace 15\.00%"):
-            evidence.decide(requested, [found])  # type: ignore[arg-type]
+            shift_evidence.decide(requested, [found])  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -223,16 +226,16 @@ def test_too_few_images_to_tell_are_no_reason_to_refuse(right: int, total: int, 
     ones = [1] * right + [0] * (total - right)
     weighed = outcome(ones, ones, classes)
     assert weighed.supports is None and weighed.reason.startswith("too few images to tell")
-    assert evidence.decide("paper", [weighed]) == "paper"
+    assert shift_evidence.decide("paper", [weighed]) == "paper"
     with pytest.raises(EvidenceError, match="cannot be decided: too few images to tell"):
-        evidence.decide("auto", [weighed])
+        shift_evidence.decide("auto", [weighed])
 
 
 @pytest.mark.parametrize(("right", "classes"), [(100, 2), (100, 1), (13, 10)])
 def test_many_images_at_chance_level_are_enough_to_refuse(right: int, classes: int) -> None:
     ones = [1] * right + [0] * (200 - right)
     with pytest.raises(EvidenceError, match="neither semantics does better than guessing"):
-        evidence.decide("paper", [outcome(ones, ones, classes)])
+        shift_evidence.decide("paper", [outcome(ones, ones, classes)])
 
 
 @pytest.mark.parametrize("classes", [1, 2, 3, 10, 1000])
@@ -260,13 +263,15 @@ def test_classes_numbered_in_the_order_of_text_are_recognised(classes: int) -> N
 
     def weighed(truth: Array, alternative: Array | None) -> Evidence:
         images = np.zeros((len(truth), 3, 4, 4), np.float32)
-        return evidence.weigh_images(images, as_numbers, classes, lambda s, x: np.eye(classes)[truth], alternative)
+        return shift_evidence.weigh_images(
+            images, as_numbers, classes, lambda s, x: np.eye(classes)[truth], alternative
+        )
 
     assert "tell the semantics apart" in weighed(as_numbers, as_text).reason
     reason = weighed(as_text, as_text).reason
     assert "neither" in reason and "100.00% of the images are right in another order" in reason
     with pytest.raises(EvidenceError, match="--labels"):
-        evidence.decide("paper", [weighed(as_text, as_text)])
+        shift_evidence.decide("paper", [weighed(as_text, as_text)])
 
 
 @pytest.mark.parametrize("p", [Fraction(1, 2), Fraction(1, 10), Fraction(1, 1000), Fraction(2, 3)])
@@ -274,13 +279,13 @@ def test_classes_numbered_in_the_order_of_text_are_recognised(classes: int) -> N
 def test_the_binomial_tail_is_the_exact_sum(n: int, p: Fraction) -> None:
     for k in {0, 1, n // 3, n // 2, n - 1, n}:
         exact = sum(comb(n, i) * p**i * (1 - p) ** (n - i) for i in range(k, n + 1))
-        assert evidence.binomial_tail(k, n, float(p)) == pytest.approx(float(exact), rel=1e-9, abs=1e-300)
+        assert shift_evidence.binomial_tail(k, n, float(p)) == pytest.approx(float(exact), rel=1e-9, abs=1e-300)
 
 
 def test_the_binomial_tail_has_its_limits() -> None:
-    assert evidence.binomial_tail(0, 0, 0.5) == 1
-    assert evidence.binomial_tail(5, 5, 1.0) == 1
-    assert evidence.binomial_tail(6, 5, 0.5) == 0
+    assert shift_evidence.binomial_tail(0, 0, 0.5) == 1
+    assert shift_evidence.binomial_tail(5, 5, 1.0) == 1
+    assert shift_evidence.binomial_tail(6, 5, 0.5) == 0
 
 
 # The decision
@@ -295,52 +300,54 @@ def found(
 
 @both
 def test_without_evidence_the_request_stands_and_auto_is_refused(semantics: Semantics) -> None:
-    assert evidence.decide(semantics, []) == semantics
+    assert shift_evidence.decide(semantics, []) == semantics
     with pytest.raises(UsageError, match=r"--reference .* --data"):
-        evidence.decide("auto", [])
+        shift_evidence.decide("auto", [])
 
 
 @both
 def test_evidence_that_agrees_decides_and_contradicts_the_other_request(semantics: Semantics) -> None:
     (other,) = set(BOTH) - {semantics}
     agreeing = [found("reference", semantics), found("images", semantics)]
-    assert evidence.decide("auto", agreeing) == evidence.decide(semantics, agreeing) == semantics
+    assert shift_evidence.decide("auto", agreeing) == shift_evidence.decide(semantics, agreeing) == semantics
     with pytest.raises(
         EvidenceError, match=rf"--shift-semantics {other} is contradicted .*pass .*{semantics}, or auto"
     ):
-        evidence.decide(other, agreeing)
+        shift_evidence.decide(other, agreeing)
 
 
 @both
 def test_without_a_request_the_layouts_declaration_stands_and_else_the_papers_shift(semantics: Semantics) -> None:
     (other,) = set(BOTH) - {semantics}
     assert (
-        evidence.decide(None, [], semantics) == evidence.decide(None, [found("images", None)], semantics) == semantics
+        shift_evidence.decide(None, [], semantics)
+        == shift_evidence.decide(None, [found("images", None)], semantics)
+        == semantics
     )
-    assert evidence.decide(None, []) == "paper"
-    assert evidence.decide(other, [], semantics) == other
+    assert shift_evidence.decide(None, []) == "paper"
+    assert shift_evidence.decide(other, [], semantics) == other
     with pytest.raises(EvidenceError, match=rf"the {semantics} semantics that the layout declares is contradicted"):
-        evidence.decide(None, [found("reference", other)], semantics)
-    assert evidence.decide("auto", [found("reference", other)], semantics) == other
+        shift_evidence.decide(None, [found("reference", other)], semantics)
+    assert shift_evidence.decide("auto", [found("reference", other)], semantics) == other
 
 
 def test_the_default_is_contradicted_in_its_own_name() -> None:
     with pytest.raises(
         EvidenceError, match=r"the paper's shift, which is the default, is contradicted .*inplace, or auto"
     ):
-        evidence.decide(None, [found("reference", "inplace")])
+        shift_evidence.decide(None, [found("reference", "inplace")])
 
 
 @both
 def test_one_piece_of_evidence_that_decides_is_enough(semantics: Semantics) -> None:
-    assert evidence.decide("auto", [found("reference", semantics), found("images", None)]) == semantics
-    assert evidence.decide("auto", [found("reference", None), found("images", semantics)]) == semantics
+    assert shift_evidence.decide("auto", [found("reference", semantics), found("images", None)]) == semantics
+    assert shift_evidence.decide("auto", [found("reference", None), found("images", semantics)]) == semantics
 
 
 def test_evidence_that_contradicts_itself_is_refused() -> None:
     for requested in ("auto", *BOTH):
         with pytest.raises(EvidenceError, match="contradict each other"):
-            evidence.decide(requested, [found("reference", "paper"), found("images", "inplace")])
+            shift_evidence.decide(requested, [found("reference", "paper"), found("images", "inplace")])
 
 
 # Through the command
@@ -384,7 +391,7 @@ def test_a_choice_that_the_reference_contradicts_is_refused_with_both_distances(
 
 
 def test_a_reference_that_fits_neither_is_refused_with_both_distances(tmp_path: Path, small: Path) -> None:
-    other = oracle.run(random_model(SPEC, seed=1), images())
+    other = reference_logits.run(random_model(SPEC, seed=1), images())
     path = record(tmp_path / "recorded.npz", input=images(), logits=other)
     ran = export(tmp_path, small, "--reference", path)
     assert ran.code == 1
@@ -411,7 +418,7 @@ def test_a_reference_of_another_size_is_bad_input_until_that_size_is_asked_for(t
     ran = run("export", small, *options, "-o", tmp_path / "bundle")
     assert ran.code == 3 and "pass --image-size 28x36" in ran.err
     assert run("export", small, *options, "--image-size", "28x36", "-o", tmp_path / "bundle").code == 0
-    assert artifact.read(tmp_path / "bundle").manifest.spec.shift_semantics == "inplace"
+    assert bundles.read(tmp_path / "bundle").manifest.spec.shift_semantics == "inplace"
 
 
 # The bundled checkpoints
@@ -423,8 +430,8 @@ TRAINED = {"paper": PAPER_CHECKPOINT, "inplace": INPLACE_CHECKPOINT}
 @both
 def test_recorded_logits_decide_for_a_trained_model(tmp_path: Path, semantics: Semantics) -> None:
     x = images(3, (28, 28))
-    source = checkpoint.load(TRAINED[semantics], semantics=semantics)
-    recorded = oracle.run(reference.build(source.spec, source.weights), x)
+    source = checkpoints.load(TRAINED[semantics], semantics=semantics)
+    recorded = reference_logits.run(reference.build(source.spec, source.weights), x)
     path = record(tmp_path / "recorded.safetensors", input=x, logits=recorded)
     ran = export(tmp_path, TRAINED[semantics], "--reference", path, "--shift-semantics", "auto", "--no-gate", "--json")
     assert ran.code == 0, ran.err

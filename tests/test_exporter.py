@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 
 from exporters.onnx_file import OnnxFile
-from s2mlp_deploy import exporter
 from s2mlp_deploy.errors import RuntimeMissingError, UsageError
-from s2mlp_deploy.formats import GROUP
-from s2mlp_deploy.parity import Array
-from s2mlp_deploy.sessions import TracingSession, run_in_batches
+from s2mlp_deploy.formats import base as formats_base
+from s2mlp_deploy.formats.names import GROUP
+from s2mlp_deploy.runtime.session import TracingSession, run_in_batches
+from s2mlp_deploy.schema.parity import Array
 from support import run, save_checkpoint, small_spec
 
 FAKE = '''
@@ -23,7 +23,7 @@ FAKE = '''
 import onnx
 import onnx_ir as ir
 import onnxruntime
-from s2mlp_deploy.artifact import Artifact
+from s2mlp_deploy.bundle.bundle import Artifact
 
 
 class Fake:
@@ -105,18 +105,18 @@ def fakes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_projects_own_formats_are_found_by_entry_point() -> None:
-    assert isinstance(exporter.find("onnx"), OnnxFile)
+    assert isinstance(formats_base.find("onnx"), OnnxFile)
 
 
 @pytest.mark.usefixtures("fakes")
 def test_formats_of_other_distributions_stand_beside_them() -> None:
-    found = exporter.available()
+    found = formats_base.available()
     assert list(found) == sorted(found) and found.keys() >= {"onnx", *FORMATS}
 
 
 def test_looking_for_formats_loads_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     install(tmp_path / "site", monkeypatch, broken="no_such_module:Nothing")
-    assert "broken" in exporter.available()
+    assert "broken" in formats_base.available()
 
 
 def test_an_unknown_format_is_told_with_those_that_exist(checkpoint: Path, tmp_path: Path) -> None:
@@ -126,9 +126,9 @@ def test_an_unknown_format_is_told_with_those_that_exist(checkpoint: Path, tmp_p
 
 
 def test_without_any_format_the_error_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(exporter, "available", dict)
+    monkeypatch.setattr(formats_base, "available", dict)
     with pytest.raises(UsageError, match="there are none"):
-        exporter.find("onnx")
+        formats_base.find("onnx")
 
 
 @pytest.mark.parametrize("target", ["no_such_module:Fake", "fake_engine:NoSuchClass"])
@@ -137,7 +137,7 @@ def test_an_exporter_that_cannot_be_loaded_is_a_missing_runtime(
 ) -> None:
     install(tmp_path / "site", monkeypatch, broken=target)
     with pytest.raises(RuntimeMissingError, match=r"'broken' cannot be loaded .*(no_such_module|NoSuchClass)"):
-        exporter.find("broken")
+        formats_base.find("broken")
 
 
 @pytest.mark.usefixtures("fakes")

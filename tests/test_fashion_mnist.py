@@ -16,10 +16,10 @@ import numpy as np
 import onnxruntime
 import pytest
 
-from s2mlp_deploy import image_folders, images
-from s2mlp_deploy.manifest import Preprocessing
-from s2mlp_deploy.parity import Array
-from s2mlp_deploy.pipeline import Request, deploy
+from s2mlp_deploy.data import image_folders, images
+from s2mlp_deploy.pipeline.deploy import Request, deploy
+from s2mlp_deploy.schema.manifest import Preprocessing
+from s2mlp_deploy.schema.parity import Array
 from support import EXAMPLES, INPLACE_CHECKPOINT, PAPER_CHECKPOINT, TEST_IMAGES
 
 DATASET = Path(os.environ.get("S2MLP_FASHION_MNIST", "/usr/share/datasets/fashion-mnist"))

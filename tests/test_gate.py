@@ -10,15 +10,20 @@ import numpy as np
 import pytest
 
 from faults import FAULTS, Fault, Weights, healthy
-from s2mlp_deploy import checkpoint, exporter, golden, judge, lower, oracle, reference
+from s2mlp_deploy.checkpoint import load as checkpoints
 from s2mlp_deploy.errors import ParityError
-from s2mlp_deploy.exporter import Lowered
-from s2mlp_deploy.graph import Axes
-from s2mlp_deploy.lowering import LOWERINGS
-from s2mlp_deploy.oracle import Judgement
-from s2mlp_deploy.parity import Tolerance, Verdict
-from s2mlp_deploy.pipeline import Request, deploy
-from s2mlp_deploy.spec import DIRECTIONS, Border, Semantics, Shift, Spec, single_stage
+from s2mlp_deploy.families.s2mlp import reference
+from s2mlp_deploy.families.s2mlp.emit import Axes
+from s2mlp_deploy.formats import base as formats_base
+from s2mlp_deploy.formats.base import Lowered
+from s2mlp_deploy.gate import gate as gates
+from s2mlp_deploy.gate import golden, reference_logits
+from s2mlp_deploy.gate.reference_logits import Judgement
+from s2mlp_deploy.graph.spatial_shift import LOWERINGS
+from s2mlp_deploy.pipeline import lower
+from s2mlp_deploy.pipeline.deploy import Request, deploy
+from s2mlp_deploy.schema.parity import Tolerance, Verdict
+from s2mlp_deploy.schema.spec import DIRECTIONS, Border, Semantics, Shift, Spec, single_stage
 from support import (
     INPLACE_CHECKPOINT,
     PAPER_CHECKPOINT,
@@ -41,18 +46,18 @@ class Truth:
     @classmethod
     def of(cls, spec: Spec, model: reference.S2MLP) -> Truth:
         inputs = golden.make_inputs(spec, Axes(None, spec.image_size))
-        return cls(spec, weights_of(model), oracle.consult(model, inputs))
+        return cls(spec, weights_of(model), reference_logits.consult(model, inputs))
 
     def verdict(self, fault: Fault, directory: Path) -> Verdict:
         lowered = Lowered(fault(self.spec, self.weights), self.spec, Axes(None, self.spec.image_size), "gather", "fp32")
-        target = exporter.find("onnx")
+        target = formats_base.find("onnx")
         session = target.open(target.export(lowered, directory))
-        return judge.gate(session, self.judgement.golden, judge.tolerance_for("fp32", self.judgement), None)
+        return gates.gate(session, self.judgement.golden, gates.tolerance_for("fp32", self.judgement), None)
 
 
 @pytest.fixture(scope="module")
 def bundled() -> Truth:
-    source = checkpoint.load(PAPER_CHECKPOINT)
+    source = checkpoints.load(PAPER_CHECKPOINT)
     return Truth.of(source.spec, reference.build(source.spec, source.weights))
 
 
@@ -168,7 +173,7 @@ def test_no_shape_is_run_once_only(twice: bool) -> None:
     logits = {case: rng.standard_normal((1, 5)).astype(np.float32) for case in inputs}
     right = {inputs[case][0].tobytes(): logits[case][0] for case in inputs}
     expected = golden.Golden(inputs, logits, {})
-    verdict = judge.gate(PlansMemory(right, set()), expected, Tolerance(1e-3, 1.0), None, twice=twice)
+    verdict = gates.gate(PlansMemory(right, set()), expected, Tolerance(1e-3, 1.0), None, twice=twice)
     assert {check.case for check in verdict.failures} == set(inputs)
     assert {distance.samples for distance in verdict.distances.values()} == {1}  # though each ran twice
 
@@ -187,5 +192,5 @@ def test_a_device_runs_every_request_twice() -> None:
             return np.zeros((len(images), 2), np.float32)
 
     expected = golden.Golden(inputs, {case: np.zeros((len(x), 2)) for case, x in inputs.items()}, {})
-    judge.gate(Counting(), expected, Tolerance(1e-3, 1.0), None, twice=True)
+    gates.gate(Counting(), expected, Tolerance(1e-3, 1.0), None, twice=True)
     assert asked == 2 * asked[: len(asked) // 2]

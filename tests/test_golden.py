@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from s2mlp_deploy import golden, oracle
 from s2mlp_deploy.errors import BundleError
-from s2mlp_deploy.golden import Golden
-from s2mlp_deploy.golden_images import Pictures
-from s2mlp_deploy.graph import Axes
-from s2mlp_deploy.spec import Embedding, Size, Spec, Stage, single_stage
+from s2mlp_deploy.families.s2mlp.emit import Axes
+from s2mlp_deploy.gate import golden, reference_logits
+from s2mlp_deploy.gate.golden import Golden
+from s2mlp_deploy.gate.golden_images import Pictures
+from s2mlp_deploy.schema.spec import Embedding, Size, Spec, Stage, single_stage
 from support import pyramid_spec, random_model, small_spec
 
 OBLONG = Spec((Stage(Embedding((3, 5), (3, 5)), channels=13, hidden=26, depth=1),), classes=7, image_size=(12, 25))
@@ -125,7 +125,7 @@ def test_a_sample_takes_the_channels_of_the_chosen_positions() -> None:
 
 
 def test_the_oracle_traces_every_layer_in_the_order_of_computation() -> None:
-    judgement = oracle.consult(random_model(pyramid_spec()), inputs_of(pyramid_spec()))
+    judgement = reference_logits.consult(random_model(pyramid_spec()), inputs_of(pyramid_spec()))
     assert list(judgement.golden.trace) == [
         "stage0/embedding", "stage0/block00", "stage1/embedding", "stage1/block00", "stage1/block01", "stage2/embedding",
         "logits",
@@ -141,7 +141,7 @@ def test_the_oracle_traces_every_layer_in_the_order_of_computation() -> None:
 def judged() -> Golden:
     """Golden tensors of a model deep enough that its layers' names would sort wrongly."""
     spec = single_stage(channels=4, depth=11, patch=4, expansion=1, classes=5, image_size=(8, 12))
-    return oracle.consult(random_model(spec), inputs_of(spec)).golden
+    return reference_logits.consult(random_model(spec), inputs_of(spec)).golden
 
 
 def test_golden_tensors_are_the_same_after_writing_and_reading(judged: Golden, tmp_path: Path) -> None:

@@ -13,12 +13,15 @@ import pytest
 from PIL import Image
 
 from formats import silence
-from s2mlp_deploy import artifact, golden, golden_images, images, verification
-from s2mlp_deploy.artifact import MANIFEST, Bundle
-from s2mlp_deploy.digest import sha256
+from s2mlp_deploy.bundle import bundle as bundles
+from s2mlp_deploy.bundle.bundle import MANIFEST, Bundle
+from s2mlp_deploy.data import images
 from s2mlp_deploy.errors import BundleError
-from s2mlp_deploy.manifest import Preprocessing
-from s2mlp_deploy.parity import Array
+from s2mlp_deploy.gate import golden, golden_images
+from s2mlp_deploy.pipeline import verify as verifying
+from s2mlp_deploy.schema.manifest import Preprocessing
+from s2mlp_deploy.schema.parity import Array
+from s2mlp_deploy.system.hashing import sha256
 from support import run, save_checkpoint, small_spec
 
 PLAIN = Preprocessing(mean=(0.5,) * 3, std=(0.25,) * 3)
@@ -70,7 +73,7 @@ def edit(directory: Path, change: Callable[[dict[str, Any]], object]) -> None:
 
 
 def opened(directory: Path) -> tuple[Bundle, golden.Golden]:
-    bundle = artifact.read(directory)
+    bundle = bundles.read(directory)
     return bundle, golden.load(bundle.golden)
 
 
@@ -106,25 +109,25 @@ def test_they_are_no_part_of_the_artifact(made: Path) -> None:
 
 def test_the_same_images_give_the_same_files(made: Path, tmp_path: Path) -> None:
     assert run("export", made / "small.pt", "--golden-images", made / "images", "-o", tmp_path / "again").code == 0
-    first, second = artifact.read(made / "bundle"), artifact.read(tmp_path / "again")
+    first, second = bundles.read(made / "bundle"), bundles.read(tmp_path / "again")
     assert first.manifest == second.manifest and "pillow" in first.manifest.versions
 
 
 def test_engines_take_them_along(made: Path, tmp_path: Path) -> None:
     assert run("export", made / "bundle", "--format", "ort", "-o", tmp_path / "ort").code == 0
-    engine = artifact.read(tmp_path / "ort")
-    assert engine.manifest.golden_images == artifact.read(made / "bundle").manifest.golden_images
+    engine = bundles.read(tmp_path / "ort")
+    assert engine.manifest.golden_images == bundles.read(made / "bundle").manifest.golden_images
     assert "5 golden images prepared here, from file to input: the same" in run("verify", tmp_path / "ort").out
 
 
 def test_labels_are_those_of_subfolders(tmp_path: Path, checkpoint: Path) -> None:
     data = folder(tmp_path / "images", [(20, 28)] * 4, ("6", "2"))
     assert run("export", checkpoint, "--golden-images", data, "-o", tmp_path / "out").code == 0
-    assert [image.label for image in artifact.read(tmp_path / "out").manifest.golden_images] == [2, 2, 6, 6]
+    assert [image.label for image in bundles.read(tmp_path / "out").manifest.golden_images] == [2, 2, 6, 6]
 
 
 def test_without_subfolders_no_label_is_made_up(made: Path) -> None:
-    assert {image.label for image in artifact.read(made / "bundle").manifest.golden_images} == {None}
+    assert {image.label for image in bundles.read(made / "bundle").manifest.golden_images} == {None}
 
 
 def test_eight_are_chosen_evenly_of_those_that_are_small_enough(tmp_path: Path) -> None:
@@ -205,7 +208,7 @@ def test_preparing_other_channels_than_the_model_takes_is_a_damaged_bundle(copy:
 
 def rewritten(change: Callable[[Array], Array]) -> Callable[[Path], None]:
     def fault(directory: Path) -> None:
-        for image in artifact.read(directory).manifest.golden_images:
+        for image in bundles.read(directory).manifest.golden_images:
             with Image.open(directory / image.file) as file:
                 pixels = change(np.asarray(file))
             Image.fromarray(np.ascontiguousarray(pixels)).save(directory / image.file)
@@ -247,7 +250,7 @@ def test_a_changed_file_is_found_by_its_hash(copy: Path) -> None:
 def test_a_list_that_does_not_fit_the_tensors_is_refused(copy: Path) -> None:
     edit(copy, lambda content: content["golden_images"].pop())
     with pytest.raises(BundleError, match="does not hold the 4 golden images of the manifest"):
-        verification.verify(copy)
+        verifying.verify(copy)
 
 
 def test_a_listed_file_without_a_hash_is_refused(copy: Path) -> None:

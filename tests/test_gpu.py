@@ -14,12 +14,14 @@ from exporters.nvidia.runtime import Gpu, find_gpu
 from exporters.nvidia.session import EngineSession
 from exporters.tensorrt_engine import TensorRtEngine
 from exporters.tensorrt_rtx_engine import TensorRtRtxEngine
-from s2mlp_deploy import Request, golden, judge
-from s2mlp_deploy.artifact import read
+from s2mlp_deploy import Request
+from s2mlp_deploy.bundle.bundle import read
 from s2mlp_deploy.errors import BundleError, RuntimeMissingError, UsageError
-from s2mlp_deploy.parity import Array, compare
-from s2mlp_deploy.pipeline import deploy
-from s2mlp_deploy.request import Export
+from s2mlp_deploy.gate import gate as gates
+from s2mlp_deploy.gate import golden
+from s2mlp_deploy.pipeline.deploy import deploy
+from s2mlp_deploy.pipeline.request import Export
+from s2mlp_deploy.schema.parity import Array, compare
 from support import PAPER_CHECKPOINT, TEST_IMAGES, run
 
 GPU = find_gpu()
@@ -117,8 +119,8 @@ def test_the_gate_catches_an_engine_that_gets_something_wrong(
             return right.run(images[:, :, ::-1])
 
     expected, tolerance = golden.load(bundle.golden), bundle.manifest.tolerance.tolerance()
-    assert judge.gate(right, expected, tolerance, bundle.manifest.batch).passed
-    assert not judge.gate(UpsideDown(), expected, tolerance, bundle.manifest.batch).passed
+    assert gates.gate(right, expected, tolerance, bundle.manifest.batch).passed
+    assert not gates.gate(UpsideDown(), expected, tolerance, bundle.manifest.batch).passed
 
 
 def test_a_pending_bundle_is_completed_by_verifying_it(

@@ -12,14 +12,14 @@ import onnxruntime
 import pytest
 import torch
 
-from s2mlp_deploy import oracle
 from s2mlp_deploy.errors import SimplifierError
-from s2mlp_deploy.graph import Axes, emit
-from s2mlp_deploy.lowering import LOWERINGS
-from s2mlp_deploy.parity import compare
-from s2mlp_deploy.rewrites import fold
-from s2mlp_deploy.simplify import simplify
-from s2mlp_deploy.spec import DIRECTIONS, Shift, Spec, parse_directions
+from s2mlp_deploy.families.s2mlp.emit import Axes, emit
+from s2mlp_deploy.gate import reference_logits
+from s2mlp_deploy.graph.spatial_shift import LOWERINGS
+from s2mlp_deploy.passes.fold_layernorm import fold
+from s2mlp_deploy.passes.simplify import simplify
+from s2mlp_deploy.schema.parity import compare
+from s2mlp_deploy.schema.spec import DIRECTIONS, Shift, Spec, parse_directions
 from support import pyramid_spec, random_model, small_spec, weights_of, with_biases, with_stem_norms
 
 SPECS = {
@@ -63,7 +63,7 @@ def test_the_graph_computes_what_the_oracle_computes(spec: Spec, lowering: str, 
     height, width = spec.image_size
     for size in [(height, width), (height + 8, width + 16)][: 2 if dynamic else 1]:
         x = np.random.default_rng(0).standard_normal((3, spec.in_channels, *size)).astype(np.float32)
-        expected = oracle.run(random_model(spec), x, torch.float64)
+        expected = reference_logits.run(random_model(spec), x, torch.float64)
         assert compare(logits(model, x), expected).relative_l2 < 2e-6
 
 

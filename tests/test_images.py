@@ -16,12 +16,12 @@ import pytest
 import torch
 from PIL import Image
 
-from s2mlp_deploy import image_files, image_folders, images
+from s2mlp_deploy.data import image_files, image_folders, images
+from s2mlp_deploy.data.image_folders import LabelledImages
 from s2mlp_deploy.errors import DataError
-from s2mlp_deploy.image_folders import LabelledImages
-from s2mlp_deploy.manifest import Preprocessing
-from s2mlp_deploy.parity import Array
-from s2mlp_deploy.spec import single_stage
+from s2mlp_deploy.schema.manifest import Preprocessing
+from s2mlp_deploy.schema.parity import Array
+from s2mlp_deploy.schema.spec import single_stage
 from support import random_model, run, small_spec
 
 SIZE = (20, 28)

@@ -21,7 +21,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 import s2mlp_deploy
-from s2mlp_deploy.packages import pip_install
+from s2mlp_deploy.system.dependencies import pip_install
 from support import ROOT, run, save_checkpoint, small_spec
 
 if sys.version_info >= (3, 11):
@@ -36,17 +36,17 @@ OPTIONAL = ("torch", "torchvision", "onnxruntime", "onnxsim", "onnxscript", "PIL
 """What only extras install."""
 
 NEEDS = {
-    "s2mlp_deploy.checkpoint": "torch",
-    "s2mlp_deploy.images": "PIL",
-    "s2mlp_deploy.int8": "PIL",
-    "s2mlp_deploy.oracle": "torch",
-    "s2mlp_deploy.portable": "torch",
-    "s2mlp_deploy.prepare": "torch",
-    "s2mlp_deploy.reference": "torch",
-    "s2mlp_deploy.structures": "torch",
-    "s2mlp_deploy.sbom": "cyclonedx",
-    "s2mlp_deploy.torch_file": "torch",
-    "s2mlp_deploy.weight_sets": "torch",
+    "s2mlp_deploy.checkpoint.load": "torch",
+    "s2mlp_deploy.data.images": "PIL",
+    "s2mlp_deploy.quantization.int8": "PIL",
+    "s2mlp_deploy.gate.reference_logits": "torch",
+    "s2mlp_deploy.pipeline.export_onnx": "torch",
+    "s2mlp_deploy.pipeline.context": "torch",
+    "s2mlp_deploy.families.s2mlp.reference": "torch",
+    "s2mlp_deploy.gate.structure_evidence": "torch",
+    "s2mlp_deploy.bundle.sbom": "cyclonedx",
+    "s2mlp_deploy.checkpoint.torch_format.archive": "torch",
+    "s2mlp_deploy.checkpoint.weight_sets": "torch",
     "bench.presets.engines": "torch",
     "bench.presets.export_cost": "torch",
     "bench.presets.goals": "torch",

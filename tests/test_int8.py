@@ -14,16 +14,18 @@ import safetensors.numpy
 import torch
 from PIL import Image
 
-from s2mlp_deploy import accuracy, contract, int8, reference
-from s2mlp_deploy.artifact import Bundle
-from s2mlp_deploy.checkpoint import load
+from s2mlp_deploy.bundle.bundle import Bundle
+from s2mlp_deploy.checkpoint.load import load
 from s2mlp_deploy.errors import DataError, UsageError
-from s2mlp_deploy.judge import Judges
-from s2mlp_deploy.manifest import Preprocessing
-from s2mlp_deploy.parity import Array
-from s2mlp_deploy.pipeline import Request, deploy
-from s2mlp_deploy.prepare import Data, Prepared
-from s2mlp_deploy.progress import Listener, Progress
+from s2mlp_deploy.families.s2mlp import reference
+from s2mlp_deploy.gate.gate import Judges
+from s2mlp_deploy.pipeline import resolve_preprocessing
+from s2mlp_deploy.pipeline.context import Data, Prepared
+from s2mlp_deploy.pipeline.deploy import Request, deploy
+from s2mlp_deploy.quantization import accuracy, int8
+from s2mlp_deploy.schema.manifest import Preprocessing
+from s2mlp_deploy.schema.parity import Array
+from s2mlp_deploy.system.progress import Listener, Progress
 from support import PAPER_CHECKPOINT, TEST_IMAGES, Ran, run, save_checkpoint, small_spec
 from test_fashion_mnist import needs_dataset, read, run_alone
 
@@ -412,7 +414,7 @@ def test_an_accuracy_drop_that_is_exactly_the_limit_is_within_it() -> None:
 
 def prepared_training_images(count: int) -> Array:
     pixels = read("train-images-idx3-ubyte.gz", 16).reshape(-1, 28, 28)[:: 60_000 // count][:count]
-    preprocessing = contract.preprocessing_for(load(PAPER_CHECKPOINT), Request(PAPER_CHECKPOINT))
+    preprocessing = resolve_preprocessing.preprocessing_for(load(PAPER_CHECKPOINT), Request(PAPER_CHECKPOINT))
     mean, std = (np.array(v, np.float32).reshape(3, 1, 1) for v in (preprocessing.mean, preprocessing.std))
     return (pixels[:, None].astype(np.float32) * np.float32(preprocessing.scale) - mean) / std
 

@@ -15,18 +15,25 @@ import pytest
 import torch
 from PIL import Image
 
-from s2mlp_deploy import artifact, asking, exporter, golden, images, interface, judge, oracle, precision, resampling
-from s2mlp_deploy.asking import Asking
-from s2mlp_deploy.emitter import Emitter
+from s2mlp_deploy.bundle import bundle as bundles
+from s2mlp_deploy.data import images
 from s2mlp_deploy.errors import ParityError, UsageError
-from s2mlp_deploy.exporter import Lowered
-from s2mlp_deploy.graph import Axes, emit
-from s2mlp_deploy.lowering import LOWERINGS
-from s2mlp_deploy.manifest import Interface, Preprocessing, Resize
-from s2mlp_deploy.onnx_session import OnnxSession
-from s2mlp_deploy.parity import Array, Verdict
-from s2mlp_deploy.rewrites import fold
-from s2mlp_deploy.spec import Size, Spec, single_stage
+from s2mlp_deploy.families.s2mlp.emit import Axes, emit
+from s2mlp_deploy.formats import base as formats_base
+from s2mlp_deploy.formats.base import Lowered
+from s2mlp_deploy.gate import gate as gates
+from s2mlp_deploy.gate import golden, io_adapter, reference_logits
+from s2mlp_deploy.gate.io_adapter import Asking
+from s2mlp_deploy.graph import io_signature
+from s2mlp_deploy.graph import resize as resampling
+from s2mlp_deploy.graph.builder import Emitter
+from s2mlp_deploy.graph.spatial_shift import LOWERINGS
+from s2mlp_deploy.passes import float16 as precision
+from s2mlp_deploy.passes.fold_layernorm import fold
+from s2mlp_deploy.runtime.onnxruntime import OnnxSession
+from s2mlp_deploy.schema.manifest import Interface, Preprocessing, Resize
+from s2mlp_deploy.schema.parity import Array, Verdict
+from s2mlp_deploy.schema.spec import Size, Spec, single_stage
 from support import Ran, pyramid_spec, random_model, run, save_checkpoint, small_spec, weights_of, with_biases
 
 IMAGENET = Preprocessing(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
@@ -41,14 +48,14 @@ def lowered(spec: Spec, weights: dict[str, Array], *, batch: int | None = None) 
 
 def opened(graph: Lowered, directory: Path) -> OnnxSession:
     directory.mkdir(exist_ok=True)
-    target = exporter.find("onnx")
+    target = formats_base.find("onnx")
     session = target.open(target.export(graph, directory))  # type: ignore[union-attr]
     assert isinstance(session, OnnxSession)
     return session
 
 
 def attached(graph: Lowered, contract: Preprocessing, directory: Path, **kinds: Any) -> OnnxSession:
-    return opened(replace(graph, model=interface.attach(graph, Interface(**kinds), contract)), directory)
+    return opened(replace(graph, model=io_signature.attach(graph, Interface(**kinds), contract)), directory)
 
 
 def noise(*shape: int) -> Array:
@@ -76,7 +83,7 @@ def test_bytes_give_the_logits_of_prepared_images(spec: Spec, contract: Preproce
     raw = noise(3, *spec.image_size, 3)
     raw[0] = 0  # where zero padding would be seen to stand for another byte than the mean
     x = images.normalize(raw, contract)
-    expected = oracle.run(model, x, torch.float64)
+    expected = reference_logits.run(model, x, torch.float64)
     found = attached(graph, contract, tmp_path, input="uint8").run(raw)
     own = np.abs(opened(graph, tmp_path / "float").run(x) - expected).max()
     assert found.dtype == np.float32 and np.abs(found - expected).max() <= 8 * max(own, 1e-6)
@@ -84,7 +91,7 @@ def test_bytes_give_the_logits_of_prepared_images(spec: Spec, contract: Preproce
 
 def test_normalization_goes_into_the_first_convolution() -> None:
     graph = lowered(small_spec(), weights_of(random_model(small_spec())))
-    model = interface.attach(graph, Interface(input="uint8"), IMAGENET)
+    model = io_signature.attach(graph, Interface(input="uint8"), IMAGENET)
     assert [node.op_type for node in model.graph][:4] == ["Cast", "Transpose", "Sub", "Conv"]
     assert len(list(model.graph)) == len(list(graph.model.graph)) + 3
     assert not {"Mul", "Div"} & {node.op_type for node in model.graph}
@@ -107,7 +114,7 @@ def test_bytes_near_the_mean_lose_nothing_to_sums_that_nearly_cancel(tmp_path: P
 
 def test_a_convolution_that_pads_is_left_alone_and_what_it_pads_is_normalized() -> None:
     graph = lowered(padded_spec(), weights_of(random_model(padded_spec())))
-    model = interface.attach(graph, Interface(input="uint8"), IMAGENET)
+    model = io_signature.attach(graph, Interface(input="uint8"), IMAGENET)
     assert [node.op_type for node in model.graph][:5] == ["Cast", "Transpose", "Mul", "Sub", "Conv"]
 
 
@@ -127,9 +134,9 @@ def test_a_graph_in_half_precision_takes_bytes_in_full(tmp_path: Path) -> None:
 def test_the_graph_that_is_attached_to_stays_as_it_is() -> None:
     graph = lowered(small_spec(), weights_of(random_model(small_spec())))
     before = ir.to_proto(graph.model).SerializeToString(deterministic=True)
-    interface.attach(graph, Interface(input="image", output="top5"), IMAGENET)
+    io_signature.attach(graph, Interface(input="image", output="top5"), IMAGENET)
     assert ir.to_proto(graph.model).SerializeToString(deterministic=True) == before
-    assert interface.attach(graph, Interface(), IMAGENET) is graph.model
+    assert io_signature.attach(graph, Interface(), IMAGENET) is graph.model
 
 
 # Images of any size
@@ -186,7 +193,7 @@ def test_an_image_of_any_size_gives_the_logits_of_its_preparation(tmp_path: Path
     for size in SIZES:
         raw = noise(1, *size, 3)
         x = images.normalize(images.fitted_bytes(raw[0], IMAGENET, spec.image_size), IMAGENET)[None]
-        expected = oracle.run(model, x, torch.float64)
+        expected = reference_logits.run(model, x, torch.float64)
         assert np.linalg.norm(session.run(raw) - expected) <= 4e-6 * np.linalg.norm(expected), size
 
 
@@ -197,7 +204,7 @@ def test_probabilities_and_the_best_of_them(tmp_path: Path) -> None:
     spec = small_spec(classes=9)
     graph = lowered(spec, weights_of(random_model(spec)))
     x = images.normalize(noise(4, *spec.image_size, 3), IMAGENET)
-    expected = asking.softmax(opened(graph, tmp_path / "l").run(x).astype(np.float64))
+    expected = io_adapter.softmax(opened(graph, tmp_path / "l").run(x).astype(np.float64))
     found = attached(graph, IMAGENET, tmp_path / "p", output="probabilities").run(x)
     np.testing.assert_allclose(found, expected, rtol=1e-5)
     scores, classes = attached(graph, IMAGENET, tmp_path / "t", output="top5").rank(x)
@@ -223,9 +230,9 @@ def best_of(probabilities: Array) -> Array:
 
 @pytest.mark.parametrize("kind", [PROBABILITIES, TOP5], ids=lambda k: k.output)
 def test_right_answers_speak_for_the_oracles_logits(kind: Interface) -> None:
-    given = asking.softmax(LOGITS)
+    given = io_adapter.softmax(LOGITS)
     given = best_of(given) if kind is TOP5 else given
-    np.testing.assert_allclose(asking.as_logits(given, LOGITS, kind), LOGITS, atol=1e-12)
+    np.testing.assert_allclose(io_adapter.as_logits(given, LOGITS, kind), LOGITS, atol=1e-12)
 
 
 @pytest.mark.parametrize("error", [1e-6, 1e-3, 0.1, 1.0])
@@ -236,8 +243,8 @@ def test_answers_of_logits_within_a_tolerance_stay_within_it(kind: Interface, er
         logits = LOGITS * scale
         off = rng.standard_normal(logits.shape)
         off *= error * np.linalg.norm(logits, axis=1, keepdims=True) / np.linalg.norm(off, axis=1, keepdims=True)
-        given = asking.softmax(logits + off)
-        found = asking.as_logits(best_of(given) if kind is TOP5 else given, logits, kind)
+        given = io_adapter.softmax(logits + off)
+        found = io_adapter.as_logits(best_of(given) if kind is TOP5 else given, logits, kind)
         distance = np.linalg.norm(found - logits, axis=1) / np.linalg.norm(logits, axis=1)
         # Where the oracle itself nearly ties, another class moves ahead by as little.
         assert (distance <= error * (1 + 1e-6) + 1e-12).all()
@@ -245,17 +252,17 @@ def test_answers_of_logits_within_a_tolerance_stay_within_it(kind: Interface, er
 
 
 def test_a_class_that_is_wrongly_left_out_is_seen() -> None:
-    given = asking.softmax(LOGITS)
+    given = io_adapter.softmax(LOGITS)
     wrong = best_of(given)
     rows = np.arange(len(wrong))
     second, sixth = np.argsort(-given, axis=1)[:, [1, 5]].T
     wrong[rows, sixth], wrong[rows, second] = wrong[rows, second], -np.inf
-    assert np.abs(asking.as_logits(wrong, LOGITS, TOP5) - LOGITS).max(axis=1).min() > 1e-3
+    assert np.abs(io_adapter.as_logits(wrong, LOGITS, TOP5) - LOGITS).max(axis=1).min() > 1e-3
 
 
 def test_answers_that_are_not_numbers_stay_so() -> None:
     for kind in (PROBABILITIES, TOP5):
-        assert np.isnan(asking.as_logits(np.full_like(LOGITS, np.nan), LOGITS, kind)).any(axis=1).all()
+        assert np.isnan(io_adapter.as_logits(np.full_like(LOGITS, np.nan), LOGITS, kind)).any(axis=1).all()
 
 
 # The gate on each kind of artifact, and what it catches
@@ -300,13 +307,13 @@ def verdict(kind: Interface, fault: str | None, directory: Path, written_for: Pr
     model = random_model(SQUARE)
     graph = lowered(SQUARE, weights_of(model), batch=1 if kind.input == "image" else None)
     questions = Asking(UNEVEN, SQUARE.image_size, kind).questions(golden.make_inputs(SQUARE, graph.axes))
-    judgement = oracle.consult(model, questions.prepared)
-    tolerance = judge.tolerance_for("fp32", judgement)
-    damaged = interface.attach(graph, kind, written_for)
+    judgement = reference_logits.consult(model, questions.prepared)
+    tolerance = gates.tolerance_for("fp32", judgement)
+    damaged = io_signature.attach(graph, kind, written_for)
     if fault:
         damage(fault)(damaged.graph)
     session = opened(replace(graph, model=damaged), directory)
-    return judge.gate(session, replace(judgement.golden, inputs=questions.raw), tolerance, graph.axes.batch, kind)
+    return gates.gate(session, replace(judgement.golden, inputs=questions.raw), tolerance, graph.axes.batch, kind)
 
 
 @pytest.mark.parametrize("output", ["logits", "probabilities", "top5"])
@@ -359,7 +366,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
         rng = np.random.default_rng(i)
         image = Image.fromarray(rng.integers(0, 256, (5, 6, 3), dtype=np.uint8)).resize((31 + i, 52 - i))
         image.save(place / "a.png")
-        label = int(oracle.run(model, images.load([place / "a.png"], contract, spec.image_size)).argmax())
+        label = int(reference_logits.run(model, images.load([place / "a.png"], contract, spec.image_size)).argmax())
         (place / "images" / str(label)).mkdir(parents=True, exist_ok=True)
         (place / "a.png").rename(place / "images" / str(label) / f"{i}.png")
     assert checkpoint.exists()
@@ -391,7 +398,7 @@ def test_every_kind_is_exported_compiled_verified_and_described(
         verified = run("verify", tmp_path / place, *(["--per-block"] if place == "onnx" else []))
         assert verified.code == 0, verified.out + verified.err
         assert "8 golden images prepared here, from file to input: the same" in verified.out
-    manifest = artifact.read(tmp_path / "ort").manifest
+    manifest = bundles.read(tmp_path / "ort").manifest
     assert manifest.interface == Interface(input=input, output=output)
     shape, layout = {
         "float": (("batch", 3, 20, 28), "NCHW"), "uint8": (("batch", 20, 28, 3), "NHWC"),
@@ -435,7 +442,7 @@ def test_with_a_crop_an_artifact_that_resizes_is_shown_whole_files(data: Path, t
     session = attached(lowered(spec, weights_of(model), batch=1), contract, tmp_path, input="image")
     files = sorted((data / "images").rglob("*.png"))[:5]
     x = images.load(files, contract, spec.image_size)
-    expected = oracle.run(model, x)
+    expected = reference_logits.run(model, x)
     asked = Asking(contract, spec.image_size, Interface(input="image"))
     np.testing.assert_allclose(asked.logits(session, x, expected, 1, files), expected, atol=1e-5)
     with pytest.raises(UsageError, match="--crop-fraction below 1 is judged on image files"):
@@ -501,7 +508,7 @@ def test_a_bundles_interface_is_settled(pristine: Path, tmp_path: Path) -> None:
 def test_bytes_of_any_height_and_width_go_with_a_dynamic_size(checkpoint: Path, tmp_path: Path) -> None:
     ran = run("export", checkpoint, "--input", "uint8", "--dynamic-size", "-o", tmp_path / "out")
     assert ran.code == 0, ran.err
-    assert artifact.read(tmp_path / "out").manifest.input.shape == ("batch", "height", "width", 3)
+    assert bundles.read(tmp_path / "out").manifest.input.shape == ("batch", "height", "width", 3)
     assert run("verify", tmp_path / "out").code == 0
 
 

@@ -11,12 +11,14 @@ import numpy as np
 import pytest
 from rich.console import Console, RenderableType
 
-from s2mlp_deploy import artifact, latency, render
-from s2mlp_deploy.artifact import Artifact, Bundle
-from s2mlp_deploy.comparison import Row
-from s2mlp_deploy.latency import FEWEST_ROUNDS, MOST_ROUNDS, SECONDS, WARMUP, Latency, Method, measure
-from s2mlp_deploy.parity import Array
-from s2mlp_deploy.timing import Estimate
+from s2mlp_deploy.bundle import bundle as artifact
+from s2mlp_deploy.bundle.bundle import Artifact, Bundle
+from s2mlp_deploy.cli import tables
+from s2mlp_deploy.pipeline import latency
+from s2mlp_deploy.pipeline.comparison import Row
+from s2mlp_deploy.pipeline.latency import FEWEST_ROUNDS, MOST_ROUNDS, SECONDS, WARMUP, Latency, Method, measure
+from s2mlp_deploy.schema.parity import Array
+from s2mlp_deploy.system.timing import Estimate
 from support import run, save_checkpoint, small_spec
 
 
@@ -171,7 +173,7 @@ ROWS = [
 
 
 def test_a_ratio_whose_interval_holds_1_is_called_no_difference() -> None:
-    text = shown(render.latencies(ROWS, Method(321, 4, 2, "noise")))
+    text = shown(tables.latencies(ROWS, Method(321, 4, 2, "noise")))
     lines = {row.bundle: next(line for line in text.splitlines() if row.bundle in line) for row in ROWS}
     assert "12.3" in lines["model-onnx-fp32"] and "12.0 … 12.9" in lines["model-onnx-fp32"]
     assert "1.01" in lines["model-onnx-fp16"] and "0.99 … 1.04: no difference shown" in lines["model-onnx-fp16"]
@@ -184,9 +186,9 @@ def test_the_tables_fit_100_columns_and_only_names_fold() -> None:
     long = [
         replace(row, bundle=f"a-name-that-somebody-thought-was-a-good-idea-at-the-time-{row.bundle}") for row in ROWS
     ]
-    for table in (render.comparison(long), render.latencies(long, Method(10, 1, 2, "noise"))):
+    for table in (tables.comparison(long), tables.latencies(long, Method(10, 1, 2, "noise"))):
         text = shown(table)
         assert max(map(len, text.splitlines())) <= 100 and "…│" not in text
-    text = shown(render.comparison(long))
+    text = shown(tables.comparison(long))
     for figure in ("0.2 MB", "50.0 kB", "1.000", "2.8e-07", "1.000000", "99.50%", "89.50%"):
         assert figure in text

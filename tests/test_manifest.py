@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from s2mlp_deploy import manifest as manifests
 from s2mlp_deploy.errors import BundleError
-from s2mlp_deploy.manifest import Manifest, SpecEntry, ToleranceEntry
-from s2mlp_deploy.parity import Tolerance
-from s2mlp_deploy.spec import DIRECTIONS, LAYERS, PRESETS, Shift, Spec
+from s2mlp_deploy.schema import manifest as manifests
+from s2mlp_deploy.schema.manifest import Manifest, SpecEntry, ToleranceEntry
+from s2mlp_deploy.schema.parity import Tolerance
+from s2mlp_deploy.schema.spec import DIRECTIONS, LAYERS, PRESETS, Shift, Spec
 from support import pyramid_spec, run, save_checkpoint, small_spec, with_biases, with_stem_norms
 
 SPECS = {

@@ -16,9 +16,9 @@ from torch.nn import functional as F
 
 from bench import mixer
 from s2mlp_deploy.errors import SpecError, UsageError
-from s2mlp_deploy.graph import Axes
-from s2mlp_deploy.parity import compare
-from s2mlp_deploy.spec import Size, Spec, single_stage
+from s2mlp_deploy.families.s2mlp.emit import Axes
+from s2mlp_deploy.schema.parity import compare
+from s2mlp_deploy.schema.spec import Size, Spec, single_stage
 from support import pyramid_spec, small_spec
 
 

@@ -15,15 +15,21 @@ import pytest
 import torch
 from PIL import Image
 
-from s2mlp_deploy import artifact, asking, exporter, golden, images, interface, judge, oracle, parity
-from s2mlp_deploy.asking import Asking
+from s2mlp_deploy.bundle import bundle as bundles
+from s2mlp_deploy.data import images
 from s2mlp_deploy.errors import UsageError
-from s2mlp_deploy.exporter import Lowered
-from s2mlp_deploy.graph import Axes, emit
-from s2mlp_deploy.lowering import LOWERINGS
-from s2mlp_deploy.manifest import Interface, Preprocessing
-from s2mlp_deploy.parity import Array, Verdict
-from s2mlp_deploy.rewrites import fold
+from s2mlp_deploy.families.s2mlp.emit import Axes, emit
+from s2mlp_deploy.formats import base as formats_base
+from s2mlp_deploy.formats.base import Lowered
+from s2mlp_deploy.gate import gate as gates
+from s2mlp_deploy.gate import golden, io_adapter, reference_logits
+from s2mlp_deploy.gate.io_adapter import Asking
+from s2mlp_deploy.graph import io_signature
+from s2mlp_deploy.graph.spatial_shift import LOWERINGS
+from s2mlp_deploy.passes.fold_layernorm import fold
+from s2mlp_deploy.schema import parity
+from s2mlp_deploy.schema.manifest import Interface, Preprocessing
+from s2mlp_deploy.schema.parity import Array, Verdict
 from support import ROOT, Ran, random_model, run, small_spec, weights_of
 
 SPEC = small_spec(classes=1)
@@ -42,7 +48,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
         pixels = (colour + rng.normal(0, 40, (5, 6, 3))).clip(0, 255).astype(np.uint8)
         Image.fromarray(pixels).resize((31 + i, 52 - i // 2)).save(place / f"{i:02d}.png")
     files = sorted(place.glob("*.png"))
-    logits = oracle.run(model, images.load(files, CONTRACT, SPEC.image_size))[:, 0]
+    logits = reference_logits.run(model, images.load(files, CONTRACT, SPEC.image_size))[:, 0]
     middle = float(np.median(logits))
     model.head.fc.bias.sub_(middle)
     for file, logit in zip(files, logits, strict=True):
@@ -74,7 +80,7 @@ def test_it_is_exported_judged_compiled_and_verified(output: str, precision: str
         assert report["trials"][-1]["float_accuracy"] == 1.0 and report["trials"][-1]["accuracy"] > 0.9
     else:
         assert report["images"] == {"count": 64, "accuracy": 1.0, "accuracy_pytorch": 1.0, "top1_agreement": 1.0}
-    manifest = artifact.read(tmp_path / "onnx").manifest
+    manifest = bundles.read(tmp_path / "onnx").manifest
     assert (manifest.output.name, manifest.output.shape) == (output, ("batch", 1))
     assert {image.label for image in manifest.golden_images} == {0, 1}
     assert run("export", tmp_path / "onnx", "--format", "ort", "-o", tmp_path / "ort").code == 0
@@ -95,10 +101,10 @@ def test_folders_the_wrong_way_round_are_noticed(data: Path, tmp_path: Path) -> 
 def test_its_two_labels_name_folders_and_go_into_the_bundle(data: Path, tmp_path: Path) -> None:
     ran = export(data, tmp_path / "named", "--data", data / "images", source="named.pt")
     assert ran.code == 0, ran.err
-    assert artifact.read(tmp_path / "named").manifest.labels == ("neg", "pos")
+    assert bundles.read(tmp_path / "named").manifest.labels == ("neg", "pos")
     (tmp_path / "labels.txt").write_text("no\nyes\n")
     assert export(data, tmp_path / "given", "--labels", tmp_path / "labels.txt").code == 0
-    assert artifact.read(tmp_path / "given").manifest.labels == ("no", "yes")
+    assert bundles.read(tmp_path / "given").manifest.labels == ("no", "yes")
     (tmp_path / "labels.txt").write_text("yes\n")
     ran = export(data, tmp_path / "out", "--labels", tmp_path / "labels.txt")
     assert ran.code == 3 and "has 1 label, and the model has 2 classes" in ran.err
@@ -113,7 +119,7 @@ def test_the_best_of_one_are_refused(data: Path, tmp_path: Path) -> None:
     )
     assert not (tmp_path / "out").exists()
     with pytest.raises(UsageError, match="one logit"):
-        interface.refuse(Interface(output="top5"), CONTRACT, SPEC, dynamic_size=False)
+        io_signature.refuse(Interface(output="top5"), CONTRACT, SPEC, dynamic_size=False)
 
 
 def test_triton_gets_no_labels_since_it_takes_one_for_each_value(data: Path, tmp_path: Path) -> None:
@@ -145,11 +151,11 @@ def scaled(graph: Lowered, factor: float) -> Lowered:
 def test_the_probability_is_the_sigmoid_of_the_logit(factor: float, tmp_path: Path) -> None:
     graph = scaled(lowered(), factor)
     x = np.random.default_rng(0).standard_normal((40, 3, *SPEC.image_size), dtype=np.float32)
-    target = exporter.find("onnx")
+    target = formats_base.find("onnx")
     found = []
     for kind in (Interface(), PROBABILITIES):
         (tmp_path / kind.output).mkdir()
-        made = target.export(replace(graph, model=interface.attach(graph, kind, CONTRACT)), tmp_path / kind.output)  # type: ignore[union-attr]
+        made = target.export(replace(graph, model=io_signature.attach(graph, kind, CONTRACT)), tmp_path / kind.output)  # type: ignore[union-attr]
         found.append(target.open(made).run(x))
     logits, probabilities = found
     assert probabilities.shape == (40, 1) and 0 <= probabilities.min() <= probabilities.max() <= 1
@@ -159,8 +165,8 @@ def test_the_probability_is_the_sigmoid_of_the_logit(factor: float, tmp_path: Pa
 def verdict(fault: str | None, directory: Path) -> Verdict:
     graph, model = lowered(), random_model(SPEC)
     questions = Asking(CONTRACT, SPEC.image_size, PROBABILITIES).questions(golden.make_inputs(SPEC, graph.axes))
-    judgement = oracle.consult(model, questions.prepared)
-    damaged = interface.attach(graph, PROBABILITIES, CONTRACT)
+    judgement = reference_logits.consult(model, questions.prepared)
+    damaged = io_signature.attach(graph, PROBABILITIES, CONTRACT)
     nodes = {node.name: node for node in damaged.graph}
     if fault == "softmax of the one logit":
         nodes["probabilities/both"].replace_input_with(0, damaged.graph.node(len(damaged.graph) - 4).outputs[0])
@@ -174,10 +180,10 @@ def verdict(fault: str | None, directory: Path) -> Verdict:
         bias = damaged.graph.initializers["head.fc.bias"]
         assert bias.const_value is not None
         bias.const_value = ir.Tensor(np.zeros_like(bias.const_value.numpy()), name=bias.name)
-    target = exporter.find("onnx")
+    target = formats_base.find("onnx")
     session = target.open(target.export(replace(graph, model=damaged), directory))  # type: ignore[union-attr]
-    tolerance = judge.tolerance_for("fp32", judgement)
-    return judge.gate(session, replace(judgement.golden, inputs=questions.raw), tolerance, None, PROBABILITIES)
+    tolerance = gates.tolerance_for("fp32", judgement)
+    return gates.gate(session, replace(judgement.golden, inputs=questions.raw), tolerance, None, PROBABILITIES)
 
 
 @pytest.mark.parametrize("fault", [None, "softmax of the one logit", "the other class", "bias left out"])
@@ -189,18 +195,18 @@ LOGITS = np.random.default_rng(0).standard_normal((50, 1)) * 3
 
 
 def test_a_right_probability_speaks_for_the_logit() -> None:
-    given = asking.probabilities(LOGITS)
+    given = io_adapter.probabilities(LOGITS)
     np.testing.assert_allclose(given, 1 / (1 + np.exp(-LOGITS)), rtol=1e-12)
-    np.testing.assert_allclose(asking.as_logits(given, LOGITS, PROBABILITIES), LOGITS, atol=1e-12)
-    assert np.isnan(asking.as_logits(np.full_like(LOGITS, np.nan), LOGITS, PROBABILITIES)).all()
+    np.testing.assert_allclose(io_adapter.as_logits(given, LOGITS, PROBABILITIES), LOGITS, atol=1e-12)
+    assert np.isnan(io_adapter.as_logits(np.full_like(LOGITS, np.nan), LOGITS, PROBABILITIES)).all()
 
 
 @pytest.mark.parametrize("error", [1e-6, 1e-3, 0.1, 1.0, 10.0])
 @pytest.mark.parametrize("scale", [0.1, 1.0, 5.0])
 def test_a_probability_of_a_logit_within_a_tolerance_stays_within_it(error: float, scale: float) -> None:
     logits = LOGITS * scale
-    given = asking.probabilities(logits + error * np.random.default_rng(1).choice([-1.0, 1.0], logits.shape))
-    found = asking.as_logits(given, logits, PROBABILITIES)
+    given = io_adapter.probabilities(logits + error * np.random.default_rng(1).choice([-1.0, 1.0], logits.shape))
+    found = io_adapter.as_logits(given, logits, PROBABILITIES)
     assert (np.abs(found - logits) <= error * (1 + 1e-6) + 1e-12).all()
     np.testing.assert_array_equal(parity.leading_class(found), (given[:, 0] > 0.5).astype(int))
 

@@ -7,8 +7,9 @@ from pathlib import Path
 import onnxruntime
 import pytest
 
-from s2mlp_deploy import machine, onnx_versions
-from s2mlp_deploy.onnx_versions import LEAST
+from s2mlp_deploy.runtime import onnxruntime_versions
+from s2mlp_deploy.runtime.onnxruntime_versions import LEAST
+from s2mlp_deploy.system import machine
 from support import ROOT, run, save_checkpoint, small_spec
 
 
@@ -36,7 +37,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ],
 )  # fmt: skip
 def test_a_bundle_is_refused_by_releases_that_are_too_old_for_it_and_by_no_other(
-    name: str, release: str, lacks: onnx_versions.Feature | None, made: Path, monkeypatch: pytest.MonkeyPatch
+    name: str, release: str, lacks: onnxruntime_versions.Feature | None, made: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(onnxruntime, "__version__", release)
     ran = run("verify", made / name)
@@ -89,6 +90,6 @@ def test_the_docs_have_the_same_table() -> None:
 def test_the_release_is_known_without_an_import(monkeypatch: pytest.MonkeyPatch) -> None:
     import sys
 
-    expected = onnx_versions.installed()
+    expected = onnxruntime_versions.installed()
     monkeypatch.delitem(sys.modules, "onnxruntime")
-    assert onnx_versions.installed() == expected and "onnxruntime" not in sys.modules
+    assert onnxruntime_versions.installed() == expected and "onnxruntime" not in sys.modules

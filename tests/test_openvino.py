@@ -23,9 +23,13 @@ import formats
 from exporters import openvino_ir
 from exporters.openvino_ir import BIN, LOADING, XML, OpenVinoIr, OpenVinoSession, Settings, load_openvino
 from formats import PRECISIONS, change_manifest, exported, manifest_of, noise, promised, replace_file
-from s2mlp_deploy import Request, artifact, exporter, golden, judge
+from s2mlp_deploy import Request
+from s2mlp_deploy.bundle import bundle as artifact
 from s2mlp_deploy.errors import BundleError, CompilerError, RuntimeMissingError, UsageError
-from s2mlp_deploy.pipeline import deploy
+from s2mlp_deploy.formats import base as formats_base
+from s2mlp_deploy.gate import gate as gates
+from s2mlp_deploy.gate import golden
+from s2mlp_deploy.pipeline.deploy import deploy
 from support import PAPER_CHECKPOINT, TEST_IMAGES, command, run, save_checkpoint, small_spec
 
 pytest.importorskip("openvino", reason="needs openvino")
@@ -82,7 +86,7 @@ def test_one_file_takes_any_batch_and_any_size(checkpoint: Path, tmp_path: Path)
     for name in ("onnx", "openvino"):
         exported(checkpoint, "--format", name, "--dynamic-size", "-o", tmp_path / name)
     graph = artifact.read(tmp_path / "onnx")
-    session, reference = session_of(tmp_path / "openvino"), exporter.find("onnx").open(graph.artifact)
+    session, reference = session_of(tmp_path / "openvino"), formats_base.find("onnx").open(graph.artifact)
     for shape in [(1, 3, 20, 28), (5, 3, 4, 8), (2, 3, 36, 12), (1, 3, 20, 28)]:
         images = np.random.default_rng(1).standard_normal(shape).astype(np.float32)
         np.testing.assert_allclose(session.run(images), reference.run(images), rtol=0, atol=1e-5)
@@ -188,7 +192,7 @@ def test_bfloat16_would_not_pass_the_gate(made: Path, monkeypatch: pytest.Monkey
     wrong = Settings.model_construct(runtime_version="", device="CPU", inference_precision="bf16")
     tolerance = bundle.manifest.tolerance
     assert tolerance is not None
-    verdict = judge.gate(
+    verdict = gates.gate(
         OpenVinoSession(bundle.artifact.path, wrong), golden.load(bundle.golden), tolerance.tolerance(), None
     )
     assert not verdict.passed and max(d.relative_l2 for d in verdict.distances.values()) > 1e-3

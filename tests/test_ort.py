@@ -23,10 +23,12 @@ import formats
 from exporters import ort_canonical, ort_model
 from exporters.ort_model import OPERATORS, OrtModel
 from formats import PRECISIONS, change_manifest, exported, manifest_of, noise, promised, replace_file
-from s2mlp_deploy import Request, artifact, onnx_session
+from s2mlp_deploy import Request
+from s2mlp_deploy.bundle import bundle as bundles
 from s2mlp_deploy.errors import RuntimeMissingError, UsageError
-from s2mlp_deploy.onnx_session import PROVIDERS, Loading, OnnxSession
-from s2mlp_deploy.pipeline import deploy
+from s2mlp_deploy.pipeline.deploy import deploy
+from s2mlp_deploy.runtime import onnxruntime as ort_runtime
+from s2mlp_deploy.runtime.onnxruntime import PROVIDERS, Loading, OnnxSession
 from support import PAPER_CHECKPOINT, TEST_IMAGES, run, save_checkpoint, small_spec
 
 STYLES = ("ort", "onnx")
@@ -140,7 +142,7 @@ def test_what_the_graph_is_stays_as_the_onnx_bundle_says(made: Path) -> None:
 
 @pytest.mark.parametrize("name", ["ort", "onnx-style"])
 def test_it_is_loaded_without_optimizing_it_again(made: Path, name: str) -> None:
-    session = OrtModel().open(artifact.read(made / f"{name}-fp32").artifact)
+    session = OrtModel().open(bundles.read(made / f"{name}-fp32").artifact)
     level = session._session().get_session_options().graph_optimization_level
     assert level == onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
 
@@ -198,7 +200,7 @@ FBS = ort_canonical.bindings()
 
 def as_onnxruntime_writes_it(made: Path, precision: str, destination: Path) -> Path:
     loading = Loading("cpu", "extended", {"session.save_model_format": "ORT"}, save_to=destination)
-    onnx_session.load(made / f"onnx-{precision}" / "model.onnx", loading)
+    ort_runtime.load(made / f"onnx-{precision}" / "model.onnx", loading)
     return destination
 
 
@@ -536,7 +538,7 @@ def test_a_provider_that_cannot_run_the_whole_model_is_an_error_and_no_detour(
         pytest.skip("this onnxruntime has no provider that runs no operator of the model")
     monkeypatch.setitem(PROVIDERS, "azure", "AzureExecutionProvider")
     with pytest.raises(RuntimeMissingError, match="AzureExecutionProvider cannot run the whole model here"):
-        onnx_session.load(made / "onnx-fp32" / "model.onnx", Loading("azure"))
+        ort_runtime.load(made / "onnx-fp32" / "model.onnx", Loading("azure"))
     assert capfd.readouterr() == ("", "")
 
 

@@ -24,7 +24,7 @@ from bench.pictures.labels import Box, Label
 from bench.profile import KINDS
 from contests import BASELINES, PAIR, Entry, held, swept
 from s2mlp_deploy.errors import OutputError, RuntimeMissingError, UsageError
-from s2mlp_deploy.packages import pip_install
+from s2mlp_deploy.system.dependencies import pip_install
 from support import ROOT
 
 LONG = "a-very-long-name-of-a-bundle-that-somebody-exported-on-a-tuesday-onnx-fp32"

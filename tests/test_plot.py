@@ -15,11 +15,13 @@ import pytest
 from matplotlib.figure import Figure
 from PIL import Image
 
-from s2mlp_deploy import artifact, depth, plot, verification
+from s2mlp_deploy.bundle import bundle as bundles
+from s2mlp_deploy.cli import layer_error, plot
+from s2mlp_deploy.cli.plot import Curve, figure, save
 from s2mlp_deploy.errors import OutputError
-from s2mlp_deploy.manifest import Quantization
-from s2mlp_deploy.packages import pip_install
-from s2mlp_deploy.plot import Curve, figure, save
+from s2mlp_deploy.pipeline import verify as verifying
+from s2mlp_deploy.schema.manifest import Quantization
+from s2mlp_deploy.system.dependencies import pip_install
 from support import ROOT, run, save_checkpoint, small_spec
 from test_verification import alter_weight
 
@@ -201,18 +203,18 @@ def test_an_export_draws_every_precision(tmp_path: Path, monkeypatch: pytest.Mon
 
 
 def test_layers_left_in_float_are_marked_by_their_block(pristine: Path) -> None:
-    bundle = artifact.read(pristine)
+    bundle = bundles.read(pristine)
     kept = ("stage0/block01/fc4", "logits")
     quantization = Quantization(target="x86", method="minmax", calibration_images=3, float_layers=kept)
     changed = replace(bundle, manifest=bundle.manifest.model_copy(update={"quantization": quantization}))
-    assert depth.curve(changed, verification.layers(bundle)).in_float == {"stage0/block01", "logits"}
-    assert depth.curve(bundle, verification.layers(bundle)).in_float == frozenset()
+    assert layer_error.curve(changed, verifying.layers(bundle)).in_float == {"stage0/block01", "logits"}
+    assert layer_error.curve(bundle, verifying.layers(bundle)).in_float == frozenset()
 
 
 def test_a_format_that_hides_its_layers_is_left_out_with_a_warning(
     checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert verification.shows_layers("onnx") and not verification.shows_layers("ort")
+    assert verifying.shows_layers("onnx") and not verifying.shows_layers("ort")
     monkeypatch.chdir(tmp_path)
     ran = run("export", checkpoint, "--format", "ort", "--format", "onnx", "--plot", "error.svg")
     assert ran.code == 0, ran.err

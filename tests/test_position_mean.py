@@ -14,13 +14,13 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from s2mlp_deploy.emitter import Emitter
-from s2mlp_deploy.graph import IR_VERSION, OPSET
-from s2mlp_deploy.lowering import FeatureMap
-from s2mlp_deploy.parity import Array
-from s2mlp_deploy.position_mean import TERMS, emit_mean, groups
-from s2mlp_deploy.precision import to_float16
-from s2mlp_deploy.spec import Size
+from s2mlp_deploy.families.s2mlp.emit import IR_VERSION, OPSET
+from s2mlp_deploy.graph.builder import Emitter
+from s2mlp_deploy.graph.position_mean import TERMS, emit_mean, groups
+from s2mlp_deploy.graph.spatial_shift import FeatureMap
+from s2mlp_deploy.passes.float16 import to_float16
+from s2mlp_deploy.schema.parity import Array
+from s2mlp_deploy.schema.spec import Size
 
 C = 16
 

@@ -13,15 +13,17 @@ import onnxruntime
 import pytest
 import torch
 
-from s2mlp_deploy import artifact, float16_on_cpu, machine
+from s2mlp_deploy.bundle import bundle as bundles
 from s2mlp_deploy.errors import UsageError
-from s2mlp_deploy.graph import Axes, emit
-from s2mlp_deploy.lowering import LOWERINGS
-from s2mlp_deploy.pipeline import Request, deploy
-from s2mlp_deploy.precision import IoDtype, Span, spans, store_float16, to_float16, weight_spans
-from s2mlp_deploy.rewrites import fold
-from s2mlp_deploy.simplify import simplify
-from s2mlp_deploy.spec import Spec
+from s2mlp_deploy.families.s2mlp.emit import Axes, emit
+from s2mlp_deploy.formats import float16_on_cpu
+from s2mlp_deploy.graph.spatial_shift import LOWERINGS
+from s2mlp_deploy.passes.float16 import IoDtype, Span, spans, store_float16, to_float16, weight_spans
+from s2mlp_deploy.passes.fold_layernorm import fold
+from s2mlp_deploy.passes.simplify import simplify
+from s2mlp_deploy.pipeline.deploy import Request, deploy
+from s2mlp_deploy.schema.spec import Spec
+from s2mlp_deploy.system import machine
 from support import pyramid_spec, random_model, run, save_checkpoint, small_spec, weights_of
 
 HALF, FLOAT = ir.DataType.FLOAT16, ir.DataType.FLOAT
@@ -196,7 +198,7 @@ def test_a_healthy_model_is_not_warned_about(checkpoint: Path, tmp_path: Path) -
 
 
 def arithmetic(bundle: Path) -> object:
-    return artifact.read(bundle).manifest.arithmetic
+    return bundles.read(bundle).manifest.arithmetic
 
 
 @pytest.mark.parametrize(
@@ -259,13 +261,13 @@ def test_what_is_for_gpus_is_not_judged_there(phone: None, checkpoint: Path, tmp
     options = ("--precision", "fp16", "--target", "trt", "-o", tmp_path / "out")
     ran = run("export", checkpoint, *options)
     assert ran.code == 0 and "PENDING A DEVICE: its float32 graph passed" in " ".join(ran.out.split())
-    assert artifact.read(tmp_path / "out").manifest.verdict == "pending a device"
+    assert bundles.read(tmp_path / "out").manifest.verdict == "pending a device"
     assert run("export", checkpoint, *options, "--answer", "top5", "--force").code == 0
 
 
 def test_what_is_for_cpus_is_judged_there_as_everywhere(phone: None, checkpoint: Path, tmp_path: Path) -> None:
     assert run("export", checkpoint, "--precision", "fp16", "-o", tmp_path / "out").code == 0
-    assert artifact.read(tmp_path / "out").manifest.verdict == "passed"
+    assert bundles.read(tmp_path / "out").manifest.verdict == "passed"
 
 
 def test_a_refusal_there_names_the_cause(phone: None, checkpoint: Path, tmp_path: Path) -> None:

@@ -12,7 +12,8 @@ import pytest
 from onnx import TensorProto, helper
 
 from formats import exported, noise
-from s2mlp_deploy import machine, onnx_session
+from s2mlp_deploy.runtime import onnxruntime as ort_runtime
+from s2mlp_deploy.system import machine
 from support import run
 
 WRONG = "multiplies bytes wrongly on this processor"
@@ -30,7 +31,7 @@ def product(left: np.ndarray, right: np.ndarray, *, constant: bool) -> np.ndarra
         [onnx.numpy_helper.from_array(right, "b")] if constant else [],
     )  # fmt: skip
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=9)
-    session = onnx_session.load(model.SerializeToString())
+    session = ort_runtime.load(model.SerializeToString())
     found: np.ndarray = session.run(None, {"a": left} | ({} if constant else {"b": right}))[0]
     return found
 
@@ -39,7 +40,7 @@ def product(left: np.ndarray, right: np.ndarray, *, constant: bool) -> np.ndarra
 @pytest.mark.parametrize("kind", [np.uint8, np.int8])
 def test_products_of_bytes_are_right(kind: type, constant: bool) -> None:
     """With the versions and processors that are refused, one shape in four had wrong numbers."""
-    if reason := onnx_session.miscomputes():
+    if reason := ort_runtime.miscomputes():
         pytest.skip(reason)
     rng = np.random.default_rng(1)
     low, high = np.iinfo(kind).min, np.iinfo(kind).max
@@ -80,7 +81,7 @@ def test_they_are_refused_where_they_would_be_wrong(
     int8 = ("--precision", "int8", "--calibration", tmp_path / "calibration.npy", "--min-agreement", 0.5)
     options = ("--format", format, *(("--input", "image") if image else int8))
     made, out = tmp_path / "made", tmp_path / "out"
-    here = onnx_session.miscomputes() is None
+    here = ort_runtime.miscomputes() is None
     if here:
         exported(checkpoint, *options, "-o", made)
     pretend("1.24.4", "amx_int8")
@@ -102,6 +103,6 @@ def test_what_has_none_is_not_refused_there(
 @pytest.mark.parametrize(("version", "feature"), [("1.24.4", "avx512_vnni"), ("1.25.0", "amx_int8")])
 def test_nor_are_they_elsewhere(pretend: Callable[[str, str], None], version: str, feature: str) -> None:
     pretend(version, feature)
-    assert onnx_session.miscomputes() is None
+    assert ort_runtime.miscomputes() is None
     pretend("1.24.4", "amx_int8")
-    assert WRONG in (onnx_session.miscomputes() or "")
+    assert WRONG in (ort_runtime.miscomputes() or "")

@@ -15,14 +15,18 @@ from types import SimpleNamespace
 import pytest
 
 from exporters.onnx_file import OnnxFile
-from s2mlp_deploy import Request, artifact, interruption, parity, scratch
-from s2mlp_deploy import manifest as manifests
-from s2mlp_deploy.artifact import Artifact
+from s2mlp_deploy import Request
+from s2mlp_deploy.bundle import bundle as bundles
+from s2mlp_deploy.bundle.bundle import Artifact
+from s2mlp_deploy.cli import signals
 from s2mlp_deploy.errors import CompilerError, OutputError, ParityError
-from s2mlp_deploy.exporter import Lowered
-from s2mlp_deploy.manifest import Manifest
-from s2mlp_deploy.parity import Rule
-from s2mlp_deploy.pipeline import deploy
+from s2mlp_deploy.formats.base import Lowered
+from s2mlp_deploy.pipeline.deploy import deploy
+from s2mlp_deploy.schema import manifest as manifests
+from s2mlp_deploy.schema import parity
+from s2mlp_deploy.schema.manifest import Manifest
+from s2mlp_deploy.schema.parity import Rule
+from s2mlp_deploy.system import workdir
 from support import run, save_checkpoint, small_spec
 
 Mount = Callable[[str], Path]
@@ -95,7 +99,7 @@ def publish(
     pristine: Path, destination: Path, *, replace: bool = False, meanwhile: Callable[[Path], None] = lambda _: None
 ) -> None:
     """Publish a bundle of one file that says ``new``; ``meanwhile`` happens while it is being made."""
-    with artifact.staging(destination, replace=replace) as staging:
+    with bundles.staging(destination, replace=replace) as staging:
         (staging.directory / "model.onnx").write_text("new")
         meanwhile(staging.directory)
         staging.publish(manifest_of(pristine, "model.onnx"), {"report": 1})
@@ -207,7 +211,7 @@ def test_missing_parents_are_made(pristine: Path, tmp_path: Path) -> None:
 
 def test_missing_parents_are_gone_again_where_nothing_was_published(tmp_path: Path) -> None:
     (tmp_path / "mine").mkdir()
-    with pytest.raises(RuntimeError), artifact.staging(tmp_path / "mine" / "a" / "b" / "bundle", replace=False):
+    with pytest.raises(RuntimeError), bundles.staging(tmp_path / "mine" / "a" / "b" / "bundle", replace=False):
         raise RuntimeError
     assert list(contents(tmp_path)) == ["mine/"]
 
@@ -323,7 +327,7 @@ def test_a_file_that_the_manifest_does_not_list_is_not_published(pristine: Path,
 
 def publish_version(pristine: Path, destination: Path, *, replace: bool = False, also: str | None = None) -> None:
     """As :func:`publish`, with a file in the directory of a version, too; and with one that no one asked for."""
-    with artifact.staging(destination, replace=replace) as staging:
+    with bundles.staging(destination, replace=replace) as staging:
         for name in ("model.onnx", "1/model.plan", *([also] if also else [])):
             (staging.directory / name).parent.mkdir(exist_ok=True, parents=True)
             (staging.directory / name).write_text("new")
@@ -405,7 +409,7 @@ def test_a_disk_that_does_not_keep_what_is_written_is_noticed(
         raise OSError(errno.EIO, os.strerror(errno.EIO))
 
     before = contents(old.parent)
-    monkeypatch.setattr(artifact.os, "fsync", fail)
+    monkeypatch.setattr(bundles.os, "fsync", fail)
     with pytest.raises(OutputError, match=r"Input/output error\. Nothing was published"):
         publish(pristine, old, replace=True)
     assert contents(old.parent) == before
@@ -421,7 +425,7 @@ def test_a_file_system_that_cannot_flush_directories_will_do(
             raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
         flush(descriptor)
 
-    monkeypatch.setattr(artifact.os, "fsync", refuse_directories)
+    monkeypatch.setattr(bundles.os, "fsync", refuse_directories)
     publish(pristine, old, replace=True)
     assert is_new(old)
 
@@ -445,7 +449,7 @@ def test_replacing_exchanges_two_names_in_one_step(pristine: Path, old: Path, mo
 def without_exchange(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """A system, or a file system, that cannot exchange two names."""
     library = SimpleNamespace(renameat2=lambda *_: -1) if request.param == "refused" else SimpleNamespace()
-    monkeypatch.setattr(artifact, "ctypes", SimpleNamespace(CDLL=lambda *_, **__: library))
+    monkeypatch.setattr(bundles, "ctypes", SimpleNamespace(CDLL=lambda *_, **__: library))
 
 
 @pytest.mark.usefixtures("without_exchange")
@@ -564,13 +568,13 @@ def test_a_bundle_on_a_read_only_disk_can_be_verified(pristine: Path, mount: Mou
 def test_a_lock_that_is_refused_once_lets_nobody_sweep_the_directory_away(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    lock = scratch._lock
+    lock = workdir._lock
     with monkeypatch.context() as patched:
-        patched.setattr(scratch, "_lock", lambda *_, **__: False)
-        first = scratch.beside(tmp_path / "bundle")
+        patched.setattr(workdir, "_lock", lambda *_, **__: False)
+        first = workdir.beside(tmp_path / "bundle")
         directory = first.__enter__()
-    assert scratch._lock is lock
-    with scratch.beside(tmp_path / "bundle"):
+    assert workdir._lock is lock
+    with workdir.beside(tmp_path / "bundle"):
         assert directory.is_dir()
     first.__exit__(None, None, None)
     assert os.listdir(tmp_path) == []
@@ -580,14 +584,14 @@ def test_a_removal_that_is_interrupted_is_finished_at_the_end(tmp_path: Path, mo
     def interrupted(*_: object) -> None:
         raise KeyboardInterrupt
 
-    working = scratch.beside(tmp_path / "a" / "b" / "bundle")
+    working = workdir.beside(tmp_path / "a" / "b" / "bundle")
     (working.__enter__() / "file").write_text("half")
     with monkeypatch.context() as patched:
         patched.setattr(shutil, "rmtree", interrupted)
         with pytest.raises(KeyboardInterrupt):
             working.__exit__(None, None, None)
     assert contents(tmp_path) != {}
-    scratch.clear()
+    workdir.clear()
     assert contents(tmp_path) == {}
 
 
@@ -595,7 +599,7 @@ def test_a_directory_that_vanished_is_the_reason_whatever_a_runtime_says(tmp_pat
     (tmp_path / "place").mkdir()
 
     def vanish() -> None:
-        with artifact.staging(tmp_path / "place" / "bundle", replace=False):
+        with bundles.staging(tmp_path / "place" / "bundle", replace=False):
             shutil.rmtree(tmp_path / "place")
             raise CompilerError("cannot open the model")
 
@@ -622,4 +626,4 @@ def test_an_interruption_that_became_a_plain_exit_is_told() -> None:
                 sys.exit(130)
     """
     ended = subprocess.run([sys.executable, "-c", dedent(code)], capture_output=True, text=True)
-    assert (ended.returncode, ended.stdout, ended.stderr) == (143, "", f"error: {interruption.MESSAGE}\n")
+    assert (ended.returncode, ended.stdout, ended.stderr) == (143, "", f"error: {signals.MESSAGE}\n")

@@ -15,15 +15,15 @@ import onnxruntime
 import pytest
 import torch
 
-from s2mlp_deploy.exporter import Lowered, scratch_session
-from s2mlp_deploy.graph import Axes, emit
-from s2mlp_deploy.lowering import LOWERINGS
-from s2mlp_deploy.parity import Array
-from s2mlp_deploy.quantize import RECIPES, Layer, Range, block_layers, end_layers, quantize
-from s2mlp_deploy.reference import S2MLP
-from s2mlp_deploy.rewrites import fold
-from s2mlp_deploy.simplify import simplify
-from s2mlp_deploy.spec import DIRECTIONS, Shift, Spec
+from s2mlp_deploy.families.s2mlp.emit import Axes, emit
+from s2mlp_deploy.families.s2mlp.reference import S2MLP
+from s2mlp_deploy.formats.base import Lowered, scratch_session
+from s2mlp_deploy.graph.spatial_shift import LOWERINGS
+from s2mlp_deploy.passes.fold_layernorm import fold
+from s2mlp_deploy.passes.quantize import RECIPES, Layer, Range, block_layers, end_layers, quantize
+from s2mlp_deploy.passes.simplify import simplify
+from s2mlp_deploy.schema.parity import Array
+from s2mlp_deploy.schema.spec import DIRECTIONS, Shift, Spec
 from support import pyramid_spec, random_model, small_spec, weights_of, with_biases, with_stem_norms
 
 SPECS = {

@@ -22,8 +22,8 @@ from bench.section import Section
 from browser import Browser, Visit, lacking
 from contests import BASELINES, ENVIRONMENT, EVIL, PAIR, Entry, held, swept
 from s2mlp_deploy.errors import RuntimeMissingError
-from s2mlp_deploy.packages import pip_install
-from s2mlp_deploy.sessions import Times
+from s2mlp_deploy.runtime.session import Times
+from s2mlp_deploy.system.dependencies import pip_install
 from support import command, run, save_checkpoint, small_spec
 
 COMMAND = "s2mlp-bench 'a b/fp32' int8 --html report.html"

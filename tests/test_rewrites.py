@@ -9,11 +9,11 @@ import onnx_ir as ir
 import onnxruntime
 import pytest
 
-from s2mlp_deploy.emitter import Emitter
-from s2mlp_deploy.graph import IR_VERSION, OPSET, Axes, emit
-from s2mlp_deploy.lowering import LOWERINGS
-from s2mlp_deploy.rewrites import FoldLayerNormAffineIntoGemm, fold
-from s2mlp_deploy.spec import Spec
+from s2mlp_deploy.families.s2mlp.emit import IR_VERSION, OPSET, Axes, emit
+from s2mlp_deploy.graph.builder import Emitter
+from s2mlp_deploy.graph.spatial_shift import LOWERINGS
+from s2mlp_deploy.passes.fold_layernorm import FoldLayerNormAffineIntoGemm, fold
+from s2mlp_deploy.schema.spec import Spec
 from support import random_model, small_spec, weights_of, with_biases
 
 C, OUT = 6, 5

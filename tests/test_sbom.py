@@ -16,9 +16,9 @@ from cyclonedx.validation.json import JsonStrictValidator
 import npm
 from exporters.web_site import TESTED
 from formats import change_manifest, exported, manifest_of, promised
-from s2mlp_deploy import artifact
-from s2mlp_deploy.artifact import SBOM
-from s2mlp_deploy.packages import Package, closure, pip_install
+from s2mlp_deploy.bundle import bundle as bundles
+from s2mlp_deploy.bundle.bundle import SBOM
+from s2mlp_deploy.system.dependencies import Package, closure, pip_install
 from support import run, save_checkpoint, small_spec
 
 pytestmark = pytest.mark.npm()
@@ -76,7 +76,7 @@ def test_both_ways_to_an_engine_give_the_same_bill(place: Path, format: str) -> 
 
 @pytest.mark.parametrize("format", FORMATS)
 def test_it_is_no_part_of_the_artifact(place: Path, format: str) -> None:
-    without, with_it = artifact.read(place / f"{format}-without"), artifact.read(place / f"{format}-with")
+    without, with_it = bundles.read(place / f"{format}-without"), bundles.read(place / f"{format}-with")
     assert without.artifact.files == with_it.artifact.files
     assert without.size_bytes == with_it.size_bytes
 
@@ -190,8 +190,8 @@ def test_without_the_library_nothing_is_begun(
 ) -> None:
     for name in [name for name in sys.modules if name.partition(".")[0] == "cyclonedx"]:
         monkeypatch.delitem(sys.modules, name)
-    monkeypatch.delitem(sys.modules, "s2mlp_deploy.sbom")
-    monkeypatch.delattr("s2mlp_deploy.sbom")
+    monkeypatch.delitem(sys.modules, "s2mlp_deploy.bundle.sbom")
+    monkeypatch.delattr("s2mlp_deploy.bundle.sbom")
     monkeypatch.setitem(sys.modules, "cyclonedx", None)
     ran = run("export", place / source, "--format", "ort", "--sbom", "-o", tmp_path / "new" / "bundle")
     assert ran.code == 4 and pip_install("sbom") in ran.err

@@ -24,9 +24,9 @@ from bench.scale import costs, footprint, growth, scaling_plot, scaling_run, sca
 from bench.scale.footprint import Footprint
 from bench.scale.scaling import LONG_MS, MIXER, OVER, S2MLP, Plan, Point, Scaling, Setting, default_sizes, shortened
 from bench.scale.scaling_run import WARMUP, take_rounds
-from s2mlp_deploy.graph import Axes
-from s2mlp_deploy.progress import Listener
-from s2mlp_deploy.spec import PRESETS, Embedding, Size, Spec, Stage
+from s2mlp_deploy.families.s2mlp.emit import Axes
+from s2mlp_deploy.schema.spec import PRESETS, Embedding, Size, Spec, Stage
+from s2mlp_deploy.system.progress import Listener
 from support import Ran, command, pyramid_spec, save_checkpoint, small_spec
 
 POSITIONS = [196, 400, 784, 1600, 3136]

@@ -24,10 +24,12 @@ from bench.mlperf.loadgen_log import DETAIL, SUMMARY
 from bench.mlperf.scenario import Outcome, run
 from bench.mlperf.scenario_table import render
 from bench.mlperf.terms import SCENARIOS, Terms, settings
-from s2mlp_deploy import artifact, exporter, golden
+from s2mlp_deploy.bundle import bundle as bundles
 from s2mlp_deploy.errors import OutputError, ParityError, RuntimeMissingError, UsageError
-from s2mlp_deploy.packages import pip_install
-from s2mlp_deploy.parity import Array
+from s2mlp_deploy.formats import base as formats_base
+from s2mlp_deploy.gate import golden
+from s2mlp_deploy.schema.parity import Array
+from s2mlp_deploy.system.dependencies import pip_install
 
 ROOT = Path(__file__).parent.parent
 IMAGES = np.random.default_rng(0).standard_normal((5, 3, 4, 7)).astype(np.float32)
@@ -168,10 +170,10 @@ def test_a_conforming_run_has_left_no_rule_and_shows_so(outcomes: dict[str, Outc
 
 
 def test_a_real_bundle_is_driven_in_every_scenario(pristine: Path) -> None:
-    bundle = artifact.read(pristine)
+    bundle = bundles.read(pristine)
     known = golden.load(bundle.golden)
     assert bundle.manifest.tolerance is not None
-    opened = exporter.find(bundle.manifest.format).open(bundle.artifact)
+    opened = formats_base.find(bundle.manifest.format).open(bundle.artifact)
     for terms in SHORT.values():
         found = run(
             opened.run,

@@ -7,8 +7,8 @@ from dataclasses import replace
 import pytest
 
 from s2mlp_deploy.errors import SpecError
-from s2mlp_deploy.reference import S2MLP
-from s2mlp_deploy.spec import (
+from s2mlp_deploy.families.s2mlp.reference import S2MLP
+from s2mlp_deploy.schema.spec import (
     DIRECTIONS,
     PRESETS,
     Embedding,

@@ -17,10 +17,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from s2mlp_deploy import artifact, checkpoint, layouts, reference, structures
+from s2mlp_deploy.bundle import bundle as bundles
+from s2mlp_deploy.checkpoint import load as checkpoint
 from s2mlp_deploy.errors import LayoutError
-from s2mlp_deploy.parity import Array
-from s2mlp_deploy.spec import Embedding, Shift, Spec
+from s2mlp_deploy.families.s2mlp import layouts, reference
+from s2mlp_deploy.gate import structure_evidence
+from s2mlp_deploy.schema.parity import Array
+from s2mlp_deploy.schema.spec import Embedding, Shift, Spec
 from support import random_model, run, small_spec, with_stem_norms
 
 Move = Callable[[Tensor], Tensor]
@@ -194,7 +197,7 @@ def test_another_structure_is_named_with_the_lines_of_a_layout_file_that_export_
     assert ended == 0, said
     assert "warning" not in said
     np.testing.assert_allclose(case.artifact_logits(), np.load(case.reference)["logits"], rtol=1e-3, atol=1e-4)
-    assert artifact.read(tmp_path / "bundle").manifest.source.layout == "own"
+    assert bundles.read(tmp_path / "bundle").manifest.source.layout == "own"
 
 
 @pytest.mark.parametrize(("code", "named"), NOT_EXPORTED.values(), ids=list(NOT_EXPORTED))
@@ -212,12 +215,12 @@ def test_logits_of_no_structure_at_all_get_no_advice(tmp_path: Path) -> None:
 
 
 def test_one_change_is_tried_before_two_and_four_directions_in_every_order() -> None:
-    one = list(structures._one_change(structures.Structure(SPEC)))
+    one = list(structure_evidence._one_change(structure_evidence.Structure(SPEC)))
     assert {s.spec.shift.border for s in one} == {"keep", "zero", "wrap"}
     assert len({s.spec.shift.offsets for s in one if len(s.spec.shift.offsets) == 4}) == 24
-    assert {s.activation for s in one} == set(structures.ACTIVATIONS)
+    assert {s.activation for s in one} == set(structure_evidence.ACTIVATIONS)
     for structure in one:
-        parts = [c for c in structures.changes(structure, SPEC) if "semantics" not in c.text]
+        parts = [c for c in structure_evidence.changes(structure, SPEC) if "semantics" not in c.text]
         assert len(parts) <= 2  # directions and border are one
 
 

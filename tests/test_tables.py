@@ -15,7 +15,7 @@ from bench.contest import Result
 from bench.contestant import Point
 from bench.section import Section
 from contests import BASELINES, ENVIRONMENT, PAIR, Entry, held, swept
-from s2mlp_deploy.wording import counted
+from s2mlp_deploy.system.wording import counted
 
 FOUR = [
     replace(PAIR[i], source=f"fashion_mnist-{of}") for i, of in ((0, "onnx-fp32"), (1, "onnx-int8"), (1, "ort-int8"))

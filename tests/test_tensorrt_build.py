@@ -22,14 +22,15 @@ from exporters.nvidia.log import Log
 from exporters.nvidia.options import configure
 from exporters.nvidia.profile import Profile
 from exporters.nvidia.runtime import find_gpu
-from s2mlp_deploy import Request, golden
-from s2mlp_deploy.artifact import read
-from s2mlp_deploy.digest import sha256
+from s2mlp_deploy import Request
+from s2mlp_deploy.bundle.bundle import read
 from s2mlp_deploy.errors import CompilerError, RuntimeMissingError, UnverifiedError, UsageError
-from s2mlp_deploy.manifest import Interface
-from s2mlp_deploy.packages import pip_install
-from s2mlp_deploy.pipeline import deploy
-from s2mlp_deploy.request import Export
+from s2mlp_deploy.gate import golden
+from s2mlp_deploy.pipeline.deploy import deploy
+from s2mlp_deploy.pipeline.request import Export
+from s2mlp_deploy.schema.manifest import Interface
+from s2mlp_deploy.system.dependencies import pip_install
+from s2mlp_deploy.system.hashing import sha256
 from support import PAPER_CHECKPOINT, TEST_IMAGES, run
 from test_imports import OPTIONAL, bare
 

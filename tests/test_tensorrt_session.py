@@ -22,9 +22,9 @@ from exporters.nvidia.runtime import CudaError, Gpu, find_gpu
 from exporters.nvidia.session import EngineSession, Times, load
 from exporters.tensorrt_engine import TensorRtEngine
 from exporters.tensorrt_rtx_engine import TensorRtRtxEngine
-from s2mlp_deploy.artifact import Artifact
+from s2mlp_deploy.bundle.bundle import Artifact
 from s2mlp_deploy.errors import BundleError, RuntimeMissingError, UsageError
-from s2mlp_deploy.parity import Array
+from s2mlp_deploy.schema.parity import Array
 from support import ROOT
 
 CLASSES = 2

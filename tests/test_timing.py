@@ -9,7 +9,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from s2mlp_deploy.timing import estimate, interleave, ratio, timed_ms
+from s2mlp_deploy.system.timing import estimate, interleave, ratio, timed_ms
 
 
 class FakeClock:

@@ -20,8 +20,9 @@ import numpy as np
 import pytest
 import torch
 
-from s2mlp_deploy import checkpoint, pickled, training_objects
-from s2mlp_deploy.recorded import Recorded, read_recorded
+from s2mlp_deploy.checkpoint import load as checkpoints
+from s2mlp_deploy.checkpoint.torch_format import training_objects, unpickler
+from s2mlp_deploy.checkpoint.training_metadata import Recorded, read_recorded
 from support import random_model, small_spec
 
 OMEGACONF = (
@@ -55,7 +56,7 @@ def read(pickle: bytes) -> Any:
     def persistent(_: Any) -> Any:
         raise AssertionError("a tensor")
 
-    return pickled.load(io.BytesIO(pickle), training_objects.names(), persistent)
+    return unpickler.load(io.BytesIO(pickle), training_objects.names(), persistent)
 
 
 def test_configurations_of_omegaconf_are_read() -> None:
@@ -80,7 +81,7 @@ def test_numpy_arrays_of_statistics_are_read(tmp_path: Path, protocol: int, zipp
     content = {"model": random_model(small_spec()).state_dict(), "args": args, "rng": np.random.get_state()}
     path = tmp_path / "model.pt"
     torch.save(content, path, pickle_protocol=protocol, _use_new_zipfile_serialization=zipped)
-    found = checkpoint.load(path).recorded
+    found = checkpoints.load(path).recorded
     assert found == Recorded(image_size=(20, 28), mean=(0.25, 0.5, 0.75), std=(0.5, 0.5, 0.5))
 
 
@@ -110,6 +111,6 @@ def test_whatever_lies_beside_the_weights_does_not_hinder(tmp_path: Path, protoc
         path = tmp_path / "model.pt"
         content = {"model": weights, "args": {"img_size": [20, 28]}, **things}
         torch.save(content, path, pickle_protocol=protocol, _use_new_zipfile_serialization=zipped)
-        found = checkpoint.load(path)
+        found = checkpoints.load(path)
         assert found.spec.image_size == (20, 28)
         assert all(torch.equal(found.weights[name], tensor) for name, tensor in weights.items())

@@ -14,13 +14,16 @@ import pytest
 from onnx import numpy_helper
 from safetensors.numpy import load_file, save_file
 
-from s2mlp_deploy import artifact, golden, onnx_writer, verification
-from s2mlp_deploy.artifact import GOLDEN, MANIFEST
-from s2mlp_deploy.digest import sha256
+from s2mlp_deploy.bundle import bundle as artifact
+from s2mlp_deploy.bundle.bundle import GOLDEN, MANIFEST
 from s2mlp_deploy.errors import BundleError, RuntimeMissingError, UsageError
-from s2mlp_deploy.onnx_session import TracedSession
-from s2mlp_deploy.spec import Embedding, Spec, Stage
-from s2mlp_deploy.verification import verify
+from s2mlp_deploy.gate import golden
+from s2mlp_deploy.graph import writer
+from s2mlp_deploy.pipeline import verify as verifying
+from s2mlp_deploy.pipeline.verify import verify
+from s2mlp_deploy.runtime.onnxruntime import TracedSession
+from s2mlp_deploy.schema.spec import Embedding, Spec, Stage
+from s2mlp_deploy.system.hashing import sha256
 from support import run, save_checkpoint, small_spec
 
 MODEL = "model.onnx"
@@ -98,11 +101,11 @@ def test_bundles_of_every_kind_show_their_layers(tmp_path: Path, options: list[s
 
 
 def test_a_published_bundle_can_be_looked_into_without_being_judged(pristine: Path) -> None:
-    assert verification.layers(artifact.read(pristine)) == verify(pristine, per_block=True).layers
+    assert verifying.layers(artifact.read(pristine)) == verify(pristine, per_block=True).layers
 
 
 def test_weights_beside_the_model_are_hashed_and_traced_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(onnx_writer, "LIMIT_BYTES", 1)
+    monkeypatch.setattr(writer, "LIMIT_BYTES", 1)
     checkpoint = save_checkpoint(tmp_path / "small.pt", small_spec())
     assert run("export", checkpoint, "-o", tmp_path / "bundle").code == 0
     data = tmp_path / "bundle" / "model.onnx.data"
@@ -116,7 +119,7 @@ def test_weights_beside_the_model_are_hashed_and_traced_too(tmp_path: Path, monk
 
 def test_tracing_never_puts_the_weights_into_one_message(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Protobuf refuses messages of 2 GiB; a model that was written beside its weights may be larger."""
-    monkeypatch.setattr(onnx_writer, "LIMIT_BYTES", 1)
+    monkeypatch.setattr(writer, "LIMIT_BYTES", 1)
     checkpoint = save_checkpoint(tmp_path / "small.pt", small_spec())
     assert run("export", checkpoint, "-o", tmp_path / "bundle").code == 0
 
@@ -281,14 +284,14 @@ def opens_silently(artifact):  # type: ignore[no-untyped-def]
 def test_a_format_shows_its_layers_if_its_open_says_so(
     monkeypatch: pytest.MonkeyPatch, open_it: Callable[..., object], shows: bool
 ) -> None:
-    monkeypatch.setattr(verification.exporter, "find", lambda name: _Formats(open_it))
-    assert verification.shows_layers("any") is shows
+    monkeypatch.setattr(verifying.exporter, "find", lambda name: _Formats(open_it))
+    assert verifying.shows_layers("any") is shows
 
 
 def test_a_format_that_hides_its_layers_is_refused_before_it_is_judged(
     pristine: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(verification.exporter, "find", lambda name: _Formats(opens_blind))
+    monkeypatch.setattr(verifying.exporter, "find", lambda name: _Formats(opens_blind))
     with pytest.raises(UsageError, match="--per-block is for formats that show their layers, and onnx does not"):
         verify(pristine, per_block=True)
 

@@ -20,10 +20,11 @@ import browser as browsers
 import npm
 from browser import INSECURE, Browser, Visit, serving
 from exporters import web_site
-from s2mlp_deploy import images, oracle
-from s2mlp_deploy.manifest import Preprocessing
-from s2mlp_deploy.parity import Array
-from s2mlp_deploy.spec import single_stage
+from s2mlp_deploy.data import images
+from s2mlp_deploy.gate import reference_logits
+from s2mlp_deploy.schema.manifest import Preprocessing
+from s2mlp_deploy.schema.parity import Array
+from s2mlp_deploy.schema.spec import single_stage
 from support import PAPER_CHECKPOINT, TEST_IMAGES, random_model, run, save_checkpoint, small_spec
 
 pytestmark = [
@@ -148,7 +149,7 @@ def test_a_model_of_one_logit_names_one_of_its_two_classes(browser: Browser, odd
     model = random_model(small_spec(classes=1))
     files = sorted((odd / "pictures").iterdir())
     contract = Preprocessing(mean=(0.5,) * 3, std=(0.25,) * 3)
-    logits = oracle.run(model, images.load(files, contract, SIZE))[:, 0]
+    logits = reference_logits.run(model, images.load(files, contract, SIZE))[:, 0]
     middle = float(np.median(logits)) - 1e-3
     model.head.fc.bias.sub_(middle)
     options = {"img_size": SIZE, "mean": [0.5] * 3, "std": [0.25] * 3, "class_names": ["no", "yes"]}

@@ -12,7 +12,7 @@ from bench.devices.energy import Energy
 from bench.devices.watch import Condition
 from bench.section import UNKNOWN, Cell, Section
 from bench.standing import Standing
-from s2mlp_deploy.wording import counted
+from s2mlp_deploy.system.wording import counted
 
 ENERGY = ("mJ an image", "above idle", "mean, W", "idle, W", "of", "from")
 OF_ALL = (

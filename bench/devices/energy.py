@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import Literal, TypeAlias
 
 from bench.devices.device import Gauge
-from s2mlp_deploy.timing import Clock
+from s2mlp_deploy.system.timing import Clock
 
 Source: TypeAlias = Literal["counter", "samples"]
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.devices.device import Kind, Reader, State, UnreadableError, reason
-from s2mlp_deploy.packages import pip_install
+from s2mlp_deploy.system.dependencies import pip_install
 
 COMPATIBLE = b"nvidia,tegra"
 """What the device tree of every Jetson says, whoever built the board around it."""

@@ -7,7 +7,7 @@ from contextlib import suppress
 from typing import Any
 
 from bench.devices.device import Kind, Reader, State, UnreadableError, reason
-from s2mlp_deploy.packages import pip_install
+from s2mlp_deploy.system.dependencies import pip_install
 
 REASONS = {
     "SwPowerCap": "its power cap",

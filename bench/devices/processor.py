@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from bench.devices.device import Kind, Reader, State, UnreadableError, reason
-from s2mlp_deploy import machine
+from s2mlp_deploy.system import machine
 
 SENSORS = ("coretemp", "k10temp", "zenpower", "cpu_thermal")
 """The drivers of sensors in processors; the first sensor of each is that of the package."""

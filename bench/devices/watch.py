@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from bench.devices.device import Gauge, State
-from s2mlp_deploy.timing import Clock
+from s2mlp_deploy.system.timing import Clock
 
 FALL = 0.10
 """A clock that was higher by more than this share of itself has fallen: less comes and goes with every load."""

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from s2mlp_deploy import parity
 from s2mlp_deploy.errors import ParityError
-from s2mlp_deploy.parity import Array
+from s2mlp_deploy.schema import parity
+from s2mlp_deploy.schema.parity import Array
 
 MOST = 16
 """Distinct answers to one question that are kept before they are judged, so that memory stays bounded."""

@@ -21,8 +21,8 @@ from typing import Any
 
 from bench.mlperf.answers import Answers
 from s2mlp_deploy.errors import RuntimeMissingError
-from s2mlp_deploy.packages import pip_install
-from s2mlp_deploy.parity import Array
+from s2mlp_deploy.schema.parity import Array
+from s2mlp_deploy.system.dependencies import pip_install
 
 NO_AUDIT = ""
 """Otherwise LoadGen looks for a file audit.config in the working directory, and changes the settings as it says."""

@@ -16,8 +16,8 @@ from bench.questions import Asked
 from bench.runner import Runner
 from bench.ways import BundleWay
 from s2mlp_deploy.errors import UsageError
-from s2mlp_deploy.progress import Listener
-from s2mlp_deploy.sessions import run_in_batches
+from s2mlp_deploy.runtime.session import run_in_batches
+from s2mlp_deploy.system.progress import Listener
 
 
 def play(plan: Plan, name: str, terms: Mapping[str, Any], listener: Listener) -> Iterator[Outcome]:

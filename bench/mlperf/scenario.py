@@ -32,8 +32,8 @@ from bench.mlperf.loadgen import QueuedSystem, Samples, System, drive, require_l
 from bench.mlperf.loadgen_log import DETAIL, SUMMARY, Check, Log
 from bench.mlperf.terms import Terms, settings
 from s2mlp_deploy.errors import OutputError
-from s2mlp_deploy.parity import Array
-from s2mlp_deploy.scratch import temporary
+from s2mlp_deploy.schema.parity import Array
+from s2mlp_deploy.system.workdir import temporary
 
 
 @dataclass(frozen=True)

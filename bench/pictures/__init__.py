@@ -14,9 +14,9 @@ from bench.pictures import alternatives, drawing, key, roofline_plot, rows, scat
 from bench.pictures.drawing import QUIET, printable
 from bench.pictures.key import Mark
 from bench.standing import Standing
-from s2mlp_deploy import plot
+from s2mlp_deploy.cli import plot
 from s2mlp_deploy.errors import UsageError
-from s2mlp_deploy.wording import counted
+from s2mlp_deploy.system.wording import counted
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

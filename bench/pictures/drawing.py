@@ -13,7 +13,7 @@ from math import ceil, floor, log10
 from typing import TYPE_CHECKING
 
 from s2mlp_deploy.errors import RuntimeMissingError
-from s2mlp_deploy.packages import pip_install
+from s2mlp_deploy.system.dependencies import pip_install
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

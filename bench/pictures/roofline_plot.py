@@ -16,7 +16,7 @@ from bench.pictures.labels import Box
 from bench.pictures.scatter import Name
 from bench.roofline import Dot, Roof, Roofline, layer_dots
 from bench.standing import Standing
-from s2mlp_deploy.wording import counted
+from s2mlp_deploy.system.wording import counted
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

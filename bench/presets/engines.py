@@ -13,11 +13,11 @@ from bench import graphs
 from bench.presets.engine_build import FIGURES
 from bench.process import ProcessCost, measure
 from exporters.nvidia.runtime import TENSORRT_RTX
-from s2mlp_deploy import checkpoint as checkpoints
-from s2mlp_deploy import onnx_writer
-from s2mlp_deploy.exporter import Lowered
-from s2mlp_deploy.lowering import LOWERINGS
-from s2mlp_deploy.timing import Estimate, estimate
+from s2mlp_deploy.checkpoint import load as checkpoints
+from s2mlp_deploy.formats.base import Lowered
+from s2mlp_deploy.graph import writer
+from s2mlp_deploy.graph.spatial_shift import LOWERINGS
+from s2mlp_deploy.system.timing import Estimate, estimate
 
 LOWERED_AS = ("gather", "slice", "pad", "conv")
 
@@ -124,4 +124,4 @@ def _cost(lowered: Lowered, directory: Path, repeats: int) -> EngineCost:
     found = json.loads((directory / FIGURES).read_text("utf-8"))
     figures = Figures(**{name: found[name] for name in Figures.__dataclass_fields__})
     shutil.rmtree(directory)
-    return EngineCost(lowered.lowering, lowered.precision, onnx_writer.weight_bytes(lowered.model), builds, figures)
+    return EngineCost(lowered.lowering, lowered.precision, writer.weight_bytes(lowered.model), builds, figures)

@@ -13,8 +13,8 @@ from pathlib import Path
 from bench.process import ProcessCost, measure
 from bench.readback import Model
 from bench.rivals import naive_command
-from s2mlp_deploy import checkpoint as checkpoints
-from s2mlp_deploy.timing import Estimate, estimate, interleave, ratio
+from s2mlp_deploy.checkpoint import load as checkpoints
+from s2mlp_deploy.system.timing import Estimate, estimate, interleave, ratio
 
 NO_GATE, GATE, NAIVE, IMPORTS = "s2mlp-export --no-gate", "s2mlp-export", "torch.onnx.export", "imports only"
 """The contestants. ``imports only`` is what an export holds before it has read a byte of the checkpoint."""

@@ -8,7 +8,7 @@ from bench.presets import export_cost
 from bench.presets.engines import EngineCost, Engines
 from bench.presets.export_cost import ExportCost
 from bench.presets.latency import NAIVE, NO_SHIFT, OPENVINO_STATIC, UINT8, Contest, Latency, alone, on
-from s2mlp_deploy.timing import Estimate, estimate
+from s2mlp_deploy.system.timing import Estimate, estimate
 
 INT8_GAIN = {"wide": 3.3, "deep": 2.8}
 """On processors with VNNI. Wide gains more: a larger share of its time is matrix products."""

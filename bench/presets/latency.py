@@ -13,12 +13,12 @@ from pathlib import Path
 from bench import environment
 from bench.contest import Plan, Result, hold
 from bench.race import Course
-from s2mlp_deploy.lowering import LOWERINGS
-from s2mlp_deploy.manifest import Interface
-from s2mlp_deploy.pipeline import deploy, deploy_all
-from s2mlp_deploy.progress import Listener
-from s2mlp_deploy.request import SYNTHETIC, Request
-from s2mlp_deploy.timing import Clock, Estimate, ratio
+from s2mlp_deploy.graph.spatial_shift import LOWERINGS
+from s2mlp_deploy.pipeline.deploy import deploy, deploy_all
+from s2mlp_deploy.pipeline.request import SYNTHETIC, Request
+from s2mlp_deploy.schema.manifest import Interface
+from s2mlp_deploy.system.progress import Listener
+from s2mlp_deploy.system.timing import Clock, Estimate, ratio
 
 BYTES = Interface(input="uint8")
 UINT8 = "uint8"

@@ -20,8 +20,8 @@ from bench.presets.latency import NO_SHIFT, Latency, alone, on
 from bench.scale import scaling_document
 from bench.scale.scaling import Scaling
 from bench.table import render
-from s2mlp_deploy import machine
-from s2mlp_deploy.timing import Estimate
+from s2mlp_deploy.system import machine
+from s2mlp_deploy.system.timing import Estimate
 
 NOTES = (
     "Brackets: 95% confidence interval of the median; with fewer than six rounds, smallest and largest. "

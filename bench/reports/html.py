@@ -18,9 +18,9 @@ from bench.reports import summary
 from bench.section import UNKNOWN, Section
 from bench.table import SHOWN
 from s2mlp_deploy.errors import RuntimeMissingError
-from s2mlp_deploy.packages import pip_install
-from s2mlp_deploy.spec import format_size
-from s2mlp_deploy.wording import counted
+from s2mlp_deploy.schema.spec import format_size
+from s2mlp_deploy.system.dependencies import pip_install
+from s2mlp_deploy.system.wording import counted
 
 
 def check() -> None:

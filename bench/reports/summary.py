@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from bench.contest import Plan
 from bench.standing import Figures, Standing
-from s2mlp_deploy.wording import counted
+from s2mlp_deploy.system.wording import counted
 
 NAMED = 6
 """Contestants that a sentence names."""

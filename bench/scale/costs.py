@@ -9,7 +9,7 @@ from math import prod
 
 from bench import mixer
 from s2mlp_deploy.errors import SpecError
-from s2mlp_deploy.spec import PRESETS, Embedding, Size, Spec
+from s2mlp_deploy.schema.spec import PRESETS, Embedding, Size, Spec
 
 
 @dataclass(frozen=True)

@@ -15,9 +15,9 @@ from pathlib import Path
 import numpy as np
 
 from bench.process import measure
-from s2mlp_deploy import memory
 from s2mlp_deploy.errors import BundleError
-from s2mlp_deploy.onnx_session import RESTING, Loading, OnnxSession
+from s2mlp_deploy.runtime.onnxruntime import RESTING, Loading, OnnxSession
+from s2mlp_deploy.system import memory
 
 RUNS = 3
 """ONNX Runtime plans its memory from what the first run with a shape needed; from the second run on the plan holds."""

@@ -21,7 +21,7 @@ from bench.common_options import (
     load_option,
     measurement_option,
 )
-from s2mlp_deploy.cli import (
+from s2mlp_deploy.cli.commands import (
     CheckpointArgument,
     DirectionsOption,
     LayoutOption,
@@ -29,9 +29,9 @@ from s2mlp_deploy.cli import (
     checkpoint_option,
     output_option,
 )
+from s2mlp_deploy.cli.terminal import ConsoleListener, command, show
 from s2mlp_deploy.errors import RuntimeMissingError, UsageError
-from s2mlp_deploy.packages import pip_install
-from s2mlp_deploy.terminal import ConsoleListener, command, show
+from s2mlp_deploy.system.dependencies import pip_install
 
 
 class Semantics(str, Enum):
@@ -81,12 +81,12 @@ def scale(
     from bench import environment, output, pictures
     from bench.scale import scaling_document, scaling_plot, scaling_table
     from bench.scale.scaling import Plan, default_sizes
-    from s2mlp_deploy.options import directions, numbers, sizes
+    from s2mlp_deploy.cli.options import directions, numbers, sizes
 
     try:
         from bench.scale import scaling_run
-        from s2mlp_deploy import checkpoint as checkpoints
-        from s2mlp_deploy import layouts
+        from s2mlp_deploy.checkpoint import load as checkpoints
+        from s2mlp_deploy.families.s2mlp import layouts
     except ModuleNotFoundError as error:
         raise RuntimeMissingError(
             f"reading a checkpoint needs the package {error.name}, which is not installed: {pip_install('export')}"

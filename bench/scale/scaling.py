@@ -10,8 +10,8 @@ from typing import Literal, TypeAlias
 from bench.scale import growth
 from bench.scale.footprint import Footprint
 from bench.scale.growth import Growth
-from s2mlp_deploy.spec import Size, Spec
-from s2mlp_deploy.timing import Estimate, estimate, ratio
+from s2mlp_deploy.schema.spec import Size, Spec
+from s2mlp_deploy.system.timing import Estimate, estimate, ratio
 
 S2MLP, MIXER = "S²-MLP", "MLP-Mixer"
 """The models."""

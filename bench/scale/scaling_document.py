@@ -8,7 +8,7 @@ from typing import Any
 
 from bench.scale import costs
 from bench.scale.scaling import OVER, QUANTITIES, Point, Quantity, Scaling
-from s2mlp_deploy.manifest import SpecEntry
+from s2mlp_deploy.schema.manifest import SpecEntry
 
 SCHEMA_VERSION = 1
 

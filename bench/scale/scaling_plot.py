@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING
 
 from bench.scale.growth import Growth
 from bench.scale.scaling import MIXER, S2MLP, Point, Scaling
-from s2mlp_deploy import plot
-from s2mlp_deploy.render import model_line
-from s2mlp_deploy.spec import format_size
-from s2mlp_deploy.wording import counted
+from s2mlp_deploy.cli import plot
+from s2mlp_deploy.cli.tables import model_line
+from s2mlp_deploy.schema.spec import format_size
+from s2mlp_deploy.system.wording import counted
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

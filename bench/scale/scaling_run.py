@@ -25,23 +25,24 @@ from bench import graphs, mixer
 from bench.scale import footprint
 from bench.scale.footprint import Footprint
 from bench.scale.scaling import LONG_MS, MIXER, S2MLP, Plan, Point, Scaling, Setting, shortened
-from s2mlp_deploy import lowering as lowerings
-from s2mlp_deploy import parity, rewrites
 from s2mlp_deploy.errors import LoweringError, OutputError, ParityError, UsageError
-from s2mlp_deploy.exporter import Lowered
-from s2mlp_deploy.graph import Axes, emit
-from s2mlp_deploy.lowering import Lowering
-from s2mlp_deploy.onnx_session import RESTING, Loading, OnnxSession
-from s2mlp_deploy.parity import Array
-from s2mlp_deploy.progress import Listener
-from s2mlp_deploy.scratch import temporary
-from s2mlp_deploy.simplify import simplify
-from s2mlp_deploy.spec import Size, Spec, format_size
-from s2mlp_deploy.timing import Clock, interleave, timed_ms
-from s2mlp_deploy.wording import counted
+from s2mlp_deploy.families.s2mlp.emit import Axes, emit
+from s2mlp_deploy.formats.base import Lowered
+from s2mlp_deploy.graph import spatial_shift as lowerings
+from s2mlp_deploy.graph.spatial_shift import Lowering
+from s2mlp_deploy.passes import fold_layernorm
+from s2mlp_deploy.passes.simplify import simplify
+from s2mlp_deploy.runtime.onnxruntime import RESTING, Loading, OnnxSession
+from s2mlp_deploy.schema import parity
+from s2mlp_deploy.schema.parity import Array
+from s2mlp_deploy.schema.spec import Size, Spec, format_size
+from s2mlp_deploy.system.progress import Listener
+from s2mlp_deploy.system.timing import Clock, interleave, timed_ms
+from s2mlp_deploy.system.wording import counted
+from s2mlp_deploy.system.workdir import temporary
 
 if TYPE_CHECKING:  # needs torch
-    from s2mlp_deploy.checkpoint import Checkpoint
+    from s2mlp_deploy.checkpoint.load import Checkpoint
 
 Key: TypeAlias = tuple[str, Setting]
 """A model and what it is measured at."""
@@ -172,7 +173,7 @@ def _write(network: _Network, source: Checkpoint, lowering: Lowering, directory:
         weights = {name: source.weights[name].numpy() for name in spec.parameter_shapes()}
         axes = Axes(None, None)
         lowered = Lowered(
-            simplify(rewrites.fold(emit(spec, weights, lowering, axes))), spec, axes, lowering.name, "fp32"
+            simplify(fold_layernorm.fold(emit(spec, weights, lowering, axes))), spec, axes, lowering.name, "fp32"
         )
     else:
         lowered = mixer.lower(spec, Axes(None, network.size), seed=seed)
@@ -187,14 +188,15 @@ def _write(network: _Network, source: Checkpoint, lowering: Lowering, directory:
 
 def _check_answers(network: _Network, source: Checkpoint, session: OnnxSession, images: dict[Setting, Array]) -> None:
     """An S²-MLP answers as PyTorch does, on one image of each size; an MLP-Mixer's weights mean nothing, but it answers."""
-    from s2mlp_deploy import oracle, reference
+    from s2mlp_deploy.families.s2mlp import reference
+    from s2mlp_deploy.gate import reference_logits
 
     weights = {name: source.weights[name] for name in network.spec.parameter_shapes()}
     model = reference.build(network.spec, weights) if network.model == S2MLP else None
     for setting, image in {setting.size: (setting, images[setting]) for setting in network.settings}.values():
         logits = session.run(image)
         if model:
-            distance = parity.compare(logits, oracle.run(model, image)).relative_l2
+            distance = parity.compare(logits, reference_logits.run(model, image)).relative_l2
             if not distance <= AGREEMENT:
                 raise ParityError(
                     f"the graph does not compute what PyTorch does at {format_size(setting.size)} (relative L2 {distance:.2g}, "

@@ -16,10 +16,10 @@ from bench.scale.growth import Growth
 from bench.scale.scaling import LONG_MS, MIXER, OVER, QUANTITIES, S2MLP, Over, Point, Scaling
 from bench.scale.scaling_document import INTERVALS
 from bench.standing import SPREAD
-from s2mlp_deploy.render import model_line
-from s2mlp_deploy.spec import format_size
-from s2mlp_deploy.timing import Estimate
-from s2mlp_deploy.wording import counted
+from s2mlp_deploy.cli.tables import model_line
+from s2mlp_deploy.schema.spec import format_size
+from s2mlp_deploy.system.timing import Estimate
+from s2mlp_deploy.system.wording import counted
 
 UNKNOWN = "unknown"
 

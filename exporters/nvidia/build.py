@@ -14,8 +14,8 @@ from exporters.nvidia.options import configure
 from exporters.nvidia.profile import Profile
 from exporters.nvidia.runtime import Module
 from s2mlp_deploy.errors import CompilerError, UsageError
-from s2mlp_deploy.graph import INPUT
-from s2mlp_deploy.manifest import Setting
+from s2mlp_deploy.families.s2mlp.emit import INPUT
+from s2mlp_deploy.schema.manifest import Setting
 
 
 def build(trt: Module, model: Path, profile: Profile, settings: Mapping[str, Setting], log: Log) -> memoryview:

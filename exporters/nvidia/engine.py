@@ -16,12 +16,13 @@ from exporters.nvidia.log import Log
 from exporters.nvidia.profile import Profile, profile_for
 from exporters.nvidia.runtime import Cuda, Gpu, Module, Runtime, find_gpu
 from exporters.nvidia.session import EngineSession, load
-from s2mlp_deploy import golden, onnx_inspection
-from s2mlp_deploy.artifact import GOLDEN, Artifact, Bundle
+from s2mlp_deploy.bundle.bundle import GOLDEN, Artifact, Bundle
 from s2mlp_deploy.errors import RuntimeMissingError
-from s2mlp_deploy.exporter import refuse_other_files
-from s2mlp_deploy.manifest import Setting
-from s2mlp_deploy.settings import recorded
+from s2mlp_deploy.formats import onnx_scan
+from s2mlp_deploy.formats.base import refuse_other_files
+from s2mlp_deploy.formats.settings import recorded
+from s2mlp_deploy.gate import golden
+from s2mlp_deploy.schema.manifest import Setting
 
 PLAN = "model.plan"
 
@@ -107,7 +108,7 @@ class EngineFormat(ABC):
         recorded(bundle.artifact, Settings)
         refuse_other_files(bundle, PLAN)
         for name in bundle.manifest.graph[:1]:
-            onnx_inspection.inspect(bundle, name)
+            onnx_scan.inspect(bundle, name)
 
     def open(self, artifact: Artifact) -> EngineSession:
         """Load the engine, after asking whether this machine can take it.

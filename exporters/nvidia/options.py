@@ -10,7 +10,7 @@ from typing import Any
 
 from exporters.nvidia.runtime import Module
 from s2mlp_deploy.errors import DataError, UsageError
-from s2mlp_deploy.manifest import Setting
+from s2mlp_deploy.schema.manifest import Setting
 
 _MIB = 2**20
 

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from s2mlp_deploy.errors import SpecError, UsageError
-from s2mlp_deploy.golden import LARGE
-from s2mlp_deploy.manifest import Manifest, Setting
-from s2mlp_deploy.spec import Size, Spec, format_size
+from s2mlp_deploy.gate.golden import LARGE
+from s2mlp_deploy.schema.manifest import Manifest, Setting
+from s2mlp_deploy.schema.spec import Size, Spec, format_size
 
 Shape: TypeAlias = tuple[int, ...]
 

@@ -12,7 +12,7 @@ from importlib import import_module
 from typing import Any, TypeAlias
 
 from s2mlp_deploy.errors import RuntimeMissingError
-from s2mlp_deploy.packages import pip_install
+from s2mlp_deploy.system.dependencies import pip_install
 
 Module: TypeAlias = Any
 """``tensorrt`` or ``tensorrt_rtx``."""

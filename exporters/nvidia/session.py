@@ -17,9 +17,9 @@ from exporters.nvidia.log import Log
 from exporters.nvidia.profile import Profile
 from exporters.nvidia.runtime import Cuda, CudaError, Module
 from s2mlp_deploy.errors import BundleError, RuntimeMissingError, UsageError
-from s2mlp_deploy.graph import INPUT, OUTPUT
-from s2mlp_deploy.parity import Array
-from s2mlp_deploy.sessions import Times
+from s2mlp_deploy.families.s2mlp.emit import INPUT, OUTPUT
+from s2mlp_deploy.runtime.session import Times
+from s2mlp_deploy.schema.parity import Array
 
 
 def load(

@@ -1,4 +1,4 @@
-/** Which part of an image the model sees, and at what size: the arithmetic of s2mlp_deploy/preprocessing.py. */
+/** Which part of an image the model sees, and at what size: the arithmetic of s2mlp_deploy/data/preprocessing.py. */
 
 /**
  * The image's `box` becomes an image of `scaled` (height, width), of which the model sees its size from `corner`

@@ -1,4 +1,4 @@
-/** From decoded pixels to what the model takes: the same steps, in the same arithmetic, as s2mlp_deploy/images.py. */
+/** From decoded pixels to what the model takes: the same steps, in the same arithmetic, as s2mlp_deploy/data/images.py. */
 
 import { plan } from "./plan.js";
 import { resample } from "./resample.js";

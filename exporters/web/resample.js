@@ -1,5 +1,5 @@
 /**
- * Pillow's resampling to the last bit, as s2mlp_deploy/images.py uses it: along rows first, then along columns, each
+ * Pillow's resampling to the last bit, as s2mlp_deploy/data/images.py uses it: along rows first, then along columns, each
  * rounded to 8 bits; the filter widens when shrinking, so that nothing is left out. From src/libImaging/Resample.c.
  *
  * A canvas does not do: browsers smooth differently from one another, and all of them from Pillow.

@@ -4,10 +4,10 @@ import json
 import sys
 from pathlib import Path
 
-from s2mlp_deploy import verification
+from s2mlp_deploy.pipeline import verify as verifying
 
 for bundle in map(Path, sys.argv[1:]):
-    found = verification.verify(bundle)
+    found = verifying.verify(bundle)
     worst = max(distance.relative_l2 for distance in found.verdict.distances.values())
     print(
         json.dumps({"bundle": bundle.name, "passed": found.passed, "relative_l2": worst, "cause": found.cause}),

@@ -15,8 +15,8 @@ from injections import (
     in_nodes,
     in_tensor,
 )
-from s2mlp_deploy.artifact import read
-from s2mlp_deploy.parity import Array
+from s2mlp_deploy.bundle.bundle import read
+from s2mlp_deploy.schema.parity import Array
 
 
 def in_graph_file(name: str) -> Callable[[Path], None]:

@@ -14,12 +14,12 @@ from injections import (
     after,
     before,
 )
-from s2mlp_deploy import oracle
-from s2mlp_deploy.artifact import Artifact, Bundle
-from s2mlp_deploy.checkpoint import load as load_checkpoint
-from s2mlp_deploy.onnx_session import OnnxSession
-from s2mlp_deploy.parity import Array
-from s2mlp_deploy.reference import build
+from s2mlp_deploy.bundle.bundle import Artifact, Bundle
+from s2mlp_deploy.checkpoint.load import load as load_checkpoint
+from s2mlp_deploy.families.s2mlp.reference import build
+from s2mlp_deploy.gate import reference_logits
+from s2mlp_deploy.runtime.onnxruntime import OnnxSession
+from s2mlp_deploy.schema.parity import Array
 
 
 class StandIn:
@@ -61,7 +61,7 @@ class InTorch:
     def run(self, images: Array) -> Array:
         import torch
 
-        return oracle.run(self._model, images, torch.bfloat16)
+        return reference_logits.run(self._model, images, torch.bfloat16)
 
 
 def at_last(change: Callable[[Array], None]) -> Callable[[], Answers]:

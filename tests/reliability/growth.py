@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from s2mlp_deploy import memory
+from s2mlp_deploy.system import memory
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ import onnx
 from onnx import AttributeProto, TensorProto, helper, numpy_helper
 
 from formats import change_manifest, manifest_of, replace_file
-from s2mlp_deploy.digest import sha256
+from s2mlp_deploy.system.hashing import sha256
 
 Change: TypeAlias = Callable[[Path], object]
 """Changes the bundle in a directory."""

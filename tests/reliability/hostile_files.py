@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from s2mlp_deploy.spec import single_stage
+from s2mlp_deploy.schema.spec import single_stage
 from support import random_model, small_spec
 
 GIB = 1 << 30

@@ -17,12 +17,12 @@ import onnx
 from onnx import numpy_helper
 
 from record import Trials
-from s2mlp_deploy import sessions
-from s2mlp_deploy.digest import sha256
 from s2mlp_deploy.errors import AccuracyError, BundleError, Error, EvidenceError, ParityError, RuntimeMissingError
-from s2mlp_deploy.parity import Array
-from s2mlp_deploy.progress import Listener
-from s2mlp_deploy.verification import Verification
+from s2mlp_deploy.pipeline.verify import Verification
+from s2mlp_deploy.runtime import session as sessions
+from s2mlp_deploy.schema.parity import Array
+from s2mlp_deploy.system.hashing import sha256
+from s2mlp_deploy.system.progress import Listener
 
 _CHECK = re.compile(r"[\w-]+: ([A-Za-z0-9 ]+?) (?:[-+.\de]+|inf|nan), limit")
 

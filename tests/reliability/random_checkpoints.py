@@ -13,10 +13,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from s2mlp_deploy.lowering import LOWERINGS
-from s2mlp_deploy.parity import Array
-from s2mlp_deploy.reference import S2MLP, activations
-from s2mlp_deploy.spec import DIRECTIONS, LAYERS, Embedding, Shift, Spec, Stage
+from s2mlp_deploy.families.s2mlp.reference import S2MLP, activations
+from s2mlp_deploy.graph.spatial_shift import LOWERINGS
+from s2mlp_deploy.schema.parity import Array
+from s2mlp_deploy.schema.spec import DIRECTIONS, LAYERS, Embedding, Shift, Spec, Stage
 from support import random_model
 
 DTYPES = {

@@ -18,10 +18,14 @@ import torch
 from PIL import Image
 
 import mutate
-from s2mlp_deploy import artifact, checkpoint, evidence, golden, golden_images, image_folders, images, layouts
+from s2mlp_deploy.bundle import bundle as bundles
+from s2mlp_deploy.checkpoint import load as checkpoints
+from s2mlp_deploy.data import image_folders, images
+from s2mlp_deploy.data.labels import read_labels
 from s2mlp_deploy.errors import LayoutError
-from s2mlp_deploy.labels import read_labels
-from s2mlp_deploy.manifest import Preprocessing, parse
+from s2mlp_deploy.families.s2mlp import layouts
+from s2mlp_deploy.gate import golden, golden_images, shift_evidence
+from s2mlp_deploy.schema.manifest import Preprocessing, parse
 from support import random_model, run, save_checkpoint, small_spec
 
 SPEC = small_spec(channels=5, depth=1, classes=3)
@@ -96,8 +100,8 @@ def make_seeds(place: Path) -> None:
 
 
 def _checkpoint(path: Path) -> None:
-    source = checkpoint.load(path)
-    checkpoint.warnings(source)
+    source = checkpoints.load(path)
+    checkpoints.warnings(source)
     assert {k: tuple(v.shape) for k, v in source.weights.items()} == source.spec.parameter_shapes()
     for weight in source.weights.values():
         assert weight.dtype in (torch.float32, torch.float64) and np.isfinite(weight.numpy()).all()
@@ -134,7 +138,7 @@ def _labels(path: Path) -> None:
 
 
 def _recording(path: Path) -> None:
-    inputs, logits = evidence.read_reference(path, SPEC)
+    inputs, logits = shift_evidence.read_reference(path, SPEC)
     assert inputs.dtype == np.float32 and inputs.shape[1:] == (3, 20, 28) and logits.shape == (len(inputs), 3)
     assert np.isfinite(inputs).all() and np.isfinite(logits).all()
 
@@ -170,7 +174,7 @@ def _folder(path: Path) -> None:
 
 
 def _bundle(path: Path) -> None:
-    artifact.read(path)
+    bundles.read(path)
 
 
 # How files are changed

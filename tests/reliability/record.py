@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from s2mlp_deploy import machine
+from s2mlp_deploy.system import machine
 
 INTRODUCTION = """\
 # Reliability: what is promised, and how it was tried

@@ -8,7 +8,8 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from s2mlp_deploy import artifact, scratch
+from s2mlp_deploy.bundle import bundle as bundles
+from s2mlp_deploy.system import workdir
 
 FORMATS = {"onnx": [], "onnx int8": ["--precision", "int8", "--min-agreement", "0.8"], "ort": [], "openvino": [], "web": [],
            "triton": [], "trt-rtx": ["--allow-unverified-engine"]}  # fmt: skip
@@ -35,11 +36,11 @@ class Case:
 
     def judge(self, place: Path, *, replace: bool) -> str:
         """What is at ``place`` after the next export has begun: ``old``, ``new`` or ``nothing``; all else is a failure."""
-        scratch.sweep(place)
+        workdir.sweep(place)
         names = sorted(os.listdir(place))
         if not names and not replace:
             return "nothing"
         assert names == [BUNDLE], names
-        found = artifact.read(place / BUNDLE).manifest.source  # all files are there, and as they were written
-        json.loads((place / BUNDLE / artifact.REPORT).read_bytes())
-        return next(w for w, b in (("old", self.old), ("new", self.new)) if artifact.read_manifest(b).source == found)
+        found = bundles.read(place / BUNDLE).manifest.source  # all files are there, and as they were written
+        json.loads((place / BUNDLE / bundles.REPORT).read_bytes())
+        return next(w for w, b in (("old", self.old), ("new", self.new)) if bundles.read_manifest(b).source == found)

@@ -30,7 +30,7 @@ import pytest
 import processes
 from record import Trials
 from replacing import BUNDLE, Case
-from s2mlp_deploy import scratch
+from s2mlp_deploy.system import workdir
 from system_calls import moments, straced
 
 AFTER = {"old": "the old bundle there", "new": "the new bundle there", "nothing": "no bundle there, as before"}
@@ -49,8 +49,8 @@ def test_killed_at_random_moments(case: Case, tmp_path: Path, trials: Trials, en
         trials.ended(f"with {AFTER[case.judge(place, replace=replace)]}")
         trials.tried(f"exports killed ({case.new.parent.name})")
         shutil.rmtree(place)
-    scratch.sweep(tmp_path / "tmp")
-    assert not [name for name in os.listdir(tmp_path / "tmp") if name.startswith(scratch.PREFIX)]
+    workdir.sweep(tmp_path / "tmp")
+    assert not [name for name in os.listdir(tmp_path / "tmp") if name.startswith(workdir.PREFIX)]
 
 
 @pytest.mark.usefixtures("strace")

@@ -73,12 +73,19 @@ from injections import (
 )
 from random_checkpoints import Case, Written, write
 from record import Trials
-from s2mlp_deploy import exporter, images, int8, interface, manifest, pipeline, portable, precision
-from s2mlp_deploy.artifact import Artifact, Bundle, read
-from s2mlp_deploy.manifest import Interface
-from s2mlp_deploy.pipeline import Request, deploy
-from s2mlp_deploy.progress import Progress
-from s2mlp_deploy.verification import verify
+from s2mlp_deploy.bundle.bundle import Artifact, Bundle, read
+from s2mlp_deploy.data import images
+from s2mlp_deploy.formats import base as formats_base
+from s2mlp_deploy.graph import io_signature
+from s2mlp_deploy.passes import float16 as precision
+from s2mlp_deploy.pipeline import deploy as deploying
+from s2mlp_deploy.pipeline import export_onnx
+from s2mlp_deploy.pipeline.deploy import Request, deploy
+from s2mlp_deploy.pipeline.verify import verify
+from s2mlp_deploy.quantization import int8
+from s2mlp_deploy.schema import manifest as manifests
+from s2mlp_deploy.schema.manifest import Interface
+from s2mlp_deploy.system.progress import Progress
 from support import PAPER_CHECKPOINT, TEST_IMAGES, save_checkpoint, small_spec
 
 TARGETS = ("x86", "arm", "trt")
@@ -87,9 +94,9 @@ FORMATS = npm.formats(("onnx", "ort", "openvino", "web", "triton"))
 
 @pytest.fixture(autouse=True)
 def stand_in(monkeypatch: pytest.MonkeyPatch, made: Written) -> None:
-    find = exporter.find
+    find = formats_base.find
     monkeypatch.setattr(StandIn, "torch", made.checkpoint, raising=False)
-    monkeypatch.setattr(exporter, "find", lambda name: StandIn() if name == "trt-rtx" else find(name))
+    monkeypatch.setattr(formats_base, "find", lambda name: StandIn() if name == "trt-rtx" else find(name))
 
 
 @pytest.fixture(scope="module")
@@ -158,11 +165,11 @@ HIDDEN_BY_ROUNDING = (
 
 def test_faults_in_the_graph(trials: Trials, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """The graph of the bundled checkpoint computes something slightly else; at fp16 and int8, the smallest of these faults."""
-    lower = portable.lower
+    lower = export_onnx.lower
     first = Request(PAPER_CHECKPOINT, output=tmp_path / "out")
-    known = portable.study(first, Progress(Steps()))
-    onnx_file = exporter.find("onnx")
-    assert isinstance(onnx_file, exporter.Exporter)
+    known = export_onnx.study(first, Progress(Steps()))
+    onnx_file = formats_base.find("onnx")
+    assert isinstance(onnx_file, formats_base.Exporter)
     found = Catalogue()
     fine = [("fp16", "x86"), ("fp16", "trt"), *(("int8", target) for target in TARGETS)]
     tried = [(fault, ("fp32", None)) for fault in graph_faults.FAULTS] + list(product(HIDDEN_BY_ROUNDING, fine))
@@ -174,12 +181,12 @@ def test_faults_in_the_graph(trials: Trials, monkeypatch: pytest.MonkeyPatch, tm
                 lower(prepared, lowering, axes), model=graph_faults.FAULTS[fault](prepared.source.spec, weights)
             )
 
-        monkeypatch.setattr(portable, "lower", faulty)
+        monkeypatch.setattr(export_onnx, "lower", faulty)
         wanted = replace(first, precision=kind, target=target, calibration=TEST_IMAGES if kind == "int8" else None)
         where = "" if kind == "fp32" else f" [{kind} {target or ''}".rstrip() + "]"
         found.try_export(
             fault + where,
-            lambda steps, wanted=wanted: portable.export(wanted, onnx_file, Progress(steps), known),  # type: ignore[misc]
+            lambda steps, wanted=wanted: export_onnx.export(wanted, onnx_file, Progress(steps), known),  # type: ignore[misc]
         )
     found.tell(trials)
 
@@ -248,7 +255,7 @@ def test_faults_of_heads_and_tails(
     trials: Trials, made: Written, pictures: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """The part that takes bytes or images, or the part that gives probabilities or the best classes, is wrong, at each precision."""
-    attach, found = interface.attach, Catalogue()
+    attach, found = io_signature.attach, Catalogue()
     groups = [
         (HEADS, Interface(input="uint8")), (FITS, Interface(input="image")), (TAILS, Interface(output="probabilities")),
         (TOPS, Interface(output="top5")),
@@ -260,7 +267,7 @@ def test_faults_of_heads_and_tails(
         for name, wrap in faults.items()
     ]
     for fault, wrap, kind, at in some(trials, tried, 4):
-        monkeypatch.setattr(interface, "attach", wrap(attach))
+        monkeypatch.setattr(io_signature, "attach", wrap(attach))
         wanted = request(made, tmp_path / "out", at, interface=kind, golden_images=pictures)
         what = kind.output if kind.input == "float" else kind.input
         found.try_export(f"{fault} [{what} {at}]", lambda steps, wanted=wanted: deploy(wanted, steps))  # type: ignore[misc]
@@ -335,7 +342,7 @@ def test_faults_of_compilers(
     found = Catalogue()
     tried = list(product(compiler_faults(bundles, others), (*FORMATS[1:], "trt-rtx")))
     for number, ((fault, at, change), format) in enumerate(some(trials, tried, 4)):
-        source, kind = bundles("onnx", at), type(exporter.find(format))
+        source, kind = bundles("onnx", at), type(formats_base.find(format))
         altered = Path(shutil.copytree(source, tmp_path / str(number)))
         change(altered / "model.onnx")
         with monkeypatch.context() as patch:
@@ -363,11 +370,11 @@ def test_faults_of_settings_of_runtimes(
         patch.setattr(openvino, "save_model", lambda model, path, **_: save(model, path, compress_to_fp16=True))
         wanted = Request(bundles("onnx", "fp32"), "openvino", output=tmp_path / "out", force=True)
         found.try_export("OpenVINO's weights as float16 [fp32]", lambda steps: deploy(wanted, steps))
-    graph = pipeline._graph
+    graph = deploying._graph
     for asked, given in (("fp16", "fp32"), ("fp32", "fp16"), ("int8", "fp32")):
         with monkeypatch.context() as patch:
             patch.setattr(
-                pipeline, "_graph",
+                deploying, "_graph",
                 lambda request, *rest, given=given: graph(replace(request, precision=given, calibration=None, target=None), *rest),
             )  # fmt: skip
             mixed = request(made, tmp_path / "out", asked, format="ort")
@@ -376,7 +383,7 @@ def test_faults_of_settings_of_runtimes(
 
 
 def erring(bundle: Path, make: Callable[[], Answers], patch: pytest.MonkeyPatch) -> None:
-    kind = type(exporter.find(read(bundle).manifest.format))
+    kind = type(formats_base.find(read(bundle).manifest.format))
     open = kind.open
     patch.setattr(kind, "open", lambda self, artifact: Erring(open(self, artifact), make))
 
@@ -486,8 +493,8 @@ def test_faults_of_the_pipeline(
     contradict.
     """
     found = Catalogue()
-    record, fit = portable._manifest, images.fit
-    recorded: dict[str, Callable[[manifest.Manifest], Any]] = {
+    record, fit = export_onnx._manifest, images.fit
+    recorded: dict[str, Callable[[manifests.Manifest], Any]] = {
         "another preprocessing recorded": lambda m: {
             "preprocessing": m.preprocessing.model_copy(update={"mean": (0.4,) * 3})
         },
@@ -502,7 +509,7 @@ def test_faults_of_the_pipeline(
     for fault, change in some(trials, list(recorded.items()), 2):
         with monkeypatch.context() as patch:
             patch.setattr(
-                portable, "_manifest", lambda *a, change=change: (m := record(*a)).model_copy(update=change(m))
+                export_onnx, "_manifest", lambda *a, change=change: (m := record(*a)).model_copy(update=change(m))
             )
             wanted = request(made, tmp_path / "out", labels=labels)
             found.try_export(fault, lambda steps, wanted=wanted: deploy(wanted, steps))  # type: ignore[misc]

@@ -24,8 +24,8 @@ import pytest
 from random_checkpoints import Case, cases, large_cases, write
 from record import Trials
 from s2mlp_deploy.errors import Error
-from s2mlp_deploy.pipeline import Export, Request, deploy
-from s2mlp_deploy.verification import verify
+from s2mlp_deploy.pipeline.deploy import Export, Request, deploy
+from s2mlp_deploy.pipeline.verify import verify
 
 PRECISIONS = ("fp32", "fp16", "int8")
 FORMATS = ("onnx", "ort", "openvino")

@@ -26,9 +26,9 @@ from safetensors.torch import save_file
 from bench.process import measure
 from formats import manifest_of, promised
 from record import Trials
-from s2mlp_deploy import onnx_writer
-from s2mlp_deploy.reference import S2MLP
-from s2mlp_deploy.spec import Spec, single_stage
+from s2mlp_deploy.families.s2mlp.reference import S2MLP
+from s2mlp_deploy.graph import writer
+from s2mlp_deploy.schema.spec import Spec, single_stage
 from support import command, run, save_checkpoint, small_spec
 
 DISK_BYTES, MEMORY_BYTES = 25e9, 15e9
@@ -45,7 +45,7 @@ def beside(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """``small.pt`` and ``onnx``, a bundle of it with its weights beside the model."""
     place = tmp_path_factory.mktemp("beside")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(onnx_writer, "LIMIT_BYTES", 1)
+        patch.setattr(writer, "LIMIT_BYTES", 1)
         ran = run("export", save_checkpoint(place / "small.pt", small_spec()), "-o", place / "onnx")
         assert ran.code == 0 and (place / "onnx" / DATA).exists(), ran.err
         yield place

@@ -27,11 +27,14 @@ from formats import PRECISIONS
 from growth import growth
 from processes import start
 from record import Trials
-from s2mlp_deploy import artifact, exporter, golden, verification
-from s2mlp_deploy.parity import Array
-from s2mlp_deploy.pipeline import deploy, deploy_all
-from s2mlp_deploy.request import Request
-from s2mlp_deploy.sessions import Session, TracingSession
+from s2mlp_deploy.bundle import bundle as artifact
+from s2mlp_deploy.formats import base as formats_base
+from s2mlp_deploy.gate import golden
+from s2mlp_deploy.pipeline import verify as verifying
+from s2mlp_deploy.pipeline.deploy import deploy, deploy_all
+from s2mlp_deploy.pipeline.request import Request
+from s2mlp_deploy.runtime.session import Session, TracingSession
+from s2mlp_deploy.schema.parity import Array
 from support import command, save_checkpoint, small_spec
 from test_tensorrt_session import Fake, images
 
@@ -100,7 +103,7 @@ def bundles(checkpoint: Path) -> Callable[[str, str], Path]:
 
 def open_session(directory: Path) -> Session:
     bundle = artifact.read(directory)
-    return exporter.find(bundle.manifest.format).open(bundle.artifact)
+    return formats_base.find(bundle.manifest.format).open(bundle.artifact)
 
 
 # Growth
@@ -137,10 +140,10 @@ def test_verifications(trials: Trials, format: str, bundles: Callable[[str, str]
     if format != "onnx" and not trials.thorough:
         pytest.skip("other formats are tried with --thorough")
     bundle = bundles(format, "fp32")
-    looks = verification.shows_layers(format)
+    looks = verifying.shows_layers(format)
 
     def verify(number: int) -> None:
-        assert verification.verify(bundle, per_block=looks).passed
+        assert verifying.verify(bundle, per_block=looks).passed
 
     check_growth(
         trials, f"verifications ({format})", verify, warmup=6, times=trials.times(6, 200), every=trials.times(3, 10)
@@ -153,7 +156,7 @@ def test_sessions_that_are_opened_and_dropped(trials: Trials, format: str, bundl
     if format != "onnx" and not trials.thorough:
         pytest.skip("other formats are tried with --thorough")
     bundle = artifact.read(bundles(format, "fp32"))
-    target, x = exporter.find(format), questions(1)[0]
+    target, x = formats_base.find(format), questions(1)[0]
 
     def once(number: int) -> None:
         target.open(bundle.artifact).run(x)
@@ -231,7 +234,7 @@ def test_threads_that_share_a_session(
     trials.tried("requests", times)
 
 
-@pytest.mark.parametrize("format", [f for f in FORMATS if verification.shows_layers(f)])
+@pytest.mark.parametrize("format", [f for f in FORMATS if verifying.shows_layers(f)])
 def test_threads_that_look_inside(trials: Trials, format: str, bundles: Callable[[str, str], Path]) -> None:
     """The same where threads look at different layers, which takes another copy of the model each time: right layers."""
     if format != "onnx" and not trials.thorough:
@@ -275,7 +278,7 @@ def test_threads_that_verify(trials: Trials, bundles: Callable[[str, str], Path]
     bundle, times = bundles("onnx", "fp32"), trials.times(16, 400)
     before = resource.getrlimit(resource.RLIMIT_DATA)
     with ThreadPoolExecutor(THREADS) as pool:
-        assert all(found.passed for found in pool.map(verification.verify, [bundle] * times))
+        assert all(found.passed for found in pool.map(verifying.verify, [bundle] * times))
     assert resource.getrlimit(resource.RLIMIT_DATA) == before
     trials.tried("verifications", times)
 
@@ -322,7 +325,7 @@ def test_many_artifacts_in_one_call(trials: Trials, checkpoint: Path, tmp_path: 
     kinds = [(f, p) for f in FORMATS for p in PRECISIONS][:: trials.times(8, 1)]
     requests = [request(checkpoint, f, p, tmp_path / f"{f}-{p}") for f, p in kinds]
     for (format, precision), made in zip(kinds, deploy_all(requests), strict=True):
-        assert verification.verify(made.bundle.directory).passed
+        assert verifying.verify(made.bundle.directory).passed
         alone = deploy(request(checkpoint, format, precision, tmp_path / "alone")).bundle
         assert alone.manifest == made.bundle.manifest  # which holds the hashes of all files
         trials.tried("artifacts")

@@ -55,9 +55,9 @@ EXAMPLE = str(PAPER_CHECKPOINT)
 IMAGES = ("--data", str(TEST_IMAGES), "--data-count", "20")
 INT8 = ("--precision", "int8", "--calibration", str(TEST_IMAGES), "--min-agreement", "0.9")
 INSPECT, EXPORT, VERIFY, DOCTOR = (
-    ("s2mlp_deploy.commands", name) for name in ("inspect", "export", "verify", "doctor")
+    ("s2mlp_deploy.cli.entry_points", name) for name in ("inspect", "export", "verify", "doctor")
 )
-BENCH = ("s2mlp_deploy.commands", "bench")
+BENCH = ("s2mlp_deploy.cli.entry_points", "bench")
 
 RUNS: dict[str, list[tuple[str, ...]]] = {
     "inspect and doctor": [(*INSPECT, EXAMPLE), (*DOCTOR,)],

@@ -33,8 +33,8 @@ import pytest
 import building
 import npm
 from record import Trials
-from s2mlp_deploy.artifact import REPORT, SBOM
-from s2mlp_deploy.spec import DIRECTIONS, Shift
+from s2mlp_deploy.bundle.bundle import REPORT, SBOM
+from s2mlp_deploy.schema.spec import DIRECTIONS, Shift
 from support import PAPER_CHECKPOINT, ROOT, TEST_IMAGES, save_checkpoint, small_spec
 
 pytestmark = pytest.mark.npm()

@@ -1,0 +1,51 @@
+"""What the report of a bundle says of its accuracy on labelled images. Reports are not under the manifest's hashes: their
+figures are there to be shown, not to be trusted."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from s2mlp_deploy.bundle import bundle as bundles
+from s2mlp_deploy.bundle.bundle import REPORT, Bundle
+
+BUILT_FROM = "built_from"
+"""Where the report of an engine has the figures of the ONNX bundle that it was built from."""
+
+
+@dataclass(frozen=True)
+class RecordedAccuracy:
+    """The share of images that were classified right; ``inherited`` where it was measured on the bundle that this engine was
+    built from."""
+
+    accuracy: float
+    inherited: bool
+
+
+def read(bundle: Bundle) -> RecordedAccuracy | None:
+    """What the report beside ``bundle`` says; None where it says nothing, or cannot be read."""
+    try:
+        report = json.loads(bundles.read_beside(bundle.directory / REPORT))
+    except (OSError, ValueError, RecursionError):
+        return None
+    own = _of(report)
+    if own is not None:
+        return RecordedAccuracy(own, inherited=False)
+    source = _of(report.get(BUILT_FROM)) if isinstance(report, dict) else None
+    return None if source is None else RecordedAccuracy(source, inherited=True)
+
+
+def as_source(bundle: Bundle) -> dict[str, Any]:
+    """What the report of an engine says of ``bundle``, which it is built from: which one it is, and its accuracy."""
+    recorded = read(bundle)
+    accuracy = {"images": {"accuracy": recorded.accuracy}} if recorded else {}
+    return {"sha256": bundle.manifest.files[bundle.manifest.artifact], **accuracy}
+
+
+def _of(report: Any) -> float | None:
+    try:
+        accuracy = (report["trials"][-1] if report.get("trials") else report["images"])["accuracy"]
+        return float(accuracy) if 0 <= accuracy <= 1 else None
+    except (TypeError, KeyError, IndexError, AttributeError):
+        return None

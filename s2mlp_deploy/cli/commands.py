@@ -1,0 +1,634 @@
+"""The commands. They parse, call, print and exit; nothing is decided here.
+
+Results go to stdout (with ``--json``, one JSON document and nothing else, of an error as well), progress and warnings
+to stderr. Exit codes: 0 done; 1 parity or accuracy gate failed; 2 usage; 3 bad input; 4 a runtime or
+device is missing; 130 interrupted (143 by SIGTERM, 129 by SIGHUP).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, fields
+from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from s2mlp_deploy.cli import options
+from s2mlp_deploy.cli.help import one_of, section
+from s2mlp_deploy.cli.terminal import ConsoleListener, command, show, torch_needed
+from s2mlp_deploy.errors import Error, UsageError
+from s2mlp_deploy.formats import names
+from s2mlp_deploy.formats.names import ONNX
+
+if TYPE_CHECKING:
+    from s2mlp_deploy.cli.plot import Curve
+    from s2mlp_deploy.schema.manifest import Setting
+
+
+class Semantics(str, Enum):
+    paper = "paper"
+    inplace = "inplace"
+    auto = "auto"
+
+
+class Precision(str, Enum):
+    fp32 = "fp32"
+    fp16 = "fp16"
+    bf16 = "bf16"
+    int8 = "int8"
+
+
+class IoDtype(str, Enum):
+    fp32 = "fp32"
+    fp16 = "fp16"
+
+
+class Target(str, Enum):
+    x86 = "x86"
+    arm = "arm"
+    trt = "trt"
+
+
+class CalibrationMethod(str, Enum):
+    minmax = "minmax"
+    percentile = "percentile"
+    mse = "mse"
+    entropy = "entropy"
+
+
+class OrtStyle(str, Enum):
+    ort = "ort"
+    onnx = "onnx"
+
+
+class Provider(str, Enum):
+    cpu = "cpu"
+    coreml = "coreml"
+    cuda = "cuda"
+    directml = "directml"
+    openvino = "openvino"
+    qnn = "qnn"
+    tensorrt = "tensorrt"
+    xnnpack = "xnnpack"
+
+
+class TritonBackend(str, Enum):
+    onnxruntime = "onnxruntime"
+    tensorrt = "tensorrt"
+
+
+class Resize(str, Enum):
+    shorter = "shorter"
+    shorter_then_crop = "shorter-then-crop"
+    squash = "squash"
+
+
+class Interpolation(str, Enum):
+    bilinear = "bilinear"
+    bicubic = "bicubic"
+    lanczos = "lanczos"
+    hamming = "hamming"
+    box = "box"
+    nearest = "nearest"
+
+
+class InputKind(str, Enum):
+    float = "float"
+    uint8 = "uint8"
+    image = "image"
+
+
+class AnswerKind(str, Enum):
+    logits = "logits"
+    probabilities = "probabilities"
+    top5 = "top5"
+
+
+class ShiftLowering(str, Enum):
+    auto = "auto"
+    slice = "slice"
+    conv = "conv"
+    gather = "gather"
+    pad = "pad"
+
+
+artifact_option = section("Artifact")
+checkpoint_option = section("Checkpoint")
+image_option = section("Images")
+check_option = section("Checks")
+int8_option = section("With --precision int8")
+ort_option = section("With --format ort")
+web_option = section("With --format web")
+tensorrt_option = section("With --format trt or trt-rtx")
+triton_option = section("With --format triton")
+output_option = section("Output")
+
+CheckpointArgument = Annotated[
+    Path, typer.Argument(metavar="CKPT", readable=False, help="The checkpoint: .pt, .pth, .bin or .safetensors.")
+]
+LayoutOption = Annotated[
+    str | None,
+    checkpoint_option(metavar="NAME|FILE.toml", help="How the checkpoint names its keys; found by itself if known."),
+]
+WeightsOption = Annotated[
+    str | None,
+    checkpoint_option(metavar="NAME", help="The entry of the checkpoint that holds the weights, if there are several."),
+]
+SizeOption = Annotated[
+    str | None, checkpoint_option(metavar="N|HxW", help="Image size; else as the checkpoint records, else 224.")
+]
+DirectionsOption = Annotated[
+    str | None,
+    checkpoint_option(
+        metavar="SET|h+,h-,…",
+        help="The direction set that the model was trained with (4, 8, horizontal or vertical), or the direction of each "
+        "channel group in order, h being the height; else as the layout declares, else 4.",
+    ),
+]
+JsonOption = Annotated[
+    bool, output_option("--json", help="Print one JSON document, whatever happens: errors are JSON, too.")
+]
+PlotOption = Annotated[
+    Path | None,
+    output_option(metavar="FILE.png", help="Draw error against depth, one line a bundle; or .svg, or .pdf."),
+]
+
+
+def inspect(
+    source: Annotated[
+        Path,
+        typer.Argument(
+            metavar="CKPT|BUNDLE", readable=False, help="The checkpoint (.pt, .pth, .bin or .safetensors), or a bundle."
+        ),
+    ],
+    layout: LayoutOption = None,
+    weights: WeightsOption = None,
+    image_size: SizeOption = None,
+    shift_directions: DirectionsOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show what a checkpoint or a bundle holds.
+
+    Of a checkpoint: layout, architecture, parameters, multiply-adds, warnings. Of a bundle: what its manifest says, without
+    torch.
+    """
+    from s2mlp_deploy.bundle import bundle as artifact
+    from s2mlp_deploy.pipeline.request import Request, flags
+
+    if Request(source).from_bundle:
+        given = {"layout": layout, "weights": weights, "image_size": image_size, "shift_directions": shift_directions}
+        if settled := [name for name, value in given.items() if value is not None]:
+            raise UsageError(f"{flags(settled)}: settled when {source} was exported; leave out, or give the checkpoint")
+        bundle = artifact.read(source)
+        if as_json:
+            show({"bundle": str(source), "manifest": bundle.manifest.model_dump(mode="json")})
+        else:
+            from s2mlp_deploy.cli import tables
+
+            show(tables.bundle(bundle))
+        return
+    with torch_needed():
+        from s2mlp_deploy.checkpoint import load as checkpoints
+        from s2mlp_deploy.cli import tables
+        from s2mlp_deploy.families.s2mlp import layouts
+        from s2mlp_deploy.pipeline import resolve_preprocessing
+        from s2mlp_deploy.schema.manifest import SpecEntry
+
+    size = options.size("--image-size", image_size) if image_size is not None else None
+    checkpoint = checkpoints.load(
+        source,
+        layout=layouts.find(layout) if layout is not None else None,
+        wrapper=weights,
+        image_size=size,
+        offsets=options.directions(shift_directions),
+    )
+    warnings = [*checkpoints.notes(checkpoint), *checkpoints.warnings(checkpoint)]
+    preprocessing = None
+    try:
+        request = Request(source, image_size=size)
+        preprocessing = resolve_preprocessing.preprocessing_for(checkpoint, request)
+        warnings += resolve_preprocessing.warnings(checkpoint, request, preprocessing)
+    except UsageError as error:  # what an export would need an option for
+        warnings = [*warnings, str(error)]
+    entry = SpecEntry.of(checkpoint.spec).model_dump(mode="json")
+    if as_json:
+        show(tables.inspection_json(checkpoint, entry, preprocessing, warnings))
+    else:
+        show(tables.inspection(checkpoint, preprocessing, warnings))
+
+
+def export(
+    source: Annotated[
+        Path,
+        typer.Argument(metavar="CKPT|BUNDLE", readable=False, help="The checkpoint, or an ONNX bundle to compile."),
+    ],
+    format: Annotated[
+        list[str],
+        artifact_option(metavar="FORMAT", help=f"What to make; may be repeated. {one_of(names.names())}"),
+    ] = [ONNX],  # noqa: B006
+    precision: Annotated[
+        list[Precision] | None,
+        artifact_option(
+            metavar="PRECISION",
+            help="Precision of weights and activations; may be repeated. Else fp32, or the bundle's own. "
+            + one_of(Precision),
+        ),
+    ] = None,
+    shift: Annotated[
+        ShiftLowering,
+        checkpoint_option(metavar="LOWERING", help=f"How the graph expresses the shift. {one_of(ShiftLowering)}"),
+    ] = ShiftLowering.auto,
+    shift_semantics: Annotated[
+        Semantics | None,
+        checkpoint_option(
+            metavar="SEMANTICS",
+            help="The paper's shift (paper), the in-place code's (inplace), or whichever the evidence supports (auto); else "
+            "as the layout declares, else paper.",
+        ),
+    ] = None,
+    shift_directions: DirectionsOption = None,
+    image_size: SizeOption = None,
+    dynamic_size: Annotated[
+        bool, artifact_option("--dynamic-size", help="One file for every height and width.")
+    ] = False,
+    batch: Annotated[
+        str,
+        artifact_option(
+            metavar="N",
+            help="Batch size: a number, dynamic for any, or MIN:OPT:MAX, a range for TensorRT's profile.",
+        ),
+    ] = "dynamic",
+    mean: Annotated[
+        str | None,
+        image_option(metavar="M,M,M", help="Mean of each channel, or one for all, of pixels in 0…1 (or 0…255)."),
+    ] = None,
+    std: Annotated[str | None, image_option(metavar="S,S,S", help="Standard deviation of each channel.")] = None,
+    resize: Annotated[
+        Resize | None,
+        image_option(
+            metavar="METHOD",
+            help="How images come to the model's size: the shorter side and a centre crop, in one step (shorter) or as "
+            "timm does (shorter-then-crop), or squashed (squash). Else as the checkpoint records, else shorter.",
+        ),
+    ] = None,
+    interpolation: Annotated[
+        Interpolation | None,
+        image_option(
+            metavar="FILTER",
+            help=f"The filter, as Pillow calls it; else as recorded, else bicubic. {one_of(Interpolation)}",
+        ),
+    ] = None,
+    crop_fraction: Annotated[
+        float | None,
+        image_option(metavar="SHARE", help="What a centre crop keeps (timm's crop_pct); else as recorded, else 1."),
+    ] = None,
+    labels: Annotated[
+        Path | None,
+        image_option(metavar="FILE", help="Class names: a line each, or JSON; else as the checkpoint records."),
+    ] = None,
+    input: Annotated[
+        InputKind,
+        artifact_option(
+            metavar="KIND",
+            help="What the artifact takes: prepared images (float), their bytes (uint8), or an image of any size (image).",
+        ),
+    ] = InputKind.float,
+    answer: Annotated[
+        AnswerKind, artifact_option(metavar="KIND", help=f"What the artifact gives. {one_of(AnswerKind)}")
+    ] = AnswerKind.logits,
+    layout: LayoutOption = None,
+    weights: WeightsOption = None,
+    reference: Annotated[
+        Path | None,
+        check_option(metavar="FILE", help="input and logits recorded from your model (.safetensors or .npz)."),
+    ] = None,
+    data: Annotated[
+        Path | None,
+        check_option(metavar="DIR", help="Labelled images, one subfolder a class: accuracy is checked on them."),
+    ] = None,
+    data_count: Annotated[int, check_option(metavar="N", min=1, help="How many of them to use at most.")] = 1000,
+    golden_images: Annotated[
+        Path | None,
+        check_option(
+            metavar="DIR", help="Images that travel in the bundle, for apps to test with; else some of --data."
+        ),
+    ] = None,
+    io_dtype: Annotated[
+        IoDtype,
+        artifact_option(metavar="TYPE", help=f"Type of input and output, with --precision fp16. {one_of(IoDtype)}"),
+    ] = IoDtype.fp32,
+    target: Annotated[
+        Target | None,
+        artifact_option(
+            metavar="TARGET",
+            help=f"What an int8 or fp16 graph is for; else what the format runs on, never this machine. {one_of(Target)}",
+        ),
+    ] = None,
+    calibration: Annotated[
+        str | None,
+        int8_option(
+            metavar="DIR|FILE",
+            help="Images (or prepared inputs: .npy, .npz, .safetensors) that ranges are taken from; or synthetic: noise, "
+            "for measuring speed alone.",
+        ),
+    ] = None,
+    calibration_count: Annotated[int, int8_option(metavar="N", min=1, help="How many of them to use at most.")] = 256,
+    calibration_method: Annotated[
+        CalibrationMethod,
+        int8_option(
+            metavar="METHOD",
+            help=f"Take the whole range that occurs (minmax), or clip what is rare. {one_of(CalibrationMethod)}",
+        ),
+    ] = CalibrationMethod.minmax,
+    max_accuracy_drop: Annotated[
+        float, int8_option(metavar="POINTS", min=0, help="Accuracy that may be lost on --data, in points.")
+    ] = 0.5,
+    min_agreement: Annotated[
+        float,
+        int8_option(metavar="SHARE", min=0, max=1, help="Images that must keep their class, without --data, 0 to 1."),
+    ] = 0.99,
+    quantize_ends: Annotated[
+        bool, int8_option("--quantize-ends", help="Quantize the embeddings and the classifier, too.")
+    ] = False,
+    ort_style: Annotated[
+        OrtStyle | None,
+        ort_option(
+            metavar="STYLE",
+            help="A file for phones and minimal builds (ort), or an optimized ONNX model (onnx); else ort.",
+        ),
+    ] = None,
+    provider: Annotated[
+        Provider | None,
+        ort_option(metavar="NAME", help=f"The execution provider to optimize for; else cpu. {one_of(Provider)}"),
+    ] = None,
+    ort_web: Annotated[
+        Path | None,
+        web_option(metavar="DIR", help="The folder dist of onnxruntime-web; else the one in node_modules."),
+    ] = None,
+    compute_capability: Annotated[
+        str | None,
+        tensorrt_option(
+            metavar="SM,SM",
+            help="Only trt-rtx: GPUs to build for, as in sm86,sm89; else sm80, sm86, sm89, sm120 and later.",
+        ),
+    ] = None,
+    workspace_mib: Annotated[
+        int | None, tensorrt_option(metavar="N", min=1, help="Memory that a layer's kernels may use, in MiB.")
+    ] = None,
+    size_profile: Annotated[
+        str | None,
+        tensorrt_option(metavar="MIN:OPT:MAX", help="With --dynamic-size: image sizes, each N or HxW."),
+    ] = None,
+    opt_level: Annotated[
+        int | None,
+        tensorrt_option(metavar="N", min=0, max=5, help="Only trt: how long to look for fast kernels, 0 to 5."),
+    ] = None,
+    timing_cache: Annotated[
+        Path | None, tensorrt_option(metavar="FILE", help="Only trt: kernel timings, read and kept.")
+    ] = None,
+    version_compatible: Annotated[
+        bool, tensorrt_option("--version-compatible", help="Only trt: run on later releases, too.")
+    ] = False,
+    hardware_compatible: Annotated[
+        bool, tensorrt_option("--hardware-compatible", help="Only trt: run on all GPUs from Ampere on.")
+    ] = False,
+    strip_weights: Annotated[
+        bool, tensorrt_option("--strip-weights", help="Leave the weights to the ONNX file in the bundle.")
+    ] = False,
+    tf32: Annotated[bool, tensorrt_option("--tf32", help="Round float32 products to TF32.")] = False,
+    triton_backend: Annotated[
+        TritonBackend | None,
+        triton_option(metavar="NAME", help=f"What is to run the model; else onnxruntime. {one_of(TritonBackend)}"),
+    ] = None,
+    instances: Annotated[
+        str | None,
+        triton_option(
+            metavar="WHERE:N", help="How often the model is loaded, and on what: cpu:N or gpu:N; else cpu:1."
+        ),
+    ] = None,
+    max_batch: Annotated[
+        int | None, triton_option(metavar="N", min=1, help="The largest batch that is made of requests; else 8.")
+    ] = None,
+    preferred_batch: Annotated[
+        str | None, triton_option(metavar="N,N", help="The batches that are made where that is possible.")
+    ] = None,
+    queue_delay_us: Annotated[
+        int | None,
+        triton_option(metavar="N", min=0, help="Microseconds that a request waits for others; else 0."),
+    ] = None,
+    allow_unverified_engine: Annotated[
+        bool,
+        check_option("--allow-unverified-engine", help="Publish an engine that cannot run here; a device verifies it."),
+    ] = False,
+    output: Annotated[
+        Path | None,
+        output_option("-o", "--output", metavar="DIR", help="The bundle; else STEM-FORMAT-PRECISION here."),
+    ] = None,
+    force: Annotated[bool, output_option("--force", help="Replace a bundle (or a --plot) that is there.")] = False,
+    gate: Annotated[bool, check_option("--gate/--no-gate", help="Check parity; without, the bundle says so.")] = True,
+    sbom: Annotated[
+        bool, output_option("--sbom", help="Put a software bill of materials into the bundle (CycloneDX).")
+    ] = False,
+    plot: PlotOption = None,
+    latency: Annotated[
+        bool, output_option("--latency", help="Time what was exported, side by side on this machine.")
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Export a checkpoint as a bundle whose numbers were checked against the checkpoint's own."""
+    from s2mlp_deploy.bundle import bundle as artifact
+    from s2mlp_deploy.formats import base as formats_base
+    from s2mlp_deploy.pipeline.request import Request, flags
+    from s2mlp_deploy.schema.manifest import Interface
+
+    from_bundle = Request(source).from_bundle
+    own = artifact.read_manifest(source).precision if from_bundle else "fp32"
+    precisions = [p.value for p in precision] if precision else [own]
+    wanted = [(name, kind) for name in format for kind in precisions]
+    if len(set(wanted)) < len(wanted):
+        raise UsageError("a --format or a --precision is given twice")
+    if output and len(wanted) > 1:
+        raise UsageError("-o names one bundle: leave it out, or give one --format and one --precision at a time")
+    if crop_fraction is not None and not 0 < crop_fraction <= 1:
+        raise UsageError(f"--crop-fraction {crop_fraction}: expected a share of the image, above 0 and up to 1")
+    if io_dtype is IoDtype.fp16 and "fp16" not in precisions:
+        raise UsageError("--io-dtype fp16 is for --precision fp16")
+    with torch_needed():
+        from s2mlp_deploy.cli import layer_error, tables
+        from s2mlp_deploy.pipeline import comparison
+        from s2mlp_deploy.pipeline import latency as timing
+        from s2mlp_deploy.pipeline.deploy import deploy_all
+
+        if not from_bundle:
+            from s2mlp_deploy.pipeline import export_onnx  # noqa: F401
+
+    for_formats: dict[str, Setting | None] = {
+        "ort_style": ort_style.value if ort_style else None, "provider": provider.value if provider else None,
+        "ort_web": str(ort_web) if ort_web else None,
+        "compute_capability": tuple(compute_capability.lower().split(",")) if compute_capability else None,
+        "workspace_mib": workspace_mib, "size_profile": size_profile, "batch": batch if ":" in batch else None,
+        "opt_level": opt_level, "timing_cache": str(timing_cache) if timing_cache else None,
+        "version_compatible": version_compatible or None, "hardware_compatible": hardware_compatible or None,
+        "strip_weights": strip_weights or None, "tf32": tf32 or None,
+        "triton_backend": triton_backend.value if triton_backend else None, "instances": instances,
+        "max_batch": max_batch, "queue_delay_us": queue_delay_us,
+        "preferred_batch": tuple(preferred_batch.split(",")) if preferred_batch else None,
+    }  # fmt: skip
+    settings = {name: value for name, value in for_formats.items() if value is not None}
+    if unused := [name for name in settings if not any(name in formats_base.find(f).options for f in format)]:
+        raise UsageError(f"{flags(unused)}: not for --format {' or '.join(format)}")
+    if allow_unverified_engine and not any(isinstance(formats_base.find(f), formats_base.Compiler) for f in format):
+        raise UsageError(f"--allow-unverified-engine: --format {' or '.join(format)} makes no engine")
+    for_int8 = {
+        "calibration": calibration, "calibration_count": calibration_count,
+        "calibration_method": calibration_method.value, "max_accuracy_drop": max_accuracy_drop,
+        "min_agreement": min_agreement, "quantize_ends": quantize_ends,
+    }  # fmt: skip
+    defaults = {field.name: field.default for field in fields(Request)}
+    if target and not {"int8", "fp16"} & set(precisions):
+        raise UsageError("--target is for --precision int8 and fp16")
+    if "int8" not in precisions and (idle := [name for name, v in for_int8.items() if v != defaults[name]]):
+        raise UsageError(f"{flags(idle)}: only for --precision int8")
+    for_target = {"target": target.value if target else None}
+    by_precision: dict[str, dict[str, Any]] = {
+        "fp16": {"io_dtype": io_dtype.value, **for_target}, "int8": {**for_int8, **for_target},
+    }  # fmt: skip
+    requests = [
+            Request(
+                source, name, kind, output, force,
+                {n: value for n, value in settings.items() if n in formats_base.find(name).options},
+                layout=layout, weights=weights, lowering=shift.value,
+                semantics=shift_semantics.value if shift_semantics else None,
+                offsets=options.directions(shift_directions), dynamic_size=dynamic_size,
+                image_size=options.size("--image-size", image_size) if image_size is not None else None,
+                batch=None if ":" in batch else options.batch(batch),
+                mean=options.floats("--mean", mean) if mean is not None else None,
+                std=options.floats("--std", std) if std is not None else None,
+                resize=resize.value if resize else None, interpolation=interpolation.value if interpolation else None,
+                crop_fraction=crop_fraction, labels=labels, golden_images=golden_images,
+                interface=Interface(input=input.value, output=answer.value),
+                reference=reference, data=data, data_count=data_count, gate=gate, sbom=sbom,
+                allow_unverified_engine=allow_unverified_engine, **by_precision.get(kind, {}),
+            )
+        for name, kind in wanted
+    ]  # fmt: skip
+    told = ConsoleListener()
+    drawn = layer_error.plan(requests, plot, replace=force, warn=told.warn) if plot else ()
+    results = []
+    try:
+        for result in deploy_all(requests, told):  # what is published is shown, whatever becomes of the rest
+            results.append(result)
+            if not as_json:
+                show(tables.export(result))
+    except Error as error:
+        error.done = {"exports": [_export_json(result) for result in results]} if results else None
+        raise
+    bundles = [result.bundle for result in results]
+    curves: Sequence[Curve] = ()
+    if plot:
+        with told.step("drawing error against depth"):
+            curves = layer_error.curves([bundle for bundle in bundles if bundle.directory in drawn])
+            layer_error.draw(curves, bundles[0].manifest.spec.spec(), plot, replace=force)
+    latencies = None
+    if latency:
+        with told.step("timing what was exported"):
+            latencies = timing.measure(bundles)
+        if latencies is None:
+            told.warn("nothing that was exported runs on this machine, so --latency has nothing to time")
+    rows = comparison.side_by_side(results, latencies)
+    if as_json:
+        show(
+            {
+                "exports": [_export_json(r) for r in results],
+                "comparison": [asdict(row) for row in rows],
+                "latency": asdict(latencies.method) if latencies else None,
+                "plot": _plot_json(plot, curves) if plot else None,
+            }
+        )
+        return
+    if len(rows) > 1:
+        show(tables.comparison(rows))
+    if latencies:
+        show(tables.latencies(rows, latencies.method))
+    if plot:
+        show(tables.picture(plot))
+
+
+def verify(
+    bundle: Annotated[
+        Path, typer.Argument(metavar="BUNDLE", readable=False, help="A directory that s2mlp-export made.")
+    ],
+    per_block: Annotated[
+        bool, check_option("--per-block", help="Show error against depth, and the first block that diverges.")
+    ] = False,
+    plot: PlotOption = None,
+    force: Annotated[bool, output_option("--force", help="Replace a --plot that is there.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Check a bundle on this machine: its files' hashes, then its logits. Needs no torch."""
+    from s2mlp_deploy.cli import layer_error
+    from s2mlp_deploy.pipeline import verify as verifying
+
+    if force and not plot:
+        raise UsageError("--force is for --plot: nothing else is written")
+    if plot:
+        layer_error.check(bundle, plot, replace=force)
+    with ConsoleListener().step("checking the bundle"):
+        result = verifying.verify(bundle, per_block=per_block or plot is not None)
+    if plot:
+        curve = layer_error.curve(result.bundle, result.layers)
+        layer_error.draw([curve], result.bundle.manifest.spec.spec(), plot, replace=force)
+    if as_json:
+        show(
+            {
+                "bundle": str(bundle),
+                "passed": result.passed,
+                "preparation": asdict(result.preparation) if result.preparation else None,
+                "cause": result.cause,
+                "checks": [vars(c) for c in result.verdict.checks],
+                "distances": {case: vars(d) for case, d in result.verdict.distances.items()},
+                "layers": {name: vars(d) for name, d in result.layers},
+                "diverges_at": result.diverges_at,
+                "plot": str(plot) if plot else None,
+            }
+        )
+    else:
+        from s2mlp_deploy.cli import tables
+
+        show(tables.verification(result))
+        if plot:
+            show(tables.picture(plot))
+    if not result.passed:
+        raise typer.Exit(1)
+
+
+def doctor(as_json: JsonOption = False) -> None:
+    """Show what this machine can export and run, and what is missing for the rest."""
+    from s2mlp_deploy.cli import doctor as doctors
+
+    report = doctors.examine()
+    show(report.to_json() if as_json else doctors.table(report))
+
+
+def _export_json(result: Any) -> dict[str, Any]:
+    return {
+        "bundle": str(result.bundle.directory),
+        "passed": result.verdict.passed if result.verdict else None,
+        "manifest": result.bundle.manifest.model_dump(mode="json"),
+        "report": result.report,
+    }
+
+
+def _plot_json(file: Path, curves: Sequence[Curve]) -> dict[str, Any]:
+    return {
+        "file": str(file),
+        "curves": [{**asdict(c), "layers": dict(c.layers), "in_float": sorted(c.in_float)} for c in curves],
+    }
+
+
+inspect_main = command(inspect)
+export_main = command(export)
+verify_main = command(verify)
+doctor_main = command(doctor)

@@ -1,0 +1,113 @@
+"""Ending at once when asked to: by Ctrl-C, by ``kill``, by a terminal that closes.
+
+A signal becomes :class:`Interrupted`, so that everything on the way cleans up after itself. But Python handles a signal only
+between two of its own instructions, and a runtime that compiles a model can keep it from them for minutes. So a thread hears
+of every signal, too, and ends the process where nobody has taken the exception after a while.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from types import FrameType
+
+from s2mlp_deploy.errors import RuntimeMissingError
+from s2mlp_deploy.system import workdir
+from s2mlp_deploy.system.shadowing import hidden
+
+GRACE_S = 1.5
+"""How long an exception may take to come to where it is handled."""
+
+MESSAGE = "interrupted; nothing unfinished was published"
+
+SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
+
+_taken = threading.Event()
+_last = int(signal.SIGINT)
+_on_its_way = False
+
+
+class Interrupted(KeyboardInterrupt):
+    """A signal asked this process to end."""
+
+
+def take() -> int:
+    """Say that the interruption has arrived where it is handled. What to exit with then: 130, or 143 for SIGTERM."""
+    global _on_its_way
+    _on_its_way = False
+    _taken.set()
+    return 128 + _last
+
+
+@contextmanager
+def prompt() -> Iterator[None]:
+    """Around a whole command, in the main thread: signals end it within two seconds.
+
+    Signals that are ignored (``nohup``, jobs in the background) or handled by somebody else stay so.
+    """
+    mine = [number for number in SIGNALS if signal.getsignal(number) in (signal.SIG_DFL, signal.default_int_handler)]
+    if threading.current_thread() is not threading.main_thread() or not mine:
+        yield
+        return
+    heard, tell = os.pipe()
+    os.set_blocking(tell, False)
+    before = {number: signal.signal(number, _raise) for number in mine}
+    told = signal.set_wakeup_fd(tell, warn_on_full_buffer=False)
+    threading.Thread(target=_watch, args=(heard,), name="s2mlp-signals", daemon=True).start()
+    try:
+        yield
+    except (KeyboardInterrupt, SystemExit) as error:
+        if isinstance(error, SystemExit) and not _on_its_way:
+            raise
+        code = take()  # it came before or after the command itself, and Typer makes a plain exit of it
+        with suppress(OSError):
+            os.write(2, f"error: {MESSAGE}\n".encode())
+        sys.exit(code)
+    finally:
+        workdir.clear()
+        signal.set_wakeup_fd(told)
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        os.close(tell)
+
+
+def _raise(number: int, frame: FrameType | None) -> None:
+    global _last, _on_its_way
+    _last, _on_its_way = number, True
+    raise Interrupted
+
+
+def _watch(heard: int) -> None:
+    """Wait for signals; the end of the pipe is the end of the command."""
+    while number := os.read(heard, 1):
+        if number[0] in SIGNALS and signal.getsignal(number[0]) is _raise:
+            _taken.clear()
+            if not _taken.wait(GRACE_S):
+                workdir.abandon()
+                with suppress(OSError):
+                    os.write(2, f"error: {MESSAGE}\n".encode())
+                os._exit(128 + number[0])
+    os.close(heard)
+
+
+def entered(module: str, function: str, summary: str, *packages: str) -> Callable[[], None]:
+    """An entry point that can be interrupted from its first moment on, while it is still being imported; ``summary`` is its docstring.
+
+    It refuses to start where Python finds something else under the names of this project's ``packages``.
+    """
+
+    def main() -> None:
+        from importlib import import_module
+
+        with prompt():
+            if reason := hidden(*packages):
+                sys.stderr.write(f"error: {reason}\n")
+                sys.exit(RuntimeMissingError.exit_code)
+            getattr(import_module(module), function)()
+
+    main.__doc__ = summary
+    return main

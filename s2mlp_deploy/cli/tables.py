@@ -1,0 +1,415 @@
+"""What the commands show to people: tables and one-line findings, for any width of terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from math import floor, log10
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from s2mlp_deploy.bundle.bundle import Bundle
+from s2mlp_deploy.data.image_files import describe
+from s2mlp_deploy.gate.golden_images import Preparation
+from s2mlp_deploy.pipeline.comparison import Row
+from s2mlp_deploy.pipeline.latency import Method
+from s2mlp_deploy.pipeline.verify import Verification
+from s2mlp_deploy.schema.manifest import Manifest, Preprocessing, Quantization, TensorEntry
+from s2mlp_deploy.schema.parity import Verdict
+from s2mlp_deploy.schema.spec import Spec, categories, format_size
+from s2mlp_deploy.system.timing import Estimate
+from s2mlp_deploy.system.wording import counted
+
+if TYPE_CHECKING:  # these need torch, and checking a bundle does not
+    from s2mlp_deploy.checkpoint.load import Checkpoint
+    from s2mlp_deploy.pipeline.deploy import Export
+
+
+def inspection(source: Checkpoint, contract: Preprocessing | None, warnings: list[str]) -> RenderableType:
+    """What ``s2mlp-inspect`` found in a checkpoint."""
+    spec = source.spec
+    grid = _grid()
+    _row(grid, "checkpoint", f"{source.path.name}, {size(source.size_bytes)}, {', '.join(source.dtypes)}")
+    _row(grid, "sha256", source.sha256)
+    prefix = f", prefix {source.prefix}" if source.prefix else ""
+    _row(grid, "layout", source.layout.name + (f", under {source.wrapper!r}" if source.wrapper else "") + prefix)
+    if source.left_out:
+        _row(grid, "left out", left_out_line([vars(tensor) for tensor in source.left_out]))
+    _row(grid, "model", model_line(spec))
+    for i, stage in enumerate(spec.stages):
+        e = stage.embedding
+        blocks = (
+            f", {counted(stage.depth, 'block')} of {stage.channels} and {counted(stage.hidden, 'channel')}"
+            if stage.depth
+            else ""
+        )
+        _row(
+            grid,
+            f"stage {i}",
+            f"{format_size(e.kernel)} convolution, stride {format_size(e.stride)}, {counted(stage.channels, 'channel')}{blocks}",
+        )
+    _row(grid, "shift", shift_line(spec))
+    by_sign = " by the sign of one logit" if spec.classes == 1 else ""
+    _row(grid, "classes", f"{categories(spec.classes)}{by_sign}" + (", named" if source.recorded.labels else ""))
+    if contract:
+        _row(grid, "images", preprocessing_line(contract))
+    _row(grid, "parameters", f"{spec.parameters():,}")
+    _row(grid, "multiply-adds", f"{spec.macs():,} an image of {format_size(spec.image_size)}")
+    return Group(grid, *(Text(f"warning: {w}", style="yellow") for w in warnings))
+
+
+def inspection_json(
+    source: Checkpoint, spec_entry: Mapping[str, Any], contract: Preprocessing | None, warnings: list[str]
+) -> dict[str, Any]:
+    """The same for machines."""
+    spec = source.spec
+    return {
+        "sha256": source.sha256, "size_bytes": source.size_bytes, "dtypes": source.dtypes, "layout": source.layout.name,
+        "weights": source.wrapper, "prefix": source.prefix, "other_weights": source.others,
+        "left_out": [vars(tensor) for tensor in source.left_out], "spec": spec_entry, "parameters": spec.parameters(),
+        "macs": spec.macs(), "recorded": vars(source.recorded), "preprocessing": contract.model_dump(mode="json") if contract else None,
+        "warnings": warnings,
+    }  # fmt: skip
+
+
+def export(result: Export) -> RenderableType:
+    """What ``s2mlp-export`` made."""
+    manifest = result.bundle.manifest
+    grid = _grid()
+    _row(grid, "bundle", str(result.bundle.directory))
+    _row(grid, "artifact", artifact_line(result.bundle))
+    _row(grid, "model", model_line(manifest.spec.spec()))
+    _row(grid, "shift", f"{manifest.lowering} lowering, {shift_line(manifest.spec.spec())}")
+    _row(grid, "input", tensor_line(manifest.input))
+    if manifest.interface.output != "logits":
+        outputs = [entry for entry in (manifest.output, manifest.output_classes) if entry]
+        _row(grid, "output", ", ".join(map(tensor_line, outputs)))
+    _row(grid, "images", preprocessing_line(manifest.preprocessing))
+    if left_out := result.report.get("left_out"):
+        _row(grid, "left out", left_out_line(left_out))
+    if (data := result.report.get("data")) and (line := labelled_line(data, manifest.labels)):
+        _row(grid, "data", line)
+    for evidence in result.report["evidence"]:
+        figures = ", ".join(f"{s} {v:.2%}" if evidence["quantity"] == "accuracy" else f"{s} {v:.2g}"
+                            for s, v in evidence["measured"].items())  # fmt: skip
+        _row(grid, "evidence", f"{evidence['quantity']} over {counted(evidence['samples'], 'sample')}: {figures}")
+    if labelled := result.report.get("images"):
+        _row(
+            grid,
+            "accuracy",
+            f"{labelled['accuracy']:.2%} on {counted(labelled['count'], 'image')}, PyTorch {labelled['accuracy_pytorch']:.2%}, "
+            f"same class on {labelled['top1_agreement']:.2%}",
+        )
+    if quantization := manifest.quantization:
+        _row(grid, "int8", int8_line(manifest, quantization))
+        if quantization.float_layers:
+            _row(grid, "in float", ", ".join(quantization.float_layers))
+    if trials := result.report["trials"]:
+        last = trials[-1]
+        accuracy = (
+            "" if last["accuracy"] is None else f"accuracy {last['accuracy']:.2%}, float {last['float_accuracy']:.2%}, "
+        )
+        _row(grid, "judged", f"{accuracy}same class on {last['agreement']:.2%} of images that did not calibrate")
+    if engine := result.report.get("engine"):
+        _row(
+            grid,
+            "engine",
+            f"{counted(engine['kernels'], 'kernel')}, {engine['shift_kernels']} of them only shift; {size(engine['moved_bytes'])} of "
+            f"activations moved, {size(engine['shift_moved_bytes'])} by those",
+        )
+    if manifest.verdict == "pending a device":
+        # Of a graph that nothing here runs rightly, only the one in float32 was judged.
+        graph, left = (
+            ("float32 graph", "one")
+            if manifest.format == "onnx" or manifest.precision == "bf16"
+            else ("graph", "engine")
+        )
+        waits = f"PENDING A DEVICE: its {graph} passed, the {left} has not run; s2mlp-verify checks it there"
+        return Group(grid, Text(waits, "bold yellow"))
+    if result.verdict is None:
+        return Group(grid, Text(f"NOT JUDGED: {_WHY_NOT_JUDGED[manifest.verdict]}", style="bold yellow"))
+    torch = {case: d["relative_l2"] for case, d in result.report["pytorch_distances"].items()}
+    return Group(grid, parity_table(result.verdict, torch), verdict_line(result.verdict))
+
+
+_WHY_NOT_JUDGED = {
+    "not judged": "without its gate nothing says that the numbers are right, and s2mlp-verify cannot check them",
+    "for benchmarks only": "calibrated on noise, for measuring speed alone",
+}
+
+
+def comparison(rows: Sequence[Row]) -> RenderableType:
+    """Several exports of one checkpoint side by side."""
+    table = _side_by_side("side by side", "size", "× first", "relative L2", "cosine", "same class", "accuracy")
+    for row in rows:
+        table.add_row(
+            Text(row.bundle), size(row.size_bytes), f"{row.size_ratio:.3f}", _or_dash(row.relative_l2, ".1e"),
+            _or_dash(row.cosine, ".6f"), _or_dash(row.same_class, ".2%"), _or_dash(row.accuracy, ".2%"),
+        )  # fmt: skip
+    return table
+
+
+def latencies(rows: Sequence[Row], method: Method) -> RenderableType:
+    """How long each export takes a batch, beside the first where there are several, and how it was measured."""
+    several = len(rows) > 1
+    table = _side_by_side("latency", "ms a batch", "95% interval", *(["× first", "95% interval"] if several else []))
+    first = next((row for row in rows if row.latency), None)
+    for row in rows:
+        if row.latency is None:
+            table.add_row(Text(row.bundle), "–", "cannot run here")
+            continue
+        time, speed = _milliseconds(row.latency.milliseconds), row.latency.speed
+        ratio = ["1.00", ""]
+        if row is not first:
+            doubt = "" if row.latency.differs else ": no difference shown"
+            ratio = [f"{speed.median:.2f}", f"{speed.low:.2f} … {speed.high:.2f}{doubt}"]
+        table.add_row(Text(row.bundle), *time, *(ratio if several else []))
+    order = ", in an order drawn anew each round" if several else ""
+    meaning = ". × first: how many times as fast as the first" if several else ""
+    return Group(
+        table,
+        Text(
+            f"medians of {counted(method.rounds, 'round')} in one process{order}; batch {method.batch}, "
+            f"{method.input}, the runtime's default threads on {counted(method.cores, 'core')}{meaning}"
+        ),
+    )
+
+
+def _milliseconds(time: Estimate) -> tuple[str, str]:
+    """The median and its interval, both to three digits of the median."""
+    digits = max(0, 2 - floor(log10(time.median))) if time.median > 0 else 3
+    return f"{time.median:.{digits}f}", f"{time.low:.{digits}f} … {time.high:.{digits}f}"
+
+
+def _side_by_side(title: str, *headings: str) -> Table:
+    """A column of bundles, whose names fold where they must, and numbers, which never do."""
+    table = Table(title=title, title_justify="left", title_style="bold")
+    table.add_column("bundle", overflow="fold")
+    for heading in headings:
+        table.add_column(heading, justify="right", no_wrap=True)
+    return table
+
+
+def _or_dash(value: float | None, style: str) -> str:
+    return "–" if value is None else format(value, style)
+
+
+def picture(path: Path) -> RenderableType:
+    """Where error against depth was drawn."""
+    grid = _grid()
+    _row(grid, "plot", str(path))
+    return grid
+
+
+def verification(result: Verification) -> RenderableType:
+    """What ``s2mlp-verify`` found."""
+    parts: list[RenderableType] = [bundle_grid(result.bundle)]
+    if result.preparation:
+        parts.append(preparation_line(result.preparation))
+    parts += [parity_table(result.verdict), verdict_line(result.verdict)]
+    if result.cause:
+        parts.append(Text(result.cause[0].upper() + result.cause[1:]))
+    if result.layers:
+        parts += [layer_table(result), layer_line(result)]
+    return Group(*parts)
+
+
+def preparation_line(preparation: Preparation) -> Text:
+    """How golden images fared on their way to the model."""
+    images = counted(preparation.images, "golden image")
+    if preparation.skipped:
+        return Text(f"{images} NOT PREPARED HERE: {preparation.skipped}", style="bold yellow")
+    if preparation.passed:
+        return Text(f"{images} prepared here, from file to input: the same", style="green")
+    return Text(
+        f"{images} prepared here: NOT THE SAME, up to {preparation.largest_levels:.3g} levels of 255 off",
+        style="bold red",
+    )
+
+
+def bundle(found: Bundle) -> RenderableType:
+    """What a bundle's manifest says."""
+    manifest = found.manifest
+    grid = bundle_grid(found)
+    source, quantization = manifest.source, manifest.quantization
+    under = f", under {source.weights!r}" if source.weights else ""
+    outputs = [entry for entry in (manifest.output, manifest.output_classes) if entry]
+    lines = {
+        "format": manifest.format,
+        "checkpoint": f"sha256 {source.sha256}, layout {source.layout}{under}",
+        "shift": f"{manifest.lowering} lowering, {manifest.spec.shift_semantics} semantics",
+        "input": tensor_line(manifest.input),
+        "output": ", ".join(map(tensor_line, outputs)),
+        "images": preprocessing_line(manifest.preprocessing),
+        "classes": _some(manifest.labels) if manifest.labels else f"{manifest.spec.classes}, not named",
+        "int8": int8_line(manifest, quantization) if quantization else "",
+        "in float": ", ".join(quantization.float_layers) if quantization else "",
+        "engine": ", ".join(f"{name} {value}" for name, value in (manifest.engine or {}).items()),
+        "made with": ", ".join(f"{name} {version}" for name, version in manifest.versions.items()),
+        "verdict": manifest.verdict,
+    }
+    for name, line in lines.items():
+        if line:
+            _row(grid, name, line)
+    return grid
+
+
+def _some(names: Sequence[str], most: int = 10) -> str:
+    return ", ".join(names[:most]) + (f" and {len(names) - most:,} more" if len(names) > most else "")
+
+
+def artifact_line(found: Bundle) -> str:
+    """An artifact in a few words: its main file, what else belongs to it, its precision."""
+    artifact, *others = found.artifact.files
+    line = f"{artifact}, {size((found.directory / artifact).stat().st_size)}"
+    if others:
+        line += f", with {counted(len(others), 'other file')}: {size(found.size_bytes)}"
+    return f"{line}, {found.manifest.precision}"
+
+
+def int8_line(manifest: Manifest, quantization: Quantization) -> str:
+    """How an int8 artifact was calibrated."""
+    count = quantization.calibration_images
+    noise = manifest.verdict == "for benchmarks only"
+    samples = f"{counted(count, 'sample')} of noise" if noise else counted(count, "image")
+    return f"for {quantization.target}, {quantization.method} over {samples}"
+
+
+def bundle_grid(bundle: Bundle) -> Table:
+    """A bundle in a few lines."""
+    manifest = bundle.manifest
+    grid = _grid()
+    _row(grid, "bundle", str(bundle.directory))
+    _row(grid, "artifact", f"{artifact_line(bundle)}, files unchanged")
+    _row(grid, "model", model_line(manifest.spec.spec()))
+    return grid
+
+
+def parity_table(verdict: Verdict, torch: Mapping[str, float] | None = None) -> Table:
+    """Distance from the float64 oracle by golden case, with the limit, and PyTorch's own for comparison."""
+    table = Table(title="distance from the float64 oracle", title_justify="left", title_style="bold")
+    table.add_column("golden inputs")
+    for heading in ("samples", "relative L2", "limit", *(["PyTorch itself"] if torch else []), "same class", ""):
+        table.add_column(heading, justify="right")
+    limits = {c.case: c.limit for c in verdict.checks if c.quantity == "relative L2"}
+    failed = {c.case for c in verdict.failures}
+    for case in dict.fromkeys(c.case for c in verdict.checks):
+        d = verdict.distances.get(case)
+        figures = ["–"] * 3 if d is None else [str(d.samples), f"{d.relative_l2:.1e}", f"{limits[case]:.0e}"]
+        own = [f"{torch[case]:.1e}"] if torch else []
+        agreement = "–" if d is None else f"{d.top1_agreement:.0%}"
+        table.add_row(Text(case), *figures, *own, agreement, "[red]FAIL[/]" if case in failed else "[green]ok[/]")
+    return table
+
+
+def verdict_line(verdict: Verdict) -> Text:
+    """PASSED or FAILED, in words."""
+    if verdict.passed:
+        return Text(
+            f"PASSED: {counted(len(verdict.checks), 'check')} over {counted(len(verdict.distances), 'golden case')}",
+            style="bold green",
+        )
+    return Text(f"FAILED: {len(verdict.failures)} of {len(verdict.checks)} checks", style="bold red")
+
+
+def layer_table(result: Verification) -> Table:
+    """Error against depth, with a bar on a logarithmic scale."""
+    table = Table(title="error against depth", title_justify="left", title_style="bold")
+    table.add_column("layer")
+    table.add_column("relative L2", justify="right")
+    table.add_column("1e-8 … 1 (logarithmic)")
+    for name, distance in result.layers:
+        error = distance.relative_l2
+        length = round(4 * (min(max(log10(error) if error > 0 else -8, -8), 0) + 8))
+        style = "red" if not error <= result.layer_limit else "green"
+        table.add_row(Text(name), f"{error:.1e}", Text("█" * length, style=style))
+    return table
+
+
+def layer_line(result: Verification) -> Text:
+    """Where the first divergence is."""
+    if result.diverges_at is None:
+        return Text(f"no layer is further from the oracle than {result.layer_limit:.0e}", style="green")
+    return Text(f"first layer beyond {result.layer_limit:.0e}: {result.diverges_at}", style="bold red")
+
+
+def model_line(spec: Spec) -> str:
+    """A model in one line."""
+    outputs = counted(spec.classes, "class") if spec.classes > 1 else "1 logit for 2 classes"
+    return (
+        f"S²-MLP, {counted(len(spec.stages), 'stage')}, {counted(spec.depth, 'block')}, "
+        f"{spec.parameters():,} parameters, {outputs}, shift directions {spec.shift.directions}"
+    )
+
+
+def shift_line(spec: Spec) -> str:
+    """What of a model's structure is a choice: semantics, and border and head where they are not the paper's."""
+    border = "" if spec.shift.border == "keep" else f", border {spec.shift.border}"
+    return f"{spec.shift.semantics} semantics{border}" + ", norm after the mean" * spec.norm_after_mean
+
+
+def tensor_line(entry: TensorEntry) -> str:
+    """An input or output in a few words."""
+    layout = "" if entry.layout in (None, "NCHW") else f" {entry.layout}"
+    return f"{entry.name} {list(entry.shape)} {entry.dtype}{layout}"
+
+
+def left_out_line(tensors: Sequence[Mapping[str, Any]]) -> str:
+    """Tensors of a checkpoint that are no weights, and why each is none."""
+    shown = [f"{tensor['key'][:100]} {list(tensor['shape'])}, {tensor['why']}" for tensor in tensors[:6]]
+    more = [f"and {len(tensors) - 6} more"] if len(tensors) > 6 else []
+    return "; ".join(shown + more)
+
+
+def preprocessing_line(contract: Preprocessing) -> str:
+    """How images are prepared, in a line, and what of it nobody gave."""
+    ways = {
+        "shorter": "shorter side, centre crop",
+        "shorter-then-crop": "shorter side, then centre crop",
+        "squash": "squashed",
+    }
+    crop = "" if contract.crop_fraction == 1 else f" of {contract.crop_fraction:g}"
+    numbers = (
+        f"{name} {', '.join(f'{v:g}' for v in values)}"
+        for name, values in (("mean", contract.mean), ("std", contract.std))
+    )
+    assumed = f" (assumed: {', '.join(contract.assumed)})" if contract.assumed else ""
+    return f"{ways[contract.resize]}{crop}, {contract.interpolation}, {contract.channel_order}, {', '.join(numbers)}{assumed}"
+
+
+def labelled_line(data: Mapping[str, Any], labels: Sequence[str] | None) -> str:
+    """What of a folder of labelled images went without saying, in a line; nothing where all did."""
+    parts = []
+    if data["named_by"] == "order":
+        parts.append(f"classes assumed in the order of the subfolders: {_few(list(data['classes']))}")
+    if data["respelled"]:
+        parts.append(f"subfolders taken for labels that are spelled otherwise: {_few(data['respelled'])}")
+    if data["left_out"]:
+        parts.append(f"left out: {describe(data['left_out'])}")
+    if data["without_images"]:
+        names = [labels[i] if labels and i < len(labels) else str(i) for i in data["without_images"]]
+        parts.append(f"no images of class {_few(names)}")
+    return "; ".join(parts)
+
+
+def _few(names: Sequence[str], count: int = 5) -> str:
+    return ", ".join(names[:count]) + (f", … ({len(names)} in all)" if len(names) > count else "")
+
+
+def size(size_bytes: int) -> str:
+    """Bytes as people read them."""
+    return f"{size_bytes / 1e6:.1f} MB" if size_bytes >= 1e5 else f"{size_bytes / 1e3:.1f} kB"
+
+
+def _row(grid: Table, name: str, content: str) -> None:
+    grid.add_row(name, Text(content))  # file names and labels are text, not markup
+
+
+def _grid() -> Table:
+    grid = Table.grid(padding=(0, 2))
+    grid.add_column(style="bold")
+    grid.add_column(overflow="fold")
+    return grid

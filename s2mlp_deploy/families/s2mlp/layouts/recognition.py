@@ -1,0 +1,199 @@
+"""Recognising a checkpoint: the one layout that explains its keys, and what to do with keys that are not the model's.
+
+Keys may have a prefix (``net.``), and the names of modules that wrap others in the middle (``head._orig_mod.fc.weight``).
+What no layout explains is left out only where it cannot take part in what the network computes: a counter, a loss, an
+average of the weights. Anything else is refused by name, since a layer that is left out changes predictions.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from fnmatch import fnmatchcase
+from math import prod
+from typing import TYPE_CHECKING
+
+from s2mlp_deploy.errors import LayoutError
+
+if TYPE_CHECKING:
+    from s2mlp_deploy.families.s2mlp.layouts import Layout
+
+Shapes = Mapping[str, tuple[int, ...]]
+
+MOST_TENSORS = 20_000
+"""Tensors of one model: an S²-MLP of 36 blocks has 434."""
+
+MOST_PREFIXES = 16
+"""Prefixes that are tried, those first under which the most keys are explained."""
+
+WRAPPERS = frozenset({"_orig_mod", "_checkpoint_wrapped_module", "_fsdp_wrapped_module", "_fpw_module"})
+"""Modules of PyTorch that wrap another and compute the same: torch.compile, activation checkpointing, FSDP."""
+
+_LOSS = re.compile(r"criterion|criteria|loss(es)?|loss_?(fn|func|function)|\w+_loss(_fn)?|\w+_criterion")
+_AVERAGE = re.compile(r"(model|net|network)_?(ema|swa|avg|averaged)|(ema|swa|avg|averaged)_?(model|net|network)")
+_AVERAGED = re.compile(r"(\w+_)?(ema|swa|avg|averaged?|shadow|teacher|momentum|target)(_\w+)?")
+"""Parts of names that say that a second model of the same form is an average of the first, or its teacher."""
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """A tensor that is no weight of the model."""
+
+    key: str
+    shape: tuple[int, ...]
+    why: str
+
+
+@dataclass(frozen=True)
+class Match:
+    """A layout, and the checkpoint's key for each canonical parameter name.
+
+    ``prefix`` stands before each of them. ``others`` are the prefixes of whole models of the same form beside it, which are
+    averages of this one by their names.
+    """
+
+    layout: Layout
+    names: Mapping[str, str]
+    prefix: str = ""
+    left_out: tuple[LeftOut, ...] = ()
+    others: tuple[str, ...] = ()
+    unexplained: frozenset[str] = field(default=frozenset(), repr=False)
+
+    @property
+    def whole(self) -> bool:
+        """Whether it has the first layer and the last."""
+        return {"stages.0.embedding.weight", "head.fc.weight"} <= self.names.keys()
+
+
+def recognise(shapes: Shapes, candidates: Iterable[Layout], integers: Collection[str] = ()) -> Match:
+    """The one layout of ``candidates`` that explains every key that can be a weight; ``integers`` are keys of whole numbers.
+
+    Raises:
+        LayoutError: where none or more than one does, or where the layout is one that is refused.
+    """
+    if len(shapes) > MOST_TENSORS:
+        raise LayoutError(f"there are {len(shapes):,} tensors, and no S²-MLP has more than {MOST_TENSORS:,}")
+    candidates = tuple(candidates)
+    tried: list[Match] = []
+    for keys in _spellings(shapes):
+        found = [m for layout in candidates for m in _matches(layout, keys, shapes, integers)]
+        if complete := _complete(found):
+            break
+        tried += found
+    else:
+        raise LayoutError(_no_match(shapes, candidates, tried))
+    match = _one(complete)
+    if match.layout.refuse:
+        raise LayoutError(
+            f"the checkpoint has the layout {match.layout.name} ({match.layout.source}), which is refused: "
+            + match.layout.refuse
+        )
+    return match
+
+
+def _spellings(shapes: Shapes) -> Iterator[dict[str, str]]:
+    """Ways to read the keys, each with the key as it stands: as they are, then without the modules that wrap others."""
+    yield {key: key for key in shapes}
+    for wrappers in (WRAPPERS, WRAPPERS | {"module"}):
+        keys = {without(wrappers, key): key for key in shapes}
+        if len(keys) == len(shapes) and keys.keys() != shapes.keys():
+            yield keys
+
+
+def without(wrappers: Collection[str], key: str) -> str:
+    """``key`` without the parts that are ``wrappers``."""
+    return ".".join(part for part in key.split(".") if part not in wrappers)
+
+
+def _matches(layout: Layout, keys: Mapping[str, str], shapes: Shapes, integers: Collection[str]) -> list[Match]:
+    """What ``layout`` makes of the keys under each prefix; ``keys`` has the checkpoint's key for each as it is read."""
+    found = []
+    for prefix, names in sorted(layout.translate(keys).items(), key=lambda item: -len(item[1]))[:MOST_PREFIXES]:
+        explained = set(names.values())
+        left_out, unexplained = [], []
+        for key, original in keys.items():
+            if key in explained:
+                continue
+            if why := _why_left_out(layout, key, prefix, shapes[original], original in integers):
+                left_out.append(LeftOut(original, shapes[original], why))
+            else:
+                unexplained.append(original)
+        named = {name: keys[key] for name, key in names.items()}
+        found.append(Match(layout, named, prefix, tuple(left_out), unexplained=frozenset(unexplained)))
+    return found
+
+
+def _why_left_out(layout: Layout, key: str, prefix: str, shape: tuple[int, ...], integer: bool) -> str | None:
+    """Why the tensor at ``key`` takes no part in what the network computes; None where it may."""
+    if any(fnmatchcase(name, pattern) for name in {key, key.removeprefix(prefix)} for pattern in layout.ignore):
+        return "ignored by the layout"
+    *modules, name = key.split(".")
+    if name in ("total_ops", "total_params") and prod(shape) == 1:
+        return "a count of thop's"
+    if integer and prod(shape) == 1:
+        return "a counter"
+    if any(_LOSS.fullmatch(module) for module in modules):
+        return "a loss's"
+    if modules and _AVERAGE.fullmatch(modules[0]):
+        return "an average's"
+    return None
+
+
+def _complete(matches: list[Match]) -> list[Match]:
+    """Those of ``matches`` that leave nothing unexplained but other whole models of the same layout, which they then name."""
+    found = []
+    for match in matches:
+        left = match.unexplained | {item.key for item in match.left_out}
+        others = [m for m in matches if m.whole and m.layout is match.layout and left.issuperset(m.names.values())]
+        theirs = {key for m in others for key in m.names.values()}
+        if match.unexplained <= theirs and (match.whole or not match.unexplained):
+            left_out = tuple(item for item in match.left_out if item.key not in theirs)
+            beside = tuple(m.prefix.rstrip(".") for m in others)
+            found.append(replace(match, left_out=left_out, others=beside, unexplained=frozenset()))
+    return found
+
+
+def _one(complete: list[Match]) -> Match:
+    prefixes = {m.prefix for m in complete}
+    plain = {p for p in prefixes if not any(_AVERAGED.fullmatch(part) for part in p.split("."))}
+    if len(prefixes) > 1 and len(plain) != 1:
+        raise LayoutError(
+            f"there are several models, under {' and '.join(sorted(p.rstrip('.') or 'no prefix' for p in prefixes))}: say which "
+            "one to export with --weights NAME"
+        )
+    chosen = [m for m in complete if m.prefix in (plain if len(prefixes) > 1 else prefixes)]
+    if len(chosen) > 1:
+        names = " and ".join(m.layout.name for m in chosen)
+        raise LayoutError(f"the keys fit more than one layout, {names}: say which with --layout NAME")
+    return chosen[0]
+
+
+def _no_match(shapes: Shapes, candidates: tuple[Layout, ...], tried: list[Match]) -> str:
+    if not tried:
+        return (
+            f"none of the {len(shapes)} keys ({some(list(shapes))}) belongs to a known layout "
+            f"({', '.join(layout.name for layout in candidates)}): is this an S²-MLP? If it is, describe its names in a "
+            "layout file (docs/layouts.md) and pass it with --layout FILE.toml"
+        )
+    nearest = max(tried, key=lambda m: len(m.names))
+    left = [f"{shown(key)} {list(shape)}" for key, shape in shapes.items() if key in nearest.unexplained]
+    hint = ""
+    if any("split_attention" in key for key in left):
+        hint = " Split attention is what S²-MLPv2 adds; this tool exports S²-MLP (version 1) only."
+    return (
+        f"no layout explains every key. Nearest is {nearest.layout.name}, which explains {len(nearest.names)} of "
+        f"{len(shapes)}; it has no place for {some(left)}.{hint} If these weights are part of your model, describe "
+        "its names in a layout file (docs/layouts.md) and pass it with --layout FILE.toml; if not, name them there under ignore"
+    )
+
+
+def some(items: list[str], separator: str = ", ", limit: int = 6) -> str:
+    """The first of ``items``, and how many more there are."""
+    more = len(items) - limit
+    return separator.join(map(shown, items[:limit])) + (f"{separator}and {more} more" if more > 0 else "")
+
+
+def shown(text: str, most: int = 200) -> str:
+    """``text``, which a file may have made as long as it likes."""
+    return text if len(text) <= most else text[: most // 2] + " … " + text[-most // 2 :]

@@ -1,0 +1,52 @@
+"""What ONNX Runtime makes on a CPU of graphs that compute in float16, as GPUs do best.
+
+Not of those that have float16 weights alone, which compute in float32 (precision.ARITHMETIC).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from s2mlp_deploy.bundle.bundle import Bundle
+from s2mlp_deploy.errors import RuntimeMissingError
+from s2mlp_deploy.formats.base import Format, OnGpus
+from s2mlp_deploy.runtime import onnxruntime_versions
+from s2mlp_deploy.schema.manifest import Manifest, Setting
+from s2mlp_deploy.system import machine
+
+
+def adds_up_in_float16() -> bool:
+    """Whether ONNX Runtime adds products of float16 up in float16 here: on ARM, where the processor has such arithmetic.
+
+    GPUs, and ONNX Runtime on other processors, add up in float32, which is some ten times as exact (docs/numerics.md).
+    """
+    return "asimdhp" in machine.features()
+
+
+def refuse_old(bundle: Bundle, target: Format) -> None:
+    """Refuse such a ``bundle`` of format ``target`` where the ONNX Runtime at hand is too old for it.
+
+    Raises:
+        RuntimeMissingError: with the least release.
+    """
+    if _concerns(bundle.manifest, target, bundle.manifest.engine or {}) and (
+        reason := onnxruntime_versions.too_old("float16")
+    ):
+        raise RuntimeMissingError(f"{bundle.directory} computes in float16: {reason}")
+
+
+def why_inexact(manifest: Manifest, target: Format, settings: Mapping[str, Setting]) -> str | None:
+    """Why the artifact may be further off here than its tolerance allows, and what serves better; None where nothing is known."""
+    if not (_concerns(manifest, target, settings) and adds_up_in_float16()):
+        return None
+    return (
+        "the graph computes in float16, as GPUs do best, and on this processor ONNX Runtime also adds up in float16: for CPUs export "
+        "the checkpoint with --precision fp16 --target arm, whose products are float32"
+    )
+
+
+def _concerns(manifest: Manifest, target: Format, settings: Mapping[str, Setting]) -> bool:
+    """Whether an artifact computes in float16, and runs in ONNX Runtime on the CPU."""
+    on_gpu = isinstance(target, OnGpus) and target.on_gpu(settings)
+    in_float16 = manifest.precision == "fp16" and manifest.arithmetic != "float32"
+    return in_float16 and "onnxruntime" in target.modules and not on_gpu

@@ -1,0 +1,89 @@
+"""How much memory a bundle may take, whatever its graph says.
+
+A graph of a few bytes can ask for more memory than any machine has: a matrix product of a column and a row is enough. So a
+bundle is checked, and compiled, within a bound that follows from its size, which the operating system keeps: what wants more
+fails as if the machine had no more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from math import prod
+from pathlib import Path
+from threading import RLock
+
+try:
+    import resource
+except ImportError:  # Windows
+    resource = None  # type: ignore[assignment]
+
+from s2mlp_deploy.bundle.bundle import GOLDEN, Bundle
+from s2mlp_deploy.formats import base as formats_base
+from s2mlp_deploy.schema.manifest import Setting
+
+SPARE_BYTES = 2 << 30
+"""For libraries, threads and buffers, whatever the model."""
+
+COPIES = 8
+"""Of the files. Loading a model takes three or four: as it is read, as it is kept, and as it is laid out for the processor."""
+
+ACTIVATIONS = 64
+"""Times a batch of inputs; feature maps take some ten times as much as their input."""
+
+MOST_IMAGES = 1024
+"""In a batch: a manifest can state any number."""
+
+_turn = RLock()
+"""The bound is the process's: set by two threads at once, one of them would be put back last, and stay."""
+
+
+@contextmanager
+def bounded(bundle: Bundle, format: str, settings: Mapping[str, Setting]) -> Iterator[None]:
+    """Within this, running ``bundle`` or compiling it, as ``format`` with ``settings``, takes no more memory than its size allows.
+
+    Threads take turns: the bound is the whole process's.
+    Linux alone keeps such a bound; and drivers of GPUs reserve so much that none says anything of them.
+    """
+    limit = _most_bytes(bundle) if _on_cpu(format, settings) else None
+    if resource is None or limit is None:
+        yield
+        return
+    with _turn:
+        before = resource.getrlimit(resource.RLIMIT_DATA)
+        if now := _kibibytes("/proc/self/status", "VmData"):
+            wanted = (now << 10) + limit
+            if before[0] != resource.RLIM_INFINITY:
+                wanted = min(wanted, before[0])
+            resource.setrlimit(resource.RLIMIT_DATA, (wanted, before[1]))
+        try:
+            yield
+        finally:
+            resource.setrlimit(resource.RLIMIT_DATA, before)
+
+
+def _most_bytes(bundle: Bundle) -> int:
+    manifest = bundle.manifest
+    sizes = {name: (bundle.directory / name).stat().st_size for name in manifest.files}
+    golden = sizes.get(GOLDEN, 0)
+    image = min(golden, 4 * manifest.spec.in_channels * prod(manifest.spec.image_size))  # which one of them is
+    batch = max(golden, image * min(manifest.batch or 1, MOST_IMAGES))
+    most = SPARE_BYTES + COPIES * sum(sizes.values()) + ACTIVATIONS * batch
+    free = _kibibytes("/proc/meminfo", "MemAvailable")
+    return min(most, free << 10) if free else most
+
+
+def _on_cpu(format: str, settings: Mapping[str, Setting]) -> bool:
+    if format not in formats_base.available():
+        return False
+    target = formats_base.find(format)
+    return not (isinstance(target, formats_base.OnGpus) and target.on_gpu(settings))
+
+
+def _kibibytes(path: str, name: str) -> int | None:
+    """What Linux says of ``name``; None elsewhere."""
+    try:
+        lines = Path(path).read_text("utf-8").splitlines()
+        return next((int(line.split()[1]) for line in lines if line.startswith(f"{name}:")), None)
+    except (OSError, ValueError):
+        return None

@@ -1,0 +1,117 @@
+"""Looking at a bundle's ONNX file before a runtime does.
+
+A graph is data only until a runtime takes it: it may name files for its weights, operators from libraries, loops that do not
+end, graphs within graphs. Nothing that this project writes needs any of that, so it is refused here, in a parser that follows
+nothing. What is left computes what its nodes say, once each, from weights whose hashes were checked.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from pathlib import Path
+
+import onnx
+from google.protobuf.message import DecodeError
+from onnx import TensorProto
+
+from s2mlp_deploy.bundle.bundle import Bundle
+from s2mlp_deploy.formats.artifact_scan import Unexpected, inspecting
+
+STANDARD = frozenset({"", "ai.onnx"})
+"""The domain of ONNX's own operators, by both its names."""
+
+OPTIMIZED = STANDARD | {"com.microsoft", "com.microsoft.nchwc", "com.ms.internal.nhwc"}
+"""And those of the operators that ONNX Runtime fuses others into."""
+
+OPENING_FILES = frozenset({"EPContext"})
+"""Operators that name a file to be loaded."""
+
+_ITEM_BYTES: dict[int, int] = {
+    TensorProto.FLOAT: 4, TensorProto.UINT8: 1, TensorProto.INT8: 1, TensorProto.UINT16: 2, TensorProto.INT16: 2,
+    TensorProto.INT32: 4, TensorProto.INT64: 8, TensorProto.BOOL: 1, TensorProto.FLOAT16: 2, TensorProto.DOUBLE: 8,
+    TensorProto.UINT32: 4, TensorProto.UINT64: 8, TensorProto.BFLOAT16: 2,
+}  # fmt: skip
+
+_OF_GRAPHS = {onnx.AttributeProto.GRAPH, onnx.AttributeProto.GRAPHS}
+
+
+def inspect(bundle: Bundle, name: str, domains: frozenset[str] = STANDARD) -> None:
+    """Refuse the ONNX file called ``name`` where it could do more than compute.
+
+    Raises:
+        BundleError: with the reason.
+    """
+    path = bundle.directory / name
+    with inspecting(path, DecodeError, OSError):
+        if not name.endswith(".onnx"):  # runtimes go by that
+            raise Unexpected(f"its name is {name!r}, and that of an ONNX file ends in .onnx")
+        model = onnx.ModelProto()
+        model.ParseFromString(path.read_bytes())
+        _check_graph(model, domains)
+        for tensor in _tensors(model.graph):
+            _check_tensor(tensor, bundle, path)
+
+
+def _check_graph(model: onnx.ModelProto, domains: frozenset[str]) -> None:
+    """That it is one graph, of operators that every runtime brings."""
+    if not model.graph.node:
+        raise Unexpected("it has no graph")
+    if model.functions or model.training_info:
+        raise Unexpected("it has functions of its own, or a graph for training")
+    if model.graph.sparse_initializer:
+        raise Unexpected("it has sparse weights")
+    for node in model.graph.node:
+        if node.domain not in domains or node.op_type in OPENING_FILES:
+            raise Unexpected(f"its operator {node.op_type[:100]!r} of {node.domain[:100]!r} is none of ONNX's own")
+        for attribute in node.attribute:
+            if attribute.type in _OF_GRAPHS or attribute.HasField("g") or attribute.graphs:
+                raise Unexpected(f"its operator {node.op_type[:100]!r} holds a graph")
+            if attribute.HasField("sparse_tensor") or attribute.sparse_tensors:
+                raise Unexpected(f"its operator {node.op_type[:100]!r} holds sparse weights")
+
+
+def _tensors(graph: onnx.GraphProto) -> Iterator[TensorProto]:
+    yield from graph.initializer
+    for node in graph.node:
+        for attribute in node.attribute:
+            if attribute.HasField("t"):
+                yield attribute.t
+            yield from attribute.tensors
+
+
+def _check_tensor(tensor: TensorProto, bundle: Bundle, path: Path) -> None:
+    """That as many values are there as it says, in the file itself or in one beside it that the manifest lists."""
+    name = repr(tensor.name[:100])
+    size = _ITEM_BYTES.get(tensor.data_type)
+    if size is None or any(d < 0 for d in tensor.dims):
+        raise Unexpected(f"the weights {name} have a type or a shape that no weights have")
+    count = math.prod(tensor.dims)
+    if tensor.data_location == TensorProto.EXTERNAL or tensor.external_data:
+        _check_outside(tensor, count * size, bundle, path)
+    elif tensor.HasField("raw_data"):
+        if len(tensor.raw_data) != count * size:
+            raise Unexpected(
+                f"the weights {name} are {len(tensor.raw_data)} bytes, and their shape takes {count * size}"
+            )
+    elif count != sum(
+        map(len, (tensor.float_data, tensor.int32_data, tensor.int64_data, tensor.double_data, tensor.uint64_data))
+    ):
+        raise Unexpected(f"the weights {name} are not as many as their shape takes, which is {count}")
+
+
+def _check_outside(tensor: TensorProto, size: int, bundle: Bundle, path: Path) -> None:
+    """Weights beside the model: in a file of the bundle that is the model's, and whole."""
+    entries = {entry.key: entry.value for entry in tensor.external_data}
+    location = entries.get("location", "")
+    beside = path.with_name(f"{path.name}.data")
+    if location != beside.name or beside.relative_to(bundle.directory).as_posix() not in bundle.manifest.files:
+        raise Unexpected(
+            f"its weights are to be read from {location[:200]!r}, which is not a file of the bundle for that"
+        )
+    try:
+        offset, length = (int(entries.get(key, default)) for key, default in (("offset", "0"), ("length", str(size))))
+    except ValueError as error:
+        raise Unexpected("where its weights begin and end is not said in numbers") from error
+    if offset < 0 or length != size or offset + length > beside.stat().st_size:
+        raise Unexpected(f"{location} does not hold the weights {tensor.name[:100]!r} where they are to be read from")

@@ -1,0 +1,245 @@
+"""Asking an artifact in its own terms, and taking its answers for the logits that they speak for.
+
+Golden logits, tolerances and labels are about prepared images and logits. An artifact that takes bytes is asked with the bytes
+that prepared images come from; one that gives probabilities, or only the best of them, is held to the same tolerance,
+with the least that logits must have moved for probabilities to be where they are (:func:`_least_move`): that is within
+the tolerance wherever the artifact's own logits are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from s2mlp_deploy.data.preprocessing import nearest_bytes, normalize, normalize_exactly
+from s2mlp_deploy.errors import ParityError, RuntimeMissingError, UsageError
+from s2mlp_deploy.gate import golden_images
+from s2mlp_deploy.gate.golden_images import Pictures
+from s2mlp_deploy.graph.io_signature import BEST
+from s2mlp_deploy.runtime import session as sessions
+from s2mlp_deploy.runtime.session import BATCH, RankingSession, Session
+from s2mlp_deploy.schema.manifest import FLOAT_LOGITS, Interface, Manifest, Preprocessing
+from s2mlp_deploy.schema.parity import Array
+from s2mlp_deploy.schema.spec import Size, format_size
+
+
+@dataclass(frozen=True)
+class Questions:
+    """Inputs by case: ``prepared`` as the oracle takes them (in float64 where they come from bytes), ``raw`` as the artifact does."""
+
+    prepared: Mapping[str, Array]
+    raw: Mapping[str, Array]
+
+
+@dataclass(frozen=True)
+class Asking:
+    """How an artifact of this interface is asked. ``size`` is the model's."""
+
+    preprocessing: Preprocessing
+    size: Size
+    interface: Interface = field(default=FLOAT_LOGITS)
+
+    @classmethod
+    def of(cls, manifest: Manifest) -> Asking:
+        """How the bundle with this manifest is asked."""
+        return cls(manifest.preprocessing, manifest.spec.image_size, manifest.interface)
+
+    def questions(self, inputs: Mapping[str, Array], pictures: Pictures | None = None) -> Questions:
+        """Questions as close to the prepared ``inputs`` (by case) as bytes allow.
+
+        An artifact that resizes is asked with noise of other sizes, too, and with ``pictures`` as they are.
+        """
+        if self.interface.input == "float":
+            return Questions(inputs, inputs)
+        raw = {case: nearest_bytes(x, self.preprocessing) for case, x in inputs.items()}
+        if self.interface.input == "uint8":
+            return Questions({case: normalize_exactly(x, self.preprocessing) for case, x in raw.items()}, raw)
+        raw |= self._noise(len(self.preprocessing.mean)) if "noise" in raw else {}
+        if pictures and pictures.files:
+            del raw["images"]
+            raw |= {golden_images.case_of(i): self._bytes_in(file) for i, file in enumerate(pictures.files)}
+        return Questions({case: np.stack([self._fitted(image) for image in x]) for case, x in raw.items()}, raw)
+
+    def raw(self, inputs: Array) -> Array:
+        """Prepared ``inputs`` as the artifact takes them, at the model's size."""
+        return inputs if self.interface.input == "float" else nearest_bytes(inputs, self.preprocessing)
+
+    def snapped(self, inputs: Array) -> Array:
+        """Prepared ``inputs``, as the artifact can be asked for them."""
+        if self.interface.input == "float":
+            return inputs
+        return normalize(nearest_bytes(inputs, self.preprocessing), self.preprocessing)
+
+    def logits(
+        self, session: Session, inputs: Array, expected: Array, batch: int | None, files: Sequence[Path] = ()
+    ) -> Array:
+        """What ``session`` says of prepared ``inputs``, as logits near those ``expected`` of it.
+
+        An artifact that resizes is shown the ``files`` that they were prepared from.
+
+        Raises:
+            UsageError: where it is to resize and there are no files.
+        """
+        answers = [
+            answer(session, raw, batch, self.interface, expected.shape[1])
+            for raw in self._portions(inputs, batch, files)
+        ]
+        return as_logits(np.concatenate(answers), expected, self.interface)
+
+    def _portions(self, inputs: Array, batch: int | None, files: Sequence[Path]) -> Iterator[Array]:
+        if self.interface.input == "image":
+            if files:
+                yield from (self._bytes_in(file) for file in files)
+                return
+            if self.preprocessing.crop_fraction < 1:
+                raise UsageError(
+                    "--input image with a --crop-fraction below 1 is judged on image files: give a folder of images with --data"
+                )
+        step = batch or BATCH
+        for start in range(0, len(inputs), step):
+            yield self.raw(inputs[start : start + step])
+
+    def _noise(self, channels: int) -> dict[str, Array]:
+        """Images of odd sizes that have to shrink, to grow, and to do one along either axis."""
+        h, w = self.size
+        rng = np.random.default_rng(20210614)
+        sizes = [(2 * h + 3, 3 * w + 1), (h // 2 + 1, w // 2 + 3), (h + 5, max(1, w - 3))]
+        return {
+            f"noise-{format_size(size)}": rng.integers(0, 256, (1, *size, channels), dtype=np.uint8)
+            for size in dict.fromkeys(sizes)
+        }
+
+    def _bytes_in(self, file: Path) -> Array:
+        from s2mlp_deploy.data import images
+
+        pixels: Array = images.pixels_of(images.read(file, self.preprocessing))[None]
+        return pixels
+
+    def _fitted(self, pixels: Array) -> Array:
+        from s2mlp_deploy.data import images
+
+        return normalize_exactly(images.fitted_bytes(pixels, self.preprocessing, self.size), self.preprocessing)
+
+
+def answer(session: Session, raw: Array, batch: int | None, interface: Interface, classes: int) -> Array:
+    """Logits or probabilities (batch, classes) of ``raw``; of those that an artifact does not give, −∞."""
+    return sessions.run_in_batches(listening(session, interface, classes), raw, batch)
+
+
+def listening(session: Session, interface: Interface, classes: int) -> Session:
+    """``session``, so that it gives a number for each class.
+
+    Raises:
+        RuntimeMissingError: where it cannot tell which classes are the best.
+    """
+    if interface.output != "top5":
+        return session
+    if not isinstance(session, RankingSession):
+        raise RuntimeMissingError("this format's sessions give one output, and the artifact has two")
+    return _Spread(session, classes)
+
+
+class _Spread:
+    """The best classes' scores at their places, −∞ elsewhere."""
+
+    def __init__(self, session: RankingSession, classes: int) -> None:
+        self._session, self._classes = session, classes
+
+    def run(self, images: Array) -> Array:
+        """The scores, spread.
+
+        Raises:
+            ParityError: where they are not what was asked for: each of the best classes once, the best one first.
+        """
+        scores, best = self._session.rank(images)
+        asked = (len(images), min(BEST, self._classes))
+        rows = np.sort(best, axis=-1)
+        if not (
+            scores.shape == best.shape == asked
+            and scores.dtype == np.float32
+            and best.dtype == np.int64
+            and not (np.diff(scores) > 0).any()
+            and not (np.diff(rows) == 0).any()
+            and 0 <= rows.min() <= rows.max() < self._classes
+        ):
+            raise ParityError(
+                f"the artifact does not name its best classes, each once and the best one first: expected scores {list(asked)} "
+                f"float32 and classes int64 from 0 to {self._classes - 1}, and got scores {list(scores.shape)} {scores.dtype} and "
+                f"classes {list(best.shape)} {best.dtype}, for the first image {scores[:1].tolist()} and {best[:1].tolist()}"
+            )
+        spread = np.full((len(scores), self._classes), -np.inf, scores.dtype)
+        np.put_along_axis(spread, best, scores, axis=1)
+        return spread
+
+
+def as_logits(answers: Array, logits: Array, interface: Interface) -> Array:
+    """The logits (rows, classes) that ``answers`` speak for, near the oracle's ``logits``.
+
+    Of classes that the artifact does not name, all that is known is that they score no better than the last it names.
+    """
+    if interface.output == "logits" or answers.shape != logits.shape:
+        return answers
+    wide = logits.astype(np.float64)
+    expected = probabilities(wide)
+    found = answers.astype(np.float64)
+    if interface.output == "top5":
+        unnamed = np.isneginf(found)
+        last = np.where(unnamed, np.inf, found).min(axis=1, keepdims=True)
+        found = np.where(unnamed, np.minimum(expected, last), found)
+    missed = found - expected
+    distance = np.linalg.norm(missed, axis=1, keepdims=True)
+    moved = wide + missed * (_least_move(distance, expected) / np.where(distance > 0, distance, 1))
+    if logits.shape[1] == 1:
+        positive = found > 0.5
+        return np.where(positive == (moved > 0), moved, np.where(positive, np.finfo(np.float64).tiny, 0.0))
+    rows, best = np.arange(len(moved)), found.argmax(1)
+    behind = moved.argmax(1) != best
+    moved[rows[behind], best[behind]] = np.nextafter(moved.max(1)[behind], np.inf)
+    return moved
+
+
+_SOFTMAX_ROUNDS = 2.0**-21
+"""Relative error of a softmax in float32: exponentials, their sum and a division, each some units in the last place."""
+
+
+def _least_move(distance: Array, probabilities: Array) -> Array:
+    """How far logits must have moved, at least, if ``probabilities`` (rows, classes) moved by ``distance`` (rows, 1).
+
+    The derivative of softmax is diag(p) − p·pᵀ. Its norm is at most ½, at most the largest p, and, by its rows' absolute
+    sums, at most twice the largest p·(1 − p); call the least of these m. Where logits move by d, no p and no 1 − p grows by
+    more than e^(2d). So the distance is at most min(½, m·e^(4d))·d, which is solved for d.
+
+    The derivative of a sigmoid is m = p·(1 − p), at most ¼, which grows by no more than e^d.
+    """
+    p = probabilities
+    one = p.shape[1] == 1
+    most, growth = (0.25, 1.0) if one else (0.5, 4.0)
+    steepest = p * (1 - p) if one else np.minimum(p.max(1, keepdims=True), 2 * (p * (1 - p)).max(1, keepdims=True))
+    steepest = np.clip(steepest, np.finfo(np.float64).tiny, most)
+    rounding = _SOFTMAX_ROUNDS * np.linalg.norm(p, axis=1, keepdims=True)
+    left = distance - np.minimum(distance, rounding)
+    least: Array = np.maximum(left / most, _product_log(growth * left / steepest) / growth)
+    return least
+
+
+def _product_log(x: Array) -> Array:
+    """w ≥ 0 such that w·e^w = ``x`` ≥ 0, by Newton's method, which comes from above here."""
+    w: Array = np.log1p(x)
+    for _ in range(20):
+        w = w - (w - x * np.exp(-w)) / (1 + w)
+    return w
+
+
+def probabilities(logits: Array) -> Array:
+    """Those of each row of logits: the softmax, or the sigmoid of a single logit."""
+    return softmax(np.pad(logits, ((0, 0), (1, 0))))[:, 1:] if logits.shape[1] == 1 else softmax(logits)
+
+
+def softmax(logits: Array) -> Array:
+    """Probabilities (rows, classes)."""
+    powers = np.exp(logits - logits.max(axis=1, keepdims=True))
+    normalized: Array = powers / powers.sum(axis=1, keepdims=True)
+    return normalized

@@ -1,0 +1,83 @@
+"""What the oracle says: golden logits in float64, and how far PyTorch's own run is from them."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+
+from s2mlp_deploy.families.s2mlp.reference import S2MLP, activations, logits
+from s2mlp_deploy.gate.gate import Judgement
+from s2mlp_deploy.gate.golden import Golden, sample_map
+from s2mlp_deploy.runtime.session import BATCH
+from s2mlp_deploy.schema.parity import Array, compare, scale_of
+
+
+def consult(model: S2MLP, inputs: Mapping[str, Array], own_dtype: torch.dtype = torch.float32) -> Judgement:
+    """Run the oracle over ``inputs``, by case (samples, channels, height, width) float32.
+
+    ``own_dtype`` is what PyTorch runs in for comparison.
+    """
+    wide, trace = _by_case(model, inputs, torch.float64)
+    return compare_own(model, Golden(inputs, wide, trace), own_dtype)
+
+
+def compare_own(model: S2MLP, golden: Golden, dtype: torch.dtype) -> Judgement:
+    """``golden``, and how far PyTorch's own run in ``dtype`` is from it."""
+    own, _ = _by_case(model, golden.inputs, dtype)
+    scale = scale_of(golden.logits.values())
+    return Judgement(golden, {case: compare(own[case], golden.logits[case], scale) for case in golden.inputs})
+
+
+def with_matrices_in_float16(model: S2MLP) -> S2MLP:
+    """A copy of ``model`` whose matrices and convolutions are rounded to float16; it still computes in any type."""
+    model = copy.deepcopy(model)
+    with torch.no_grad():
+        for weight in model.parameters():
+            if weight.ndim > 1:
+                weight.copy_(weight.half())
+    return model
+
+
+def run(model: S2MLP, images: Array, dtype: torch.dtype = torch.float32) -> Array:
+    """Logits (samples, classes) of ``images`` (samples, channels, height, width), computed in ``dtype``."""
+    chunks = (torch.from_numpy(images[i : i + BATCH]).to(dtype) for i in range(0, len(images), BATCH))
+    return np.concatenate([_numpy(logits(model, chunk)) for chunk in chunks])
+
+
+def _by_case(
+    model: S2MLP, inputs: Mapping[str, Array], dtype: torch.dtype
+) -> tuple[dict[str, Array], dict[str, Array]]:
+    """Logits by case, and the trace of the very first sample.
+
+    All cases of one size run together: widening the weights takes as long as several samples.
+    """
+    found: dict[str, Array] = {}
+    trace: dict[str, Array] = {}
+    for size in dict.fromkeys(x.shape[2:] for x in inputs.values()):
+        cases = {case: x for case, x in inputs.items() if x.shape[2:] == size}
+        rows: list[Array] = []
+        together = np.concatenate(list(cases.values()))
+        for start in range(0, len(together), BATCH):
+            for name, x in activations(model, torch.from_numpy(together[start : start + BATCH]).to(dtype)):
+                if next(iter(inputs)) in cases and start == 0:
+                    trace[name] = _sample(x)
+            rows.append(_numpy(x))
+        logits_of_size = np.concatenate(rows)
+        for case, images in cases.items():
+            found[case], logits_of_size = np.split(logits_of_size, [len(images)])
+    return found, trace
+
+
+def _sample(x: torch.Tensor) -> Array:
+    """What the trace keeps of the first sample."""
+    first = _numpy(x[0])
+    return (sample_map(first) if x.ndim == 4 else first[None]).astype(np.float32)
+
+
+def _numpy(x: torch.Tensor) -> Array:
+    """As an array; NumPy has no bfloat16, which float32 holds exactly."""
+    array: Array = (x.float() if x.dtype == torch.bfloat16 else x).numpy()
+    return array

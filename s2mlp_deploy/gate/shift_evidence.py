@@ -1,0 +1,236 @@
+"""Which shift was a model trained with? The weights do not tell; evidence does.
+
+Evidence is either logits that the user's own model gave for some inputs, or labelled images. It is
+always weighed under both semantics, whichever was asked for: a choice that the evidence
+contradicts is refused, with both figures.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from math import exp, lgamma, log
+from pathlib import Path
+from typing import Literal, get_args
+
+import numpy as np
+
+from s2mlp_deploy.data.arrays import fit_float32, read_arrays
+from s2mlp_deploy.data.labels import AS_TEXT
+from s2mlp_deploy.errors import DataError, EvidenceError, UsageError
+from s2mlp_deploy.schema.parity import Array, compare, leading_class
+from s2mlp_deploy.schema.spec import Semantics, Size, Spec, categories, format_size
+from s2mlp_deploy.system.wording import counted
+
+SEMANTICS: tuple[Semantics, ...] = get_args(Semantics)
+
+Run = Callable[[Semantics, Array], Array]
+"""Logits (samples, classes) of images (samples, channels, height, width) under given semantics."""
+
+FITS_RELATIVE_L2 = 0.02
+"""Recorded logits this close are the model's own: mixed precision stays below, another shift above."""
+
+CLEARLY_CLOSER = 10.0
+"""Where both fit, the better must be this many times closer to count as told apart."""
+
+NEITHER = "neither semantics gives the recorded logits"
+
+SIGNIFICANCE = 0.01
+"""Labelled images decide where chance would give such a difference less often than this."""
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What was measured under each semantics, and which one that supports.
+
+    ``quantity`` is ``relative L2`` (smaller is better) or ``accuracy`` (larger is better).
+    ``supports`` is None where neither explains the evidence, or where it cannot tell them apart.
+    """
+
+    kind: Literal["reference", "images"]
+    quantity: Literal["relative L2", "accuracy"]
+    measured: Mapping[Semantics, float]
+    samples: int
+    supports: Semantics | None
+    reason: str
+
+    def __str__(self) -> str:
+        form = "{:.2%}" if self.quantity == "accuracy" else "{:.2g}"
+        figures = ", ".join(f"{s} {form.format(v)}" for s, v in self.measured.items())
+        what = "images" if self.kind == "images" else "recorded samples"
+        return f"{self.quantity} over {self.samples} {what}: {figures}"
+
+
+def decide(
+    requested: Semantics | Literal["auto"] | None, evidence: Iterable[Evidence], declared: Semantics | None = None
+) -> Semantics:
+    """The semantics to export: the one requested, else the one that the layout declared, else the paper's, unless
+    evidence contradicts it; for ``auto`` what evidence says.
+
+    Raises:
+        UsageError: for ``auto`` without evidence.
+        EvidenceError: where evidence fits neither semantics, contradicts the request or itself, or
+            (for ``auto``, where no other evidence does) cannot tell them apart.
+    """
+    found = list(evidence)
+    stated: Semantics = declared or "paper" if requested in (None, "auto") else requested  # type: ignore[assignment]
+    supported = {e.supports for e in found if e.supports}
+    if not found:
+        if requested == "auto":
+            raise UsageError(
+                "--shift-semantics auto needs evidence: give --reference (inputs and logits recorded from your model) or "
+                "--data (labelled images)"
+            )
+        return stated
+    for e in found:
+        if e.supports is None and ("neither" in e.reason or (requested == "auto" and not supported)):
+            raise EvidenceError(f"the shift semantics cannot be decided: {e.reason} ({e})")
+    if len(supported) > 1:
+        raise EvidenceError("the reference and the images contradict each other: " + "; ".join(map(str, found)))
+    choice = next(iter(supported), None)
+    if choice is None:
+        # For auto this was refused above; otherwise nothing speaks against what was stated.
+        return stated
+    if requested != "auto" and stated != choice:
+        who = (
+            f"--shift-semantics {requested}" if requested
+            else f"the {declared} semantics that the layout declares" if declared
+            else "the paper's shift, which is the default,"
+        )  # fmt: skip
+        raise EvidenceError(
+            f"{who} is contradicted by the evidence: {'; '.join(map(str, found))}. The model was "
+            f"trained with {choice} semantics: pass --shift-semantics {choice}, or auto"
+        )
+    return choice
+
+
+def weigh_reference(
+    path: Path, spec: Spec, run: Run, explain: Callable[[Array, Array], str | None] | None = None
+) -> Evidence:
+    """Compare the logits recorded in ``path`` with what each semantics gives for its inputs.
+
+    Where neither gives them, ``explain`` says what does, if it knows.
+
+    Raises:
+        DataError: where the file is not such a recording, or does not fit the model.
+    """
+    images, recorded = read_reference(path, spec)
+    measured = {s: compare(run(s, images), recorded).relative_l2 for s in spec.shift.possible_semantics}
+    best, *others = sorted(measured, key=lambda s: measured[s])
+    supports: Semantics | None = None
+    if not measured[best] <= FITS_RELATIVE_L2:
+        explanation = explain(images, recorded) if explain else None
+        tried = ", nor does another order of directions, border, norm, activation or patch stride" if explain else ""
+        reason = (
+            f"{NEITHER}, {explanation}"
+            if explanation
+            else (
+                f"{NEITHER}{tried}: other preprocessing, "
+                "other weights, or another model; or code that shifts in place recorded them on several threads or on a GPU, where "
+                "it races: record on a CPU after torch.set_num_threads(1)"
+            )
+        )
+    elif any(
+        measured[s] <= FITS_RELATIVE_L2 and measured[s] < CLEARLY_CLOSER * max(measured[best], 1e-7) for s in others
+    ):
+        reason = "both semantics give the recorded logits; record varied images, not constant ones"
+    else:
+        supports, reason = best, f"the recorded logits are those of {best} semantics"
+    return Evidence("reference", "relative L2", measured, len(images), supports, reason)
+
+
+def read_reference(path: Path, spec: Spec) -> tuple[Array, Array]:
+    """``input`` (samples, channels, height, width) float32 and ``logits`` (samples, classes) of ``path``.
+
+    Raises:
+        DataError: where the file is not a .safetensors or .npz with both, or they do not fit.
+    """
+    arrays = read_arrays(path)
+    if missing := {"input", "logits"} - arrays.keys():
+        raise DataError(
+            f"{path} lacks {' and '.join(sorted(missing))}; it holds {', '.join(sorted(arrays)) or 'nothing'}"
+        )
+    images, logits = arrays["input"], arrays["logits"]
+    expected = f"input [samples, {spec.in_channels}, height, width] and logits [samples, {spec.classes}]"
+    if (
+        images.ndim != 4 or images.shape[1] != spec.in_channels or logits.shape != (len(images), spec.classes)
+        or not len(images) or images.dtype.kind != "f" or logits.dtype.kind != "f"
+    ):  # fmt: skip
+        raise DataError(
+            f"{path} holds input {list(images.shape)} {images.dtype} and logits {list(logits.shape)} {logits.dtype}: "
+            f"expected floating-point {expected}"
+        )
+    if not (fit_float32(images) and np.isfinite(logits).all()):
+        raise DataError(f"{path} holds values that are NaN or infinite: record it again")
+    size: Size = (images.shape[2], images.shape[3])
+    if size != spec.image_size:
+        raise DataError(
+            f"{path} was recorded at image size {format_size(size)}, and the model is exported for "
+            f"{format_size(spec.image_size)}: pass --image-size {format_size(size)}"
+        )
+    return images.astype(np.float32), logits
+
+
+def weigh_images(
+    images: Array, labels: Array, classes: int, run: Run, as_text: Array | None = None,
+    possible: tuple[Semantics, ...] = SEMANTICS,
+) -> Evidence:  # fmt: skip
+    """Compare the accuracy on ``images`` that each semantics gives.
+
+    The images that only one of them gets right decide, by a sign test. Where there are too few to show that a model
+    guesses, and too few to show that it does not, nothing is decided. ``as_text`` are the labels where folders called
+    by numbers stand for the classes in their order as text (0, 1, 10, 2, …): what fits only so is refused. ``possible`` are
+    the semantics that the shift's border leaves room for.
+    """
+    named = {s: leading_class(run(s, images)) for s in possible}
+    right = {s: named[s] == labels for s in possible}
+    measured = {s: float(r.mean()) for s, r in right.items()}
+    best, *others = sorted(possible, key=lambda s: -measured[s])
+    won, lost = _one_sided(right[best], right[others[0]]) if others else (0, 0)
+    count, total, guess = int(right[best].sum()), len(labels), 1 / categories(classes)
+    guessing = binomial_tail(count, total, guess) > SIGNIFICANCE
+    supports: Semantics | None = None
+    if as_text is not None and (fitting := _fits_better(named, right[best], as_text)) is not None:
+        reason = (
+            f"neither semantics fits the folders as class numbers, but {fitting:.2%} of the images are right in another order: if "
+            f"training took {AS_TEXT}"
+        )
+    elif guessing and guess**total <= SIGNIFICANCE >= binomial_tail(total - count, total, (1 - guess) / 2):
+        # A perfect model would have shown, and one halfway between guessing and perfect is hardly ever right so seldom.
+        reason = (
+            "neither semantics does better than guessing: other preprocessing (--image-size, --mean, --std), another order of classes, "
+            "or another model"
+        )
+    elif 2 * binomial_tail(won, won + lost, 0.5) <= SIGNIFICANCE:
+        supports, reason = best, f"{counted(won, 'image')} right under {best} only, {lost} under {others[0]} only"
+    elif not others and not guessing:
+        supports, reason = best, f"the model does better than guessing, and its border leaves {best} semantics alone"
+    elif guessing:
+        reason = (
+            "too few images to tell whether the model does better than guessing; give more of them, or a --reference"
+        )
+    else:
+        reason = "the images do not tell the semantics apart; give more of them, or a --reference"
+    return Evidence("images", "accuracy", measured, total, supports, reason)
+
+
+def _one_sided(first: Array, second: Array) -> tuple[int, int]:
+    """How many images are right in ``first`` only, and in ``second`` only."""
+    return int((first & ~second).sum()), int((second & ~first).sum())
+
+
+def _fits_better(named: Mapping[Semantics, Array], right: Array, labels: Array) -> float | None:
+    """The better accuracy with other ``labels``, where that is better than ``right`` by more than chance gives."""
+    best = max((classes == labels for classes in named.values()), key=lambda r: int(r.sum()))
+    won, lost = _one_sided(best, right)
+    return float(best.mean()) if 2 * binomial_tail(won, won + lost, 0.5) <= SIGNIFICANCE else None
+
+
+def binomial_tail(k: int, n: int, p: float) -> float:
+    """P(X ≥ k) of n trials that succeed with probability p."""
+    if k <= 0 or p >= 1:
+        return 1.0
+    terms = (
+        lgamma(n + 1) - lgamma(i + 1) - lgamma(n - i + 1) + i * log(p) + (n - i) * log(1 - p) for i in range(k, n + 1)
+    )
+    return min(1.0, sum(exp(t) for t in terms))

@@ -1,0 +1,244 @@
+"""float16 in the graph itself, and what would not survive it.
+
+Precision is a property of the graph, not a switch of the runtime: weights, activations and, where
+asked for, input and output have the type that the file says.
+
+GPUs multiply float16 and add up in float32, so graphs for them are float16 throughout. On CPUs float16 is for the file's
+size: its matrices are float16, and everything is computed in float32. Left to itself, ONNX Runtime adds up in float16 on
+ARM processors that can (docs/numerics.md has figures), and rounds after every layer on all others.
+
+LayerNormalization stays one operator, whose mean and variance ONNX computes in float32 (``stash_type`` 1); decomposed, it
+overflows (NVIDIA/TensorRT issue 2564).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, replace
+from typing import Literal, TypeAlias
+
+import numpy as np
+import onnx_ir as ir
+
+from s2mlp_deploy.errors import ParityError
+from s2mlp_deploy.formats.base import Lowered, scratch_session
+from s2mlp_deploy.schema.parity import Array
+from s2mlp_deploy.system.wording import counted
+
+IoDtype: TypeAlias = Literal["fp32", "fp16"]
+Arithmetic: TypeAlias = Literal["float16", "float32"]
+
+ARITHMETIC: Mapping[str, Arithmetic] = {"x86": "float32", "arm": "float32", "trt": "float16"}
+"""What a float16 graph computes in, by target."""
+
+LARGEST = float(np.finfo(np.float16).max)
+SMALLEST = float(np.finfo(np.float16).smallest_subnormal)
+
+
+def to_float16(model: ir.Model, *, io_dtype: IoDtype = "fp32") -> ir.Model:
+    """A copy of ``model`` whose weights and activations are float16.
+
+    With ``io_dtype`` fp32, input and output keep their type and are cast at the border.
+    """
+    model = model.clone()
+    graph = model.graph
+    _narrow(graph, ir.DataType.FLOAT16)
+    (images,), (logits,) = graph.inputs, graph.outputs
+    if io_dtype == "fp16":
+        images.type = ir.TensorType(ir.DataType.FLOAT16)
+        return model
+    uses = list(images.uses())
+    narrow = ir.Value(name=f"{images.name}/float16", type=ir.TensorType(ir.DataType.FLOAT16), shape=images.shape)
+    cast = ir.node("Cast", [images], {"to": ir.DataType.FLOAT16}, outputs=[narrow], name=str(narrow.name))
+    for user, index in uses:
+        user.replace_input_with(index, narrow)
+    graph.insert_before(graph.node(0), cast)
+    _recast(graph, logits, "float16", ir.DataType.FLOAT)
+    return model
+
+
+def store_float16(model: ir.Model, *, io_dtype: IoDtype = "fp32") -> ir.Model:
+    """A copy of ``model`` whose matrices are float16, widened where they are used: everything is computed in float32.
+
+    Runtimes widen them once, when they load the file. Biases and LayerNorm's vectors, which take no room, stay float32, as
+    input and output do unless ``io_dtype`` is fp16.
+    """
+    model = model.clone()
+    graph = model.graph
+    for name, value in _matrices(graph).items():
+        (user, index), *others = value.uses()
+        assert value.const_value is not None and not others
+        value.const_value = ir.Tensor(value.const_value.numpy().astype(np.float16), name=name)
+        value.type = ir.TensorType(ir.DataType.FLOAT16)
+        wide = ir.Value(name=f"{name}/float32", type=ir.TensorType(ir.DataType.FLOAT), shape=value.shape)
+        graph.insert_before(
+            user, ir.node("Cast", [value], {"to": ir.DataType.FLOAT}, outputs=[wide], name=str(wide.name))
+        )
+        user.replace_input_with(index, wide)
+    if io_dtype == "fp16":
+        (images,), (logits,) = graph.inputs, graph.outputs
+        uses = list(images.uses())
+        wide = ir.Value(name=f"{images.name}/float32", type=images.type, shape=images.shape)
+        images.type = ir.TensorType(ir.DataType.FLOAT16)
+        cast = ir.node("Cast", [images], {"to": ir.DataType.FLOAT}, outputs=[wide], name=str(wide.name))
+        for user, index in uses:
+            user.replace_input_with(index, wide)
+        graph.insert_before(graph.node(0), cast)
+        _recast(graph, logits, "float32", ir.DataType.FLOAT16)
+    return model
+
+
+def to_bfloat16(model: ir.Model) -> ir.Model:
+    """A copy of ``model`` whose weights and activations are bfloat16.
+
+    Input and output stay float32, and so do convolutions, which ONNX has in bfloat16 from opset 22 on.
+    bfloat16 has float32's range: nothing overflows that did not before.
+    """
+    model = model.clone()
+    graph = model.graph
+    convolutions = [node for node in graph if node.op_type == "Conv"]
+    kept = {value.name for node in convolutions for value in node.inputs[1:] if value is not None}
+    _narrow(graph, ir.DataType.BFLOAT16, kept)
+    for node in convolutions:
+        _in_float32(graph, node)
+    _recast(graph, graph.outputs[0], "bfloat16", ir.DataType.FLOAT)
+    return model
+
+
+def _narrow(graph: ir.Graph, dtype: ir.DataType, kept: Collection[str | None] = ()) -> None:
+    """Round the weights, but for those ``kept``, and retype what nodes give."""
+    for name, value in list(graph.initializers.items()):
+        if name not in kept and value.const_value is not None and value.const_value.dtype == ir.DataType.FLOAT:
+            rounded = value.const_value.numpy().astype(dtype.numpy())
+            value.const_value = ir.Tensor(rounded, dtype=dtype, name=name)
+            value.type = ir.TensorType(dtype)
+    for node in graph:
+        for output in node.outputs:
+            if output.dtype == ir.DataType.FLOAT:
+                output.type = ir.TensorType(dtype)
+
+
+def _matrices(graph: ir.Graph) -> dict[str, ir.Value]:
+    """The checkpoint's matrices and convolutions, by name: not the vectors of ones that stand in for γ, nor what shifts."""
+    return {
+        name: value for name, value in graph.initializers.items()
+        if name.endswith(".weight") and value.const_value is not None and value.const_value.shape.rank() > 1
+    }  # fmt: skip
+
+
+def _recast(graph: ir.Graph, logits: ir.Value, own: str, dtype: ir.DataType) -> None:
+    """Give the graph's output, whose type is called ``own``, as ``dtype`` under its own name."""
+    name = str(logits.name)
+    given = ir.Value(name=name, type=ir.TensorType(dtype), shape=logits.shape)
+    logits.name = f"{name}/{own}"
+    graph.append(ir.node("Cast", [logits], {"to": dtype}, outputs=[given], name=f"{name}/cast"))
+    graph.outputs[0] = given
+
+
+def _in_float32(graph: ir.Graph, node: ir.Node) -> None:
+    """``node`` between casts; what the graph itself is given is float32 already."""
+    x, (y,) = node.inputs[0], node.outputs
+    assert x is not None
+    if x is not graph.inputs[0]:
+        wide = ir.Value(name=f"{node.name}/x/float32", type=ir.TensorType(ir.DataType.FLOAT), shape=x.shape)
+        graph.insert_before(node, ir.node("Cast", [x], {"to": ir.DataType.FLOAT}, outputs=[wide], name=str(wide.name)))
+        node.replace_input_with(0, wide)
+    uses = list(y.uses())
+    narrow = ir.Value(name=f"{node.name}/bfloat16", type=ir.TensorType(ir.DataType.BFLOAT16), shape=y.shape)
+    y.type = ir.TensorType(ir.DataType.FLOAT)
+    graph.insert_after(
+        node, ir.node("Cast", [y], {"to": ir.DataType.BFLOAT16}, outputs=[narrow], name=str(narrow.name))
+    )
+    for user, index in uses:
+        user.replace_input_with(index, narrow)
+
+
+def half(
+    lowered: Lowered,
+    inputs: Mapping[str, Array],
+    *,
+    arithmetic: Arithmetic,
+    io_dtype: IoDtype,
+    warn: Callable[[str], None],
+) -> Lowered:
+    """``lowered`` in float16, after looking at what becomes float16 of weights, and of layers' values on ``inputs`` (by case).
+
+    Raises:
+        ParityError: where a value overflows float16; the layers are named.
+    """
+    found = weight_spans(lowered.model)
+    if arithmetic == "float32":
+        found = {name: found[name] for name in _matrices(lowered.model.graph)}
+    else:
+        names = tuple(str(v.name) for node in lowered.model.graph for v in node.outputs if v.dtype == ir.DataType.FLOAT)
+        with scratch_session(lowered) as session:
+            found |= spans(lambda x: session.trace(x, names), inputs, lowered.axes.batch)
+    if over := {name: s for name, s in found.items() if s.overflows}:
+        raise ParityError(
+            f"float16 ends at {LARGEST:.0f}, beyond which lie the values of {counted(len(over), 'layer')}: {_list(over, lambda s: f'{s.largest:.3g}')}. "
+            "Export with --precision fp32 (or bf16, for TensorRT), or train with weight decay"
+        )
+    if under := {name: s for name, s in found.items() if s.underflows}:
+        shares = _list(under, lambda s: f"{s.vanishing:.1%} of values")
+        warn(
+            f"float16 turns small values into zero in {counted(len(under), 'layer')}: {shares}. The gate decides whether that matters"
+        )
+    rounded = store_float16 if arithmetic == "float32" else to_float16
+    return replace(lowered, model=rounded(lowered.model, io_dtype=io_dtype), precision="fp16")
+
+
+def _list(found: Mapping[str, Span], figure: Callable[[Span], str], limit: int = 6) -> str:
+    shown = [f"{name} ({figure(span)})" for name, span in list(found.items())[:limit]]
+    return ", ".join(shown) + (f" and {len(found) - limit} more" if len(found) > limit else "")
+
+
+@dataclass(frozen=True)
+class Span:
+    """What float16 makes of one layer's values.
+
+    ``largest`` is the largest magnitude; ``vanishing`` the share of values other than zero that are
+    too small for float16 and become zero.
+    """
+
+    largest: float
+    vanishing: float
+
+    @property
+    def overflows(self) -> bool:
+        """Whether a value rounds to infinity."""
+        return not self.largest < LARGEST + 16  # half a step beyond the largest number rounds down
+
+    @property
+    def underflows(self) -> bool:
+        """Whether more than one value in a thousand is lost."""
+        return self.vanishing > 1e-3
+
+
+def spans(
+    observe: Callable[[Array], Mapping[str, Array]], inputs: Mapping[str, Array], batch: int | None = None
+) -> dict[str, Span]:
+    """Every layer's span over all ``inputs`` (cases of (samples, channels, height, width)), one sample at a time.
+
+    ``batch`` is the size that ``observe`` insists on; a sample is repeated to fill it.
+    """
+    largest: dict[str, float] = {}
+    counts: dict[str, tuple[int, int]] = {}
+    for images in inputs.values():
+        for image in images:
+            for name, x in observe(np.repeat(image[None], batch or 1, axis=0)).items():
+                if not x.size:  # with a dynamic size, a small map leaves nothing of some slices
+                    continue
+                magnitude = np.abs(x)
+                nonzero = magnitude > 0
+                lost, total = counts.get(name, (0, 0))
+                gone = int((nonzero & (magnitude <= SMALLEST / 2)).sum())  # half a step rounds to even
+                counts[name] = lost + gone, total + int(nonzero.sum())
+                largest[name] = float(np.maximum(largest.get(name, 0.0), magnitude.max()))  # keeps NaN
+    return {name: Span(largest[name], lost / max(total, 1)) for name, (lost, total) in counts.items()}
+
+
+def weight_spans(model: ir.Model) -> dict[str, Span]:
+    """The same for the weights."""
+    values = {n: v.const_value for n, v in model.graph.initializers.items() if v.const_value is not None}
+    arrays = {n: t.numpy() for n, t in values.items() if t.dtype == ir.DataType.FLOAT}
+    return spans(lambda _: arrays, {"weights": np.zeros((1, 1, 1, 1), np.float32)})

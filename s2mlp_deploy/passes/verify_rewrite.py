@@ -1,0 +1,232 @@
+"""A graph of lower precision is held against the float32 graph that it was made from, number by number.
+
+Its logits tell little: they are some way off by design, and a wrong scale or two hides in that. But with the rounding
+taken back, every node is the float32 graph's and every weight is the one next to the float32 one; at int8, every
+activation is quantized for the range that was calibrated. The graph alone is read here, not how it was written.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import onnx_ir as ir
+
+from s2mlp_deploy.errors import ParityError
+from s2mlp_deploy.families.s2mlp.emit import INPUT
+from s2mlp_deploy.passes.quantize import LARGEST_BIAS, Layer, Range, Recipe, index_is_data
+from s2mlp_deploy.schema.parity import Array
+
+CAST, Q, DQ = "Cast", "QuantizeLinear", "DequantizeLinear"
+
+HALF = 0.5 + 1e-3
+"""Half a step, and what float32 makes of it."""
+
+
+def check_rounded(rounded: ir.Model, original: ir.Model) -> None:
+    """Hold ``rounded``, in float16 or bfloat16, against ``original``; what it keeps in float32 is the same there.
+
+    Raises:
+        ParityError: naming what differs.
+    """
+    nodes = [node for node in rounded.graph if node.op_type != CAST]
+    if [_kind(node)[:3] for node in nodes] != [_kind(node)[:3] for node in original.graph]:
+        _refuse(["its operators are others"])
+    _refuse([
+        f"input {index} of {node.name} is another"
+        for node, old in zip(nodes, original.graph, strict=True)
+        for index, (new, value) in enumerate(zip(node.inputs, old.inputs, strict=True))
+        if not _is_rounded(new, value)
+    ])  # fmt: skip
+
+
+def _is_rounded(new: ir.Value | None, old: ir.Value | None) -> bool:
+    """Whether a node reads what it did, rounded once."""
+    while cast := _made_by(new, CAST):
+        new = cast.inputs[0]
+    if new is None or old is None:
+        return new is old
+    if old.const_value is None:
+        return new.name in (old.name, f"{old.name}/float16", f"{old.name}/bfloat16")
+    if new.const_value is None:
+        return False
+    found, float32 = _constant(new), _constant(old)
+    return found.shape == float32.shape and np.array_equal(found, float32.astype(found.dtype))
+
+
+def check_quantized(
+    quantized: ir.Model, original: ir.Model, ranges: Mapping[str, Range], recipe: Recipe, layers: Collection[Layer]
+) -> None:
+    """Hold ``quantized`` against ``original``, of which it has ``layers`` in int8 for activations in ``ranges``.
+
+    Raises:
+        ParityError: naming what differs.
+    """
+    _refuse(list(_differences(quantized.graph, original.graph, ranges, recipe, layers)))
+
+
+def _refuse(found: list[str]) -> None:
+    if found:
+        more = f" and {len(found) - 4} more" if len(found) > 4 else ""
+        raise ParityError(
+            f"the graph is not the float32 graph at a lower precision, so nothing was published: {'; '.join(found[:4])}{more}. "
+            "Please report this with the output of s2mlp-inspect CKPT --json and s2mlp-doctor"
+        )
+
+
+def _differences(
+    graph: ir.Graph, original: ir.Graph, ranges: Mapping[str, Range], recipe: Recipe, layers: Collection[Layer]
+) -> Iterator[str]:
+    nodes = [node for node in graph if node.op_type not in (Q, DQ)]
+    if [_kind(node) for node in nodes] != [_kind(node) for node in original]:
+        yield "its operators are others"
+        return
+    wanted = {layer.name: layer for layer in layers}
+    sources = {INPUT: INPUT, **{str(node.name): str(node.outputs[0].name) for node in original}}
+    for node, old in zip(nodes, original, strict=True):
+        layer = wanted.get(str(node.name))
+        for index, (new, value) in enumerate(zip(node.inputs, old.inputs, strict=True)):
+            if not (layer and index < 3 and _made_by(new, DQ)) and not _is_same(new, value):
+                yield f"input {index} of {node.name} is another"
+        if layer:
+            pair = _Quantized(node, old, recipe)
+            yield from pair.differences(ranges[layer.activation], {sources[layer.activation], str(old.inputs[0].name)})  # type: ignore[union-attr]
+
+
+@dataclass(frozen=True)
+class _Quantized:
+    """A layer in int8, and what it was in float."""
+
+    node: ir.Node
+    original: ir.Node
+    recipe: Recipe
+
+    def differences(self, wanted: Range, sources: Collection[str]) -> Iterator[str]:
+        """What is wrong with activation, weight and bias; the activation is one of ``sources``, quantized for ``wanted``."""
+        name = self.node.name
+        scale = _dequantized_by(self.node.inputs[0])
+        if scale is None:
+            yield f"the input of {name} is not quantized"
+            return
+        if not _comes_from(self.node.inputs[0], sources):
+            yield f"the input of {name} is quantized in one way and read in another, or is another"
+        if not self._covers(*scale, wanted):
+            yield f"the input of {name} is quantized for another range than {wanted.low:.4g} to {wanted.high:.4g}"
+        weight = _restored(self.node.inputs[1])
+        if weight is None or not self._is_near(weight.value, float(scale[0])):
+            yield f"the weight of {name} is another"
+        elif self.recipe.int32_bias and len(self.original.inputs) > 2:
+            bias, old = _restored(self.node.inputs[2]), _constant(self.original.inputs[2])
+            product = weight.scale * scale[0]
+            if (
+                bias is None
+                or not np.allclose(bias.scale, product, rtol=1e-6, atol=0)
+                or not (np.abs(bias.value - old) <= HALF * product).all()
+            ):
+                yield f"the bias of {name} is another"
+
+    def _covers(self, scale: Array, zero_point: Array, wanted: Range) -> bool:
+        """Whether all that was calibrated fits, and is given all of the steps that there are."""
+        low, high = min(wanted.low, 0.0), max(wanted.high, 0.0)
+        if self.recipe.symmetric:
+            low, high = min(low, -high), max(high, -low)
+        q_low, q_high = self.recipe.limits
+        ends = (np.array([q_low, q_high]) - float(zero_point)) * float(scale)
+        whole = abs(ends[1] - ends[0] - (high - low)) <= 1e-5 * (high - low)
+        return bool(
+            zero_point.dtype == self.recipe.activation and whole and (np.abs(ends - [low, high]) <= HALF * scale).all()
+        )
+
+    def _is_near(self, weight: Array, x_scale: float) -> bool:
+        """Whether each channel's weights are within half of the step that 8 bits allow for, or that a large bias takes."""
+        old = _constant(self.original.inputs[1])
+        rows = old.reshape(len(old), -1)
+        steps = np.abs(rows).max(1) / 127
+        if self.recipe.int32_bias and len(self.original.inputs) > 2:
+            steps = np.maximum(steps, np.abs(_constant(self.original.inputs[2])) / (x_scale * LARGEST_BIAS))
+        return bool((np.abs(weight.reshape(rows.shape) - rows) <= HALF * steps[:, None]).all())
+
+
+@dataclass(frozen=True)
+class _Restored:
+    """What integers stand for, in float64, and the scale of each entry of axis 0."""
+
+    value: Array
+    scale: Array
+
+
+def _restored(value: ir.Value | None) -> _Restored | None:
+    node = _made_by(value, DQ)
+    if node is None or any(v is None or v.const_value is None for v in node.inputs):
+        return None
+    integers, scale, *zero = (_constant(v) for v in node.inputs)
+    if scale.ndim and "axis" in node.attributes:
+        axis = node.attributes["axis"].as_int()
+        shape = [-1 if i == axis else 1 for i in range(integers.ndim)]
+        scale, zero = scale.reshape(shape), [z.reshape(shape) for z in zero]
+    return _Restored((integers.astype(np.float64) - (zero[0] if zero else 0)) * scale, scale.reshape(-1))
+
+
+def _dequantized_by(value: ir.Value | None) -> tuple[Array, Array] | None:
+    """Scale and zero point, each a single number, where an activation comes from DequantizeLinear."""
+    node = _made_by(value, DQ)
+    if node is None or len(node.inputs) != 3:
+        return None
+    scale, zero_point = _constant(node.inputs[1]), _constant(node.inputs[2])
+    return None if scale.shape or zero_point.shape else (scale, zero_point)
+
+
+def _comes_from(value: ir.Value | None, sources: Collection[str]) -> bool:
+    """Whether dequantized ``value`` is one of ``sources``, quantized with the same parameters and only moved since."""
+    node, own = _made_by(value, DQ), _dequantized_by(value)
+    found = list(_quantizers(node.inputs[0])) if node else []
+    return bool(found) and all(
+        by is not None
+        and by.inputs[0] is not None
+        and by.inputs[0].name in sources
+        and own is not None
+        and all(np.array_equal(_constant(v), mine) for v, mine in zip(by.inputs[1:], own, strict=True))
+        for by in found
+    )
+
+
+def _quantizers(value: ir.Value | None) -> Iterator[ir.Node | None]:
+    """The nodes that quantized what ``value`` holds; None where something was never quantized."""
+    node = value.producer() if value is not None else None
+    if node is None or node.op_type == DQ:
+        yield None
+    elif node.op_type == Q:
+        yield node
+    else:
+        for index, moved in enumerate(node.inputs):
+            if index_is_data(node, index):
+                yield from _quantizers(moved)
+
+
+def _is_same(new: ir.Value | None, old: ir.Value | None) -> bool:
+    """Whether a node reads what it did, be it as bytes on their way."""
+    if new is None or old is None:
+        return new is old
+    if old.const_value is not None:
+        return new.const_value is not None and np.array_equal(_constant(new), _constant(old))
+    if quantizer := _made_by(new, Q):
+        new = quantizer.inputs[0]
+    return new is not None and new.name == old.name
+
+
+def _made_by(value: ir.Value | None, op_type: str) -> ir.Node | None:
+    """The node that ``value`` comes from, if it is of this type."""
+    node = value.producer() if value is not None else None
+    return node if node is not None and node.op_type == op_type else None
+
+
+def _kind(node: ir.Node) -> tuple[str, str, tuple[tuple[str, str], ...], tuple[str | None, ...], int]:
+    """Everything about a node but what it reads."""
+    attributes = tuple(sorted((name, repr(value.value)) for name, value in node.attributes.items()))
+    return str(node.name), node.op_type, attributes, tuple(value.name for value in node.outputs), len(node.inputs)
+
+
+def _constant(value: ir.Value | None) -> Array:
+    assert value is not None and value.const_value is not None
+    return value.const_value.numpy()

@@ -1,0 +1,247 @@
+"""deploy(): from a checkpoint to verified bundles. Read this first; it is the whole story.
+
+    checkpoint ─▶ portable.export ─▶ ONNX bundle, verified ─▶ engine.compile ─▶ engine bundle, verified
+
+A checkpoint goes through both stages, an ONNX bundle through the second alone, which needs no torch:
+a device finishes what a workstation prepared. Nothing is published unless the gate passes.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from s2mlp_deploy.bundle import bundle as artifact
+from s2mlp_deploy.bundle.bundle import Bundle
+from s2mlp_deploy.errors import BundleError, OutputError, RuntimeMissingError, UsageError
+from s2mlp_deploy.formats import base as formats_base
+from s2mlp_deploy.formats.base import Compiler, Exporter
+from s2mlp_deploy.formats.names import ONNX
+from s2mlp_deploy.pipeline import compile as compile_stage
+from s2mlp_deploy.pipeline.request import SYNTHETIC, Export, Request, flags
+from s2mlp_deploy.schema import parity
+from s2mlp_deploy.schema.manifest import FLOAT_LOGITS
+from s2mlp_deploy.system import workdir
+from s2mlp_deploy.system.dependencies import pip_install
+from s2mlp_deploy.system.progress import Listener, Progress
+
+if TYPE_CHECKING:  # need torch, and a bundle does not
+    from s2mlp_deploy.gate.gate import Judges
+    from s2mlp_deploy.pipeline.export_onnx import Study
+
+__all__ = ["Export", "Listener", "Request", "deploy", "deploy_all"]
+
+
+OWN = frozenset({
+    "format", "precision", "output", "force", "settings", "lowering", "io_dtype", "target", "calibration", "calibration_count",
+    "calibration_method", "max_accuracy_drop", "min_agreement", "quantize_ends", "allow_unverified_engine",
+})  # fmt: skip
+"""What each of several artifacts of one checkpoint has for itself."""
+
+
+def deploy(request: Request, listener: Listener | None = None) -> Export:
+    """Export ``request.source`` as one verified bundle.
+
+    Raises:
+        ParityError: where the artifact's numbers are off; nothing is published then.
+        Error: for everything else that errors.py lists.
+    """
+    (made,) = deploy_all([request], listener)
+    return made
+
+
+def deploy_all(requests: Sequence[Request], listener: Listener | None = None) -> Iterator[Export]:
+    """Export one source in several formats and precisions, one after another; what they share is done once.
+
+    Raises:
+        UsageError: where the requests differ in what is shared.
+        Error: as :func:`deploy`. What was published before stays.
+    """
+    requests = [_one_at_a_time(request) for request in requests]
+    targets = [_format(request) for request in requests]
+    _check_shared(requests)
+    if requests[0].sbom:
+        _check_sbom()
+    for request in requests:
+        workdir.sweep(request.destination.parent)  # gives back what an export that was killed has left aside
+        artifact.check_destination(request.destination, replace=request.force)
+    bundles = [
+        _open(request, target) if request.from_bundle else None
+        for request, target in zip(requests, targets, strict=True)
+    ]
+    work = _Work(several=len(requests) > 1)
+    for request, target, bundle in zip(requests, targets, bundles, strict=True):
+        progress = Progress(listener or Listener())
+        if bundle and isinstance(target, Compiler):
+            yield compile_stage.compile_foreign(bundle, target, request, progress)
+        else:
+            yield _from_checkpoint(request, target, progress, work)
+
+
+def _check_shared(requests: Sequence[Request]) -> None:
+    """What is known of a checkpoint, its golden inputs among it, depends on everything that is not an artifact's own."""
+    first, *others = requests
+    shared = [f.name for f in fields(Request) if f.name not in OWN]
+    for other in others:
+        if different := [name for name in shared if getattr(other, name) != getattr(first, name)]:
+            raise UsageError(f"{flags(different)}: artifacts that are made together must have this in common")
+
+
+def _check_sbom() -> None:
+    try:
+        from s2mlp_deploy.bundle import sbom  # noqa: F401
+    except ImportError as error:
+        raise RuntimeMissingError(
+            f"--sbom needs the package cyclonedx-python-lib ({error}): {pip_install('sbom')}"
+        ) from error
+
+
+def _open(request: Request, target: Exporter | Compiler) -> Bundle:
+    """The bundle that ``request`` compiles, after all that could be wrong with asking for it."""
+    if not isinstance(target, Compiler):
+        raise UsageError(
+            f"{request.source} is a directory, and --format {request.format} is made from a checkpoint: give the "
+            "checkpoint's file, or another --format for an ONNX bundle"
+        )
+    bundle = compile_stage.open_bundle(request.source, request, target)
+    if reason := target.cannot_compile(request.settings):
+        raise RuntimeMissingError(_way_on(request, target, reason, bundle))
+    return bundle
+
+
+def _from_checkpoint(request: Request, target: Exporter | Compiler, progress: Progress, work: _Work) -> Export:
+    from s2mlp_deploy.pipeline import export_onnx
+
+    reason = target.cannot_compile(request.settings) if isinstance(target, Compiler) else None
+    if isinstance(target, Compiler) and not reason and request.gate and request.calibration != SYNTHETIC:
+        compile_stage.cannot_judge(target, request)  # before the work that would be for nothing
+    if work.several and work.study is None:
+        work.study = export_onnx.study(request, progress)
+    if isinstance(target, Exporter):
+        made, judges = export_onnx.export(request, target, progress, work.study)
+        if request.format == ONNX:
+            work.graphs[request.precision, _recipe(request, target)] = made, judges
+        return made
+    if reason:
+        graph_bundle = _graph_for_elsewhere(request, target, reason, progress, work)
+        raise RuntimeMissingError(_way_on(request, target, reason, graph_bundle))
+    with workdir.beside(request.destination) as place:
+        graph, judges = _graph(request, target, place / ONNX, progress, work)
+        return compile_stage.compile(graph.bundle, target, request, progress, judges=judges, report=graph.report)
+
+
+@dataclass
+class _Work:
+    """What the artifacts of one checkpoint share: what is known of it, and ONNX bundles by precision and recipe."""
+
+    several: bool
+    study: Study | None = None
+    graphs: dict[tuple[str, str | None], tuple[Export, Judges | None]] = field(default_factory=dict)
+
+
+def _graph(
+    request: Request, target: Compiler, output: Path, progress: Progress, work: _Work
+) -> tuple[Export, Judges | None]:
+    """The ONNX bundle that ``target`` compiles: one that is there already, or a new one, ``output``."""
+    from s2mlp_deploy.pipeline import export_onnx
+
+    recipe = _recipe(request, target)
+    if (request.precision, recipe) in work.graphs:
+        return work.graphs[request.precision, recipe]
+    exporters = formats_base.find(ONNX)
+    assert isinstance(exporters, Exporter)
+    graph = replace(request, format=ONNX, output=output, settings={}, target=recipe)
+    return export_onnx.export(graph, exporters, progress, work.study)
+
+
+def _graph_for_elsewhere(request: Request, target: Compiler, reason: str, progress: Progress, work: _Work) -> Bundle:
+    """The ONNX bundle to take to a device: beside where the engine would be, and there already after a first try.
+
+    Nobody named that place, so whatever else lies there stays, ``force`` or not.
+
+    Raises:
+        OutputError: where something else lies there.
+    """
+    place = request.graph_destination
+    progress.warn(
+        f"{_cannot_build(request, reason.partition(': ')[0])}, so an ONNX bundle is made, which another machine can build it from"
+    )
+    if not os.path.lexists(place):
+        return _graph(replace(request, force=False), target, place, progress, work)[0].bundle
+    # The same request gives the same bytes, so whether that is the bundle can be told for certain.
+    with suppress(BundleError), workdir.beside(place) as directory:
+        known = artifact.read(place)
+        if known.manifest == _graph(request, target, directory / ONNX, progress, work)[0].bundle.manifest:
+            return known
+    raise OutputError(
+        f"{_cannot_build(request, reason)}. And the ONNX bundle to build it from elsewhere finds its place taken, which --force does not "
+        f"replace: {place} was made from another checkpoint or with other options. Move it away, or choose another place with -o"
+    )
+
+
+def _recipe(request: Request, target: Exporter | Compiler) -> str | None:
+    return request.target_of(target) if request.precision in ("int8", "fp16") else None
+
+
+def _way_on(request: Request, target: Compiler, reason: str, bundle: Bundle) -> str:
+    """How to get the engine where this machine cannot build it, in order of use."""
+    words = ["s2mlp-export", bundle.directory.resolve().name, "--format", request.format]
+    for name, value in request.settings.items():
+        flag = flags([name])
+        words += [flag] if value is True else [flag, ",".join(value) if isinstance(value, tuple) else str(value)]
+    known = "verified" if bundle.manifest.verdict == "passed" else bundle.manifest.precision
+    return (
+        f"{_cannot_build(request, reason)}. Copy the {known} ONNX bundle {bundle.directory} "
+        f"to the device, and run there: {shlex.join(words)}" + (f". {target.elsewhere}" if target.elsewhere else "")
+    )
+
+
+def _cannot_build(request: Request, reason: str) -> str:
+    return f"--format {request.format} cannot be built on this machine: {reason}"
+
+
+def _one_at_a_time(request: Request) -> Request:
+    """Images of different sizes cannot lie in one batch, so an artifact that takes them takes one."""
+    if request.interface.input != "image" or request.from_bundle:
+        return request
+    if request.batch not in (None, 1):
+        raise UsageError(
+            f"--input image takes one image of any size at a time, and --batch is {request.batch}: leave it out, or use --input "
+            "uint8"
+        )
+    return replace(request, batch=1)
+
+
+def _format(request: Request) -> Exporter | Compiler:
+    """The format asked for, after refusing what it, or nobody, can do."""
+    target = formats_base.find(request.format)
+    if request.precision not in target.precisions or request.precision not in parity.RULES:
+        raise UsageError(
+            f"--format {request.format} cannot be made with --precision {request.precision}: expected "
+            + " or ".join(p for p in target.precisions if p in parity.RULES)
+        )
+    if unknown := sorted(request.settings.keys() - set(target.options)):
+        raise UsageError(
+            f"{flags(unknown)}: not for --format {request.format}"
+            + (f", which knows {flags(target.options)}" if target.options else "")
+        )
+    if request.precision != "int8" and request.calibration:
+        raise UsageError("--calibration is for --precision int8")
+    if request.precision not in ("int8", "fp16") and request.target:
+        raise UsageError("--target is for --precision int8 and fp16")
+    if request.target is not None and request.target not in target.targets:
+        raise UsageError(
+            f"--format {request.format} does not take {request.precision} graphs for --target {request.target}: expected "
+            + " or ".join(target.targets)
+        )
+    if request.io_dtype == "fp16" and request.precision != "fp16":
+        raise UsageError("--io-dtype fp16 is for --precision fp16")
+    if request.io_dtype == "fp16" and request.interface != FLOAT_LOGITS:
+        raise UsageError("--io-dtype fp16 is for prepared images and logits: leave out --input and --answer")
+    formats_base.refuse_interface(target, request.format, request.interface)
+    return target

@@ -1,0 +1,103 @@
+"""How fast bundles run on this machine, measured interleaved in one process (timing.py says why)."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from math import ceil
+from pathlib import Path
+
+import numpy as np
+
+from s2mlp_deploy.bundle.bundle import GOLDEN, Bundle
+from s2mlp_deploy.formats import base as formats_base
+from s2mlp_deploy.gate import golden
+from s2mlp_deploy.gate.io_adapter import Asking
+from s2mlp_deploy.schema.parity import Array
+from s2mlp_deploy.system import machine
+from s2mlp_deploy.system.timing import Clock, Estimate, estimate, interleave, ratio, timed_ms
+
+WARMUP = 3
+"""Rounds that are dropped; how long they take decides how many follow."""
+
+SECONDS = 2.0
+FEWEST_ROUNDS, MOST_ROUNDS = 10, 1000
+SEED = 0
+
+
+@dataclass(frozen=True)
+class Latency:
+    """One bundle's milliseconds a batch, and how many times as fast as the first bundle it is, round by round."""
+
+    milliseconds: Estimate
+    speed: Estimate
+
+    @property
+    def differs(self) -> bool:
+        """Whether a difference from the first bundle is shown: whether the interval of ``speed`` leaves out 1."""
+        return not self.speed.low <= 1 <= self.speed.high
+
+
+@dataclass(frozen=True)
+class Method:
+    """How latency was measured. ``input`` says what ran: a golden input, or noise where there is none."""
+
+    rounds: int
+    batch: int
+    cores: int
+    input: str
+
+
+@dataclass(frozen=True)
+class Latencies:
+    """What was measured, by the bundle's directory, and how."""
+
+    results: Mapping[Path, Latency]
+    method: Method
+
+
+def measure(bundles: Sequence[Bundle], clock: Clock = time.perf_counter) -> Latencies | None:
+    """Time those ``bundles`` of one checkpoint that can run here; None where none can.
+
+    They take the same input. Every round runs each of them once, in an order that is drawn anew; there are about
+    :data:`SECONDS` of rounds.
+
+    Raises:
+        RuntimeMissingError, BundleError: where a bundle cannot be loaded or run here.
+    """
+    bundles = [bundle for bundle in bundles if bundle.manifest.verdict != "pending a device"]
+    if not bundles:
+        return None
+    batch = bundles[0].manifest.batch or 1
+    images, source = _images(bundles, batch)
+    contestants: dict[str, Callable[[], float]] = {}
+    for bundle in bundles:
+        target = formats_base.find(bundle.manifest.format)
+        if isinstance(target, formats_base.Threaded):
+            session = target.open_with_threads(bundle.artifact, None)
+        else:
+            session = target.open(bundle.artifact)
+        contestants[str(bundle.directory)] = timed_ms(partial(session.run, images), clock)
+    rng = random.Random(SEED)
+    start = clock()
+    interleave(contestants, rounds=WARMUP, rng=rng)
+    rounds = ceil(SECONDS * WARMUP / (clock() - start))
+    rounds = min(max(rounds, FEWEST_ROUNDS), MOST_ROUNDS)
+    samples = list(interleave(contestants, rounds=rounds, rng=rng).values())
+    results = {b.directory: Latency(estimate(s), ratio(samples[0], s)) for b, s in zip(bundles, samples, strict=True)}
+    return Latencies(results, Method(rounds, batch, int(machine.describe()["cores"]), source))
+
+
+def _images(bundles: Sequence[Bundle], batch: int) -> tuple[Array, str]:
+    """Inputs as the first of ``bundles`` takes them, and what they are."""
+    for bundle in bundles:
+        if GOLDEN in bundle.manifest.files:
+            expected = golden.load(bundle.golden)
+            return expected.inputs[expected.traced][:1].repeat(batch, axis=0), "a golden input"
+    spec = bundles[0].manifest.spec
+    rng = np.random.default_rng(SEED)
+    noise = rng.standard_normal((batch, spec.in_channels, *spec.image_size), dtype=np.float32)
+    return Asking.of(bundles[0].manifest).raw(noise), "noise"

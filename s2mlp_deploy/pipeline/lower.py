@@ -1,0 +1,38 @@
+"""The first stage: a checkpoint as an ONNX graph in float32, which every precision starts from."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+from s2mlp_deploy import __version__
+from s2mlp_deploy.families.s2mlp.emit import Axes, emit
+from s2mlp_deploy.formats.base import Lowered
+from s2mlp_deploy.graph.spatial_shift import Lowering
+from s2mlp_deploy.passes import fold_layernorm
+from s2mlp_deploy.passes.simplify import simplify
+from s2mlp_deploy.schema.manifest import SpecEntry
+
+if TYPE_CHECKING:
+    from s2mlp_deploy.pipeline.context import Prepared
+
+
+def lower(prepared: Prepared, lowering: Lowering, axes: Axes) -> Lowered:
+    """Emitted, folded, simplified, and described in the file's own metadata.
+
+    Raises:
+        SimplifierError: where onnxsim fails or changes the interface.
+    """
+    source = prepared.source
+    weights = {name: tensor.numpy() for name, tensor in source.weights.items()}
+    model = simplify(fold_layernorm.fold(emit(source.spec, weights, lowering, axes)))
+    model.producer_version = __version__
+    model.metadata_props.update(
+        {
+            "s2mlp.spec": json.dumps(SpecEntry.of(source.spec).model_dump(mode="json")),
+            "s2mlp.preprocessing": json.dumps(prepared.preprocessing.model_dump(mode="json")),
+            "s2mlp.labels": json.dumps(source.recorded.labels),
+            "s2mlp.checkpoint_sha256": source.sha256,
+        }
+    )
+    return Lowered(model, source.spec, axes, lowering.name, "fp32")

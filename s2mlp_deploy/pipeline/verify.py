@@ -1,0 +1,194 @@
+"""Checking a bundle on the machine at hand, against the golden tensors that travel in it.
+
+Needs the artifact's runtime, not torch. Hashes come first: nothing is loaded that is not what was
+exported.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeAlias, get_type_hints
+
+from s2mlp_deploy.bundle import bundle as bundles
+from s2mlp_deploy.bundle.bundle import GOLDEN, MANIFEST, Bundle
+from s2mlp_deploy.errors import BundleError, RuntimeMissingError, UsageError
+from s2mlp_deploy.formats import base as formats_base
+from s2mlp_deploy.formats import float16_on_cpu, memory_limit
+from s2mlp_deploy.gate import gate as gates
+from s2mlp_deploy.gate import golden, golden_images, manifest_consistency
+from s2mlp_deploy.gate.golden import Golden
+from s2mlp_deploy.gate.golden_images import Preparation
+from s2mlp_deploy.runtime import session as sessions
+from s2mlp_deploy.runtime.session import Session, TracingSession
+from s2mlp_deploy.schema import parity
+from s2mlp_deploy.schema.parity import Array, Distance, Tolerance, Verdict
+from s2mlp_deploy.schema.spec import Spec
+
+Layers: TypeAlias = tuple[tuple[str, Distance], ...]
+"""Each layer's name and its distance from the oracle, in the order of computation."""
+
+
+@dataclass(frozen=True)
+class Verification:
+    """What a check on this machine found.
+
+    ``preparation`` tells of the golden images, where the bundle has any.
+    ``cause`` is why numbers are off, where that is known.
+    ``layers`` holds each layer's distance from the oracle in the order of computation, where asked
+    for; ``diverges_at`` the first beyond ``layer_limit``.
+    """
+
+    bundle: Bundle
+    verdict: Verdict
+    preparation: Preparation | None = None
+    cause: str | None = None
+    layers: Layers = ()
+    layer_limit: float = 0.0
+    diverges_at: str | None = None
+
+    @property
+    def passed(self) -> bool:
+        """Whether the logits are right, and images are prepared as they were where the bundle was made."""
+        return self.verdict.passed and (self.preparation is None or self.preparation.passed)
+
+
+def verify(directory: Path, *, per_block: bool = False) -> Verification:
+    """Check the bundle at ``directory``: its files, then its numbers.
+
+    Raises:
+        BundleError: where the bundle is damaged, or was published without golden tensors.
+        RuntimeMissingError: where the artifact's runtime, or the package that knows the format, is not here.
+        UsageError: for ``per_block`` where the runtime cannot show what happens inside.
+    """
+    bundle = bundles.read(directory)
+    with memory_limit.bounded(bundle, bundle.manifest.format, bundle.manifest.engine or {}):
+        return _verify(bundle, per_block=per_block)
+
+
+def _verify(bundle: Bundle, *, per_block: bool) -> Verification:
+    expected, tolerance, session = _load(bundle)
+    manifest_consistency.check(bundle.manifest, sessions.description_of(session), bundle.directory / MANIFEST)
+    preparation = golden_images.check(bundle, expected)
+    traced = _traced(bundle, session) if per_block else None
+    verdict = _gate(bundle, session, expected, tolerance)
+    cause = None if verdict.passed else _cause(bundle)
+    if traced is None:
+        return Verification(bundle, verdict, preparation, cause)
+    layers, limit = _layers(bundle, traced, expected), tolerance.relative_l2
+    return Verification(bundle, verdict, preparation, cause, layers, limit, parity.first_divergence(layers, limit))
+
+
+def _cause(bundle: Bundle) -> str | None:
+    manifest = bundle.manifest
+    return float16_on_cpu.why_inexact(manifest, formats_base.find(manifest.format), manifest.engine or {})
+
+
+def _gate(bundle: Bundle, session: Session, expected: Golden, tolerance: Tolerance) -> Verdict:
+    manifest = bundle.manifest
+    return gates.gate(
+        session, expected, tolerance, manifest.batch, manifest.interface, manifest.output.dtype, twice=True
+    )
+
+
+def layers(bundle: Bundle) -> Layers:
+    """Each layer's distance from the oracle, in the order of computation, of a bundle whose files were checked.
+
+    Raises:
+        BundleError, RuntimeMissingError, UsageError: as :func:`verify` with ``per_block``.
+    """
+    expected, _, session = _load(bundle)
+    return _layers(bundle, _traced(bundle, session), expected)
+
+
+def shows_layers(format: str) -> bool:
+    """Whether bundles of ``format`` can be looked into: whether its ``open`` declares a session that traces.
+
+    Raises:
+        UsageError, RuntimeMissingError: as :func:`exporter.find`.
+    """
+    try:
+        session = get_type_hints(formats_base.find(format).open).get("return")
+    except NameError:  # of a type that its module imports for type checkers only
+        return False
+    return isinstance(session, type) and issubclass(session, TracingSession)
+
+
+def _load(bundle: Bundle) -> tuple[Golden, Tolerance, Session]:
+    manifest = bundle.manifest
+    if manifest.tolerance is None or GOLDEN not in manifest.files:
+        raise BundleError(
+            f"{bundle.directory} was exported with --no-gate or synthetic calibration and holds no golden tensors to check "
+            "against: export it again without"
+        )
+    if manifest.format not in (formats := formats_base.available()):
+        raise RuntimeMissingError(
+            f"{bundle.directory} has the format {manifest.format!r}, and no installed package runs it: there are "
+            f"{', '.join(formats) or 'none'}"
+        )
+    target = formats_base.find(manifest.format)
+    if manifest.precision not in target.precisions:
+        raise RuntimeMissingError(
+            f"{bundle.directory} holds a {manifest.precision} graph, which nothing runs as format {manifest.format!r}: compile it with "
+            "s2mlp-export for a runtime that does"
+        )
+    formats_base.inspect(bundle)
+    float16_on_cpu.refuse_old(bundle, target)
+    expected = golden.load(bundle.golden)
+    return expected, manifest.tolerance.tolerance(), target.open(bundle.artifact)
+
+
+def _traced(bundle: Bundle, session: Session) -> TracingSession:
+    if not isinstance(session, TracingSession):
+        raise UsageError(
+            f"--per-block is for formats that show their layers, and {bundle.manifest.format} does not: leave it out"
+        )
+    return session
+
+
+def _layers(bundle: Bundle, session: TracingSession, expected: Golden) -> Layers:
+    spec = bundle.manifest.spec.spec()
+    if expected.traced not in expected.inputs or list(expected.trace) != list(_layer_names(spec)):
+        raise BundleError(f"{bundle.golden} does not trace the layers of the manifest's model: copy the bundle again")
+    try:
+        return tuple(_layer_distances(session, spec, expected, bundle.manifest.batch))
+    except ValueError as error:  # NumPy's, for shapes that do not fit
+        raise BundleError(
+            f"{bundle.directory}: the traced layers differ in shape ({error}): copy the bundle again"
+        ) from error
+
+
+def _layer_names(spec: Spec) -> Iterator[str]:
+    for s, stage in enumerate(spec.stages):
+        yield f"stage{s}/embedding"
+        yield from (f"stage{s}/block{b:02d}" for b in range(stage.depth))
+    yield "logits"
+
+
+def _layer_distances(
+    session: TracingSession, spec: Spec, expected: Golden, batch: int | None
+) -> list[tuple[str, Distance]]:
+    sample = expected.inputs[expected.traced][:1]
+    rows = batch or 1
+    values = session.trace(sample.repeat(rows, axis=0), tuple(expected.trace))
+    maps = _first_maps(values, spec, rows)
+    scale = parity.scale_of(expected.logits.values())
+    return [(name, _whole(maps[name], want, scale)) for name, want in expected.trace.items()]
+
+
+def _first_maps(values: Mapping[str, Array], spec: Spec, rows: int) -> dict[str, Array]:
+    """The sampled positions of each layer's first map, from tokens (batch · height · width, channels)."""
+    sizes = spec.map_sizes(spec.image_size)
+    found = {}
+    for name, value in values.items():
+        if name.startswith("stage"):
+            height, width = sizes[int(name.split("/")[0].removeprefix("stage"))]
+            found[name] = golden.sample_map(value.reshape(rows, height, width, -1)[0])
+        else:
+            found[name] = value[:1]
+    return found
+
+
+def _whole(actual: Array, expected: Array, scale: float | None) -> Distance:
+    return parity.compare(actual.reshape(1, -1), expected.reshape(1, -1), scale)

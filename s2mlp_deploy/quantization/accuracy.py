@@ -1,0 +1,63 @@
+"""What quantization costs on images that took no part in calibration, and whether that is too much."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from s2mlp_deploy.gate.gate import Judges
+from s2mlp_deploy.pipeline.request import Request
+from s2mlp_deploy.schema import parity
+from s2mlp_deploy.schema.parity import Array
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One set of layers left in float, and what that gives on the judging images.
+
+    ``agreement`` is the share of images with the float model's class; accuracies are shares, too, and
+    None without labels. ``relative_l2`` is the distance on the images that the gate will see.
+    """
+
+    float_layers: tuple[str, ...]
+    agreement: float
+    accuracy: float | None
+    float_accuracy: float | None
+    relative_l2: float
+    passed: bool
+
+
+def assess(float_layers: tuple[str, ...], logits: Array, judges: Judges, request: Request) -> Trial:
+    """Hold an int8 model's ``logits`` of the judging images to the limits that ``request`` sets."""
+    classes, expected = parity.leading_class(logits), parity.leading_class(judges.float_logits)
+    agreement = float((classes == expected).mean())
+    # What the gate will ask for, so that layers are kept for its sake, too.
+    rows = list(judges.pictures().rows)
+    tolerance = parity.RULES["int8"].tolerance(0.0)
+    gate = parity.judge({"images": logits[rows]}, {"images": judges.float_logits[rows]}, tolerance)
+    relative_l2 = gate.distances["images"].relative_l2
+    if judges.labels is None:
+        passed = gate.passed and agreement >= request.min_agreement
+        return Trial(float_layers, agreement, None, None, relative_l2, passed)
+    accuracy, float_accuracy = (float((c == judges.labels).mean()) for c in (classes, expected))
+    drop = round(100 * (float_accuracy - accuracy), 9)  # so that 0.895 - 0.89 is not more than half a point
+    passed = gate.passed and drop <= request.max_accuracy_drop
+    return Trial(float_layers, agreement, accuracy, float_accuracy, relative_l2, passed)
+
+
+def describe(trial: Trial) -> str:
+    """``trial`` in a line."""
+    accuracy = "" if trial.accuracy is None else f", accuracy {trial.accuracy:.2%} (float {trial.float_accuracy:.2%})"
+    return (
+        f"{len(trial.float_layers)} in float: same class {trial.agreement:.2%}{accuracy}, "
+        f"relative L2 {trial.relative_l2:.2g}"
+    )
+
+
+def limits(trial: Trial, request: Request) -> str:
+    """The limits that ``trial`` is held to, by their options."""
+    asked = (
+        f"--min-agreement {request.min_agreement}"
+        if trial.accuracy is None
+        else f"--max-accuracy-drop {request.max_accuracy_drop}"
+    )
+    return f"{asked} and a relative L2 of {parity.RULES['int8'].floor}"

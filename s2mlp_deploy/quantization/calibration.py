@@ -1,0 +1,122 @@
+"""Calibration: the ranges that activations are quantized for, from images of the kind the model will see."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+
+from s2mlp_deploy.errors import DataError
+from s2mlp_deploy.passes.quantize import Range
+from s2mlp_deploy.schema.parity import Array
+
+Observe: TypeAlias = Callable[[Array], Mapping[str, Array]]
+"""Every activation's values, by name, for a batch of images (batch, channels, height, width)."""
+
+Method: TypeAlias = Literal["minmax", "percentile", "mse", "entropy"]
+
+MINIMUM_IMAGES = 16
+BINS = 2048
+ENTROPY_BINS, ENTROPY_LEVELS = 512, 128
+PERCENTILE = 99.99
+
+
+def calibrate(observe: Observe, images: Array, method: Method, *, batch: int = 8) -> dict[str, Range]:
+    """The range of each activation that ``observe`` shows, over ``images``, ``batch`` at a time.
+
+    ``minmax`` takes everything that occurred; the others clip what is rare: ``percentile`` what lies
+    beyond 99.99%, ``mse`` so that the mean squared error of 8 bits is smallest, ``entropy`` so that
+    the distribution changes least (onnxruntime's implementation).
+
+    Raises:
+        DataError: where there are too few images, or they do not move an activation.
+    """
+    if len(images) < MINIMUM_IMAGES:
+        raise DataError(f"calibration needs at least {MINIMUM_IMAGES} images, and got {len(images)}")
+    if (images == images[:, :, :1, :1]).all():  # by channel: normalization moves each by its own mean
+        raise DataError("every calibration image is constant: give real images of the kind the model will see")
+    extremes = _extremes(_batches(observe, images, batch))
+    for name, r in extremes.items():
+        if not np.isfinite([r.low, r.high]).all():
+            raise DataError(
+                f"{name} takes values that are not finite on the calibration images: look at their normalization"
+            )
+        if r.low == r.high:
+            raise DataError(f"no calibration image moves {name}: give real images of the kind the model will see")
+    if method == "minmax":
+        return extremes
+    clip = {"percentile": _percentile, "mse": _mse, "entropy": _entropy}[method]
+    return {name: clip(h) for name, h in _histograms(_batches(observe, images, batch), extremes).items()}
+
+
+def _batches(observe: Observe, images: Array, batch: int) -> Iterator[Mapping[str, Array]]:
+    for start in range(0, len(images), batch):
+        yield observe(images[start : start + batch])
+
+
+def _extremes(batches: Iterator[Mapping[str, Array]]) -> dict[str, Range]:
+    low: dict[str, float] = {}
+    high: dict[str, float] = {}
+    for values in batches:
+        for name, x in values.items():
+            low[name] = float(np.minimum(low.get(name, np.inf), x.min()))  # keeps NaN, as min() would not
+            high[name] = float(np.maximum(high.get(name, -np.inf), x.max()))
+    return {name: Range(low[name], high[name]) for name in low}
+
+
+class _Histogram:
+    """Counts over [−m, m], m being the largest magnitude that occurred."""
+
+    def __init__(self, extremes: Range) -> None:
+        self.extremes = extremes
+        self.limit = max(-extremes.low, extremes.high)
+        self.counts = np.zeros(BINS, np.int64)
+        self.edges = np.linspace(-self.limit, self.limit, BINS + 1)
+
+    def add(self, x: Array) -> None:
+        self.counts += np.histogram(x, BINS, range=(-self.limit, self.limit))[0]
+
+    def clipped(self, low: float, high: float) -> Range:
+        return Range(max(float(low), self.extremes.low), min(float(high), self.extremes.high))
+
+
+def _histograms(batches: Iterator[Mapping[str, Array]], extremes: Mapping[str, Range]) -> dict[str, _Histogram]:
+    histograms = {name: _Histogram(r) for name, r in extremes.items()}
+    for values in batches:
+        for name, x in values.items():
+            histograms[name].add(x)
+    return histograms
+
+
+def _percentile(h: _Histogram) -> Range:
+    below = np.cumsum(h.counts) / h.counts.sum()
+    beyond = 1 - PERCENTILE / 100
+    first, last = np.searchsorted(below, [beyond, 1 - beyond])
+    return h.clipped(h.edges[first], h.edges[min(last + 1, BINS)])
+
+
+def _mse(h: _Histogram) -> Range:
+    """Of 100 ranges between a tenth and all of what occurred, the one with the smallest squared error."""
+    centers = (h.edges[:-1] + h.edges[1:]) / 2
+    candidates = [h.clipped(-f * h.limit, f * h.limit) for f in np.linspace(0.1, 1, 100)]
+
+    def error(r: Range) -> float:
+        low, high = min(r.low, 0.0), max(r.high, 0.0)
+        step = (high - low) / 255
+        restored = low + np.rint((np.clip(centers, low, high) - low) / step) * step
+        return float((h.counts * (centers - restored) ** 2).sum())
+
+    return min(candidates, key=error)
+
+
+def _entropy(h: _Histogram) -> Range:
+    """On coarser bins: the search takes time with the square of their number."""
+    from onnxruntime.quantization.calibrate import HistogramCollector
+
+    if not h.extremes.low <= 0 <= h.extremes.high:
+        return h.extremes  # the search starts at zero
+    coarse = h.counts.reshape(ENTROPY_BINS, -1).sum(1), h.edges[:: BINS // ENTROPY_BINS]
+    collector: Any = HistogramCollector("entropy", False, ENTROPY_BINS, ENTROPY_LEVELS, PERCENTILE, "same")
+    extremes = (np.float64(h.extremes.low), np.float64(h.extremes.high), h.limit)
+    return h.clipped(*collector.get_entropy_threshold((*coarse, *extremes), ENTROPY_LEVELS))

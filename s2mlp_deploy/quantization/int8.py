@@ -1,0 +1,193 @@
+"""From a float32 graph to an int8 one that keeps its accuracy, or a refusal.
+
+Activations are calibrated on images of the kind the model will see; the result is judged on others.
+Where quantizing every layer costs too much, the layers that cost most by themselves stay in float,
+one after another, until the limit holds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from s2mlp_deploy.data import images
+from s2mlp_deploy.errors import AccuracyError, DataError, UsageError
+from s2mlp_deploy.families.s2mlp.emit import INPUT
+from s2mlp_deploy.families.s2mlp.reference import S2MLP
+from s2mlp_deploy.formats.base import Lowered, scratch_session
+from s2mlp_deploy.gate import reference_logits as oracles
+from s2mlp_deploy.gate.gate import Judges, run
+from s2mlp_deploy.gate.io_adapter import Asking
+from s2mlp_deploy.passes import verify_rewrite
+from s2mlp_deploy.passes.quantize import RECIPES, Layer, Range, block_layers, end_layers, quantize
+from s2mlp_deploy.pipeline.context import Prepared
+from s2mlp_deploy.pipeline.request import SYNTHETIC, Request
+from s2mlp_deploy.quantization import calibration
+from s2mlp_deploy.quantization.accuracy import Trial, assess, describe, limits
+from s2mlp_deploy.runtime.session import BATCH, TracingSession
+from s2mlp_deploy.schema.parity import Array, compare
+from s2mlp_deploy.system.progress import Progress
+from s2mlp_deploy.system.wording import counted
+
+MOST_FLOAT_LAYERS = 0.5
+"""Share of layers that may stay in float; beyond it the bundle would be int8 in name only."""
+
+RANKING_IMAGES = 16
+HELD_OUT = 4
+"""Without labelled images, every fourth calibration image judges instead of calibrating."""
+
+
+@dataclass(frozen=True)
+class Quantized:
+    """The int8 graph, how it came about, and images to judge it on elsewhere (None for synthetic calibration)."""
+
+    lowered: Lowered
+    target: str
+    float_layers: tuple[str, ...]
+    calibration_images: int
+    judges: Judges | None
+    trials: tuple[Trial, ...]
+
+
+def to_int8(
+    lowered: Lowered, prepared: Prepared, request: Request, model: S2MLP, target: str, progress: Progress
+) -> Quantized:
+    """Quantize ``lowered`` as ``request`` says, for ``target``.
+
+    Raises:
+        UsageError: without calibration data, or where the options do not fit.
+        DataError: where that data cannot be used.
+        AccuracyError: where the accuracy limit cannot be kept.
+        ParityError: where the graph is not the one that was to be made.
+    """
+    layers = block_layers(lowered.spec) + (end_layers(lowered.spec) if request.quantize_ends else ())
+    with progress.step("reading the calibration images"):
+        inputs, judges = _split(request, prepared, model, progress)
+    with scratch_session(lowered) as session, progress.step("calibrating activations"):
+        observe = _observer(session, layers, request.batch)
+        ranges = calibration.calibrate(observe, inputs, request.calibration_method, batch=request.batch or BATCH)
+
+    def build(float_layers: tuple[str, ...]) -> Lowered:
+        kept = [layer for layer in layers if layer.name not in float_layers]
+        graph = quantize(lowered.model, ranges, RECIPES[target], kept)
+        # Before anything is tried: a faulty layer would be left in float, as one that costs too much.
+        verify_rewrite.check_quantized(graph, lowered.model, ranges, RECIPES[target], kept)
+        return replace(lowered, model=graph, precision="int8")
+
+    if judges is not None and judges.labels is not None and 100 / len(judges.labels) > request.max_accuracy_drop:
+        progress.warn(
+            f"int8 is judged on {counted(len(judges.labels), 'image')}, so one image is {100 / len(judges.labels):.2g} points of accuracy and "
+            f"--max-accuracy-drop {request.max_accuracy_drop} allows none to be lost: give more labelled images"
+        )
+    if judges is None:
+        return Quantized(build(()), target, (), len(inputs), None, ())
+    with progress.step("judging accuracy, and leaving layers in float if it takes that"):
+        trials = tuple(_search(build, layers, lowered, ranges, target, inputs[:RANKING_IMAGES], judges, request))
+    if not trials[-1].passed:
+        raise AccuracyError(_refusal(trials, layers, request))
+    return Quantized(build(trials[-1].float_layers), target, trials[-1].float_layers, len(inputs), judges, trials)
+
+
+def _search(
+    build: Callable[[tuple[str, ...]], Lowered], layers: tuple[Layer, ...], lowered: Lowered,
+    ranges: Mapping[str, Range], target: str, ranking_images: Array, judges: Judges, request: Request,
+) -> Iterator[Trial]:  # fmt: skip
+    """Trials until one passes, or until too many layers would stay in float."""
+    trial = _try((), build, judges, request)
+    yield trial
+    if trial.passed:
+        return
+    costs = _costs(layers, lowered, ranges, target, ranking_images)
+    ranking = sorted(costs, key=lambda name: -costs[name])
+    for count in range(1, int(len(layers) * MOST_FLOAT_LAYERS) + 1):
+        trial = _try(tuple(ranking[:count]), build, judges, request)
+        yield trial
+        if trial.passed:
+            return
+
+
+def _try(
+    float_layers: tuple[str, ...], build: Callable[[tuple[str, ...]], Lowered], judges: Judges, request: Request
+) -> Trial:
+    with scratch_session(build(float_layers)) as session:
+        logits = run(session, judges.images, request.batch)
+    return assess(float_layers, logits, judges, request)
+
+
+def _costs(
+    layers: tuple[Layer, ...], lowered: Lowered, ranges: Mapping[str, Range], target: str, inputs: Array
+) -> dict[str, float]:
+    """How far the logits move when one layer alone is quantized: relative L2 over all ``inputs`` together."""
+    with scratch_session(lowered) as session:
+        expected = run(session, inputs, lowered.axes.batch).reshape(1, -1)
+    costs = {}
+    for layer in layers:
+        graph = quantize(lowered.model, ranges, RECIPES[target], [layer])
+        with scratch_session(replace(lowered, model=graph)) as session:
+            costs[layer.name] = compare(run(session, inputs, lowered.axes.batch).reshape(1, -1), expected).relative_l2
+    return costs
+
+
+def _split(request: Request, prepared: Prepared, model: S2MLP, progress: Progress) -> tuple[Array, Judges | None]:
+    """Calibration images, and judging images that are not among them.
+
+    With labelled images those judge; an image that is in both sets goes to one of them in turn.
+    Without, every fourth calibration image judges.
+    """
+    spec = prepared.source.spec
+    if request.calibration is None:
+        raise UsageError(
+            "--precision int8 needs --calibration: images of the kind the model will see (a folder, or prepared inputs as "
+            ".npy, .npz or .safetensors). Calibrating on noise would give wrong ranges"
+        )
+    if request.calibration == SYNTHETIC:
+        rng = np.random.default_rng(0)
+        shape = (calibration.MINIMUM_IMAGES, spec.in_channels, *spec.image_size)
+        return rng.standard_normal(shape, dtype=np.float32), None
+    inputs = images.read_inputs(
+        Path(request.calibration), prepared.preprocessing, spec, request.calibration_count, progress.warn
+    )
+    inputs = inputs[sorted({image.tobytes(): i for i, image in enumerate(inputs)}.values())]  # each image once
+    files: tuple[Path, ...] = ()
+    if prepared.data is None:
+        held_out = np.arange(len(inputs)) % HELD_OUT == HELD_OUT - 1
+        inputs, judging, labels = inputs[~held_out], inputs[held_out], None
+    else:
+        known = {image.tobytes(): i for i, image in enumerate(inputs)}
+        both = [(i, known[x.tobytes()]) for i, x in enumerate(prepared.data.images) if x.tobytes() in known]
+        keep = np.ones(len(prepared.data.images), bool)
+        keep[[i for i, _ in both[::2]]] = False
+        inputs = np.delete(inputs, [j for _, j in both[1::2]], axis=0)
+        judging, labels = prepared.data.images[keep], prepared.data.labels[keep]
+        files = tuple(path for path, kept in zip(prepared.data.files, keep, strict=False) if kept)
+    judging = Asking(prepared.preprocessing, spec.image_size, request.interface).snapped(judging)
+    if len(judging) < calibration.MINIMUM_IMAGES:
+        raise DataError(
+            f"calibration leaves {counted(len(judging), 'image')} to judge the int8 model on, and it takes at least "
+            f"{calibration.MINIMUM_IMAGES} that took no part in calibration: give more, or other, images"
+        )
+    return inputs, Judges(judging, oracles.run(model, judging), labels, files)
+
+
+def _observer(session: TracingSession, layers: tuple[Layer, ...], batch: int | None) -> calibration.Observe:
+    names = tuple(dict.fromkeys(layer.activation for layer in layers if layer.activation != INPUT))
+    wants_input = any(layer.activation == INPUT for layer in layers)
+
+    def observe(inputs: Array) -> Mapping[str, Array]:
+        if batch:  # copies of an image do not change a range
+            inputs = inputs[np.arange(batch) % len(inputs)]
+        return {**session.trace(inputs, names), **({INPUT: inputs} if wants_input else {})}
+
+    return observe
+
+
+def _refusal(trials: tuple[Trial, ...], layers: tuple[Layer, ...], request: Request) -> str:
+    shown = [trials[i] for i in sorted({0, len(trials) // 4, len(trials) // 2, 3 * len(trials) // 4, len(trials) - 1})]
+    return (
+        f"int8 cannot keep {limits(trials[-1], request)}, not even with {len(trials[-1].float_layers)} of {len(layers)} layers "
+        f"left in float; nothing was published. Tried: {'; '.join(map(describe, shown))}. Try another --calibration-method, more calibration "
+        "images, or --precision fp16"
+    )

@@ -1,0 +1,271 @@
+"""ONNX Runtime: loading a model for a provider, without falling back to another, and running it."""
+
+from __future__ import annotations
+
+import json
+import mmap
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+
+import numpy as np
+import onnx
+
+from s2mlp_deploy.errors import BundleError, RuntimeMissingError
+from s2mlp_deploy.families.s2mlp.emit import INPUT
+from s2mlp_deploy.runtime import onnxruntime_versions
+from s2mlp_deploy.runtime.session import Description, Kernel
+from s2mlp_deploy.schema.manifest import TensorEntry
+from s2mlp_deploy.schema.parity import Array
+from s2mlp_deploy.system import machine, workdir
+
+if TYPE_CHECKING:
+    import onnxruntime
+
+REMEDY = "pip install onnxruntime"
+
+PROVIDERS = {
+    "cpu": "CPUExecutionProvider",
+    "coreml": "CoreMLExecutionProvider",
+    "cuda": "CUDAExecutionProvider",
+    "directml": "DmlExecutionProvider",
+    "openvino": "OpenVINOExecutionProvider",
+    "qnn": "QNNExecutionProvider",
+    "tensorrt": "TensorrtExecutionProvider",
+    "xnnpack": "XnnpackExecutionProvider",
+}
+"""ONNX Runtime's names of what executes a graph."""
+
+_DTYPES = {"tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(uint8)": np.uint8}
+
+RESTING = {"session.force_spinning_stop": "1"}
+"""Configuration of sessions that take turns: their threads do not wait busily for the next run."""
+
+_PRODUCTS_OF_BYTES = (b"MatMulInteger", b"ConvInteger", b"QuantizeLinear", b"QLinear", b"QGemm")
+
+_NO_FALLBACK = {"session.disable_cpu_ep_fallback": "1"}
+_DATA_FOLDER = "session.model_external_initializers_file_folder_path"
+_KERNEL = "_kernel_time"
+_MEANS_FALLBACK = "fallback to CPU EP has been explicitly disabled"
+
+
+Level: TypeAlias = Literal["none", "basic", "extended", "all"]
+
+
+@dataclass(frozen=True)
+class Loading:
+    """How a model is loaded.
+
+    ``config`` are ONNX Runtime's session configuration entries. With ``save_to``, the graph as it is after
+    optimization is written there. ``without`` are optimizers, by ONNX Runtime's names, that are left out. ``threads`` is None for ONNX Runtime's own choice, one a core. With ``profile_to``
+    what every operator takes is written to a file whose name begins so.
+    """
+
+    provider: str = "cpu"
+    optimization: Level = "all"
+    config: Mapping[str, str] = field(default_factory=dict)
+    save_to: Path | None = None
+    without: tuple[str, ...] = ()
+    threads: int | None = None
+    profile_to: Path | None = None
+
+
+DEFAULT = Loading()
+"""On the CPU, with all of ONNX Runtime's optimizations."""
+
+
+class OnnxSession:
+    """A model in ONNX Runtime, from an ``.onnx`` or an ``.ort`` file.
+
+    Raises:
+        RuntimeMissingError, BundleError: as :func:`load`.
+    """
+
+    def __init__(self, path: Path, loading: Loading = DEFAULT) -> None:
+        self._path, self._loading = path, loading
+        self._loaded: tuple[tuple[str, ...], onnxruntime.InferenceSession] | None = (), load(path, loading)
+
+    def run(self, images: Array) -> Array:
+        """The first output for ``images``: logits (batch, classes) of (batch, channels, height, width), or as the graph says."""
+        session = self._session()
+        first: Array = _run(session, _outputs(session)[:1], images)[0]
+        return first
+
+    def rank(self, images: Array) -> tuple[Array, Array]:
+        """The two outputs of a graph that gives the best classes alone."""
+        session = self._session()
+        scores, classes = _run(session, _outputs(session), images)
+        return scores, classes
+
+    def describe(self) -> Description:
+        """What the model says of itself."""
+        session = self._session()
+        metadata = session.get_modelmeta().custom_metadata_map
+        return Description(_entries(session.get_inputs()), _entries(session.get_outputs()), metadata)
+
+    def profile(self, images: Array, runs: int) -> tuple[Kernel, ...]:
+        """Every operator's runs, by another session that is loaded in the same way; the first run is left out."""
+        self._loaded = None  # makes room: each holds all weights
+        with workdir.temporary() as directory:
+            session = load(self._path, replace(self._loading, profile_to=directory / "profile"))
+            for _ in range(runs + 1):
+                _run(session, _outputs(session), images)
+            events = json.loads(Path(session.end_profiling()).read_bytes())
+        kernels = [_kernel(event) for event in events if event["name"].endswith(_KERNEL)]
+        return tuple(kernels[len(kernels) // (runs + 1) :])
+
+    def _session(self, names: tuple[str, ...] = ()) -> onnxruntime.InferenceSession:
+        """The session with the values called ``names`` as outputs, too: each holds all weights, so one is kept at a time."""
+        loaded = self._loaded  # other threads may ask for other names meanwhile
+        if loaded is None or loaded[0] != names:
+            self._loaded = loaded = None  # makes room
+            loaded = names, self._tracing_session(names) if names else load(self._path, self._loading)
+            self._loaded = loaded
+        return loaded[1]
+
+    def _tracing_session(self, names: tuple[str, ...]) -> onnxruntime.InferenceSession:
+        model = onnx.load(self._path, load_external_data=False)  # with it, it may not fit into one message
+        known = {output.name for output in model.graph.output}
+        model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names if name not in known)
+        return load(
+            model.SerializeToString(), replace(DEFAULT, config={_DATA_FOLDER: str(self._path.parent.resolve())})
+        )
+
+
+def _outputs(session: onnxruntime.InferenceSession) -> list[str]:
+    return [output.name for output in session.get_outputs()]
+
+
+def _entries(values: Sequence[Any]) -> tuple[TensorEntry, ...]:
+    names = {"float": "float32", "double": "float64"}
+    types = (value.type.removeprefix("tensor(").removesuffix(")") for value in values)
+    return tuple(
+        TensorEntry(
+            name=value.name,
+            dtype=names.get(kind, kind),
+            shape=tuple(n if isinstance(n, int) else str(n) for n in value.shape),
+        )
+        for value, kind in zip(values, types, strict=True)
+    )
+
+
+def _kernel(event: Mapping[str, Any]) -> Kernel:
+    sizes = event["args"]
+    return Kernel(
+        event["name"].removesuffix(_KERNEL), sizes["op_name"], float(event["dur"]), int(sizes["activation_size"]),
+        int(sizes["output_size"]),
+    )  # fmt: skip
+
+
+class TracedSession(OnnxSession):
+    """An ONNX file that can show what happens inside."""
+
+    def trace(self, images: Array, names: tuple[str, ...]) -> Mapping[str, Array]:
+        """The values called ``names``, from a copy of the graph that has them as outputs."""
+        return dict(zip(names, _run(self._session(names), list(names), images), strict=True))
+
+
+def missing(provider: str) -> str | None:
+    """What lacks here to run models on ``provider``, in words; None where nothing does."""
+    if find_spec("onnxruntime") is None:
+        return f"running an ONNX file needs onnxruntime: {REMEDY}"
+    if reason := onnxruntime_versions.too_old("graphs"):
+        return reason
+    if provider == "cpu":  # which every build has
+        return None
+    import onnxruntime
+
+    if PROVIDERS[provider] in (here := onnxruntime.get_available_providers()):
+        return None
+    return (
+        f"this onnxruntime {onnxruntime.__version__} has no {PROVIDERS[provider]}, only {', '.join(here)}: install a build of "
+        "ONNX Runtime with it, or export for another --provider"
+    )
+
+
+def miscomputes() -> str | None:
+    """Why this ONNX Runtime must not multiply bytes on this processor; None where it may.
+
+    Its kernels for AMX once gave wrong numbers for many shapes, of bytes without a sign by bytes of either kind
+    (microsoft/onnxruntime#27671).
+    """
+    if "amx_int8" not in machine.features() or not onnxruntime_versions.too_old("bytes"):
+        return None
+    return (
+        f"onnxruntime {onnxruntime_versions.installed()} multiplies bytes wrongly on this processor, which has AMX: "
+        f"{onnxruntime_versions.remedy('bytes')} (Python 3.11 or newer), or take another --format"
+    )
+
+
+def _multiplies_bytes(model: Path | bytes) -> bool:
+    """Whether the names of such operators occur in the file, which is so for all that have them."""
+    if isinstance(model, bytes):
+        return any(name in model for name in _PRODUCTS_OF_BYTES)
+    with (
+        suppress(OSError, ValueError),  # what cannot be read, ONNX Runtime refuses
+        model.open("rb") as file,
+        mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content,
+    ):
+        return any(content.find(name) >= 0 for name in _PRODUCTS_OF_BYTES)
+    return False
+
+
+def load(model: Path | bytes, loading: Loading = DEFAULT) -> onnxruntime.InferenceSession:
+    """A session for a file, or for the content of one, that runs on the provider asked for and on no other.
+
+    Raises:
+        RuntimeMissingError: where ONNX Runtime, or its provider, is not here or cannot run the whole model.
+        BundleError: where ONNX Runtime cannot load the model.
+    """
+    if reason := missing(loading.provider):
+        raise RuntimeMissingError(reason)
+    if loading.provider == "cpu" and (reason := miscomputes()) and _multiplies_bytes(model):
+        raise RuntimeMissingError(reason)
+    import onnxruntime
+
+    provider = PROVIDERS[loading.provider]
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4  # what it calls an error it also raises
+    if loading.threads is not None:
+        options.intra_op_num_threads = loading.threads
+    level = "DISABLE_ALL" if loading.optimization == "none" else f"ENABLE_{loading.optimization.upper()}"
+    options.graph_optimization_level = getattr(onnxruntime.GraphOptimizationLevel, f"ORT_{level}")
+    if loading.profile_to:
+        options.enable_profiling, options.profile_file_prefix = True, str(loading.profile_to)
+    if loading.save_to:
+        options.optimized_model_filepath = str(loading.save_to)
+    try:
+        for key, value in {**loading.config, **({} if loading.provider == "cpu" else _NO_FALLBACK)}.items():
+            options.add_session_config_entry(key, value)
+        source = model if isinstance(model, bytes) else str(model)
+        session = onnxruntime.InferenceSession(
+            source, options, providers=[provider], disabled_optimizers=list(loading.without)
+        )
+    except Exception as error:  # onnxruntime's exceptions have no common base
+        if _MEANS_FALLBACK in str(error):
+            raise _falls_back(provider) from error
+        name = "" if isinstance(model, bytes) else f" {model}"
+        raise BundleError(f"ONNX Runtime cannot load the model{name}: {error}") from error
+    if session.get_providers()[0] != provider:  # where its libraries are missing, it only logs
+        raise _falls_back(provider)
+    return session
+
+
+def _falls_back(provider: str) -> RuntimeMissingError:
+    return RuntimeMissingError(
+        f"{provider} cannot run the whole model here, and ONNX Runtime would silently run the rest on the CPU: check the "
+        "provider's drivers and libraries, or export for another --provider or --precision"
+    )
+
+
+def _run(session: onnxruntime.InferenceSession, names: list[str], images: Array) -> list[Any]:
+    try:
+        dtype = _DTYPES[session.get_inputs()[0].type]
+        return list(session.run(names, {INPUT: images.astype(dtype, copy=False)}))
+    except Exception as error:
+        raise BundleError(
+            f"ONNX Runtime cannot run the model on an input of {json.dumps(images.shape)}: {error}"
+        ) from error

@@ -1,0 +1,127 @@
+"""What loaded artifacts can do, whatever runs them.
+
+Every artifact runs; what only some do, to name the best classes, to show what happens inside, to tell times, is a protocol
+of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+
+from s2mlp_deploy.schema.manifest import TensorEntry
+from s2mlp_deploy.schema.parity import Array
+
+BATCH = 8
+"""Images that run together where the batch is free: more need more memory and win nothing."""
+
+
+class Session(Protocol):
+    """An artifact, loaded and ready to run."""
+
+    def run(self, images: Array) -> Array:
+        """The artifact's first output for ``images``: logits (batch, classes) of (batch, channels, height, width) float32,
+
+        unless its interface says otherwise (manifest.Interface).
+        """
+        ...
+
+
+@runtime_checkable
+class RankingSession(Session, Protocol):
+    """A session of an artifact that may give the best classes alone."""
+
+    def rank(self, images: Array) -> tuple[Array, Array]:
+        """Scores (batch, best) in falling order, and their classes (batch, best)."""
+        ...
+
+
+@dataclass(frozen=True)
+class Description:
+    """What an artifact says of itself: inputs and outputs, whose free axes have any name, and what it carries along."""
+
+    inputs: tuple[TensorEntry, ...]
+    outputs: tuple[TensorEntry, ...]
+    metadata: Mapping[str, str]
+
+
+@runtime_checkable
+class DescribedSession(Session, Protocol):
+    """A session that tells what the artifact says of itself."""
+
+    def describe(self) -> Description:
+        """Inputs, outputs and metadata, as they stand in the artifact."""
+        ...
+
+
+def description_of(session: Session) -> Description | None:
+    """What the artifact in ``session`` says of itself, where that can be told."""
+    return session.describe() if isinstance(session, DescribedSession) else None
+
+
+@runtime_checkable
+class TracingSession(Session, Protocol):
+    """A session that can show what happens inside."""
+
+    def trace(self, images: Array, names: tuple[str, ...]) -> Mapping[str, Array]:
+        """The values called ``names``: feature maps as tokens (batch · height · width, channels)."""
+        ...
+
+
+@dataclass(frozen=True)
+class Times:
+    """Milliseconds of one batch on the device, by its own clock: copy in, compute, copy out."""
+
+    to_device_ms: float
+    compute_ms: float
+    to_host_ms: float
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """One run of one operator: microseconds, and the bytes of activations that it read and wrote.
+
+    ``node`` is the name in the graph, where the runtime keeps it.
+    """
+
+    node: str
+    operator: str
+    duration_us: float
+    read_bytes: int
+    written_bytes: int
+
+
+@runtime_checkable
+class ProfilingSession(Session, Protocol):
+    """A session that can tell where its time goes."""
+
+    def profile(self, images: Array, runs: int) -> tuple[Kernel, ...]:
+        """Every operator's runs on ``images``, ``runs`` times all over, in the order of computation."""
+        ...
+
+
+@runtime_checkable
+class TimedSession(Session, Protocol):
+    """A session whose device tells how long its parts take."""
+
+    def time(self, images: Array) -> Times:
+        """The times of one batch; the first with a shape prepares, and says little."""
+        ...
+
+
+def run_in_batches(session: Session, images: Array, batch: int | None) -> Array:
+    """Logits of any number of ``images`` from a session whose batch is fixed (or None: any).
+
+    The last batch is filled up with copies of its last image, whose logits are dropped.
+    """
+    if batch is None:
+        return session.run(images)
+    logits = []
+    for start in range(0, len(images), batch):
+        chunk = images[start : start + batch]
+        fill = np.repeat(chunk[-1:], batch - len(chunk), axis=0)
+        logits.append(session.run(np.concatenate([chunk, fill]))[: len(chunk)])
+    return np.concatenate(logits)

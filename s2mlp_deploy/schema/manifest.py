@@ -1,0 +1,327 @@
+"""The manifest: everything about an artifact that a reader must not have to guess.
+
+It holds no time, host or path, so that the same export gives the same bytes. Reading is strict:
+an unknown field, version or file name is an error, not something to skip.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import reprlib
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StrictBool,
+    StrictFloat,
+    StrictInt,
+    StrictStr,
+    ValidationError,
+)
+
+from s2mlp_deploy.errors import BundleError, SpecError
+from s2mlp_deploy.schema.parity import Tolerance
+from s2mlp_deploy.schema.spec import Border, Embedding, Semantics, Shift, Spec, Stage
+from s2mlp_deploy.system import strict_json
+
+SCHEMA_VERSION: Literal[1] = 1
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+VERSION = re.compile("[1-9][0-9]{0,8}")
+"""What a directory in a bundle may be called: servers keep each version of a model in one. Such directories hold files alone."""
+
+
+_NAME = r"[A-Za-z0-9][A-Za-z0-9._+-]{0,99}"
+
+
+# On Windows these are devices, whatever the directory and the suffix, and a last dot is dropped.
+_DEVICE = re.compile(r"(?:[0-9]+/)?(?:con|prn|aux|nul|com[0-9]|lpt[0-9])(?:\..*)?|.*\.", re.IGNORECASE)
+
+MOST_FILES = 1000
+"""Files of a bundle, of which there are some forty at most, and settings of an engine."""
+
+MOST_ENTRIES = 200_000
+"""Values and keys of a manifest, most of them labels: to say of millions what is wrong with each takes minutes."""
+
+
+def _plain_name(name: str) -> str:
+    if not re.fullmatch(_NAME, name) or _DEVICE.fullmatch(name):
+        raise ValueError(f"{reprlib.repr(name)} is not a plain file name")
+    return name
+
+
+def _place(name: str) -> str:
+    if not re.fullmatch(f"(?:{VERSION.pattern}/)?{_NAME}", name) or _DEVICE.fullmatch(name):
+        raise ValueError(f"{reprlib.repr(name)} is not a plain file name, nor one in a numbered directory")
+    return name
+
+
+FileName = Annotated[str, AfterValidator(_plain_name)]
+FilePlace = Annotated[str, AfterValidator(_place)]
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+# Bounded, so that what is computed from a damaged manifest stays small too.
+Count = Annotated[int, Field(ge=0, lt=2**31)]
+Extent = Annotated[int, Field(ge=1, lt=2**31)]
+Step = Annotated[int, Field(gt=-(2**31), lt=2**31)]
+Dimension = Extent | str
+Setting = StrictBool | StrictInt | StrictFloat | StrictStr | tuple[StrictStr, ...]
+"""A value that a compiler was given, or that loading its artifact takes."""
+
+
+class StageEntry(_Strict):
+    kernel: tuple[Extent, Extent]
+    stride: tuple[Extent, Extent]
+    padding: tuple[Count, Count]
+    channels: Extent
+    hidden: Count
+    depth: Annotated[int, Field(ge=0, lt=2**16)]
+    stem_norm: bool = False
+
+
+class SpecEntry(_Strict):
+    """A :class:`~s2mlp_deploy.schema.spec.Spec` in JSON; what has a default here is left out in bundles from before there was a choice."""
+
+    stages: tuple[StageEntry, ...]
+    classes: Extent
+    image_size: tuple[Extent, Extent]
+    in_channels: Extent
+    shift_offsets: tuple[tuple[Step, Step], ...]
+    shift_semantics: Semantics
+    biases: tuple[str, ...]
+    final_norm: bool
+    norm_epsilon: float
+    shift_border: Border = "keep"
+    norm_after_mean: bool = False
+
+    @classmethod
+    def of(cls, spec: Spec) -> SpecEntry:
+        """The entry for ``spec``."""
+        stages = tuple(
+            StageEntry(
+                kernel=s.embedding.kernel, stride=s.embedding.stride, padding=s.embedding.padding,
+                channels=s.channels, hidden=s.hidden, depth=s.depth, stem_norm=s.stem_norm,
+            )
+            for s in spec.stages
+        )  # fmt: skip
+        return cls(
+            stages=stages, classes=spec.classes, image_size=spec.image_size, in_channels=spec.in_channels,
+            shift_offsets=spec.shift.offsets, shift_semantics=spec.shift.semantics,
+            biases=tuple(sorted(spec.biases)), final_norm=spec.final_norm, norm_epsilon=spec.norm_epsilon,
+            shift_border=spec.shift.border, norm_after_mean=spec.norm_after_mean,
+        )  # fmt: skip
+
+    def spec(self) -> Spec:
+        """The spec that this entry stands for."""
+        stages = tuple(
+            Stage(Embedding(s.kernel, s.stride, s.padding), s.channels, s.hidden, s.depth, s.stem_norm)
+            for s in self.stages
+        )
+        return Spec(
+            stages, self.classes, self.image_size, self.in_channels,
+            Shift(self.shift_offsets, self.shift_semantics, self.shift_border),
+            frozenset(self.biases), self.final_norm, self.norm_epsilon, self.norm_after_mean,
+        )  # fmt: skip
+
+
+class Source(_Strict):
+    """The checkpoint that the artifact was made from."""
+
+    sha256: Sha256
+    layout: str
+    weights: str | None = None
+    dtypes: tuple[str, ...]
+
+
+Resize = Literal["shorter", "shorter-then-crop", "squash"]
+Interpolation = Literal["bilinear", "bicubic", "lanczos", "hamming", "box", "nearest"]
+Layout = Literal["NCHW", "NHWC"]
+
+# How bundles were written before there was a choice; the words meant what the defaults mean.
+_FIRST_WORDS: dict[Any, Any] = {
+    "shorter side to the input size, then center crop": "shorter",
+    "bicubic, antialiased": "bicubic",
+    True: ("resize", "interpolation", "crop_fraction", "mean", "std"),
+    False: ("resize", "interpolation", "crop_fraction"),
+}
+
+
+def _as_now(value: Any) -> Any:
+    return _FIRST_WORDS.get(value, value) if isinstance(value, (str, bool)) else value
+
+
+_Renamed = BeforeValidator(_as_now)
+
+
+class Preprocessing(_Strict):
+    """How an image becomes the input, step by step as docs/preprocessing.md says: turn upright, take ``channel_order``,
+    resize and crop, scale to 0…1, subtract ``mean``, divide by ``std``.
+
+    ``mean`` and ``std`` are per channel in ``channel_order``. All filters but ``nearest`` are widened when they shrink
+    (antialiased). ``assumed`` names the values that neither the checkpoint nor the user gave.
+    """
+
+    resize: Annotated[Resize, _Renamed] = "shorter"
+    interpolation: Annotated[Interpolation, _Renamed] = "bicubic"
+    crop_fraction: Annotated[float, Field(gt=0, le=1)] = 1.0
+    channel_order: Literal["RGB", "L"] = "RGB"
+    scale: float = 1 / 255
+    mean: tuple[float, ...]
+    std: tuple[Annotated[float, Field(gt=0)], ...]
+    assumed: Annotated[tuple[str, ...], _Renamed] = ()
+
+
+class Interface(_Strict):
+    """What the artifact takes and gives.
+
+    ``input``: ``float``, prepared images; ``uint8``, images of the model's size as bytes; ``image``, an image of any
+    size as bytes. ``output``: ``logits``, ``probabilities``, or the ``top5`` probabilities and their classes.
+    """
+
+    input: Literal["float", "uint8", "image"] = "float"
+    output: Literal["logits", "probabilities", "top5"] = "logits"
+
+
+FLOAT_LOGITS = Interface()
+"""What artifacts take and give unless asked otherwise."""
+
+
+class GoldenImage(_Strict):
+    """An image that travels in the bundle, and its class where that is known; docs/preprocessing.md says what it is for."""
+
+    file: FileName
+    label: Count | None = None
+
+
+class TensorEntry(_Strict):
+    """An input or output; ``layout`` says what the axes of an image are."""
+
+    name: str
+    dtype: str
+    shape: Annotated[tuple[Dimension, ...], Field(min_length=1)]
+    layout: Layout | None = None
+
+
+class ToleranceEntry(_Strict):
+    relative_l2: float
+    top1_agreement: float
+
+    @classmethod
+    def of(cls, tolerance: Tolerance) -> ToleranceEntry:
+        """The entry for ``tolerance``."""
+        return cls(relative_l2=tolerance.relative_l2, top1_agreement=tolerance.top1_agreement)
+
+    def tolerance(self) -> Tolerance:
+        """The tolerance that this entry stands for."""
+        return Tolerance(self.relative_l2, self.top1_agreement)
+
+
+class Quantization(_Strict):
+    """How an int8 artifact was made: the recipe's target, calibration, and the layers that stayed in float."""
+
+    target: str
+    method: str
+    calibration_images: Count
+    float_layers: tuple[str, ...]
+
+
+class Manifest(_Strict):
+    """``manifest.json``. ``verdict`` is what the gate said where the bundle was made; it is
+    pending where that machine could build an engine, but not run it.
+
+    ``arithmetic`` is what a graph with float16 weights computes in; where it is not said, and precision is fp16, float16.
+
+    ``engine`` is what a compiled artifact was made with, and what loading it takes; ``graph`` the ONNX model that
+    it was compiled from, where that goes along.
+
+    ``output`` is the first output; ``output_classes`` the second, where ``interface`` says ``top5``. The rows of
+    the golden case ``images`` are ``golden_images``, prepared, in the same order.
+    """
+
+    schema_version: Literal[1] = SCHEMA_VERSION
+    tool_version: str
+    format: str
+    precision: str
+    arithmetic: Literal["float16", "float32"] | None = None
+    lowering: str
+    spec: SpecEntry
+    source: Source
+    preprocessing: Preprocessing
+    labels: tuple[str, ...] | None = None
+    interface: Interface = FLOAT_LOGITS
+    input: TensorEntry
+    output: TensorEntry
+    output_classes: TensorEntry | None = None
+    opset: int
+    quantization: Quantization | None
+    engine: Annotated[dict[str, Setting], Field(max_length=MOST_FILES)] | None
+    versions: dict[str, str]
+    artifact: FilePlace
+    graph: Annotated[tuple[FilePlace, ...], Field(max_length=MOST_FILES)]
+    files: Annotated[dict[FilePlace, Sha256], Field(max_length=MOST_FILES)]
+    golden_images: Annotated[tuple[GoldenImage, ...], Field(max_length=MOST_FILES)] = ()
+    tolerance: ToleranceEntry | None
+    verdict: Literal["passed", "pending a device", "not judged", "for benchmarks only"]
+
+    @property
+    def batch(self) -> int | None:
+        """The batch size of the artifact; None for any."""
+        size = self.input.shape[0]
+        return size if isinstance(size, int) else None
+
+    def to_json(self) -> str:
+        """The manifest as it stands in the bundle: indented, keys in the order of this class."""
+        return json.dumps(self.model_dump(mode="json"), indent=2, ensure_ascii=False) + "\n"
+
+
+def parse(text: str | bytes, where: str) -> Manifest:
+    """The manifest in ``text``; ``where`` names it in errors.
+
+    Raises:
+        BundleError: where it is not JSON, of another schema version, or not a manifest.
+    """
+    try:
+        content = strict_json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise BundleError(f"{where} is not valid JSON ({error}): copy the bundle again") from error
+    version = content.get("schema_version") if isinstance(content, dict) else None
+    if type(version) is not int or version != SCHEMA_VERSION:
+        raise BundleError(
+            f"{where} has schema version {reprlib.repr(version)}, and this tool reads {SCHEMA_VERSION}: use the release of "
+            "s2mlp-deploy that wrote the bundle, or export it again"
+        )
+    if _exceeds(content, MOST_ENTRIES):
+        raise BundleError(f"{where} has more than {MOST_ENTRIES:,} entries, as no manifest has: copy the bundle again")
+    try:
+        manifest = Manifest.model_validate(content)
+        manifest.spec.spec()
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(str(p) if str(p).isprintable() else ascii(p) for p in first["loc"])[:200]
+        raise BundleError(
+            f"{where}: {place}: {first['msg']}. The bundle was changed or damaged; copy it again"
+        ) from error
+    except SpecError as error:
+        raise BundleError(f"{where}: spec: {error}") from error
+    return manifest
+
+
+def _exceeds(content: Any, most: int) -> bool:
+    """Whether there are more than ``most`` entries in ``content`` and what it holds."""
+    waiting = [content]
+    while waiting:
+        item = waiting.pop()
+        if isinstance(item, (dict, list)):
+            most -= len(item)
+            if most < 0:
+                return True
+            waiting += item.values() if isinstance(item, dict) else item
+    return False

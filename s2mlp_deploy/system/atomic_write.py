@@ -1,0 +1,46 @@
+"""Single files that commands write, pictures and documents: checked before any work is done, written whole or not at all."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from s2mlp_deploy.errors import OutputError
+from s2mlp_deploy.system import workdir
+
+
+def check(path: Path, *, replace: bool, option: str = "") -> None:
+    """Refuse what could not be written in the end to ``path``, which ``option`` may have asked for.
+
+    Raises:
+        OutputError: where ``path`` is taken (without ``replace``), no plain file, or nothing can be written there.
+    """
+    try:
+        exists, plain = path.exists(), path.is_file() and not path.is_symlink()
+        there = path.parent.is_dir()
+    except OSError as error:
+        raise OutputError(f"cannot write {path}: {error.strerror}. Choose {workdir.another_place(option)}") from error
+    if (exists and not plain) or path.is_symlink():
+        raise OutputError(f"{path} exists and is not a plain file: choose {workdir.another_place(option)}")
+    if exists and not replace:
+        raise OutputError(f"{path} exists: choose {workdir.another_place(option)}, or replace it with --force")
+    if not there:
+        raise OutputError(f"{path.parent} is not a directory: choose {workdir.another_place(option)}")
+    with workdir.beside(path, option):
+        pass
+
+
+def write(path: Path, content: bytes, *, option: str = "") -> None:
+    """``content`` at ``path``, which ``option`` may have asked for, in place of what may be there.
+
+    Raises:
+        OutputError: where that fails; what was there stays.
+    """
+    with workdir.beside(path, option) as directory:
+        new = directory / "new"
+        try:
+            new.write_bytes(content)
+            new.replace(path)
+        except OSError as error:
+            raise OutputError(
+                f"writing {path} failed: {error.strerror}. Free space, or choose {workdir.another_place(option)}"
+            ) from error

@@ -1,0 +1,104 @@
+"""What a file may claim: a small one can say that it holds, or unpacks to, more than any machine has.
+
+Claims are compared with the file's own size before anything is read.
+"""
+
+from __future__ import annotations
+
+import io
+import stat
+import struct
+import zipfile
+from pathlib import Path
+
+from s2mlp_deploy.system import strict_json
+
+MOST_BEYOND_FILE = 512 << 20
+"""Bytes that a file may claim above its own size: compressed or shared values do, within reason."""
+
+MOST_TEXT = 16 << 20
+"""Bytes of a text file, or of what describes the tensors in another: of 100,000 labels or tensors, and more."""
+
+
+def check_regular(path: Path) -> None:
+    """Refuse what has no end or no size: a pipe that nobody writes to is waited for, and a device may go on for ever.
+
+    Raises:
+        OSError: where there is nothing at ``path``.
+        ValueError: where there is something other than a file, or a directory, which says so itself when it is opened.
+    """
+    mode = path.stat().st_mode
+    if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
+        raise ValueError("it is a pipe, a socket or a device: save it to a file")
+
+
+def read_bytes(path: Path, most: int = MOST_TEXT) -> bytes:
+    """What the file at ``path`` holds, however long it says that it is.
+
+    Raises:
+        OSError: where it cannot be read.
+        ValueError: where it has more than ``most`` bytes.
+    """
+    with path.open("rb") as file:
+        content = file.read(most + 1)
+    if len(content) > most:
+        raise ValueError(f"it has more than {most >> 10:,} KiB")
+    return content
+
+
+def read_text(path: Path, most: int = MOST_TEXT) -> str:
+    """The same as text in UTF-8, without a byte order mark.
+
+    Raises:
+        OSError, UnicodeDecodeError: where it cannot be read.
+        ValueError: where it has more than ``most`` bytes.
+    """
+    return read_bytes(path, most).decode("utf-8-sig")
+
+
+class Excessive(ValueError):  # noqa: N818
+    """The file claims more than one of its size can hold."""
+
+
+class _Modest(io.FileIO):
+    """A file that is not read by the gigabyte, as the directory of an archive is that claims to be so large."""
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        if size is not None and size > MOST_TEXT:
+            raise Excessive(f"the directory of the archive claims {size:,} bytes")
+        return super().read(size)
+
+
+def archive_entries(path: Path) -> list[zipfile.ZipInfo]:
+    """The entries of the zip archive at ``path``, none of which has been unpacked.
+
+    Raises:
+        OSError, zipfile.BadZipFile, ValueError, NotImplementedError: where it cannot be read.
+        Excessive: where it would unpack to more than an honest archive of its size.
+    """
+    with _Modest(path) as file, zipfile.ZipFile(file) as archive:
+        entries = archive.infolist()
+    size, claimed = path.stat().st_size, sum(entry.file_size for entry in entries)
+    if claimed > size + MOST_BEYOND_FILE:
+        raise Excessive(f"it has {size:,} bytes and would unpack to {claimed:,}")
+    return entries
+
+
+def check_safetensors(path: Path) -> None:
+    """Refuse a safetensors file whose head claims more than the file holds, or names something twice.
+
+    Raises:
+        OSError: where it cannot be read.
+        ValueError: where it is none, with the reason.
+    """
+    with path.open("rb") as file:
+        start = file.read(8)
+        if len(start) < 8:
+            raise ValueError("it is cut short")
+        (length,) = struct.unpack("<Q", start)
+        if length > min(MOST_TEXT, path.stat().st_size - 8):
+            raise ValueError(f"it claims {length:,} bytes of description")
+        try:
+            strict_json.loads(file.read(length))
+        except RecursionError as error:
+            raise ValueError("its description is nested too deeply") from error
