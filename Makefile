@@ -55,7 +55,7 @@ lint: $(STAMP)
 	$(BIN)/lint-imports
 
 bench: $(STAMP)
-	$(BIN)/python -m bench --write docs
+	$(BIN)/python -m s2mlp_bench --write docs
 
 reliability: $(STAMP) $(NODE_STAMP)
 	$(BIN)/python -m pytest -n 2 tests/reliability/test_*$(ONLY)*.py --thorough --write docs/reliability.md

@@ -15,8 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from exporters.web_site import PAGE
 from s2mlp_deploy.schema.parity import Array
+from s2mlp_exporters.web.exporter import PAGE
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 INSECURE = "page.test"

@@ -1,4 +1,4 @@
-"""Contests that nobody held: results as ``bench.contest.hold`` returns them, made of drawn numbers."""
+"""Contests that nobody held: results as ``s2mlp_bench.benchmark.hold`` returns them, made of drawn numbers."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from pathlib import Path
 
 import numpy as np
 
-from bench.cold import Cold
-from bench.contest import Devices, Plan, Result
-from bench.contestant import Kind, Point
-from bench.profile import Part, Profile
-from bench.race import NOTHING, Course
-from bench.roofline import Dot, Roof, Roofline
-from bench.standing import Figures, Standing
+from s2mlp_bench.benchmark import Devices, Plan, Result
+from s2mlp_bench.candidate import Kind, Point
+from s2mlp_bench.cold_start import Cold
+from s2mlp_bench.interleaved_timing import NOTHING, Course
+from s2mlp_bench.profile import Part, Profile
+from s2mlp_bench.roofline.roofline import Dot, Roof, Roofline
+from s2mlp_bench.summary import Figures, Standing
 from s2mlp_deploy.system.timing import ratio
 
 ENVIRONMENT: dict[str, object] = {

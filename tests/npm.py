@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from exporters.web_site import DIST
+from s2mlp_exporters.web.exporter import DIST
 from support import ROOT
 
 NODE_MODULES = ROOT / "node_modules"

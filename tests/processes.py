@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Any
 
 PRELOADED = ["s2mlp_deploy.cli.commands", "s2mlp_deploy.pipeline.export_onnx", "s2mlp_deploy.pipeline.deploy", "s2mlp_deploy.cli.tables", "s2mlp_deploy.gate.golden_images",
-             "exporters.onnx_file", "exporters.ort_model", "exporters.openvino_ir", "exporters.triton_repository",
-             "exporters.web_site", "exporters.tensorrt_rtx_engine", "onnxruntime", "onnxsim", "openvino", "processes"]  # fmt: skip
+             "s2mlp_deploy.formats.onnx", "s2mlp_exporters.onnxruntime.exporter", "s2mlp_exporters.openvino.exporter", "s2mlp_exporters.triton.exporter",
+             "s2mlp_exporters.web.exporter", "s2mlp_exporters.tensorrt.trt_rtx", "onnxruntime", "onnxsim", "openvino", "processes"]  # fmt: skip
 
 _server = multiprocessing.get_context("forkserver")
 _server.set_forkserver_preload(PRELOADED)

@@ -20,6 +20,9 @@ from s2mlp_deploy.families.s2mlp.reference import S2MLP
 from s2mlp_deploy.schema.spec import Embedding, Shift, Size, Spec, Stage, single_stage
 
 ROOT = Path(__file__).parent.parent
+
+SOURCES = {"s2mlp_deploy": ".", "s2mlp_exporters": "exporters", "s2mlp_bench": "bench"}
+"""Each package, and the folder that it lies in."""
 EXAMPLES = ROOT / "examples"
 PAPER_CHECKPOINT = EXAMPLES / "fashion_mnist.pt"
 INPLACE_CHECKPOINT = EXAMPLES / "fashion_mnist_inplace.pt"

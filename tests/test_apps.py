@@ -16,12 +16,12 @@ from PIL import Image
 
 import browser as browsers
 from browser import Browser
-from exporters.web_site import PAGE
 from s2mlp_deploy.bundle import bundle as artifact
 from s2mlp_deploy.bundle.bundle import Bundle
 from s2mlp_deploy.data import images
 from s2mlp_deploy.formats import base as formats_base
 from s2mlp_deploy.schema.parity import Array
+from s2mlp_exporters.web.exporter import PAGE
 from support import EXAMPLES, PAPER_CHECKPOINT, TEST_IMAGES, run
 
 APPS = EXAMPLES / "apps"

@@ -11,9 +11,10 @@ import onnx
 import pytest
 import torch
 
-from bench import readback, rivals
-from bench.naive import shift_function, slice_assignment_shift
-from bench.noshift import NoShift
+from s2mlp_bench import weights_from_onnx
+from s2mlp_bench.baselines import registry
+from s2mlp_bench.baselines.naive import shift_function, slice_assignment_shift
+from s2mlp_bench.baselines.noshift import NoShift
 from s2mlp_deploy.bundle import bundle as bundles
 from s2mlp_deploy.errors import BundleError
 from s2mlp_deploy.families.s2mlp.emit import Axes, emit
@@ -29,7 +30,7 @@ QUICK = ("--min-seconds", 0, "--min-rounds", 6, "--no-cold", "--no-bound", "--th
 
 
 def bench(*arguments: object) -> Ran:
-    return command("s2mlp-bench", "bench.cli", "main", *arguments)
+    return command("s2mlp-bench", "s2mlp_bench.cli", "main", *arguments)
 
 
 def export(directory: Path, name: str, spec: Spec, *options: object) -> Path:
@@ -75,7 +76,7 @@ def measured(tmp_path: Path, *arguments: object) -> dict[str, Any]:
 )
 def test_weights_read_back_from_a_bundle_are_the_same_network(tmp_path: Path, spec: Spec) -> None:
     bundle = bundles.read(export(tmp_path, "bundle", spec))
-    model = readback.read(bundle)
+    model = weights_from_onnx.read(bundle)
     expected = golden.load(bundle.golden)
     module = build(model.spec, {name: torch.from_numpy(np.array(w)) for name, w in model.weights.items()})
     for case, images in expected.inputs.items():
@@ -90,7 +91,7 @@ def test_a_file_without_a_weight_is_no_source_of_weights(tmp_path: Path) -> None
     weight.name = "renamed"
     onnx.save(model, bundle.artifact.path)
     with pytest.raises(BundleError, match=r"holds no stages\.0\.blocks\.1\.fc2\.weight"):
-        readback.read(bundle)
+        weights_from_onnx.read(bundle)
 
 
 # Each baseline
@@ -126,7 +127,7 @@ def test_other_networks_are_timed_and_labelled(place: Path, tmp_path: Path) -> N
 
 
 def test_every_baseline_runs_at_every_point(place: Path, tmp_path: Path) -> None:
-    options = [word for name in rivals.BASELINES if name != "torch-compile" for word in ("--baseline", name)]
+    options = [word for name in registry.BASELINES if name != "torch-compile" for word in ("--baseline", name)]
     ran = bench(
         place / "paper", *options, *QUICK[:-2], "--threads", "1,2", "--batch", "1,3", "--json-file", tmp_path / "r.json"
     )
@@ -134,7 +135,7 @@ def test_every_baseline_runs_at_every_point(place: Path, tmp_path: Path) -> None
     figures = json.loads((tmp_path / "r.json").read_text())["standing"]["figures"]
     points = {(f["source"], f["point"]["threads"], f["point"]["batch"]) for f in figures}
     sources = {f["source"] for f in figures}
-    assert len(sources) == len(rivals.BASELINES) and len(points) == len(figures) == 4 * len(sources)
+    assert len(sources) == len(registry.BASELINES) and len(points) == len(figures) == 4 * len(sources)
 
 
 def test_the_image_size_is_swept_where_bundles_serve_any(tmp_path: Path) -> None:
@@ -223,7 +224,7 @@ def test_baselines_do_not_run_on_other_providers(place: Path) -> None:
 
 
 def test_a_missing_package_is_told_before_anything_is_prepared(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rivals, "find_spec", lambda module: None if module == "openvino" else object())
+    monkeypatch.setattr(registry, "find_spec", lambda module: None if module == "openvino" else object())
     message = refused(4, place / "paper", "--baseline", "naive-onnx", "--baseline", "openvino")
     assert pip_install("openvino") in message and "torch.onnx" not in message
 

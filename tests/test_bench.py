@@ -17,20 +17,20 @@ import onnxruntime
 import pytest
 from rich.console import Console
 
-from bench import environment, graphs
-from bench.contest import Devices, Plan, Result
-from bench.contestant import Contestant, Point
-from bench.noshift import NoShift
-from bench.presets import latency, markdown, report
-from bench.presets.engines import EngineCost, Engines, Figures, measure_engines
-from bench.presets.export_cost import GATE, IMPORTS, NAIVE, NO_GATE, ExportCost
-from bench.presets.goals import Goal, engine_goals, export_goals, latency_goals
-from bench.presets.latency import Contest, Latency, alone, on
-from bench.process import ProcessCost, measure
-from bench.products import products
-from bench.race import NOTHING, Course, Record
-from bench.standing import standing
-from bench.ways import OnnxWay, OpenVinoWay
+from s2mlp_bench import environment, graphs
+from s2mlp_bench.backends import OnnxWay, OpenVinoWay
+from s2mlp_bench.baselines.noshift import NoShift
+from s2mlp_bench.benchmark import Devices, Plan, Result
+from s2mlp_bench.candidate import Contestant, Point
+from s2mlp_bench.interleaved_timing import NOTHING, Course, Record
+from s2mlp_bench.presets import latency, markdown, report
+from s2mlp_bench.presets.engines import EngineCost, Engines, Figures, measure_engines
+from s2mlp_bench.presets.export_cost import GATE, IMPORTS, NAIVE, NO_GATE, ExportCost
+from s2mlp_bench.presets.goals import Goal, engine_goals, export_goals, latency_goals
+from s2mlp_bench.presets.latency import Contest, Latency, alone, on
+from s2mlp_bench.process import ProcessCost, measure
+from s2mlp_bench.roofline.products import products
+from s2mlp_bench.summary import standing
 from s2mlp_deploy.checkpoint import load as checkpoints
 from s2mlp_deploy.families.s2mlp.emit import Axes, emit
 from s2mlp_deploy.formats.base import Lowered, scratch_session
@@ -163,9 +163,9 @@ def test_openvino_computes_float32_as_float32(small: Lowered, tmp_path: Path) ->
 
 def test_baselines_that_are_missing_are_left_out_and_told() -> None:
     """It is stopped where the measuring would begin."""
-    stop = "import bench.weights; bench.weights.save_random = lambda *_: sys.exit('measuring')"
+    stop = "import s2mlp_bench.weights; s2mlp_bench.weights.save_random = lambda *_: sys.exit('measuring')"
     code = f"import runpy, sys; from bench import rivals; rivals.find_spec = lambda name: name != 'openvino'; {stop}"
-    start = "sys.argv[1:] = ['--only', 'latency']; runpy.run_module('bench', run_name='__main__')"
+    start = "sys.argv[1:] = ['--only', 'latency']; runpy.run_module('s2mlp_bench', run_name='__main__')"
     done = subprocess.run([sys.executable, "-c", f"{code}\n{start}"], capture_output=True, text=True, check=False)
     assert "measuring" in done.stderr and "the baseline openvino-static is left out" in done.stderr
     assert pip_install("openvino") in done.stderr
@@ -216,7 +216,7 @@ def test_every_lowering_in_every_precision_is_built_as_an_engine(tmp_path: Path)
 
 def run_without_tensorrt_rtx(*arguments: str, before: str = "") -> subprocess.CompletedProcess[str]:
     code = f"import runpy, sys; sys.modules.update(tensorrt_rtx=None); sys.argv[1:] = {list(arguments)}; {before}"
-    start = "runpy.run_module('bench', run_name='__main__')"
+    start = "runpy.run_module('s2mlp_bench', run_name='__main__')"
     return subprocess.run([sys.executable, "-c", f"{code}\n{start}"], capture_output=True, text=True, check=False)
 
 
@@ -228,7 +228,7 @@ def test_engines_alone_need_their_runtime() -> None:
 
 def test_a_full_run_leaves_engines_out_and_says_so_where_their_runtime_is_missing() -> None:
     """It is stopped where the measuring would begin."""
-    stop = "import bench.weights; bench.weights.save_random = lambda *_: sys.exit('measuring')"
+    stop = "import s2mlp_bench.weights; s2mlp_bench.weights.save_random = lambda *_: sys.exit('measuring')"
     done = run_without_tensorrt_rtx(before=stop)
     assert "engines are left out: " in done.stderr and "measuring" in done.stderr
     assert pip_install("trt-rtx") in " ".join(done.stderr.split())
@@ -401,5 +401,5 @@ def test_each_reason_is_given_once() -> None:
 
 def test_the_command_can_explain_itself_without_torch_and_onnxruntime() -> None:
     hide = "sys.modules.update(torch=None, onnxruntime=None, onnxsim=None)"
-    explain = "sys.argv = ['bench', '--help']; runpy.run_module('bench', run_name='__main__')"
+    explain = "sys.argv = ['bench', '--help']; runpy.run_module('s2mlp_bench', run_name='__main__')"
     measure([sys.executable, "-c", f"import runpy, sys; {hide}; {explain}"])

@@ -12,7 +12,6 @@ import onnx_ir as ir
 import pytest
 from onnx.reference import ReferenceEvaluator
 
-from exporters.nvidia.runtime import Gpu, find_gpu
 from s2mlp_deploy.families.s2mlp.emit import Axes, emit
 from s2mlp_deploy.gate import reference_logits
 from s2mlp_deploy.gate.gate import tolerance_for
@@ -23,6 +22,7 @@ from s2mlp_deploy.passes.fold_layernorm import fold
 from s2mlp_deploy.passes.simplify import simplify
 from s2mlp_deploy.schema import parity
 from s2mlp_deploy.schema.spec import DIRECTIONS, Shift, Spec
+from s2mlp_exporters.tensorrt.runtime import Gpu, find_gpu
 from support import pyramid_spec, random_model, run, save_checkpoint, small_spec, weights_of
 
 SPECS = {"one stage": small_spec(channels=16), "odd widths": small_spec(), "pyramid": pyramid_spec()}

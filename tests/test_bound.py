@@ -12,14 +12,16 @@ import numpy as np
 import onnx
 import pytest
 
-from bench import bound, peaks, profile, roofline, tables
-from bench.bound import block_macs, bound_of
-from bench.contestant import Contestant, Point
-from bench.peaks import LEAST, SHARE, Probe, Probes, Reached
-from bench.profile import Part, Profile
-from bench.roofline import Dot, Roof, Roofline
-from bench.ways import BundleWay, ProductsWay
 from contests import PAIR, held
+from s2mlp_bench import profile
+from s2mlp_bench.backends import BundleWay, ProductsWay
+from s2mlp_bench.candidate import Contestant, Point
+from s2mlp_bench.profile import Part, Profile
+from s2mlp_bench.report import tables
+from s2mlp_bench.roofline import lower_bound, peaks, roofline
+from s2mlp_bench.roofline.lower_bound import block_macs, bound_of
+from s2mlp_bench.roofline.peaks import LEAST, SHARE, Probe, Probes, Reached
+from s2mlp_bench.roofline.roofline import Dot, Roof, Roofline
 from s2mlp_deploy.bundle import bundle as bundles
 from s2mlp_deploy.runtime.session import Kernel, ProfilingSession
 from s2mlp_deploy.schema.spec import PRESETS, Embedding, Spec, Stage
@@ -91,7 +93,7 @@ def test_each_bundle_that_onnxruntime_runs_has_a_bound_at_every_point(place: Pat
 
 def test_layers_that_stay_in_float_do_so_in_the_bound(place: Path, tmp_path: Path) -> None:
     path = tmp_path / "mixed.onnx"
-    bound.write_twin(SPEC, Point(), "int8", "x86", ["stage0/block00/fc1", "stage0/block01/fc4"], path)
+    lower_bound.write_twin(SPEC, Point(), "int8", "x86", ["stage0/block00/fc1", "stage0/block01/fc4"], path)
     assert operators(path, tmp_path) == {"QGemm": 6, "Gemm": 2}
 
 

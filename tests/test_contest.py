@@ -13,14 +13,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bench import rivals, ways
-from bench.bound import block_macs
-from bench.contestant import Contestant, Point
-from bench.questions import of_bundle
-from bench.race import LONGEST_WARMUP, NOTHING, WINDOW, Course, Race, Record
-from bench.runner import Runner
-from bench.standing import standing
-from bench.ways import BundleWay
+from s2mlp_bench import backends
+from s2mlp_bench.backends import BundleWay
+from s2mlp_bench.baselines import registry
+from s2mlp_bench.candidate import Contestant, Point
+from s2mlp_bench.inputs import of_bundle
+from s2mlp_bench.interleaved_timing import LONGEST_WARMUP, NOTHING, WINDOW, Course, Race, Record
+from s2mlp_bench.roofline.lower_bound import block_macs
+from s2mlp_bench.runner import Runner
+from s2mlp_bench.summary import standing
 from s2mlp_deploy.bundle import bundle as bundles
 from s2mlp_deploy.errors import ParityError, UsageError
 from s2mlp_deploy.runtime.onnxruntime import PROVIDERS
@@ -51,7 +52,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def bench(*arguments: object) -> Ran:
-    return command("s2mlp-bench", "bench.cli", "main", *arguments)
+    return command("s2mlp-bench", "s2mlp_bench.cli", "main", *arguments)
 
 
 QUICK = ("--min-seconds", 0, "--min-rounds", 8, "--no-cold", "--no-bound")
@@ -309,7 +310,7 @@ def test_help_lists_what_can_be_chosen_in_80_columns(arguments: tuple[str, ...])
     assert ran == bench(*arguments, "--help") and max(map(len, ran.out.splitlines())) <= 80
     assert "rounds, 6 or more" in text and "--json-file FILE" in text and "--version" in text
     if not arguments:
-        assert f"One of {', '.join(rivals.BASELINES)}." in text and f"Some of {', '.join(PROVIDERS)}." in text
+        assert f"One of {', '.join(registry.BASELINES)}." in text and f"Some of {', '.join(PROVIDERS)}." in text
 
 
 def test_batches_are_entries_of_their_own(place: Path) -> None:
@@ -386,7 +387,7 @@ def test_engines_without_threads_refuse_the_option(place: Path) -> None:
 
     bundle = bundles.read(place / "fp32")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(ways.exporter, "find", lambda name: Engine())
+        patch.setattr(backends.exporter, "find", lambda name: Engine())
         with pytest.raises(UsageError, match="have no threads to set"):
             BundleWay(bundle).open(Point(threads=2))
         with pytest.raises(UsageError, match="run on what they were made for"):
@@ -480,8 +481,8 @@ def test_devices_are_watched_from_the_first_round_that_counts_and_their_energy_i
 ) -> None:
     from contextlib import contextmanager
 
-    from bench.devices.device import State
-    from bench.devices.gauges import Gauges
+    from s2mlp_bench.energy.device import State
+    from s2mlp_bench.energy.sensors import Gauges
 
     class Fake:
         name, kind, lag_s = "board", "board", 0.0
@@ -503,10 +504,10 @@ def test_devices_are_watched_from_the_first_round_that_counts_and_their_energy_i
     def here() -> Any:
         yield Gauges((fake,), ("something else",))  # type: ignore[arg-type]
 
-    from bench import contest
+    from s2mlp_bench import benchmark
 
-    monkeypatch.setattr(contest, "gauges", here)
-    monkeypatch.setattr(contest, "ENERGY_SECONDS", 0.05)
+    monkeypatch.setattr(benchmark, "gauges", here)
+    monkeypatch.setattr(benchmark, "ENERGY_SECONDS", 0.05)
     ran = bench(place / "fp32", *QUICK, "--json-file", tmp_path / "r.json")
     assert ran.code == 0, ran.err
     document = json.loads((tmp_path / "r.json").read_text())

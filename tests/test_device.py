@@ -16,13 +16,13 @@ import pynvml
 import pytest
 from rich.console import Console
 
-from bench.devices import device_table, jetson, nvml, processor
-from bench.devices.device import Kind, State
-from bench.devices.energy import Energy, measure_energy
-from bench.devices.gauges import Gauges, gauges
-from bench.devices.nvml import COUNTERS, IDLE, REASONS, SET
-from bench.devices.watch import Condition, Watch, condition
 from contests import Entry, held
+from s2mlp_bench.energy import device_table, jetson, nvml, processor
+from s2mlp_bench.energy.device import Kind, State
+from s2mlp_bench.energy.energy import Energy, measure_energy
+from s2mlp_bench.energy.monitor import Condition, Watch, condition
+from s2mlp_bench.energy.nvml import COUNTERS, IDLE, REASONS, SET
+from s2mlp_bench.energy.sensors import Gauges, gauges
 from s2mlp_deploy.system.dependencies import pip_install
 
 # NVIDIA: a fake of pynvml

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from exporters.nvidia.runtime import Gpu, find_gpu
+from s2mlp_exporters.tensorrt.runtime import Gpu, find_gpu
 from support import Ran, run, save_checkpoint, small_spec
 
 no_gpu = pytest.mark.skipif(isinstance(find_gpu(), Gpu), reason="this machine has a GPU")

@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from exporters.onnx_file import OnnxFile
 from s2mlp_deploy.errors import RuntimeMissingError, UsageError
 from s2mlp_deploy.formats import base as formats_base
 from s2mlp_deploy.formats.names import GROUP
+from s2mlp_deploy.formats.onnx import OnnxFile
 from s2mlp_deploy.runtime.session import TracingSession, run_in_batches
 from s2mlp_deploy.schema.parity import Array
 from support import run, save_checkpoint, small_spec

@@ -9,11 +9,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from exporters.nvidia.engine import EngineFormat
-from exporters.nvidia.runtime import Gpu, find_gpu
-from exporters.nvidia.session import EngineSession
-from exporters.tensorrt_engine import TensorRtEngine
-from exporters.tensorrt_rtx_engine import TensorRtRtxEngine
 from s2mlp_deploy import Request
 from s2mlp_deploy.bundle.bundle import read
 from s2mlp_deploy.errors import BundleError, RuntimeMissingError, UsageError
@@ -22,6 +17,11 @@ from s2mlp_deploy.gate import golden
 from s2mlp_deploy.pipeline.deploy import deploy
 from s2mlp_deploy.pipeline.request import Export
 from s2mlp_deploy.schema.parity import Array, compare
+from s2mlp_exporters.tensorrt.engine import EngineFormat
+from s2mlp_exporters.tensorrt.runtime import Gpu, find_gpu
+from s2mlp_exporters.tensorrt.session import EngineSession
+from s2mlp_exporters.tensorrt.trt import TensorRtEngine
+from s2mlp_exporters.tensorrt.trt_rtx import TensorRtRtxEngine
 from support import PAPER_CHECKPOINT, TEST_IMAGES, run
 
 GPU = find_gpu()

@@ -22,14 +22,14 @@ from packaging.utils import canonicalize_name
 
 import s2mlp_deploy
 from s2mlp_deploy.system.dependencies import pip_install
-from support import ROOT, run, save_checkpoint, small_spec
+from support import ROOT, SOURCES, run, save_checkpoint, small_spec
 
 if sys.version_info >= (3, 11):
     import tomllib
 else:
     import tomli as tomllib
 
-PACKAGES = ("s2mlp_deploy", "exporters", "bench")
+PACKAGES = tuple(SOURCES)
 
 OPTIONAL = ("torch", "torchvision", "onnxruntime", "onnxsim", "onnxscript", "PIL", "tensorrt", "tensorrt_rtx", "openvino",
             "polygraphy", "matplotlib", "mlperf_loadgen", "jinja2", "pynvml", "jtop", "cyclonedx")  # fmt: skip
@@ -47,13 +47,13 @@ NEEDS = {
     "s2mlp_deploy.bundle.sbom": "cyclonedx",
     "s2mlp_deploy.checkpoint.torch_format.archive": "torch",
     "s2mlp_deploy.checkpoint.weight_sets": "torch",
-    "bench.presets.engines": "torch",
-    "bench.presets.export_cost": "torch",
-    "bench.presets.goals": "torch",
-    "bench.presets.markdown": "torch",
-    "bench.naive": "torch",
-    "bench.presets.report": "torch",
-    "bench.weights": "torch",
+    "s2mlp_bench.presets.engines": "torch",
+    "s2mlp_bench.presets.export_cost": "torch",
+    "s2mlp_bench.presets.goals": "torch",
+    "s2mlp_bench.presets.markdown": "torch",
+    "s2mlp_bench.baselines.naive": "torch",
+    "s2mlp_bench.presets.report": "torch",
+    "s2mlp_bench.weights": "torch",
 }
 """The modules that wrap an optional package; every other one works without any."""
 
@@ -90,7 +90,7 @@ def run(step):
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
         try:
             if step[0] == "import":
-                for name in [n for n in sys.modules if n.partition(".")[0] in ("s2mlp_deploy", "exporters", "bench")]:
+                for name in [n for n in sys.modules if n.partition(".")[0] in ("s2mlp_deploy", "s2mlp_exporters", "s2mlp_bench")]:
                     del sys.modules[name]
                 importlib.import_module(step[1])
             else:
@@ -134,7 +134,7 @@ def bare(hidden: tuple[str, ...], *steps: tuple[str, ...]) -> Bare:
 
 def modules_of(package: str) -> list[str]:
     """``package`` and every module in it, without importing any."""
-    found = pkgutil.walk_packages([str(ROOT / package)], f"{package}.", onerror=lambda _: None)
+    found = pkgutil.walk_packages([str(ROOT / SOURCES[package] / package)], f"{package}.", onerror=lambda _: None)
     return [package, *(module.name for module in found)]
 
 

@@ -456,7 +456,7 @@ def test_bundles_of_every_kind_are_timed_and_checked_together(data: Path, tmp_pa
     for kind, output in (("float", "logits"), ("uint8", "top5"), ("image", "probabilities")):
         places.append(tmp_path / kind)
         assert export(data, places[-1], "--input", kind, "--answer", output, "--latency").code == 0
-    ran = command("s2mlp-bench", "bench.cli", "main", *places, "--min-seconds", "0.01", "--min-rounds", "6")
+    ran = command("s2mlp-bench", "s2mlp_bench.cli", "main", *places, "--min-seconds", "0.01", "--min-rounds", "6")
     assert ran.code == 0, ran.err
     assert all(place.name in ran.out for place in places)
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from bench import mixer
+from s2mlp_bench.baselines import mixer
 from s2mlp_deploy.errors import SpecError, UsageError
 from s2mlp_deploy.families.s2mlp.emit import Axes
 from s2mlp_deploy.schema.parity import compare

@@ -264,7 +264,7 @@ NODE = shutil.which("node")
 def test_the_page_ranks_two_classes_and_measures_as_the_gate_does() -> None:
     expected: Array = np.array([[2.0], [-1.0], [1e-3]], np.float32)
     actual = expected + np.float32([[1e-5], [-2e-5], [3e-5]])
-    web = ROOT / "exporters" / "web"
+    web = ROOT / "exporters" / "s2mlp_exporters" / "web" / "page"
     script = f"""
         import {{ compare, scaleOf }} from {json.dumps((web / "golden.js").as_uri())};
         import {{ ranking }} from {json.dumps((web / "view.js").as_uri())};

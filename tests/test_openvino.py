@@ -20,8 +20,6 @@ import onnx
 import pytest
 
 import formats
-from exporters import openvino_ir
-from exporters.openvino_ir import BIN, LOADING, XML, OpenVinoIr, OpenVinoSession, Settings, load_openvino
 from formats import PRECISIONS, change_manifest, exported, manifest_of, noise, promised, replace_file
 from s2mlp_deploy import Request
 from s2mlp_deploy.bundle import bundle as artifact
@@ -30,6 +28,8 @@ from s2mlp_deploy.formats import base as formats_base
 from s2mlp_deploy.gate import gate as gates
 from s2mlp_deploy.gate import golden
 from s2mlp_deploy.pipeline.deploy import deploy
+from s2mlp_exporters.openvino import exporter
+from s2mlp_exporters.openvino.exporter import BIN, LOADING, XML, OpenVinoIr, OpenVinoSession, Settings, load_openvino
 from support import PAPER_CHECKPOINT, TEST_IMAGES, command, run, save_checkpoint, small_spec
 
 pytest.importorskip("openvino", reason="needs openvino")
@@ -132,7 +132,7 @@ def test_layers_can_be_seen(made: Path) -> None:
 def test_it_can_be_timed_against_other_formats(made: Path, tmp_path: Path) -> None:
     bundles, table = [made / f"{name}-fp32" for name in ("onnx", "openvino")], tmp_path / "table.csv"
     options = ("--threads", "1,2", "--min-seconds", 0, "--min-rounds", 8, "--csv", table)
-    ran = command("s2mlp-bench", "bench.cli", "main", *bundles, *options)
+    ran = command("s2mlp-bench", "s2mlp_bench.cli", "main", *bundles, *options)
     assert ran.code == 0, ran.err
     with table.open(newline="") as file:
         timed = {line["name"] for line in csv.DictReader(file)}
@@ -180,14 +180,14 @@ needs_bfloat16 = pytest.mark.skipif(
 def test_left_to_itself_openvino_computes_in_bfloat16_and_that_is_refused(
     made: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(openvino_ir, "LOADING", {"PERFORMANCE_HINT": "LATENCY"})
+    monkeypatch.setattr(exporter, "LOADING", {"PERFORMANCE_HINT": "LATENCY"})
     ran = run("verify", made / "openvino-fp32")
     assert ran.code == 4 and "computes in bf16 here, although f32 was asked for" in ran.err
 
 
 @needs_bfloat16
 def test_bfloat16_would_not_pass_the_gate(made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(openvino_ir, "LOADING", {**LOADING, "INFERENCE_PRECISION_HINT": "bf16"})
+    monkeypatch.setattr(exporter, "LOADING", {**LOADING, "INFERENCE_PRECISION_HINT": "bf16"})
     bundle = artifact.read(made / "openvino-fp32")
     wrong = Settings.model_construct(runtime_version="", device="CPU", inference_precision="bf16")
     tolerance = bundle.manifest.tolerance
@@ -363,7 +363,7 @@ def test_without_openvino_the_way_on_is_told(
 ) -> None:
     monkeypatch.setitem(sys.modules, "openvino", None)
     ran = run("export", made / source, "--format", "openvino", "-o", tmp_path / "new" / "engine")
-    assert (ran.code, ran.out) == (4, "") and openvino_ir.REMEDY in ran.err
+    assert (ran.code, ran.out) == (4, "") and exporter.REMEDY in ran.err
     name = "onnx-fp32" if source == "onnx-fp32" else "engine-onnx-fp32"
     assert f"s2mlp-export {name} --format openvino" in ran.err
     left = list(tmp_path.rglob("*/manifest.json"))
@@ -373,7 +373,7 @@ def test_without_openvino_the_way_on_is_told(
 def test_a_model_cannot_be_checked_without_openvino(made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "openvino", None)
     ran = run("verify", made / "openvino-fp32")
-    assert ran.code == 4 and openvino_ir.REMEDY in ran.err
+    assert ran.code == 4 and exporter.REMEDY in ran.err
     with pytest.raises(RuntimeMissingError, match="OpenVINO cannot be loaded"):
         load_openvino()
 
@@ -382,7 +382,7 @@ def test_the_doctor_knows_it(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "✓ build openvino bundles" in run("doctor").out and "✓ run and verify openvino bundles" in run("doctor").out
     monkeypatch.setitem(sys.modules, "openvino", None)
     shown = " ".join(run("doctor").out.split())
-    assert f"✗ run and verify openvino bundles: openvino missing. {openvino_ir.REMEDY}" in shown
+    assert f"✗ run and verify openvino bundles: openvino missing. {exporter.REMEDY}" in shown
 
 
 def with_a_new_operator(content: bytes) -> bytes:

@@ -20,8 +20,6 @@ import onnxruntime
 import pytest
 
 import formats
-from exporters import ort_canonical, ort_model
-from exporters.ort_model import OPERATORS, OrtModel
 from formats import PRECISIONS, change_manifest, exported, manifest_of, noise, promised, replace_file
 from s2mlp_deploy import Request
 from s2mlp_deploy.bundle import bundle as bundles
@@ -29,6 +27,8 @@ from s2mlp_deploy.errors import RuntimeMissingError, UsageError
 from s2mlp_deploy.pipeline.deploy import deploy
 from s2mlp_deploy.runtime import onnxruntime as ort_runtime
 from s2mlp_deploy.runtime.onnxruntime import PROVIDERS, Loading, OnnxSession
+from s2mlp_exporters.onnxruntime import canonical, exporter
+from s2mlp_exporters.onnxruntime.exporter import OPERATORS, OrtModel
 from support import PAPER_CHECKPOINT, TEST_IMAGES, run, save_checkpoint, small_spec
 
 STYLES = ("ort", "onnx")
@@ -124,7 +124,7 @@ def test_what_it_takes_to_load_it_is_in_the_manifest(made: Path, name: str, styl
         "provider": "cpu",
         "style": style,
         "optimization": "extended",
-        "session_options": list(ort_model.SESSION_OPTIONS),
+        "session_options": list(exporter.SESSION_OPTIONS),
     }
     assert (manifest["format"], manifest["artifact"]) == ("ort", f"model.{style}")
     assert onnxruntime.__version__ in [v for k, v in manifest["versions"].items() if k.startswith("onnxruntime")]
@@ -195,7 +195,7 @@ def test_the_list_of_operators_names_no_path(made: Path, precision: str) -> None
 # The table of an .ort file, in order
 
 
-FBS = ort_canonical.bindings()
+FBS = canonical.bindings()
 
 
 def as_onnxruntime_writes_it(made: Path, precision: str, destination: Path) -> Path:
@@ -225,7 +225,7 @@ def model_part(content: bytes) -> bytes:
 @pytest.mark.parametrize("precision", PRECISIONS)
 def test_the_table_is_in_alphabetical_order_and_says_the_same(made: Path, precision: str, tmp_path: Path) -> None:
     raw = as_onnxruntime_writes_it(made, precision, tmp_path / "raw")
-    ort_canonical.write(raw, tmp_path / "ordered")
+    canonical.write(raw, tmp_path / "ordered")
     before, after = (table((tmp_path / name).read_bytes()) for name in ("raw", "ordered"))
     assert after == sorted((op, sorted(constraints)) for op, constraints in before)
     assert len(after) > 5 and len({op for op, _ in after}) == len(after)
@@ -234,7 +234,7 @@ def test_the_table_is_in_alphabetical_order_and_says_the_same(made: Path, precis
 @pytest.mark.parametrize("precision", PRECISIONS)
 def test_the_model_itself_and_the_version_are_kept(made: Path, precision: str, tmp_path: Path) -> None:
     raw = as_onnxruntime_writes_it(made, precision, tmp_path / "raw").read_bytes()
-    ort_canonical.write(tmp_path / "raw", tmp_path / "ordered")
+    canonical.write(tmp_path / "raw", tmp_path / "ordered")
     ordered = (tmp_path / "ordered").read_bytes()
     assert model_part(ordered) == model_part(raw) and len(model_part(raw)) > len(raw) // 2
     assert (len(ordered) - len(model_part(ordered))) % 64 == (len(raw) - len(model_part(raw))) % 64  # for alignment
@@ -245,7 +245,7 @@ def test_the_model_itself_and_the_version_are_kept(made: Path, precision: str, t
 @pytest.mark.parametrize("precision", PRECISIONS)
 def test_putting_the_table_in_order_changes_no_bit_of_the_logits(made: Path, precision: str, tmp_path: Path) -> None:
     raw = as_onnxruntime_writes_it(made, precision, tmp_path / "raw.ort")
-    ort_canonical.write(raw, tmp_path / "ordered.ort")
+    canonical.write(raw, tmp_path / "ordered.ort")
     before, after = (OnnxSession(p, Loading(optimization="none")).run(noise(5)) for p in sorted(tmp_path.iterdir()))
     assert before.shape == (5, 7)
     np.testing.assert_array_equal(before, after)
@@ -254,14 +254,14 @@ def test_putting_the_table_in_order_changes_no_bit_of_the_logits(made: Path, pre
 def test_the_order_that_onnxruntime_wrote_makes_no_difference(made: Path, tmp_path: Path) -> None:
     results = set()
     for i in range(4):
-        ort_canonical.write(as_onnxruntime_writes_it(made, "int8", tmp_path / f"{i}"), tmp_path / "ordered")
+        canonical.write(as_onnxruntime_writes_it(made, "int8", tmp_path / f"{i}"), tmp_path / "ordered")
         results.add((tmp_path / "ordered").read_bytes())
-    ort_canonical.write(tmp_path / "ordered", tmp_path / "again")
+    canonical.write(tmp_path / "ordered", tmp_path / "again")
     assert results == {(tmp_path / "again").read_bytes()}
 
 
 def test_a_model_is_written_in_that_order(made: Path, tmp_path: Path) -> None:
-    ort_canonical.write(as_onnxruntime_writes_it(made, "fp32", tmp_path / "raw"), tmp_path / "ordered")
+    canonical.write(as_onnxruntime_writes_it(made, "fp32", tmp_path / "raw"), tmp_path / "ordered")
     assert (tmp_path / "ordered").read_bytes() == (made / "ort-fp32" / "model.ort").read_bytes()
 
 
@@ -279,7 +279,7 @@ def session_file(*parts: str, entries: Entries = ()) -> bytes:
             Model.Start(builder)
             places[part] = Model.End(builder)
         else:
-            operators = ort_canonical._vector(builder, [operator_entry(builder, *entry) for entry in entries])
+            operators = canonical._vector(builder, [operator_entry(builder, *entry) for entry in entries])
             FBS.KernelTypeStrResolver.Start(builder)
             FBS.KernelTypeStrResolver.AddOpKernelTypeStrArgs(builder, operators)
             places[part] = FBS.KernelTypeStrResolver.End(builder)
@@ -298,12 +298,12 @@ def operator_entry(builder: Any, name: str, constraints: tuple[str, ...]) -> int
     """An operator of the table, and its constraints without arguments."""
     offsets = []
     for constraint in constraints:
-        text, arguments = builder.CreateString(constraint), ort_canonical._vector(builder, [])
+        text, arguments = builder.CreateString(constraint), canonical._vector(builder, [])
         FBS.KernelTypeStrArgsEntry.Start(builder)
         FBS.KernelTypeStrArgsEntry.AddKernelTypeStr(builder, text)
         FBS.KernelTypeStrArgsEntry.AddArgs(builder, arguments)
         offsets.append(FBS.KernelTypeStrArgsEntry.End(builder))
-    text, vector = builder.CreateString(name), ort_canonical._vector(builder, offsets)
+    text, vector = builder.CreateString(name), canonical._vector(builder, offsets)
     FBS.OpIdKernelTypeStrArgsEntry.Start(builder)
     FBS.OpIdKernelTypeStrArgsEntry.AddOpId(builder, text)
     FBS.OpIdKernelTypeStrArgsEntry.AddKernelTypeStrArgs(builder, vector)
@@ -328,7 +328,7 @@ def test_operators_and_constraints_are_put_in_order_wherever_they_stood(tmp_path
     results = set()
     for entries in orders:
         (tmp_path / "file").write_bytes(session_file("model", "operators", entries=entries))
-        ort_canonical.write(tmp_path / "file", tmp_path / "out")
+        canonical.write(tmp_path / "file", tmp_path / "out")
         results.add((tmp_path / "out").read_bytes())
     (only,) = results
     assert [(op.decode(), tuple(c.decode() for c, _ in cs)) for op, cs in table(only)] == list(orders[0])
@@ -349,20 +349,20 @@ def test_operators_and_constraints_are_put_in_order_wherever_they_stood(tmp_path
 def test_a_layout_that_is_not_known_is_refused(content: bytes, reason: str, tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(content)
     with pytest.raises(ValueError, match=reason):
-        ort_canonical.write(tmp_path / "file", tmp_path / "out")
+        canonical.write(tmp_path / "file", tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
 def test_such_files_would_be_known_otherwise(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(session_file("model", "operators"))
-    ort_canonical.write(tmp_path / "file", tmp_path / "out")
+    canonical.write(tmp_path / "file", tmp_path / "out")
     assert table((tmp_path / "out").read_bytes()) == []
 
 
 def test_an_onnxruntime_that_writes_another_layout_is_told_with_a_way_out(
     made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ort_canonical, "_IDENTIFIER", b"ORTZ")
+    monkeypatch.setattr(canonical, "_IDENTIFIER", b"ORTZ")
     out = tmp_path / "out"
     ran = run("export", made / "onnx-fp32", "--format", "ort", "-o", out)
     assert (ran.code, ran.out) == (4, "")
@@ -570,7 +570,7 @@ def test_without_onnxruntime_it_says_what_to_install(
     def missing(name: str) -> str:
         raise PackageNotFoundError(name)
 
-    monkeypatch.setattr(ort_model, "version", missing)
+    monkeypatch.setattr(exporter, "version", missing)
     ran = run("export", made / "onnx-fp32", "--format", "ort", "-o", tmp_path / "out")
     assert (ran.code, ran.out) == (4, "") and "pip install onnxruntime" in ran.err
     monkeypatch.undo()

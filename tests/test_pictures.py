@@ -17,12 +17,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from PIL import Image
 
-from bench import pictures
-from bench.contest import Result
-from bench.pictures import drawing, inline_svg, labels, roofline_plot, rows, scatter
-from bench.pictures.labels import Box, Label
-from bench.profile import KINDS
 from contests import BASELINES, PAIR, Entry, held, swept
+from s2mlp_bench.benchmark import Result
+from s2mlp_bench.profile import KINDS
+from s2mlp_bench.report import pictures
+from s2mlp_bench.report.pictures import drawing, inline_svg, labels, roofline_plot, rows, scatter
+from s2mlp_bench.report.pictures.labels import Box, Label
 from s2mlp_deploy.errors import OutputError, RuntimeMissingError, UsageError
 from s2mlp_deploy.system.dependencies import pip_install
 from support import ROOT

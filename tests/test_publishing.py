@@ -14,13 +14,13 @@ from types import SimpleNamespace
 
 import pytest
 
-from exporters.onnx_file import OnnxFile
 from s2mlp_deploy import Request
 from s2mlp_deploy.bundle import bundle as bundles
 from s2mlp_deploy.bundle.bundle import Artifact
 from s2mlp_deploy.cli import signals
 from s2mlp_deploy.errors import CompilerError, OutputError, ParityError
 from s2mlp_deploy.formats.base import Lowered
+from s2mlp_deploy.formats.onnx import OnnxFile
 from s2mlp_deploy.pipeline.deploy import deploy
 from s2mlp_deploy.schema import manifest as manifests
 from s2mlp_deploy.schema import parity

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from bench import output, regression
+from s2mlp_bench.results import output, regression
 from s2mlp_deploy.errors import DataError
 from support import Ran, command, run, save_checkpoint, small_spec
 
@@ -105,7 +105,7 @@ def test_a_damaged_older_run_is_refused(damaged: dict[str, Any]) -> None:
 
 
 def bench(*arguments: object) -> Ran:
-    return command("s2mlp-bench", "bench.cli", "main", *arguments)
+    return command("s2mlp-bench", "s2mlp_bench.cli", "main", *arguments)
 
 
 def test_the_command_compares_with_what_it_wrote_before(tmp_path: Path) -> None:

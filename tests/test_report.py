@@ -13,14 +13,14 @@ from typing import Any
 
 import pytest
 
-from bench.contest import Devices, Plan, Result
-from bench.devices import device_table
-from bench.devices.energy import Energy
-from bench.pictures import inline_svg
-from bench.reports import html, summary
-from bench.section import Section
 from browser import Browser, Visit, lacking
 from contests import BASELINES, ENVIRONMENT, EVIL, PAIR, Entry, held, swept
+from s2mlp_bench.benchmark import Devices, Plan, Result
+from s2mlp_bench.energy import device_table
+from s2mlp_bench.energy.energy import Energy
+from s2mlp_bench.report.documents import html, summary
+from s2mlp_bench.report.pictures import inline_svg
+from s2mlp_bench.report.section import Section
 from s2mlp_deploy.errors import RuntimeMissingError
 from s2mlp_deploy.runtime.session import Times
 from s2mlp_deploy.system.dependencies import pip_install
@@ -287,7 +287,7 @@ def test_the_command_writes_both_files(tmp_path: Path) -> None:
     assert run("export", checkpoint, "-o", tmp_path / name).code == 0
     files = ("--html", tmp_path / "r.html", "--png", tmp_path / "r.png")
     quick = ("--min-seconds", 0, "--min-rounds", 8, "--baseline", "no-shift")
-    ran = command("s2mlp-bench", "bench.cli", "main", tmp_path / name, *quick, *files)
+    ran = command("s2mlp-bench", "s2mlp_bench.cli", "main", tmp_path / name, *quick, *files)
     assert ran.code == 0, ran.err
     page = Page((tmp_path / "r.html").read_text("utf-8"))
     assert page.texts["h1"] == [f"How fast {name} is"] and not page.named("b")

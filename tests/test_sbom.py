@@ -14,11 +14,11 @@ from cyclonedx.schema import SchemaVersion
 from cyclonedx.validation.json import JsonStrictValidator
 
 import npm
-from exporters.web_site import TESTED
 from formats import change_manifest, exported, manifest_of, promised
 from s2mlp_deploy.bundle import bundle as bundles
 from s2mlp_deploy.bundle.bundle import SBOM
 from s2mlp_deploy.system.dependencies import Package, closure, pip_install
+from s2mlp_exporters.web.exporter import TESTED
 from support import run, save_checkpoint, small_spec
 
 pytestmark = pytest.mark.npm()

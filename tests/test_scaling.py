@@ -18,12 +18,24 @@ import pytest
 from matplotlib.figure import Figure
 from rich.console import Console
 
-from bench import graphs, mixer
-from bench.noshift import NoShift
-from bench.scale import costs, footprint, growth, scaling_plot, scaling_run, scaling_table
-from bench.scale.footprint import Footprint
-from bench.scale.scaling import LONG_MS, MIXER, OVER, S2MLP, Plan, Point, Scaling, Setting, default_sizes, shortened
-from bench.scale.scaling_run import WARMUP, take_rounds
+from s2mlp_bench import graphs
+from s2mlp_bench.baselines import mixer
+from s2mlp_bench.baselines.noshift import NoShift
+from s2mlp_bench.scale import costs, footprint, growth, scaling_plot, scaling_run, scaling_table
+from s2mlp_bench.scale.footprint import Footprint
+from s2mlp_bench.scale.scaling import (
+    LONG_MS,
+    MIXER,
+    OVER,
+    S2MLP,
+    Plan,
+    Point,
+    Scaling,
+    Setting,
+    default_sizes,
+    shortened,
+)
+from s2mlp_bench.scale.scaling_run import WARMUP, take_rounds
 from s2mlp_deploy.families.s2mlp.emit import Axes
 from s2mlp_deploy.schema.spec import PRESETS, Embedding, Size, Spec, Stage
 from s2mlp_deploy.system.progress import Listener
@@ -34,7 +46,7 @@ QUICK = ("--batch", 1, "--depth", "1", "--rounds", 6, "--min-seconds", 0)
 
 
 def scale(*arguments: object) -> Ran:
-    return command("s2mlp-bench scale", "bench.scale.scale_cli", "main", *arguments)
+    return command("s2mlp-bench scale", "s2mlp_bench.scale.scale_cli", "main", *arguments)
 
 
 # Fits

@@ -17,13 +17,13 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from bench.mlperf import loadgen_log
-from bench.mlperf.answers import MOST, Answers
-from bench.mlperf.loadgen import Samples, require_loadgen
-from bench.mlperf.loadgen_log import DETAIL, SUMMARY
-from bench.mlperf.scenario import Outcome, run
-from bench.mlperf.scenario_table import render
-from bench.mlperf.terms import SCENARIOS, Terms, settings
+from s2mlp_bench.mlperf import loadgen_log
+from s2mlp_bench.mlperf.answers import MOST, Answers
+from s2mlp_bench.mlperf.loadgen import Samples, require_loadgen
+from s2mlp_bench.mlperf.loadgen_log import DETAIL, SUMMARY
+from s2mlp_bench.mlperf.loadgen_settings import SCENARIOS, Terms, settings
+from s2mlp_bench.mlperf.scenario import Outcome, run
+from s2mlp_bench.mlperf.scenario_table import render
 from s2mlp_deploy.bundle import bundle as bundles
 from s2mlp_deploy.errors import OutputError, ParityError, RuntimeMissingError, UsageError
 from s2mlp_deploy.formats import base as formats_base

@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from exporters.ort_model import OrtModel
 from formats import manifest_of, promised
 from s2mlp_deploy import Request
 from s2mlp_deploy.bundle import bundle as bundles
@@ -21,6 +20,7 @@ from s2mlp_deploy.errors import AccuracyError, BundleError, ParityError, UsageEr
 from s2mlp_deploy.pipeline import compile as engine
 from s2mlp_deploy.pipeline.deploy import OWN, deploy, deploy_all
 from s2mlp_deploy.schema.manifest import Interface
+from s2mlp_exporters.onnxruntime.exporter import OrtModel
 from support import PAPER_CHECKPOINT, TEST_IMAGES, Ran, run, save_checkpoint, small_spec
 from test_exporter import install
 from test_imports import OPTIONAL, Bare, answer, bare

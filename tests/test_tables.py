@@ -10,11 +10,11 @@ import pytest
 from rich.cells import cell_len
 from rich.console import Console
 
-from bench import names, section, table, tables
-from bench.contest import Result
-from bench.contestant import Point
-from bench.section import Section
 from contests import BASELINES, ENVIRONMENT, PAIR, Entry, held, swept
+from s2mlp_bench.benchmark import Result
+from s2mlp_bench.candidate import Point
+from s2mlp_bench.report import names, section, table, tables
+from s2mlp_bench.report.section import Section
 from s2mlp_deploy.system.wording import counted
 
 FOUR = [

@@ -14,14 +14,7 @@ import numpy as np
 import onnx
 import pytest
 
-from bench.weights import save_random
-from exporters.nvidia import log as logs
-from exporters.nvidia.build import build
-from exporters.nvidia.engine import EngineFormat
-from exporters.nvidia.log import Log
-from exporters.nvidia.options import configure
-from exporters.nvidia.profile import Profile
-from exporters.nvidia.runtime import find_gpu
+from s2mlp_bench.weights import save_random
 from s2mlp_deploy import Request
 from s2mlp_deploy.bundle.bundle import read
 from s2mlp_deploy.errors import CompilerError, RuntimeMissingError, UnverifiedError, UsageError
@@ -31,6 +24,13 @@ from s2mlp_deploy.pipeline.request import Export
 from s2mlp_deploy.schema.manifest import Interface
 from s2mlp_deploy.system.dependencies import pip_install
 from s2mlp_deploy.system.hashing import sha256
+from s2mlp_exporters.tensorrt import log as logs
+from s2mlp_exporters.tensorrt.build import build
+from s2mlp_exporters.tensorrt.engine import EngineFormat
+from s2mlp_exporters.tensorrt.log import Log
+from s2mlp_exporters.tensorrt.options import configure
+from s2mlp_exporters.tensorrt.profile import Profile
+from s2mlp_exporters.tensorrt.runtime import find_gpu
 from support import PAPER_CHECKPOINT, TEST_IMAGES, run
 from test_imports import OPTIONAL, bare
 

@@ -17,15 +17,15 @@ from typing import Any
 
 import pytest
 
-from exporters.nvidia import build as building
-from exporters.nvidia.build import build
-from exporters.nvidia.log import Log
-from exporters.nvidia.options import OPTIONS, configure, offers
-from exporters.nvidia.profile import Profile
-from exporters.nvidia.runtime import TENSORRT as RUNTIME
-from exporters.tensorrt_engine import TensorRtEngine
-from exporters.tensorrt_rtx_engine import TensorRtRtxEngine
 from s2mlp_deploy.errors import DataError, RuntimeMissingError, UsageError
+from s2mlp_exporters.tensorrt import build as building
+from s2mlp_exporters.tensorrt.build import build
+from s2mlp_exporters.tensorrt.log import Log
+from s2mlp_exporters.tensorrt.options import OPTIONS, configure, offers
+from s2mlp_exporters.tensorrt.profile import Profile
+from s2mlp_exporters.tensorrt.runtime import TENSORRT as RUNTIME
+from s2mlp_exporters.tensorrt.trt import TensorRtEngine
+from s2mlp_exporters.tensorrt.trt_rtx import TensorRtRtxEngine
 from support import ROOT
 
 APIS = {
@@ -247,19 +247,19 @@ def test_timings_are_kept_in_one_step(cache: Path) -> None:
 # What the code uses of the runtimes
 
 USES: dict[str, dict[str, str]] = {
-    "nvidia/build.py": {
+    "tensorrt/build.py": {
         "builder": "Builder", "config": "IBuilderConfig", "parser": "OnnxParser", "error": "ParserError",
         "shapes": "IOptimizationProfile",
     },
-    "nvidia/log.py": {},
-    "nvidia/options.py": {"config": "IBuilderConfig"},
-    "nvidia/session.py": {
+    "tensorrt/log.py": {},
+    "tensorrt/options.py": {"config": "IBuilderConfig"},
+    "tensorrt/session.py": {
         "runtime": "Runtime", "engine": "ICudaEngine", "self._engine": "ICudaEngine", "self._context": "IExecutionContext",
         "refitter": "Refitter", "parser": "OnnxParserRefitter", "config": "IRuntimeConfig",
     },
-    "nvidia/engine.py": {},
-    "tensorrt_engine.py": {},
-    "tensorrt_rtx_engine.py": {"runtime": "Runtime"},
+    "tensorrt/engine.py": {},
+    "tensorrt/trt.py": {},
+    "tensorrt/trt_rtx.py": {"runtime": "Runtime"},
 }  # fmt: skip
 """By module, which of its variables hold an object of the runtime, and of which class."""
 
@@ -273,7 +273,7 @@ OF_RTX = ("ComputeCapability", "CudaGraphStrategy", "DynamicShapesKernelSpeciali
 def used() -> Iterator[str]:
     """``Class.attribute`` and ``ENUM.MEMBER`` of the runtime wherever the exporters write one."""
     for module, variables in USES.items():
-        for node in ast.walk(ast.parse((ROOT / "exporters" / module).read_text("utf-8"))):
+        for node in ast.walk(ast.parse((ROOT / "exporters" / "s2mlp_exporters" / module).read_text("utf-8"))):
             if not isinstance(node, ast.Attribute):
                 continue
             path = ast.unparse(node)

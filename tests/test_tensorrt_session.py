@@ -14,17 +14,17 @@ from typing import Any
 import numpy as np
 import pytest
 
-from exporters.nvidia import engine as engines
-from exporters.nvidia import runtime
-from exporters.nvidia.engine import Settings
-from exporters.nvidia.log import Log
-from exporters.nvidia.runtime import CudaError, Gpu, find_gpu
-from exporters.nvidia.session import EngineSession, Times, load
-from exporters.tensorrt_engine import TensorRtEngine
-from exporters.tensorrt_rtx_engine import TensorRtRtxEngine
 from s2mlp_deploy.bundle.bundle import Artifact
 from s2mlp_deploy.errors import BundleError, RuntimeMissingError, UsageError
 from s2mlp_deploy.schema.parity import Array
+from s2mlp_exporters.tensorrt import engine as engines
+from s2mlp_exporters.tensorrt import runtime
+from s2mlp_exporters.tensorrt.engine import Settings
+from s2mlp_exporters.tensorrt.log import Log
+from s2mlp_exporters.tensorrt.runtime import CudaError, Gpu, find_gpu
+from s2mlp_exporters.tensorrt.session import EngineSession, Times, load
+from s2mlp_exporters.tensorrt.trt import TensorRtEngine
+from s2mlp_exporters.tensorrt.trt_rtx import TensorRtRtxEngine
 from support import ROOT
 
 CLASSES = 2
@@ -377,7 +377,10 @@ def test_a_graph_that_cannot_be_made_is_an_error_and_is_given_back() -> None:
 
 def test_the_cuda_runtime_has_what_is_called_of_it() -> None:
     bindings = pytest.importorskip("cuda.bindings.runtime", reason="cuda-bindings is not installed")
-    source = "".join((ROOT / "exporters" / "nvidia" / name).read_text("utf-8") for name in ("session.py", "runtime.py"))
+    source = "".join(
+        (ROOT / "exporters" / "s2mlp_exporters" / "tensorrt" / name).read_text("utf-8")
+        for name in ("session.py", "runtime.py")
+    )
     called = set(re.findall(r"\bcuda\.([A-Z]\w+)\(", source))
     called |= {name for pair in re.findall(r'_take\("(\w+)", "(\w+)"', source) for name in pair}
     called |= set(re.findall(r"self\._cuda\.([A-Z]\w+)\(", source))

@@ -22,9 +22,6 @@ import pytest
 from google.protobuf import text_format
 
 import formats
-from exporters import triton_config
-from exporters.triton_config import Serving, Signature, Tensor
-from exporters.triton_repository import CONFIG, LABELS, MAX_BATCH
 from formats import PRECISIONS, change_manifest, exported, manifest_of, promised, replace_file, silence
 from s2mlp_deploy import Request
 from s2mlp_deploy.bundle import bundle as artifact
@@ -35,6 +32,9 @@ from s2mlp_deploy.gate import golden
 from s2mlp_deploy.pipeline.deploy import deploy
 from s2mlp_deploy.runtime.onnxruntime import OnnxSession
 from s2mlp_deploy.schema.parity import Array
+from s2mlp_exporters.triton import config as triton_config
+from s2mlp_exporters.triton.config import Serving, Signature, Tensor
+from s2mlp_exporters.triton.exporter import CONFIG, LABELS, MAX_BATCH
 from support import PAPER_CHECKPOINT, TEST_IMAGES, command, run, save_checkpoint, small_spec
 
 MODEL = "1/model.onnx"
@@ -237,7 +237,7 @@ def test_an_entry_is_replaced_whole_with_force(made: Path, entry: Path) -> None:
 def test_it_can_be_timed_against_other_formats(made: Path, tmp_path: Path) -> None:
     bundles, table = [made / f"{name}-fp32" for name in ("onnx", "triton")], tmp_path / "table.csv"
     options = ("--threads", 1, "--min-seconds", 0, "--min-rounds", 8, "--no-cold", "--csv", table)
-    ran = command("s2mlp-bench", "bench.cli", "main", *bundles, *options)
+    ran = command("s2mlp-bench", "s2mlp_bench.cli", "main", *bundles, *options)
     assert ran.code == 0 and "triton-fp32, 1 thread," in table.read_text().replace('"', ""), ran.err
 
 

@@ -19,12 +19,12 @@ from PIL import Image
 import browser as browsers
 import npm
 from browser import INSECURE, Browser, Visit, serving
-from exporters import web_site
 from s2mlp_deploy.data import images
 from s2mlp_deploy.gate import reference_logits
 from s2mlp_deploy.schema.manifest import Preprocessing
 from s2mlp_deploy.schema.parity import Array
 from s2mlp_deploy.schema.spec import single_stage
+from s2mlp_exporters.web import exporter
 from support import PAPER_CHECKPOINT, TEST_IMAGES, random_model, run, save_checkpoint, small_spec
 
 pytestmark = [
@@ -674,8 +674,8 @@ def test_a_model_that_no_browser_has_memory_for_is_not_made_a_site(
     sites: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     size = (sites / "onnx" / "model.onnx").stat().st_size
-    monkeypatch.setattr(web_site, "MEMORY_BYTES", 2 * size)
+    monkeypatch.setattr(exporter, "MEMORY_BYTES", 2 * size)
     assert run("export", sites / "onnx", "--format", "web", "-o", tmp_path / "fits").code == 0
-    monkeypatch.setattr(web_site, "MEMORY_BYTES", 2 * size - 1)
+    monkeypatch.setattr(exporter, "MEMORY_BYTES", 2 * size - 1)
     ran = run("export", sites / "onnx", "--format", "web", "-o", tmp_path / "out")
     assert ran.code == 2 and "GB to load, and a browser has" in ran.err and not (tmp_path / "out").exists()

@@ -2,17 +2,17 @@
  * The five most likely classes of PNG pictures: node classify.mjs BUNDLE PICTURE… [--json]
  *
  * Needs onnxruntime-node, and the modules of the web page that prepare pictures: they need no browser, and lie in
- * exporters/web here, and in every folder that --format web makes.
+ * exporters/s2mlp_exporters/web/page here, and in every folder that --format web makes.
  */
 
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
-import { openBundle } from "../../exporters/web/bundle.js";
-import { argmax, ofEveryClass } from "../../exporters/web/golden.js";
-import { orientationOf, upright } from "../../exporters/web/orientation.js";
-import { decodePng, isPng, readHeader } from "../../exporters/web/png.js";
-import { prepare } from "../../exporters/web/preprocess.js";
-import { Refusal } from "../../exporters/web/refusal.js";
+import { openBundle } from "../../exporters/s2mlp_exporters/web/page/bundle.js";
+import { argmax, ofEveryClass } from "../../exporters/s2mlp_exporters/web/page/golden.js";
+import { orientationOf, upright } from "../../exporters/s2mlp_exporters/web/page/orientation.js";
+import { decodePng, isPng, readHeader } from "../../exporters/s2mlp_exporters/web/page/png.js";
+import { prepare } from "../../exporters/s2mlp_exporters/web/page/preprocess.js";
+import { Refusal } from "../../exporters/s2mlp_exporters/web/page/refusal.js";
 
 process.env.ORT_DISABLE_TELEMETRY ??= "1"; // before ONNX Runtime is loaded, or it reports to its maker
 const { default: ort } = await import("onnxruntime-node");

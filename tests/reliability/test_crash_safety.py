@@ -146,7 +146,7 @@ def in_native_code(*_: object) -> None:
 
 
 def compile_forever() -> None:
-    from exporters.onnx_file import OnnxFile
+    from s2mlp_deploy.formats.onnx import OnnxFile
 
     OnnxFile.export = in_native_code  # type: ignore[method-assign,assignment]
 

@@ -356,15 +356,15 @@ def test_faults_of_settings_of_runtimes(
     trials: Trials, bundles: Callable[..., Path], made: Written, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """OpenVINO computes in bfloat16 or saves weights as float16; an engine is made of the graph of another precision than asked for."""
-    from exporters import openvino_ir
+    from s2mlp_exporters.openvino import exporter
 
     found = Catalogue()
     for at in ("fp32", "fp16", "int8"):
         with monkeypatch.context() as patch:
-            patch.setattr(openvino_ir, "LOADING", {**openvino_ir.LOADING, "INFERENCE_PRECISION_HINT": "bf16"})
+            patch.setattr(exporter, "LOADING", {**exporter.LOADING, "INFERENCE_PRECISION_HINT": "bf16"})
             wanted = Request(bundles("onnx", at), "openvino", at, output=tmp_path / "out", force=True)
             found.try_export(f"OpenVINO in bfloat16 [{at}]", lambda steps, wanted=wanted: deploy(wanted, steps))  # type: ignore[misc]
-    openvino = openvino_ir.load_openvino()
+    openvino = exporter.load_openvino()
     save = openvino.save_model
     with monkeypatch.context() as patch:
         patch.setattr(openvino, "save_model", lambda model, path, **_: save(model, path, compress_to_fp16=True))

@@ -153,7 +153,9 @@ class Victim:
 
     def _run(self, name: str, bundle: Path) -> Ran:
         if name == "bench":
-            return command("s2mlp-bench", "bench.cli", "main", bundle, "--no-cold", "--no-bound", "--min-seconds", 0)
+            return command(
+                "s2mlp-bench", "s2mlp_bench.cli", "main", bundle, "--no-cold", "--no-bound", "--min-seconds", 0
+            )
         options = ["--format", "ort", "-o", self.place / "out"] if name == "export" else []
         return run(name, bundle, *options)
 
@@ -348,7 +350,7 @@ def test_the_report_is_harmless_whatever_it_holds(victim: Victim, trials: Trials
             assert run("verify", bundle).code == 0, what
             if trials.thorough or what in ("a pipe", "a link", "a huge number"):
                 result = victim.place / "result.json"
-                ran = command("s2mlp-bench", "bench.cli", "main", bundle, "--no-cold", "--no-bound", "--min-seconds", 0,
+                ran = command("s2mlp-bench", "s2mlp_bench.cli", "main", bundle, "--no-cold", "--no-bound", "--min-seconds", 0,
                               "--min-rounds", 6, "--no-energy", "--json-file", result, "--force")  # fmt: skip
                 assert ran.code == 0, (what, ran.err)
                 assert "1e+999" not in result.read_text() and "Infinity" not in result.read_text()

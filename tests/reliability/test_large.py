@@ -23,9 +23,9 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from bench.process import measure
 from formats import manifest_of, promised
 from record import Trials
+from s2mlp_bench.process import measure
 from s2mlp_deploy.families.s2mlp.reference import S2MLP
 from s2mlp_deploy.graph import writer
 from s2mlp_deploy.schema.spec import Spec, single_stage
@@ -123,7 +123,7 @@ def test_races_with_weights_beside_the_model(trials: Trials, beside: Path, tmp_p
     names = ("openvino", "torch-eager") if trials.thorough else ("openvino",)
     rivals = [word for name in names for word in ("--baseline", name)]
     ran = command(
-        "s2mlp-bench", "bench.cli", "main", beside / "onnx", *rivals, "--min-seconds", 0, "--min-rounds", 10, "--no-cold",
+        "s2mlp-bench", "s2mlp_bench.cli", "main", beside / "onnx", *rivals, "--min-seconds", 0, "--min-rounds", 10, "--no-cold",
         "--no-energy", "--json-file", tmp_path / "race.json",
     )  # fmt: skip
     assert ran.code == 0, ran.err

@@ -24,7 +24,7 @@ import building
 import licenses
 import oldest
 from record import Trials
-from support import ROOT
+from support import ROOT, SOURCES
 
 RUNTIMES = ("base", "export", "gpu", "trt", "trt-rtx", "openvino", "plot", "sbom", "bench", "loadgen")
 
@@ -34,16 +34,15 @@ def test_what_the_wheel_holds(tmp_path: Path, trials: Trials) -> None:
     with zipfile.ZipFile(building.build(tmp_path, 0).wheel) as wheel:
         names = set(wheel.namelist())
         metadata = wheel.read(next(n for n in names if n.endswith("/METADATA"))).decode()
-    packages = ("s2mlp_deploy", "exporters", "bench")
     sources = {
-        f.relative_to(ROOT).as_posix()
-        for package in packages
-        for f in (ROOT / package).rglob("*")
+        f.relative_to(ROOT / place).as_posix()
+        for package, place in SOURCES.items()
+        for f in (ROOT / place / package).rglob("*")
         if f.is_file() and "__pycache__" not in f.parts
     }
     inside = {name for name in names if ".dist-info/" not in name}
     assert inside == sources
-    assert {f"{package}/py.typed" for package in packages} <= inside
+    assert {f"{package}/py.typed" for package in SOURCES} <= inside
     assert any(name.endswith(".dist-info/licenses/LICENSE") for name in names)
     assert "License-Expression: Apache-2.0" in metadata
     trials.tried("files", len(names))

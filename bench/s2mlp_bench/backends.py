@@ -1,0 +1,227 @@
+"""The ways to compute a model that are timed: bundles, PyTorch, OpenVINO, any ONNX file, and matrix products alone."""
+
+from __future__ import annotations
+
+import json
+import os
+import warnings
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from importlib import import_module
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from s2mlp_bench.candidate import Point
+from s2mlp_deploy.bundle.bundle import Bundle
+from s2mlp_deploy.errors import UsageError
+from s2mlp_deploy.formats import base as formats_base
+from s2mlp_deploy.runtime.onnxruntime import RESTING, Loading, OnnxSession, load
+from s2mlp_deploy.runtime.session import Session
+from s2mlp_deploy.schema.manifest import SpecEntry
+from s2mlp_deploy.schema.parity import Array
+from s2mlp_deploy.schema.spec import format_size
+from s2mlp_exporters.openvino.exporter import OpenVinoSession, Settings, load_openvino
+
+ONNXRUNTIME, TORCH, OPENVINO = ("onnxruntime",), ("torch",), ("openvino",)
+
+
+def import_runtimes(modules: Iterable[str]) -> None:
+    """Import what opening something needs; OpenVINO without the telemetry that it would send."""
+    for module in modules:
+        if module == "openvino":
+            load_openvino()
+        else:
+            import_module(module)
+
+
+@dataclass(frozen=True)
+class BundleWay:
+    """A bundle, as its format opens it."""
+
+    bundle: Bundle
+
+    @property
+    def modules(self) -> tuple[str, ...]:
+        return formats_base.find(self.bundle.manifest.format).modules
+
+    @property
+    def size_bytes(self) -> int:
+        return self.bundle.size_bytes
+
+    def open(self, point: Point) -> Session:
+        """As :meth:`Way.open`."""
+        manifest, artifact = self.bundle.manifest, self.bundle.artifact
+        if manifest.batch not in (None, point.batch):
+            raise UsageError(
+                f"{self.bundle.directory} takes batches of {manifest.batch} alone: leave out --batch, or export it with "
+                "--batch dynamic"
+            )
+        if point.size and any(
+            isinstance(n, int) and n != m for n, m in zip(manifest.input.shape[2:], point.size, strict=True)
+        ):
+            raise UsageError(
+                f"{self.bundle.directory} takes images of {format_size(manifest.spec.image_size)} alone: leave out --image-size, or "
+                "export it with --dynamic-size"
+            )
+        target = formats_base.find(manifest.format)
+        if point.provider:
+            if not isinstance(target, formats_base.Provided):
+                raise UsageError(
+                    f"--provider: bundles of format {manifest.format} run on what they were made for: give ONNX bundles"
+                )
+            return target.open_on(artifact, point.provider, point.threads)
+        if isinstance(target, formats_base.Threaded):
+            return target.open_with_threads(artifact, point.threads)
+        if point.threads is not None:
+            raise UsageError(f"--threads: engines of format {manifest.format} have no threads to set")
+        return target.open(artifact)
+
+
+@dataclass(frozen=True)
+class OnnxWay:
+    """An ONNX file whose input and output are called as in this project's own, in ONNX Runtime."""
+
+    path: Path
+    modules: tuple[str, ...] = ONNXRUNTIME
+
+    @property
+    def size_bytes(self) -> int:
+        """As :meth:`Way.size_bytes`."""
+        return _size_bytes(self.path)
+
+    def open(self, point: Point) -> Session:
+        """As :meth:`Way.open`."""
+        return OnnxSession(self.path, Loading(point.provider or "cpu", config=RESTING, threads=point.threads))
+
+
+@dataclass(frozen=True)
+class OpenVinoWay:
+    """An ONNX file in OpenVINO, on the CPU, with float32 where the file says float32."""
+
+    path: Path
+    modules: tuple[str, ...] = OPENVINO
+
+    @property
+    def size_bytes(self) -> int:
+        return _size_bytes(self.path)
+
+    def open(self, point: Point) -> Session:
+        """As :meth:`Way.open`."""
+        return OpenVinoSession(self.path, Settings(runtime_version=version("openvino")), point.threads)
+
+
+@dataclass(frozen=True)
+class TorchWay:
+    """The model in PyTorch, from a directory with ``spec.json`` and ``weights.pt``; ``compiled`` by torch.compile."""
+
+    directory: Path
+    compiled: bool
+    modules: tuple[str, ...] = TORCH
+
+    @property
+    def size_bytes(self) -> int:
+        return (self.directory / "weights.pt").stat().st_size
+
+    def open(self, point: Point) -> Session:
+        """As :meth:`Way.open`. With ``compiled`` the first run compiles."""
+        import torch
+
+        from s2mlp_bench.baselines.naive import shift_function
+        from s2mlp_deploy.families.s2mlp.reference import S2MLP
+
+        # Of its own, so that a first compilation is not spared by an earlier program's.
+        os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(self.directory / "compiled")
+        spec = SpecEntry.model_validate_json((self.directory / "spec.json").read_bytes()).spec()
+        with torch.device("meta"):
+            model = S2MLP(spec, shift_function(spec.shift))
+        weights = torch.load(self.directory / "weights.pt", weights_only=True, mmap=True)
+        model.load_state_dict(weights, strict=True, assign=True)
+        model = model.eval().requires_grad_(False)
+        if self.compiled:
+            with warnings.catch_warnings():  # its own imports use what it deprecates
+                warnings.simplefilter("ignore", DeprecationWarning)
+                return _TorchSession(torch.compile(model), point.threads)
+        return _TorchSession(model, point.threads)
+
+
+class _TorchSession:
+    def __init__(self, model: Callable[[Any], Any], threads: int | None) -> None:
+        self._model, self._threads = model, threads
+
+    def run(self, images: Array) -> Array:
+        import torch
+
+        if self._threads is not None and torch.get_num_threads() != self._threads:
+            torch.set_num_threads(self._threads)  # of the whole process, and others may have set it since
+        with torch.inference_mode():
+            logits: Array = self._model(torch.from_numpy(images)).numpy()
+        return logits
+
+
+@dataclass(frozen=True)
+class ProductsWay:
+    """The matrix products of a model and nothing else, in ONNX Runtime, on noise."""
+
+    path: Path
+    modules: tuple[str, ...] = ONNXRUNTIME
+
+    @property
+    def size_bytes(self) -> int:
+        return _size_bytes(self.path)
+
+    def open(self, point: Point) -> Session:
+        """As :meth:`Way.open`."""
+        loading = Loading(point.provider or "cpu", config=RESTING, threads=point.threads)
+        return ProductsSession(self.path, loading)
+
+
+def _size_bytes(path: Path) -> int:
+    """The ONNX file at ``path``, with its weights where they lie beside it."""
+    return sum(file.stat().st_size for file in path.parent.iterdir() if file.name.startswith(path.name))
+
+
+class ProductsSession:
+    """Runs products on noise; what it is asked does not matter, and it answers nothing.
+
+    Outputs of one shape share their memory, as they share the runtime's in a whole graph: new memory
+    for each of them would be what the call spends its time on.
+    """
+
+    def __init__(self, path: Path, loading: Loading) -> None:
+        import onnxruntime
+
+        self._session = load(path, loading)
+        self._binding = self._session.io_binding()
+        rng = np.random.default_rng(0)
+        self._held = []  # ONNX Runtime reads the array's memory, and releases before 1.32 do not keep it alive
+        for x in self._session.get_inputs():
+            value = onnxruntime.OrtValue.ortvalue_from_numpy(noise(rng, np.dtype(_DTYPES[x.type]), x.shape))
+            self._held.append(value)
+            self._binding.bind_ortvalue_input(x.name, value)
+        outputs: dict[str, Any] = {}
+        for y in self._session.get_outputs():
+            key = json.dumps([y.type, y.shape])
+            if key not in outputs:
+                outputs[key] = onnxruntime.OrtValue.ortvalue_from_shape_and_type(y.shape, _DTYPES[y.type])
+            self._binding.bind_ortvalue_output(y.name, outputs[key])
+
+    def run(self, images: Array) -> Array:
+        """No logits."""
+        self._session.run_with_iobinding(self._binding)
+        return np.empty((0, 0), np.float32)
+
+
+_DTYPES: dict[str, Any] = {
+    "tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(uint8)": np.uint8, "tensor(int8)": np.int8,
+}  # fmt: skip
+
+
+def noise(rng: np.random.Generator, dtype: np.dtype[Any], shape: list[int]) -> Array:
+    """Numbers of ``dtype`` to multiply: bytes from all that there are, others around zero."""
+    if dtype.kind in "ui":
+        info = np.iinfo(dtype)
+        return rng.integers(info.min, info.max, shape, dtype, endpoint=True)
+    return rng.standard_normal(shape, np.float32).astype(dtype)

@@ -1,0 +1,61 @@
+"""The widely copied code, and its export as most people would do it.
+
+    python -m s2mlp_bench.baselines.naive DIRECTORY BATCH HEIGHT WIDTH OUT.onnx
+
+exports the model in ``DIRECTORY`` (``spec.json``, ``weights.pt``), so that it can be measured as a whole process.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from s2mlp_deploy.families.s2mlp.emit import INPUT, OUTPUT
+from s2mlp_deploy.families.s2mlp.reference import S2MLP, ShiftFunction, spatial_shift
+from s2mlp_deploy.schema.manifest import SpecEntry
+from s2mlp_deploy.schema.spec import Shift, overlap
+
+
+def slice_assignment_shift(x: Tensor, shift: Shift) -> Tensor:
+    """The widely copied statements, such as ``x[:, 1:, :, : c // 4] = x[:, : h - 1, :, : c // 4]``, for every group.
+
+    ``x`` is (batch, height, width, channels), and is changed.
+    """
+    _, h, w, c = x.size()
+    for group in shift.groups(c):
+        to, of = overlap(group.offset, (h, w))
+        x[:, to[0], to[1], group.start : group.stop] = x[:, of[0], of[1], group.start : group.stop]
+    return x
+
+
+def shift_function(shift: Shift) -> ShiftFunction:
+    """What one writes in PyTorch for ``shift``: the popular statements where that is what they compute, else on a copy."""
+    return slice_assignment_shift if shift.semantics == "inplace" else spatial_shift
+
+
+def export(directory: Path, batch: int, size: tuple[int, int], destination: Path) -> None:
+    """``torch.onnx.export`` of the slice-assignment code with the weights in ``directory``."""
+    spec = SpecEntry.model_validate_json((directory / "spec.json").read_bytes()).spec()
+    # Nobody writes the popular statements for another border.
+    model = S2MLP(spec, slice_assignment_shift if spec.shift.border == "keep" else spatial_shift)
+    model.load_state_dict(torch.load(directory / "weights.pt", weights_only=True))
+    destination.parent.mkdir(parents=True)
+    images = torch.zeros(batch, spec.in_channels, *size)
+    torch.onnx.export(
+        model.eval(), (images,), destination, dynamo=True, verbose=False, input_names=[INPUT], output_names=[OUTPUT]
+    )
+
+
+def main() -> None:
+    for name in ("torch.onnx", "onnxscript", "onnx_ir"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    directory, batch, height, width, destination = sys.argv[1:]
+    export(Path(directory), int(batch), (int(height), int(width)), Path(destination))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,109 @@
+"""From directories to contestants: bundles that are verified, comparable and called by different names."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from s2mlp_bench.backends import BundleWay
+from s2mlp_bench.candidate import Contestant, Point
+from s2mlp_deploy.bundle import bundle as artifact
+from s2mlp_deploy.bundle import recorded_accuracy
+from s2mlp_deploy.bundle.bundle import Bundle
+from s2mlp_deploy.errors import BundleError, ParityError, UsageError
+from s2mlp_deploy.formats import base as formats_base
+from s2mlp_deploy.pipeline import verify as verifying
+from s2mlp_deploy.schema.manifest import Manifest
+from s2mlp_deploy.schema.parity import RULES
+from s2mlp_deploy.schema.spec import format_size
+from s2mlp_deploy.system.progress import Listener
+from s2mlp_deploy.system.wording import counted
+
+INT8_LIMIT = RULES["int8"].floor
+
+SPEED_ONLY = "for benchmarks only"
+"""The verdict of a bundle that was calibrated on noise: its answers are held against a verified one's, loosely."""
+
+
+def check_comparable(bundles: Sequence[Bundle]) -> None:
+    """That all bundles answer the same question.
+
+    Raises:
+        UsageError: where inputs or classes differ.
+    """
+    first = bundles[0]
+    for other in bundles[1:]:
+        for what, of in (("input", _input_shape), ("number of classes", lambda m: m.spec.classes)):
+            if of(first.manifest) != of(other.manifest):
+                raise UsageError(
+                    f"{first.directory} and {other.directory} differ in their {what} ({of(first.manifest)} and "
+                    f"{of(other.manifest)}), so their times cannot be compared"
+                )
+
+
+def _input_shape(manifest: Manifest) -> str:
+    return f"{counted(manifest.spec.in_channels, 'channel')}, {format_size(manifest.spec.image_size)}"
+
+
+def verified(directories: Sequence[Path], listener: Listener) -> Iterator[Bundle]:
+    """The bundles in ``directories``, each checked on this machine as far as it can be.
+
+    Raises:
+        BundleError: for one that is damaged, or was never judged.
+        ParityError: for one whose answers are wrong.
+        RuntimeMissingError: where its runtime is not here.
+    """
+    for directory in directories:
+        with listener.step(f"verifying {directory}"):
+            if artifact.read_manifest(directory).verdict == SPEED_ONLY:
+                bundle = artifact.read(directory)
+                formats_base.inspect(bundle)
+                yield bundle
+                continue
+            result = verifying.verify(directory)
+        if not result.passed:
+            raise ParityError(f"{directory} does not compute what it should on this machine: s2mlp-verify shows more")
+        yield result.bundle
+
+
+def entry(bundle: Bundle, point: Point, bundles: Sequence[Bundle]) -> Contestant:
+    """``bundle`` at ``point``, asked what it carries, or, made for its speed only, what one of ``bundles`` does.
+
+    Raises:
+        BundleError: where it carries nothing, and no other bundle does for it.
+    """
+    manifest = bundle.manifest
+    spec = manifest.spec.spec()
+    asks, limit, remark = bundle, INT8_LIMIT, ""
+    if manifest.tolerance is not None:
+        limit = manifest.tolerance.relative_l2
+    else:
+        asks, remark = _verified_twin(bundle, bundles), "for speed only"
+    recorded = recorded_accuracy.read(bundle)
+    return Contestant(
+        bundle.directory.resolve().name, "bundle", BundleWay(bundle), point, manifest.precision, spec.macs(point.size), limit,
+        remark, asks=asks.directory, accuracy=recorded.accuracy if recorded else None,
+        accuracy_inherited=recorded.inherited if recorded else False, interface=manifest.interface,
+    )  # fmt: skip
+
+
+def _verified_twin(bundle: Bundle, bundles: Sequence[Bundle]) -> Bundle:
+    """A verified bundle of the same checkpoint, whose answers those of a bundle without golden tensors are held against."""
+    wanted = bundle.manifest.source.sha256, bundle.manifest.interface
+    for other in bundles:
+        if other.manifest.tolerance and (other.manifest.source.sha256, other.manifest.interface) == wanted:
+            return other
+    raise BundleError(
+        f"{bundle.directory} was calibrated on noise and holds no golden tensors to check its answers against: give a "
+        "verified bundle of the same checkpoint with the same input and output, too"
+    )
+
+
+def check_names(contestants: Sequence[Contestant]) -> None:
+    """That results can be told apart.
+
+    Raises:
+        UsageError: where two are called the same.
+    """
+    if len({contestant.name for contestant in contestants}) < len(contestants):
+        raise UsageError("two bundles have the same name, or one is given twice: their results could not be told apart")

@@ -1,0 +1,199 @@
+"""MLPerf's scenarios, driven by MLPerf LoadGen with its own rules and its own verdict.
+
+- **singlestream**: one image after another. The result is the 90th percentile of their latencies.
+- **offline**: all images in one query. The result is images a second.
+- **server**: images come at random, as a Poisson process of a given rate. The run is valid where the 99th percentile of
+  the latencies, waiting included, is within a bound.
+
+The rules are those of the file mlperf.conf inside LoadGen (mlcommons/inference, loadgen/mlperf.conf) for its image
+classifier, ResNet-50: at least 600 s and 100 queries, offline 24,576 images in the query, server 15 ms; 1,024 samples in
+memory; its seeds. LoadGen adds early stopping: enough queries for the percentile to be known with 99% confidence, 64 at
+the least for a single stream and 459 for a server. Rates and expected latencies are the user's to set. Where a rule was
+left, the outcome is not conforming, and says why. Nobody's own model is ever an official submission, which takes
+MLPerf's model and data, and a review.
+
+LoadGen makes all queries before it starts: a single stream takes twice as many as fit into the time, some 330 bytes each.
+"""
+
+from __future__ import annotations
+
+import math
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from s2mlp_bench.mlperf import loadgen_log
+from s2mlp_bench.mlperf.answers import Answers
+from s2mlp_bench.mlperf.loadgen import QueuedSystem, Samples, System, drive, require_loadgen
+from s2mlp_bench.mlperf.loadgen_log import DETAIL, SUMMARY, Check, Log
+from s2mlp_bench.mlperf.loadgen_settings import Terms, settings
+from s2mlp_deploy.errors import OutputError
+from s2mlp_deploy.schema.parity import Array
+from s2mlp_deploy.system.workdir import temporary
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What LoadGen found, and None for what it did not.
+
+    ``valid`` is its verdict, which needs all ``checks``. ``conforming`` says that all its rules were kept, else
+    ``deviations`` say which were not. ``metric`` is the scenario's result in ``unit``. Latencies are those of single
+    images, which offline have none. ``early_stopping_ms`` is the 90th percentile's bound that a single stream keeps with 99%
+    confidence, MLPerf's official figure. ``bound_ms`` and ``offered_qps`` are a server's terms. ``samples`` were answered,
+    of ``loaded`` in memory that were made of ``images`` different ones; the worst answer is ``relative_l2`` from the one
+    expected.
+    """
+
+    name: str
+    scenario: str
+    valid: bool
+    checks: tuple[Check, ...]
+    conforming: bool
+    deviations: tuple[str, ...]
+    metric_name: str
+    metric: float | None
+    unit: str
+    mean_ms: float | None
+    p50_ms: float | None
+    p90_ms: float | None
+    p99_ms: float | None
+    early_stopping_ms: float | None
+    bound_ms: float | None
+    offered_qps: float | None
+    batch: int
+    queries: int
+    samples: int
+    loaded: int
+    images: int
+    relative_l2: float
+    recommendations: tuple[str, ...]
+    loadgen_version: str
+
+
+FEWEST = 8
+"""Batches of the warm-up: the fastest of fewer may be slow by chance."""
+
+METRICS = {
+    "singlestream": ("90th percentile latency", "result_90.00_percentile_latency_ns", "ms"),
+    "offline": ("throughput", "result_samples_per_second", "images/s"),
+    "server": ("completed", "result_completed_samples_per_sec", "images/s"),
+}
+"""What each scenario is run for, LoadGen's key of it, and its unit."""
+
+
+def run(
+    answer: Callable[[Array], Array],
+    terms: Terms,
+    *,
+    images: Array,
+    expected: Array,
+    limit: float,
+    name: str,
+    log_directory: Path | None = None,
+    replace: bool = False,
+) -> Outcome:
+    """Let LoadGen drive ``answer``, the session called ``name``, on ``images``, and check every answer.
+
+    ``answer`` takes 1 to ``terms.batch`` images (batch, channels, height, width) and gives logits (batch, classes);
+    ``images`` (count, channels, height, width) should give ``expected`` (count, classes), within relative L2 ``limit``.
+    LoadGen's summary and detailed log go to ``log_directory``, and over those of an earlier run with ``replace`` alone.
+
+    Each image is first answered twice or more, untimed by LoadGen: to warm up, to find wrong answers early, and to tell
+    LoadGen what to expect.
+
+    Raises:
+        RuntimeMissingError: without LoadGen.
+        OutputError: where the logs cannot be written.
+        ParityError: where an answer is wrong.
+        BaseException: what ``answer`` raises, and KeyboardInterrupt, once LoadGen has come to its end (bench/s2mlp_bench/mlperf/loadgen.py).
+    """
+    loadgen = require_loadgen()
+    if log_directory:
+        _check_place(log_directory, replace=replace)
+    answers = Answers(expected, limit, name)
+    fastest_s = _warm_up(answer, images, answers, terms.batch)
+    chosen, left = settings(loadgen, terms, fastest_s)
+    samples = Samples(images, max(len(images), chosen.performance_sample_count_override))
+    system = (QueuedSystem if terms.scenario == "server" else System)(answer, samples, answers, terms.batch)
+    with temporary() as directory:
+        drive(system, chosen, directory)
+        answers.judge()
+        log = loadgen_log.read(directory)
+        if log_directory:
+            _copy_logs(directory, log_directory)
+    return _outcome(log, terms, name=name, left=left, images=len(images), relative_l2=answers.worst)
+
+
+def _warm_up(answer: Callable[[Array], Array], images: Array, answers: Answers, batch: int) -> float:
+    """Seconds of the fastest batch: LoadGen is told to expect too much rather than too little, which ends a run early."""
+    times = []
+    for turn in range(max(FEWEST, 2 * math.ceil(len(images) / batch))):
+        questions = np.arange(turn * batch, (turn + 1) * batch) % len(images)
+        asked = images[questions]
+        begun = time.perf_counter()
+        logits = answer(asked)
+        times.append(time.perf_counter() - begun)
+        answers.keep(questions.tolist(), logits)
+    answers.judge()
+    return min(times)
+
+
+def _outcome(log: Log, terms: Terms, *, name: str, left: tuple[str, ...], images: int, relative_l2: float) -> Outcome:
+    deviations = (*left, *(f"LoadGen reports an error: {error}" for error in log.errors))
+    metric_name, key, unit = METRICS[terms.scenario]
+    queries, loaded = int(log.values["result_query_count"]), int(log.values["effective_performance_sample_count"])
+    mean_ms, p50_ms, p90_ms, p99_ms = (
+        # Offline, LoadGen counts from the start of the test.
+        None if terms.scenario == "offline" else log.milliseconds(f"result_{which}_latency_ns")
+        for which in ("mean", "50.00_percentile", "90.00_percentile", "99.00_percentile")
+    )
+    return Outcome(
+        name=name,
+        scenario=terms.scenario,
+        valid=log.valid,
+        checks=log.checks,
+        conforming=not deviations,
+        deviations=deviations,
+        metric_name=metric_name,
+        metric=log.milliseconds(key) if unit == "ms" else log.number(key),
+        unit=unit,
+        mean_ms=mean_ms,
+        p50_ms=p50_ms,
+        p90_ms=p90_ms,
+        p99_ms=p99_ms,
+        early_stopping_ms=log.milliseconds("early_stopping_latency_ss") if log.values["early_stopping_met"] else None,
+        bound_ms=log.milliseconds("effective_target_latency_ns") if terms.scenario == "server" else None,
+        offered_qps=terms.target_qps if terms.scenario == "server" else None,
+        batch=terms.batch,
+        queries=queries,
+        samples=queries * int(log.values["generated_samples_per_query"]),
+        loaded=loaded,
+        images=min(images, loaded),
+        relative_l2=relative_l2,
+        recommendations=log.recommendations,
+        loadgen_version=str(log.values["loadgen_version"]),
+    )
+
+
+def _check_place(directory: Path, *, replace: bool) -> None:
+    """So that nothing is run for logs that cannot be written."""
+    if not directory.parent.is_dir() or (directory.exists() and not directory.is_dir()):
+        raise OutputError(f"{directory} cannot be a directory for LoadGen's logs: choose another place")
+    there = [name for name in (SUMMARY, DETAIL) if (directory / name).exists()]
+    if there and not replace:
+        raise OutputError(f"{directory / there[0]} exists: choose another directory, or replace it with --force")
+
+
+def _copy_logs(source: Path, destination: Path) -> None:
+    try:
+        destination.mkdir(exist_ok=True)
+        for name in (SUMMARY, DETAIL):
+            shutil.copyfile(source / name, destination / name)
+    except OSError as error:
+        raise OutputError(
+            f"cannot write LoadGen's logs to {destination}: {error.strerror}. Choose another place"
+        ) from error

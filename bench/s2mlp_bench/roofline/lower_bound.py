@@ -1,0 +1,85 @@
+"""The bound of a bundle: its twin that has only the matrix products, with the same shapes, types and session options."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from pathlib import Path
+
+import numpy as np
+from onnx_ir.passes.common import ShapeInferencePass
+
+from s2mlp_bench.backends import ProductsWay
+from s2mlp_bench.baselines.noshift import NoShift
+from s2mlp_bench.candidate import Contestant, Point
+from s2mlp_bench.roofline.products import products
+from s2mlp_deploy.families.s2mlp.emit import Axes, emit
+from s2mlp_deploy.formats.base import Lowered
+from s2mlp_deploy.graph import writer
+from s2mlp_deploy.passes.float16 import to_float16
+from s2mlp_deploy.passes.quantize import RECIPES, Range, block_layers, quantize
+from s2mlp_deploy.schema.manifest import Manifest
+from s2mlp_deploy.schema.parity import Array
+from s2mlp_deploy.schema.spec import Spec
+from s2mlp_deploy.system import memory
+
+FORMATS = ("onnx", "ort")
+"""The formats that ONNX Runtime runs."""
+
+_ANY_RANGE = Range(-4.0, 4.0)
+
+
+def bound_of(contestant: Contestant, manifest: Manifest, scratch: Path) -> Contestant | None:
+    """The bound of a bundle, its file in ``scratch``; None where ONNX Runtime does not run it, or it has no blocks."""
+    spec = manifest.spec.spec()
+    if manifest.format not in FORMATS or not spec.depth:
+        return None
+    path = write_products(manifest, contestant.point, scratch)
+    return Contestant(
+        f"{contestant.source}, products alone", "bound", ProductsWay(path), contestant.point, contestant.precision,
+        block_macs(spec, contestant.point), None, "matrix products alone", contestant.name, contestant.asks,
+    )  # fmt: skip
+
+
+def write_products(manifest: Manifest, point: Point, scratch: Path) -> Path:
+    """A new file in ``scratch`` with the products of a bundle at ``point``."""
+    path = scratch / f"products{len(list(scratch.iterdir()))}.onnx"
+    quantization = manifest.quantization
+    target, in_float = (quantization.target, quantization.float_layers) if quantization else (None, ())
+    write_twin(manifest.spec.spec(), point, manifest.precision, target, in_float, path)
+    memory.release()  # of weights as large as the model's
+    return path
+
+
+def block_macs(spec: Spec, point: Point) -> int:
+    """Multiply-adds of the blocks' products for one image."""
+    sizes = spec.map_sizes(point.size or spec.image_size)
+    return sum(
+        stage.depth * h * w * (2 * stage.channels**2 + 2 * stage.channels * stage.hidden)
+        for stage, (h, w) in zip(spec.stages, sizes, strict=True)
+    )
+
+
+def write_twin(
+    spec: Spec, point: Point, precision: str, target: str | None, float_layers: Collection[str], path: Path
+) -> None:
+    """Write the products of ``spec`` at ``precision`` to ``path``; int8 as the recipe ``target`` has it.
+
+    Weights are random: how long a product takes does not depend on them.
+    """
+    axes = Axes(point.batch, point.size or spec.image_size)
+    model = ShapeInferencePass()(emit(spec, _random_weights(spec), NoShift(), axes)).model
+    if precision == "fp16":
+        model = to_float16(model)
+    elif target is not None:
+        layers = [layer for layer in block_layers(spec) if layer.name not in float_layers]
+        ranges = {layer.activation: _ANY_RANGE for layer in layers}
+        model = quantize(model, ranges, RECIPES[target], layers)
+    writer.write(products(Lowered(model, spec, axes, NoShift.name, precision)).model, path)
+
+
+def _random_weights(spec: Spec) -> Mapping[str, Array]:
+    rng = np.random.default_rng(0)
+    return {
+        name: rng.standard_normal(shape, np.float32) * np.float32(shape[-1] ** -0.5)
+        for name, shape in spec.parameter_shapes().items()
+    }

@@ -1,0 +1,140 @@
+"""What the machine can do at most, and where contestants and their layers stand below that (Williams et al., 2009).
+
+A roof is the lower of two lines: the peak of arithmetic (peaks.py), and arithmetic intensity times the memory rate, measured
+by copying. What stands near the slope waits for memory, what stands near the level part computes as fast as the machine can.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from s2mlp_bench.candidate import Contestant, Point
+from s2mlp_bench.environment import usable_cores
+from s2mlp_bench.profile import Profile
+from s2mlp_bench.roofline.lower_bound import block_macs
+from s2mlp_bench.roofline.peaks import Reached
+from s2mlp_deploy.schema.spec import Spec
+from s2mlp_deploy.system.timing import Clock
+
+COPIED_BYTES = 128 * 2**20
+"""Beyond every cache."""
+
+COPYING_SECONDS = 0.6
+ITEM_BYTES = {"fp32": (4, 4, 4), "fp16": (2, 2, 2), "int8": (1, 1, 4)}
+"""Bytes of what a product reads, of its weights, and of what it writes; ONNX Runtime's int8 products write float32."""
+
+
+@dataclass(frozen=True)
+class Roof:
+    """Measured peaks for ``threads`` (None: the runtime's own choice) at one precision; the one of arithmetic was reached by
+    ``runtime`` on ``products``, with ``reached_on`` threads."""
+
+    threads: int | None
+    precision: str
+    operations_per_s: float
+    bytes_per_s: float
+    runtime: str = ""
+    products: str = ""
+    reached_on: int | None = None
+
+    def at(self, intensity: float) -> float:
+        """The most operations a second at ``intensity`` operations a byte."""
+        return min(self.operations_per_s, intensity * self.bytes_per_s)
+
+
+@dataclass(frozen=True)
+class Dot:
+    """A contestant, or one of its layer kinds: operations a byte that must be moved, and operations a second."""
+
+    name: str
+    kind: Literal["contestant", "layer"]
+    precision: str
+    threads: int | None
+    intensity: float
+    operations_per_s: float
+
+
+@dataclass(frozen=True)
+class Roofline:
+    """Roofs, and what stands below them. Layers without arithmetic, such as the shift, have no place in it."""
+
+    roofs: tuple[Roof, ...]
+    dots: tuple[Dot, ...]
+
+    def roof(self, dot: Dot) -> Roof | None:
+        """The roof above ``dot``."""
+        return next((r for r in self.roofs if (r.threads, r.precision) == (dot.threads, dot.precision)), None)
+
+    def above(self, dot: Dot) -> bool:
+        """Whether ``dot`` is faster than the peak of arithmetic that was measured, which is then too low."""
+        roof = self.roof(dot)
+        return roof is not None and dot.operations_per_s > roof.operations_per_s
+
+
+def memory_rate(threads: int | None, clock: Clock = time.perf_counter) -> float:
+    """Bytes a second, read and written, when ``threads`` threads (one a core, where None) copy large arrays."""
+    count = threads or usable_cores()
+    pairs = [(np.ones(COPIED_BYTES, np.uint8), np.empty(COPIED_BYTES, np.uint8)) for _ in range(count)]
+    with ThreadPoolExecutor(count) as pool:
+        fastest_s = _fastest(lambda: list(pool.map(lambda pair: np.copyto(pair[1], pair[0]), pairs)), clock)
+    return 2 * count * COPIED_BYTES / fastest_s
+
+
+def contestant_dot(contestant: Contestant, spec: Spec, p50_ms: float) -> Dot:
+    """A contestant by its blocks' products: their operations, and the least that they must move."""
+    point = contestant.point
+    operations = 2 * point.batch * block_macs(spec, point)
+    moved = product_bytes(spec, point, contestant.precision)
+    return Dot(
+        contestant.name, "contestant", contestant.precision, point.threads, operations / moved, operations / p50_ms * 1e3
+    )  # fmt: skip
+
+
+def layer_dots(profile: Profile, precision: str, threads: int | None) -> Iterator[Dot]:
+    """The profile's parts that do arithmetic."""
+    for part in profile.parts:
+        if part.operations and part.moved_bytes and part.time_ms:
+            intensity, rate = part.operations / part.moved_bytes, part.operations / part.time_ms * 1e3
+            yield Dot(part.kind, "layer", precision, threads, intensity, rate)
+
+
+def product_bytes(spec: Spec, point: Point, precision: str) -> int:
+    """Bytes that the blocks' products of one batch must move: what they read, their weights, and what they write."""
+    read, weight, written = ITEM_BYTES[precision]
+    total = 0
+    for stage, (h, w) in zip(spec.stages, spec.map_sizes(point.size or spec.image_size), strict=True):
+        tokens, c, hidden = point.batch * h * w, stage.channels, stage.hidden
+        for k, n in ((c, c), (c, c), (c, hidden), (hidden, c)):
+            total += stage.depth * (tokens * k * read + k * n * weight + tokens * n * written)
+    return total
+
+
+def roofs_under(reached: Sequence[Reached], clock: Clock) -> tuple[Roof, ...]:
+    """A roof for each precision and number of threads in ``reached``, from the best of them; what fewer threads reach, more
+    can, too. Memory is measured now."""
+    needed = dict.fromkeys((one.precision, one.threads) for one in reached)
+    rates = {threads: memory_rate(threads, clock) for threads in dict.fromkeys(threads for _, threads in needed)}
+    roofs = []
+    for precision, threads in sorted(needed, key=lambda pair: (pair[0], pair[1] or 0)):
+        able = [r for r in reached if r.precision == precision and (r.threads or 0) <= (threads or 0)]
+        best = max(able, key=lambda r: r.operations_per_s)
+        roofs.append(
+            Roof(threads, precision, best.operations_per_s, rates[threads], best.runtime, best.products, best.threads)
+        )
+    return tuple(roofs)
+
+
+def _fastest(call: Callable[[], object], clock: Clock) -> float:
+    call()
+    best, start = float("inf"), clock()
+    while clock() - start < COPYING_SECONDS:
+        before = clock()
+        call()
+        best = min(best, clock() - before)
+    return best

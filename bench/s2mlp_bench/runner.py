@@ -1,0 +1,79 @@
+"""A contestant, loaded: timed on one batch after another, each answer checked when the clock has stopped."""
+
+from __future__ import annotations
+
+import math
+
+from s2mlp_bench.candidate import Contestant
+from s2mlp_bench.inputs import Questions
+from s2mlp_deploy.errors import ParityError
+from s2mlp_deploy.gate.io_adapter import as_logits, listening
+from s2mlp_deploy.runtime.session import TimedSession, Times
+from s2mlp_deploy.schema import parity
+from s2mlp_deploy.system.timing import Clock
+
+
+class Runner:
+    """``contestant`` with its session and what it is asked.
+
+    ``distance`` is how far the worst of all its answers is from the one expected (relative L2); None where it
+    does not answer the same question. A device that tells how long its parts take is asked outside the timed run;
+    ``parts`` collects that.
+
+    Raises:
+        RuntimeMissingError, BundleError, UsageError: where it cannot be loaded or run here.
+        ParityError: where a bundle's answers are wrong.
+    """
+
+    def __init__(self, contestant: Contestant, questions: Questions) -> None:
+        self.session = contestant.way.open(contestant.point)
+        self._interface = contestant.interface
+        self._asked = listening(self.session, self._interface, questions.logits.shape[1])
+        self._scale = parity.scale_of([questions.logits])
+        self._turns = questions.turns(contestant.point.batch)
+        self._turn = 0
+        self.parts: list[Times] = []
+        self.distance = self._examine(contestant.limit is not None)
+        if self.distance is not None and contestant.limit is not None and not self.distance <= contestant.limit:
+            if contestant.kind == "bundle":
+                raise _wrong(contestant.name, self.distance, contestant.limit)
+            contestant = contestant.wrong(f"computes something else (relative L2 {self.distance:.2g})")
+        self.contestant = contestant
+
+    def time_ms(self, clock: Clock) -> float:
+        """Milliseconds of one batch.
+
+        Raises:
+            ParityError: where the answer is wrong.
+        """
+        images, expected = self._turns[self._turn]
+        self._turn = (self._turn + 1) % len(self._turns)
+        start = clock()
+        answers = self._asked.run(images)
+        elapsed = clock() - start
+        limit = self.contestant.limit
+        if limit is not None:
+            distance = parity.compare(as_logits(answers, expected, self._interface), expected, self._scale).relative_l2
+            if not distance <= limit:
+                raise _wrong(self.contestant.name, distance, limit)
+        if isinstance(self.session, TimedSession):
+            self.parts.append(self.session.time(images))
+        return elapsed * 1e3
+
+    def _examine(self, answers: bool) -> float | None:
+        worst = 0.0
+        for images, expected in self._turns if answers else self._turns[:1]:
+            logits = as_logits(self._asked.run(images), expected, self._interface)
+            if answers:
+                same_shape = logits.shape == expected.shape
+                worst = max(
+                    worst, parity.compare(logits, expected, self._scale).relative_l2 if same_shape else math.inf
+                )
+        return worst if answers else None
+
+
+def _wrong(name: str, distance: float, limit: float) -> ParityError:
+    return ParityError(
+        f"{name} gave wrong logits while it was timed (relative L2 {distance:.2g}, limit {limit:.0e}), so its times say "
+        "nothing: run s2mlp-verify on it"
+    )

@@ -1,0 +1,207 @@
+"""What the samples of a race say: figures of each contestant, its ratio to the first, and whether the machine held still."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from statistics import median
+
+import numpy as np
+
+from s2mlp_bench.candidate import Contestant, Kind, Point
+from s2mlp_bench.cold_start import Cold
+from s2mlp_bench.interleaved_timing import FEWEST_ROUNDS, NOTHING, Record
+from s2mlp_bench.report import names
+from s2mlp_bench.report.section import Cell
+from s2mlp_bench.runner import Runner
+from s2mlp_deploy.runtime.session import Times
+from s2mlp_deploy.system.timing import Estimate, ratio
+
+SPREAD = 0.10
+"""Half of a contestant's times lie within this share of its median on a machine that is quiet enough."""
+
+DRIFT = 0.05
+"""How far the second half's median may be from the first half's."""
+
+
+@dataclass(frozen=True)
+class Figures:
+    """One contestant: milliseconds a batch, and how many times as fast as the first it is, image for image, round by round.
+
+    ``comparable`` is False where it does not answer the same question, as ``remark`` says. ``of_bound`` is the share of its time that its matrix products take alone, and ``on_device`` the parts of its time by
+    the device's own clock; ``distance`` how far its worst answer was from the one expected. None: not known.
+    ``accuracy_inherited`` says that ``accuracy`` was measured on the bundle that this engine was built from.
+    """
+
+    name: str
+    source: str
+    kind: Kind
+    point: Point
+    precision: str
+    remark: str
+    comparable: bool
+    distance: float | None
+    p50_ms: float
+    p90_ms: float
+    p99_ms: float
+    mean_ms: float
+    minimum_ms: float
+    images_per_s: float
+    operations_per_s: float
+    speed: Estimate
+    of_bound: Estimate | None
+    on_device: Times | None
+    size_bytes: int
+    cold: Cold | None
+    accuracy: float | None
+    accuracy_inherited: bool = False
+
+    @property
+    def differs(self) -> bool:
+        """Whether a difference from the first contestant is shown."""
+        return not self.speed.low <= 1 <= self.speed.high
+
+
+@dataclass(frozen=True)
+class Standing:
+    """All bundles and baselines; what measuring itself takes; and what speaks against the machine having been quiet
+    (nothing: stable)."""
+
+    figures: tuple[Figures, ...]
+    overhead_ms: float
+    rounds: int
+    warmup_rounds: int
+    complete: bool
+    noise: tuple[str, ...]
+
+    @property
+    def swept(self) -> tuple[str, ...]:
+        """The settings in which contestants differ; in tables each has a column."""
+        points = zip(*(f.point.all_settings for f in self.figures), strict=True)
+        return tuple(same[0].heading for same in points if len({setting.value for setting in same}) > 1)
+
+    @property
+    def shared(self) -> tuple[str, ...]:
+        """The settings that all contestants have in common, in words; tables name them once."""
+        first = self.figures[0].point.all_settings
+        return tuple(setting.words for setting in first if setting.given and setting.heading not in self.swept)
+
+    @property
+    def prefix(self) -> str:
+        """What the names of all bundles begin with; tables and pictures leave it out, and say so."""
+        prefix = names.shared_prefix([f.source for f in self.figures if f.kind == "bundle"])
+        sources = {f.source for f in self.figures}
+        shortened = {names.without(prefix, source) for source in sources}
+        return prefix if len(shortened) == len(sources) else ""
+
+    @property
+    def shortening(self) -> tuple[str, ...]:
+        """A sentence about what names leave out, if they do."""
+        return (f'Names leave out what all bundles\' names begin with, "{self.prefix}".',) if self.prefix else ()
+
+    def short(self, f: Figures) -> str:
+        """What a contestant is called beside the others, without its settings."""
+        return names.without(self.prefix, f.source)
+
+    def settings(self, f: Figures) -> tuple[str, ...]:
+        """The settings in which contestants differ, in words."""
+        return tuple(setting.words for setting in f.point.all_settings if setting.heading in self.swept)
+
+    def label(self, f: Figures) -> str:
+        """A contestant's name in a sentence, without what all share."""
+        return ", ".join([self.short(f), *self.settings(f)])
+
+    def keys(self, f: Figures) -> list[Cell]:
+        """The first cells of a contestant's row: its name, and a cell for each of :attr:`swept`."""
+        return [self.short(f), *(s.value for s in f.point.all_settings if s.heading in self.swept)]
+
+    def remarks(self, figures: Iterable[Figures]) -> list[tuple[str, str]]:
+        """What must be said of ``figures``, by name; once for all settings where it is the same."""
+        said: dict[str, set[str]] = {}
+        for f in self.figures:
+            said.setdefault(f.source, set()).add(f.remark)
+        named = ((self.short(f) if len(said[f.source]) == 1 else self.label(f), f.remark) for f in figures)
+        return list(dict.fromkeys((name, remark) for name, remark in named if remark))
+
+    @property
+    def stable(self) -> bool:
+        """Whether the machine was quiet enough for the figures to be repeated."""
+        return not self.noise
+
+
+def standing(
+    runners: Sequence[Runner], record: Record, cold: Mapping[tuple[str, Point], Cold], noise: Sequence[str] = ()
+) -> Standing:
+    """The standing of ``runners`` from at least one whole round; ``noise`` is what is known from elsewhere."""
+    samples = record.samples_ms
+    shown = [runner for runner in runners if runner.contestant.kind != "bound"]
+    bounds = {r.contestant.of: samples[r.contestant.name] for r in runners if r.contestant.kind == "bound"}
+    first = _per_image(shown[0].contestant, samples)
+    figures = tuple(
+        _figures(
+            runner,
+            samples[runner.contestant.name],
+            first,
+            bounds.get(runner.contestant.name),
+            cold.get((runner.contestant.source, runner.contestant.point)),
+        )
+        for runner in shown
+    )
+    found = [*noise, *(text for f in figures for text in _noise(f.name, samples[f.name]))]
+    return Standing(figures, median(samples[NOTHING]), len(first), record.warmup_rounds, record.complete, tuple(found))
+
+
+def _per_image(contestant: Contestant, samples: Mapping[str, Sequence[float]]) -> list[float]:
+    return [value / contestant.point.batch for value in samples[contestant.name]]
+
+
+def _figures(
+    runner: Runner, samples: Sequence[float], first: Sequence[float], bound: Sequence[float] | None, cold: Cold | None
+) -> Figures:
+    c = runner.contestant
+    p50, p90, p99 = (float(value) for value in np.percentile(samples, [50, 90, 99]))
+    return Figures(
+        name=c.name,
+        source=c.source,
+        kind=c.kind,
+        point=c.point,
+        precision=c.precision,
+        remark=c.remark,
+        comparable=c.limit is not None,
+        distance=runner.distance,
+        p50_ms=p50,
+        p90_ms=p90,
+        p99_ms=p99,
+        mean_ms=float(np.mean(samples)),
+        minimum_ms=min(samples),
+        images_per_s=1e3 * c.point.batch / p50,
+        operations_per_s=2e3 * c.macs * c.point.batch / p50,
+        speed=ratio(first, [value / c.point.batch for value in samples]),
+        of_bound=ratio(bound, samples) if bound else None,
+        on_device=_on_device(runner.parts),
+        size_bytes=c.way.size_bytes,
+        cold=cold,
+        accuracy=c.accuracy,
+        accuracy_inherited=c.accuracy_inherited,
+    )
+
+
+def _on_device(parts: Sequence[Times]) -> Times | None:
+    if not parts:
+        return None
+    return Times(
+        *(median(getattr(part, name) for part in parts) for name in ("to_device_ms", "compute_ms", "to_host_ms"))
+    )
+
+
+def _noise(name: str, samples: Sequence[float]) -> list[str]:
+    found = []
+    low, middle, high = (float(value) for value in np.percentile(samples, [25, 50, 75]))
+    if (high - low) / middle > SPREAD:
+        found.append(f"{name}: the middle half of its times spreads over {(high - low) / middle:.0%} of the median")
+    half = len(samples) // 2
+    if half >= FEWEST_ROUNDS:
+        drift = median(samples[half:]) / median(samples[:half]) - 1
+        if abs(drift) > DRIFT:
+            found.append(f"{name}: {drift:+.0%} from the first half to the second")
+    return found

@@ -1,0 +1,203 @@
+"""``--format ort``: a model that ONNX Runtime has optimized ahead of time, with the settings to load it.
+
+``--ort-style ort`` writes the format for phones and minimal builds, which holds the optimized graph and
+needs no ONNX parser, and the list of operators that such a build must have; ``onnx`` writes the
+optimized graph as an ONNX file, whose weights lie beside it where the bundle's do.
+"""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Mapping
+from dataclasses import replace
+from importlib.metadata import PackageNotFoundError, packages_distributions, version
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
+
+from s2mlp_deploy.bundle.bundle import Artifact, Bundle
+from s2mlp_deploy.errors import RuntimeMissingError, UsageError
+from s2mlp_deploy.formats import onnx_scan
+from s2mlp_deploy.formats.base import refuse_other_files
+from s2mlp_deploy.formats.settings import complaint, recorded
+from s2mlp_deploy.runtime import onnxruntime_versions
+from s2mlp_deploy.runtime.onnxruntime import PROVIDERS, REMEDY, RESTING, Loading, OnnxSession, load, missing
+from s2mlp_deploy.schema.manifest import Setting
+from s2mlp_exporters.onnxruntime import artifact_scan, canonical
+
+OPERATORS = "required_operators.config"
+
+LIMIT_BYTES = 2**31
+"""An ``.ort`` file is a FlatBuffer, which can be no larger; ONNX Runtime does not stop there, but crashes."""
+
+_DATA_FILE = "session.optimized_model_external_initializers_file_name"
+
+COMPILING = ("coreml", "openvino", "qnn", "tensorrt")
+"""Providers that compile the graph themselves when it is loaded: nothing of theirs can be saved ahead of time."""
+
+SESSION_OPTIONS: Mapping[str, str] = {}
+"""ONNX Runtime's session configuration entries that make this model faster (docs/benchmarks.md)."""
+
+
+def _known(entry: str) -> str:
+    """Some entries name files that ONNX Runtime reads, or writes: none is passed on but those that this project gives."""
+    if entry not in {f"{key}={value}" for key, value in SESSION_OPTIONS.items()}:
+        raise ValueError("expected an entry that this project gives")
+    return entry
+
+
+class Settings(BaseModel):
+    """What the manifest records of a model that ONNX Runtime optimized."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    runtime: Literal["onnxruntime"] = "onnxruntime"
+    runtime_version: str
+    provider: Literal["cpu", "coreml", "cuda", "directml", "openvino", "qnn", "tensorrt", "xnnpack"]
+    style: Literal["ort", "onnx"]
+    optimization: Literal["basic", "extended"]
+    session_options: tuple[Annotated[str, AfterValidator(_known)], ...] = ()
+
+    def loading(self) -> Loading:
+        """How to load the model, which is optimized already."""
+        return Loading(self.provider, "none", dict(entry.split("=", 1) for entry in self.session_options))
+
+
+class OrtModel:
+    """Writes ``model.ort`` (or an optimized ``model.onnx``) and runs it."""
+
+    precisions: tuple[str, ...] = ("fp32", "fp16", "int8")
+    targets: tuple[str, ...] = ("x86", "arm", "trt")
+    options: tuple[str, ...] = ("ort_style", "provider")
+    inputs: tuple[str, ...] = ("float", "uint8", "image")
+    outputs: tuple[str, ...] = ("logits", "probabilities", "top5")
+    modules: tuple[str, ...] = ("onnxruntime",)
+    remedy = REMEDY
+    elsewhere = ""
+
+    def cannot_compile(self, settings: Mapping[str, Setting]) -> str | None:
+        """That onnxruntime, or the provider, is not here, or too old."""
+        provider = str(settings.get("provider", "cpu"))
+        return _missing(provider) if provider in PROVIDERS else None
+
+    def cannot_run(self, settings: Mapping[str, Setting]) -> str | None:
+        """The same: what can be compiled can be run."""
+        return self.cannot_compile(settings)
+
+    def compile(self, bundle: Bundle, destination: Path, settings: Mapping[str, Setting]) -> Artifact:
+        """Optimize the bundle's model for ``provider`` (cpu) and write it in the format ``ort_style`` (ort).
+
+        Raises:
+            UsageError: for a provider or a style that there is not, or a model that is too large for it.
+            RuntimeMissingError: where the provider is not here or cannot run the whole model, or where this
+                onnxruntime writes files that are not known.
+        """
+        provider, style = str(settings.get("provider", "cpu")), str(settings.get("ort_style", "ort"))
+        try:
+            chosen = Settings.model_validate(
+                {
+                    "runtime_version": _version(),
+                    "provider": provider,
+                    "style": style,
+                    "optimization": "basic" if provider in COMPILING else "extended",
+                    "session_options": tuple(f"{key}={value}" for key, value in SESSION_OPTIONS.items()),
+                }
+            )
+        except ValidationError as error:
+            raise UsageError(complaint(error)) from error
+        if style == "ort" and bundle.size_bytes >= LIMIT_BYTES:
+            raise UsageError(
+                f"{bundle.directory} takes {bundle.size_bytes / 1e9:.1f} GB, and an .ort file can hold {LIMIT_BYTES / 1e9:.1f} GB: "
+                "give --ort-style onnx, or use --precision fp16 or int8"
+            )
+        with TemporaryDirectory(dir=destination, prefix=".") as place:
+            main = f"model.{style}"
+            made, saved_as = Path(place) / main, {"session.save_model_format": style.upper()}
+            beside = (f"{main}.data",) if style == "onnx" and len(bundle.artifact.files) > 1 else ()
+            if beside:
+                saved_as[_DATA_FILE] = beside[0]
+            optimizer = "cpu" if provider in COMPILING else provider
+            # float16 weights that are widened here would be saved as float32, in a file of twice the size.
+            without = ("ConstantFolding",) if bundle.manifest.arithmetic == "float32" else ()
+            load(
+                bundle.artifact.path,
+                Loading(optimizer, chosen.optimization, saved_as, save_to=made, without=without),
+            )
+            if style == "onnx":
+                for name in (main, *beside):
+                    (made.parent / name).rename(destination / name)
+                return Artifact(destination, main, (main, *beside), chosen.model_dump())
+            try:
+                canonical.write(made, destination / main)
+            except ValueError as error:
+                raise RuntimeMissingError(
+                    f"onnxruntime {chosen.runtime_version} writes .ort files that this release does not know ({error}): "
+                    "install another version, or give --ort-style onnx"
+                ) from error
+        _write_operators(destination)
+        return Artifact(destination, main, (main, OPERATORS), chosen.model_dump())
+
+    def on_gpu(self, settings: Mapping[str, Setting]) -> bool:
+        """As :meth:`OnGpus.on_gpu`."""
+        return settings.get("provider") in ("cuda", "directml", "tensorrt")
+
+    def inspect(self, bundle: Bundle) -> None:
+        """As :meth:`Inspected.inspect`."""
+        settings = recorded(bundle.artifact, Settings)
+        refuse_other_files(bundle, f"model.{settings.style}")
+        if reason := _missing("cpu"):
+            raise RuntimeMissingError(reason)
+        if settings.style == "ort":
+            artifact_scan.inspect(bundle.artifact.path)
+        else:
+            onnx_scan.inspect(bundle, bundle.manifest.artifact, onnx_scan.OPTIMIZED)
+
+    def open(self, artifact: Artifact) -> OnnxSession:
+        """Load the model for the provider that it was made for.
+
+        Raises:
+            RuntimeMissingError: where onnxruntime or that provider is not here.
+            BundleError: where ONNX Runtime cannot load the file, or the settings are not what ``compile`` records.
+        """
+        return OnnxSession(artifact.path, recorded(artifact, Settings).loading())
+
+    def open_with_threads(self, artifact: Artifact, threads: int | None) -> OnnxSession:
+        """The same, on ``threads`` threads that rest between runs."""
+        loading = recorded(artifact, Settings).loading()
+        return OnnxSession(artifact.path, replace(loading, threads=threads, config={**loading.config, **RESTING}))
+
+    def versions(self) -> Mapping[str, str]:
+        """onnxruntime optimizes the graph and writes the file."""
+        return {_distribution(): _version()}
+
+
+def _missing(provider: str) -> str | None:
+    """What lacks here to make and to run these files on ``provider``, in words; None where nothing does."""
+    return missing(provider) or onnxruntime_versions.too_old("engines")
+
+
+def _write_operators(directory: Path) -> None:
+    """The operators and types that a minimal build of ONNX Runtime must have to run ``model.ort``."""
+    from onnxruntime.tools.ort_format_model import create_config_from_models
+
+    logging.getLogger("ort_format_model.utils").setLevel(logging.WARNING)
+    model, config = directory / "model.ort", directory / OPERATORS
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)  # it opens the file and does not close it
+        create_config_from_models([model], config, True)
+    config.write_text(config.read_text("utf-8").replace(str(model), model.name), "utf-8")
+
+
+def _distribution() -> str:
+    """The package that onnxruntime was installed by: there are several, for different devices."""
+    return next(iter(packages_distributions().get("onnxruntime", ["onnxruntime"])))
+
+
+def _version() -> str:
+    try:
+        return version(_distribution())
+    except PackageNotFoundError as error:
+        raise RuntimeMissingError(f"--format ort needs onnxruntime: {REMEDY}") from error

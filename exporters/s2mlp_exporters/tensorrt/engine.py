@@ -1,0 +1,178 @@
+"""One engine format: what ``trt`` and ``trt-rtx`` do alike."""
+
+from __future__ import annotations
+
+import shutil
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from importlib.metadata import PackageNotFoundError, packages_distributions, version
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict
+
+from s2mlp_deploy.bundle.bundle import GOLDEN, Artifact, Bundle
+from s2mlp_deploy.errors import RuntimeMissingError
+from s2mlp_deploy.formats import onnx_scan
+from s2mlp_deploy.formats.base import refuse_other_files
+from s2mlp_deploy.formats.settings import recorded
+from s2mlp_deploy.gate import golden
+from s2mlp_deploy.schema.manifest import Setting
+from s2mlp_exporters.tensorrt import log as logs
+from s2mlp_exporters.tensorrt.build import build
+from s2mlp_exporters.tensorrt.log import Log
+from s2mlp_exporters.tensorrt.profile import Profile, profile_for
+from s2mlp_exporters.tensorrt.runtime import Cuda, Gpu, Module, Runtime, find_gpu
+from s2mlp_exporters.tensorrt.session import EngineSession, load
+
+PLAN = "model.plan"
+
+
+class Settings(BaseModel):
+    """What the manifest records of an engine: what made it, what for, and how.
+
+    ``built_for`` are compute capabilities, or the GPU on which it was built; ``options`` are as given.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    runtime: str
+    runtime_version: str
+    built_for: tuple[str, ...]
+    smallest: tuple[str, ...]
+    usual: tuple[str, ...]
+    largest: tuple[str, ...]
+    options: tuple[str, ...]
+
+    def has(self, option: str) -> bool:
+        """Whether ``option``, one of those that are true or false, was asked for."""
+        return f"{option}=true" in self.options
+
+
+class EngineFormat(ABC):
+    """Builds engines with one runtime, and runs them."""
+
+    precisions: tuple[str, ...] = ("fp32", "fp16", "bf16", "int8")
+    targets: tuple[str, ...] = ("trt",)
+    options: tuple[str, ...] = ("batch", "size_profile", "strip_weights", "tf32", "workspace_mib")
+    inputs: tuple[str, ...] = ("float", "uint8")
+    outputs: tuple[str, ...] = ("logits",)
+    elsewhere = ""
+    name: str
+    runtime: Runtime
+
+    @property
+    def modules(self) -> tuple[str, ...]:
+        return (self.runtime.module, "cuda.bindings")
+
+    @property
+    def remedy(self) -> str:
+        return self.runtime.remedy
+
+    def cannot_run(self, settings: Mapping[str, Setting]) -> str | None:
+        """Why engines cannot run on this machine, in words; None where they can."""
+        found = find_gpu()
+        return self.runtime.refusal(found) if isinstance(found, Gpu) else found
+
+    def compile(self, bundle: Bundle, destination: Path, settings: Mapping[str, Setting]) -> Artifact:
+        """Build the engine for the bundle's graph; the graph goes with it.
+
+        Raises:
+            UsageError: for settings that this runtime does not offer, or that do not fit the graph.
+            CompilerError: where it cannot build an engine.
+            RuntimeMissingError: where it is not here, or needs a GPU that is not.
+        """
+        trt = self.runtime.load()
+        if settings.get("strip_weights") and (reason := self.cannot_run(settings)):
+            raise RuntimeMissingError(f"--strip-weights makes the builder ask a GPU, and {reason}: leave it out")
+        manifest = bundle.manifest
+        inputs = golden.load(bundle.golden).inputs if GOLDEN in manifest.files else {}
+        shapes = {case: images.shape for case, images in inputs.items()}
+        profile = profile_for(manifest, shapes, settings)
+        log = Log()
+        plan = build(trt, bundle.artifact.path, profile, settings, log)
+        (destination / PLAN).write_bytes(plan)
+        graph = bundle.artifact.files
+        for name in graph:
+            shutil.copyfile(bundle.directory / name, destination / name)
+        report = {**logs.summary(log.kernels()), "engine_bytes": plan.nbytes, "build_log": log.text()}
+        beyond = tuple(case for case, shape in shapes.items() if not profile.admits_size_of(shape))
+        record = self._record(trt, profile, settings).model_dump()
+        return Artifact(destination, PLAN, (PLAN,), record, graph, report, beyond)
+
+    def on_gpu(self, settings: Mapping[str, Setting]) -> bool:
+        """As :meth:`OnGpus.on_gpu`: always."""
+        return True
+
+    def inspect(self, bundle: Bundle) -> None:
+        """As :meth:`Inspected.inspect`."""
+        recorded(bundle.artifact, Settings)
+        refuse_other_files(bundle, PLAN)
+        for name in bundle.manifest.graph[:1]:
+            onnx_scan.inspect(bundle, name)
+
+    def open(self, artifact: Artifact) -> EngineSession:
+        """Load the engine, after asking whether this machine can take it.
+
+        Raises:
+            RuntimeMissingError: where the runtime or the GPU is not here, or not the one that it was built for.
+            BundleError: where the runtime does not take the file.
+        """
+        settings = recorded(artifact, Settings)
+        trt = self.runtime.load()
+        found = find_gpu()
+        if not isinstance(found, Gpu):
+            raise RuntimeMissingError(f"running a {self.runtime.title} engine needs an NVIDIA GPU: {found}")
+        if refusal := self.runtime.refusal(found):
+            raise RuntimeMissingError(f"this engine cannot run here: {refusal}")
+        plan = artifact.path.read_bytes()
+        if mismatch := self._mismatch(trt, plan, settings, found):
+            raise RuntimeMissingError(
+                f"the engine was built for {mismatch}. Build it here again from the ONNX file in its bundle: "
+                f"s2mlp-export ONNX_BUNDLE --format {self.name}{self._options_for(found)}"
+            )
+        cuda = Cuda()
+        weights = artifact.directory / artifact.graph[0] if settings.has("strip_weights") and artifact.graph else None
+        engine, owners = load(
+            trt, plan, Log(), weights=weights, brings_runtime=settings.has("version_compatible")
+        )  # fmt: skip
+        return EngineSession(trt, engine, owners, cuda)
+
+    def versions(self) -> Mapping[str, str]:
+        """The package that builds the engine."""
+        for name in packages_distributions().get(self.runtime.module, [self.runtime.module]):
+            try:
+                return {name: version(name)}
+            except PackageNotFoundError:  # JetPack's is no package of pip's
+                continue
+        return {self.runtime.module: str(self.runtime.load().__version__)}
+
+    @abstractmethod
+    def _built_for(self, trt: Module, settings: Mapping[str, Setting]) -> tuple[str, ...]:
+        """The compute capabilities that an engine is built for, or the GPU."""
+
+    @abstractmethod
+    def _mismatch(self, trt: Module, plan: bytes, settings: Settings, gpu: Gpu) -> str | None:
+        """What the engine was built for and what this machine is, where that does not fit."""
+
+    def _options_for(self, gpu: Gpu) -> str:
+        """The options, after a blank, that an engine for ``gpu`` takes."""
+        return ""
+
+    def _record(self, trt: Module, profile: Profile, settings: Mapping[str, Setting]) -> Settings:
+        shapes = {
+            "smallest": profile.smallest,
+            "usual": profile.usual,
+            "largest": profile.largest,
+        }
+        given = {n: v for n, v in settings.items() if n not in ("batch", "size_profile", "timing_cache")}
+        return Settings(
+            runtime=self.runtime.module,
+            runtime_version=str(trt.__version__),
+            built_for=self._built_for(trt, settings),
+            options=tuple(f"{name}={_text(value)}" for name, value in sorted(given.items())),
+            **{name: tuple(map(str, shape)) for name, shape in shapes.items()},
+        )
+
+
+def _text(value: Setting) -> str:
+    return ",".join(value) if isinstance(value, tuple) else str(value).lower()

@@ -1,0 +1,50 @@
+"""``--format trt``: a TensorRT engine, built on a machine with the GPU that it is for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from s2mlp_deploy.errors import RuntimeMissingError
+from s2mlp_deploy.schema.manifest import Setting
+from s2mlp_exporters.tensorrt.engine import EngineFormat, Settings
+from s2mlp_exporters.tensorrt.runtime import TENSORRT, Gpu, Module, find_gpu, release
+
+
+class TensorRtEngine(EngineFormat):
+    """Engines for Jetsons, data centres and desktops.
+
+    By default one is for exactly this version of TensorRT and this kind of GPU; ``version_compatible`` and
+    ``hardware_compatible`` widen that, at some cost in speed.
+    """
+
+    name = "trt"
+    runtime = TENSORRT
+    elsewhere = "Or build an engine for desktop GPUs on this machine, with --format trt-rtx"
+    options = (
+        *EngineFormat.options, "hardware_compatible", "opt_level", "timing_cache", "version_compatible",
+    )  # fmt: skip
+
+    def cannot_compile(self, settings: Mapping[str, Setting]) -> str | None:
+        """Why this machine cannot build: TensorRT measures its kernels on the GPU while it builds."""
+        try:
+            self.runtime.load()
+        except RuntimeMissingError as error:
+            return str(error)
+        return self.cannot_run(settings)
+
+    def _built_for(self, trt: Module, settings: Mapping[str, Setting]) -> tuple[str, ...]:
+        found = find_gpu()
+        if not isinstance(found, Gpu):
+            raise RuntimeMissingError(f"building a TensorRT engine needs an NVIDIA GPU: {found}")
+        return found.sm, found.name
+
+    def _mismatch(self, trt: Module, plan: bytes, settings: Settings, gpu: Gpu) -> str | None:
+        here = str(trt.__version__)
+        # Version-compatible engines run on later releases, not on earlier ones.
+        later = settings.has("version_compatible") and release(settings.runtime_version) <= release(here)
+        if settings.runtime_version != here and not later:
+            return f"TensorRT {settings.runtime_version}, and this machine has {here}"
+        built = settings.built_for[0] if settings.built_for else "no GPU"
+        if built != gpu.sm and not (settings.has("hardware_compatible") and gpu.capability >= (8, 0)):
+            return f"{' '.join(reversed(settings.built_for))}, and this machine has {gpu}"
+        return None

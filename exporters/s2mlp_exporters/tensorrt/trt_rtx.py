@@ -1,0 +1,49 @@
+"""``--format trt-rtx``: an engine of TensorRT for RTX, which is built ahead of time on any machine."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from s2mlp_deploy.errors import RuntimeMissingError
+from s2mlp_deploy.schema.manifest import Setting
+from s2mlp_exporters.tensorrt.engine import EngineFormat, Settings
+from s2mlp_exporters.tensorrt.log import Log
+from s2mlp_exporters.tensorrt.runtime import TENSORRT_RTX, Gpu, Module
+
+
+class TensorRtRtxEngine(EngineFormat):
+    """Engines for desktop GPUs from Turing to Blackwell; kernels are finished on the GPU when they are loaded."""
+
+    name = "trt-rtx"
+    runtime = TENSORRT_RTX
+    options = (*EngineFormat.options, "compute_capability")
+
+    def cannot_compile(self, settings: Mapping[str, Setting]) -> str | None:
+        """Why this machine cannot build, where the runtime is missing: no GPU is needed."""
+        try:
+            self.runtime.load()
+        except RuntimeMissingError as error:
+            return str(error)
+        return None
+
+    def _built_for(self, trt: Module, settings: Mapping[str, Setting]) -> tuple[str, ...]:
+        asked = settings.get("compute_capability")
+        return tuple(asked) if isinstance(asked, tuple) else ("sm80", "sm86", "sm89", "sm120 and later")
+
+    def _options_for(self, gpu: Gpu) -> str:
+        """Turing has to be named."""
+        return f" --compute-capability {gpu.sm}" if gpu.capability < (8, 0) else ""
+
+    def _mismatch(self, trt: Module, plan: bytes, settings: Settings, gpu: Gpu) -> str | None:
+        """By the runtime's own word: it reads the engine's header, and loads nothing."""
+        logger = Log().into(trt)
+        runtime = trt.Runtime(logger)
+        validity, found = runtime.get_engine_validity(plan[: runtime.engine_header_size])
+        if validity != trt.EngineValidity.INVALID:
+            return None
+        diagnostics = trt.EngineInvalidityDiagnostics.__members__.items()
+        why = ", ".join(name.lower().replace("_", " ") for name, bit in diagnostics if int(found) & int(bit))
+        return (
+            f"{settings.runtime} {settings.runtime_version} and {', '.join(settings.built_for)}, and this machine has "
+            f"{trt.__version__} and {gpu}" + (f" ({why})" if why else "")
+        )

@@ -1,0 +1,182 @@
+"""``--format web``: a folder that any web server can host, with a page that runs the model in the visitor's browser.
+
+The page (``exporters/s2mlp_exporters/web/page``) and ONNX Runtime Web lie beside the model, and nothing is fetched from elsewhere. The folder is
+a bundle like any other: ``s2mlp-verify`` checks its files, and its model with ONNX Runtime on this machine; what a
+browser makes of it, the page checks there.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from s2mlp_deploy.bundle.bundle import Artifact, Bundle
+from s2mlp_deploy.errors import RuntimeMissingError, UsageError
+from s2mlp_deploy.formats import onnx_scan
+from s2mlp_deploy.formats.base import Shipped, refuse_other_files
+from s2mlp_deploy.formats.settings import recorded
+from s2mlp_deploy.runtime.onnxruntime import REMEDY, TracedSession, missing
+from s2mlp_deploy.schema.manifest import FileName, Setting
+
+FILE = "model.onnx"
+
+PAGE = Path(__file__).with_name("page")
+"""The page's own files."""
+
+PACKAGE, LICENSE = "onnxruntime-web", "MIT"
+
+TESTED = "1.30.0"
+"""The release of ONNX Runtime Web that the tests run."""
+
+DIST = Path("node_modules") / PACKAGE / "dist"
+
+RUNTIME = (
+    "ort.wasm.min.mjs",
+    "ort-wasm-simd-threaded.mjs",
+    "ort-wasm-simd-threaded.wasm",
+    "ort.webgpu.min.mjs",
+    "ort-wasm-simd-threaded.asyncify.mjs",
+    "ort-wasm-simd-threaded.asyncify.wasm",
+)
+"""What the page needs of it: three files for WebAssembly, three that can use WebGPU, too. A visitor loads one set."""
+
+
+MEMORY_BYTES = 2**32
+"""What WebAssembly can address."""
+
+COPIES, COPIES_OF_HALF = 2, 4
+"""The file and the weights; of float16 also the weights as float32, twice as large, which WebAssembly computes in (measured:
+files of 1.9 GB in float32 and 0.8 GB in float16 load, of 1.1 GB in float16 do not)."""
+
+
+class Settings(BaseModel):
+    """What the manifest records of a site: the runtime's release and files, and the page's files."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    runtime: Literal["onnxruntime-web"] = "onnxruntime-web"
+    runtime_version: str
+    runtime_files: tuple[FileName, ...] = RUNTIME
+    page: tuple[FileName, ...]
+
+
+class WebSite:
+    """Puts page, runtime and ``model.onnx`` together, and runs the latter."""
+
+    precisions: tuple[str, ...] = ("fp32", "fp16", "int8")
+    targets: tuple[str, ...] = ("x86", "arm", "trt")
+    options: tuple[str, ...] = ("ort_web",)
+    modules: tuple[str, ...] = ("onnxruntime",)
+    remedy = REMEDY
+    elsewhere = ""
+
+    def cannot_compile(self, settings: Mapping[str, Setting]) -> str | None:
+        """That ONNX Runtime Web is not here."""
+        try:
+            _runtime_version(_distribution(settings))
+        except RuntimeMissingError as error:
+            return str(error)
+        return None
+
+    def cannot_run(self, settings: Mapping[str, Setting]) -> str | None:
+        """That onnxruntime is not here."""
+        return missing("cpu")
+
+    def compile(self, bundle: Bundle, destination: Path, settings: Mapping[str, Setting]) -> Artifact:
+        """Copy the bundle's model, the page, and the runtime from ``ort_web`` (else from node_modules).
+
+        Raises:
+            UsageError: where a browser cannot run the model.
+            RuntimeMissingError: where the runtime's files are not here.
+        """
+        _refuse_what_no_browser_runs(bundle)
+        distribution = _distribution(settings)
+        version = _runtime_version(distribution)
+        page = tuple(sorted(file.name for file in PAGE.iterdir() if file.is_file()))
+        shutil.copyfile(bundle.artifact.path, destination / FILE)
+        for name in page:
+            shutil.copyfile(PAGE / name, destination / name)
+        for name in RUNTIME:
+            shutil.copyfile(distribution / name, destination / name)
+        recorded = Settings(runtime_version=version, page=page)
+        return Artifact(destination, FILE, (FILE, *page, *RUNTIME), recorded.model_dump())
+
+    def inspect(self, bundle: Bundle) -> None:
+        """As :meth:`Inspected.inspect`."""
+        settings = recorded(bundle.artifact, Settings)
+        refuse_other_files(bundle, FILE, *settings.page, *settings.runtime_files)
+        onnx_scan.inspect(bundle, FILE)
+
+    def open(self, artifact: Artifact) -> TracedSession:
+        """Load the model with ONNX Runtime's CPU provider on this machine.
+
+        Raises:
+            RuntimeMissingError: where onnxruntime is not installed.
+            BundleError: where ONNX Runtime cannot load the file, or the settings are not what ``compile`` records.
+        """
+        recorded(artifact, Settings)
+        return TracedSession(artifact.path)
+
+    def versions(self) -> Mapping[str, str]:
+        """None of Python's: the page comes with this package, and the runtime's release stands in the settings."""
+        return {}
+
+    def shipped(self, settings: Mapping[str, Setting]) -> tuple[Shipped, ...]:
+        """ONNX Runtime Web."""
+        return (Shipped("npm", PACKAGE, str(settings["runtime_version"]), LICENSE),)
+
+
+def _refuse_what_no_browser_runs(bundle: Bundle) -> None:
+    manifest = bundle.manifest
+    if len(bundle.artifact.files) > 1:
+        raise UsageError(
+            f"{bundle.directory} keeps its weights in a file of their own, and is more than a browser can hold: export a "
+            "smaller model, or --precision int8"
+        )
+    needed = bundle.size_bytes * (COPIES_OF_HALF if manifest.precision == "fp16" else COPIES)
+    if needed > MEMORY_BYTES:
+        raise UsageError(
+            f"{bundle.directory} takes {needed / 1e9:.1f} GB to load, and a browser has {MEMORY_BYTES / 1e9:.1f} GB: export a smaller "
+            "model, or --precision int8"
+        )
+    if manifest.input.dtype != "float32":
+        raise UsageError(
+            f"{bundle.directory} takes {manifest.input.dtype} input, which the page does not prepare: export the checkpoint "
+            "without --io-dtype"
+        )
+
+
+def _distribution(settings: Mapping[str, Setting]) -> Path:
+    """The folder with ONNX Runtime Web's files: as given, or in node_modules here or in this repository."""
+    if "ort_web" in settings:
+        return Path(str(settings["ort_web"]))
+    places = [Path.cwd() / DIST, PAGE.parent.parent / DIST]
+    return next((place for place in places if place.is_dir()), DIST)
+
+
+def _runtime_version(distribution: Path) -> str:
+    """The release of ONNX Runtime Web in ``distribution``, from the package that this is a folder of.
+
+    Raises:
+        RuntimeMissingError: where a file is missing.
+    """
+    lacking = [name for name in RUNTIME if not (distribution / name).is_file()]
+    package = distribution.parent / "package.json"
+    if lacking or not package.is_file():
+        raise RuntimeMissingError(
+            f"{distribution} has no {lacking[0] if lacking else 'package.json beside it'}: it must be the folder dist of the npm "
+            f"package {PACKAGE}. npm install {PACKAGE}@{TESTED} puts it where it is found; or give --ort-web DIR"
+        )
+    try:
+        content = json.loads(package.read_text("utf-8"))
+        name, version = content["name"], str(content["version"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise RuntimeMissingError(f"{package} cannot be read: npm install {PACKAGE}@{TESTED} again") from error
+    if name != PACKAGE:
+        raise RuntimeMissingError(f"{package} is of the package {name!r}: expected {PACKAGE}")
+    return version
