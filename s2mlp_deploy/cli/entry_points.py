@@ -8,6 +8,4 @@ inspect = entered("s2mlp_deploy.cli.commands", "inspect_main", "Show what a chec
 export = entered("s2mlp_deploy.cli.commands", "export_main", "Make bundles of a checkpoint, and check their numbers.")
 verify = entered("s2mlp_deploy.cli.commands", "verify_main", "Check a bundle on this machine.")
 doctor = entered("s2mlp_deploy.cli.commands", "doctor_main", "Show what this machine can export and run.")
-bench = entered(
-    "s2mlp_bench.cli", "main", "Time bundles against each other, and against baselines.", "bench", "exporters"
-)
+bench = entered("s2mlp_bench.cli", "main", "Time bundles against each other, and against baselines.")

@@ -15,9 +15,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
 
-from s2mlp_deploy.errors import RuntimeMissingError
 from s2mlp_deploy.system import workdir
-from s2mlp_deploy.system.shadowing import hidden
 
 GRACE_S = 1.5
 """How long an exception may take to come to where it is handled."""
@@ -94,19 +92,13 @@ def _watch(heard: int) -> None:
     os.close(heard)
 
 
-def entered(module: str, function: str, summary: str, *packages: str) -> Callable[[], None]:
-    """An entry point that can be interrupted from its first moment on, while it is still being imported; ``summary`` is its docstring.
-
-    It refuses to start where Python finds something else under the names of this project's ``packages``.
-    """
+def entered(module: str, function: str, summary: str) -> Callable[[], None]:
+    """An entry point that can be interrupted from its first moment on, while it is still being imported; ``summary`` is its docstring."""
 
     def main() -> None:
         from importlib import import_module
 
         with prompt():
-            if reason := hidden(*packages):
-                sys.stderr.write(f"error: {reason}\n")
-                sys.exit(RuntimeMissingError.exit_code)
             getattr(import_module(module), function)()
 
     main.__doc__ = summary

@@ -23,7 +23,6 @@ from s2mlp_deploy.runtime.session import Session, TracingSession
 from s2mlp_deploy.schema.manifest import Interface, Setting
 from s2mlp_deploy.schema.spec import Spec
 from s2mlp_deploy.system import workdir
-from s2mlp_deploy.system.shadowing import hidden
 
 
 @dataclass(frozen=True)
@@ -246,8 +245,6 @@ def find(name: str) -> Exporter | Compiler:
     exporters = available()
     if name not in exporters:
         raise UsageError(f"no exporter for format {name!r} is installed: there are {', '.join(exporters) or 'none'}")
-    if reason := hidden("exporters"):
-        raise RuntimeMissingError(f"the exporter for format {name!r} cannot be loaded: {reason}")
     try:
         return exporters[name]()
     except (ImportError, AttributeError) as error:
