@@ -11,7 +11,8 @@ from dataclasses import replace
 import numpy as np
 import onnx_ir as ir
 
-from s2mlp_deploy.families.s2mlp.emit import Axes, emit
+from s2mlp_deploy.families.s2mlp.emit import emit
+from s2mlp_deploy.graph.lowered import Axes
 from s2mlp_deploy.graph.spatial_shift import LOWERINGS
 from s2mlp_deploy.passes.fold_layernorm import fold
 from s2mlp_deploy.schema.parity import Array

@@ -19,7 +19,7 @@ from browser import Browser
 from s2mlp_deploy.bundle import bundle as artifact
 from s2mlp_deploy.bundle.bundle import Bundle
 from s2mlp_deploy.data import images
-from s2mlp_deploy.formats import base as formats_base
+from s2mlp_deploy.formats import registry
 from s2mlp_deploy.schema.parity import Array
 from s2mlp_exporters.web.exporter import PAGE
 from support import EXAMPLES, PAPER_CHECKPOINT, TEST_IMAGES, run
@@ -57,7 +57,7 @@ def hold(bundle: Bundle, pictures: list[Path], found: Array, classes: list[str] 
     """Compare ``found`` logits, and each picture's first class, with this project's own way to them."""
     manifest = bundle.manifest
     assert manifest.tolerance and manifest.labels
-    session = formats_base.find(manifest.format).open(bundle.artifact)
+    session = registry.find(manifest.format).open(bundle.artifact)
     expected = session.run(images.load(pictures, manifest.preprocessing, manifest.spec.image_size))
     assert found.shape == expected.shape == (10, 10)
     distance = np.linalg.norm(found - expected, axis=1) / np.linalg.norm(expected, axis=1)
@@ -197,7 +197,7 @@ def test_openvino_says_what_this_project_says(bundle: Bundle, pictures: list[Pat
     pytest.importorskip("openvino")
     assert run("export", bundle.directory, "--format", "openvino", "-o", tmp_path / "ir").code == 0
     ir = artifact.read(tmp_path / "ir")
-    session = formats_base.find("openvino").open(ir.artifact)
+    session = registry.find("openvino").open(ir.artifact)
     hold(bundle, pictures, session.run(images.load(pictures, ir.manifest.preprocessing, ir.manifest.spec.image_size)))
 
 

@@ -17,10 +17,11 @@ from s2mlp_bench.baselines.naive import shift_function, slice_assignment_shift
 from s2mlp_bench.baselines.noshift import NoShift
 from s2mlp_deploy.bundle import bundle as bundles
 from s2mlp_deploy.errors import BundleError
-from s2mlp_deploy.families.s2mlp.emit import Axes, emit
+from s2mlp_deploy.families.s2mlp.emit import emit
 from s2mlp_deploy.families.s2mlp.reference import build, logits, spatial_shift
 from s2mlp_deploy.gate import golden
 from s2mlp_deploy.graph import writer
+from s2mlp_deploy.graph.lowered import Axes
 from s2mlp_deploy.runtime.onnxruntime import OnnxSession
 from s2mlp_deploy.schema.spec import DIRECTIONS, Embedding, Shift, Spec, Stage
 from s2mlp_deploy.system.dependencies import pip_install

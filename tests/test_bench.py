@@ -32,8 +32,9 @@ from s2mlp_bench.process import ProcessCost, measure
 from s2mlp_bench.roofline.products import products
 from s2mlp_bench.summary import standing
 from s2mlp_deploy.checkpoint import load as checkpoints
-from s2mlp_deploy.families.s2mlp.emit import Axes, emit
-from s2mlp_deploy.formats.base import Lowered, scratch_session
+from s2mlp_deploy.families.s2mlp.emit import emit
+from s2mlp_deploy.formats.registry import scratch_session
+from s2mlp_deploy.graph.lowered import Axes, Lowered
 from s2mlp_deploy.graph.spatial_shift import LOWERINGS, Lowering
 from s2mlp_deploy.passes import fold_layernorm
 from s2mlp_deploy.passes.quantize import block_layers

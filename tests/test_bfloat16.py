@@ -12,10 +12,11 @@ import onnx_ir as ir
 import pytest
 from onnx.reference import ReferenceEvaluator
 
-from s2mlp_deploy.families.s2mlp.emit import Axes, emit
+from s2mlp_deploy.families.s2mlp.emit import emit
 from s2mlp_deploy.gate import reference_logits
 from s2mlp_deploy.gate.gate import tolerance_for
 from s2mlp_deploy.gate.golden import make_inputs
+from s2mlp_deploy.graph.lowered import Axes
 from s2mlp_deploy.graph.spatial_shift import LOWERINGS
 from s2mlp_deploy.passes.float16 import to_bfloat16
 from s2mlp_deploy.passes.fold_layernorm import fold

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from s2mlp_deploy.errors import RuntimeMissingError, UsageError
-from s2mlp_deploy.formats import base as formats_base
+from s2mlp_deploy.formats import registry
 from s2mlp_deploy.formats.names import GROUP
 from s2mlp_deploy.formats.onnx import OnnxFile
 from s2mlp_deploy.runtime.session import TracingSession, run_in_batches
@@ -105,18 +105,18 @@ def fakes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_projects_own_formats_are_found_by_entry_point() -> None:
-    assert isinstance(formats_base.find("onnx"), OnnxFile)
+    assert isinstance(registry.find("onnx"), OnnxFile)
 
 
 @pytest.mark.usefixtures("fakes")
 def test_formats_of_other_distributions_stand_beside_them() -> None:
-    found = formats_base.available()
+    found = registry.available()
     assert list(found) == sorted(found) and found.keys() >= {"onnx", *FORMATS}
 
 
 def test_looking_for_formats_loads_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     install(tmp_path / "site", monkeypatch, broken="no_such_module:Nothing")
-    assert "broken" in formats_base.available()
+    assert "broken" in registry.available()
 
 
 def test_an_unknown_format_is_told_with_those_that_exist(checkpoint: Path, tmp_path: Path) -> None:
@@ -126,9 +126,9 @@ def test_an_unknown_format_is_told_with_those_that_exist(checkpoint: Path, tmp_p
 
 
 def test_without_any_format_the_error_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(formats_base, "available", dict)
+    monkeypatch.setattr(registry, "available", dict)
     with pytest.raises(UsageError, match="there are none"):
-        formats_base.find("onnx")
+        registry.find("onnx")
 
 
 @pytest.mark.parametrize("target", ["no_such_module:Fake", "fake_engine:NoSuchClass"])
@@ -137,7 +137,7 @@ def test_an_exporter_that_cannot_be_loaded_is_a_missing_runtime(
 ) -> None:
     install(tmp_path / "site", monkeypatch, broken=target)
     with pytest.raises(RuntimeMissingError, match=r"'broken' cannot be loaded .*(no_such_module|NoSuchClass)"):
-        formats_base.find("broken")
+        registry.find("broken")
 
 
 @pytest.mark.usefixtures("fakes")

@@ -13,12 +13,11 @@ from faults import FAULTS, Fault, Weights, healthy
 from s2mlp_deploy.checkpoint import load as checkpoints
 from s2mlp_deploy.errors import ParityError
 from s2mlp_deploy.families.s2mlp import reference
-from s2mlp_deploy.families.s2mlp.emit import Axes
-from s2mlp_deploy.formats import base as formats_base
-from s2mlp_deploy.formats.base import Lowered
+from s2mlp_deploy.formats import registry
 from s2mlp_deploy.gate import gate as gates
 from s2mlp_deploy.gate import golden, reference_logits
 from s2mlp_deploy.gate.reference_logits import Judgement
+from s2mlp_deploy.graph.lowered import Axes, Lowered
 from s2mlp_deploy.graph.spatial_shift import LOWERINGS
 from s2mlp_deploy.pipeline import lower
 from s2mlp_deploy.pipeline.deploy import Request, deploy
@@ -50,7 +49,7 @@ class Truth:
 
     def verdict(self, fault: Fault, directory: Path) -> Verdict:
         lowered = Lowered(fault(self.spec, self.weights), self.spec, Axes(None, self.spec.image_size), "gather", "fp32")
-        target = formats_base.find("onnx")
+        target = registry.find("onnx")
         session = target.open(target.export(lowered, directory))
         return gates.gate(session, self.judgement.golden, gates.tolerance_for("fp32", self.judgement), None)
 

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 from s2mlp_deploy.errors import BundleError
-from s2mlp_deploy.families.s2mlp.emit import Axes
 from s2mlp_deploy.gate import golden, reference_logits
 from s2mlp_deploy.gate.golden import Golden
 from s2mlp_deploy.gate.golden_images import Pictures
+from s2mlp_deploy.graph.lowered import Axes
 from s2mlp_deploy.schema.spec import Embedding, Size, Spec, Stage, single_stage
 from support import pyramid_spec, random_model, small_spec
 

@@ -13,8 +13,9 @@ import pytest
 import torch
 
 from s2mlp_deploy.errors import SimplifierError
-from s2mlp_deploy.families.s2mlp.emit import Axes, emit
+from s2mlp_deploy.families.s2mlp.emit import emit
 from s2mlp_deploy.gate import reference_logits
+from s2mlp_deploy.graph.lowered import Axes
 from s2mlp_deploy.graph.spatial_shift import LOWERINGS
 from s2mlp_deploy.passes.fold_layernorm import fold
 from s2mlp_deploy.passes.simplify import simplify

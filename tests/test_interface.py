@@ -18,15 +18,15 @@ from PIL import Image
 from s2mlp_deploy.bundle import bundle as bundles
 from s2mlp_deploy.data import images
 from s2mlp_deploy.errors import ParityError, UsageError
-from s2mlp_deploy.families.s2mlp.emit import Axes, emit
-from s2mlp_deploy.formats import base as formats_base
-from s2mlp_deploy.formats.base import Lowered
+from s2mlp_deploy.families.s2mlp.emit import emit
+from s2mlp_deploy.formats import registry
 from s2mlp_deploy.gate import gate as gates
 from s2mlp_deploy.gate import golden, io_adapter, reference_logits
 from s2mlp_deploy.gate.io_adapter import Asking
 from s2mlp_deploy.graph import io_signature
 from s2mlp_deploy.graph import resize as resampling
 from s2mlp_deploy.graph.builder import Emitter
+from s2mlp_deploy.graph.lowered import Axes, Lowered
 from s2mlp_deploy.graph.spatial_shift import LOWERINGS
 from s2mlp_deploy.passes import float16 as precision
 from s2mlp_deploy.passes.fold_layernorm import fold
@@ -48,7 +48,7 @@ def lowered(spec: Spec, weights: dict[str, Array], *, batch: int | None = None) 
 
 def opened(graph: Lowered, directory: Path) -> OnnxSession:
     directory.mkdir(exist_ok=True)
-    target = formats_base.find("onnx")
+    target = registry.find("onnx")
     session = target.open(target.export(graph, directory))  # type: ignore[union-attr]
     assert isinstance(session, OnnxSession)
     return session

@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from s2mlp_bench.baselines import mixer
 from s2mlp_deploy.errors import SpecError, UsageError
-from s2mlp_deploy.families.s2mlp.emit import Axes
+from s2mlp_deploy.graph.lowered import Axes
 from s2mlp_deploy.schema.parity import compare
 from s2mlp_deploy.schema.spec import Size, Spec, single_stage
 from support import pyramid_spec, small_spec

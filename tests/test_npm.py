@@ -10,7 +10,7 @@ import pytest
 
 from support import ROOT
 
-WORDS = ("node_" + "modules", "import DI" + "ST", "web_site.DI" + "ST")
+WORDS = ("node_" + "modules", "import DI" + "ST", "web.exporter import DI" + "ST")
 
 
 def test_one_module_looks_for_packages_of_npm() -> None:

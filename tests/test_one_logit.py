@@ -18,13 +18,13 @@ from PIL import Image
 from s2mlp_deploy.bundle import bundle as bundles
 from s2mlp_deploy.data import images
 from s2mlp_deploy.errors import UsageError
-from s2mlp_deploy.families.s2mlp.emit import Axes, emit
-from s2mlp_deploy.formats import base as formats_base
-from s2mlp_deploy.formats.base import Lowered
+from s2mlp_deploy.families.s2mlp.emit import emit
+from s2mlp_deploy.formats import registry
 from s2mlp_deploy.gate import gate as gates
 from s2mlp_deploy.gate import golden, io_adapter, reference_logits
 from s2mlp_deploy.gate.io_adapter import Asking
 from s2mlp_deploy.graph import io_signature
+from s2mlp_deploy.graph.lowered import Axes, Lowered
 from s2mlp_deploy.graph.spatial_shift import LOWERINGS
 from s2mlp_deploy.passes.fold_layernorm import fold
 from s2mlp_deploy.schema import parity
@@ -151,7 +151,7 @@ def scaled(graph: Lowered, factor: float) -> Lowered:
 def test_the_probability_is_the_sigmoid_of_the_logit(factor: float, tmp_path: Path) -> None:
     graph = scaled(lowered(), factor)
     x = np.random.default_rng(0).standard_normal((40, 3, *SPEC.image_size), dtype=np.float32)
-    target = formats_base.find("onnx")
+    target = registry.find("onnx")
     found = []
     for kind in (Interface(), PROBABILITIES):
         (tmp_path / kind.output).mkdir()
@@ -180,7 +180,7 @@ def verdict(fault: str | None, directory: Path) -> Verdict:
         bias = damaged.graph.initializers["head.fc.bias"]
         assert bias.const_value is not None
         bias.const_value = ir.Tensor(np.zeros_like(bias.const_value.numpy()), name=bias.name)
-    target = formats_base.find("onnx")
+    target = registry.find("onnx")
     session = target.open(target.export(replace(graph, model=damaged), directory))  # type: ignore[union-attr]
     tolerance = gates.tolerance_for("fp32", judgement)
     return gates.gate(session, replace(judgement.golden, inputs=questions.raw), tolerance, None, PROBABILITIES)

@@ -24,7 +24,7 @@ from formats import PRECISIONS, change_manifest, exported, manifest_of, noise, p
 from s2mlp_deploy import Request
 from s2mlp_deploy.bundle import bundle as artifact
 from s2mlp_deploy.errors import BundleError, CompilerError, RuntimeMissingError, UsageError
-from s2mlp_deploy.formats import base as formats_base
+from s2mlp_deploy.formats import registry
 from s2mlp_deploy.gate import gate as gates
 from s2mlp_deploy.gate import golden
 from s2mlp_deploy.pipeline.deploy import deploy
@@ -86,7 +86,7 @@ def test_one_file_takes_any_batch_and_any_size(checkpoint: Path, tmp_path: Path)
     for name in ("onnx", "openvino"):
         exported(checkpoint, "--format", name, "--dynamic-size", "-o", tmp_path / name)
     graph = artifact.read(tmp_path / "onnx")
-    session, reference = session_of(tmp_path / "openvino"), formats_base.find("onnx").open(graph.artifact)
+    session, reference = session_of(tmp_path / "openvino"), registry.find("onnx").open(graph.artifact)
     for shape in [(1, 3, 20, 28), (5, 3, 4, 8), (2, 3, 36, 12), (1, 3, 20, 28)]:
         images = np.random.default_rng(1).standard_normal(shape).astype(np.float32)
         np.testing.assert_allclose(session.run(images), reference.run(images), rtol=0, atol=1e-5)

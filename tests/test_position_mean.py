@@ -14,8 +14,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from s2mlp_deploy.families.s2mlp.emit import IR_VERSION, OPSET
 from s2mlp_deploy.graph.builder import Emitter
+from s2mlp_deploy.graph.lowered import IR_VERSION, OPSET
 from s2mlp_deploy.graph.position_mean import TERMS, emit_mean, groups
 from s2mlp_deploy.graph.spatial_shift import FeatureMap
 from s2mlp_deploy.passes.float16 import to_float16

@@ -15,8 +15,9 @@ import torch
 
 from s2mlp_deploy.bundle import bundle as bundles
 from s2mlp_deploy.errors import UsageError
-from s2mlp_deploy.families.s2mlp.emit import Axes, emit
+from s2mlp_deploy.families.s2mlp.emit import emit
 from s2mlp_deploy.formats import float16_on_cpu
+from s2mlp_deploy.graph.lowered import Axes
 from s2mlp_deploy.graph.spatial_shift import LOWERINGS
 from s2mlp_deploy.passes.float16 import IoDtype, Span, spans, store_float16, to_float16, weight_spans
 from s2mlp_deploy.passes.fold_layernorm import fold

@@ -19,8 +19,8 @@ from s2mlp_deploy.bundle import bundle as bundles
 from s2mlp_deploy.bundle.bundle import Artifact
 from s2mlp_deploy.cli import signals
 from s2mlp_deploy.errors import CompilerError, OutputError, ParityError
-from s2mlp_deploy.formats.base import Lowered
 from s2mlp_deploy.formats.onnx import OnnxFile
+from s2mlp_deploy.graph.lowered import Lowered
 from s2mlp_deploy.pipeline.deploy import deploy
 from s2mlp_deploy.schema import manifest as manifests
 from s2mlp_deploy.schema import parity

@@ -15,9 +15,10 @@ import onnxruntime
 import pytest
 import torch
 
-from s2mlp_deploy.families.s2mlp.emit import Axes, emit
+from s2mlp_deploy.families.s2mlp.emit import emit
 from s2mlp_deploy.families.s2mlp.reference import S2MLP
-from s2mlp_deploy.formats.base import Lowered, scratch_session
+from s2mlp_deploy.formats.registry import scratch_session
+from s2mlp_deploy.graph.lowered import Axes, Lowered
 from s2mlp_deploy.graph.spatial_shift import LOWERINGS
 from s2mlp_deploy.passes.fold_layernorm import fold
 from s2mlp_deploy.passes.quantize import RECIPES, Layer, Range, block_layers, end_layers, quantize

@@ -9,8 +9,9 @@ import onnx_ir as ir
 import onnxruntime
 import pytest
 
-from s2mlp_deploy.families.s2mlp.emit import IR_VERSION, OPSET, Axes, emit
+from s2mlp_deploy.families.s2mlp.emit import emit
 from s2mlp_deploy.graph.builder import Emitter
+from s2mlp_deploy.graph.lowered import IR_VERSION, OPSET, Axes
 from s2mlp_deploy.graph.spatial_shift import LOWERINGS
 from s2mlp_deploy.passes.fold_layernorm import FoldLayerNormAffineIntoGemm, fold
 from s2mlp_deploy.schema.spec import Spec

@@ -36,7 +36,7 @@ from s2mlp_bench.scale.scaling import (
     shortened,
 )
 from s2mlp_bench.scale.scaling_run import WARMUP, take_rounds
-from s2mlp_deploy.families.s2mlp.emit import Axes
+from s2mlp_deploy.graph.lowered import Axes
 from s2mlp_deploy.schema.spec import PRESETS, Embedding, Size, Spec, Stage
 from s2mlp_deploy.system.progress import Listener
 from support import Ran, command, pyramid_spec, save_checkpoint, small_spec

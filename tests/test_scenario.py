@@ -26,7 +26,7 @@ from s2mlp_bench.mlperf.scenario import Outcome, run
 from s2mlp_bench.mlperf.scenario_table import render
 from s2mlp_deploy.bundle import bundle as bundles
 from s2mlp_deploy.errors import OutputError, ParityError, RuntimeMissingError, UsageError
-from s2mlp_deploy.formats import base as formats_base
+from s2mlp_deploy.formats import registry
 from s2mlp_deploy.gate import golden
 from s2mlp_deploy.schema.parity import Array
 from s2mlp_deploy.system.dependencies import pip_install
@@ -173,7 +173,7 @@ def test_a_real_bundle_is_driven_in_every_scenario(pristine: Path) -> None:
     bundle = bundles.read(pristine)
     known = golden.load(bundle.golden)
     assert bundle.manifest.tolerance is not None
-    opened = formats_base.find(bundle.manifest.format).open(bundle.artifact)
+    opened = registry.find(bundle.manifest.format).open(bundle.artifact)
     for terms in SHORT.values():
         found = run(
             opened.run,

@@ -13,9 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from s2mlp_deploy.errors import LoweringError, SpecError, UsageError
-from s2mlp_deploy.families.s2mlp.emit import IR_VERSION, OPSET
 from s2mlp_deploy.families.s2mlp.reference import spatial_shift
 from s2mlp_deploy.graph.builder import Emitter
+from s2mlp_deploy.graph.lowered import IR_VERSION, OPSET
 from s2mlp_deploy.graph.spatial_shift import LOWERINGS, FeatureMap, choose, source_positions
 from s2mlp_deploy.schema.spec import DIRECTIONS, Border, Offset, Semantics, Shift
 from support import small_spec

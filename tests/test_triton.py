@@ -27,7 +27,7 @@ from s2mlp_deploy import Request
 from s2mlp_deploy.bundle import bundle as artifact
 from s2mlp_deploy.bundle.bundle import Artifact
 from s2mlp_deploy.errors import BundleError, UsageError
-from s2mlp_deploy.formats import base as formats_base
+from s2mlp_deploy.formats import registry
 from s2mlp_deploy.gate import golden
 from s2mlp_deploy.pipeline.deploy import deploy
 from s2mlp_deploy.runtime.onnxruntime import OnnxSession
@@ -486,8 +486,8 @@ class Builder:
 
 @pytest.fixture
 def builder(monkeypatch: pytest.MonkeyPatch) -> Builder:
-    stand_in, formats = Builder(), formats_base.available()
-    monkeypatch.setattr(formats_base, "available", lambda: {**formats, "trt": lambda: stand_in})
+    stand_in, formats = Builder(), registry.available()
+    monkeypatch.setattr(registry, "available", lambda: {**formats, "trt": lambda: stand_in})
     return stand_in
 
 
@@ -518,7 +518,7 @@ def test_an_engine_is_built_for_the_batches_that_triton_makes(
     assert manifest["engine"]["engine.runtime"] == "tensorrt" and manifest["engine"]["engine.built_for"][0] == "sm86"
     assert run("verify", entry).code == 0
     with pytest.raises(UsageError, match="have no threads to set"):
-        formats_base.find("triton").open_with_threads(artifact.read(entry).artifact, 1)  # type: ignore[union-attr]
+        registry.find("triton").open_with_threads(artifact.read(entry).artifact, 1)  # type: ignore[union-attr]
 
 
 def test_an_engine_for_a_fixed_batch_needs_no_profile(checkpoint: Path, tmp_path: Path, builder: Builder) -> None:
@@ -623,4 +623,4 @@ def test_an_entry_without_its_configuration_is_a_damaged_bundle(entry: Path) -> 
     (entry / CONFIG).unlink()
     change_manifest(entry, lambda m: m["files"].pop(CONFIG))
     with pytest.raises(BundleError, match="holds no entry for Triton"):
-        formats_base.find("triton").open(artifact.read(entry).artifact)
+        registry.find("triton").open(artifact.read(entry).artifact)

@@ -18,6 +18,7 @@ from s2mlp_bench.candidate import Point
 from s2mlp_deploy.bundle.bundle import Bundle
 from s2mlp_deploy.errors import UsageError
 from s2mlp_deploy.formats import base as formats_base
+from s2mlp_deploy.formats import registry
 from s2mlp_deploy.runtime.onnxruntime import RESTING, Loading, OnnxSession, load
 from s2mlp_deploy.runtime.session import Session
 from s2mlp_deploy.schema.manifest import SpecEntry
@@ -45,7 +46,7 @@ class BundleWay:
 
     @property
     def modules(self) -> tuple[str, ...]:
-        return formats_base.find(self.bundle.manifest.format).modules
+        return registry.find(self.bundle.manifest.format).modules
 
     @property
     def size_bytes(self) -> int:
@@ -66,7 +67,7 @@ class BundleWay:
                 f"{self.bundle.directory} takes images of {format_size(manifest.spec.image_size)} alone: leave out --image-size, or "
                 "export it with --dynamic-size"
             )
-        target = formats_base.find(manifest.format)
+        target = registry.find(manifest.format)
         if point.provider:
             if not isinstance(target, formats_base.Provided):
                 raise UsageError(

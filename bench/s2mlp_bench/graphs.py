@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from s2mlp_deploy.families.s2mlp.emit import INPUT, Axes, emit
-from s2mlp_deploy.formats import base as formats_base
-from s2mlp_deploy.formats.base import Lowered
+from s2mlp_deploy.families.s2mlp.emit import emit
+from s2mlp_deploy.formats import registry
 from s2mlp_deploy.graph import writer
+from s2mlp_deploy.graph.lowered import INPUT, Axes, Lowered
 from s2mlp_deploy.graph.spatial_shift import Lowering
 from s2mlp_deploy.passes import fold_layernorm
 from s2mlp_deploy.passes.float16 import to_float16
@@ -42,7 +42,7 @@ def half(lowered: Lowered) -> Lowered:
 def ranges(lowered: Lowered) -> dict[str, Range]:
     """What the layers of the blocks read, calibrated on noise; the same for every lowering."""
     names = tuple(layer.activation for layer in block_layers(lowered.spec))
-    with formats_base.scratch_session(lowered) as session:
+    with registry.scratch_session(lowered) as session:
         return calibrate(lambda x: session.trace(x, names), noise(lowered.spec), "minmax", batch=1)
 
 

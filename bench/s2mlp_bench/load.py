@@ -11,7 +11,7 @@ from s2mlp_deploy.bundle import bundle as artifact
 from s2mlp_deploy.bundle import recorded_accuracy
 from s2mlp_deploy.bundle.bundle import Bundle
 from s2mlp_deploy.errors import BundleError, ParityError, UsageError
-from s2mlp_deploy.formats import base as formats_base
+from s2mlp_deploy.formats import registry
 from s2mlp_deploy.pipeline import verify as verifying
 from s2mlp_deploy.schema.manifest import Manifest
 from s2mlp_deploy.schema.parity import RULES
@@ -57,7 +57,7 @@ def verified(directories: Sequence[Path], listener: Listener) -> Iterator[Bundle
         with listener.step(f"verifying {directory}"):
             if artifact.read_manifest(directory).verdict == SPEED_ONLY:
                 bundle = artifact.read(directory)
-                formats_base.inspect(bundle)
+                registry.inspect(bundle)
                 yield bundle
                 continue
             result = verifying.verify(directory)

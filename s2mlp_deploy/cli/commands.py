@@ -440,6 +440,7 @@ def export(
     """Export a checkpoint as a bundle whose numbers were checked against the checkpoint's own."""
     from s2mlp_deploy.bundle import bundle as artifact
     from s2mlp_deploy.formats import base as formats_base
+    from s2mlp_deploy.formats import registry
     from s2mlp_deploy.pipeline.request import Request, flags
     from s2mlp_deploy.schema.manifest import Interface
 
@@ -477,9 +478,9 @@ def export(
         "preferred_batch": tuple(preferred_batch.split(",")) if preferred_batch else None,
     }  # fmt: skip
     settings = {name: value for name, value in for_formats.items() if value is not None}
-    if unused := [name for name in settings if not any(name in formats_base.find(f).options for f in format)]:
+    if unused := [name for name in settings if not any(name in registry.find(f).options for f in format)]:
         raise UsageError(f"{flags(unused)}: not for --format {' or '.join(format)}")
-    if allow_unverified_engine and not any(isinstance(formats_base.find(f), formats_base.Compiler) for f in format):
+    if allow_unverified_engine and not any(isinstance(registry.find(f), formats_base.Compiler) for f in format):
         raise UsageError(f"--allow-unverified-engine: --format {' or '.join(format)} makes no engine")
     for_int8 = {
         "calibration": calibration, "calibration_count": calibration_count,
@@ -498,7 +499,7 @@ def export(
     requests = [
             Request(
                 source, name, kind, output, force,
-                {n: value for n, value in settings.items() if n in formats_base.find(name).options},
+                {n: value for n, value in settings.items() if n in registry.find(name).options},
                 layout=layout, weights=weights, lowering=shift.value,
                 semantics=shift_semantics.value if shift_semantics else None,
                 offsets=options.directions(shift_directions), dynamic_size=dynamic_size,

@@ -13,7 +13,7 @@ from rich.text import Text
 
 from s2mlp_deploy import __version__
 from s2mlp_deploy.errors import RuntimeMissingError
-from s2mlp_deploy.formats import base as formats_base
+from s2mlp_deploy.formats import registry
 from s2mlp_deploy.formats.base import Compiler, Limited
 from s2mlp_deploy.runtime import onnxruntime as ort_runtime
 from s2mlp_deploy.runtime import onnxruntime_versions
@@ -69,7 +69,7 @@ class Report:
 def examine() -> Report:
     """Look at the machine at hand; nothing heavy is imported."""
     abilities = [Ability("export a checkpoint", _missing(EXPORT_MODULES), pip_install("export"))]
-    for name in formats_base.available():
+    for name in registry.available():
         abilities += _with_format(name)
     abilities += _with_old_onnx_runtime()
     return Report(machine.describe(), machine.installed(), tuple(abilities))
@@ -92,7 +92,7 @@ def _with_format(name: str) -> Iterator[Ability]:
     """What can be done with bundles of one format; asking looks for a GPU, and runs nothing."""
     run = f"run and verify {name} bundles"
     try:
-        target = formats_base.find(name)
+        target = registry.find(name)
     except RuntimeMissingError as error:
         yield Ability(run, ("the exporter",), str(error))
         return

@@ -11,7 +11,7 @@ from s2mlp_deploy.cli import plot
 from s2mlp_deploy.cli.plot import Curve
 from s2mlp_deploy.cli.tables import model_line
 from s2mlp_deploy.errors import UsageError
-from s2mlp_deploy.formats import base as formats_base
+from s2mlp_deploy.formats import registry
 from s2mlp_deploy.gate import golden
 from s2mlp_deploy.pipeline import verify as verifying
 from s2mlp_deploy.pipeline.request import SYNTHETIC, Request
@@ -45,7 +45,7 @@ def check(directory: Path, path: Path, *, replace: bool) -> None:
         UsageError, OutputError, RuntimeMissingError: as :func:`plan`.
     """
     manifest = artifact.read_manifest(directory)
-    if manifest.format in formats_base.available() and not verifying.shows_layers(manifest.format):
+    if manifest.format in registry.available() and not verifying.shows_layers(manifest.format):
         raise UsageError(f"--plot has nothing to draw: {_hidden(manifest.format)}")
     _check(path, [directory], replace=replace)
 

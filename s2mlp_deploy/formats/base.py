@@ -1,39 +1,17 @@
-"""Formats: how artifacts of each are written, looked at and loaded.
-
-An exporter lives in a module of its own, inside or outside this project, and is found by the entry
-point group ``s2mlp_deploy.exporters``; its name there is the ``--format``.
-"""
+"""Formats: how artifacts of each are written, looked at and loaded."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
-import onnx_ir as ir
-
 from s2mlp_deploy.bundle.bundle import Artifact, Bundle
-from s2mlp_deploy.errors import BundleError, RuntimeMissingError, UsageError
-from s2mlp_deploy.families.s2mlp.emit import Axes
-from s2mlp_deploy.formats.names import GROUP, ONNX
-from s2mlp_deploy.runtime.session import Session, TracingSession
+from s2mlp_deploy.errors import BundleError, UsageError
+from s2mlp_deploy.graph.lowered import Lowered
+from s2mlp_deploy.runtime.session import Session
 from s2mlp_deploy.schema.manifest import Interface, Setting
-from s2mlp_deploy.schema.spec import Spec
-from s2mlp_deploy.system import workdir
-
-
-@dataclass(frozen=True)
-class Lowered:
-    """A checkpoint as an ONNX graph: what every exporter starts from."""
-
-    model: ir.Model
-    spec: Spec
-    axes: Axes
-    lowering: str
-    precision: str
 
 
 @dataclass(frozen=True)
@@ -141,18 +119,6 @@ class Inspected(Protocol):
         ...
 
 
-def inspect(bundle: Bundle) -> None:
-    """Let the bundle's format look at it: before every first use of a bundle that may come from elsewhere.
-
-    Raises:
-        BundleError: as :meth:`Inspected.inspect`.
-        UsageError, RuntimeMissingError: as :func:`find`.
-    """
-    target = find(bundle.manifest.format)
-    if isinstance(target, Inspected):
-        target.inspect(bundle)
-
-
 def refuse_other_files(bundle: Bundle, *names: str) -> None:
     """Refuse a bundle whose artifact is not the first of ``names``, or that does not list the others.
 
@@ -225,40 +191,3 @@ class Shipping(Protocol):
     def shipped(self, settings: Mapping[str, Setting]) -> tuple[Shipped, ...]:
         """That software, in an artifact with these ``settings`` (Artifact.settings)."""
         ...
-
-
-def available() -> dict[str, Callable[[], Exporter | Compiler]]:
-    """A way to load each exporter and compiler that is installed, by format."""
-    return {
-        point.name: (lambda p=point: p.load()())  # type: ignore[misc]
-        for point in sorted(entry_points(group=GROUP), key=lambda p: p.name)
-    }
-
-
-def find(name: str) -> Exporter | Compiler:
-    """The exporter or compiler for format ``name``.
-
-    Raises:
-        UsageError: where no installed package offers it.
-        RuntimeMissingError: where the package that offers it cannot be loaded.
-    """
-    exporters = available()
-    if name not in exporters:
-        raise UsageError(f"no exporter for format {name!r} is installed: there are {', '.join(exporters) or 'none'}")
-    try:
-        return exporters[name]()
-    except (ImportError, AttributeError) as error:
-        raise RuntimeMissingError(
-            f"the exporter for format {name!r} cannot be loaded ({error}): install what it needs, or reinstall it"
-        ) from error
-
-
-@contextmanager
-def scratch_session(lowered: Lowered) -> Iterator[TracingSession]:
-    """ONNX Runtime on a graph that is not published: where every graph is looked into on its way."""
-    target = find(ONNX)
-    assert isinstance(target, Exporter)
-    with workdir.temporary() as directory:
-        session = target.open(target.export(lowered, directory))
-        assert isinstance(session, TracingSession)
-        yield session

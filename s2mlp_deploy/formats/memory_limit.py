@@ -20,6 +20,7 @@ except ImportError:  # Windows
 
 from s2mlp_deploy.bundle.bundle import GOLDEN, Bundle
 from s2mlp_deploy.formats import base as formats_base
+from s2mlp_deploy.formats import registry
 from s2mlp_deploy.schema.manifest import Setting
 
 SPARE_BYTES = 2 << 30
@@ -74,9 +75,9 @@ def _most_bytes(bundle: Bundle) -> int:
 
 
 def _on_cpu(format: str, settings: Mapping[str, Setting]) -> bool:
-    if format not in formats_base.available():
+    if format not in registry.available():
         return False
-    target = formats_base.find(format)
+    target = registry.find(format)
     return not (isinstance(target, formats_base.OnGpus) and target.on_gpu(settings))
 
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from s2mlp_deploy.bundle.bundle import Artifact, Bundle
 from s2mlp_deploy.formats import onnx_scan
-from s2mlp_deploy.formats.base import Lowered
 from s2mlp_deploy.graph import writer
+from s2mlp_deploy.graph.lowered import Lowered
 from s2mlp_deploy.runtime.onnxruntime import REMEDY, RESTING, Loading, OnnxSession, TracedSession, missing
 from s2mlp_deploy.schema.manifest import Setting
 

@@ -14,8 +14,8 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from s2mlp_deploy.errors import BundleError
-from s2mlp_deploy.families.s2mlp.emit import Axes
 from s2mlp_deploy.graph import io_signature
+from s2mlp_deploy.graph.lowered import Axes
 from s2mlp_deploy.runtime.session import Description
 from s2mlp_deploy.schema.manifest import Interface, Manifest, Preprocessing, SpecEntry, TensorEntry
 from s2mlp_deploy.schema.spec import categories

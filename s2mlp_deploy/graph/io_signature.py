@@ -20,10 +20,9 @@ import numpy as np
 import onnx_ir as ir
 
 from s2mlp_deploy.errors import UsageError
-from s2mlp_deploy.families.s2mlp.emit import INPUT, OUTPUT, Axes
-from s2mlp_deploy.formats.base import Lowered
 from s2mlp_deploy.graph import resize
 from s2mlp_deploy.graph.builder import Emitter
+from s2mlp_deploy.graph.lowered import INPUT, OUTPUT, Axes, Lowered
 from s2mlp_deploy.schema.manifest import FLOAT_LOGITS, Interface, Preprocessing, TensorEntry
 from s2mlp_deploy.schema.spec import Spec
 from s2mlp_deploy.system.wording import counted

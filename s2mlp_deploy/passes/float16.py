@@ -21,7 +21,8 @@ import numpy as np
 import onnx_ir as ir
 
 from s2mlp_deploy.errors import ParityError
-from s2mlp_deploy.formats.base import Lowered, scratch_session
+from s2mlp_deploy.formats.registry import scratch_session
+from s2mlp_deploy.graph.lowered import Lowered
 from s2mlp_deploy.schema.parity import Array
 from s2mlp_deploy.system.wording import counted
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 import onnx_ir as ir
 
-from s2mlp_deploy.families.s2mlp.emit import INPUT, OUTPUT
+from s2mlp_deploy.graph.lowered import INPUT, OUTPUT
 from s2mlp_deploy.schema.parity import Array
 from s2mlp_deploy.schema.spec import Spec
 

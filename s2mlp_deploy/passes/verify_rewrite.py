@@ -14,7 +14,7 @@ import numpy as np
 import onnx_ir as ir
 
 from s2mlp_deploy.errors import ParityError
-from s2mlp_deploy.families.s2mlp.emit import INPUT
+from s2mlp_deploy.graph.lowered import INPUT
 from s2mlp_deploy.passes.quantize import LARGEST_BIAS, Layer, Range, Recipe, index_is_data
 from s2mlp_deploy.schema.parity import Array
 

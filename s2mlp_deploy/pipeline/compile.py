@@ -15,7 +15,7 @@ from s2mlp_deploy.bundle import recorded_accuracy
 from s2mlp_deploy.bundle.bundle import GOLDEN, Artifact, Bundle
 from s2mlp_deploy.errors import AccuracyError, BundleError, OutputError, ParityError, UnverifiedError, UsageError
 from s2mlp_deploy.formats import base as formats_base
-from s2mlp_deploy.formats import float16_on_cpu, memory_limit
+from s2mlp_deploy.formats import float16_on_cpu, memory_limit, registry
 from s2mlp_deploy.formats.base import Compiler
 from s2mlp_deploy.formats.names import ONNX
 from s2mlp_deploy.gate import gate as gates
@@ -69,7 +69,7 @@ def open_bundle(directory: Path, request: Request, target: Compiler) -> Bundle:
             f"{directory} has float16 weights and computes in float32, as CPUs do best, and --format {request.format} is to run on a "
             "GPU: export the checkpoint with --precision fp16 --target trt"
         )
-    formats_base.inspect(bundle)
+    registry.inspect(bundle)
     return bundle
 
 

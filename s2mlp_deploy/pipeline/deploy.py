@@ -20,6 +20,7 @@ from s2mlp_deploy.bundle import bundle as artifact
 from s2mlp_deploy.bundle.bundle import Bundle
 from s2mlp_deploy.errors import BundleError, OutputError, RuntimeMissingError, UsageError
 from s2mlp_deploy.formats import base as formats_base
+from s2mlp_deploy.formats import registry
 from s2mlp_deploy.formats.base import Compiler, Exporter
 from s2mlp_deploy.formats.names import ONNX
 from s2mlp_deploy.pipeline import compile as compile_stage
@@ -153,7 +154,7 @@ def _graph(
     recipe = _recipe(request, target)
     if (request.precision, recipe) in work.graphs:
         return work.graphs[request.precision, recipe]
-    exporters = formats_base.find(ONNX)
+    exporters = registry.find(ONNX)
     assert isinstance(exporters, Exporter)
     graph = replace(request, format=ONNX, output=output, settings={}, target=recipe)
     return export_onnx.export(graph, exporters, progress, work.study)
@@ -219,7 +220,7 @@ def _one_at_a_time(request: Request) -> Request:
 
 def _format(request: Request) -> Exporter | Compiler:
     """The format asked for, after refusing what it, or nobody, can do."""
-    target = formats_base.find(request.format)
+    target = registry.find(request.format)
     if request.precision not in target.precisions or request.precision not in parity.RULES:
         raise UsageError(
             f"--format {request.format} cannot be made with --precision {request.precision}: expected "

@@ -17,10 +17,10 @@ from s2mlp_deploy import __version__
 from s2mlp_deploy.bundle import bundle as bundles
 from s2mlp_deploy.bundle.bundle import Artifact
 from s2mlp_deploy.families.s2mlp import reference
-from s2mlp_deploy.families.s2mlp.emit import OPSET, Axes
 from s2mlp_deploy.families.s2mlp.reference import S2MLP
 from s2mlp_deploy.formats import float16_on_cpu
-from s2mlp_deploy.formats.base import Exporter, Lowered, scratch_session
+from s2mlp_deploy.formats.base import Exporter
+from s2mlp_deploy.formats.registry import scratch_session
 from s2mlp_deploy.gate import gate as gates
 from s2mlp_deploy.gate import golden, golden_images, manifest_consistency, reference_logits
 from s2mlp_deploy.gate.gate import Judged, Judgement, Judges
@@ -28,6 +28,7 @@ from s2mlp_deploy.gate.golden_images import Pictures
 from s2mlp_deploy.gate.io_adapter import Asking, Questions
 from s2mlp_deploy.graph import io_signature
 from s2mlp_deploy.graph import spatial_shift as lowerings
+from s2mlp_deploy.graph.lowered import OPSET, Axes, Lowered
 from s2mlp_deploy.passes import float16, verify_rewrite
 from s2mlp_deploy.passes.float16 import Arithmetic
 from s2mlp_deploy.pipeline.context import Prepared, prepare

@@ -14,6 +14,7 @@ import numpy as np
 
 from s2mlp_deploy.bundle.bundle import GOLDEN, Bundle
 from s2mlp_deploy.formats import base as formats_base
+from s2mlp_deploy.formats import registry
 from s2mlp_deploy.gate import golden
 from s2mlp_deploy.gate.io_adapter import Asking
 from s2mlp_deploy.schema.parity import Array
@@ -75,7 +76,7 @@ def measure(bundles: Sequence[Bundle], clock: Clock = time.perf_counter) -> Late
     images, source = _images(bundles, batch)
     contestants: dict[str, Callable[[], float]] = {}
     for bundle in bundles:
-        target = formats_base.find(bundle.manifest.format)
+        target = registry.find(bundle.manifest.format)
         if isinstance(target, formats_base.Threaded):
             session = target.open_with_threads(bundle.artifact, None)
         else:

@@ -6,8 +6,8 @@ import json
 from typing import TYPE_CHECKING
 
 from s2mlp_deploy import __version__
-from s2mlp_deploy.families.s2mlp.emit import Axes, emit
-from s2mlp_deploy.formats.base import Lowered
+from s2mlp_deploy.families.s2mlp.emit import emit
+from s2mlp_deploy.graph.lowered import Axes, Lowered
 from s2mlp_deploy.graph.spatial_shift import Lowering
 from s2mlp_deploy.passes import fold_layernorm
 from s2mlp_deploy.passes.simplify import simplify

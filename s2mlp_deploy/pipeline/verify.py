@@ -14,8 +14,7 @@ from typing import TypeAlias, get_type_hints
 from s2mlp_deploy.bundle import bundle as bundles
 from s2mlp_deploy.bundle.bundle import GOLDEN, MANIFEST, Bundle
 from s2mlp_deploy.errors import BundleError, RuntimeMissingError, UsageError
-from s2mlp_deploy.formats import base as formats_base
-from s2mlp_deploy.formats import float16_on_cpu, memory_limit
+from s2mlp_deploy.formats import float16_on_cpu, memory_limit, registry
 from s2mlp_deploy.gate import gate as gates
 from s2mlp_deploy.gate import golden, golden_images, manifest_consistency
 from s2mlp_deploy.gate.golden import Golden
@@ -82,7 +81,7 @@ def _verify(bundle: Bundle, *, per_block: bool) -> Verification:
 
 def _cause(bundle: Bundle) -> str | None:
     manifest = bundle.manifest
-    return float16_on_cpu.why_inexact(manifest, formats_base.find(manifest.format), manifest.engine or {})
+    return float16_on_cpu.why_inexact(manifest, registry.find(manifest.format), manifest.engine or {})
 
 
 def _gate(bundle: Bundle, session: Session, expected: Golden, tolerance: Tolerance) -> Verdict:
@@ -109,7 +108,7 @@ def shows_layers(format: str) -> bool:
         UsageError, RuntimeMissingError: as :func:`exporter.find`.
     """
     try:
-        session = get_type_hints(formats_base.find(format).open).get("return")
+        session = get_type_hints(registry.find(format).open).get("return")
     except NameError:  # of a type that its module imports for type checkers only
         return False
     return isinstance(session, type) and issubclass(session, TracingSession)
@@ -122,18 +121,18 @@ def _load(bundle: Bundle) -> tuple[Golden, Tolerance, Session]:
             f"{bundle.directory} was exported with --no-gate or synthetic calibration and holds no golden tensors to check "
             "against: export it again without"
         )
-    if manifest.format not in (formats := formats_base.available()):
+    if manifest.format not in (formats := registry.available()):
         raise RuntimeMissingError(
             f"{bundle.directory} has the format {manifest.format!r}, and no installed package runs it: there are "
             f"{', '.join(formats) or 'none'}"
         )
-    target = formats_base.find(manifest.format)
+    target = registry.find(manifest.format)
     if manifest.precision not in target.precisions:
         raise RuntimeMissingError(
             f"{bundle.directory} holds a {manifest.precision} graph, which nothing runs as format {manifest.format!r}: compile it with "
             "s2mlp-export for a runtime that does"
         )
-    formats_base.inspect(bundle)
+    registry.inspect(bundle)
     float16_on_cpu.refuse_old(bundle, target)
     expected = golden.load(bundle.golden)
     return expected, manifest.tolerance.tolerance(), target.open(bundle.artifact)

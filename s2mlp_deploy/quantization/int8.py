@@ -15,12 +15,12 @@ import numpy as np
 
 from s2mlp_deploy.data import images
 from s2mlp_deploy.errors import AccuracyError, DataError, UsageError
-from s2mlp_deploy.families.s2mlp.emit import INPUT
 from s2mlp_deploy.families.s2mlp.reference import S2MLP
-from s2mlp_deploy.formats.base import Lowered, scratch_session
+from s2mlp_deploy.formats.registry import scratch_session
 from s2mlp_deploy.gate import reference_logits as oracles
 from s2mlp_deploy.gate.gate import Judges, run
 from s2mlp_deploy.gate.io_adapter import Asking
+from s2mlp_deploy.graph.lowered import INPUT, Lowered
 from s2mlp_deploy.passes import verify_rewrite
 from s2mlp_deploy.passes.quantize import RECIPES, Layer, Range, block_layers, end_layers, quantize
 from s2mlp_deploy.pipeline.context import Prepared

@@ -76,6 +76,7 @@ from record import Trials
 from s2mlp_deploy.bundle.bundle import Artifact, Bundle, read
 from s2mlp_deploy.data import images
 from s2mlp_deploy.formats import base as formats_base
+from s2mlp_deploy.formats import registry
 from s2mlp_deploy.graph import io_signature
 from s2mlp_deploy.passes import float16 as precision
 from s2mlp_deploy.pipeline import deploy as deploying
@@ -94,9 +95,9 @@ FORMATS = npm.formats(("onnx", "ort", "openvino", "web", "triton"))
 
 @pytest.fixture(autouse=True)
 def stand_in(monkeypatch: pytest.MonkeyPatch, made: Written) -> None:
-    find = formats_base.find
+    find = registry.find
     monkeypatch.setattr(StandIn, "torch", made.checkpoint, raising=False)
-    monkeypatch.setattr(formats_base, "find", lambda name: StandIn() if name == "trt-rtx" else find(name))
+    monkeypatch.setattr(registry, "find", lambda name: StandIn() if name == "trt-rtx" else find(name))
 
 
 @pytest.fixture(scope="module")
@@ -168,7 +169,7 @@ def test_faults_in_the_graph(trials: Trials, monkeypatch: pytest.MonkeyPatch, tm
     lower = export_onnx.lower
     first = Request(PAPER_CHECKPOINT, output=tmp_path / "out")
     known = export_onnx.study(first, Progress(Steps()))
-    onnx_file = formats_base.find("onnx")
+    onnx_file = registry.find("onnx")
     assert isinstance(onnx_file, formats_base.Exporter)
     found = Catalogue()
     fine = [("fp16", "x86"), ("fp16", "trt"), *(("int8", target) for target in TARGETS)]
@@ -342,7 +343,7 @@ def test_faults_of_compilers(
     found = Catalogue()
     tried = list(product(compiler_faults(bundles, others), (*FORMATS[1:], "trt-rtx")))
     for number, ((fault, at, change), format) in enumerate(some(trials, tried, 4)):
-        source, kind = bundles("onnx", at), type(formats_base.find(format))
+        source, kind = bundles("onnx", at), type(registry.find(format))
         altered = Path(shutil.copytree(source, tmp_path / str(number)))
         change(altered / "model.onnx")
         with monkeypatch.context() as patch:
@@ -383,7 +384,7 @@ def test_faults_of_settings_of_runtimes(
 
 
 def erring(bundle: Path, make: Callable[[], Answers], patch: pytest.MonkeyPatch) -> None:
-    kind = type(formats_base.find(read(bundle).manifest.format))
+    kind = type(registry.find(read(bundle).manifest.format))
     open = kind.open
     patch.setattr(kind, "open", lambda self, artifact: Erring(open(self, artifact), make))
 

@@ -28,7 +28,7 @@ from growth import growth
 from processes import start
 from record import Trials
 from s2mlp_deploy.bundle import bundle as artifact
-from s2mlp_deploy.formats import base as formats_base
+from s2mlp_deploy.formats import registry
 from s2mlp_deploy.gate import golden
 from s2mlp_deploy.pipeline import verify as verifying
 from s2mlp_deploy.pipeline.deploy import deploy, deploy_all
@@ -103,7 +103,7 @@ def bundles(checkpoint: Path) -> Callable[[str, str], Path]:
 
 def open_session(directory: Path) -> Session:
     bundle = artifact.read(directory)
-    return formats_base.find(bundle.manifest.format).open(bundle.artifact)
+    return registry.find(bundle.manifest.format).open(bundle.artifact)
 
 
 # Growth
@@ -156,7 +156,7 @@ def test_sessions_that_are_opened_and_dropped(trials: Trials, format: str, bundl
     if format != "onnx" and not trials.thorough:
         pytest.skip("other formats are tried with --thorough")
     bundle = artifact.read(bundles(format, "fp32"))
-    target, x = formats_base.find(format), questions(1)[0]
+    target, x = registry.find(format), questions(1)[0]
 
     def once(number: int) -> None:
         target.open(bundle.artifact).run(x)

@@ -21,9 +21,8 @@ import numpy as np
 import onnx_ir as ir
 
 from s2mlp_deploy.errors import UsageError
-from s2mlp_deploy.families.s2mlp.emit import INPUT, IR_VERSION, OPSET, OUTPUT, Axes
-from s2mlp_deploy.formats.base import Lowered
 from s2mlp_deploy.graph.builder import Emitter
+from s2mlp_deploy.graph.lowered import INPUT, IR_VERSION, OPSET, OUTPUT, Axes, Lowered
 from s2mlp_deploy.passes import fold_layernorm
 from s2mlp_deploy.passes.simplify import simplify
 from s2mlp_deploy.schema.parity import Array

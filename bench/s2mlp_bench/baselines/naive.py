@@ -14,8 +14,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from s2mlp_deploy.families.s2mlp.emit import INPUT, OUTPUT
 from s2mlp_deploy.families.s2mlp.reference import S2MLP, ShiftFunction, spatial_shift
+from s2mlp_deploy.graph.lowered import INPUT, OUTPUT
 from s2mlp_deploy.schema.manifest import SpecEntry
 from s2mlp_deploy.schema.spec import Shift, overlap
 

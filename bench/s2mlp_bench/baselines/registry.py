@@ -22,8 +22,9 @@ from s2mlp_bench.process import measure
 from s2mlp_bench.weights_from_onnx import Model, read, readable
 from s2mlp_deploy.bundle.bundle import Bundle
 from s2mlp_deploy.errors import RuntimeMissingError, UsageError
-from s2mlp_deploy.families.s2mlp.emit import Axes, emit
+from s2mlp_deploy.families.s2mlp.emit import emit
 from s2mlp_deploy.graph import writer
+from s2mlp_deploy.graph.lowered import Axes
 from s2mlp_deploy.schema.manifest import FLOAT_LOGITS
 from s2mlp_deploy.schema.spec import Size
 from s2mlp_deploy.system.dependencies import pip_install

@@ -13,8 +13,8 @@ from s2mlp_bench import graphs
 from s2mlp_bench.presets.engine_build import FIGURES
 from s2mlp_bench.process import ProcessCost, measure
 from s2mlp_deploy.checkpoint import load as checkpoints
-from s2mlp_deploy.formats.base import Lowered
 from s2mlp_deploy.graph import writer
+from s2mlp_deploy.graph.lowered import Lowered
 from s2mlp_deploy.graph.spatial_shift import LOWERINGS
 from s2mlp_deploy.system.timing import Estimate, estimate
 from s2mlp_exporters.tensorrt.runtime import TENSORRT_RTX

@@ -12,9 +12,9 @@ from s2mlp_bench.backends import ProductsWay
 from s2mlp_bench.baselines.noshift import NoShift
 from s2mlp_bench.candidate import Contestant, Point
 from s2mlp_bench.roofline.products import products
-from s2mlp_deploy.families.s2mlp.emit import Axes, emit
-from s2mlp_deploy.formats.base import Lowered
+from s2mlp_deploy.families.s2mlp.emit import emit
 from s2mlp_deploy.graph import writer
+from s2mlp_deploy.graph.lowered import Axes, Lowered
 from s2mlp_deploy.passes.float16 import to_float16
 from s2mlp_deploy.passes.quantize import RECIPES, Range, block_layers, quantize
 from s2mlp_deploy.schema.manifest import Manifest

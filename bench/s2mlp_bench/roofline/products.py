@@ -12,7 +12,7 @@ from dataclasses import replace
 import onnx_ir as ir
 from onnx_ir.passes.common import RemoveUnusedNodesPass
 
-from s2mlp_deploy.formats.base import Lowered
+from s2mlp_deploy.graph.lowered import Lowered
 from s2mlp_deploy.passes.quantize import block_layers
 
 

@@ -27,9 +27,9 @@ from s2mlp_bench.scale import footprint
 from s2mlp_bench.scale.footprint import Footprint
 from s2mlp_bench.scale.scaling import LONG_MS, MIXER, S2MLP, Plan, Point, Scaling, Setting, shortened
 from s2mlp_deploy.errors import LoweringError, OutputError, ParityError, UsageError
-from s2mlp_deploy.families.s2mlp.emit import Axes, emit
-from s2mlp_deploy.formats.base import Lowered
+from s2mlp_deploy.families.s2mlp.emit import emit
 from s2mlp_deploy.graph import spatial_shift as lowerings
+from s2mlp_deploy.graph.lowered import Axes, Lowered
 from s2mlp_deploy.graph.spatial_shift import Lowering
 from s2mlp_deploy.passes import fold_layernorm
 from s2mlp_deploy.passes.simplify import simplify

@@ -23,9 +23,9 @@ from pydantic import BaseModel, ConfigDict
 
 from s2mlp_deploy.bundle.bundle import Artifact, Bundle
 from s2mlp_deploy.errors import BundleError, CompilerError, RuntimeMissingError
-from s2mlp_deploy.families.s2mlp.emit import INPUT, OUTPUT
 from s2mlp_deploy.formats.base import refuse_other_files
 from s2mlp_deploy.formats.settings import recorded
+from s2mlp_deploy.graph.lowered import INPUT, OUTPUT
 from s2mlp_deploy.runtime.session import Description
 from s2mlp_deploy.schema.manifest import Setting, TensorEntry
 from s2mlp_deploy.schema.parity import Array

@@ -19,7 +19,7 @@ from pydantic import ValidationError
 from s2mlp_deploy.bundle.bundle import Artifact, Bundle
 from s2mlp_deploy.errors import BundleError, UsageError
 from s2mlp_deploy.formats import base as formats_base
-from s2mlp_deploy.formats import onnx_scan
+from s2mlp_deploy.formats import onnx_scan, registry
 from s2mlp_deploy.formats.base import Compiler
 from s2mlp_deploy.formats.settings import recorded
 from s2mlp_deploy.pipeline.request import flags
@@ -141,7 +141,7 @@ class TritonRepository:
 
 
 def _tensorrt() -> Compiler:
-    target = formats_base.find("trt")
+    target = registry.find("trt")
     assert isinstance(target, Compiler)
     return target
 

@@ -8,36 +8,15 @@ matrix (``transB``), which runtimes map to their fastest kernels.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 import numpy as np
 import onnx_ir as ir
 
 from s2mlp_deploy.graph.builder import Emitter
+from s2mlp_deploy.graph.lowered import INPUT, IR_VERSION, OPSET, OUTPUT, Axes
 from s2mlp_deploy.graph.position_mean import emit_mean
 from s2mlp_deploy.graph.spatial_shift import FeatureMap, Lowering
-from s2mlp_deploy.schema.spec import Size, Spec, Stage
-
-OPSET = 20
-"""The first opset with Gelu as one operator; every runtime since early 2024 reads it."""
-
-IR_VERSION = 9
-"""The file format version that belongs to opset 20."""
-
-INPUT, OUTPUT = "input", "logits"
-
-
-@dataclass(frozen=True)
-class Axes:
-    """The input's axes that one file must serve: a number, or None for any."""
-
-    batch: int | None = 1
-    size: Size | None = None
-
-    def shape(self, in_channels: int) -> tuple[int | str, int, int | str, int | str]:
-        """The input's shape, with names for what is dynamic."""
-        height, width = self.size or ("height", "width")
-        return (self.batch or "batch", in_channels, height, width)
+from s2mlp_deploy.schema.spec import Spec, Stage
 
 
 def emit(spec: Spec, weights: Mapping[str, np.ndarray], lowering: Lowering, axes: Axes) -> ir.Model:

@@ -1,0 +1,41 @@
+"""A checkpoint as an ONNX graph: its interface, and what is known of it beside the graph itself."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import onnx_ir as ir
+
+from s2mlp_deploy.schema.spec import Size, Spec
+
+OPSET = 20
+"""The first opset with Gelu as one operator; every runtime since early 2024 reads it."""
+
+IR_VERSION = 9
+"""The file format version that belongs to opset 20."""
+
+INPUT, OUTPUT = "input", "logits"
+
+
+@dataclass(frozen=True)
+class Axes:
+    """The input's axes that one file must serve: a number, or None for any."""
+
+    batch: int | None = 1
+    size: Size | None = None
+
+    def shape(self, in_channels: int) -> tuple[int | str, int, int | str, int | str]:
+        """The input's shape, with names for what is dynamic."""
+        height, width = self.size or ("height", "width")
+        return (self.batch or "batch", in_channels, height, width)
+
+
+@dataclass(frozen=True)
+class Lowered:
+    """A checkpoint as an ONNX graph: what every exporter starts from."""
+
+    model: ir.Model
+    spec: Spec
+    axes: Axes
+    lowering: str
+    precision: str
