@@ -1,0 +1,1 @@
+"""Bundles: directories that are published whole or not at all."""

@@ -7,6 +7,7 @@ versions give the same bytes: it holds no time, no serial number, no path and no
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from cyclonedx.contrib.license.factories import LicenseFactory
@@ -20,26 +21,27 @@ from cyclonedx.output.json import JsonV1Dot6
 from packageurl import PackageURL
 
 from s2mlp_deploy.bundle.bundle import SBOM
-from s2mlp_deploy.formats.base import Format, Shipping
 from s2mlp_deploy.schema.manifest import Manifest
-from s2mlp_deploy.system.dependencies import closure, owners
+from s2mlp_deploy.system.dependencies import Shipped, closure, owners
 from s2mlp_deploy.system.hashing import sha256
 
 
-def add(manifest: Manifest, target: Format, directory: Path) -> Manifest:
-    """Write the SBOM of the bundle that is put together in ``directory``; its ``manifest``, with the SBOM's hash."""
-    text = JsonV1Dot6(_bom(manifest, target)).output_as_string(indent=2)
+def add(manifest: Manifest, directory: Path, *, modules: Sequence[str], others: Sequence[Shipped]) -> Manifest:
+    """Write the SBOM of the bundle that is put together in ``directory``; its ``manifest``, with the SBOM's hash.
+
+    ``modules`` are imported to run the artifact, ``others`` are packages that lie in it.
+    """
+    text = JsonV1Dot6(_bom(manifest, modules, others)).output_as_string(indent=2)
     (directory / SBOM).write_text(text + "\n", "utf-8")
     files = {**manifest.files, SBOM: sha256(directory / SBOM)}
     return manifest.model_copy(update={"files": dict(sorted(files.items()))})
 
 
-def _bom(manifest: Manifest, target: Format) -> Bom:
-    runtime = (owner for module in target.modules for owner in owners(module))
+def _bom(manifest: Manifest, modules: Sequence[str], others: Sequence[Shipped]) -> Bom:
+    runtime = (owner for module in modules for owner in owners(module))
     roots = dict.fromkeys(["s2mlp-deploy", *runtime]) | manifest.versions
     packages = closure(roots)
     components = {name: _component("pypi", name, p.version, p.licenses) for name, p in packages.items()}
-    others = target.shipped(manifest.engine or {}) if isinstance(target, Shipping) else ()
     shipped = [_component(p.kind, p.name, p.version, (p.license,)) for p in others]
     bundle = _bundle(manifest)
     bom = Bom(

@@ -1,0 +1,1 @@
+"""Reading checkpoints, without running what is in them."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
@@ -12,19 +11,7 @@ from s2mlp_deploy.errors import BundleError, UsageError
 from s2mlp_deploy.graph.lowered import Lowered
 from s2mlp_deploy.runtime.session import Session
 from s2mlp_deploy.schema.manifest import Interface, Setting
-
-
-@dataclass(frozen=True)
-class Shipped:
-    """A package of others, part of which lies in an artifact; ``kind`` is its type in package URLs: ``npm``, ``pypi``, …
-
-    ``license`` is an SPDX expression.
-    """
-
-    kind: str
-    name: str
-    version: str
-    license: str
+from s2mlp_deploy.system.dependencies import Shipped
 
 
 class Format(Protocol):
@@ -191,3 +178,8 @@ class Shipping(Protocol):
     def shipped(self, settings: Mapping[str, Setting]) -> tuple[Shipped, ...]:
         """That software, in an artifact with these ``settings`` (Artifact.settings)."""
         ...
+
+
+def shipped_by(target: Format, settings: Mapping[str, Setting]) -> tuple[Shipped, ...]:
+    """The software of others in an artifact of ``target`` with these ``settings``."""
+    return target.shipped(settings) if isinstance(target, Shipping) else ()

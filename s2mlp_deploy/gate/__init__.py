@@ -1,0 +1,1 @@
+"""The step nothing is published without: references, golden tensors, checks."""

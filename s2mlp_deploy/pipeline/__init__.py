@@ -1,0 +1,1 @@
+"""From a checkpoint to verified bundles. Read deploy.py first."""

@@ -16,7 +16,7 @@ from s2mlp_deploy.bundle.bundle import GOLDEN, Artifact, Bundle
 from s2mlp_deploy.errors import AccuracyError, BundleError, OutputError, ParityError, UnverifiedError, UsageError
 from s2mlp_deploy.formats import base as formats_base
 from s2mlp_deploy.formats import float16_on_cpu, memory_limit, registry
-from s2mlp_deploy.formats.base import Compiler
+from s2mlp_deploy.formats.base import Compiler, shipped_by
 from s2mlp_deploy.formats.names import ONNX
 from s2mlp_deploy.gate import gate as gates
 from s2mlp_deploy.gate import golden, manifest_consistency
@@ -138,7 +138,9 @@ def compile(
         if request.sbom:
             from s2mlp_deploy.bundle import sbom
 
-            manifest = sbom.add(manifest, target, staging.directory)
+            manifest = sbom.add(
+                manifest, staging.directory, modules=target.modules, others=shipped_by(target, manifest.engine or {})
+            )
         manifest_consistency.check(manifest, description, request.destination)
         published = staging.publish(manifest, found)
     return Export(published, verdict, found)

@@ -19,7 +19,7 @@ from s2mlp_deploy.bundle.bundle import Artifact
 from s2mlp_deploy.families.s2mlp import reference
 from s2mlp_deploy.families.s2mlp.reference import S2MLP
 from s2mlp_deploy.formats import float16_on_cpu
-from s2mlp_deploy.formats.base import Exporter
+from s2mlp_deploy.formats.base import Exporter, shipped_by
 from s2mlp_deploy.formats.registry import scratch_session
 from s2mlp_deploy.gate import gate as gates
 from s2mlp_deploy.gate import golden, golden_images, manifest_consistency, reference_logits
@@ -34,6 +34,7 @@ from s2mlp_deploy.passes.float16 import Arithmetic
 from s2mlp_deploy.pipeline.context import Prepared, prepare
 from s2mlp_deploy.pipeline.lower import lower
 from s2mlp_deploy.pipeline.request import SYNTHETIC, Export, Request
+from s2mlp_deploy.quantization import float16_range
 from s2mlp_deploy.quantization.int8 import Quantized, to_int8
 from s2mlp_deploy.schema.manifest import (
     FLOAT_LOGITS,
@@ -129,7 +130,9 @@ def export(
         if request.sbom:
             from s2mlp_deploy.bundle import sbom
 
-            manifest = sbom.add(manifest, target, staging.directory)
+            manifest = sbom.add(
+                manifest, staging.directory, modules=target.modules, others=shipped_by(target, manifest.engine or {})
+            )
         manifest_consistency.check(manifest, judged.description if judged else None, request.destination)
         report = {
             "data": asdict(prepared.data.folder) if prepared.data and prepared.data.folder else None,
@@ -177,7 +180,7 @@ def _at_precision(
 ) -> tuple[Lowered, Quantized | None]:
     if arithmetic := _arithmetic(request, target):
         with progress.step("checking ranges and rounding to float16"):
-            rounded = float16.half(
+            rounded = float16_range.half(
                 lowered,
                 known.questions.prepared,
                 arithmetic=arithmetic,

@@ -1,0 +1,1 @@
+"""Sessions: artifacts that are loaded and can be run."""

@@ -106,3 +106,16 @@ def _licenses(package: Distribution) -> tuple[str, ...]:
 
 def _last(classifier: str) -> str:
     return classifier.rpartition(" :: ")[2]
+
+
+@dataclass(frozen=True)
+class Shipped:
+    """A package of others, part of which lies in an artifact; ``kind`` is its type in package URLs: ``npm``, ``pypi``, …
+
+    ``license`` is an SPDX expression.
+    """
+
+    kind: str
+    name: str
+    version: str
+    license: str

@@ -18,10 +18,11 @@ from pydantic import BaseModel, ConfigDict
 from s2mlp_deploy.bundle.bundle import Artifact, Bundle
 from s2mlp_deploy.errors import RuntimeMissingError, UsageError
 from s2mlp_deploy.formats import onnx_scan
-from s2mlp_deploy.formats.base import Shipped, refuse_other_files
+from s2mlp_deploy.formats.base import refuse_other_files
 from s2mlp_deploy.formats.settings import recorded
 from s2mlp_deploy.runtime.onnxruntime import REMEDY, TracedSession, missing
 from s2mlp_deploy.schema.manifest import FileName, Setting
+from s2mlp_deploy.system.dependencies import Shipped
 
 FILE = "model.onnx"
 

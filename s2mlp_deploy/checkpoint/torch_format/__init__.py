@@ -1,0 +1,1 @@
+"""torch's file formats, read as data: a security boundary."""

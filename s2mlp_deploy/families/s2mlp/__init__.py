@@ -1,0 +1,1 @@
+"""S²-MLP: its reference module, how checkpoints name its weights, and its graph."""
