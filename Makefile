@@ -71,22 +71,22 @@ oldest:
 	build/oldest/bin/python -m pip install --quiet --disable-pip-version-check -c constraints-oldest.txt \
 		-e '.[export,openvino,plot,bench,sbom,loadgen]' 'torch==2.13.*' 'cyclonedx-python-lib[json-validation]' hatchling hypothesis pytest
 	build/oldest/bin/python -m pytest -q -o filterwarnings=default --ignore tests/reliability \
-		--deselect tests/test_bfloat16.py::test_the_reference_implementation_keeps_the_tolerance_with_it \
-		--deselect tests/test_checkpoint.py::test_options_written_by_other_systems_and_versions_are_read \
-		--deselect tests/test_imports.py::test_only_the_base_dependencies_are_loaded \
-		--deselect tests/test_pictures.py::test_the_same_measurements_give_the_same_bytes \
-		--deselect tests/test_scaling.py::test_no_label_covers_another_or_leaves_the_picture \
-		--deselect tests/test_scaling.py::test_the_picture_shows_each_model_with_its_exponent_and_interval
+		--deselect tests/unit/passes/test_bfloat16.py::test_the_reference_implementation_keeps_the_tolerance_with_it \
+		--deselect tests/unit/checkpoint/test_load.py::test_options_written_by_other_systems_and_versions_are_read \
+		--deselect tests/unit/test_imports.py::test_only_the_base_dependencies_are_loaded \
+		--deselect tests/unit/bench/test_pictures.py::test_the_same_measurements_give_the_same_bytes \
+		--deselect tests/unit/bench/test_scale.py::test_no_label_covers_another_or_leaves_the_picture \
+		--deselect tests/unit/bench/test_scale.py::test_the_picture_shows_each_model_with_its_exponent_and_interval
 
 docs-output: $(STAMP)
-	$(BIN)/python tests/printed_outputs.py
+	$(BIN)/python tests/helpers/printed_outputs.py
 
 arm: $(STAMP)
 	$(BIN)/python tests/arm/check.py $(CPUS)
 
 licenses: $(STAMP)
-	$(BIN)/python tests/licenses.py > docs/dependencies.md
-	$(BIN)/python tests/oldest.py > constraints-oldest.txt
+	$(BIN)/python tests/helpers/licenses.py > docs/dependencies.md
+	$(BIN)/python tests/helpers/oldest.py > constraints-oldest.txt
 
 # What fp16 and int8 cost on all 10,000 test images; Debian's package dataset-fashion-mnist has them.
 accuracy: $(STAMP)

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 import torch
 
-import npm
-from browser import Browser, chromium, serving
-from support import run, save_checkpoint, small_spec
+from helpers import npm
+from helpers.browser import Browser, chromium, serving
+from helpers.support import run, save_checkpoint, small_spec
 
 # The models here are so small that a second thread costs more than it brings, on a busy machine much more.
 torch.set_num_threads(1)

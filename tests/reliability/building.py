@@ -11,7 +11,7 @@ import tarfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from support import ROOT
+from helpers.support import ROOT
 
 SOURCES = ("s2mlp_deploy", "exporters", "bench", "tests", "examples", "docs", "Makefile", "constraints.txt", "constraints-oldest.txt",
            "package.json", "package-lock.json", "pyproject.toml", "README.md", "LICENSE", ".gitignore")  # fmt: skip

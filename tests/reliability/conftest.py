@@ -14,11 +14,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import npm
-import processes
+from helpers import npm, processes
+from helpers.support import save_checkpoint, small_spec
 from record import Record, Trials
 from replacing import FEW, FORMATS, QUICK, Case
-from support import save_checkpoint, small_spec
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

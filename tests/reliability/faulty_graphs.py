@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
-import faults as graph_faults
+from helpers import faults as graph_faults
 from s2mlp_deploy.schema.parity import Array
 
 LAYER, OTHER = "stage0/block01/fc1", "stage0/block01/fc3"

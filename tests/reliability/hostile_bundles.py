@@ -14,7 +14,7 @@ import numpy as np
 import onnx
 from onnx import AttributeProto, TensorProto, helper, numpy_helper
 
-from formats import change_manifest, manifest_of, replace_file
+from helpers.formats import change_manifest, manifest_of, replace_file
 from s2mlp_deploy.system.hashing import sha256
 
 Change: TypeAlias = Callable[[Path], object]

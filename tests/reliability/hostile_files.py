@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from helpers.support import random_model, small_spec
 from s2mlp_deploy.schema.spec import single_stage
-from support import random_model, small_spec
 
 GIB = 1 << 30
 Write = Callable[[Path], object]

@@ -13,11 +13,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from helpers.support import random_model
 from s2mlp_deploy.families.s2mlp.reference import S2MLP, activations
 from s2mlp_deploy.graph.spatial_shift import LOWERINGS
 from s2mlp_deploy.schema.parity import Array
 from s2mlp_deploy.schema.spec import DIRECTIONS, LAYERS, Embedding, Shift, Spec, Stage
-from support import random_model
 
 DTYPES = {
     "float16": torch.float16, "bfloat16": torch.bfloat16, "float32": torch.float32, "float64": torch.float64,

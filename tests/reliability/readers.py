@@ -18,6 +18,7 @@ import torch
 from PIL import Image
 
 import mutate
+from helpers.support import random_model, run, save_checkpoint, small_spec
 from s2mlp_deploy.bundle import bundle as bundles
 from s2mlp_deploy.checkpoint import load as checkpoints
 from s2mlp_deploy.data import image_folders, images
@@ -26,7 +27,6 @@ from s2mlp_deploy.errors import LayoutError
 from s2mlp_deploy.families.s2mlp import layouts
 from s2mlp_deploy.gate import golden, golden_images, shift_evidence
 from s2mlp_deploy.schema.manifest import Preprocessing, parse
-from support import random_model, run, save_checkpoint, small_spec
 
 SPEC = small_spec(channels=5, depth=1, classes=3)
 PREPARED = Preprocessing(mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25))

@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
-import processes
-from support import Ran
+from helpers import processes
+from helpers.support import Ran
 
 CALLS = "mkdir,mkdirat,rename,renameat,renameat2,unlink,unlinkat,rmdir,fsync,fdatasync,chmod,fchmod,fchmodat,flock"
 """Calls that change what directories hold, or make it last; how often files are written is left to random moments."""

@@ -27,7 +27,7 @@ from pathlib import Path
 
 import pytest
 
-import processes
+from helpers import processes
 from record import Trials
 from replacing import BUNDLE, Case
 from s2mlp_deploy.system import workdir

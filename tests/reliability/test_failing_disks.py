@@ -22,10 +22,10 @@ from pathlib import Path
 
 import pytest
 
-import processes
+from helpers import processes
+from helpers.support import Ran
 from record import Trials
 from replacing import BUNDLE, Case
-from support import Ran
 from system_calls import moments, straced
 
 

@@ -26,13 +26,13 @@ from typing import Any
 
 import pytest
 
-import processes
 from confined import confine
 from growth import Held
+from helpers import processes
+from helpers.support import ROOT
 from readers import READERS, Folders, Reader, _folder, make_seeds
 from record import Trials
 from s2mlp_deploy.errors import Error
-from support import ROOT
 
 KEPT = ROOT / "build" / "fuzz"
 SECONDS = 10

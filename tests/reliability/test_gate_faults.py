@@ -30,8 +30,6 @@ import onnx_ir as ir
 import pytest
 from PIL import Image
 
-import faults as graph_faults
-import npm
 from faulty_bundles import (
     IN_FILE,
     RECORDED,
@@ -60,6 +58,9 @@ from faulty_graphs import (
     without_layer_norm,
 )
 from faulty_runtimes import SESSIONS, StandIn, at_last, from_sample, where_size
+from helpers import faults as graph_faults
+from helpers import npm
+from helpers.support import PAPER_CHECKPOINT, TEST_IMAGES, save_checkpoint, small_spec
 from injections import (
     Answers,
     Catalogue,
@@ -87,7 +88,6 @@ from s2mlp_deploy.quantization import int8
 from s2mlp_deploy.schema import manifest as manifests
 from s2mlp_deploy.schema.manifest import Interface
 from s2mlp_deploy.system.progress import Progress
-from support import PAPER_CHECKPOINT, TEST_IMAGES, save_checkpoint, small_spec
 
 TARGETS = ("x86", "arm", "trt")
 FORMATS = npm.formats(("onnx", "ort", "openvino", "web", "triton"))

@@ -35,13 +35,12 @@ from PIL import Image
 from safetensors.numpy import load_file, save_file
 
 import hostile_bundles as hostile
-import npm
-import processes
 from confined import Used, confine
-from formats import change_manifest, exported, manifest_of, replace_file
+from helpers import npm, processes
+from helpers.formats import change_manifest, exported, manifest_of, replace_file
+from helpers.support import Ran, command, run, save_checkpoint, small_spec
 from hostile_bundles import Change
 from record import Trials
-from support import Ran, command, run, save_checkpoint, small_spec
 from watching import Bait, loads, within
 
 SECONDS = 10

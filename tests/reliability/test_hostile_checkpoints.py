@@ -32,13 +32,13 @@ import torch
 
 import hostile_code
 import hostile_files
-import processes
 from confined import Used, confine
+from helpers import processes
+from helpers.support import random_model, run, save_checkpoint, small_spec
 from hostile_files import GIB, KEY, Write, weights
 from record import Trials
 from s2mlp_deploy.checkpoint import load as checkpoints
 from s2mlp_deploy.errors import Error
-from support import random_model, run, save_checkpoint, small_spec
 
 SECONDS = 10
 BEYOND = 2 * GIB

@@ -23,13 +23,13 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from formats import manifest_of, promised
+from helpers.formats import manifest_of, promised
+from helpers.support import command, run, save_checkpoint, small_spec
 from record import Trials
 from s2mlp_bench.process import measure
 from s2mlp_deploy.families.s2mlp.reference import S2MLP
 from s2mlp_deploy.graph import writer
 from s2mlp_deploy.schema.spec import Spec, single_stage
-from support import command, run, save_checkpoint, small_spec
 
 DISK_BYTES, MEMORY_BYTES = 25e9, 15e9
 """What the large checkpoint and everything made of it take at most."""

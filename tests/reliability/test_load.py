@@ -22,10 +22,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import npm
-from formats import PRECISIONS
 from growth import growth
-from processes import start
+from helpers import npm
+from helpers.fake_tensorrt import Fake, images
+from helpers.formats import PRECISIONS
+from helpers.processes import start
+from helpers.support import command, save_checkpoint, small_spec
 from record import Trials
 from s2mlp_deploy.bundle import bundle as artifact
 from s2mlp_deploy.formats import registry
@@ -35,8 +37,6 @@ from s2mlp_deploy.pipeline.deploy import deploy, deploy_all
 from s2mlp_deploy.pipeline.request import Request
 from s2mlp_deploy.runtime.session import Session, TracingSession
 from s2mlp_deploy.schema.parity import Array
-from support import command, save_checkpoint, small_spec
-from test_tensorrt_session import Fake, images
 
 FORMATS = npm.formats(("onnx", "ort", "openvino", "web", "triton"))
 """The formats that run here."""

@@ -23,9 +23,9 @@ from pathlib import Path
 
 import pytest
 
-import npm
+from helpers import npm
+from helpers.support import PAPER_CHECKPOINT, TEST_IMAGES, save_checkpoint, small_spec
 from record import Trials
-from support import PAPER_CHECKPOINT, TEST_IMAGES, save_checkpoint, small_spec
 
 CALLS = "socket,connect,bind,sendto,sendmsg,sendmmsg"
 

@@ -31,11 +31,11 @@ import numpy as np
 import pytest
 
 import building
-import npm
+from helpers import npm
+from helpers.support import PAPER_CHECKPOINT, ROOT, TEST_IMAGES, save_checkpoint, small_spec
 from record import Trials
 from s2mlp_deploy.bundle.bundle import REPORT, SBOM
 from s2mlp_deploy.schema.spec import DIRECTIONS, Shift
-from support import PAPER_CHECKPOINT, ROOT, TEST_IMAGES, save_checkpoint, small_spec
 
 pytestmark = pytest.mark.npm()
 

@@ -21,10 +21,9 @@ import pytest
 from packaging.requirements import Requirement
 
 import building
-import licenses
-import oldest
+from helpers import licenses, oldest
+from helpers.support import ROOT, SOURCES
 from record import Trials
-from support import ROOT, SOURCES
 
 RUNTIMES = ("base", "export", "gpu", "trt", "trt-rtx", "openvino", "plot", "sbom", "bench", "loadgen")
 

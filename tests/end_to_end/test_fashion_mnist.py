@@ -1,0 +1,56 @@
+"""The bundled checkpoints, exported, on the images they were measured on.
+
+All 10,000 test images need Debian's package dataset-fashion-mnist, or S2MLP_FASHION_MNIST pointing to
+a directory with the same files; without either these tests are skipped. The 200 committed images are
+always there.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from helpers.fashion_mnist import needs_dataset, read, run_alone
+from helpers.support import EXAMPLES, INPLACE_CHECKPOINT, PAPER_CHECKPOINT, TEST_IMAGES
+from s2mlp_deploy.data import image_folders, images
+from s2mlp_deploy.pipeline.deploy import Request, deploy
+from s2mlp_deploy.schema.manifest import Preprocessing
+
+
+@needs_dataset
+@pytest.mark.parametrize("source", [PAPER_CHECKPOINT, INPLACE_CHECKPOINT], ids=["paper", "inplace"])
+def test_the_export_repeats_the_class_of_each_of_the_10_000_test_images(source: Path, tmp_path: Path) -> None:
+    recipe = json.loads(source.with_suffix(".json").read_text())
+    deploy(Request(source, output=tmp_path / "out", semantics=recipe["shift"]))
+    classes = run_alone(tmp_path / "out" / "model.onnx", read("t10k-images-idx3-ubyte.gz", 16).reshape(-1, 28, 28))
+    np.testing.assert_array_equal(classes, np.load(source.with_suffix(".predictions.npy")))
+    assert int((classes == read("t10k-labels-idx1-ubyte.gz", 8)).sum()) == recipe["test_correct"]
+
+
+def test_the_bundled_checkpoint_was_trained_to_at_least_88_percent() -> None:
+    recipe = json.loads((EXAMPLES / "fashion_mnist.json").read_text())
+    assert recipe["test_correct"] >= 0.88 * recipe["test_images"]
+    assert PAPER_CHECKPOINT.stat().st_size <= 2_000_000
+
+
+@needs_dataset
+def test_the_committed_images_are_those_of_the_data_set() -> None:
+    pixels, labels = read("t10k-images-idx3-ubyte.gz", 16).reshape(-1, 28, 28), read("t10k-labels-idx1-ubyte.gz", 8)
+    plain = Preprocessing(mean=(0.0,), std=(1.0,), channel_order="L", scale=1.0)
+    found = image_folders.find_labelled(TEST_IMAGES, 10)
+    assert len(found.paths) == 200
+    for path, label in zip(found.paths, found.labels, strict=True):
+        assert labels[int(path.stem)] == label
+        np.testing.assert_array_equal(images.prepare(path, plain, (28, 28))[0], pixels[int(path.stem)])
+
+
+@pytest.mark.parametrize("source", [PAPER_CHECKPOINT, INPLACE_CHECKPOINT], ids=["paper", "inplace"])
+def test_the_committed_images_decide_the_semantics_and_keep_their_classes(source: Path, tmp_path: Path) -> None:
+    export = deploy(Request(source, output=tmp_path / "out", semantics="auto", data=TEST_IMAGES))
+    recipe = json.loads(source.with_suffix(".json").read_text())
+    assert export.bundle.manifest.spec.shift_semantics == recipe["shift"]
+    assert export.report["images"]["top1_agreement"] == 1.0
+    assert export.report["images"]["accuracy"] == export.report["images"]["accuracy_pytorch"]

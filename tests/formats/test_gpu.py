@@ -1,0 +1,263 @@
+"""Engines on an NVIDIA GPU: built, judged, completed, replayed and timed there. Skipped, with the reason, where there is none."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from helpers.support import PAPER_CHECKPOINT, TEST_IMAGES, run
+from s2mlp_deploy import Request
+from s2mlp_deploy.bundle.bundle import read
+from s2mlp_deploy.errors import BundleError, RuntimeMissingError, UsageError
+from s2mlp_deploy.gate import gate as gates
+from s2mlp_deploy.gate import golden
+from s2mlp_deploy.pipeline.deploy import deploy
+from s2mlp_deploy.pipeline.request import Export
+from s2mlp_deploy.schema.parity import Array, compare
+from s2mlp_exporters.tensorrt.engine import EngineFormat
+from s2mlp_exporters.tensorrt.runtime import Gpu, find_gpu
+from s2mlp_exporters.tensorrt.session import EngineSession
+from s2mlp_exporters.tensorrt.trt import TensorRtEngine
+from s2mlp_exporters.tensorrt.trt_rtx import TensorRtRtxEngine
+
+GPU = find_gpu()
+
+pytestmark = [pytest.mark.gpu, pytest.mark.skipif(isinstance(GPU, str), reason=f"no GPU: {GPU}")]
+
+FORMATS: dict[str, EngineFormat] = {"trt": TensorRtEngine(), "trt-rtx": TensorRtRtxEngine()}
+PRECISIONS = ("fp32", "fp16", "int8")
+
+
+@pytest.fixture(params=sorted(FORMATS))
+def format(request: pytest.FixtureRequest) -> str:
+    """Each format whose runtime is installed."""
+    name = str(request.param)
+    usable(name)
+    return name
+
+
+def usable(name: str) -> None:
+    """Skip where the runtime is not installed, or not made for this GPU."""
+    assert isinstance(GPU, Gpu)
+    runtime = FORMATS[name].runtime
+    trt = pytest.importorskip(runtime.module, reason=f"{runtime.title} is not installed")
+    if name == "trt-rtx" and GPU.sm.upper() not in trt.ComputeCapability.__members__:
+        pytest.skip(f"{runtime.title} {trt.__version__} is not for {GPU}")
+
+
+@pytest.fixture(scope="module")
+def graphs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """ONNX bundles of the bundled checkpoint by precision, for any batch."""
+    place = tmp_path_factory.mktemp("graphs")
+    for precision in PRECISIONS:
+        given: dict[str, Any] = {"target": "trt"} if precision in ("int8", "fp16") else {}
+        given |= {"calibration": TEST_IMAGES} if precision == "int8" else {}
+        deploy(Request(PAPER_CHECKPOINT, precision=precision, output=place / precision, **given))
+    return {precision: place / precision for precision in PRECISIONS}
+
+
+def engine(source: Path, output: Path, format: str, precision: str, **settings: Any) -> Export:
+    """The ONNX bundle ``source`` built and judged here."""
+    return deploy(Request(source, format=format, precision=precision, output=output, settings=settings))
+
+
+def images(count: int, size: tuple[int, int] = (28, 28), seed: int = 0) -> Array:
+    return np.random.default_rng(seed).standard_normal((count, 3, *size)).astype(np.float32)
+
+
+# Parity
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_an_engine_built_here_keeps_parity_and_is_verified(
+    format: str, precision: str, graphs: dict[str, Path], tmp_path: Path
+) -> None:
+    export = engine(graphs[precision], tmp_path / "engine", format, precision)
+    assert export.bundle.manifest.verdict == "passed"
+    assert export.verdict is not None and export.verdict.passed
+    verified = run("verify", tmp_path / "engine")
+    assert verified.code == 0, verified.err
+
+
+@pytest.mark.parametrize("lowering", ["slice", "gather", "pad", "conv"])
+def test_every_lowering_keeps_parity(format: str, lowering: str, tmp_path: Path) -> None:
+    export = deploy(
+        Request(PAPER_CHECKPOINT, format=format, precision="fp16", lowering=lowering, output=tmp_path / "engine")
+    )
+    assert export.verdict is not None and export.verdict.passed
+
+
+def test_bfloat16_is_judged_where_it_can_run(format: str, tmp_path: Path) -> None:
+    assert isinstance(GPU, Gpu)
+    if GPU.capability < (8, 0):
+        pytest.skip(f"{GPU} has no bfloat16")
+    export = deploy(Request(PAPER_CHECKPOINT, format=format, precision="bf16", output=tmp_path / "engine"))
+    assert export.verdict is not None and export.verdict.passed and export.bundle.manifest.verdict == "passed"
+
+
+def test_an_engine_for_a_range_of_sizes_keeps_parity_at_all_golden_ones(format: str, tmp_path: Path) -> None:
+    export = deploy(
+        Request(PAPER_CHECKPOINT, format=format, precision="fp16", dynamic_size=True, output=tmp_path / "engine")
+    )
+    assert export.verdict is not None and export.verdict.passed
+
+
+def test_the_gate_catches_an_engine_that_gets_something_wrong(
+    format: str, graphs: dict[str, Path], tmp_path: Path
+) -> None:
+    engine(graphs["fp16"], tmp_path / "engine", format, "fp16")
+    bundle = read(tmp_path / "engine")
+    assert bundle.manifest.tolerance is not None
+    right = FORMATS[format].open(bundle.artifact)
+
+    class UpsideDown:
+        def run(self, images: Array) -> Array:
+            return right.run(images[:, :, ::-1])
+
+    expected, tolerance = golden.load(bundle.golden), bundle.manifest.tolerance.tolerance()
+    assert gates.gate(right, expected, tolerance, bundle.manifest.batch).passed
+    assert not gates.gate(UpsideDown(), expected, tolerance, bundle.manifest.batch).passed
+
+
+def test_a_pending_bundle_is_completed_by_verifying_it(
+    graphs: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usable("trt-rtx")
+    monkeypatch.setattr(EngineFormat, "cannot_run", lambda *_: "the GPU is not looked at")
+    deploy(
+        Request(
+            graphs["fp16"], format="trt-rtx", precision="fp16", output=tmp_path / "engine", allow_unverified_engine=True
+        )
+    )  # fmt: skip
+    monkeypatch.undo()
+    assert read(tmp_path / "engine").manifest.verdict == "pending a device"
+    ran = run("verify", tmp_path / "engine", "--json")
+    assert ran.code == 0, ran.err
+    assert ran.json["passed"] is True
+
+
+def test_an_engine_for_other_gpus_is_refused_rather_than_loaded(graphs: dict[str, Path], tmp_path: Path) -> None:
+    usable("trt-rtx")
+    assert isinstance(GPU, Gpu)
+    other = "sm75" if GPU.sm != "sm75" else "sm120"
+    with pytest.raises(RuntimeMissingError, match=f"built for tensorrt_rtx .*{other}, and this machine has .*{GPU.sm}"):
+        engine(graphs["fp16"], tmp_path / "engine", "trt-rtx", "fp16", compute_capability=(other,))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_that_is_no_engine_is_refused(format: str, graphs: dict[str, Path], tmp_path: Path) -> None:
+    bundle = engine(graphs["fp16"], tmp_path / "engine", format, "fp16").bundle
+    bundle.artifact.path.write_bytes(b"no engine" * 100)
+    with pytest.raises((BundleError, RuntimeMissingError)):
+        FORMATS[format].open(bundle.artifact)
+
+
+def test_an_engine_without_weights_is_filled_from_the_graph_beside_it(
+    format: str, graphs: dict[str, Path], tmp_path: Path
+) -> None:
+    whole = engine(graphs["fp16"], tmp_path / "whole", format, "fp16").bundle
+    stripped = engine(graphs["fp16"], tmp_path / "stripped", format, "fp16", strip_weights=True).bundle
+    assert stripped.artifact.path.stat().st_size < whole.artifact.path.stat().st_size
+    assert run("verify", tmp_path / "stripped").code == 0
+
+
+def test_a_version_compatible_engine_runs_here_too(graphs: dict[str, Path], tmp_path: Path) -> None:
+    usable("trt")
+    export = engine(graphs["fp16"], tmp_path / "engine", "trt", "fp16", version_compatible=True)
+    assert export.verdict is not None and export.verdict.passed
+
+
+def test_a_timing_cache_is_written_and_taken_again(graphs: dict[str, Path], tmp_path: Path) -> None:
+    usable("trt")
+    cache = tmp_path / "timing.cache"
+    engine(graphs["fp16"], tmp_path / "first", "trt", "fp16", timing_cache=str(cache))
+    assert cache.stat().st_size > 0
+    engine(graphs["fp16"], tmp_path / "second", "trt", "fp16", timing_cache=str(cache))
+
+
+# Running
+
+
+@pytest.fixture
+def running(format: str, graphs: dict[str, Path], tmp_path: Path) -> Iterator[EngineSession]:
+    """An fp16 engine for two to five images, loaded."""
+    bundle = engine(graphs["fp16"], tmp_path / "engine", format, "fp16", batch="2:3:5").bundle
+    session = FORMATS[format].open(bundle.artifact)
+    yield session
+    session.close()
+
+
+def test_replaying_gives_the_logits_of_the_first_run(running: EngineSession) -> None:
+    x = images(3)
+    first = running.run(x)
+    for _ in range(5):
+        np.testing.assert_array_equal(running.run(x), first)
+
+
+def test_shapes_may_change_from_run_to_run(running: EngineSession) -> None:
+    x = images(5)
+    whole = running.run(x)
+    for count in (2, 5, 3, 4, 2):
+        assert compare(running.run(x[:count]), whole[:count]).relative_l2 < 2e-3
+
+
+@pytest.mark.parametrize("count", [1, 5, 6, 13])
+def test_batches_beyond_the_profile_are_split_or_filled(count: int, running: EngineSession) -> None:
+    x = images(count)
+    one_by_one = np.concatenate([running.run(x[i : i + 1]) for i in range(count)])
+    assert compare(running.run(x), one_by_one).relative_l2 < 2e-3
+
+
+def test_times_are_positive_and_copies_stand_apart(running: EngineSession) -> None:
+    x = images(3)
+    before = running.run(x)
+    for _ in range(10):
+        times = running.time(x)
+        assert min(times.to_device_ms, times.compute_ms, times.to_host_ms) > 0
+    np.testing.assert_array_equal(running.run(x), before)
+
+
+def test_a_size_that_the_engine_was_not_built_for_is_refused_and_it_runs_on(running: EngineSession) -> None:
+    x = images(3)
+    before = running.run(x)
+    with pytest.raises(UsageError, match="the engine was built for 2x3x28x28 to 5x3x28x28"):
+        running.run(images(3, (32, 32)))
+    np.testing.assert_array_equal(running.run(x), before)
+
+
+def test_sessions_do_not_disturb_each_other_and_give_their_memory_back(
+    format: str, graphs: dict[str, Path], tmp_path: Path
+) -> None:
+    artifact = engine(graphs["fp16"], tmp_path / "engine", format, "fp16").bundle.artifact
+    x = images(2)
+    first, second = FORMATS[format].open(artifact), FORMATS[format].open(artifact)
+    expected = first.run(x)
+    np.testing.assert_array_equal(second.run(x), expected)
+    first.close()
+    np.testing.assert_array_equal(second.run(x), expected)
+    second.close()
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+def test_onnx_runtime_on_the_same_gpu_agrees(
+    format: str, precision: str, graphs: dict[str, Path], tmp_path: Path
+) -> None:
+    onnxruntime = pytest.importorskip("onnxruntime")
+    if "CUDAExecutionProvider" not in onnxruntime.get_available_providers():
+        pytest.skip("this onnxruntime has no CUDA provider")
+    options = {"use_tf32": "0"}
+    other = onnxruntime.InferenceSession(
+        graphs[precision] / "model.onnx", providers=[("CUDAExecutionProvider", options)]
+    )
+    if other.get_providers()[0] != "CUDAExecutionProvider":
+        pytest.skip("onnxruntime's CUDA provider does not start here")
+    artifact = engine(graphs[precision], tmp_path / "engine", format, precision).bundle.artifact
+    session = FORMATS[format].open(artifact)
+    x = images(4)
+    distance = compare(session.run(x), other.run(None, {"input": x})[0].astype(np.float32))
+    assert distance.relative_l2 < {"fp32": 1e-5, "fp16": 4e-3}[precision] and distance.top1_agreement == 1
+    session.close()

@@ -1,0 +1,1 @@
+"""What tests share: small models, ways to call the commands, fakes, and scripts that write parts of the documentation."""

@@ -1,0 +1,250 @@
+"""Baselines: the same weights in other hands, and networks that are compared on purpose although they are others."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+import torch
+
+from helpers.support import Ran, command, random_model, run, save_checkpoint, small_spec, weights_of, with_biases
+from s2mlp_bench import weights_from_onnx
+from s2mlp_bench.baselines import registry
+from s2mlp_bench.baselines.naive import shift_function, slice_assignment_shift
+from s2mlp_bench.baselines.noshift import NoShift
+from s2mlp_deploy.bundle import bundle as bundles
+from s2mlp_deploy.errors import BundleError
+from s2mlp_deploy.families.s2mlp.emit import emit
+from s2mlp_deploy.families.s2mlp.reference import build, logits, spatial_shift
+from s2mlp_deploy.gate import golden
+from s2mlp_deploy.graph import writer
+from s2mlp_deploy.graph.lowered import Axes
+from s2mlp_deploy.runtime.onnxruntime import OnnxSession
+from s2mlp_deploy.schema.spec import DIRECTIONS, Embedding, Shift, Spec, Stage
+from s2mlp_deploy.system.dependencies import pip_install
+
+QUICK = ("--min-seconds", 0, "--min-rounds", 6, "--no-cold", "--no-bound", "--threads", 1)
+
+
+def bench(*arguments: object) -> Ran:
+    return command("s2mlp-bench", "s2mlp_bench.cli", "main", *arguments)
+
+
+def export(directory: Path, name: str, spec: Spec, *options: object) -> Path:
+    checkpoint = directory / "small.pt"
+    if not checkpoint.exists():
+        save_checkpoint(checkpoint, spec)
+    ran = run("export", checkpoint, *options, "-o", directory / name)
+    assert ran.code == 0, ran.err
+    return directory / name
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """``paper`` and ``inplace`` in float32, ``int8`` for speed only."""
+    directory = tmp_path_factory.mktemp("baselines")
+    spec = small_spec(channels=16)
+    export(directory, "paper", spec)
+    export(directory, "inplace", spec, "--shift-semantics", "inplace")
+    export(directory, "int8", spec, "--precision", "int8", "--calibration", "synthetic")
+    return directory
+
+
+def measured(tmp_path: Path, *arguments: object) -> dict[str, Any]:
+    """Figures by source."""
+    ran = bench(*arguments, *QUICK, "--json-file", tmp_path / "r.json")
+    assert ran.code == 0, ran.err
+    document = json.loads((tmp_path / "r.json").read_text())
+    return {figures["source"]: figures for figures in document["standing"]["figures"]}
+
+
+# Weights
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        small_spec(),
+        Spec((Stage(Embedding((4, 4), (4, 4)), 8, 16, 1), Stage(Embedding((2, 2), (2, 2)), 12, 24, 2)), 5, (40, 24)),
+        with_biases(small_spec(), frozenset({"norm1", "fc2", "fc"})),
+        with_biases(small_spec(), frozenset()),
+    ],
+    ids=["small", "two stages", "few biases", "no biases"],
+)
+def test_weights_read_back_from_a_bundle_are_the_same_network(tmp_path: Path, spec: Spec) -> None:
+    bundle = bundles.read(export(tmp_path, "bundle", spec))
+    model = weights_from_onnx.read(bundle)
+    expected = golden.load(bundle.golden)
+    module = build(model.spec, {name: torch.from_numpy(np.array(w)) for name, w in model.weights.items()})
+    for case, images in expected.inputs.items():
+        found = logits(module.double(), torch.from_numpy(images).double()).numpy()
+        np.testing.assert_allclose(found, expected.logits[case], rtol=1e-4, atol=1e-5)
+
+
+def test_a_file_without_a_weight_is_no_source_of_weights(tmp_path: Path) -> None:
+    bundle = bundles.read(export(tmp_path, "bundle", small_spec()))
+    model = onnx.load(bundle.artifact.path)
+    (weight,) = (i for i in model.graph.initializer if i.name == "stage0.blocks.1.fc2.weight")
+    weight.name = "renamed"
+    onnx.save(model, bundle.artifact.path)
+    with pytest.raises(BundleError, match=r"holds no stages\.0\.blocks\.1\.fc2\.weight"):
+        weights_from_onnx.read(bundle)
+
+
+# Each baseline
+
+
+def test_pytorch_and_openvino_answer_as_the_bundle_does(place: Path, tmp_path: Path) -> None:
+    names = ("torch-eager", "torch-compile", "openvino", "naive-onnx")
+    found = measured(tmp_path, place / "paper", *(word for name in names for word in ("--baseline", name)))
+    assert list(found) == ["paper", "torch-eager", "torch-compile", "openvino, paper", "naive-onnx"]
+    for figures in found.values():
+        assert figures["remark"] == "" and 0 < figures["distance"] < 1e-5, figures["name"]
+
+
+def test_the_naive_export_computes_something_else_under_in_place_semantics_and_is_labelled(
+    place: Path, tmp_path: Path
+) -> None:
+    options = ("--baseline", "naive-onnx", "--baseline", "torch-eager")
+    found = measured(tmp_path, place / "inplace", *options)
+    naive = found["naive-onnx"]
+    assert naive["distance"] > 0.01 and naive["remark"].startswith("computes something else (relative L2 0.")
+    assert naive["p50_ms"] > 0
+    assert found["torch-eager"]["remark"] == "" and found["torch-eager"]["distance"] < 1e-5
+
+
+def test_other_networks_are_timed_and_labelled(place: Path, tmp_path: Path) -> None:
+    options = [word for name in ("mixer", "no-shift", "ort-static", "openvino-static") for word in ("--baseline", name)]
+    found = measured(tmp_path, place / "paper", place / "int8", *options)
+    assert found["mixer"]["remark"] == found["no-shift"]["remark"] == "another network"
+    assert found["ort-static"]["remark"] == found["openvino-static"]["remark"]
+    assert "noise" in found["ort-static"]["remark"]
+    assert all(found[name]["distance"] is None for name in ("mixer", "no-shift", "ort-static"))
+    assert found["int8"]["remark"] == "for speed only" and 0 < found["int8"]["distance"] < 0.1
+
+
+def test_every_baseline_runs_at_every_point(place: Path, tmp_path: Path) -> None:
+    options = [word for name in registry.BASELINES if name != "torch-compile" for word in ("--baseline", name)]
+    ran = bench(
+        place / "paper", *options, *QUICK[:-2], "--threads", "1,2", "--batch", "1,3", "--json-file", tmp_path / "r.json"
+    )
+    assert ran.code == 0, ran.err
+    figures = json.loads((tmp_path / "r.json").read_text())["standing"]["figures"]
+    points = {(f["source"], f["point"]["threads"], f["point"]["batch"]) for f in figures}
+    sources = {f["source"] for f in figures}
+    assert len(sources) == len(registry.BASELINES) and len(points) == len(figures) == 4 * len(sources)
+
+
+def test_the_image_size_is_swept_where_bundles_serve_any(tmp_path: Path) -> None:
+    place = export(tmp_path, "any", small_spec(channels=16), "--dynamic-size")
+    options = (
+        "--image-size",
+        "20x28,36x24",
+        "--baseline",
+        "naive-onnx",
+        "--baseline",
+        "no-shift",
+        "--baseline",
+        "mixer",
+    )
+    ran = bench(place, *options, *QUICK, "--json-file", tmp_path / "r.json")
+    assert ran.code == 0, ran.err
+    figures = json.loads((tmp_path / "r.json").read_text())["standing"]["figures"]
+    assert {tuple(f["point"]["size"]) for f in figures} == {(20, 28), (36, 24)} and len(figures) == 8
+    assert all(f["remark"] == "" for f in figures if f["source"] in ("any", "naive-onnx"))
+
+
+# The copied statements
+
+
+@pytest.mark.parametrize("name", DIRECTIONS)
+def test_the_naive_shift_is_the_papers_where_nothing_overlaps(name: str) -> None:
+    """With two rows and columns each statement reads what it does not write."""
+    shift = Shift(DIRECTIONS[name])
+    x = torch.randn(2, 2, 2, 13)
+    assert torch.equal(slice_assignment_shift(x.clone(), shift), spatial_shift(x, shift))
+
+
+def test_the_naive_shift_is_the_copied_statements_word_for_word() -> None:
+    x = torch.randn(1, 5, 7, 13)
+    ours = slice_assignment_shift(x.clone(), Shift())
+    _, h, w, c = x.shape
+    x[:, 1:, :, : c // 4] = x[:, : h - 1, :, : c // 4]
+    x[:, : h - 1, :, c // 4 : c // 2] = x[:, 1:, :, c // 4 : c // 2]
+    x[:, :, 1:, c // 2 : c * 3 // 4] = x[:, :, : w - 1, c // 2 : c * 3 // 4]
+    x[:, :, : w - 1, 3 * c // 4 :] = x[:, :, 1:, 3 * c // 4 :]
+    assert torch.equal(ours, x)
+
+
+def test_pytorch_shifts_on_a_copy_where_the_paper_does() -> None:
+    assert shift_function(Shift()) is spatial_shift
+    assert shift_function(Shift(semantics="inplace")) is slice_assignment_shift
+
+
+def test_no_shift_computes_the_network_without_its_shift(tmp_path: Path) -> None:
+    spec = small_spec()
+    model = random_model(spec)
+    path = tmp_path / "model.onnx"
+    writer.write(emit(spec, weights_of(model), NoShift(), Axes(None, spec.image_size)), path)
+    for block in model.stages[0].blocks:  # type: ignore[union-attr]
+        block.shift = lambda x, shift: x  # type: ignore[assignment]
+    images = np.random.default_rng(0).standard_normal((2, 3, *spec.image_size)).astype(np.float32)
+    expected = logits(model, torch.from_numpy(images)).numpy()
+    np.testing.assert_allclose(OnnxSession(path).run(images), expected, rtol=1e-4, atol=1e-5)
+
+
+# Bad input
+
+
+def refused(code: int, *arguments: object) -> str:
+    ran = bench(*arguments, *QUICK)
+    assert (ran.code, ran.out) == (code, ""), (ran.code, ran.out, ran.err)
+    return ran.err.splitlines()[-1]
+
+
+def test_an_unknown_baseline_is_refused_with_those_that_there_are(place: Path) -> None:
+    assert "torch-compile" in refused(2, place / "paper", "--baseline", "tensorflow")
+
+
+def test_baselines_need_the_weights_in_float32(tmp_path: Path) -> None:
+    half = export(tmp_path, "half", small_spec(), "--precision", "fp16")
+    assert "give an fp32 bundle" in refused(2, half, "--baseline", "torch-eager")
+
+
+def test_a_bundle_for_speed_only_needs_a_verified_one_beside_it(place: Path) -> None:
+    assert "calibrated on noise" in refused(3, place / "int8")
+
+
+def test_baselines_do_not_run_on_other_providers(place: Path) -> None:
+    message = refused(2, place / "paper", "--baseline", "torch-eager", "--provider", "cuda")
+    assert "run on the CPU" in message
+
+
+def test_a_missing_package_is_told_before_anything_is_prepared(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(registry, "find_spec", lambda module: None if module == "openvino" else object())
+    message = refused(4, place / "paper", "--baseline", "naive-onnx", "--baseline", "openvino")
+    assert pip_install("openvino") in message and "torch.onnx" not in message
+
+
+def test_a_provider_that_is_not_here_is_refused(place: Path) -> None:
+    assert "CUDAExecutionProvider" in refused(4, place / "paper", "--provider", "cuda")
+    assert "--provider 'gpu'" in refused(2, place / "paper", "--provider", "gpu")
+
+
+def test_a_size_that_a_bundle_does_not_serve_is_refused(place: Path) -> None:
+    assert "--dynamic-size" in refused(2, place / "paper", "--image-size", "36x24")
+    assert "--image-size '36y24'" in refused(2, place / "paper", "--image-size", "36y24")
+
+
+def test_bundles_of_several_checkpoints_are_held_to_their_own_answers_at_other_sizes(tmp_path: Path) -> None:
+    places = []
+    for seed in (0, 1):
+        checkpoint = save_checkpoint(tmp_path / f"seed{seed}.pt", small_spec(channels=16), seed=seed)
+        places.append(tmp_path / f"any{seed}")
+        assert run("export", checkpoint, "--dynamic-size", "-o", places[-1]).code == 0
+    ran = bench(*places, "--image-size", "36x24", *QUICK)
+    assert ran.code == 0, ran.err

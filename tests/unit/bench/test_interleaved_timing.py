@@ -1,0 +1,406 @@
+"""The measuring itself: processes, and the bounds without a shift and without anything but products."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Collection, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+import onnxruntime
+import pytest
+from rich.console import Console
+
+from helpers.support import random_model, save_checkpoint, small_spec, weights_of
+from s2mlp_bench import environment, graphs
+from s2mlp_bench.backends import OnnxWay, OpenVinoWay
+from s2mlp_bench.baselines.noshift import NoShift
+from s2mlp_bench.benchmark import Devices, Plan, Result
+from s2mlp_bench.candidate import Contestant, Point
+from s2mlp_bench.interleaved_timing import NOTHING, Course, Record
+from s2mlp_bench.presets import latency, markdown, report
+from s2mlp_bench.presets.engines import EngineCost, Engines, Figures, measure_engines
+from s2mlp_bench.presets.export_cost import GATE, IMPORTS, NAIVE, NO_GATE, ExportCost
+from s2mlp_bench.presets.goals import Goal, engine_goals, export_goals, latency_goals
+from s2mlp_bench.presets.latency import Contest, Latency, alone, on
+from s2mlp_bench.process import ProcessCost, measure
+from s2mlp_bench.roofline.products import products
+from s2mlp_bench.summary import standing
+from s2mlp_deploy.checkpoint import load as checkpoints
+from s2mlp_deploy.families.s2mlp.emit import emit
+from s2mlp_deploy.formats.registry import scratch_session
+from s2mlp_deploy.graph.lowered import Axes, Lowered
+from s2mlp_deploy.graph.spatial_shift import LOWERINGS, Lowering
+from s2mlp_deploy.passes import fold_layernorm
+from s2mlp_deploy.passes.quantize import block_layers
+from s2mlp_deploy.schema.parity import compare
+from s2mlp_deploy.system.dependencies import pip_install
+from s2mlp_deploy.system.progress import Listener
+from s2mlp_deploy.system.timing import Estimate
+
+
+def peak_rss_bytes(allocated_bytes: int) -> int:
+    return measure([sys.executable, "-S", "-c", f"print(len(bytearray(b'1') * {allocated_bytes}))"]).peak_rss_bytes
+
+
+def test_a_process_is_charged_with_the_memory_it_touched_and_not_with_its_parents() -> None:
+    """This test process holds torch, hence more than the bare child."""
+    held = np.ones(25_000_000)
+    bare = peak_rss_bytes(1)
+    assert bare < 60e6 < held.nbytes
+    assert 0.9 < (peak_rss_bytes(300_000_000) - bare) / 300e6 < 1.2
+
+
+def test_a_process_is_charged_with_its_time() -> None:
+    idle = measure([sys.executable, "-S", "-c", "import time; time.sleep(0.3)"])
+    assert idle.wall_s >= 0.3 > idle.cpu_s
+    busy = measure([sys.executable, "-S", "-c", "import time\nwhile time.process_time() < 0.3: pass"])
+    assert busy.cpu_s >= 0.3
+
+
+def test_a_process_that_fails_is_no_measurement() -> None:
+    with pytest.raises(RuntimeError, match="out of cheese"):
+        measure([sys.executable, "-S", "-c", "raise SystemExit('out of cheese')"])
+
+
+def test_the_bound_leaves_out_the_shift_and_nothing_else() -> None:
+    spec = small_spec()
+    weights = weights_of(random_model(spec))
+    axes = Axes(1, spec.image_size)
+
+    def operators(lowering: Lowering) -> Counter[str]:
+        return Counter(node.op_type for node in fold_layernorm.fold(emit(spec, weights, lowering, axes)).graph)
+
+    without, gather = operators(NoShift()), operators(LOWERINGS["gather"])
+    assert not {"Split", "Slice", "Gather", "Concat", "Pad"} & set(without)
+    assert without["Gemm"] == gather["Gemm"] and without["Conv"] == 1
+    assert sum(without.values()) < sum(gather.values())
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory) -> Lowered:
+    """A graph of two blocks in float32, with a shift."""
+    spec = small_spec()
+    path = save_checkpoint(tmp_path_factory.mktemp("small") / "small.pt", spec)
+    return graphs.lower(checkpoints.load(path), LOWERINGS["gather"])
+
+
+@pytest.fixture(scope="module", params=["fp32", "int8"])
+def lowered(request: pytest.FixtureRequest, small: Lowered) -> Lowered:
+    return small if request.param == "fp32" else graphs.quantized(small, graphs.ranges(small), "x86")
+
+
+def initializers(model: ir.Model, among: Collection[str]) -> dict[str, np.ndarray]:
+    return {
+        name: value.const_value.numpy()
+        for name, value in model.graph.initializers.items()
+        if name in among and value.const_value is not None
+    }
+
+
+def test_products_alone_keep_their_weights_scales_and_types(lowered: Lowered) -> None:
+    whole, alone = lowered.model.graph, products(lowered).model.graph
+    ours, theirs = ({n.name: n for n in graph} for graph in (alone, whole))
+    names = [layer.name for layer in block_layers(lowered.spec)]
+    assert [str(y.name) for y in alone.outputs] == [str(theirs[name].outputs[0].name) for name in names]
+    assert set(ours) <= set(theirs) and {n.op_type for n in alone} <= {"Gemm", "DequantizeLinear"}
+    kept = initializers(products(lowered).model, alone.initializers)
+    expected = initializers(lowered.model, alone.initializers)
+    assert kept.keys() == expected.keys() == set(alone.initializers)
+    assert all(np.array_equal(kept[name], expected[name]) for name in kept)
+    dtype = ir.DataType.UINT8 if lowered.precision == "int8" else ir.DataType.FLOAT
+    assert [(x.dtype, list(x.shape or ())) for x in alone.inputs] == [(dtype, [35, 13]), (dtype, [35, 39])]
+
+
+def test_taking_the_products_leaves_the_graph_as_it_was(lowered: Lowered) -> None:
+    before = ir.to_proto(lowered.model).SerializeToString(deterministic=True)
+    products(lowered)
+    assert ir.to_proto(lowered.model).SerializeToString(deterministic=True) == before
+
+
+def test_a_product_alone_computes_what_it_does_in_the_whole_graph(lowered: Lowered, tmp_path: Path) -> None:
+    for name, width in (("stage0/block01/fc1", 13), ("stage0/block01/fc4", 39)):
+        node = next(n for n in lowered.model.graph if n.name == name)
+        read = str(node.inputs[0].name) if lowered.precision == "fp32" else f"{name}/x_q"  # type: ignore[union-attr]
+        with scratch_session(lowered) as session:
+            values = session.trace(graphs.noise(lowered.spec)[:1], (read, name))
+        alone = onnxruntime.InferenceSession(graphs.write(products(lowered), tmp_path / name.replace("/", " ")))
+        feed = {x.name: np.zeros(x.shape, values[read].dtype) for x in alone.get_inputs()}
+        feed[next(n for n in feed if n.endswith(f"x35x{width}"))] = values[read]
+        np.testing.assert_allclose(alone.run([name], feed)[0], values[name], rtol=1e-5, atol=1e-6)
+
+
+def test_onnxruntimes_own_quantization_computes_the_same_network_roughly(small: Lowered, tmp_path: Path) -> None:
+    noise = graphs.noise(small.spec)
+    path = graphs.write(small, tmp_path / "fp32")
+    static = graphs.write_quantized_statically(path, noise, tmp_path / "static")
+    expected = OnnxWay(path).open(Point()).run(noise[:1])
+    for way in (OnnxWay(static), OpenVinoWay(static)):
+        assert 0 < compare(way.open(Point()).run(noise[:1]), expected).relative_l2 < 0.1
+    assert [p.name for p in static.parent.iterdir()] == [static.name]
+
+
+def test_quantizing_statically_says_nothing(
+    small: Lowered, tmp_path: Path, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
+) -> None:
+    path = graphs.write(small, tmp_path / "fp32")
+    graphs.write_quantized_statically(path, graphs.noise(small.spec), tmp_path / "static")
+    assert caplog.text == "" and capfd.readouterr() == ("", "")
+
+
+def test_openvino_computes_float32_as_float32(small: Lowered, tmp_path: Path) -> None:
+    """Unless told otherwise it takes bfloat16, where the processor has it; that would be off by 1e-3."""
+    images = graphs.noise(small.spec)[:1]
+    path = graphs.write(small, tmp_path / "fp32")
+    ours, theirs = (way.open(Point(threads=1)).run(images) for way in (OnnxWay(path), OpenVinoWay(path)))
+    assert compare(theirs, ours).relative_l2 < 1e-5
+
+
+def test_baselines_that_are_missing_are_left_out_and_told() -> None:
+    """It is stopped where the measuring would begin."""
+    stop = "import s2mlp_bench.weights; s2mlp_bench.weights.save_random = lambda *_: sys.exit('measuring')"
+    code = f"import runpy, sys; from bench import rivals; rivals.find_spec = lambda name: name != 'openvino'; {stop}"
+    start = "sys.argv[1:] = ['--only', 'latency']; runpy.run_module('s2mlp_bench', run_name='__main__')"
+    done = subprocess.run([sys.executable, "-c", f"{code}\n{start}"], capture_output=True, text=True, check=False)
+    assert "measuring" in done.stderr and "the baseline openvino-static is left out" in done.stderr
+    assert pip_install("openvino") in done.stderr
+
+
+def test_four_contests_are_held_with_the_same_small_model(tmp_path: Path) -> None:
+    path = save_checkpoint(tmp_path / "small.pt", small_spec(channels=16))
+    found = latency.measure_latency(
+        "small", path, tmp_path, baselines=["no-shift", "openvino-static"], course=Course(0, 6, 0), listener=Listener()
+    )
+    shown = {"small-onnx-fp32", "small-onnx-int8"}
+    assert set(found.everything.result.samples_ms) == {
+        *map(on, shown), *map(alone, shown), on("no-shift"), on("openvino-static"), NOTHING,
+    }  # fmt: skip
+    assert set(found.lowerings.result.samples_ms) == {*map(on, LOWERINGS), on("no-shift"), NOTHING}
+    assert set(found.threads.result.samples_ms) == {*(on(name, n) for name in shown for n in (1, 2)), NOTHING}
+    assert set(found.inputs.result.samples_ms) == {on("small-onnx-fp32"), on("uint8"), NOTHING}
+    assert found.best_lowering in LOWERINGS
+    assert found.everything.result.roofline is not None and len(found.everything.result.profiles) == 2
+    assert found.everything.result.standing.figures[0].cold is not None
+
+
+def test_all_lowerings_share_one_calibration_for_int8(small: Lowered, tmp_path: Path) -> None:
+    source = checkpoints.load(save_checkpoint(tmp_path / "small.pt", small_spec()))
+    ours, theirs = graphs.ranges(small), graphs.ranges(graphs.lower(source, LOWERINGS["conv"]))
+    assert ours.keys() == theirs.keys()
+    for name, found in theirs.items():
+        assert (found.low, found.high) == pytest.approx((ours[name].low, ours[name].high), rel=1e-4)
+
+
+def test_every_lowering_in_every_precision_is_built_as_an_engine(tmp_path: Path) -> None:
+    pytest.importorskip("tensorrt_rtx")
+    path = save_checkpoint(tmp_path / "small.pt", small_spec())
+    heard: list[str] = []
+    built = measure_engines("small", path, tmp_path, repeats=1, announce=heard.append)
+    assert built.model == "small" and built.runtime.startswith("TensorRT for RTX 1.")
+    found = {(cost.lowering, cost.precision): cost for cost in built.costs}
+    assert set(found) == {(lowering, kind) for lowering in LOWERINGS for kind in ("fp32", "fp16", "int8")}
+    for cost in built.costs:
+        assert len(cost.builds) == 1 and all(run.peak_rss_bytes > cost.weight_bytes for run in cost.builds)
+        assert cost.figures.engine_bytes > cost.weight_bytes
+        assert cost.figures.kernels > cost.figures.shift_kernels and cost.figures.moved_bytes > 0
+        assert (cost.figures.shift_kernels == 0) == (cost.figures.shift_moved_bytes == 0)
+    assert found["gather", "fp16"].weight_bytes < 0.6 * found["gather", "fp32"].weight_bytes
+    assert "engine, conv in int8" in heard
+    assert [p.name for p in tmp_path.iterdir()] == ["small.pt"]
+
+
+def run_without_tensorrt_rtx(*arguments: str, before: str = "") -> subprocess.CompletedProcess[str]:
+    code = f"import runpy, sys; sys.modules.update(tensorrt_rtx=None); sys.argv[1:] = {list(arguments)}; {before}"
+    start = "runpy.run_module('s2mlp_bench', run_name='__main__')"
+    return subprocess.run([sys.executable, "-c", f"{code}\n{start}"], capture_output=True, text=True, check=False)
+
+
+def test_engines_alone_need_their_runtime() -> None:
+    done = run_without_tensorrt_rtx("--only", "engines")
+    assert done.returncode == 4 and done.stdout == ""
+    assert pip_install("trt-rtx") in done.stderr and "Traceback" not in done.stderr
+
+
+def test_a_full_run_leaves_engines_out_and_says_so_where_their_runtime_is_missing() -> None:
+    """It is stopped where the measuring would begin."""
+    stop = "import s2mlp_bench.weights; s2mlp_bench.weights.save_random = lambda *_: sys.exit('measuring')"
+    done = run_without_tensorrt_rtx(before=stop)
+    assert "engines are left out: " in done.stderr and "measuring" in done.stderr
+    assert pip_install("trt-rtx") in " ".join(done.stderr.split())
+
+
+def synthetic_cost() -> ExportCost:
+    def runs(wall_s: float, peak_rss_bytes: int) -> tuple[ProcessCost, ...]:
+        return tuple(ProcessCost(wall_s * slow, 2 * wall_s, peak_rss_bytes) for slow in (1, 3, 2))
+
+    samples = {NO_GATE: runs(4, 700), GATE: runs(24, 1100), NAIVE: runs(24, 900), IMPORTS: runs(2, 300)}
+    return ExportCost("wide", 200, samples)
+
+
+def synthetic_contest(times_ms: Mapping[str, float], bundles: Collection[str]) -> Contest:
+    samples = {name: tuple(ms * slow for slow in (1, 1.5, 2, 1, 1.5, 2)) for name, ms in times_ms.items()}
+    runners = [Timed(name, ms) for name, ms in times_ms.items()]
+    record = Record({**samples, NOTHING: (0.0,)}, 10, True)
+    result = Result(standing(runners, record, {}), record.samples_ms, (), None, Devices((), {}, ()))  # type: ignore[arg-type]
+    return Contest(Plan(tuple(map(Path, bundles))), result)
+
+
+def synthetic_latency() -> Latency:
+    fp32, int8 = "deep-onnx-fp32", "deep-onnx-int8"
+    everything = {
+        on(fp32): 102.0, on(int8): 34.0, on(latency.NAIVE): 120.0, on(latency.OPENVINO_STATIC): 35.7,
+        alone(fp32): 85.0, alone(int8): 25.0,
+    }  # fmt: skip
+    lowerings = {on("gather"): 102.0, on("slice"): 104.0, on(latency.NO_SHIFT): 100.0}
+    threads = {on(fp32): 102.0, on(fp32, 2): 51.0, on(int8): 34.0, on(int8, 2): 20.0}
+    inputs = {on(fp32): 100.0, on(latency.UINT8): 101.0}
+    return Latency(
+        "deep", fp32, int8, synthetic_contest(everything, [fp32, int8]), synthetic_contest(lowerings, ["gather", "slice"]),
+        synthetic_contest(threads, [fp32, int8]), synthetic_contest(inputs, [fp32, latency.UINT8]), environment.describe(),
+    )  # fmt: skip
+
+
+class Timed:
+    """Stands in for a loaded contestant, of which only the name counts."""
+
+    def __init__(self, name: str, ms: float) -> None:
+        source, _, threads = name.rpartition(", ")
+        kind, of = ("bound", name.replace(", products alone", "")) if "alone" in source else ("bundle", None)
+        way = OnnxWay(Path(__file__))
+        point = Point(threads=int(threads[0]))
+        self.contestant = Contestant(source, kind, way, point, "fp32", 1, None, "", of)  # type: ignore[arg-type]
+        self.distance, self.parts = None, list[Any]()
+
+
+def synthetic_engines() -> Engines:
+    def cost(lowering: str, precision: str, engine_bytes: int) -> EngineCost:
+        builds = tuple(ProcessCost(wall_s, 2.5, 700_000_000) for wall_s in (3, 9, 4))
+        return EngineCost(lowering, precision, 1_000_000, builds, Figures(engine_bytes, 88, 12, 5_000_000, 600_000))
+
+    sizes = {"fp32": 1_010_000, "fp16": 1_100_000, "int8": 1_200_000}
+    small = [cost("gather", kind, size) for kind, size in sizes.items()]
+    return Engines("deep", "TensorRT for RTX 1.7", (*small, cost("conv", "fp16", 1_140_000)))
+
+
+def test_the_largest_engine_of_each_precision_is_held_against_its_weights() -> None:
+    goals = engine_goals(synthetic_engines())
+    assert [goal.measured.median for goal in goals] == pytest.approx([1.01, 1.14, 1.2])
+    assert [goal.holds for goal in goals] == [True, True, False]
+    assert "conv" in goals[1].what and "gather" in goals[2].what
+
+
+def test_the_table_of_engines_fits_and_shows_medians() -> None:
+    console = Console(width=120)
+    with console.capture() as capture:
+        console.print(report.engine_table(synthetic_engines()), report.goal_table(engine_goals(synthetic_engines())))
+    text = capture.get()
+    assert "3 rounds" in text and "…" not in text and text.count("conv") == 2
+    cells = ["conv", "fp16", "4.0", "2.5", "700", "1.1", "1.140", "88", "12", "5.0", "0.6"]
+    (row,) = (line for line in text.splitlines() if line.startswith("│ conv"))
+    assert row.replace("│", " ").split() == cells
+
+
+def test_export_goals_are_held_against_the_right_ratios() -> None:
+    goals = export_goals(synthetic_cost())
+    assert [goal.measured.median for goal in goals] == [6, 1, 2, 4]
+    assert [goal.holds for goal in goals] == [True, True, True, False]
+
+
+def test_latency_goals_are_held_against_the_best_lowering() -> None:
+    goals = latency_goals(synthetic_latency())
+    assert [goal.measured.median for goal in goals[:4]] == pytest.approx([1.02, 120 / 102, 3, 120 / 34])
+    assert [goal.holds for goal in goals[:4]] == [True, False, True, False]
+
+
+def test_int8_is_held_against_openvino_its_own_products_and_the_gain_that_float32_has_of_a_second_thread() -> None:
+    goals = latency_goals(synthetic_latency())[4:]
+    assert [goal.measured.median for goal in goals] == pytest.approx([1.05, 34 / 25, 1.01, (34 / 20) / (102 / 51)])
+    limits = [(1.05, None), (None, 1.3), (None, 1.02), (1, None)]
+    assert [(goal.at_least, goal.at_most) for goal in goals] == limits
+
+
+def test_the_gains_of_a_second_thread_are_compared_round_by_round() -> None:
+    found = synthetic_latency()
+    samples = {
+        on(found.fp32): (8.0, 80.0), on(found.fp32, 2): (4.0, 20.0),
+        on(found.int8): (6.0, 6.0), on(found.int8, 2): (4.0, 2.0),
+    }  # fmt: skip
+    result = replace(found.threads.result, samples_ms=samples)
+    gain = replace(found, threads=replace(found.threads, result=result)).second_thread_for_int8()
+    assert (gain.low, gain.median, gain.high) == (0.75, 0.75, 0.75)
+
+
+def test_a_goal_without_a_number_does_not_hold() -> None:
+    nothing = Estimate(float("nan"), float("nan"), float("nan"))
+    assert not Goal("wide", "", nothing, at_most=3).holds
+    assert not Goal("wide", "", nothing, at_least=3).holds
+
+
+def test_a_goal_whose_limit_lies_inside_the_interval_is_unclear() -> None:
+    assert not Goal("wide", "", Estimate(1.02, 1.0, 1.04), at_most=1.03).clear
+    assert Goal("wide", "", Estimate(1.01, 1.0, 1.02), at_most=1.03).clear
+    assert not Goal("wide", "", Estimate(5.5, 4.5, 6.0), at_least=5).clear
+
+
+def test_the_tables_show_every_contestant_and_verdict() -> None:
+    cost, measured = synthetic_cost(), synthetic_latency()
+    goals = [*export_goals(cost), *latency_goals(measured)]
+    console = Console(width=120)
+    with console.capture() as capture:
+        console.print(report.environment(), report.export_table(cost))
+        console.print(report.latency_tables(measured))
+        console.print(report.goal_table(goals))
+    text = capture.get()
+    assert all(name in text for name in (*cost.samples, "deep-onnx-int8", latency.NAIVE, "slice"))
+    assert text.count("holds") == 7 and text.count("MISSED") == 5
+    assert all(f"{ratio} [{ratio}, {ratio}]" in text for ratio in ("1.020", "1.360", "1.200", "1.700", "2.000"))
+
+
+def test_the_document_keeps_raw_samples_with_their_units() -> None:
+    cost, measured = synthetic_cost(), synthetic_latency()
+    everything = report.Measured(
+        report.environment(), [cost], [measured], engines=[synthetic_engines()], goals=export_goals(cost)
+    )
+    document = report.document(everything)
+    assert document["exports"][0]["samples"][IMPORTS][0] == {"wall_s": 2, "cpu_s": 4, "peak_rss_bytes": 300}
+    assert document["latencies"][0]["lowerings"]["samples_ms"][on("gather")][:3] == [102.0, 153.0, 204.0]
+    (engines,) = document["engines"]
+    assert engines["model"] == "deep" and engines["runtime"] == "TensorRT for RTX 1.7"
+    assert engines["engines"][0]["builds"][0] == {"wall_s": 3, "cpu_s": 2.5, "peak_rss_bytes": 700_000_000}
+    assert engines["engines"][0]["figures"]["shift_moved_bytes"] == 600_000
+    assert [goal["holds"] for goal in document["goals"]] == [True, True, True, False]
+    assert json.loads(json.dumps(document))["engines"]
+
+
+def test_the_page_of_benchmarks_tells_what_was_measured_and_why_goals_were_missed(tmp_path: Path) -> None:
+    cost, measured = synthetic_cost(), synthetic_latency()
+    goals = [*export_goals(cost), *latency_goals(measured), *engine_goals(synthetic_engines())]
+    everything = report.Measured(report.environment(), [cost], [measured], engines=[synthetic_engines()], goals=goals)
+    (tmp_path / "benchmarks.md").write_text("what was there")
+    markdown.write(everything, tmp_path)
+    page = (tmp_path / "benchmarks.md").read_text()
+    assert "what was there" not in page and page.count("\n| deep |") + page.count("\n| wide |") == len(goals)
+    assert page.count("MISSED") == sum(not goal.holds for goal in goals)
+    assert "| wide | memory of s2mlp-export / checkpoint | ≤ 3 | 4.000 [4.000, 4.000] | MISSED |" in page
+    assert "**wide, memory of s2mlp-export / checkpoint.** Not yet understood." in page
+    assert "**A second thread for int8.**" in page and "70 kB a kernel" in page
+    assert (tmp_path / "bench_deep.png").read_bytes().startswith(b"\x89PNG") and "](bench_deep.png)" in page
+    assert "## How cost grows" not in page and "TensorRT for RTX 1.7" in page and "…" not in page.split("## Engines")[1]
+
+
+def test_each_reason_is_given_once() -> None:
+    missed = Goal("wide", "gain of a 2nd thread, int8 / fp32", Estimate(0.5, 0.4, 0.6), at_least=1)
+    assert len(markdown.reasons([missed, replace(missed, model="deep")])) == 1
+    assert markdown.reasons([replace(missed, measured=Estimate(2, 1.5, 3))]) == []
+
+
+def test_the_command_can_explain_itself_without_torch_and_onnxruntime() -> None:
+    hide = "sys.modules.update(torch=None, onnxruntime=None, onnxsim=None)"
+    explain = "sys.argv = ['bench', '--help']; runpy.run_module('s2mlp_bench', run_name='__main__')"
+    measure([sys.executable, "-c", f"import runpy, sys; {hide}; {explain}"])

@@ -1,0 +1,195 @@
+"""The gate is tested, too: every fault of the catalogue is caught, and no healthy export is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from helpers.faults import FAULTS, Fault, Weights, healthy
+from helpers.support import (
+    INPLACE_CHECKPOINT,
+    PAPER_CHECKPOINT,
+    pyramid_spec,
+    random_model,
+    save_checkpoint,
+    small_spec,
+    weights_of,
+)
+from s2mlp_deploy.checkpoint import load as checkpoints
+from s2mlp_deploy.errors import ParityError
+from s2mlp_deploy.families.s2mlp import reference
+from s2mlp_deploy.formats import registry
+from s2mlp_deploy.gate import gate as gates
+from s2mlp_deploy.gate import golden, reference_logits
+from s2mlp_deploy.gate.reference_logits import Judgement
+from s2mlp_deploy.graph.lowered import Axes, Lowered
+from s2mlp_deploy.graph.spatial_shift import LOWERINGS
+from s2mlp_deploy.pipeline import lower
+from s2mlp_deploy.pipeline.deploy import Request, deploy
+from s2mlp_deploy.schema.parity import Tolerance, Verdict
+from s2mlp_deploy.schema.spec import DIRECTIONS, Border, Semantics, Shift, Spec, single_stage
+
+
+@dataclass(frozen=True)
+class Truth:
+    """A checkpoint, and what the default gate expects of its export."""
+
+    spec: Spec
+    weights: Weights
+    judgement: Judgement
+
+    @classmethod
+    def of(cls, spec: Spec, model: reference.S2MLP) -> Truth:
+        inputs = golden.make_inputs(spec, Axes(None, spec.image_size))
+        return cls(spec, weights_of(model), reference_logits.consult(model, inputs))
+
+    def verdict(self, fault: Fault, directory: Path) -> Verdict:
+        lowered = Lowered(fault(self.spec, self.weights), self.spec, Axes(None, self.spec.image_size), "gather", "fp32")
+        target = registry.find("onnx")
+        session = target.open(target.export(lowered, directory))
+        return gates.gate(session, self.judgement.golden, gates.tolerance_for("fp32", self.judgement), None)
+
+
+@pytest.fixture(scope="module")
+def bundled() -> Truth:
+    source = checkpoints.load(PAPER_CHECKPOINT)
+    return Truth.of(source.spec, reference.build(source.spec, source.weights))
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_the_gate_catches(fault: str, bundled: Truth, tmp_path: Path) -> None:
+    verdict = bundled.verdict(FAULTS[fault], tmp_path)
+    assert not verdict.passed, {case: d.relative_l2 for case, d in verdict.distances.items()}
+
+
+@pytest.mark.parametrize("lowering", LOWERINGS)
+def test_the_gate_passes_every_healthy_lowering(lowering: str, bundled: Truth, tmp_path: Path) -> None:
+    verdict = bundled.verdict(lambda spec, weights: healthy(spec, weights, lowering), tmp_path)
+    assert verdict.passed, verdict.failures
+
+
+KINDS: list[tuple[Semantics, Border]] = [("paper", "keep"), ("inplace", "keep"), ("paper", "zero"), ("paper", "wrap")]
+
+
+@pytest.mark.parametrize("kind", KINDS, ids="-".join)
+@pytest.mark.parametrize("norm_after_mean", [False, True], ids=["norm before the mean", "norm after the mean"])
+def test_every_border_and_place_of_the_norm_passes_as_itself_and_is_caught_as_another(
+    kind: tuple[Semantics, Border], norm_after_mean: bool, tmp_path: Path
+) -> None:
+    def structure(kind: tuple[Semantics, Border], behind: bool, spec: Spec) -> Spec:
+        return replace(spec, shift=Shift(DIRECTIONS["4"], *kind), final_norm=True, norm_after_mean=behind)
+
+    spec = structure(kind, norm_after_mean, small_spec(channels=24, depth=3))
+    truth = Truth.of(spec, random_model(spec, seed=2))
+    for name, lowering in LOWERINGS.items():
+        if lowering.refusal(spec.shift, dynamic_size=False) is None:
+            verdict = truth.verdict(lambda s, w, n=name: healthy(s, w, n), tmp_path)  # type: ignore[misc]
+            assert verdict.passed, (name, verdict.failures)
+    others = [structure(other, norm_after_mean, spec) for other in KINDS if other != kind]
+    for other in (*others, structure(kind, not norm_after_mean, spec)):
+        assert not truth.verdict(lambda _, w, o=other: healthy(o, w, "slice"), tmp_path).passed  # type: ignore[misc]
+
+
+def random_specs(count: int) -> Iterator[Spec]:
+    rng = np.random.default_rng(5)
+    yield pyramid_spec()
+    for _ in range(count):
+        patch = int(rng.integers(1, 6))
+        spec = single_stage(
+            channels=int(rng.integers(8, 70)), depth=int(rng.integers(1, 9)), patch=patch,
+            expansion=int(rng.integers(1, 5)), classes=int(rng.integers(2, 40)),
+            image_size=(patch * int(rng.integers(1, 9)), patch * int(rng.integers(1, 9))),
+            in_channels=int(rng.integers(1, 5)),
+        )  # fmt: skip
+        directions = rng.choice(list(DIRECTIONS))
+        semantics, border = KINDS[int(rng.integers(0, len(KINDS)))]
+        biases = frozenset(layer for layer in sorted(spec.biases) if rng.random() < 0.8)
+        final_norm = bool(rng.random() < 0.5)
+        yield replace(
+            spec, shift=Shift(DIRECTIONS[directions], semantics, border), biases=biases, final_norm=final_norm,
+            norm_after_mean=final_norm and bool(rng.random() < 0.5),
+        )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "spec",
+    list(random_specs(24)),
+    ids=lambda s: f"{s.stages[0].channels}x{s.depth}-{s.shift.semantics}-{s.shift.border}",
+)
+def test_the_gate_passes_healthy_models_of_any_shape(spec: Spec, tmp_path: Path) -> None:
+    truth = Truth.of(spec, random_model(spec, seed=3))
+    for name, lowering in LOWERINGS.items():
+        if lowering.refusal(spec.shift, dynamic_size=False) is None:
+            (tmp_path / name).mkdir()
+            verdict = truth.verdict(lambda s, w, n=name: healthy(s, w, n), tmp_path / name)  # type: ignore[misc]
+            assert verdict.passed, (name, verdict.failures)
+
+
+@pytest.mark.parametrize("semantics", ["paper", "inplace"])
+def test_a_checkpoint_exported_under_the_wrong_semantics_is_not_the_gates_to_find_but_evidences(
+    semantics: str, tmp_path: Path
+) -> None:
+    # Parity holds under either semantics; only evidence tells which one the model was trained with.
+    source = INPLACE_CHECKPOINT
+    export = deploy(Request(source, output=tmp_path / "out", semantics=semantics))  # type: ignore[arg-type]
+    assert export.verdict is not None
+    assert export.verdict.passed
+
+
+def test_a_failed_gate_publishes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = save_checkpoint(tmp_path / "small.pt", small_spec())
+    emit = lower.emit
+    monkeypatch.setattr(lower, "emit", lambda spec, *rest: emit(spec.with_shift(Shift(semantics="inplace")), *rest))
+    with pytest.raises(ParityError, match="does not compute what the checkpoint computes"):
+        deploy(Request(path, output=tmp_path / "out", lowering="gather"))
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["small.pt"]
+
+
+@dataclass
+class PlansMemory:
+    """A session that is wrong from the second run of a shape on, as ONNX Runtime's fp16 graphs were up to 1.18.1."""
+
+    right: dict[bytes, np.ndarray]
+    seen: set[tuple[int, ...]]
+
+    def run(self, images: np.ndarray) -> np.ndarray:
+        """The logits; NaN where the shape was seen before."""
+        again = images.shape in self.seen
+        self.seen.add(images.shape)
+        logits = np.stack([self.right[image.tobytes()] for image in images])
+        return np.full_like(logits, np.nan) if again else logits
+
+
+@pytest.mark.parametrize("twice", [False, True], ids=["when it is made", "on a device"])
+def test_no_shape_is_run_once_only(twice: bool) -> None:
+    """Each image here has a size of its own, as those have that an artifact resizes itself."""
+    rng = np.random.default_rng(1)
+    inputs = {f"noise-{h}": rng.standard_normal((1, 3, h, 4)).astype(np.float32) for h in (4, 8, 12)}
+    logits = {case: rng.standard_normal((1, 5)).astype(np.float32) for case in inputs}
+    right = {inputs[case][0].tobytes(): logits[case][0] for case in inputs}
+    expected = golden.Golden(inputs, logits, {})
+    verdict = gates.gate(PlansMemory(right, set()), expected, Tolerance(1e-3, 1.0), None, twice=twice)
+    assert {check.case for check in verdict.failures} == set(inputs)
+    assert {distance.samples for distance in verdict.distances.values()} == {1}  # though each ran twice
+
+
+def test_a_device_runs_every_request_twice() -> None:
+    rng = np.random.default_rng(1)
+    inputs = {
+        "noise": rng.standard_normal((3, 3, 4, 4)).astype(np.float32),
+        "faint": np.zeros((1, 3, 4, 4), np.float32),
+    }
+    asked: list[int] = []
+
+    class Counting:
+        def run(self, images: np.ndarray) -> np.ndarray:
+            asked.append(len(images))
+            return np.zeros((len(images), 2), np.float32)
+
+    expected = golden.Golden(inputs, {case: np.zeros((len(x), 2)) for case, x in inputs.items()}, {})
+    gates.gate(Counting(), expected, Tolerance(1e-3, 1.0), None, twice=True)
+    assert asked == 2 * asked[: len(asked) // 2]

@@ -1,0 +1,128 @@
+"""FoldLayerNormAffineIntoGemm: the graph it makes, the numbers, and near-misses that it leaves alone."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import onnx_ir as ir
+import onnxruntime
+import pytest
+
+from helpers.support import random_model, small_spec, weights_of, with_biases
+from s2mlp_deploy.families.s2mlp.emit import emit
+from s2mlp_deploy.graph.builder import Emitter
+from s2mlp_deploy.graph.lowered import IR_VERSION, OPSET, Axes
+from s2mlp_deploy.graph.spatial_shift import LOWERINGS
+from s2mlp_deploy.passes.fold_layernorm import FoldLayerNormAffineIntoGemm, fold
+from s2mlp_deploy.schema.spec import Spec
+
+C, OUT = 6, 5
+rng = np.random.default_rng(0)
+
+
+def norm_and_gemm(
+    *, beta: bool = True, bias: bool = True, trans_b: int = 1, alpha: float = 1.0, second_consumer: bool = False,
+    shared_weight: bool = False, computed_gamma: bool = False,
+) -> ir.Model:  # fmt: skip
+    """LayerNormalization → Gemm, or a graph that differs from it in one point."""
+    rng = np.random.default_rng(1)
+    out = Emitter()
+    x = ir.Value(name="x", type=ir.TensorType(ir.DataType.FLOAT), shape=ir.Shape(["tokens", C]))
+    gamma = out.constant("gamma", rng.standard_normal(C).astype(np.float32))
+    if computed_gamma:
+        gamma = out.op("Abs", [gamma], "computed")
+    inputs = [x, gamma] + ([out.constant("beta", rng.standard_normal(C).astype(np.float32))] if beta else [])
+    n = out.op("LayerNormalization", inputs, "norm", axis=-1, epsilon=1e-5)
+    shape = (OUT, C) if trans_b else (C, OUT)
+    w = out.constant("fc.weight", rng.standard_normal(shape).astype(np.float32))
+    gemm_inputs = [n, w] + ([out.constant("fc.bias", rng.standard_normal(OUT).astype(np.float32))] if bias else [])
+    y = out.op("Gemm", gemm_inputs, "fc", transB=trans_b, alpha=alpha)
+    if shared_weight:
+        y = out.op("Add", [y, out.op("Gemm", [x, w], "other", transB=trans_b)], "sum")
+    if second_consumer:
+        y = out.op("Add", [y, out.op("ReduceMax", [n], "max", keepdims=1)], "sum")
+    y.type, y.shape = ir.TensorType(ir.DataType.FLOAT), ir.Shape(["tokens", OUT])
+    values = list(out.initializers.values())
+    graph = ir.Graph([x], [y], nodes=out.nodes, initializers=values, opset_imports={"": OPSET}, name="g")
+    return ir.Model(graph, ir_version=IR_VERSION)
+
+
+def outputs(model: ir.Model, **inputs: np.ndarray) -> np.ndarray:
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    session = onnxruntime.InferenceSession(ir.to_proto(model).SerializeToString(), options)
+    return session.run(None, inputs)[0]
+
+
+@pytest.mark.parametrize("beta", [True, False])
+@pytest.mark.parametrize("bias", [True, False])
+def test_gamma_and_beta_move_into_the_gemm(beta: bool, bias: bool) -> None:
+    x = rng.standard_normal((7, C)).astype(np.float32)
+    before = outputs(norm_and_gemm(beta=beta, bias=bias), x=x)
+    model = fold(norm_and_gemm(beta=beta, bias=bias))
+    norm = next(n for n in model.graph if n.op_type == "LayerNormalization")
+    gemm = next(n for n in model.graph if n.op_type == "Gemm")
+    assert len(norm.inputs) == 2
+    assert (norm.inputs[1].const_value.numpy() == 1).all()
+    assert len(gemm.inputs) == (3 if beta or bias else 2)
+    assert set(model.graph.initializers) == {"fc.weight", f"ones{C}"} | ({"fc.bias"} if beta or bias else set())
+    np.testing.assert_allclose(outputs(model, x=x), before, rtol=0, atol=2e-6)
+
+
+@pytest.mark.parametrize(
+    "near_miss",
+    [
+        {"trans_b": 0}, {"alpha": 0.5}, {"second_consumer": True}, {"shared_weight": True}, {"computed_gamma": True},
+    ],
+    ids=lambda d: next(iter(d)),
+)  # fmt: skip
+def test_a_near_miss_is_left_alone(near_miss: dict[str, object]) -> None:
+    model = norm_and_gemm(**near_miss)
+    before = ir.to_proto(model).SerializeToString()
+    result = FoldLayerNormAffineIntoGemm()(model)
+    assert not result.modified
+    assert ir.to_proto(result.model).SerializeToString() == before
+
+
+def test_a_plain_norm_needs_no_folding() -> None:
+    model = norm_and_gemm(beta=False)
+    model.graph.initializers["gamma"].const_value = ir.Tensor(np.ones(C, np.float32), name="gamma")
+    assert not FoldLayerNormAffineIntoGemm()(model).modified
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        small_spec(),
+        replace(small_spec(), final_norm=True),
+        with_biases(small_spec(), frozenset({"embedding", "norm1"})),
+        with_biases(replace(small_spec(), final_norm=True), frozenset({"norm"})),
+    ],
+    ids=["all biases", "final norm", "few biases", "final norm, few biases"],
+)
+@pytest.mark.parametrize("dynamic", [False, True])
+def test_every_norm_of_a_model_loses_its_affine_part_and_the_logits_stay(spec: Spec, dynamic: bool) -> None:
+    model = random_model(spec)
+    axes = Axes(None, None if dynamic else spec.image_size)
+    x = rng.standard_normal((2, 3, *spec.image_size)).astype(np.float32)
+    plain = emit(spec, weights_of(model), LOWERINGS["slice"], axes)
+    folded = fold(emit(spec, weights_of(model), LOWERINGS["slice"], axes))
+    norms = [n for n in folded.graph if n.op_type == "LayerNormalization"]
+    assert len(norms) == 2 * spec.depth + spec.final_norm
+    # The mean of a map of any size pads it, and what it averages then is not the norm's output alone.
+    kept = {"head/norm"} if dynamic and spec.final_norm else set()
+    assert {n.name for n in norms if len(n.inputs) > 2} <= kept
+    assert {n.inputs[1].name for n in norms if n.name not in kept} == {"ones13"}
+    assert {name.rsplit(".", 1)[0] for name in folded.graph.initializers if ".norm" in name} == {
+        n.replace("/", ".") for n in kept
+    }
+    np.testing.assert_allclose(outputs(folded, input=x), outputs(plain, input=x), rtol=0, atol=2e-6)
+
+
+def test_folding_does_not_write_into_the_checkpoints_weights() -> None:
+    weights = weights_of(random_model(small_spec()))
+    before = {name: array.copy() for name, array in weights.items()}
+    fold(emit(small_spec(), weights, LOWERINGS["gather"], Axes(1, (20, 28))))
+    for name, array in weights.items():
+        np.testing.assert_array_equal(array, before[name])

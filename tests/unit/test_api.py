@@ -1,0 +1,96 @@
+"""The Python API: paths as strings, and messages in the words of its fields and parameters."""
+
+from __future__ import annotations
+
+import contextlib
+from contextlib import AbstractContextManager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import s2mlp_deploy
+from helpers.support import random_model, small_spec
+from s2mlp_deploy import Error, Request, deploy, load_checkpoint, read_bundle, verify
+from s2mlp_deploy.api import in_fields
+from s2mlp_deploy.schema.manifest import Interface
+from s2mlp_deploy.system.progress import Listener
+
+
+def text_request(source: str, output: str, **fields: Any) -> Request:
+    return Request(source, output=output, **fields)  # type: ignore[arg-type]
+
+
+def test_paths_may_be_strings(checkpoint: Path, tmp_path: Path) -> None:
+    made = deploy(text_request(str(checkpoint), str(tmp_path / "bundle")))
+    assert made.bundle.directory == tmp_path / "bundle"
+    assert read_bundle(str(tmp_path / "bundle")).manifest == made.bundle.manifest
+    assert verify(str(tmp_path / "bundle"), per_block=True).passed
+    assert load_checkpoint(str(checkpoint)).sha256 == made.bundle.manifest.source.sha256
+    fields = {"labels": "l", "golden_images": "g", "reference": "r", "data": "d"}
+    given = Request("c.pt", **fields)  # type: ignore[arg-type]
+    assert given == Request(Path("c.pt"), **{name: Path(value) for name, value in fields.items()})  # type: ignore[arg-type]
+    assert replace(given, source="b").source == Path("b")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({"precision": "int8"}, "calibration"),
+        ({"io_dtype": "fp16"}, "io_dtype fp16 is for precision fp16"),
+        ({"format": "tflite"}, "no exporter for format 'tflite'"),
+        ({"format": "onnx", "settings": {"workspace_mib": 1}}, "workspace_mib: not for format onnx"),
+        ({"mean": (0.5, 0.5)}, "mean has 2 values"),
+        ({"batch": 2, "interface": Interface(input="image")}, "interface.input image takes one image"),
+        ({"lowering": "gather", "dynamic_size": True}, "lowering"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, dict) else None,
+)
+def test_errors_name_fields(checkpoint: Path, tmp_path: Path, fields: dict[str, Any], said: str) -> None:
+    with pytest.raises(Error) as caught:
+        deploy(text_request(str(checkpoint), str(tmp_path / "bundle"), **fields))
+    assert said in str(caught.value) and "--" not in str(caught.value), caught.value
+    assert not (tmp_path / "bundle").exists()
+
+
+def test_a_bundle_that_is_there_and_an_ambiguous_checkpoint_are_told_in_parameters(
+    bundle: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(Error, match=r"choose another place with output, or replace it with force=True"):
+        deploy(text_request(str(tmp_path / "small.pt"), str(bundle)))
+    torch.save({n: random_model(small_spec()).state_dict() for n in ("model", "net")}, tmp_path / "two.pt")
+    with pytest.raises(Error, match="wrapper"):
+        load_checkpoint(tmp_path / "two.pt")
+
+
+def test_warnings_name_fields(checkpoint: Path, tmp_path: Path) -> None:
+    class Listening(Listener):
+        warned: list[str] = []  # noqa: RUF012
+        steps: list[str] = []  # noqa: RUF012
+
+        def step(self, what: str) -> AbstractContextManager[object]:
+            self.steps.append(what)
+            return contextlib.nullcontext()
+
+        def warn(self, text: str) -> None:
+            self.warned.append(text)
+
+    bare = tmp_path / "bare.pt"
+    torch.save(torch.load(checkpoint, weights_only=True)["model"], bare)
+    deploy(text_request(str(bare), str(tmp_path / "bundle"), image_size=(20, 28)), Listening())
+    assert any("mean and std" in text for text in Listening.warned) and "reading the checkpoint" in Listening.steps
+    assert not any("--" in text for text in Listening.warned)
+
+
+def test_commands_to_type_stay_as_they_are() -> None:
+    told = "--format trt cannot be built here. Run there: s2mlp-export b --format trt --force. Or pass --format trt-rtx; --no-gate"
+    assert in_fields(told) == (
+        "format trt cannot be built here. Run there: s2mlp-export b --format trt --force. Or pass format trt-rtx; gate=False"
+    )
+
+
+def test_every_public_function_is_one_of_the_api() -> None:
+    for name in ("deploy", "verify", "read_bundle", "load_checkpoint"):
+        assert getattr(s2mlp_deploy, name).__module__ == "s2mlp_deploy.api"
