@@ -48,7 +48,7 @@ def start(
     command: str, *arguments: object, before: str = "", env: dict[str, str] | None = None, **options: Any
 ) -> subprocess.Popen[str]:
     """``s2mlp-COMMAND`` in a process of its own; the Python code ``before`` runs first."""
-    code = f"{before}\nimport sys\nfrom s2mlp_deploy import cli\nsys.argv[0] = 's2mlp-{command}'\ncli.{command}_main()"
+    code = f"{before}\nimport sys\nfrom s2mlp_deploy.cli import commands as cli\nsys.argv[0] = 's2mlp-{command}'\ncli.{command}_main()"
     environment = {**os.environ, "OMP_NUM_THREADS": "1", **(env or {})}
     return subprocess.Popen(
         [sys.executable, "-c", code, *map(str, arguments)],

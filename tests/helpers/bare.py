@@ -57,8 +57,8 @@ def run(step):
                     del sys.modules[name]
                 importlib.import_module(step[1])
             else:
-                from s2mlp_deploy import cli
-                getattr(cli, step[0].removeprefix("s2mlp-") + "_main")()
+                from s2mlp_deploy.cli import commands
+                getattr(commands, step[0].removeprefix("s2mlp-") + "_main")()
         except ModuleNotFoundError as error:
             answer["missing"] = error.name.partition(".")[0]
         except SystemExit as stop:

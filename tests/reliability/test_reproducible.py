@@ -42,7 +42,7 @@ pytestmark = pytest.mark.npm()
 EXPORT = """
 import json
 import sys
-from s2mlp_deploy import cli
+from s2mlp_deploy.cli import commands as cli
 
 for arguments in json.loads(sys.argv[1]):
     sys.argv = ["s2mlp-export", *arguments]

@@ -387,7 +387,7 @@ def test_engines_without_threads_refuse_the_option(place: Path) -> None:
 
     bundle = bundles.read(place / "fp32")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(backends.exporter, "find", lambda name: Engine())
+        patch.setattr(backends.registry, "find", lambda name: Engine())
         with pytest.raises(UsageError, match="have no threads to set"):
             BundleWay(bundle).open(Point(threads=2))
         with pytest.raises(UsageError, match="run on what they were made for"):

@@ -165,7 +165,7 @@ def test_openvino_computes_float32_as_float32(small: Lowered, tmp_path: Path) ->
 def test_baselines_that_are_missing_are_left_out_and_told() -> None:
     """It is stopped where the measuring would begin."""
     stop = "import s2mlp_bench.weights; s2mlp_bench.weights.save_random = lambda *_: sys.exit('measuring')"
-    code = f"import runpy, sys; from bench import rivals; rivals.find_spec = lambda name: name != 'openvino'; {stop}"
+    code = f"import runpy, sys; from s2mlp_bench.baselines import registry; registry.find_spec = lambda name: name != 'openvino'; {stop}"
     start = "sys.argv[1:] = ['--only', 'latency']; runpy.run_module('s2mlp_bench', run_name='__main__')"
     done = subprocess.run([sys.executable, "-c", f"{code}\n{start}"], capture_output=True, text=True, check=False)
     assert "measuring" in done.stderr and "the baseline openvino-static is left out" in done.stderr

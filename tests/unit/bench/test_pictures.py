@@ -307,7 +307,7 @@ def test_without_room_there_is_no_label_and_that_is_said() -> None:
 @pytest.mark.parametrize("suffix", [".png", ".svg", ".pdf"])
 def test_the_same_measurements_give_the_same_bytes(tmp_path: Path, suffix: str) -> None:
     code = (
-        "import sys; sys.path[:0] = ['tests']; from pathlib import Path; from helpers.benchmarks import held; from bench import "
+        "import sys; sys.path[:0] = ['tests']; from pathlib import Path; from helpers.benchmarks import held; from s2mlp_bench.report import "
         "pictures; pictures.draw(held()[1], Path(sys.argv[1]), replace=False)"
     )
     paths = [tmp_path / f"{i}{suffix}" for i in range(2)]
