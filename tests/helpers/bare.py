@@ -10,11 +10,6 @@ from typing import Any
 
 from helpers.support import ROOT
 
-if sys.version_info >= (3, 11):
-    pass
-else:
-    pass
-
 OPTIONAL = ("torch", "torchvision", "onnxruntime", "onnxsim", "onnxscript", "PIL", "tensorrt", "tensorrt_rtx", "openvino",
             "polygraphy", "matplotlib", "mlperf_loadgen", "jinja2", "pynvml", "jtop", "cyclonedx")  # fmt: skip
 """What only extras install."""

@@ -15,9 +15,9 @@ import numpy as np
 import pytest
 
 from helpers import npm, processes
+from helpers.reliability.record import Record, Trials
+from helpers.reliability.replacing import FEW, FORMATS, QUICK, Case
 from helpers.support import save_checkpoint, small_spec
-from record import Record, Trials
-from replacing import FEW, FORMATS, QUICK, Case
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

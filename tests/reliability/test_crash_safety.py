@@ -28,10 +28,10 @@ from pathlib import Path
 import pytest
 
 from helpers import processes
-from record import Trials
-from replacing import BUNDLE, Case
+from helpers.reliability.record import Trials
+from helpers.reliability.replacing import BUNDLE, Case
+from helpers.reliability.system_calls import moments, straced
 from s2mlp_deploy.system import workdir
-from system_calls import moments, straced
 
 AFTER = {"old": "the old bundle there", "new": "the new bundle there", "nothing": "no bundle there, as before"}
 

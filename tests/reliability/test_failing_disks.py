@@ -23,10 +23,10 @@ from pathlib import Path
 import pytest
 
 from helpers import processes
+from helpers.reliability.record import Trials
+from helpers.reliability.replacing import BUNDLE, Case
+from helpers.reliability.system_calls import moments, straced
 from helpers.support import Ran
-from record import Trials
-from replacing import BUNDLE, Case
-from system_calls import moments, straced
 
 
 @pytest.fixture

@@ -26,12 +26,12 @@ from typing import Any
 
 import pytest
 
-from confined import confine
-from growth import Held
 from helpers import processes
+from helpers.reliability.confined import confine
+from helpers.reliability.growth import Held
+from helpers.reliability.readers import READERS, Folders, Reader, _folder, make_seeds
+from helpers.reliability.record import Trials
 from helpers.support import ROOT
-from readers import READERS, Folders, Reader, _folder, make_seeds
-from record import Trials
 from s2mlp_deploy.errors import Error
 
 KEPT = ROOT / "build" / "fuzz"

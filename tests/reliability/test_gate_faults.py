@@ -30,7 +30,9 @@ import onnx_ir as ir
 import pytest
 from PIL import Image
 
-from faulty_bundles import (
+from helpers import faults as graph_faults
+from helpers import npm
+from helpers.reliability.faulty_bundles import (
     IN_FILE,
     RECORDED,
     exchanged_images,
@@ -42,7 +44,7 @@ from faulty_bundles import (
     read_main,
     redrawn,
 )
-from faulty_graphs import (
+from helpers.reliability.faulty_graphs import (
     FITS,
     HEADS,
     IN_FLOAT16,
@@ -57,11 +59,8 @@ from faulty_graphs import (
     half_changed,
     without_layer_norm,
 )
-from faulty_runtimes import SESSIONS, StandIn, at_last, from_sample, where_size
-from helpers import faults as graph_faults
-from helpers import npm
-from helpers.support import PAPER_CHECKPOINT, TEST_IMAGES, save_checkpoint, small_spec
-from injections import (
+from helpers.reliability.faulty_runtimes import SESSIONS, StandIn, at_last, from_sample, where_size
+from helpers.reliability.injections import (
     Answers,
     Catalogue,
     Erring,
@@ -72,8 +71,9 @@ from injections import (
     in_tensor,
     tampered,
 )
-from random_checkpoints import Case, Written, write
-from record import Trials
+from helpers.reliability.random_checkpoints import Case, Written, write
+from helpers.reliability.record import Trials
+from helpers.support import PAPER_CHECKPOINT, TEST_IMAGES, save_checkpoint, small_spec
 from s2mlp_deploy.bundle.bundle import Artifact, Bundle, read
 from s2mlp_deploy.data import images
 from s2mlp_deploy.formats import base as formats_base

@@ -21,8 +21,8 @@ from pathlib import Path
 
 import pytest
 
-from random_checkpoints import Case, cases, large_cases, write
-from record import Trials
+from helpers.reliability.random_checkpoints import Case, cases, large_cases, write
+from helpers.reliability.record import Trials
 from s2mlp_deploy.errors import Error
 from s2mlp_deploy.pipeline.deploy import Export, Request, deploy
 from s2mlp_deploy.pipeline.verify import verify

@@ -34,14 +34,14 @@ from onnx import helper, numpy_helper
 from PIL import Image
 from safetensors.numpy import load_file, save_file
 
-import hostile_bundles as hostile
-from confined import Used, confine
 from helpers import npm, processes
 from helpers.formats import change_manifest, exported, manifest_of, replace_file
+from helpers.reliability import hostile_bundles as hostile
+from helpers.reliability.confined import Used, confine
+from helpers.reliability.hostile_bundles import Change
+from helpers.reliability.record import Trials
+from helpers.reliability.watching import Bait, loads, within
 from helpers.support import Ran, command, run, save_checkpoint, small_spec
-from hostile_bundles import Change
-from record import Trials
-from watching import Bait, loads, within
 
 SECONDS = 10
 GIB = 1 << 30

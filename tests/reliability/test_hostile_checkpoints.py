@@ -30,13 +30,12 @@ import pytest
 import safetensors.torch
 import torch
 
-import hostile_code
-import hostile_files
-from confined import Used, confine
 from helpers import processes
+from helpers.reliability import hostile_code, hostile_files
+from helpers.reliability.confined import Used, confine
+from helpers.reliability.hostile_files import GIB, KEY, Write, weights
+from helpers.reliability.record import Trials
 from helpers.support import random_model, run, save_checkpoint, small_spec
-from hostile_files import GIB, KEY, Write, weights
-from record import Trials
 from s2mlp_deploy.checkpoint import load as checkpoints
 from s2mlp_deploy.errors import Error
 

@@ -24,8 +24,8 @@ import torch
 from safetensors.torch import save_file
 
 from helpers.formats import manifest_of, promised
+from helpers.reliability.record import Trials
 from helpers.support import command, run, save_checkpoint, small_spec
-from record import Trials
 from s2mlp_bench.process import measure
 from s2mlp_deploy.families.s2mlp.reference import S2MLP
 from s2mlp_deploy.graph import writer

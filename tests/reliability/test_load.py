@@ -22,13 +22,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from growth import growth
 from helpers import npm
 from helpers.fake_tensorrt import Fake, images
 from helpers.formats import PRECISIONS
 from helpers.processes import start
+from helpers.reliability.growth import growth
+from helpers.reliability.record import Trials
 from helpers.support import command, save_checkpoint, small_spec
-from record import Trials
 from s2mlp_deploy.bundle import bundle as artifact
 from s2mlp_deploy.formats import registry
 from s2mlp_deploy.gate import golden

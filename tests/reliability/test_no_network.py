@@ -24,8 +24,8 @@ from pathlib import Path
 import pytest
 
 from helpers import npm
+from helpers.reliability.record import Trials
 from helpers.support import PAPER_CHECKPOINT, TEST_IMAGES, save_checkpoint, small_spec
-from record import Trials
 
 CALLS = "socket,connect,bind,sendto,sendmsg,sendmmsg"
 

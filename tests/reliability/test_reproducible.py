@@ -30,10 +30,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import building
 from helpers import npm
+from helpers.reliability import building
+from helpers.reliability.record import Trials
 from helpers.support import PAPER_CHECKPOINT, ROOT, TEST_IMAGES, save_checkpoint, small_spec
-from record import Trials
 from s2mlp_deploy.bundle.bundle import REPORT, SBOM
 from s2mlp_deploy.schema.spec import DIRECTIONS, Shift
 

@@ -20,10 +20,10 @@ from pathlib import Path
 import pytest
 from packaging.requirements import Requirement
 
-import building
 from helpers import licenses, oldest
+from helpers.reliability import building
+from helpers.reliability.record import Trials
 from helpers.support import ROOT, SOURCES
-from record import Trials
 
 RUNTIMES = ("base", "export", "gpu", "trt", "trt-rtx", "openvino", "plot", "sbom", "bench", "loadgen")
 

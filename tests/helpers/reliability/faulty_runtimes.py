@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from injections import (
+from helpers.reliability.injections import (
     Answers,
     after,
     before,

@@ -16,7 +16,7 @@ import numpy as np
 import onnx
 from onnx import numpy_helper
 
-from record import Trials
+from helpers.reliability.record import Trials
 from s2mlp_deploy.errors import AccuracyError, BundleError, Error, EvidenceError, ParityError, RuntimeMissingError
 from s2mlp_deploy.pipeline.verify import Verification
 from s2mlp_deploy.runtime import session as sessions

@@ -21,7 +21,7 @@ from typing import Any
 
 import torch
 
-from hostile_files import Entry, archive, healthy, legacy, name, pickled, text
+from helpers.reliability.hostile_files import Entry, archive, healthy, legacy, name, pickled, text
 
 MODULE = """
 from pathlib import Path

@@ -17,7 +17,7 @@ import safetensors.torch
 import torch
 from PIL import Image
 
-import mutate
+from helpers.reliability import mutate
 from helpers.support import random_model, run, save_checkpoint, small_spec
 from s2mlp_deploy.bundle import bundle as bundles
 from s2mlp_deploy.checkpoint import load as checkpoints

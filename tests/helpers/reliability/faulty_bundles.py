@@ -10,8 +10,8 @@ import numpy as np
 import onnx
 from PIL import Image
 
-from faulty_graphs import FC1
-from injections import (
+from helpers.reliability.faulty_graphs import FC1
+from helpers.reliability.injections import (
     in_nodes,
     in_tensor,
 )
