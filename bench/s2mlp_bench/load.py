@@ -14,12 +14,12 @@ from s2mlp_deploy.errors import BundleError, ParityError, UsageError
 from s2mlp_deploy.formats import registry
 from s2mlp_deploy.pipeline import verify as verifying
 from s2mlp_deploy.schema.manifest import Manifest
-from s2mlp_deploy.schema.parity import RULES
+from s2mlp_deploy.schema.precision import INT8
 from s2mlp_deploy.schema.spec import format_size
 from s2mlp_deploy.system.progress import Listener
 from s2mlp_deploy.system.wording import counted
 
-INT8_LIMIT = RULES["int8"].floor
+INT8_LIMIT = INT8.rule.floor
 
 SPEED_ONLY = "for benchmarks only"
 """The verdict of a bundle that was calibrated on noise: its answers are held against a verified one's, loosely."""

@@ -18,10 +18,9 @@ from s2mlp_deploy.runtime import session as sessions
 from s2mlp_deploy.runtime.session import Description, Session
 from s2mlp_deploy.schema import parity
 from s2mlp_deploy.schema.manifest import FLOAT_LOGITS, Interface
-from s2mlp_deploy.schema.parity import Array, Check, Distance, Tolerance, Verdict
-
-_OWN = {"fp16": "float16", "bf16": "bfloat16"}
-"""What PyTorch itself computes in, for comparison, where that is not float32."""
+from s2mlp_deploy.schema.parity import Array, Check, Distance, Verdict
+from s2mlp_deploy.schema.precision import precision as row_of
+from s2mlp_deploy.schema.tolerance import Tolerance
 
 
 @dataclass(frozen=True)
@@ -192,10 +191,10 @@ def tolerance_for(precision: str, judgement: Judgement) -> Tolerance:
     worst = max(d.relative_l2 for d in judgement.own.values())
     if not isfinite(worst):
         raise ParityError(
-            f"PyTorch's own run of this checkpoint in {_OWN.get(precision, 'float32')} overflows on the golden "
+            f"PyTorch's own run of this checkpoint in {row_of(precision).on_gpu.outputs} overflows on the golden "
             f"inputs, so no {precision} export of it can be right: choose a wider --precision, or look for weights of absurd size"
         )
-    return parity.RULES[precision].tolerance(worst)
+    return row_of(precision).rule.tolerance(worst)
 
 
 def judge_images(

@@ -25,8 +25,8 @@ from s2mlp_deploy.formats.base import Compiler, Exporter
 from s2mlp_deploy.formats.names import ONNX
 from s2mlp_deploy.pipeline import compile as compile_stage
 from s2mlp_deploy.pipeline.request import SYNTHETIC, Export, Request, flags
-from s2mlp_deploy.schema import parity
 from s2mlp_deploy.schema.manifest import FLOAT_LOGITS
+from s2mlp_deploy.schema.precision import PRECISIONS
 from s2mlp_deploy.system import workdir
 from s2mlp_deploy.system.dependencies import pip_install
 from s2mlp_deploy.system.progress import Listener, Progress
@@ -221,10 +221,10 @@ def _one_at_a_time(request: Request) -> Request:
 def _format(request: Request) -> Exporter | Compiler:
     """The format asked for, after refusing what it, or nobody, can do."""
     target = registry.find(request.format)
-    if request.precision not in target.precisions or request.precision not in parity.RULES:
+    if request.precision not in target.precisions or request.precision not in PRECISIONS:
         raise UsageError(
             f"--format {request.format} cannot be made with --precision {request.precision}: expected "
-            + " or ".join(p for p in target.precisions if p in parity.RULES)
+            + " or ".join(p for p in target.precisions if p in PRECISIONS)
         )
     if unknown := sorted(request.settings.keys() - set(target.options)):
         raise UsageError(

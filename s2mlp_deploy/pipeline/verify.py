@@ -22,8 +22,9 @@ from s2mlp_deploy.gate.golden_images import Preparation
 from s2mlp_deploy.runtime import session as sessions
 from s2mlp_deploy.runtime.session import Session, TracingSession
 from s2mlp_deploy.schema import parity
-from s2mlp_deploy.schema.parity import Array, Distance, Tolerance, Verdict
+from s2mlp_deploy.schema.parity import Array, Distance, Verdict
 from s2mlp_deploy.schema.spec import Spec
+from s2mlp_deploy.schema.tolerance import Tolerance
 
 Layers: TypeAlias = tuple[tuple[str, Distance], ...]
 """Each layer's name and its distance from the oracle, in the order of computation."""

@@ -8,6 +8,7 @@ from s2mlp_deploy.gate.gate import Judges
 from s2mlp_deploy.pipeline.request import Request
 from s2mlp_deploy.schema import parity
 from s2mlp_deploy.schema.parity import Array
+from s2mlp_deploy.schema.precision import INT8
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,7 @@ def assess(float_layers: tuple[str, ...], logits: Array, judges: Judges, request
     agreement = float((classes == expected).mean())
     # What the gate will ask for, so that layers are kept for its sake, too.
     rows = list(judges.pictures().rows)
-    tolerance = parity.RULES["int8"].tolerance(0.0)
+    tolerance = INT8.rule.tolerance(0.0)
     gate = parity.judge({"images": logits[rows]}, {"images": judges.float_logits[rows]}, tolerance)
     relative_l2 = gate.distances["images"].relative_l2
     if judges.labels is None:
@@ -60,4 +61,4 @@ def limits(trial: Trial, request: Request) -> str:
         if trial.accuracy is None
         else f"--max-accuracy-drop {request.max_accuracy_drop}"
     )
-    return f"{asked} and a relative L2 of {parity.RULES['int8'].floor}"
+    return f"{asked} and a relative L2 of {INT8.rule.floor}"

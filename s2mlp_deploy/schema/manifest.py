@@ -25,8 +25,8 @@ from pydantic import (
 )
 
 from s2mlp_deploy.errors import BundleError, SpecError
-from s2mlp_deploy.schema.parity import Tolerance
 from s2mlp_deploy.schema.spec import Border, Embedding, Semantics, Shift, Spec, Stage
+from s2mlp_deploy.schema.tolerance import Tolerance
 from s2mlp_deploy.system import strict_json
 
 SCHEMA_VERSION: Literal[1] = 1

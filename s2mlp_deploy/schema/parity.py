@@ -1,18 +1,19 @@
 """The gate: measure how far an artifact's logits are from the oracle's, then judge.
 
 :func:`compare` returns numbers and decides nothing; a :class:`Tolerance` decides and measures
-nothing. All tolerances stand in :data:`RULES`; docs/numerics.md justifies them from measurements.
+nothing. All tolerances follow from the rules in schema/precision.py; docs/numerics.md justifies them from measurements.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from math import ceil, floor, log10
 from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
+
+from s2mlp_deploy.schema.tolerance import Tolerance, round_up
 
 Array: TypeAlias = NDArray[Any]
 
@@ -31,40 +32,6 @@ class Distance:
     max_abs: float
     top1_agreement: float
     margin: float = 0.0
-
-
-@dataclass(frozen=True)
-class Tolerance:
-    """The largest ``relative_l2`` and the smallest ``top1_agreement`` that pass."""
-
-    relative_l2: float
-    top1_agreement: float
-
-
-@dataclass(frozen=True)
-class Rule:
-    """How a precision's tolerance follows from PyTorch's own distance to the oracle at that precision.
-
-    relative_l2 ≤ ``factor`` · max(that distance, ``floor``), rounded up to one digit.
-    """
-
-    factor: float
-    floor: float
-    top1_agreement: float
-
-    def tolerance(self, torch_relative_l2: float) -> Tolerance:
-        """The tolerance for a model on which PyTorch's own run is off by ``torch_relative_l2``."""
-        return Tolerance(_round_up(self.factor * max(torch_relative_l2, self.floor)), self.top1_agreement)
-
-
-RULES: dict[str, Rule] = {
-    "fp32": Rule(factor=8, floor=2.0**-23, top1_agreement=1.0),
-    "fp16": Rule(factor=4, floor=2.0**-10, top1_agreement=1.0),
-    "bf16": Rule(factor=4, floor=2.0**-7, top1_agreement=1.0),
-    # PyTorch has no int8 to compare with: the floor alone counts.
-    "int8": Rule(factor=1, floor=0.1, top1_agreement=1.0),
-}
-"""One row for each precision (docs/numerics.md)."""
 
 
 QUANTIZED_SHARE, QUANTIZED_FLOOR = 0.5, 1e-3
@@ -209,7 +176,7 @@ def nearer_to(actual: Array, quantized: Array, oracle: Array, case: str) -> Chec
     def distance(a: Array, b: Array) -> float:
         return float(np.median(np.linalg.norm(a.astype(np.float64) - b, axis=1) / norm))
 
-    limit = _round_up(QUANTIZED_SHARE * max(distance(quantized, oracle), QUANTIZED_FLOOR))
+    limit = round_up(QUANTIZED_SHARE * max(distance(quantized, oracle), QUANTIZED_FLOOR))
     measured = distance(actual, quantized)
     return Check(case, "relative L2 to the int8 graph", measured, limit, measured <= limit)
 
@@ -217,9 +184,3 @@ def nearer_to(actual: Array, quantized: Array, oracle: Array, case: str) -> Chec
 def first_divergence(distances: Sequence[tuple[str, Distance]], limit: float) -> str | None:
     """The name of the first layer whose relative L2 is beyond ``limit``."""
     return next((name for name, distance in distances if not distance.relative_l2 <= limit), None)
-
-
-def _round_up(value: float) -> float:
-    """``value`` rounded up to one significant digit, so that it is the same wherever it is computed."""
-    unit = 10.0 ** floor(log10(value))
-    return float(f"{ceil(value / unit - 1e-9) * unit:.0e}")

@@ -31,6 +31,7 @@ from s2mlp_deploy.passes.fold_layernorm import fold
 from s2mlp_deploy.schema import parity
 from s2mlp_deploy.schema.manifest import Interface, Preprocessing
 from s2mlp_deploy.schema.parity import Array, Verdict
+from s2mlp_deploy.schema.tolerance import Tolerance
 
 SPEC = small_spec(classes=1)
 CONTRACT = Preprocessing(mean=(0.5,) * 3, std=(0.25,) * 3)
@@ -228,7 +229,7 @@ def test_a_logit_near_zero_is_not_far_away_for_what_rounds_everywhere() -> None:
 def test_all_cases_have_one_scale() -> None:
     outputs = {"noise": np.array([[2.0], [-1.0]]), "faint": np.array([[1.001e-3]])}
     expected = {"noise": np.array([[2.0], [-1.0]]), "faint": np.array([[1e-3]])}
-    limit = parity.Tolerance(1e-6, 1.0)
+    limit = Tolerance(1e-6, 1.0)
     assert parity.judge(outputs, expected, limit).distances["faint"].relative_l2 == pytest.approx(
         1e-6 / np.sqrt(5 / 3), rel=1e-3
     )

@@ -30,8 +30,9 @@ from s2mlp_deploy.graph.lowered import Axes, Lowered
 from s2mlp_deploy.graph.spatial_shift import LOWERINGS
 from s2mlp_deploy.pipeline import lower
 from s2mlp_deploy.pipeline.deploy import Request, deploy
-from s2mlp_deploy.schema.parity import Tolerance, Verdict
+from s2mlp_deploy.schema.parity import Verdict
 from s2mlp_deploy.schema.spec import DIRECTIONS, Border, Semantics, Shift, Spec, single_stage
+from s2mlp_deploy.schema.tolerance import Tolerance
 
 
 @dataclass(frozen=True)

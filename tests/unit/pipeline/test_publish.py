@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from textwrap import dedent
 from types import SimpleNamespace
@@ -24,9 +25,9 @@ from s2mlp_deploy.formats.onnx import OnnxFile
 from s2mlp_deploy.graph.lowered import Lowered
 from s2mlp_deploy.pipeline.deploy import deploy
 from s2mlp_deploy.schema import manifest as manifests
-from s2mlp_deploy.schema import parity
 from s2mlp_deploy.schema.manifest import Manifest
-from s2mlp_deploy.schema.parity import Rule
+from s2mlp_deploy.schema.precision import FP32, PRECISIONS
+from s2mlp_deploy.schema.tolerance import Rule
 from s2mlp_deploy.system import workdir
 
 Mount = Callable[[str], Path]
@@ -258,7 +259,7 @@ def test_a_name_that_is_too_long_is_refused_before_any_work(checkpoint: Path, tm
 def test_nothing_is_published_when_the_gate_fails(
     checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(parity.RULES, "fp32", IMPOSSIBLE)
+    monkeypatch.setitem(PRECISIONS, "fp32", replace(FP32, rule=IMPOSSIBLE))
     place = tmp_path / "new" / "bundle"
     ran = run("export", checkpoint, "-o", place)
     assert (ran.code, ran.out) == (1, "") and "nothing was published" in ran.err
@@ -268,7 +269,7 @@ def test_nothing_is_published_when_the_gate_fails(
 
 
 def test_the_old_bundle_stays_when_the_gate_fails(checkpoint: Path, old: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(parity.RULES, "fp32", IMPOSSIBLE)
+    monkeypatch.setitem(PRECISIONS, "fp32", replace(FP32, rule=IMPOSSIBLE))
     before = contents(old.parent)
     assert run("export", checkpoint, "-o", old, "--force").code == 1
     assert contents(old.parent) == before
@@ -335,8 +336,8 @@ def publish_version(pristine: Path, destination: Path, *, replace: bool = False,
 
 
 def test_a_version_is_published_and_replaced_with_the_rest(pristine: Path, tmp_path: Path) -> None:
-    for replace in (False, True):
-        publish_version(pristine, tmp_path / "bundle", replace=replace)
+    for again in (False, True):
+        publish_version(pristine, tmp_path / "bundle", replace=again)
         assert sorted(os.listdir(tmp_path / "bundle")) == ["1", "manifest.json", "model.onnx", "report.json"]
         assert os.listdir(tmp_path / "bundle" / "1") == ["model.plan"]
     assert os.listdir(tmp_path) == ["bundle"]

@@ -14,8 +14,8 @@ from helpers.support import pyramid_spec, run, save_checkpoint, small_spec, with
 from s2mlp_deploy.errors import BundleError
 from s2mlp_deploy.schema import manifest as manifests
 from s2mlp_deploy.schema.manifest import Manifest, SpecEntry, ToleranceEntry
-from s2mlp_deploy.schema.parity import Tolerance
 from s2mlp_deploy.schema.spec import DIRECTIONS, LAYERS, PRESETS, Shift, Spec
+from s2mlp_deploy.schema.tolerance import Tolerance
 
 SPECS = {
     "small": small_spec(),

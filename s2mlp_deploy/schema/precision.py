@@ -1,0 +1,150 @@
+"""The table of precisions: one row each, with everything that depends on how exactly an artifact computes.
+
+No other module compares the name of a precision, of a target or of an element type: it reads an attribute of the row.
+docs/extending.md shows how a precision is added.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+from s2mlp_deploy.errors import UsageError
+from s2mlp_deploy.schema.tolerance import Rule
+
+ElementType: TypeAlias = Literal["float32", "float16", "bfloat16", "int8"]
+"""The type of a tensor's elements, as NumPy and PyTorch call it."""
+
+_ITEM_BYTES: Mapping[ElementType, int] = {"float32": 4, "float16": 2, "bfloat16": 2, "int8": 1}
+
+
+@dataclass(frozen=True)
+class Target:
+    """A kind of processor that graphs are written for (``--target``)."""
+
+    name: str
+    gpu: bool = False
+
+
+X86, ARM, TRT = Target("x86"), Target("arm"), Target("trt", gpu=True)
+
+TARGETS: Mapping[str, Target] = {target.name: target for target in (X86, ARM, TRT)}
+
+
+@dataclass(frozen=True)
+class Arithmetic:
+    """The element types of a graph's matrix products: of their ``weights``, of the ``inputs`` they read, of their ``outputs``.
+
+    ``rounding`` is the pass that gives a float32 graph these types, as an entry point is written; None where the graph stays
+    as it is, or where the pass takes calibrated ranges besides the graph.
+    """
+
+    weights: ElementType
+    inputs: ElementType
+    outputs: ElementType
+    rounding: str | None = None
+
+    @property
+    def rounds(self) -> bool:
+        """Whether the graph is not the float32 graph."""
+        return self.weights != "float32"
+
+    @property
+    def sums_in_float16(self) -> bool:
+        """Whether products are float16, which some processors also add up in float16."""
+        return self.outputs == "float16"
+
+    @property
+    def widens_weights(self) -> bool:
+        """Whether the weights are narrow floats in the file, and cast to the type of the inputs when the file is loaded."""
+        return self.weights in ("float16", "bfloat16") and self.weights != self.inputs
+
+    @property
+    def item_bytes(self) -> tuple[int, int, int]:
+        """Bytes of one element of a product's inputs, of its weights and of its outputs."""
+        return _ITEM_BYTES[self.inputs], _ITEM_BYTES[self.weights], _ITEM_BYTES[self.outputs]
+
+
+@dataclass(frozen=True)
+class Precision:
+    """One row.
+
+    Attributes:
+        name: The word that ``--precision``, manifests and reports use.
+        rule: How its tolerance follows from PyTorch's own distance to the reference (docs/numerics.md).
+        on_gpu: The arithmetic of graphs for GPUs. PyTorch's own run, for comparison, computes in its ``outputs``.
+        on_cpu: The same for CPUs; None where no runtime here computes it on a CPU.
+        targets: The targets that each have a graph of their own; empty where one graph serves all.
+        io_types: The element types that input and logits may have, the usual one first.
+        calibrated: Whether the graph takes calibration images, and keeps a limit of accuracy by leaving layers in float.
+    """
+
+    name: str
+    rule: Rule
+    on_gpu: Arithmetic
+    on_cpu: Arithmetic | None
+    targets: tuple[str, ...] = ()
+    io_types: tuple[ElementType, ...] = ("float32",)
+    calibrated: bool = False
+
+    @property
+    def rounds(self) -> bool:
+        """Whether its graph differs from the float32 graph that it is made from."""
+        return self.on_gpu.rounds
+
+    def arithmetic(self, target: str) -> Arithmetic:
+        """The arithmetic of the graph for ``target``."""
+        return self.on_gpu if self.on_cpu is None or TARGETS[target].gpu else self.on_cpu
+
+    def recorded(self, target: str) -> ElementType | None:
+        """The type that a manifest records as the arithmetic of the graph for ``target``; None where all targets have the same."""
+        return None if self.on_cpu in (None, self.on_gpu) else self.arithmetic(target).outputs
+
+    def read(self, recorded: str | None) -> Arithmetic:
+        """The arithmetic of an artifact whose manifest records ``recorded``; where it records none, that of GPUs."""
+        return self.on_cpu if self.on_cpu and self.on_cpu.outputs == recorded else self.on_gpu
+
+
+_EVERY_TARGET = tuple(TARGETS)
+_IN_FLOAT32 = Arithmetic("float32", "float32", "float32")
+_IN_FLOAT16 = Arithmetic("float16", "float16", "float16", "s2mlp_deploy.passes.float16:to_float16")
+_FLOAT16_WEIGHTS = Arithmetic("float16", "float32", "float32", "s2mlp_deploy.passes.float16:store_float16")
+_IN_BFLOAT16 = Arithmetic("bfloat16", "bfloat16", "bfloat16", "s2mlp_deploy.passes.float16:to_bfloat16")
+_IN_INT8 = Arithmetic("int8", "int8", "float32")  # quantization/int8.py; between the layers it computes in float32
+
+FP32 = Precision("fp32", Rule(factor=8, floor=2.0**-23, top1_agreement=1.0), _IN_FLOAT32, _IN_FLOAT32)
+FP16 = Precision(
+    "fp16",
+    Rule(factor=4, floor=2.0**-10, top1_agreement=1.0),
+    on_gpu=_IN_FLOAT16,
+    on_cpu=_FLOAT16_WEIGHTS,
+    targets=_EVERY_TARGET,
+    io_types=("float32", "float16"),
+)
+BF16 = Precision("bf16", Rule(factor=4, floor=2.0**-7, top1_agreement=1.0), _IN_BFLOAT16, None)
+INT8 = Precision(
+    "int8",
+    Rule(factor=1, floor=0.1, top1_agreement=1.0),  # PyTorch has no int8 to compare with: the floor alone counts
+    on_gpu=_IN_INT8,
+    on_cpu=_IN_INT8,
+    targets=_EVERY_TARGET,
+    calibrated=True,
+)
+
+PRECISIONS: Mapping[str, Precision] = {row.name: row for row in (FP32, FP16, BF16, INT8)}
+"""All precisions by name, in the order in which help and reports list them."""
+
+ON_CPUS = tuple(row.name for row in PRECISIONS.values() if row.on_cpu)
+"""The precisions that a runtime computes on CPUs."""
+
+
+def precision(name: str) -> Precision:
+    """The row called ``name``.
+
+    Raises:
+        UsageError: where there is none.
+    """
+    if name not in PRECISIONS:
+        raise UsageError(f"there is no precision {name!r}: expected {' or '.join(PRECISIONS)}")
+    return PRECISIONS[name]

@@ -1,0 +1,36 @@
+"""How far an artifact's logits may be from the reference logits, and how that limit follows from PyTorch's own distance."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import ceil, floor, log10
+
+
+@dataclass(frozen=True)
+class Tolerance:
+    """The largest ``relative_l2`` and the smallest ``top1_agreement`` that pass."""
+
+    relative_l2: float
+    top1_agreement: float
+
+
+@dataclass(frozen=True)
+class Rule:
+    """How a precision's tolerance follows from the distance of PyTorch's own run at that precision from the reference.
+
+    relative_l2 ≤ ``factor`` · max(that distance, ``floor``), rounded up to one digit.
+    """
+
+    factor: float
+    floor: float
+    top1_agreement: float
+
+    def tolerance(self, torch_relative_l2: float) -> Tolerance:
+        """The tolerance for a model on which PyTorch's own run is off by ``torch_relative_l2``."""
+        return Tolerance(round_up(self.factor * max(torch_relative_l2, self.floor)), self.top1_agreement)
+
+
+def round_up(value: float) -> float:
+    """``value`` rounded up to one significant digit, so that a limit is the same wherever it is computed."""
+    unit = 10.0 ** floor(log10(value))
+    return float(f"{ceil(value / unit - 1e-9) * unit:.0e}")
