@@ -21,8 +21,8 @@ from s2mlp_deploy.formats import base as formats_base
 from s2mlp_deploy.formats import registry
 from s2mlp_deploy.runtime.onnxruntime import RESTING, Loading, OnnxSession, load
 from s2mlp_deploy.runtime.session import Session
+from s2mlp_deploy.schema.array import Array
 from s2mlp_deploy.schema.manifest import SpecEntry
-from s2mlp_deploy.schema.parity import Array
 from s2mlp_deploy.schema.spec import format_size
 from s2mlp_exporters.openvino.exporter import OpenVinoSession, Settings, load_openvino
 

@@ -19,7 +19,7 @@ from s2mlp_deploy.passes.float16 import to_float16
 from s2mlp_deploy.passes.quantize import RECIPES, Range, block_layers, quantize
 from s2mlp_deploy.passes.simplify import simplify
 from s2mlp_deploy.quantization.calibration import MINIMUM_IMAGES, calibrate
-from s2mlp_deploy.schema.parity import Array
+from s2mlp_deploy.schema.array import Array
 from s2mlp_deploy.schema.spec import Spec
 
 if TYPE_CHECKING:

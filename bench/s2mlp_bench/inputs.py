@@ -14,8 +14,8 @@ from s2mlp_deploy.bundle.bundle import Bundle
 from s2mlp_deploy.errors import UsageError
 from s2mlp_deploy.gate import golden
 from s2mlp_deploy.runtime.session import Session
+from s2mlp_deploy.schema.array import Array
 from s2mlp_deploy.schema.manifest import FLOAT_LOGITS
-from s2mlp_deploy.schema.parity import Array
 from s2mlp_deploy.schema.spec import Size, format_size
 
 IMAGES = 8

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from s2mlp_bench.candidate import Point
 from s2mlp_deploy.runtime.session import Kernel, ProfilingSession
-from s2mlp_deploy.schema.parity import Array
+from s2mlp_deploy.schema.array import Array
 from s2mlp_deploy.schema.spec import Spec
 
 RUNS = 5

@@ -7,9 +7,9 @@ import math
 from s2mlp_bench.candidate import Contestant
 from s2mlp_bench.inputs import Questions
 from s2mlp_deploy.errors import ParityError
+from s2mlp_deploy.gate.distance import compare, scale_of
 from s2mlp_deploy.gate.io_adapter import as_logits, listening
 from s2mlp_deploy.runtime.session import TimedSession, Times
-from s2mlp_deploy.schema import parity
 from s2mlp_deploy.system.timing import Clock
 
 
@@ -29,7 +29,7 @@ class Runner:
         self.session = contestant.way.open(contestant.point)
         self._interface = contestant.interface
         self._asked = listening(self.session, self._interface, questions.logits.shape[1])
-        self._scale = parity.scale_of([questions.logits])
+        self._scale = scale_of([questions.logits])
         self._turns = questions.turns(contestant.point.batch)
         self._turn = 0
         self.parts: list[Times] = []
@@ -53,7 +53,7 @@ class Runner:
         elapsed = clock() - start
         limit = self.contestant.limit
         if limit is not None:
-            distance = parity.compare(as_logits(answers, expected, self._interface), expected, self._scale).relative_l2
+            distance = compare(as_logits(answers, expected, self._interface), expected, self._scale).relative_l2
             if not distance <= limit:
                 raise _wrong(self.contestant.name, distance, limit)
         if isinstance(self.session, TimedSession):
@@ -66,9 +66,7 @@ class Runner:
             logits = as_logits(self._asked.run(images), expected, self._interface)
             if answers:
                 same_shape = logits.shape == expected.shape
-                worst = max(
-                    worst, parity.compare(logits, expected, self._scale).relative_l2 if same_shape else math.inf
-                )
+                worst = max(worst, compare(logits, expected, self._scale).relative_l2 if same_shape else math.inf)
         return worst if answers else None
 
 

@@ -12,8 +12,8 @@ from onnx.numpy_helper import to_array
 
 from s2mlp_deploy.bundle.bundle import Bundle
 from s2mlp_deploy.errors import BundleError
+from s2mlp_deploy.schema.array import Array
 from s2mlp_deploy.schema.manifest import FLOAT_LOGITS, SpecEntry
-from s2mlp_deploy.schema.parity import Array
 from s2mlp_deploy.schema.spec import LAYERS, Spec
 
 _NORMS = ("norm1", "norm2", "norm")

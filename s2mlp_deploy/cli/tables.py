@@ -13,12 +13,12 @@ from rich.text import Text
 
 from s2mlp_deploy.bundle.bundle import Bundle
 from s2mlp_deploy.data.image_files import describe
+from s2mlp_deploy.gate.checks import Verdict
 from s2mlp_deploy.gate.golden_images import Preparation
 from s2mlp_deploy.pipeline.comparison import Row
 from s2mlp_deploy.pipeline.latency import Method
 from s2mlp_deploy.pipeline.verify import Verification
 from s2mlp_deploy.schema.manifest import Manifest, Preprocessing, Quantization, TensorEntry
-from s2mlp_deploy.schema.parity import Verdict
 from s2mlp_deploy.schema.spec import Spec, categories, format_size
 from s2mlp_deploy.system.timing import Estimate
 from s2mlp_deploy.system.wording import counted

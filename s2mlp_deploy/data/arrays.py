@@ -11,7 +11,7 @@ import numpy as np
 import safetensors.numpy
 
 from s2mlp_deploy.errors import DataError
-from s2mlp_deploy.schema.parity import Array
+from s2mlp_deploy.schema.array import Array
 from s2mlp_deploy.system.untrusted_input import archive_entries, check_regular, check_safetensors
 
 

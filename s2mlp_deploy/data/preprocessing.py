@@ -10,8 +10,8 @@ from math import floor
 
 import numpy as np
 
+from s2mlp_deploy.schema.array import Array
 from s2mlp_deploy.schema.manifest import Preprocessing
-from s2mlp_deploy.schema.parity import Array
 from s2mlp_deploy.schema.spec import Size
 
 

@@ -11,14 +11,15 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from s2mlp_deploy.errors import ParityError
+from s2mlp_deploy.gate.checks import QUANTIZED_ROWS, Check, Verdict, check_logits, nearer_to
+from s2mlp_deploy.gate.distance import Distance, leading_class
 from s2mlp_deploy.gate.golden import Golden
 from s2mlp_deploy.gate.golden_images import Pictures
 from s2mlp_deploy.gate.io_adapter import Asking, answer, as_logits
 from s2mlp_deploy.runtime import session as sessions
 from s2mlp_deploy.runtime.session import Description, Session
-from s2mlp_deploy.schema import parity
+from s2mlp_deploy.schema.array import Array
 from s2mlp_deploy.schema.manifest import FLOAT_LOGITS, Interface
-from s2mlp_deploy.schema.parity import Array, Check, Distance, Verdict
 from s2mlp_deploy.schema.precision import precision as row_of
 from s2mlp_deploy.schema.tolerance import Tolerance
 
@@ -127,12 +128,12 @@ def gate(
         return {case: as_logits(np.stack(answers[case]), want, interface) for case, want in wanted.items()}, wanted
 
     outputs, logits = held_to(expected.logits)
-    verdict = parity.judge(outputs, logits, tolerance)
+    verdict = check_logits(outputs, logits, tolerance)
     outputs, quantized = held_to(expected.quantized)
     near = (
-        parity.nearer_to(outputs[case], quantized[case], logits[case], case)
+        nearer_to(outputs[case], quantized[case], logits[case], case)
         for case in quantized
-        if len(set(rows[case])) >= parity.QUANTIZED_ROWS
+        if len(set(rows[case])) >= QUANTIZED_ROWS
     )
     first = tuple(odd.values())
     # Samples that fill a batch up, or run again, are judged each time, and counted once.
@@ -206,7 +207,7 @@ def judge_images(
         ParityError: where one does not.
     """
     actual = asking.logits(session, judges.images, judges.float_logits, batch, judges.files)
-    verdict = parity.judge({"images": actual}, {"images": judges.float_logits}, tolerance)
+    verdict = check_logits({"images": actual}, {"images": judges.float_logits}, tolerance)
     if not verdict.passed:
         raise ParityError(failure(verdict))
     return {
@@ -218,7 +219,7 @@ def judge_images(
 
 
 def _accuracy(logits: Array, labels: Array | None) -> float | None:
-    return None if labels is None else float((parity.leading_class(logits) == labels).mean())
+    return None if labels is None else float((leading_class(logits) == labels).mean())
 
 
 def run(session: Session, images: Array, batch: int | None) -> Array:

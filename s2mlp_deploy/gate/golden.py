@@ -18,7 +18,7 @@ from safetensors.numpy import save as to_bytes
 
 from s2mlp_deploy.errors import BundleError
 from s2mlp_deploy.graph.lowered import Axes
-from s2mlp_deploy.schema.parity import Array
+from s2mlp_deploy.schema.array import Array
 from s2mlp_deploy.schema.spec import Size, Spec, format_size
 from s2mlp_deploy.system.untrusted_input import check_safetensors
 

@@ -18,8 +18,8 @@ from s2mlp_deploy.data.arrays import spread
 from s2mlp_deploy.data.preprocessing import normalize
 from s2mlp_deploy.errors import BundleError
 from s2mlp_deploy.gate.golden import Golden
+from s2mlp_deploy.schema.array import Array
 from s2mlp_deploy.schema.manifest import GoldenImage, Manifest, Preprocessing
-from s2mlp_deploy.schema.parity import Array
 
 COUNT = 8
 """Real images that travel in the bundle, where there are any."""

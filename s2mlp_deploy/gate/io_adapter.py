@@ -21,8 +21,8 @@ from s2mlp_deploy.gate.golden_images import Pictures
 from s2mlp_deploy.graph.io_signature import BEST
 from s2mlp_deploy.runtime import session as sessions
 from s2mlp_deploy.runtime.session import BATCH, RankingSession, Session
+from s2mlp_deploy.schema.array import Array
 from s2mlp_deploy.schema.manifest import FLOAT_LOGITS, Interface, Manifest, Preprocessing
-from s2mlp_deploy.schema.parity import Array
 from s2mlp_deploy.schema.spec import Size, format_size
 
 

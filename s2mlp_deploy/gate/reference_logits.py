@@ -9,10 +9,11 @@ import numpy as np
 import torch
 
 from s2mlp_deploy.families.s2mlp.reference import S2MLP, activations, logits
+from s2mlp_deploy.gate.distance import compare, scale_of
 from s2mlp_deploy.gate.gate import Judgement
 from s2mlp_deploy.gate.golden import Golden, sample_map
 from s2mlp_deploy.runtime.session import BATCH
-from s2mlp_deploy.schema.parity import Array, compare, scale_of
+from s2mlp_deploy.schema.array import Array
 
 
 def consult(model: S2MLP, inputs: Mapping[str, Array], own_dtype: torch.dtype = torch.float32) -> Judgement:

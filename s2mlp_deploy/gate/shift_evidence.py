@@ -18,7 +18,8 @@ import numpy as np
 from s2mlp_deploy.data.arrays import fit_float32, read_arrays
 from s2mlp_deploy.data.labels import AS_TEXT
 from s2mlp_deploy.errors import DataError, EvidenceError, UsageError
-from s2mlp_deploy.schema.parity import Array, compare, leading_class
+from s2mlp_deploy.gate.distance import compare, leading_class
+from s2mlp_deploy.schema.array import Array
 from s2mlp_deploy.schema.spec import Semantics, Size, Spec, categories, format_size
 from s2mlp_deploy.system.wording import counted
 

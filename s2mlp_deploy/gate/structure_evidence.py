@@ -21,7 +21,8 @@ from s2mlp_deploy.errors import SpecError
 from s2mlp_deploy.families.s2mlp import reference
 from s2mlp_deploy.families.s2mlp.reference import S2MLP, Block
 from s2mlp_deploy.gate import reference_logits
-from s2mlp_deploy.schema.parity import Array, compare
+from s2mlp_deploy.gate.distance import compare
+from s2mlp_deploy.schema.array import Array
 from s2mlp_deploy.schema.spec import DIRECTIONS, Border, Embedding, Offset, Shift, Spec, format_size
 
 MOST_SHOWN = 3

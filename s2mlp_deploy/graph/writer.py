@@ -14,7 +14,7 @@ import numpy as np
 import onnx
 import onnx_ir as ir
 
-from s2mlp_deploy.schema.parity import Array
+from s2mlp_deploy.schema.array import Array
 
 LIMIT_BYTES = 2_000_000_000
 """Protobuf refuses messages of 2 GiB; above this, weights go to a file of their own."""

@@ -15,7 +15,7 @@ import numpy as np
 import onnx_ir as ir
 
 from s2mlp_deploy.graph.lowered import INPUT, OUTPUT
-from s2mlp_deploy.schema.parity import Array
+from s2mlp_deploy.schema.array import Array
 from s2mlp_deploy.schema.spec import Spec
 
 LARGEST_BIAS = 2**30

@@ -16,7 +16,7 @@ import onnx_ir as ir
 from s2mlp_deploy.errors import ParityError
 from s2mlp_deploy.graph.lowered import INPUT
 from s2mlp_deploy.passes.quantize import LARGEST_BIAS, Layer, Range, Recipe, index_is_data
-from s2mlp_deploy.schema.parity import Array
+from s2mlp_deploy.schema.array import Array
 
 CAST, Q, DQ = "Cast", "QuantizeLinear", "DequantizeLinear"
 

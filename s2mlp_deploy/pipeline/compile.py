@@ -20,6 +20,7 @@ from s2mlp_deploy.formats.base import Compiler, shipped_by
 from s2mlp_deploy.formats.names import ONNX
 from s2mlp_deploy.gate import gate as gates
 from s2mlp_deploy.gate import golden, manifest_consistency
+from s2mlp_deploy.gate.checks import Verdict
 from s2mlp_deploy.gate.gate import Judges
 from s2mlp_deploy.gate.io_adapter import Asking
 from s2mlp_deploy.pipeline.request import Export, Request, flags
@@ -27,7 +28,6 @@ from s2mlp_deploy.quantization import accuracy
 from s2mlp_deploy.runtime import session as sessions
 from s2mlp_deploy.runtime.session import Description
 from s2mlp_deploy.schema.manifest import Manifest
-from s2mlp_deploy.schema.parity import Verdict
 from s2mlp_deploy.system import machine
 from s2mlp_deploy.system.hashing import sha256
 from s2mlp_deploy.system.progress import Progress
@@ -182,7 +182,7 @@ def _judge(
     tried: Sequence[Mapping[str, Any]],
 ) -> tuple[Verdict, dict[str, Any], Description | None]:
     assert source.tolerance
-    tolerance, batch = source.tolerance.tolerance(), source.batch
+    tolerance, batch = source.tolerance, source.batch
     session = target.open(made)
     asking = Asking.of(source)
     verdict = gates.gate(session, golden.load(path), tolerance, batch, source.interface, source.output.dtype)

@@ -23,8 +23,8 @@ from s2mlp_deploy.gate.golden_images import Pictures
 from s2mlp_deploy.gate.shift_evidence import Evidence
 from s2mlp_deploy.pipeline import resolve_preprocessing
 from s2mlp_deploy.pipeline.request import Request
+from s2mlp_deploy.schema.array import Array
 from s2mlp_deploy.schema.manifest import Preprocessing
-from s2mlp_deploy.schema.parity import Array
 from s2mlp_deploy.schema.spec import Semantics, categories
 from s2mlp_deploy.system.progress import Progress
 from s2mlp_deploy.system.wording import counted

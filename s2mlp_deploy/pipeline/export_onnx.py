@@ -36,6 +36,7 @@ from s2mlp_deploy.pipeline.lower import lower
 from s2mlp_deploy.pipeline.request import SYNTHETIC, Export, Request
 from s2mlp_deploy.quantization import float16_range
 from s2mlp_deploy.quantization.int8 import Quantized, to_int8
+from s2mlp_deploy.schema.array import Array
 from s2mlp_deploy.schema.manifest import (
     FLOAT_LOGITS,
     GoldenImage,
@@ -43,9 +44,7 @@ from s2mlp_deploy.schema.manifest import (
     Quantization,
     Source,
     SpecEntry,
-    ToleranceEntry,
 )
-from s2mlp_deploy.schema.parity import Array
 from s2mlp_deploy.system import machine, memory
 from s2mlp_deploy.system.hashing import sha256
 from s2mlp_deploy.system.progress import Progress
@@ -315,7 +314,7 @@ def _manifest(
         graph=made.graph,
         files={name: sha256(made.directory / name) for name in files},
         golden_images=shown,
-        tolerance=ToleranceEntry.of(judged.tolerance) if judged else None,
+        tolerance=judged.tolerance if judged else None,
         verdict=_verdict(request, judged),
     )
 

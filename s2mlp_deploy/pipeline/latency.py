@@ -17,7 +17,7 @@ from s2mlp_deploy.formats import base as formats_base
 from s2mlp_deploy.formats import registry
 from s2mlp_deploy.gate import golden
 from s2mlp_deploy.gate.io_adapter import Asking
-from s2mlp_deploy.schema.parity import Array
+from s2mlp_deploy.schema.array import Array
 from s2mlp_deploy.system import machine
 from s2mlp_deploy.system.timing import Clock, Estimate, estimate, interleave, ratio, timed_ms
 

@@ -10,10 +10,10 @@ from typing import Any, Literal
 from s2mlp_deploy.bundle.bundle import Bundle, is_bundle
 from s2mlp_deploy.formats.base import Format, OnGpus
 from s2mlp_deploy.formats.names import ONNX
+from s2mlp_deploy.gate.checks import Verdict
 from s2mlp_deploy.passes.float16 import IoDtype
 from s2mlp_deploy.quantization.calibration import Method
 from s2mlp_deploy.schema.manifest import FLOAT_LOGITS, Interface, Interpolation, Resize, Setting
-from s2mlp_deploy.schema.parity import Verdict
 from s2mlp_deploy.schema.spec import Offset, Size
 
 SYNTHETIC = "synthetic"

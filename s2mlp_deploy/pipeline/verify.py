@@ -17,12 +17,13 @@ from s2mlp_deploy.errors import BundleError, RuntimeMissingError, UsageError
 from s2mlp_deploy.formats import float16_on_cpu, memory_limit, registry
 from s2mlp_deploy.gate import gate as gates
 from s2mlp_deploy.gate import golden, golden_images, manifest_consistency
+from s2mlp_deploy.gate.checks import Verdict
+from s2mlp_deploy.gate.distance import Distance, compare, first_divergence, scale_of
 from s2mlp_deploy.gate.golden import Golden
 from s2mlp_deploy.gate.golden_images import Preparation
 from s2mlp_deploy.runtime import session as sessions
 from s2mlp_deploy.runtime.session import Session, TracingSession
-from s2mlp_deploy.schema import parity
-from s2mlp_deploy.schema.parity import Array, Distance, Verdict
+from s2mlp_deploy.schema.array import Array
 from s2mlp_deploy.schema.spec import Spec
 from s2mlp_deploy.schema.tolerance import Tolerance
 
@@ -77,7 +78,7 @@ def _verify(bundle: Bundle, *, per_block: bool) -> Verification:
     if traced is None:
         return Verification(bundle, verdict, preparation, cause)
     layers, limit = _layers(bundle, traced, expected), tolerance.relative_l2
-    return Verification(bundle, verdict, preparation, cause, layers, limit, parity.first_divergence(layers, limit))
+    return Verification(bundle, verdict, preparation, cause, layers, limit, first_divergence(layers, limit))
 
 
 def _cause(bundle: Bundle) -> str | None:
@@ -136,7 +137,7 @@ def _load(bundle: Bundle) -> tuple[Golden, Tolerance, Session]:
     registry.inspect(bundle)
     float16_on_cpu.refuse_old(bundle, target)
     expected = golden.load(bundle.golden)
-    return expected, manifest.tolerance.tolerance(), target.open(bundle.artifact)
+    return expected, manifest.tolerance, target.open(bundle.artifact)
 
 
 def _traced(bundle: Bundle, session: Session) -> TracingSession:
@@ -173,7 +174,7 @@ def _layer_distances(
     rows = batch or 1
     values = session.trace(sample.repeat(rows, axis=0), tuple(expected.trace))
     maps = _first_maps(values, spec, rows)
-    scale = parity.scale_of(expected.logits.values())
+    scale = scale_of(expected.logits.values())
     return [(name, _whole(maps[name], want, scale)) for name, want in expected.trace.items()]
 
 
@@ -191,4 +192,4 @@ def _first_maps(values: Mapping[str, Array], spec: Spec, rows: int) -> dict[str,
 
 
 def _whole(actual: Array, expected: Array, scale: float | None) -> Distance:
-    return parity.compare(actual.reshape(1, -1), expected.reshape(1, -1), scale)
+    return compare(actual.reshape(1, -1), expected.reshape(1, -1), scale)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from s2mlp_deploy.gate.checks import check_logits
+from s2mlp_deploy.gate.distance import leading_class
 from s2mlp_deploy.gate.gate import Judges
 from s2mlp_deploy.pipeline.request import Request
-from s2mlp_deploy.schema import parity
-from s2mlp_deploy.schema.parity import Array
+from s2mlp_deploy.schema.array import Array
 from s2mlp_deploy.schema.precision import INT8
 
 
@@ -29,12 +30,12 @@ class Trial:
 
 def assess(float_layers: tuple[str, ...], logits: Array, judges: Judges, request: Request) -> Trial:
     """Hold an int8 model's ``logits`` of the judging images to the limits that ``request`` sets."""
-    classes, expected = parity.leading_class(logits), parity.leading_class(judges.float_logits)
+    classes, expected = leading_class(logits), leading_class(judges.float_logits)
     agreement = float((classes == expected).mean())
     # What the gate will ask for, so that layers are kept for its sake, too.
     rows = list(judges.pictures().rows)
     tolerance = INT8.rule.tolerance(0.0)
-    gate = parity.judge({"images": logits[rows]}, {"images": judges.float_logits[rows]}, tolerance)
+    gate = check_logits({"images": logits[rows]}, {"images": judges.float_logits[rows]}, tolerance)
     relative_l2 = gate.distances["images"].relative_l2
     if judges.labels is None:
         passed = gate.passed and agreement >= request.min_agreement

@@ -9,7 +9,7 @@ import numpy as np
 
 from s2mlp_deploy.errors import DataError
 from s2mlp_deploy.passes.quantize import Range
-from s2mlp_deploy.schema.parity import Array
+from s2mlp_deploy.schema.array import Array
 
 Observe: TypeAlias = Callable[[Array], Mapping[str, Array]]
 """Every activation's values, by name, for a batch of images (batch, channels, height, width)."""

@@ -18,6 +18,7 @@ from s2mlp_deploy.errors import AccuracyError, DataError, UsageError
 from s2mlp_deploy.families.s2mlp.reference import S2MLP
 from s2mlp_deploy.formats.registry import scratch_session
 from s2mlp_deploy.gate import reference_logits as oracles
+from s2mlp_deploy.gate.distance import compare
 from s2mlp_deploy.gate.gate import Judges, run
 from s2mlp_deploy.gate.io_adapter import Asking
 from s2mlp_deploy.graph.lowered import INPUT, Lowered
@@ -28,7 +29,7 @@ from s2mlp_deploy.pipeline.request import SYNTHETIC, Request
 from s2mlp_deploy.quantization import calibration
 from s2mlp_deploy.quantization.accuracy import Trial, assess, describe, limits
 from s2mlp_deploy.runtime.session import BATCH, TracingSession
-from s2mlp_deploy.schema.parity import Array, compare
+from s2mlp_deploy.schema.array import Array
 from s2mlp_deploy.system.progress import Progress
 from s2mlp_deploy.system.wording import counted
 

@@ -18,8 +18,8 @@ from s2mlp_deploy.errors import BundleError, RuntimeMissingError
 from s2mlp_deploy.graph.lowered import INPUT
 from s2mlp_deploy.runtime import onnxruntime_versions
 from s2mlp_deploy.runtime.session import Description, Kernel
+from s2mlp_deploy.schema.array import Array
 from s2mlp_deploy.schema.manifest import TensorEntry
-from s2mlp_deploy.schema.parity import Array
 from s2mlp_deploy.system import machine, workdir
 
 if TYPE_CHECKING:

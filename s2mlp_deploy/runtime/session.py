@@ -12,8 +12,8 @@ from typing import Protocol, runtime_checkable
 
 import numpy as np
 
+from s2mlp_deploy.schema.array import Array
 from s2mlp_deploy.schema.manifest import TensorEntry
-from s2mlp_deploy.schema.parity import Array
 
 BATCH = 8
 """Images that run together where the batch is free: more need more memory and win nothing."""

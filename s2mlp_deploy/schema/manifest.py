@@ -13,9 +13,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import (
     AfterValidator,
-    BaseModel,
     BeforeValidator,
-    ConfigDict,
     Field,
     StrictBool,
     StrictFloat,
@@ -26,14 +24,11 @@ from pydantic import (
 
 from s2mlp_deploy.errors import BundleError, SpecError
 from s2mlp_deploy.schema.spec import Border, Embedding, Semantics, Shift, Spec, Stage
+from s2mlp_deploy.schema.strict_model import StrictModel
 from s2mlp_deploy.schema.tolerance import Tolerance
 from s2mlp_deploy.system import strict_json
 
 SCHEMA_VERSION: Literal[1] = 1
-
-
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 VERSION = re.compile("[1-9][0-9]{0,8}")
@@ -77,7 +72,7 @@ Setting = StrictBool | StrictInt | StrictFloat | StrictStr | tuple[StrictStr, ..
 """A value that a compiler was given, or that loading its artifact takes."""
 
 
-class StageEntry(_Strict):
+class StageEntry(StrictModel):
     kernel: tuple[Extent, Extent]
     stride: tuple[Extent, Extent]
     padding: tuple[Count, Count]
@@ -87,7 +82,7 @@ class StageEntry(_Strict):
     stem_norm: bool = False
 
 
-class SpecEntry(_Strict):
+class SpecEntry(StrictModel):
     """A :class:`~s2mlp_deploy.schema.spec.Spec` in JSON; what has a default here is left out in bundles from before there was a choice."""
 
     stages: tuple[StageEntry, ...]
@@ -132,7 +127,7 @@ class SpecEntry(_Strict):
         )  # fmt: skip
 
 
-class Source(_Strict):
+class Source(StrictModel):
     """The checkpoint that the artifact was made from."""
 
     sha256: Sha256
@@ -161,7 +156,7 @@ def _as_now(value: Any) -> Any:
 _Renamed = BeforeValidator(_as_now)
 
 
-class Preprocessing(_Strict):
+class Preprocessing(StrictModel):
     """How an image becomes the input, step by step as docs/preprocessing.md says: turn upright, take ``channel_order``,
     resize and crop, scale to 0…1, subtract ``mean``, divide by ``std``.
 
@@ -179,7 +174,7 @@ class Preprocessing(_Strict):
     assumed: Annotated[tuple[str, ...], _Renamed] = ()
 
 
-class Interface(_Strict):
+class Interface(StrictModel):
     """What the artifact takes and gives.
 
     ``input``: ``float``, prepared images; ``uint8``, images of the model's size as bytes; ``image``, an image of any
@@ -194,14 +189,14 @@ FLOAT_LOGITS = Interface()
 """What artifacts take and give unless asked otherwise."""
 
 
-class GoldenImage(_Strict):
+class GoldenImage(StrictModel):
     """An image that travels in the bundle, and its class where that is known; docs/preprocessing.md says what it is for."""
 
     file: FileName
     label: Count | None = None
 
 
-class TensorEntry(_Strict):
+class TensorEntry(StrictModel):
     """An input or output; ``layout`` says what the axes of an image are."""
 
     name: str
@@ -210,21 +205,7 @@ class TensorEntry(_Strict):
     layout: Layout | None = None
 
 
-class ToleranceEntry(_Strict):
-    relative_l2: float
-    top1_agreement: float
-
-    @classmethod
-    def of(cls, tolerance: Tolerance) -> ToleranceEntry:
-        """The entry for ``tolerance``."""
-        return cls(relative_l2=tolerance.relative_l2, top1_agreement=tolerance.top1_agreement)
-
-    def tolerance(self) -> Tolerance:
-        """The tolerance that this entry stands for."""
-        return Tolerance(self.relative_l2, self.top1_agreement)
-
-
-class Quantization(_Strict):
+class Quantization(StrictModel):
     """How an int8 artifact was made: the recipe's target, calibration, and the layers that stayed in float."""
 
     target: str
@@ -233,7 +214,7 @@ class Quantization(_Strict):
     float_layers: tuple[str, ...]
 
 
-class Manifest(_Strict):
+class Manifest(StrictModel):
     """``manifest.json``. ``verdict`` is what the gate said where the bundle was made; it is
     pending where that machine could build an engine, but not run it.
 
@@ -268,7 +249,7 @@ class Manifest(_Strict):
     graph: Annotated[tuple[FilePlace, ...], Field(max_length=MOST_FILES)]
     files: Annotated[dict[FilePlace, Sha256], Field(max_length=MOST_FILES)]
     golden_images: Annotated[tuple[GoldenImage, ...], Field(max_length=MOST_FILES)] = ()
-    tolerance: ToleranceEntry | None
+    tolerance: Tolerance | None
     verdict: Literal["passed", "pending a device", "not judged", "for benchmarks only"]
 
     @property

@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from math import ceil, floor, log10
 
+from s2mlp_deploy.schema.strict_model import StrictModel
 
-@dataclass(frozen=True)
-class Tolerance:
+
+class Tolerance(StrictModel):
     """The largest ``relative_l2`` and the smallest ``top1_agreement`` that pass."""
 
     relative_l2: float
@@ -27,7 +28,8 @@ class Rule:
 
     def tolerance(self, torch_relative_l2: float) -> Tolerance:
         """The tolerance for a model on which PyTorch's own run is off by ``torch_relative_l2``."""
-        return Tolerance(round_up(self.factor * max(torch_relative_l2, self.floor)), self.top1_agreement)
+        limit = round_up(self.factor * max(torch_relative_l2, self.floor))
+        return Tolerance(relative_l2=limit, top1_agreement=self.top1_agreement)
 
 
 def round_up(value: float) -> float:

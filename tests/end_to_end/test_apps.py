@@ -21,7 +21,7 @@ from s2mlp_deploy.bundle import bundle as artifact
 from s2mlp_deploy.bundle.bundle import Bundle
 from s2mlp_deploy.data import images
 from s2mlp_deploy.formats import registry
-from s2mlp_deploy.schema.parity import Array
+from s2mlp_deploy.schema.array import Array
 from s2mlp_exporters.web.exporter import PAGE
 
 APPS = EXAMPLES / "apps"

@@ -25,8 +25,8 @@ from s2mlp_deploy.pipeline import resolve_preprocessing
 from s2mlp_deploy.pipeline.context import Data, Prepared
 from s2mlp_deploy.pipeline.deploy import Request, deploy
 from s2mlp_deploy.quantization import accuracy, int8
+from s2mlp_deploy.schema.array import Array
 from s2mlp_deploy.schema.manifest import Preprocessing
-from s2mlp_deploy.schema.parity import Array
 from s2mlp_deploy.system.progress import Listener, Progress
 
 SHAPE = (3, 20, 28)

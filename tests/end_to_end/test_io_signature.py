@@ -23,6 +23,7 @@ from s2mlp_deploy.families.s2mlp.emit import emit
 from s2mlp_deploy.formats import registry
 from s2mlp_deploy.gate import gate as gates
 from s2mlp_deploy.gate import golden, io_adapter, reference_logits
+from s2mlp_deploy.gate.checks import Verdict
 from s2mlp_deploy.gate.io_adapter import Asking
 from s2mlp_deploy.graph import io_signature
 from s2mlp_deploy.graph import resize as resampling
@@ -32,8 +33,8 @@ from s2mlp_deploy.graph.spatial_shift import LOWERINGS
 from s2mlp_deploy.passes import float16 as precision
 from s2mlp_deploy.passes.fold_layernorm import fold
 from s2mlp_deploy.runtime.onnxruntime import OnnxSession
+from s2mlp_deploy.schema.array import Array
 from s2mlp_deploy.schema.manifest import Interface, Preprocessing, Resize
-from s2mlp_deploy.schema.parity import Array, Verdict
 from s2mlp_deploy.schema.spec import Size, Spec, single_stage
 
 IMAGENET = Preprocessing(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))

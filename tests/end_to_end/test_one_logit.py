@@ -23,14 +23,15 @@ from s2mlp_deploy.families.s2mlp.emit import emit
 from s2mlp_deploy.formats import registry
 from s2mlp_deploy.gate import gate as gates
 from s2mlp_deploy.gate import golden, io_adapter, reference_logits
+from s2mlp_deploy.gate.checks import Verdict, check_logits
+from s2mlp_deploy.gate.distance import compare, leading_class, scale_of
 from s2mlp_deploy.gate.io_adapter import Asking
 from s2mlp_deploy.graph import io_signature
 from s2mlp_deploy.graph.lowered import Axes, Lowered
 from s2mlp_deploy.graph.spatial_shift import LOWERINGS
 from s2mlp_deploy.passes.fold_layernorm import fold
-from s2mlp_deploy.schema import parity
+from s2mlp_deploy.schema.array import Array
 from s2mlp_deploy.schema.manifest import Interface, Preprocessing
-from s2mlp_deploy.schema.parity import Array, Verdict
 from s2mlp_deploy.schema.tolerance import Tolerance
 
 SPEC = small_spec(classes=1)
@@ -209,7 +210,7 @@ def test_a_probability_of_a_logit_within_a_tolerance_stays_within_it(error: floa
     given = io_adapter.probabilities(logits + error * np.random.default_rng(1).choice([-1.0, 1.0], logits.shape))
     found = io_adapter.as_logits(given, logits, PROBABILITIES)
     assert (np.abs(found - logits) <= error * (1 + 1e-6) + 1e-12).all()
-    np.testing.assert_array_equal(parity.leading_class(found), (given[:, 0] > 0.5).astype(int))
+    np.testing.assert_array_equal(leading_class(found), (given[:, 0] > 0.5).astype(int))
 
 
 # Distances
@@ -217,32 +218,30 @@ def test_a_probability_of_a_logit_within_a_tolerance_stays_within_it(error: floa
 
 def test_a_logit_near_zero_is_not_far_away_for_what_rounds_everywhere() -> None:
     expected = np.array([[2.0], [-1.0], [1e-6], [0.0]])
-    found = parity.compare(expected + 1e-3, expected)
+    found = compare(expected + 1e-3, expected)
     assert found.relative_l2 == pytest.approx(1e-3 / np.sqrt(5 / 4))
     assert (
         found.top1_agreement == 0.75 and 0 <= found.margin <= found.relative_l2
     )  # 0 became 0.001, which may go either way
     assert found.cosine > 0.99999
-    assert parity.compare(-expected, expected).top1_agreement == 0.25
+    assert compare(-expected, expected).top1_agreement == 0.25
 
 
 def test_all_cases_have_one_scale() -> None:
     outputs = {"noise": np.array([[2.0], [-1.0]]), "faint": np.array([[1.001e-3]])}
     expected = {"noise": np.array([[2.0], [-1.0]]), "faint": np.array([[1e-3]])}
-    limit = Tolerance(1e-6, 1.0)
-    assert parity.judge(outputs, expected, limit).distances["faint"].relative_l2 == pytest.approx(
+    limit = Tolerance(relative_l2=1e-6, top1_agreement=1.0)
+    assert check_logits(outputs, expected, limit).distances["faint"].relative_l2 == pytest.approx(
         1e-6 / np.sqrt(5 / 3), rel=1e-3
     )
-    assert parity.judge(outputs, expected, limit).passed
+    assert check_logits(outputs, expected, limit).passed
     outputs["faint"] = -outputs["faint"]
-    assert not parity.judge(outputs, expected, limit).passed
+    assert not check_logits(outputs, expected, limit).passed
 
 
 def test_logits_of_several_classes_have_no_common_scale() -> None:
-    assert parity.scale_of([np.ones((3, 2))]) is None
-    assert parity.compare(
-        np.array([[1.0, 0], [2e-3, 0]]), np.array([[1.0, 0], [1e-3, 0]])
-    ).relative_l2 == pytest.approx(1.0)
+    assert scale_of([np.ones((3, 2))]) is None
+    assert compare(np.array([[1.0, 0], [2e-3, 0]]), np.array([[1.0, 0], [1e-3, 0]])).relative_l2 == pytest.approx(1.0)
 
 
 # Programs
@@ -280,7 +279,7 @@ def test_the_page_ranks_two_classes_and_measures_as_the_gate_does() -> None:
     """
     command = [str(NODE), "--input-type=module", "-e", script]
     found = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
-    distance = parity.compare(actual, expected)
+    distance = compare(actual, expected)
     assert found["near"]["relativeL2"] == pytest.approx(distance.relative_l2, rel=1e-6)
     assert found["near"]["passed"] and found["near"]["sameClass"] == 1
     assert not found["other"]["passed"] and found["other"]["sameClass"] == 0

@@ -15,9 +15,10 @@ from s2mlp_deploy.bundle.bundle import read
 from s2mlp_deploy.errors import BundleError, RuntimeMissingError, UsageError
 from s2mlp_deploy.gate import gate as gates
 from s2mlp_deploy.gate import golden
+from s2mlp_deploy.gate.distance import compare
 from s2mlp_deploy.pipeline.deploy import deploy
 from s2mlp_deploy.pipeline.request import Export
-from s2mlp_deploy.schema.parity import Array, compare
+from s2mlp_deploy.schema.array import Array
 from s2mlp_exporters.tensorrt.engine import EngineFormat
 from s2mlp_exporters.tensorrt.runtime import Gpu, find_gpu
 from s2mlp_exporters.tensorrt.session import EngineSession
@@ -118,7 +119,7 @@ def test_the_gate_catches_an_engine_that_gets_something_wrong(
         def run(self, images: Array) -> Array:
             return right.run(images[:, :, ::-1])
 
-    expected, tolerance = golden.load(bundle.golden), bundle.manifest.tolerance.tolerance()
+    expected, tolerance = golden.load(bundle.golden), bundle.manifest.tolerance
     assert gates.gate(right, expected, tolerance, bundle.manifest.batch).passed
     assert not gates.gate(UpsideDown(), expected, tolerance, bundle.manifest.batch).passed
 

@@ -192,9 +192,7 @@ def test_bfloat16_would_not_pass_the_gate(made: Path, monkeypatch: pytest.Monkey
     wrong = Settings.model_construct(runtime_version="", device="CPU", inference_precision="bf16")
     tolerance = bundle.manifest.tolerance
     assert tolerance is not None
-    verdict = gates.gate(
-        OpenVinoSession(bundle.artifact.path, wrong), golden.load(bundle.golden), tolerance.tolerance(), None
-    )
+    verdict = gates.gate(OpenVinoSession(bundle.artifact.path, wrong), golden.load(bundle.golden), tolerance, None)
     assert not verdict.passed and max(d.relative_l2 for d in verdict.distances.values()) > 1e-3
 
 

@@ -32,7 +32,7 @@ from s2mlp_deploy.formats import registry
 from s2mlp_deploy.gate import golden
 from s2mlp_deploy.pipeline.deploy import deploy
 from s2mlp_deploy.runtime.onnxruntime import OnnxSession
-from s2mlp_deploy.schema.parity import Array
+from s2mlp_deploy.schema.array import Array
 from s2mlp_exporters.triton import config as triton_config
 from s2mlp_exporters.triton.config import Serving, Signature, Tensor
 from s2mlp_exporters.triton.exporter import CONFIG, LABELS, MAX_BATCH

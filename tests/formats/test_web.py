@@ -22,8 +22,8 @@ from helpers.browser import INSECURE, Browser, Visit, serving
 from helpers.support import PAPER_CHECKPOINT, TEST_IMAGES, random_model, run, save_checkpoint, small_spec
 from s2mlp_deploy.data import images
 from s2mlp_deploy.gate import reference_logits
+from s2mlp_deploy.schema.array import Array
 from s2mlp_deploy.schema.manifest import Preprocessing
-from s2mlp_deploy.schema.parity import Array
 from s2mlp_deploy.schema.spec import single_stage
 from s2mlp_exporters.web import exporter
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from s2mlp_deploy.schema.parity import Array
+from s2mlp_deploy.schema.array import Array
 from s2mlp_exporters.tensorrt.runtime import CudaError
 from s2mlp_exporters.tensorrt.session import EngineSession
 

@@ -11,7 +11,7 @@ import numpy as np
 import onnxruntime
 import pytest
 
-from s2mlp_deploy.schema.parity import Array
+from s2mlp_deploy.schema.array import Array
 
 DATASET = Path(os.environ.get("S2MLP_FASHION_MNIST", "/usr/share/datasets/fashion-mnist"))
 

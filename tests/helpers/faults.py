@@ -15,7 +15,7 @@ from s2mlp_deploy.families.s2mlp.emit import emit
 from s2mlp_deploy.graph.lowered import Axes
 from s2mlp_deploy.graph.spatial_shift import LOWERINGS
 from s2mlp_deploy.passes.fold_layernorm import fold
-from s2mlp_deploy.schema.parity import Array
+from s2mlp_deploy.schema.array import Array
 from s2mlp_deploy.schema.spec import DIRECTIONS, Shift, Spec
 
 Weights = dict[str, Array]

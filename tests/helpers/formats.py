@@ -12,7 +12,7 @@ import numpy as np
 import onnx
 
 from helpers.support import run, save_checkpoint, small_spec
-from s2mlp_deploy.schema.parity import Array
+from s2mlp_deploy.schema.array import Array
 
 PRECISIONS = ("fp32", "fp16", "int8")
 

@@ -36,7 +36,7 @@ from s2mlp_deploy.pipeline import verify as verifying
 from s2mlp_deploy.pipeline.deploy import deploy, deploy_all
 from s2mlp_deploy.pipeline.request import Request
 from s2mlp_deploy.runtime.session import Session, TracingSession
-from s2mlp_deploy.schema.parity import Array
+from s2mlp_deploy.schema.array import Array
 
 FORMATS = npm.formats(("onnx", "ort", "openvino", "web", "triton"))
 """The formats that run here."""

@@ -25,7 +25,7 @@ from s2mlp_deploy.graph.builder import Emitter
 from s2mlp_deploy.graph.lowered import INPUT, IR_VERSION, OPSET, OUTPUT, Axes, Lowered
 from s2mlp_deploy.passes import fold_layernorm
 from s2mlp_deploy.passes.simplify import simplify
-from s2mlp_deploy.schema.parity import Array
+from s2mlp_deploy.schema.array import Array
 from s2mlp_deploy.schema.spec import Size, Spec, Stage
 
 NORM_EPSILON = 1e-6

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from s2mlp_deploy.errors import ParityError
-from s2mlp_deploy.schema import parity
-from s2mlp_deploy.schema.parity import Array
+from s2mlp_deploy.gate.distance import compare, scale_of
+from s2mlp_deploy.schema.array import Array
 
 MOST = 16
 """Distinct answers to one question that are kept before they are judged, so that memory stays bounded."""
@@ -23,7 +23,7 @@ class Answers:
 
     def __init__(self, expected: Array, limit: float, name: str) -> None:
         self._expected, self._limit, self._name = expected, limit, name
-        self._scale = parity.scale_of([expected])
+        self._scale = scale_of([expected])
         self._distinct: list[dict[bytes, Array]] = [{} for _ in expected]
         self._judged: list[set[bytes]] = [set() for _ in expected]
         self.worst = 0.0
@@ -62,7 +62,7 @@ class Answers:
             return
         rows = np.stack(list(distinct.values()))
         expected = np.broadcast_to(self._expected[question], rows.shape)
-        distance = parity.compare(rows, expected, self._scale).relative_l2
+        distance = compare(rows, expected, self._scale).relative_l2
         if not distance <= self._limit:
             raise ParityError(
                 f"{self._name} gave wrong logits while it was measured (relative L2 {distance:.2g}, limit {self._limit:.0e}), "

@@ -21,7 +21,7 @@ from typing import Any
 
 from s2mlp_bench.mlperf.answers import Answers
 from s2mlp_deploy.errors import RuntimeMissingError
-from s2mlp_deploy.schema.parity import Array
+from s2mlp_deploy.schema.array import Array
 from s2mlp_deploy.system.dependencies import pip_install
 
 NO_AUDIT = ""

@@ -32,7 +32,7 @@ from s2mlp_bench.mlperf.loadgen import QueuedSystem, Samples, System, drive, req
 from s2mlp_bench.mlperf.loadgen_log import DETAIL, SUMMARY, Check, Log
 from s2mlp_bench.mlperf.loadgen_settings import Terms, settings
 from s2mlp_deploy.errors import OutputError
-from s2mlp_deploy.schema.parity import Array
+from s2mlp_deploy.schema.array import Array
 from s2mlp_deploy.system.workdir import temporary
 
 

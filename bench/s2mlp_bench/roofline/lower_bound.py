@@ -17,8 +17,8 @@ from s2mlp_deploy.graph import writer
 from s2mlp_deploy.graph.lowered import Axes, Lowered
 from s2mlp_deploy.passes.float16 import to_float16
 from s2mlp_deploy.passes.quantize import RECIPES, Range, block_layers, quantize
+from s2mlp_deploy.schema.array import Array
 from s2mlp_deploy.schema.manifest import Manifest
-from s2mlp_deploy.schema.parity import Array
 from s2mlp_deploy.schema.spec import Spec
 from s2mlp_deploy.system import memory
 

@@ -9,7 +9,7 @@ from math import sqrt, tan
 
 import numpy as np
 
-from s2mlp_deploy.schema.parity import Array
+from s2mlp_deploy.schema.array import Array
 
 RESAMPLES = 2000
 """How often rounds are drawn again: more would move the ends of an interval by less than it is wide a hundredfold."""

@@ -28,14 +28,14 @@ from s2mlp_bench.scale.footprint import Footprint
 from s2mlp_bench.scale.scaling import LONG_MS, MIXER, S2MLP, Plan, Point, Scaling, Setting, shortened
 from s2mlp_deploy.errors import LoweringError, OutputError, ParityError, UsageError
 from s2mlp_deploy.families.s2mlp.emit import emit
+from s2mlp_deploy.gate.distance import compare
 from s2mlp_deploy.graph import spatial_shift as lowerings
 from s2mlp_deploy.graph.lowered import Axes, Lowered
 from s2mlp_deploy.graph.spatial_shift import Lowering
 from s2mlp_deploy.passes import fold_layernorm
 from s2mlp_deploy.passes.simplify import simplify
 from s2mlp_deploy.runtime.onnxruntime import RESTING, Loading, OnnxSession
-from s2mlp_deploy.schema import parity
-from s2mlp_deploy.schema.parity import Array
+from s2mlp_deploy.schema.array import Array
 from s2mlp_deploy.schema.spec import Size, Spec, format_size
 from s2mlp_deploy.system.progress import Listener
 from s2mlp_deploy.system.timing import Clock, interleave, timed_ms
@@ -197,7 +197,7 @@ def _check_answers(network: _Network, source: Checkpoint, session: OnnxSession, 
     for setting, image in {setting.size: (setting, images[setting]) for setting in network.settings}.values():
         logits = session.run(image)
         if model:
-            distance = parity.compare(logits, reference_logits.run(model, image)).relative_l2
+            distance = compare(logits, reference_logits.run(model, image)).relative_l2
             if not distance <= AGREEMENT:
                 raise ParityError(
                     f"the graph does not compute what PyTorch does at {format_size(setting.size)} (relative L2 {distance:.2g}, "

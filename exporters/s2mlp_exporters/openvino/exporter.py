@@ -27,8 +27,8 @@ from s2mlp_deploy.formats.base import refuse_other_files
 from s2mlp_deploy.formats.settings import recorded
 from s2mlp_deploy.graph.lowered import INPUT, OUTPUT
 from s2mlp_deploy.runtime.session import Description
+from s2mlp_deploy.schema.array import Array
 from s2mlp_deploy.schema.manifest import Setting, TensorEntry
-from s2mlp_deploy.schema.parity import Array
 from s2mlp_deploy.system.dependencies import pip_install
 from s2mlp_exporters.openvino import artifact_scan
 

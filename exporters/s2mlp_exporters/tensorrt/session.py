@@ -15,7 +15,7 @@ import numpy as np
 from s2mlp_deploy.errors import BundleError, RuntimeMissingError, UsageError
 from s2mlp_deploy.graph.lowered import INPUT, OUTPUT
 from s2mlp_deploy.runtime.session import Times
-from s2mlp_deploy.schema.parity import Array
+from s2mlp_deploy.schema.array import Array
 from s2mlp_exporters.tensorrt import log as logs
 from s2mlp_exporters.tensorrt.log import Log
 from s2mlp_exporters.tensorrt.profile import Profile

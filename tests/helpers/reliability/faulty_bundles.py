@@ -16,7 +16,7 @@ from helpers.reliability.injections import (
     in_tensor,
 )
 from s2mlp_deploy.bundle.bundle import read
-from s2mlp_deploy.schema.parity import Array
+from s2mlp_deploy.schema.array import Array
 
 
 def in_graph_file(name: str) -> Callable[[Path], None]:

@@ -9,7 +9,7 @@ import numpy as np
 import onnx_ir as ir
 
 from helpers import faults as graph_faults
-from s2mlp_deploy.schema.parity import Array
+from s2mlp_deploy.schema.array import Array
 
 LAYER, OTHER = "stage0/block01/fc1", "stage0/block01/fc3"
 

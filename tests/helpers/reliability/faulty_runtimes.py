@@ -19,7 +19,7 @@ from s2mlp_deploy.checkpoint.load import load as load_checkpoint
 from s2mlp_deploy.families.s2mlp.reference import build
 from s2mlp_deploy.gate import reference_logits
 from s2mlp_deploy.runtime.onnxruntime import OnnxSession
-from s2mlp_deploy.schema.parity import Array
+from s2mlp_deploy.schema.array import Array
 
 
 class StandIn:

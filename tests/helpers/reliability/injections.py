@@ -20,7 +20,7 @@ from helpers.reliability.record import Trials
 from s2mlp_deploy.errors import AccuracyError, BundleError, Error, EvidenceError, ParityError, RuntimeMissingError
 from s2mlp_deploy.pipeline.verify import Verification
 from s2mlp_deploy.runtime import session as sessions
-from s2mlp_deploy.schema.parity import Array
+from s2mlp_deploy.schema.array import Array
 from s2mlp_deploy.system.hashing import sha256
 from s2mlp_deploy.system.progress import Listener
 

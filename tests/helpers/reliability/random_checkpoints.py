@@ -16,7 +16,7 @@ import torch
 from helpers.support import random_model
 from s2mlp_deploy.families.s2mlp.reference import S2MLP, activations
 from s2mlp_deploy.graph.spatial_shift import LOWERINGS
-from s2mlp_deploy.schema.parity import Array
+from s2mlp_deploy.schema.array import Array
 from s2mlp_deploy.schema.spec import DIRECTIONS, LAYERS, Embedding, Shift, Spec, Stage
 
 DTYPES = {

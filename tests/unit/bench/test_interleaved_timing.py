@@ -35,11 +35,11 @@ from s2mlp_bench.summary import standing
 from s2mlp_deploy.checkpoint import load as checkpoints
 from s2mlp_deploy.families.s2mlp.emit import emit
 from s2mlp_deploy.formats.registry import scratch_session
+from s2mlp_deploy.gate.distance import compare
 from s2mlp_deploy.graph.lowered import Axes, Lowered
 from s2mlp_deploy.graph.spatial_shift import LOWERINGS, Lowering
 from s2mlp_deploy.passes import fold_layernorm
 from s2mlp_deploy.passes.quantize import block_layers
-from s2mlp_deploy.schema.parity import compare
 from s2mlp_deploy.system.dependencies import pip_install
 from s2mlp_deploy.system.progress import Listener
 from s2mlp_deploy.system.timing import Estimate

@@ -17,8 +17,8 @@ from torch.nn import functional as F
 from helpers.support import pyramid_spec, small_spec
 from s2mlp_bench.baselines import mixer
 from s2mlp_deploy.errors import SpecError, UsageError
+from s2mlp_deploy.gate.distance import compare
 from s2mlp_deploy.graph.lowered import Axes
-from s2mlp_deploy.schema.parity import compare
 from s2mlp_deploy.schema.spec import Size, Spec, single_stage
 
 

@@ -28,7 +28,7 @@ from s2mlp_deploy.bundle import bundle as bundles
 from s2mlp_deploy.errors import OutputError, ParityError, RuntimeMissingError, UsageError
 from s2mlp_deploy.formats import registry
 from s2mlp_deploy.gate import golden
-from s2mlp_deploy.schema.parity import Array
+from s2mlp_deploy.schema.array import Array
 from s2mlp_deploy.system.dependencies import pip_install
 
 ROOT = Path(__file__).parents[3]

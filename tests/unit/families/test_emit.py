@@ -16,11 +16,11 @@ from helpers.support import pyramid_spec, random_model, small_spec, weights_of, 
 from s2mlp_deploy.errors import SimplifierError
 from s2mlp_deploy.families.s2mlp.emit import emit
 from s2mlp_deploy.gate import reference_logits
+from s2mlp_deploy.gate.distance import compare
 from s2mlp_deploy.graph.lowered import Axes
 from s2mlp_deploy.graph.spatial_shift import LOWERINGS
 from s2mlp_deploy.passes.fold_layernorm import fold
 from s2mlp_deploy.passes.simplify import simplify
-from s2mlp_deploy.schema.parity import compare
 from s2mlp_deploy.schema.spec import DIRECTIONS, Shift, Spec, parse_directions
 
 SPECS = {

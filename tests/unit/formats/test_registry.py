@@ -14,7 +14,7 @@ from s2mlp_deploy.errors import RuntimeMissingError, UsageError
 from s2mlp_deploy.formats import registry
 from s2mlp_deploy.formats.onnx import OnnxFile
 from s2mlp_deploy.runtime.session import TracingSession, run_in_batches
-from s2mlp_deploy.schema.parity import Array
+from s2mlp_deploy.schema.array import Array
 
 
 @pytest.fixture

@@ -25,12 +25,12 @@ from s2mlp_deploy.families.s2mlp import reference
 from s2mlp_deploy.formats import registry
 from s2mlp_deploy.gate import gate as gates
 from s2mlp_deploy.gate import golden, reference_logits
+from s2mlp_deploy.gate.checks import Verdict
 from s2mlp_deploy.gate.reference_logits import Judgement
 from s2mlp_deploy.graph.lowered import Axes, Lowered
 from s2mlp_deploy.graph.spatial_shift import LOWERINGS
 from s2mlp_deploy.pipeline import lower
 from s2mlp_deploy.pipeline.deploy import Request, deploy
-from s2mlp_deploy.schema.parity import Verdict
 from s2mlp_deploy.schema.spec import DIRECTIONS, Border, Semantics, Shift, Spec, single_stage
 from s2mlp_deploy.schema.tolerance import Tolerance
 
@@ -173,7 +173,9 @@ def test_no_shape_is_run_once_only(twice: bool) -> None:
     logits = {case: rng.standard_normal((1, 5)).astype(np.float32) for case in inputs}
     right = {inputs[case][0].tobytes(): logits[case][0] for case in inputs}
     expected = golden.Golden(inputs, logits, {})
-    verdict = gates.gate(PlansMemory(right, set()), expected, Tolerance(1e-3, 1.0), None, twice=twice)
+    verdict = gates.gate(
+        PlansMemory(right, set()), expected, Tolerance(relative_l2=1e-3, top1_agreement=1.0), None, twice=twice
+    )
     assert {check.case for check in verdict.failures} == set(inputs)
     assert {distance.samples for distance in verdict.distances.values()} == {1}  # though each ran twice
 
@@ -192,5 +194,5 @@ def test_a_device_runs_every_request_twice() -> None:
             return np.zeros((len(images), 2), np.float32)
 
     expected = golden.Golden(inputs, {case: np.zeros((len(x), 2)) for case, x in inputs.items()}, {})
-    gates.gate(Counting(), expected, Tolerance(1e-3, 1.0), None, twice=True)
+    gates.gate(Counting(), expected, Tolerance(relative_l2=1e-3, top1_agreement=1.0), None, twice=True)
     assert asked == 2 * asked[: len(asked) // 2]

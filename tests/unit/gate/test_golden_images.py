@@ -20,8 +20,8 @@ from s2mlp_deploy.data import images
 from s2mlp_deploy.errors import BundleError
 from s2mlp_deploy.gate import golden, golden_images
 from s2mlp_deploy.pipeline import verify as verifying
+from s2mlp_deploy.schema.array import Array
 from s2mlp_deploy.schema.manifest import Preprocessing
-from s2mlp_deploy.schema.parity import Array
 from s2mlp_deploy.system.hashing import sha256
 
 PLAIN = Preprocessing(mean=(0.5,) * 3, std=(0.25,) * 3)

@@ -29,7 +29,7 @@ from s2mlp_deploy.errors import DataError, EvidenceError, UsageError
 from s2mlp_deploy.families.s2mlp import reference
 from s2mlp_deploy.gate import reference_logits, shift_evidence
 from s2mlp_deploy.gate.shift_evidence import Evidence
-from s2mlp_deploy.schema.parity import Array
+from s2mlp_deploy.schema.array import Array
 from s2mlp_deploy.schema.spec import Semantics, Shift, Size
 
 SPEC = small_spec()

@@ -23,7 +23,7 @@ from s2mlp_deploy.checkpoint import load as checkpoint
 from s2mlp_deploy.errors import LayoutError
 from s2mlp_deploy.families.s2mlp import layouts, reference
 from s2mlp_deploy.gate import structure_evidence
-from s2mlp_deploy.schema.parity import Array
+from s2mlp_deploy.schema.array import Array
 from s2mlp_deploy.schema.spec import Embedding, Shift, Spec
 
 Move = Callable[[Tensor], Tensor]

@@ -19,7 +19,7 @@ from s2mlp_deploy.graph.lowered import IR_VERSION, OPSET
 from s2mlp_deploy.graph.position_mean import TERMS, emit_mean, groups
 from s2mlp_deploy.graph.spatial_shift import FeatureMap
 from s2mlp_deploy.passes.float16 import to_float16
-from s2mlp_deploy.schema.parity import Array
+from s2mlp_deploy.schema.array import Array
 from s2mlp_deploy.schema.spec import Size
 
 C = 16

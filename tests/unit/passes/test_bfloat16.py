@@ -15,6 +15,7 @@ from onnx.reference import ReferenceEvaluator
 from helpers.support import pyramid_spec, random_model, run, save_checkpoint, small_spec, weights_of
 from s2mlp_deploy.families.s2mlp.emit import emit
 from s2mlp_deploy.gate import reference_logits
+from s2mlp_deploy.gate.checks import Verdict, check_logits
 from s2mlp_deploy.gate.gate import tolerance_for
 from s2mlp_deploy.gate.golden import make_inputs
 from s2mlp_deploy.graph.lowered import Axes
@@ -22,7 +23,6 @@ from s2mlp_deploy.graph.spatial_shift import LOWERINGS
 from s2mlp_deploy.passes.float16 import to_bfloat16
 from s2mlp_deploy.passes.fold_layernorm import fold
 from s2mlp_deploy.passes.simplify import simplify
-from s2mlp_deploy.schema import parity
 from s2mlp_deploy.schema.spec import DIRECTIONS, Shift, Spec
 from s2mlp_exporters.tensorrt.runtime import Gpu, find_gpu
 
@@ -64,10 +64,10 @@ def test_the_reference_implementation_keeps_the_tolerance_with_it(spec: Spec) ->
     tolerance = tolerance_for("bf16", judgement)
     assert tolerance.relative_l2 <= 0.2  # wide enough for bfloat16, and far from another network
 
-    def judged(proto: onnx.ModelProto) -> parity.Verdict:
+    def judged(proto: onnx.ModelProto) -> Verdict:
         session = ReferenceEvaluator(proto)
         outputs = {case: session.run(None, {"input": x})[0] for case, x in judgement.golden.inputs.items()}
-        return parity.judge(outputs, judgement.golden.logits, tolerance)
+        return check_logits(outputs, judgement.golden.logits, tolerance)
 
     assert judged(graph_of(spec)).passed, judged(graph_of(spec)).failures
     swapped = tuple(DIRECTIONS["4"][i] for i in (1, 0, 2, 3))

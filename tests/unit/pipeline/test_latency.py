@@ -18,7 +18,7 @@ from s2mlp_deploy.cli import tables
 from s2mlp_deploy.pipeline import latency
 from s2mlp_deploy.pipeline.comparison import Row
 from s2mlp_deploy.pipeline.latency import FEWEST_ROUNDS, MOST_ROUNDS, SECONDS, WARMUP, Latency, Method, measure
-from s2mlp_deploy.schema.parity import Array
+from s2mlp_deploy.schema.array import Array
 from s2mlp_deploy.system.timing import Estimate
 
 

@@ -11,7 +11,7 @@ import pytest
 from s2mlp_deploy.errors import DataError
 from s2mlp_deploy.passes.quantize import Range
 from s2mlp_deploy.quantization.calibration import Method, Observe, calibrate
-from s2mlp_deploy.schema.parity import Array
+from s2mlp_deploy.schema.array import Array
 
 METHODS: tuple[Method, ...] = ("minmax", "percentile", "mse", "entropy")
 CLIPPING: tuple[Method, ...] = ("percentile", "mse", "entropy")

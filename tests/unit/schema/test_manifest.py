@@ -13,9 +13,8 @@ from pydantic import ValidationError
 from helpers.support import pyramid_spec, run, save_checkpoint, small_spec, with_biases, with_stem_norms
 from s2mlp_deploy.errors import BundleError
 from s2mlp_deploy.schema import manifest as manifests
-from s2mlp_deploy.schema.manifest import Manifest, SpecEntry, ToleranceEntry
+from s2mlp_deploy.schema.manifest import Manifest, SpecEntry
 from s2mlp_deploy.schema.spec import DIRECTIONS, LAYERS, PRESETS, Shift, Spec
-from s2mlp_deploy.schema.tolerance import Tolerance
 
 SPECS = {
     "small": small_spec(),
@@ -85,11 +84,6 @@ def test_a_spec_written_before_there_was_a_choice_of_border_and_norm_means_what_
 
 def test_biases_stand_in_one_order_whatever_the_sets_order() -> None:
     assert SpecEntry.of(small_spec()).biases == tuple(sorted(small_spec().biases))
-
-
-def test_a_tolerance_is_the_same_after_a_round_trip() -> None:
-    tolerance = Tolerance(3e-6, 0.999)
-    assert ToleranceEntry.of(tolerance).tolerance() == tolerance
 
 
 def test_a_manifest_cannot_be_changed_in_place(manifest: Manifest) -> None:

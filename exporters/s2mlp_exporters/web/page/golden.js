@@ -1,4 +1,4 @@
-/** The bundle's golden tensors, and how far this browser's logits are from them: the measures of s2mlp_deploy/schema/parity.py. */
+/** The bundle's golden tensors, and how far this browser's logits are from them: the measures of s2mlp_deploy/gate/distance.py. */
 
 import { Refusal } from "./refusal.js";
 import { parse } from "./safetensors.js";

@@ -1,0 +1,96 @@
+"""The checks that an artifact's logits must pass. They measure with distance.py and decide by a tolerance."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from s2mlp_deploy.gate.distance import Distance, compare, row_sizes, scale_of
+from s2mlp_deploy.schema.array import Array
+from s2mlp_deploy.schema.tolerance import Tolerance, round_up
+
+QUANTIZED_SHARE, QUANTIZED_FLOOR = 0.5, 1e-3
+"""How far an int8 artifact may be from what its graph gave, as a share of that graph's distance from the oracle.
+
+From half of it on, the float model may be as near as the int8 graph.
+"""
+
+QUANTIZED_ROWS = 4
+"""Samples that it takes for a median that no single one of them decides."""
+
+
+@dataclass(frozen=True)
+class Check:
+    """One line of a verdict: what was measured on which case, and the limit it must keep."""
+
+    case: str
+    quantity: str
+    measured: float
+    limit: float
+    passed: bool
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """All checks of one artifact; it passes if every one does."""
+
+    checks: tuple[Check, ...]
+    distances: Mapping[str, Distance]
+
+    @property
+    def passed(self) -> bool:
+        return bool(self.checks) and all(check.passed for check in self.checks)
+
+    @property
+    def failures(self) -> tuple[Check, ...]:
+        return tuple(check for check in self.checks if not check.passed)
+
+
+def check_logits(outputs: Mapping[str, Array], expected: Mapping[str, Array], limit: Tolerance) -> Verdict:
+    """Hold each case's logits against the oracle's: shape and finiteness first, then the tolerance.
+
+    A row whose two leading classes the oracle itself separates by less than the allowed distance
+    may go either way; every other row must keep its class.
+    """
+    checks: list[Check] = []
+    distances: dict[str, Distance] = {}
+    scale = scale_of(expected.values())
+    for case, want in expected.items():
+        got = outputs[case]
+        same_shape = got.shape == want.shape and got.dtype.kind == "f"
+        checks.append(Check(case, "shape and dtype", float(same_shape), 1.0, same_shape))
+        if not same_shape:
+            continue
+        finite = float(np.isfinite(got).mean()) if got.size else 0.0
+        checks.append(Check(case, "finite", finite, 1.0, finite == 1.0))
+        distance = compare(got, want, scale)
+        distances[case] = distance
+        checks.append(
+            Check(
+                case, "relative L2", distance.relative_l2, limit.relative_l2, distance.relative_l2 <= limit.relative_l2
+            )
+        )
+        undecided = distance.margin <= limit.relative_l2
+        checks.append(
+            Check(case, "same class", distance.top1_agreement, limit.top1_agreement,
+                  distance.top1_agreement >= limit.top1_agreement or undecided)
+        )  # fmt: skip
+    return Verdict(tuple(checks), distances)
+
+
+def nearer_to(actual: Array, quantized: Array, oracle: Array, case: str) -> Check:
+    """Whether logits ``actual`` are those of an int8 graph, which gave ``quantized``, rather than of another model.
+
+    Other kernels add in another order, and now and then that rounds a value to the next step, which moves the logits of
+    that sample, in small models by as much as all of quantization did. A fault moves all of them: so the median counts.
+    """
+    norm = row_sizes(oracle.astype(np.float64))
+
+    def distance(a: Array, b: Array) -> float:
+        return float(np.median(np.linalg.norm(a.astype(np.float64) - b, axis=1) / norm))
+
+    limit = round_up(QUANTIZED_SHARE * max(distance(quantized, oracle), QUANTIZED_FLOOR))
+    measured = distance(actual, quantized)
+    return Check(case, "relative L2 to the int8 graph", measured, limit, measured <= limit)

@@ -1,0 +1,93 @@
+"""How far an artifact's logits are from the reference logits, as numbers. Nothing is decided here."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from s2mlp_deploy.schema.array import Array
+
+
+@dataclass(frozen=True)
+class Distance:
+    """How far ``samples`` rows of logits are from the reference; the worst row counts.
+
+    ``relative_l2`` is ‖actual − expected‖ / ‖expected‖. ``margin`` is the smallest gap between the
+    reference's first and second class, in units of ‖expected‖, among rows whose first class differs.
+    """
+
+    samples: int
+    relative_l2: float
+    cosine: float
+    max_abs: float
+    top1_agreement: float
+    margin: float = 0.0
+
+
+def leading_class(logits: Array) -> Array:
+    """The class that each row of logits (rows, classes) names, (rows,) int64; of one logit by its sign (spec.categories)."""
+    found: Array = (logits[:, 0] > 0).astype(np.int64) if logits.shape[1] == 1 else logits.argmax(1)
+    return found
+
+
+def scale_of(logits: Iterable[Array]) -> float | None:
+    """What distances from one logit are relative to, its root mean square over all rows; None for several logits.
+
+    A row of several has a norm that says how large logits are. A single one may be close to zero by chance, and then all
+    that rounds would seem far away: int8 of every second healthy model.
+    """
+    columns = [x for x in logits if x.ndim == 2 and x.shape[1] == 1]
+    return float(np.sqrt(np.mean(np.square(np.concatenate(columns), dtype=np.float64)))) if columns else None
+
+
+def compare(actual: Array, expected: Array, scale: float | None = None) -> Distance:
+    """Distances between logits of the same shape (samples, classes), row by row.
+
+    Those from a single logit are relative to ``scale`` (:func:`scale_of`), else to what ``expected`` gives for it; its cosine is
+    that of the whole column. Values that are not finite make every distance infinite.
+    """
+    a, e = actual.astype(np.float64), expected.astype(np.float64)
+    if not np.isfinite(a).all():
+        return Distance(len(e), float("inf"), -1.0, float("inf"), 0.0, float("inf"))
+    size = row_sizes(e, scale)
+    with np.errstate(over="ignore"):  # against logits that are all zero the distance is infinite
+        relative = np.linalg.norm(a - e, axis=1) / size
+    cosine = _cosine(a.T, e.T) if e.shape[1] == 1 else _cosine(a, e)
+    differ = leading_class(a) != leading_class(e)
+    margin = 0.0
+    if differ.any():
+        top = np.sort(
+            np.pad(e[differ], ((0, 0), (0, e.shape[1] == 1))), axis=1
+        )  # one logit is ahead of zero, or behind
+        margin = float(((top[:, -1] - top[:, -2]) / size[differ]).max())
+    return Distance(
+        samples=len(e),
+        relative_l2=float(relative.max()),
+        cosine=float(cosine.min()),
+        max_abs=float(np.abs(a - e).max()),
+        top1_agreement=float(1 - differ.mean()),
+        margin=margin,
+    )
+
+
+def row_sizes(logits: Array, scale: float | None = None) -> Array:
+    """What the distances of each row are relative to, (rows,): above zero."""
+    found: Array = np.linalg.norm(logits, axis=1)
+    if logits.shape[1] == 1:
+        found = np.full(len(logits), scale_of([logits]) if scale is None else scale)
+    above: Array = np.maximum(found, np.finfo(np.float64).tiny)
+    return above
+
+
+def _cosine(a: Array, e: Array) -> Array:
+    norm_a, norm_e = np.linalg.norm(a, axis=1), np.linalg.norm(e, axis=1)
+    tiny = np.finfo(np.float64).tiny
+    found: Array = np.where((norm_a == 0) & (norm_e == 0), 1.0, (a * e).sum(1) / np.maximum(norm_a * norm_e, tiny))
+    return found
+
+
+def first_divergence(distances: Sequence[tuple[str, Distance]], limit: float) -> str | None:
+    """The name of the first layer whose relative L2 is beyond ``limit``."""
+    return next((name for name, distance in distances if not distance.relative_l2 <= limit), None)
