@@ -32,7 +32,7 @@ async function open(directory) {
     name: directory,
     read: async (name) => {
       const content = await readFile(join(directory, name)).catch(() => null);
-      return content && content.buffer.slice(content.byteOffset, content.byteOffset + content.length);
+      return content ? content.buffer.slice(content.byteOffset, content.byteOffset + content.length) : null;
     },
   };
   const bundle = await openBundle(folder);
@@ -61,13 +61,19 @@ async function main([directory, ...files], asJson) {
     const best = [...weights.keys()].sort((a, b) => weights[b] - weights[a]).slice(0, 5);
     const name = (index) => labels?.[index] ?? `class ${index}`;
     if (asJson) console.log(JSON.stringify({ file, classes: best.map(name), logits: [...logits] }));
-    else console.log([file, ...best.map((i) => `${((weights[i] / sum) * 100).toFixed(1).padStart(7)}%  ${name(i)}`)].join("\n"));
+    else
+      console.log(
+        [file, ...best.map((i) => `${((weights[i] / sum) * 100).toFixed(1).padStart(7)}%  ${name(i)}`)].join("\n"),
+      );
   }
 }
 
 try {
   const given = process.argv.slice(2);
-  await main(given.filter((argument) => argument !== "--json"), given.includes("--json"));
+  await main(
+    given.filter((argument) => argument !== "--json"),
+    given.includes("--json"),
+  );
 } catch (error) {
   if (!(error instanceof Refusal)) throw error;
   console.error(error.message);

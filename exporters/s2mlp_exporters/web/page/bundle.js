@@ -120,7 +120,8 @@ function asNow(manifest) {
 
 /** Everything that the page takes from the manifest; what it does not know it does not guess. */
 function check(manifest, name) {
-  const wrong = (what) => new Refusal(`${name}/manifest.json ${what}: the bundle was changed or damaged; copy it again.`);
+  const wrong = (what) =>
+    new Refusal(`${name}/manifest.json ${what}: the bundle was changed or damaged; copy it again.`);
   const version = manifest?.schema_version;
   if (version !== SCHEMA_VERSION) {
     throw new Refusal(
@@ -139,7 +140,8 @@ function check(manifest, name) {
     throw wrong("does not tell the size of input and output");
   }
   // A single logit tells two classes apart.
-  if (labels && ![spec.classes, Math.max(spec.classes, 2)].includes(labels.length)) throw wrong("has not one label for each class");
+  if (labels && ![spec.classes, Math.max(spec.classes, 2)].includes(labels.length))
+    throw wrong("has not one label for each class");
   for (const [key, values] of Object.entries(KNOWN)) {
     if (!values.includes(preprocessing?.[key])) {
       throw new Refusal(
@@ -149,7 +151,14 @@ function check(manifest, name) {
   }
   const { mean, std, scale, crop_fraction: fraction, channel_order: order } = preprocessing;
   const isNumbers = (list) => list?.length === channels && list.every(Number.isFinite);
-  if (!isNumbers(mean) || !isNumbers(std) || !Number.isFinite(scale) || !(fraction > 0 && fraction <= 1) || channels !== (order === "L" ? 1 : 3)) {
+  if (
+    !isNumbers(mean) ||
+    !isNumbers(std) ||
+    !Number.isFinite(scale) ||
+    !(fraction > 0 && fraction <= 1) ||
+    channels !== (order === "L" ? 1 : 3)
+  ) {
     throw wrong("has a preprocessing that does not fit the model's channels");
-  }  return manifest;
+  }
+  return manifest;
 }

@@ -23,7 +23,9 @@ export class Camera {
 
   async start() {
     if (!navigator.mediaDevices?.getUserMedia) {
-      throw new Refusal("The browser gives the camera to pages over https or from localhost only: choose a file instead.");
+      throw new Refusal(
+        "The browser gives the camera to pages over https or from localhost only: choose a file instead.",
+      );
     }
     try {
       this.#stream = await navigator.mediaDevices.getUserMedia({ video: { facingMode: "environment" } });

@@ -35,7 +35,9 @@ export async function decodeFile(file) {
   let bitmap;
   try {
     bitmap = await createImageBitmap(file, {
-      colorSpaceConversion: "none", premultiplyAlpha: "none", imageOrientation: "from-image",
+      colorSpaceConversion: "none",
+      premultiplyAlpha: "none",
+      imageOrientation: "from-image",
     });
   } catch {
     throw new Refusal(`This file is not an image that this browser can read. ${ADVICE}`);
@@ -88,8 +90,11 @@ function checkSize(width, height) {
 function checkFrame(frame) {
   if (!frame) throw new Refusal("This JPEG file is damaged or cut off.");
   checkSize(frame.width, frame.height);
-  if (frame.depth > 8) throw new Refusal(`This image has pixels of more than 8 bits, which would be clipped. ${ADVICE}`);
+  if (frame.depth > 8)
+    throw new Refusal(`This image has pixels of more than 8 bits, which would be clipped. ${ADVICE}`);
   if (frame.components === 4) {
-    throw new Refusal(`This JPEG file is in CMYK, for print, and browsers do not agree on its colours. Save it as RGB.`);
+    throw new Refusal(
+      `This JPEG file is in CMYK, for print, and browsers do not agree on its colours. Save it as RGB.`,
+    );
   }
 }

@@ -16,7 +16,9 @@ export class Engine {
     };
     this.#worker.onerror = (event) => {
       event.preventDefault();
-      const reason = new Refusal(`The page's worker stopped${event.message ? `: ${event.message}` : ""}. Reload the page.`);
+      const reason = new Refusal(
+        `The page's worker stopped${event.message ? `: ${event.message}` : ""}. Reload the page.`,
+      );
       for (const { reject } of this.#waiting.values()) reject(reason);
       this.#waiting.clear();
     };

@@ -17,7 +17,10 @@ export function readFrame(bytes) {
     }
     if (marker >= 0xc0 && marker <= 0xcf && ![0xc4, 0xc8, 0xcc].includes(marker)) {
       return {
-        depth: bytes[at + 4], height: view.getUint16(at + 5), width: view.getUint16(at + 7), components: bytes[at + 9],
+        depth: bytes[at + 4],
+        height: view.getUint16(at + 5),
+        width: view.getUint16(at + 7),
+        components: bytes[at + 9],
       };
     }
     at += 2 + view.getUint16(at + 2);

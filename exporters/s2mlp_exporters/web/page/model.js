@@ -52,7 +52,9 @@ function refuseWhatCannotRun({ format, precision, engine, artifact, files, inter
     throw refuse(`holds ${precision} numbers, which ONNX Runtime Web cannot run: export it as fp32, fp16 or int8.`);
   }
   if (both.input !== "float" || both.output !== "logits") {
-    throw refuse(`takes ${both.input} and gives ${both.output}: this page feeds float and reads logits. Export it without --input and --answer.`);
+    throw refuse(
+      `takes ${both.input} and gives ${both.output}: this page feeds float and reads logits. Export it without --input and --answer.`,
+    );
   }
   if (Object.keys(files).some((file) => file.startsWith(`${artifact}.`))) {
     throw refuse("keeps its weights in a file of their own, which is more than a browser can hold.");

@@ -37,7 +37,8 @@ export function upright(image, orientation) {
     for (let x = 0; x < width; x++, to += channels) {
       const [column, row] = turned ? [y, x] : [x, y];
       const from =
-        ((bottom ? image.height - 1 - row : row) * image.width + (right ? image.width - 1 - column : column)) * channels;
+        ((bottom ? image.height - 1 - row : row) * image.width + (right ? image.width - 1 - column : column)) *
+        channels;
       for (let c = 0; c < channels; c++) out[to + c] = data[from + c];
     }
   }

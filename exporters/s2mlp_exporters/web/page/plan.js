@@ -11,7 +11,8 @@
 export function plan({ resize, crop_fraction: fraction }, [h, w], [height, width]) {
   if (resize === "shorter-then-crop") {
     const [leastH, leastW] = [Math.floor(height / fraction), Math.floor(width / fraction)];
-    const scaled = w * leastH > h * leastW ? [leastH, Math.trunc((leastH * w) / h)] : [Math.trunc((leastW * h) / w), leastW];
+    const scaled =
+      w * leastH > h * leastW ? [leastH, Math.trunc((leastH * w) / h)] : [Math.trunc((leastW * h) / w), leastW];
     return { box: [0, 0, w, h], scaled, corner: [halfToEven(scaled[0] - height), halfToEven(scaled[1] - width)] };
   }
   let [boxW, boxH] = [w, h];

@@ -6,11 +6,29 @@
 import { Refusal } from "./refusal.js";
 
 const SIGNATURE = [137, 80, 78, 71, 13, 10, 26, 10];
-const GREY = 0, RGB = 2, PALETTE = 3, GREY_ALPHA = 4, RGBA = 6;
+const GREY = 0,
+  RGB = 2,
+  PALETTE = 3,
+  GREY_ALPHA = 4,
+  RGBA = 6;
 const SAMPLES = { [GREY]: 1, [RGB]: 3, [PALETTE]: 1, [GREY_ALPHA]: 2, [RGBA]: 4 };
-const DEPTHS = { [GREY]: [1, 2, 4, 8, 16], [RGB]: [8, 16], [PALETTE]: [1, 2, 4, 8], [GREY_ALPHA]: [8, 16], [RGBA]: [8, 16] };
+const DEPTHS = {
+  [GREY]: [1, 2, 4, 8, 16],
+  [RGB]: [8, 16],
+  [PALETTE]: [1, 2, 4, 8],
+  [GREY_ALPHA]: [8, 16],
+  [RGBA]: [8, 16],
+};
 /** Adam7: first column, first row, step across, step down. */
-const PASSES = [[0, 0, 8, 8], [4, 0, 8, 8], [0, 4, 4, 8], [2, 0, 4, 4], [0, 2, 2, 4], [1, 0, 2, 2], [0, 1, 1, 2]];
+const PASSES = [
+  [0, 0, 8, 8],
+  [4, 0, 8, 8],
+  [0, 4, 4, 8],
+  [2, 0, 4, 4],
+  [0, 2, 2, 4],
+  [1, 0, 2, 2],
+  [0, 1, 1, 2],
+];
 
 const damaged = (why) => new Refusal(`This PNG file cannot be read: ${why}.`);
 
@@ -25,7 +43,8 @@ export function readHeader(bytes) {
   if (bytes.length < 33 || view.getUint32(12) !== 0x49484452) throw damaged("it has no header");
   const [width, height] = [view.getUint32(16), view.getUint32(20)];
   const [depth, colour, , , interlace] = bytes.subarray(24, 29);
-  if (!width || !height || !DEPTHS[colour]?.includes(depth) || interlace > 1) throw damaged("its header makes no sense");
+  if (!width || !height || !DEPTHS[colour]?.includes(depth) || interlace > 1)
+    throw damaged("its header makes no sense");
   return { width, height, depth, colour, interlaced: interlace === 1 };
 }
 
@@ -38,10 +57,15 @@ export async function decodePng(bytes) {
   const { data, palette, exif } = chunks(bytes);
   if (header.colour === PALETTE && !palette) throw damaged("its palette is missing");
   const passes = layout(header);
-  const raw = await inflate(data, passes.reduce((sum, pass) => sum + pass.height * (1 + pass.line), 0));
+  const raw = await inflate(
+    data,
+    passes.reduce((sum, pass) => sum + pass.height * (1 + pass.line), 0),
+  );
   const channels = header.colour === GREY || header.colour === GREY_ALPHA ? 1 : 3;
   const pixels = {
-    width: header.width, height: header.height, channels,
+    width: header.width,
+    height: header.height,
+    channels,
     data: new Uint8ClampedArray(header.width * header.height * channels),
   };
   let start = 0;

@@ -39,7 +39,8 @@ export function bars(classes) {
     const fill = element("span", { class: "fill" });
     fill.style.setProperty("--share", share);
     return element(
-      "li", {},
+      "li",
+      {},
       element("span", { class: "label" }, label),
       element("span", { class: "share" }, percent(share)),
       element("span", { class: "bar", "aria-hidden": "true" }, fill),
@@ -66,7 +67,10 @@ export function facts(name, manifest, runtime, running) {
   const blocks = spec.stages.reduce((sum, { depth }) => sum + depth, 0);
   const rows = [
     ["Bundle", name],
-    ["Model", `S²-MLP, ${blocks} blocks, ${spec.classes > 1 ? `${spec.classes} classes` : "1 logit for 2 classes"}, input ${width} × ${height}`],
+    [
+      "Model",
+      `S²-MLP, ${blocks} blocks, ${spec.classes > 1 ? `${spec.classes} classes` : "1 logit for 2 classes"}, input ${width} × ${height}`,
+    ],
     ["Shift", `${spec.shift_semantics === "paper" ? "the paper's" : "as the in-place code computes it"}`],
     ["Precision", precision + (quantization ? `, calibrated on ${quantization.calibration_images} images` : "")],
     ["Format", format],
@@ -87,7 +91,8 @@ const scientific = (value) => (Number.isFinite(value) ? value.toExponential(1) :
 export function caseRows(cases) {
   return cases.map(({ name, samples, relativeL2, limit, sameClass, passed }) =>
     element(
-      "tr", {},
+      "tr",
+      {},
       element("th", { scope: "row" }, name, element("span", { class: "count" }, ` × ${samples}`)),
       element("td", {}, scientific(relativeL2)),
       element("td", {}, limit.toExponential(0)),
@@ -107,9 +112,11 @@ export function outcome({ cases, passed }) {
 
 /** In one sentence: how the page's own preparation of images compares. */
 export function preparation(images) {
-  if (!images.length) return "This bundle holds no golden images, so the page's own preparation of images was not checked with it.";
+  if (!images.length)
+    return "This bundle holds no golden images, so the page's own preparation of images was not checked with it.";
   const many = images.length === 1 ? "1 golden image gives" : `${images.length} golden images give`;
-  if (images.every(({ passed }) => passed)) return `Prepared here, ${many} exactly the tensors that the exporter prepared.`;
+  if (images.every(({ passed }) => passed))
+    return `Prepared here, ${many} exactly the tensors that the exporter prepared.`;
   const most = Math.max(...images.map(({ levels }) => levels));
   return `Prepared here, ${many} tensors up to ${most.toFixed(1)} levels of 255 off: this page's preparation is not the model's.`;
 }

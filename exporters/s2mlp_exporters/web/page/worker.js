@@ -16,7 +16,11 @@ let model;
 const TASKS = {
   async open({ path, files, backend, threads }) {
     const site = await openBundle(folderAt("./", import.meta.url));
-    bundle = files ? await openBundle(folderOf(files)) : path ? await openBundle(folderAt(path, import.meta.url)) : site;
+    bundle = files
+      ? await openBundle(folderOf(files))
+      : path
+        ? await openBundle(folderAt(path, import.meta.url))
+        : site;
     model = await loadModel(bundle, site, { backend, threads });
     return { name: bundle.name, manifest: bundle.manifest, loadMs: model.loadMs, runtime: site.manifest.engine };
   },
@@ -36,7 +40,9 @@ const TASKS = {
   async check() {
     const { tolerance, files, spec } = bundle.manifest;
     if (!tolerance || !Object.hasOwn(files, "golden.safetensors")) {
-      throw new Refusal(`${bundle.name} holds no golden tensors: it was exported with --no-gate, and nothing can be checked.`);
+      throw new Refusal(
+        `${bundle.name} holds no golden tensors: it was exported with --no-gate, and nothing can be checked.`,
+      );
     }
     const cases = readGolden(await bundle.read("golden.safetensors"), spec.classes);
     const scale = scaleOf(cases);
