@@ -1,6 +1,6 @@
 # make demo       install, export the bundled checkpoint, verify the result
 # make test       install, run every test
-# make lint       ruff, mypy --strict, import contracts
+# make lint       ruff, mypy --strict, import contracts, and Biome for JavaScript and style sheets (from npm)
 # make bench      measure exports, latency, growth and engine builds, and write docs/benchmarks.md (20 minutes)
 # make accuracy   what fp16 and int8 cost on 10,000 images (minutes)
 # make reliability  try every promise of docs/reliability.md as often as it says, and write it (45 minutes)
@@ -10,7 +10,7 @@
 # make docs-output  run what README.md and docs print again, and write what has changed (minutes)
 # make licenses   write docs/dependencies.md and constraints-oldest.txt
 # make web        export the bundled checkpoint as a web page, and serve it to this machine
-# make web-deps   what the page, its tests and the JavaScript examples need from npm
+# make web-deps   what the page, its tests, the JavaScript examples and make lint need from npm
 # make venv       .venv with everything for development; TORCH_INDEX=https://download.pytorch.org/whl/cpu takes PyTorch's build
 #                 for CPUs alone, without 5 GB of CUDA
 
@@ -48,11 +48,12 @@ test: $(STAMP)
 	@$(MAKE) --no-print-directory web-deps || echo "npm's packages cannot be had here: what needs them is skipped"
 	$(BIN)/python -m pytest -n 2 -m npm
 
-lint: $(STAMP)
+lint: $(STAMP) $(NODE_STAMP)
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	node_modules/.bin/biome ci --error-on-warnings
 
 bench: $(STAMP)
 	$(BIN)/python -m s2mlp_bench --write docs

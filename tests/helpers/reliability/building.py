@@ -14,7 +14,7 @@ from pathlib import Path
 from helpers.support import ROOT
 
 SOURCES = ("s2mlp_deploy", "exporters", "bench", "tests", "examples", "docs", "Makefile", "constraints.txt", "constraints-oldest.txt",
-           "package.json", "package-lock.json", "pyproject.toml", "README.md", "LICENSE", ".gitignore")  # fmt: skip
+           "package.json", "package-lock.json", "biome.jsonc", "pyproject.toml", "README.md", "LICENSE", ".gitignore")  # fmt: skip
 """What a distribution is built from; besides, a clone holds only what belongs to developing."""
 
 EPOCH = 1_500_000_000
