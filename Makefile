@@ -56,7 +56,7 @@ lint: $(STAMP) $(NODE_STAMP)
 	node_modules/.bin/biome ci --error-on-warnings
 
 bench: $(STAMP)
-	$(BIN)/python -m s2mlp_bench --write docs
+	$(BIN)/python -m s2mlp_studies.presets --write docs
 
 reliability: $(STAMP) $(NODE_STAMP)
 	$(BIN)/python -m pytest -n 2 tests/reliability/test_*$(ONLY)*.py --thorough --write docs/reliability.md
@@ -76,8 +76,8 @@ oldest:
 		--deselect tests/unit/checkpoint/test_load.py::test_options_written_by_other_systems_and_versions_are_read \
 		--deselect tests/unit/test_imports.py::test_only_the_base_dependencies_are_loaded \
 		--deselect tests/unit/bench/test_pictures.py::test_the_same_measurements_give_the_same_bytes \
-		--deselect tests/unit/bench/test_scale.py::test_no_label_covers_another_or_leaves_the_picture \
-		--deselect tests/unit/bench/test_scale.py::test_the_picture_shows_each_model_with_its_exponent_and_interval
+		--deselect tests/unit/studies/test_scale.py::test_no_label_covers_another_or_leaves_the_picture \
+		--deselect tests/unit/studies/test_scale.py::test_the_picture_shows_each_model_with_its_exponent_and_interval
 
 docs-output: $(STAMP)
 	$(BIN)/python tests/helpers/printed_outputs.py

@@ -132,7 +132,7 @@ def bench(
     ] = None,
     force: ForceOption = False,
 ) -> None:
-    """Verify bundles, then time them interleaved, checking every answer. 's2mlp-bench scale' measures how a model grows."""
+    """Verify bundles, then time them interleaved, checking every answer."""
     # Threads of other libraries that wait busily would run at the cost of whoever is timed then.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     from s2mlp_bench import benchmark, environment
@@ -244,15 +244,4 @@ def _csv(rows: list[dict[str, object]]) -> str:
     return out.getvalue()
 
 
-_race = command(bench)
-
-
-def main() -> None:
-    """``s2mlp-bench scale CKPT`` is a command of its own; a bundle of that name is ``./scale``."""
-    if sys.argv[1:2] == ["scale"]:
-        from s2mlp_bench.scale import scale_cli
-
-        sys.argv = [f"{sys.argv[0]} scale", *sys.argv[2:]]
-        scale_cli.main()
-    else:
-        _race()
+main = command(bench)

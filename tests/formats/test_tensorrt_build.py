@@ -16,7 +16,6 @@ import pytest
 
 from helpers.bare import OPTIONAL, bare
 from helpers.support import PAPER_CHECKPOINT, TEST_IMAGES, run
-from s2mlp_bench.weights import save_random
 from s2mlp_deploy import Request
 from s2mlp_deploy.bundle.bundle import read
 from s2mlp_deploy.errors import CompilerError, RuntimeMissingError, UnverifiedError, UsageError
@@ -33,6 +32,7 @@ from s2mlp_exporters.tensorrt.log import Log
 from s2mlp_exporters.tensorrt.options import configure
 from s2mlp_exporters.tensorrt.profile import Profile
 from s2mlp_exporters.tensorrt.runtime import find_gpu
+from s2mlp_studies.random_weights import save_random
 
 rtx = pytest.importorskip("tensorrt_rtx", reason="TensorRT for RTX is not installed")
 

@@ -43,13 +43,7 @@ NEEDS = {
     "s2mlp_deploy.bundle.sbom": "cyclonedx",
     "s2mlp_deploy.checkpoint.torch_format.archive": "torch",
     "s2mlp_deploy.checkpoint.weight_sets": "torch",
-    "s2mlp_bench.presets.engines": "torch",
-    "s2mlp_bench.presets.export_cost": "torch",
-    "s2mlp_bench.presets.goals": "torch",
-    "s2mlp_bench.presets.markdown": "torch",
     "s2mlp_bench.baselines.naive": "torch",
-    "s2mlp_bench.presets.report": "torch",
-    "s2mlp_bench.weights": "torch",
 }
 """The modules that wrap an optional package; every other one works without any."""
 
@@ -58,6 +52,12 @@ def modules_of(package: str) -> list[str]:
     """``package`` and every module in it, without importing any."""
     found = pkgutil.walk_packages([str(ROOT / SOURCES[package] / package)], f"{package}.", onerror=lambda _: None)
     return [package, *(module.name for module in found)]
+
+
+def test_a_wheel_installs_the_three_packages_and_no_name_that_others_may_use() -> None:
+    build = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["tool"]["hatch"]["build"]["targets"]["wheel"]
+    assert set(build) == {"packages"}
+    assert {Path(place).name for place in build["packages"]} == {"s2mlp_deploy", "s2mlp_exporters", "s2mlp_bench"}
 
 
 MODULES = [module for package in PACKAGES for module in modules_of(package)]

@@ -23,9 +23,6 @@ import numpy as np
 
 from s2mlp_bench import graphs
 from s2mlp_bench.baselines import mixer
-from s2mlp_bench.scale import footprint
-from s2mlp_bench.scale.footprint import Footprint
-from s2mlp_bench.scale.scaling import LONG_MS, MIXER, S2MLP, Plan, Point, Scaling, Setting, shortened
 from s2mlp_deploy.errors import LoweringError, OutputError, ParityError, UsageError
 from s2mlp_deploy.families.s2mlp.emit import emit
 from s2mlp_deploy.gate.distance import compare
@@ -41,6 +38,9 @@ from s2mlp_deploy.system.progress import Listener
 from s2mlp_deploy.system.timing import Clock, interleave, timed_ms
 from s2mlp_deploy.system.wording import counted
 from s2mlp_deploy.system.workdir import temporary
+from s2mlp_studies.scale import footprint
+from s2mlp_studies.scale.footprint import Footprint
+from s2mlp_studies.scale.scaling import LONG_MS, MIXER, S2MLP, Plan, Point, Scaling, Setting, shortened
 
 if TYPE_CHECKING:  # needs torch
     from s2mlp_deploy.checkpoint.load import Checkpoint

@@ -1,6 +1,6 @@
 """Memory of an ONNX file that runs batches of one shape, in a process of its own.
 
-    python -m s2mlp_bench.scale.footprint FILE THREADS BATCHxCHANNELSxHEIGHTxWIDTH OUT.json
+    python footprint.py FILE THREADS BATCHxCHANNELSxHEIGHTxWIDTH OUT.json
 
 writes what running took on top of the loaded model.
 """
@@ -43,7 +43,7 @@ def take(path: Path, shape: tuple[int, ...], *, threads: int, scratch: Path) -> 
     out = scratch / "footprint.json"
     words = [str(path), str(threads), "x".join(map(str, shape)), str(out)]
     try:
-        cost = measure([sys.executable, "-m", "s2mlp_bench.scale.footprint", *words])
+        cost = measure([sys.executable, __file__, *words])
     except RuntimeError as error:
         raise BundleError(
             f"a process of its own cannot run images of {'x'.join(map(str, shape))}, perhaps for lack of memory: {error}"

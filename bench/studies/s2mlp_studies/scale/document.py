@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
-from s2mlp_bench.scale import costs
-from s2mlp_bench.scale.scaling import OVER, QUANTITIES, Point, Quantity, Scaling
 from s2mlp_deploy.schema.manifest import SpecEntry
+from s2mlp_studies.scale import costs
+from s2mlp_studies.scale.scaling import OVER, QUANTITIES, Point, Quantity, Scaling
 
 SCHEMA_VERSION = 1
 

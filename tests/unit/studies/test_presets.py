@@ -1,86 +1,38 @@
-"""The measuring itself: processes, and the bounds without a shift and without anything but products."""
+"""Export cost, latency, engines and goals of the presets, from made up measurements and small real ones."""
 
 from __future__ import annotations
 
 import json
 import subprocess
 import sys
-from collections import Counter
 from collections.abc import Collection, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import onnx_ir as ir
-import onnxruntime
 import pytest
 from rich.console import Console
 
-from helpers.support import random_model, save_checkpoint, small_spec, weights_of
-from s2mlp_bench import environment, graphs
-from s2mlp_bench.backends import OnnxWay, OpenVinoWay
-from s2mlp_bench.baselines.noshift import NoShift
+from helpers.support import ROOT, save_checkpoint, small_spec
+from s2mlp_bench import environment
+from s2mlp_bench.backends import OnnxWay
 from s2mlp_bench.benchmark import Devices, Plan, Result
 from s2mlp_bench.candidate import Contestant, Point
 from s2mlp_bench.interleaved_timing import NOTHING, Course, Record
-from s2mlp_bench.presets import latency, markdown, report
-from s2mlp_bench.presets.engines import EngineCost, Engines, Figures, measure_engines
-from s2mlp_bench.presets.export_cost import GATE, IMPORTS, NAIVE, NO_GATE, ExportCost
-from s2mlp_bench.presets.goals import Goal, engine_goals, export_goals, latency_goals
-from s2mlp_bench.presets.latency import Contest, Latency, alone, on
-from s2mlp_bench.process import ProcessCost, measure
-from s2mlp_bench.roofline.products import products
+from s2mlp_bench.process import ProcessCost
 from s2mlp_bench.summary import standing
 from s2mlp_deploy.checkpoint import load as checkpoints
-from s2mlp_deploy.families.s2mlp.emit import emit
-from s2mlp_deploy.formats.registry import scratch_session
-from s2mlp_deploy.gate.distance import compare
-from s2mlp_deploy.graph.lowered import Axes, Lowered
-from s2mlp_deploy.graph.spatial_shift import LOWERINGS, Lowering
-from s2mlp_deploy.passes import fold_layernorm
-from s2mlp_deploy.passes.quantize import block_layers
+from s2mlp_deploy.graph.lowered import Lowered
+from s2mlp_deploy.graph.spatial_shift import LOWERINGS
 from s2mlp_deploy.system.dependencies import pip_install
 from s2mlp_deploy.system.progress import Listener
 from s2mlp_deploy.system.timing import Estimate
-
-
-def peak_rss_bytes(allocated_bytes: int) -> int:
-    return measure([sys.executable, "-S", "-c", f"print(len(bytearray(b'1') * {allocated_bytes}))"]).peak_rss_bytes
-
-
-def test_a_process_is_charged_with_the_memory_it_touched_and_not_with_its_parents() -> None:
-    """This test process holds torch, hence more than the bare child."""
-    held = np.ones(25_000_000)
-    bare = peak_rss_bytes(1)
-    assert bare < 60e6 < held.nbytes
-    assert 0.9 < (peak_rss_bytes(300_000_000) - bare) / 300e6 < 1.2
-
-
-def test_a_process_is_charged_with_its_time() -> None:
-    idle = measure([sys.executable, "-S", "-c", "import time; time.sleep(0.3)"])
-    assert idle.wall_s >= 0.3 > idle.cpu_s
-    busy = measure([sys.executable, "-S", "-c", "import time\nwhile time.process_time() < 0.3: pass"])
-    assert busy.cpu_s >= 0.3
-
-
-def test_a_process_that_fails_is_no_measurement() -> None:
-    with pytest.raises(RuntimeError, match="out of cheese"):
-        measure([sys.executable, "-S", "-c", "raise SystemExit('out of cheese')"])
-
-
-def test_the_bound_leaves_out_the_shift_and_nothing_else() -> None:
-    spec = small_spec()
-    weights = weights_of(random_model(spec))
-    axes = Axes(1, spec.image_size)
-
-    def operators(lowering: Lowering) -> Counter[str]:
-        return Counter(node.op_type for node in fold_layernorm.fold(emit(spec, weights, lowering, axes)).graph)
-
-    without, gather = operators(NoShift()), operators(LOWERINGS["gather"])
-    assert not {"Split", "Slice", "Gather", "Concat", "Pad"} & set(without)
-    assert without["Gemm"] == gather["Gemm"] and without["Conv"] == 1
-    assert sum(without.values()) < sum(gather.values())
+from s2mlp_studies.presets import graphs as preset_graphs
+from s2mlp_studies.presets import latency, markdown, report
+from s2mlp_studies.presets.engines import EngineCost, Engines, Figures, measure_engines
+from s2mlp_studies.presets.export_cost import GATE, IMPORTS, NAIVE, NO_GATE, ExportCost
+from s2mlp_studies.presets.goals import Goal, engine_goals, export_goals, latency_goals
+from s2mlp_studies.presets.latency import Contest, Latency, alone, on
 
 
 @pytest.fixture(scope="module")
@@ -88,86 +40,21 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Lowered:
     """A graph of two blocks in float32, with a shift."""
     spec = small_spec()
     path = save_checkpoint(tmp_path_factory.mktemp("small") / "small.pt", spec)
-    return graphs.lower(checkpoints.load(path), LOWERINGS["gather"])
+    return preset_graphs.lower(checkpoints.load(path), LOWERINGS["gather"])
 
 
-@pytest.fixture(scope="module", params=["fp32", "int8"])
-def lowered(request: pytest.FixtureRequest, small: Lowered) -> Lowered:
-    return small if request.param == "fp32" else graphs.quantized(small, graphs.ranges(small), "x86")
-
-
-def initializers(model: ir.Model, among: Collection[str]) -> dict[str, np.ndarray]:
-    return {
-        name: value.const_value.numpy()
-        for name, value in model.graph.initializers.items()
-        if name in among and value.const_value is not None
-    }
-
-
-def test_products_alone_keep_their_weights_scales_and_types(lowered: Lowered) -> None:
-    whole, alone = lowered.model.graph, products(lowered).model.graph
-    ours, theirs = ({n.name: n for n in graph} for graph in (alone, whole))
-    names = [layer.name for layer in block_layers(lowered.spec)]
-    assert [str(y.name) for y in alone.outputs] == [str(theirs[name].outputs[0].name) for name in names]
-    assert set(ours) <= set(theirs) and {n.op_type for n in alone} <= {"Gemm", "DequantizeLinear"}
-    kept = initializers(products(lowered).model, alone.initializers)
-    expected = initializers(lowered.model, alone.initializers)
-    assert kept.keys() == expected.keys() == set(alone.initializers)
-    assert all(np.array_equal(kept[name], expected[name]) for name in kept)
-    dtype = ir.DataType.UINT8 if lowered.precision == "int8" else ir.DataType.FLOAT
-    assert [(x.dtype, list(x.shape or ())) for x in alone.inputs] == [(dtype, [35, 13]), (dtype, [35, 39])]
-
-
-def test_taking_the_products_leaves_the_graph_as_it_was(lowered: Lowered) -> None:
-    before = ir.to_proto(lowered.model).SerializeToString(deterministic=True)
-    products(lowered)
-    assert ir.to_proto(lowered.model).SerializeToString(deterministic=True) == before
-
-
-def test_a_product_alone_computes_what_it_does_in_the_whole_graph(lowered: Lowered, tmp_path: Path) -> None:
-    for name, width in (("stage0/block01/fc1", 13), ("stage0/block01/fc4", 39)):
-        node = next(n for n in lowered.model.graph if n.name == name)
-        read = str(node.inputs[0].name) if lowered.precision == "fp32" else f"{name}/x_q"  # type: ignore[union-attr]
-        with scratch_session(lowered) as session:
-            values = session.trace(graphs.noise(lowered.spec)[:1], (read, name))
-        alone = onnxruntime.InferenceSession(graphs.write(products(lowered), tmp_path / name.replace("/", " ")))
-        feed = {x.name: np.zeros(x.shape, values[read].dtype) for x in alone.get_inputs()}
-        feed[next(n for n in feed if n.endswith(f"x35x{width}"))] = values[read]
-        np.testing.assert_allclose(alone.run([name], feed)[0], values[name], rtol=1e-5, atol=1e-6)
-
-
-def test_onnxruntimes_own_quantization_computes_the_same_network_roughly(small: Lowered, tmp_path: Path) -> None:
-    noise = graphs.noise(small.spec)
-    path = graphs.write(small, tmp_path / "fp32")
-    static = graphs.write_quantized_statically(path, noise, tmp_path / "static")
-    expected = OnnxWay(path).open(Point()).run(noise[:1])
-    for way in (OnnxWay(static), OpenVinoWay(static)):
-        assert 0 < compare(way.open(Point()).run(noise[:1]), expected).relative_l2 < 0.1
-    assert [p.name for p in static.parent.iterdir()] == [static.name]
-
-
-def test_quantizing_statically_says_nothing(
-    small: Lowered, tmp_path: Path, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
-) -> None:
-    path = graphs.write(small, tmp_path / "fp32")
-    graphs.write_quantized_statically(path, graphs.noise(small.spec), tmp_path / "static")
-    assert caplog.text == "" and capfd.readouterr() == ("", "")
-
-
-def test_openvino_computes_float32_as_float32(small: Lowered, tmp_path: Path) -> None:
-    """Unless told otherwise it takes bfloat16, where the processor has it; that would be off by 1e-3."""
-    images = graphs.noise(small.spec)[:1]
-    path = graphs.write(small, tmp_path / "fp32")
-    ours, theirs = (way.open(Point(threads=1)).run(images) for way in (OnnxWay(path), OpenVinoWay(path)))
-    assert compare(theirs, ours).relative_l2 < 1e-5
+def python(code: str) -> subprocess.CompletedProcess[str]:
+    """Run ``code`` where the studies can be imported, installed or not."""
+    path = f"import sys; sys.path.insert(0, {str(ROOT / 'bench' / 'studies')!r})"
+    return subprocess.run([sys.executable, "-c", f"{path}\n{code}"], capture_output=True, text=True, check=False)
 
 
 def test_baselines_that_are_missing_are_left_out_and_told() -> None:
     """It is stopped where the measuring would begin."""
-    stop = "import s2mlp_bench.weights; s2mlp_bench.weights.save_random = lambda *_: sys.exit('measuring')"
+    stop = "import s2mlp_studies.random_weights; s2mlp_studies.random_weights.save_random = lambda *_: sys.exit('measuring')"
     code = f"import runpy, sys; from s2mlp_bench.baselines import registry; registry.find_spec = lambda name: name != 'openvino'; {stop}"
-    start = "sys.argv[1:] = ['--only', 'latency']; runpy.run_module('s2mlp_bench', run_name='__main__')"
-    done = subprocess.run([sys.executable, "-c", f"{code}\n{start}"], capture_output=True, text=True, check=False)
+    start = "sys.argv[1:] = ['--only', 'latency']; runpy.run_module('s2mlp_studies.presets', run_name='__main__')"
+    done = python(f"{code}\n{start}")
     assert "measuring" in done.stderr and "the baseline openvino-static is left out" in done.stderr
     assert pip_install("openvino") in done.stderr
 
@@ -191,7 +78,7 @@ def test_four_contests_are_held_with_the_same_small_model(tmp_path: Path) -> Non
 
 def test_all_lowerings_share_one_calibration_for_int8(small: Lowered, tmp_path: Path) -> None:
     source = checkpoints.load(save_checkpoint(tmp_path / "small.pt", small_spec()))
-    ours, theirs = graphs.ranges(small), graphs.ranges(graphs.lower(source, LOWERINGS["conv"]))
+    ours, theirs = preset_graphs.ranges(small), preset_graphs.ranges(preset_graphs.lower(source, LOWERINGS["conv"]))
     assert ours.keys() == theirs.keys()
     for name, found in theirs.items():
         assert (found.low, found.high) == pytest.approx((ours[name].low, ours[name].high), rel=1e-4)
@@ -217,8 +104,8 @@ def test_every_lowering_in_every_precision_is_built_as_an_engine(tmp_path: Path)
 
 def run_without_tensorrt_rtx(*arguments: str, before: str = "") -> subprocess.CompletedProcess[str]:
     code = f"import runpy, sys; sys.modules.update(tensorrt_rtx=None); sys.argv[1:] = {list(arguments)}; {before}"
-    start = "runpy.run_module('s2mlp_bench', run_name='__main__')"
-    return subprocess.run([sys.executable, "-c", f"{code}\n{start}"], capture_output=True, text=True, check=False)
+    start = "runpy.run_module('s2mlp_studies.presets', run_name='__main__')"
+    return python(f"{code}\n{start}")
 
 
 def test_engines_alone_need_their_runtime() -> None:
@@ -229,7 +116,7 @@ def test_engines_alone_need_their_runtime() -> None:
 
 def test_a_full_run_leaves_engines_out_and_says_so_where_their_runtime_is_missing() -> None:
     """It is stopped where the measuring would begin."""
-    stop = "import s2mlp_bench.weights; s2mlp_bench.weights.save_random = lambda *_: sys.exit('measuring')"
+    stop = "import s2mlp_studies.random_weights; s2mlp_studies.random_weights.save_random = lambda *_: sys.exit('measuring')"
     done = run_without_tensorrt_rtx(before=stop)
     assert "engines are left out: " in done.stderr and "measuring" in done.stderr
     assert pip_install("trt-rtx") in " ".join(done.stderr.split())
@@ -402,5 +289,5 @@ def test_each_reason_is_given_once() -> None:
 
 def test_the_command_can_explain_itself_without_torch_and_onnxruntime() -> None:
     hide = "sys.modules.update(torch=None, onnxruntime=None, onnxsim=None)"
-    explain = "sys.argv = ['bench', '--help']; runpy.run_module('s2mlp_bench', run_name='__main__')"
-    measure([sys.executable, "-c", f"import runpy, sys; {hide}; {explain}"])
+    explain = "sys.argv = ['bench', '--help']; runpy.run_module('s2mlp_studies.presets', run_name='__main__')"
+    assert python(f"import runpy, sys; {hide}; {explain}").returncode == 0

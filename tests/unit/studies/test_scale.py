@@ -22,9 +22,13 @@ from helpers.support import Ran, command, pyramid_spec, save_checkpoint, small_s
 from s2mlp_bench import graphs
 from s2mlp_bench.baselines import mixer
 from s2mlp_bench.baselines.noshift import NoShift
-from s2mlp_bench.scale import costs, footprint, growth, scaling_plot, scaling_run, scaling_table
-from s2mlp_bench.scale.footprint import Footprint
-from s2mlp_bench.scale.scaling import (
+from s2mlp_deploy.graph.lowered import Axes
+from s2mlp_deploy.schema.spec import PRESETS, Embedding, Size, Spec, Stage
+from s2mlp_deploy.system.progress import Listener
+from s2mlp_studies.scale import costs, footprint, growth, measure, plot, table
+from s2mlp_studies.scale.footprint import Footprint
+from s2mlp_studies.scale.measure import WARMUP, take_rounds
+from s2mlp_studies.scale.scaling import (
     LONG_MS,
     MIXER,
     OVER,
@@ -36,17 +40,13 @@ from s2mlp_bench.scale.scaling import (
     default_sizes,
     shortened,
 )
-from s2mlp_bench.scale.scaling_run import WARMUP, take_rounds
-from s2mlp_deploy.graph.lowered import Axes
-from s2mlp_deploy.schema.spec import PRESETS, Embedding, Size, Spec, Stage
-from s2mlp_deploy.system.progress import Listener
 
 POSITIONS = [196, 400, 784, 1600, 3136]
 QUICK = ("--batch", 1, "--depth", "1", "--rounds", 6, "--min-seconds", 0)
 
 
 def scale(*arguments: object) -> Ran:
-    return command("s2mlp-bench scale", "s2mlp_bench.scale.scale_cli", "main", *arguments)
+    return command("s2mlp_studies.scale", "s2mlp_studies.scale.__main__", "main", *arguments)
 
 
 # Fits
@@ -312,12 +312,12 @@ WIDE: tuple[Size, ...] = ((224, 224), (224, 12000), (11200, 11200))
 @pytest.mark.parametrize("sizes", [SQUARES, CROWDED, WIDE, SQUARES[:2]], ids=["squares", "crowded", "wide", "two"])
 @pytest.mark.parametrize("slower", [0.2, 0.9, 1.0, 6.0])
 def test_no_label_covers_another_or_leaves_the_picture(sizes: tuple[Size, ...], slower: float) -> None:
-    assert overlaps(scaling_plot.figure(made_up(PRESETS["deep"], sizes, slower=slower))) == []
+    assert overlaps(plot.figure(made_up(PRESETS["deep"], sizes, slower=slower))) == []
 
 
 def test_the_picture_shows_each_model_with_its_exponent_and_interval() -> None:
     found = made_up(PRESETS["wide"], SQUARES)
-    drawn = scaling_plot.figure(found)
+    drawn = plot.figure(found)
     (axes,) = drawn.axes
     assert (axes.get_xscale(), axes.get_yscale()) == ("log", "log")
     written = [t.get_text() for t in (*axes.texts, *drawn.texts)]
@@ -327,13 +327,13 @@ def test_the_picture_shows_each_model_with_its_exponent_and_interval() -> None:
         assert f"{model}\nexponent {g.exponent:.3f}\n[{g.low:.3f}, {g.high:.3f}]" in written
     assert any("another model with other weights" in text for text in written)
     assert axes.get_xticklabels()[0].get_text() == "196\n224x224"
-    alone = scaling_plot.figure(made_up(pyramid_spec(), default_sizes(pyramid_spec())))
+    alone = plot.figure(made_up(pyramid_spec(), default_sizes(pyramid_spec())))
     assert overlaps(alone) == [] and not any(MIXER in t.get_text() for t in (*alone.axes[0].texts, *alone.texts))
 
 
 @pytest.mark.parametrize(("suffix", "start"), [(".png", b"\x89PNG"), (".svg", b"<?xml"), (".pdf", b"%PDF")])
 def test_the_same_measurement_gives_the_same_bytes(suffix: str, start: bytes) -> None:
-    pictures = {scaling_plot.picture(made_up(small_spec(), default_sizes(small_spec())), suffix) for _ in range(2)}
+    pictures = {plot.picture(made_up(small_spec(), default_sizes(small_spec())), suffix) for _ in range(2)}
     assert len(pictures) == 1 and pictures.pop().startswith(start)
 
 
@@ -342,7 +342,7 @@ AROUND = {"processor": "CPU", "usable_cores": 2, "load_average": 0.1, "versions"
 
 def shown(found: Scaling) -> str:
     console = Console(width=120, file=io.StringIO())
-    console.print(scaling_table.render(found, AROUND))
+    console.print(table.render(found, AROUND))
     return console.file.getvalue()  # type: ignore[attr-defined, no-any-return]
 
 
@@ -542,7 +542,7 @@ def test_memory_that_the_system_does_not_tell_stops_nothing(place: Path, monkeyp
 
 def test_a_graph_that_computes_something_else_is_not_timed(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(footprint, "take", lambda *_, **__: Footprint(1_000_000, 1000))
-    monkeypatch.setattr(scaling_run, "_lowering", lambda spec: NoShift())
+    monkeypatch.setattr(measure, "_lowering", lambda spec: NoShift())
     assert "does not compute what PyTorch does at 20x28" in refused(
         1, place / "small.pt", *QUICK, "--image-size", "20x28"
     )

@@ -1,4 +1,4 @@
-"""``s2mlp-bench scale``: how latency and memory grow with image size, batch and depth. Parses, calls, prints and exits."""
+"""``python -m s2mlp_studies.scale CKPT`` measures how latency and memory grow with image size, batch and depth."""
 
 from __future__ import annotations
 
@@ -81,14 +81,14 @@ def scale(
     from s2mlp_bench import environment
     from s2mlp_bench.report import pictures
     from s2mlp_bench.results import output
-    from s2mlp_bench.scale import scaling_document, scaling_plot, scaling_table
-    from s2mlp_bench.scale.scaling import Plan, default_sizes
     from s2mlp_deploy.cli.options import directions, numbers, sizes
+    from s2mlp_studies.scale import document, plot, table
+    from s2mlp_studies.scale.scaling import Plan, default_sizes
 
     try:
-        from s2mlp_bench.scale import scaling_run
         from s2mlp_deploy.checkpoint import load as checkpoints
         from s2mlp_deploy.families.s2mlp import layouts
+        from s2mlp_studies.scale.measure import measure
     except ModuleNotFoundError as error:
         raise RuntimeMissingError(
             f"reading a checkpoint needs the package {error.name}, which is not installed: {pip_install('export')}"
@@ -113,16 +113,16 @@ def scale(
             "--png draws latency against image size: give --image-size two with different numbers of positions"
         )
     around = environment.describe()
-    found = scaling_run.measure(source, plan, ConsoleListener())
-    content = scaling_document.document(found, source.sha256, around)
+    found = measure(source, plan, ConsoleListener())
+    content = document.document(found, source.sha256, around)
     if json_file:
         output.write_json(json_file, content)
     if png_file:
-        output.write(png_file, scaling_plot.picture(found, png_file.suffix.lower()))
+        output.write(png_file, plot.picture(found, png_file.suffix.lower()))
     if as_json:
         show(content)
         return
-    Console(highlight=False, width=None if os.isatty(1) else 120).print(scaling_table.render(found, around))
+    Console(highlight=False, width=None if os.isatty(1) else 120).print(table.render(found, around))
 
 
 def _shares(option: str, text: str) -> tuple[Fraction, ...]:
@@ -142,3 +142,6 @@ def _share(option: str, text: str) -> Fraction:
 
 
 main = command(scale)
+
+if __name__ == "__main__":
+    main()

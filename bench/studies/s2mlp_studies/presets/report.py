@@ -11,17 +11,17 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from s2mlp_bench.presets import export_cost
-from s2mlp_bench.presets.engines import Engines
-from s2mlp_bench.presets.export_cost import ExportCost
-from s2mlp_bench.presets.goals import Goal
-from s2mlp_bench.presets.latency import NO_SHIFT, Latency, alone, on
 from s2mlp_bench.report.table import render
 from s2mlp_bench.results.document import document as document_of
-from s2mlp_bench.scale import scaling_document
-from s2mlp_bench.scale.scaling import Scaling
 from s2mlp_deploy.system import machine
 from s2mlp_deploy.system.timing import Estimate
+from s2mlp_studies.presets import export_cost
+from s2mlp_studies.presets.engines import Engines
+from s2mlp_studies.presets.export_cost import ExportCost
+from s2mlp_studies.presets.goals import Goal
+from s2mlp_studies.presets.latency import NO_SHIFT, Latency, alone, on
+from s2mlp_studies.scale import document as scale_document
+from s2mlp_studies.scale.scaling import Scaling
 
 NOTES = (
     "Brackets: 95% confidence interval of the median; with fewer than six rounds, smallest and largest. "
@@ -142,7 +142,7 @@ class Scaled:
 
 @dataclass
 class Measured:
-    """Everything that ``python -m s2mlp_bench`` has measured so far."""
+    """Everything that ``python -m s2mlp_studies.presets`` has measured so far."""
 
     environment: RenderableType
     exports: list[ExportCost] = field(default_factory=list)
@@ -167,8 +167,7 @@ def document(measured: Measured) -> dict[str, Any]:
         ],
         "latencies": [_latency_document(latency) for latency in measured.latencies],
         "scalings": [
-            {"model": s.model, **scaling_document.document(s.scaling, s.sha256, s.environment)}
-            for s in measured.scalings
+            {"model": s.model, **scale_document.document(s.scaling, s.sha256, s.environment)} for s in measured.scalings
         ],
         "engines": [
             {

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from s2mlp_bench.presets import export_cost
-from s2mlp_bench.presets.engines import EngineCost, Engines
-from s2mlp_bench.presets.export_cost import ExportCost
-from s2mlp_bench.presets.latency import NAIVE, NO_SHIFT, OPENVINO_STATIC, UINT8, Contest, Latency, alone, on
 from s2mlp_deploy.system.timing import Estimate, estimate
+from s2mlp_studies.presets import export_cost
+from s2mlp_studies.presets.engines import EngineCost, Engines
+from s2mlp_studies.presets.export_cost import ExportCost
+from s2mlp_studies.presets.latency import NAIVE, NO_SHIFT, OPENVINO_STATIC, UINT8, Contest, Latency, alone, on
 
 INT8_GAIN = {"wide": 3.3, "deep": 2.8}
 """On processors with VNNI. Wide gains more: a larger share of its time is matrix products."""

@@ -10,16 +10,16 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from s2mlp_bench.scale import costs
-from s2mlp_bench.scale.costs import Compared, Cost
-from s2mlp_bench.scale.growth import Growth
-from s2mlp_bench.scale.scaling import LONG_MS, MIXER, OVER, QUANTITIES, S2MLP, Over, Point, Scaling
-from s2mlp_bench.scale.scaling_document import INTERVALS
 from s2mlp_bench.summary import SPREAD
 from s2mlp_deploy.cli.tables import model_line
 from s2mlp_deploy.schema.spec import format_size
 from s2mlp_deploy.system.timing import Estimate
 from s2mlp_deploy.system.wording import counted
+from s2mlp_studies.scale import costs
+from s2mlp_studies.scale.costs import Compared, Cost
+from s2mlp_studies.scale.document import INTERVALS
+from s2mlp_studies.scale.growth import Growth
+from s2mlp_studies.scale.scaling import LONG_MS, MIXER, OVER, QUANTITIES, S2MLP, Over, Point, Scaling
 
 UNKNOWN = "unknown"
 

@@ -1,4 +1,4 @@
-"""``python -m s2mlp_bench``: export cost, latency, scaling and engines of random models.
+"""``python -m s2mlp_studies.presets``: export cost, latency, scaling and engines of random models.
 
 Tables go to stdout, progress to stderr.
 """
@@ -59,19 +59,20 @@ def bench(
     from s2mlp_bench import environment
     from s2mlp_bench.baselines.registry import BASELINES
     from s2mlp_bench.interleaved_timing import Course
-    from s2mlp_bench.presets import report
-    from s2mlp_bench.presets.engines import measure_engines, require_tensorrt_rtx
-    from s2mlp_bench.presets.export_cost import measure_exports
-    from s2mlp_bench.presets.goals import engine_goals, export_goals, latency_goals
-    from s2mlp_bench.presets.latency import measure_latency
-    from s2mlp_bench.scale import scaling_run, scaling_table
-    from s2mlp_bench.scale.scaling import Plan, default_sizes
-    from s2mlp_bench.weights import save_random
     from s2mlp_deploy.checkpoint import load as checkpoints
+    from s2mlp_studies.presets import report
+    from s2mlp_studies.presets.engines import measure_engines, require_tensorrt_rtx
+    from s2mlp_studies.presets.export_cost import measure_exports
+    from s2mlp_studies.presets.goals import engine_goals, export_goals, latency_goals
+    from s2mlp_studies.presets.latency import measure_latency
+    from s2mlp_studies.random_weights import save_random
+    from s2mlp_studies.scale import table
+    from s2mlp_studies.scale.measure import measure
+    from s2mlp_studies.scale.scaling import Plan, default_sizes
 
     told = ConsoleListener()
     if write:
-        from s2mlp_bench.presets import markdown
+        from s2mlp_studies.presets import markdown
 
         markdown.check()
     baselines = []
@@ -118,10 +119,10 @@ def bench(
                 plan = Plan(
                     default_sizes(source.spec), (1, 2, 4, 8), DEPTHS, threads=1, rounds=10, min_seconds=0, seed=SEED
                 )
-                scaling = scaling_run.measure(source, plan, told)
+                scaling = measure(source, plan, told)
                 around = environment.describe()
                 measured.scalings.append(report.Scaled(preset, source.sha256, scaling, around))
-                out.print(scaling_table.render(scaling, around))
+                out.print(table.render(scaling, around))
             if with_engines:
                 built = measure_engines(preset, checkpoint, scratch, repeats=repeats or 1, announce=_announce)
                 measured.engines.append(built)

@@ -7,11 +7,11 @@ from fractions import Fraction
 from math import ceil, prod
 from typing import Literal, TypeAlias
 
-from s2mlp_bench.scale import growth
-from s2mlp_bench.scale.footprint import Footprint
-from s2mlp_bench.scale.growth import Growth
 from s2mlp_deploy.schema.spec import Size, Spec
 from s2mlp_deploy.system.timing import Estimate, estimate, ratio
+from s2mlp_studies.scale import growth
+from s2mlp_studies.scale.footprint import Footprint
+from s2mlp_studies.scale.growth import Growth
 
 S2MLP, MIXER = "S²-MLP", "MLP-Mixer"
 """The models."""

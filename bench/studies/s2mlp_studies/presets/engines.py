@@ -9,8 +9,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from s2mlp_bench import graphs
-from s2mlp_bench.presets.engine_build import FIGURES
+from s2mlp_bench.graphs import write
 from s2mlp_bench.process import ProcessCost, measure
 from s2mlp_deploy.checkpoint import load as checkpoints
 from s2mlp_deploy.graph import writer
@@ -18,6 +17,8 @@ from s2mlp_deploy.graph.lowered import Lowered
 from s2mlp_deploy.graph.spatial_shift import LOWERINGS
 from s2mlp_deploy.system.timing import Estimate, estimate
 from s2mlp_exporters.tensorrt.runtime import TENSORRT_RTX
+from s2mlp_studies.presets import engine_build, graphs
+from s2mlp_studies.presets.engine_build import FIGURES
 
 LOWERED_AS = ("gather", "slice", "pad", "conv")
 
@@ -117,9 +118,9 @@ def _graphs(checkpoint: Path, announce: Callable[[str], None]) -> Iterator[Lower
 
 def _cost(lowered: Lowered, directory: Path, repeats: int) -> EngineCost:
     """``directory`` is there for as long as the measurement takes."""
-    model = graphs.write(lowered, directory)
+    model = write(lowered, directory)
     images = "x".join(map(str, lowered.axes.shape(lowered.spec.in_channels)))
-    command = [sys.executable, "-m", "s2mlp_bench.presets.engine_build", str(model), images, str(directory)]
+    command = [sys.executable, engine_build.__file__, str(model), images, str(directory)]
     builds = tuple(measure(command) for _ in range(repeats))
     found = json.loads((directory / FIGURES).read_text("utf-8"))
     figures = Figures(**{name: found[name] for name in Figures.__dataclass_fields__})

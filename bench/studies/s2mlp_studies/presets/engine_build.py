@@ -1,6 +1,6 @@
 """One engine of TensorRT for RTX, built in a process of its own so that it can be measured as a whole.
 
-    python -m s2mlp_bench.presets.engine_build MODEL.onnx 1x3x224x224 DIRECTORY
+    python engine_build.py MODEL.onnx 1x3x224x224 DIRECTORY
 
 writes the engine and what the builder's log says of it into DIRECTORY, which must be there.
 """

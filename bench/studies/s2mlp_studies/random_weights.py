@@ -1,6 +1,6 @@
 """Checkpoints to measure with: latency and export cost do not depend on what a network has learnt.
 
-    python -m s2mlp_bench.weights wide|deep CKPT
+    python -m s2mlp_studies.random_weights wide|deep CKPT
 
 writes one.
 """
@@ -27,7 +27,7 @@ def save_random(preset: str, path: Path, seed: int = SEED) -> Path:
 
 def main() -> None:
     if len(sys.argv) != 3 or sys.argv[1] not in PRESETS:
-        sys.exit(f"usage: python -m s2mlp_bench.weights {'|'.join(PRESETS)} CKPT")
+        sys.exit(f"usage: python -m s2mlp_studies.random_weights {'|'.join(PRESETS)} CKPT")
     save_random(sys.argv[1], Path(sys.argv[2]))
 
 

@@ -1,4 +1,4 @@
-"""docs/benchmarks.md and its pictures, from what ``python -m s2mlp_bench`` has measured."""
+"""docs/benchmarks.md and its pictures, from what ``python -m s2mlp_studies.presets`` has measured."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from typing import Any
 
 from rich.console import Console, RenderableType
 
-from s2mlp_bench.presets import report
-from s2mlp_bench.presets.goals import Goal
-from s2mlp_bench.presets.report import Measured
 from s2mlp_bench.report import pictures
 from s2mlp_bench.results.output import write as write_file
-from s2mlp_bench.scale import scaling_plot, scaling_table
+from s2mlp_studies.presets import report
+from s2mlp_studies.presets.goals import Goal
+from s2mlp_studies.presets.report import Measured
+from s2mlp_studies.scale import plot, table
 
 WIDTH = 120
 PAGE = "benchmarks.md"
@@ -62,8 +62,8 @@ def write(measured: Measured, directory: Path) -> None:
         latencies.append({"model": latency.model, "picture": picture, "tables": tables})
     for scaled in measured.scalings:
         picture = f"scale_{scaled.model}.png"
-        write_file(directory / picture, scaling_plot.picture(scaled.scaling, ".png"))
-        tables = _text(scaling_table.render(scaled.scaling, scaled.environment))
+        write_file(directory / picture, plot.picture(scaled.scaling, ".png"))
+        tables = _text(table.render(scaled.scaling, scaled.environment))
         scalings.append({"model": scaled.model, "picture": picture, "tables": tables})
     loader = jinja2.FileSystemLoader(Path(__file__).parent)
     template = jinja2.Environment(loader=loader, autoescape=False, undefined=jinja2.StrictUndefined).get_template(

@@ -1,0 +1,45 @@
+"""The graphs that engines are built of: every lowering in every precision."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from s2mlp_bench.graphs import noise
+from s2mlp_deploy.checkpoint.load import Checkpoint
+from s2mlp_deploy.families.s2mlp.emit import emit
+from s2mlp_deploy.formats import registry
+from s2mlp_deploy.graph.lowered import Axes, Lowered
+from s2mlp_deploy.graph.spatial_shift import Lowering
+from s2mlp_deploy.passes import fold_layernorm
+from s2mlp_deploy.passes.float16 import to_float16
+from s2mlp_deploy.passes.quantize import RECIPES, Range, block_layers, quantize
+from s2mlp_deploy.passes.simplify import simplify
+from s2mlp_deploy.quantization.calibration import calibrate
+
+
+def lower(source: Checkpoint, lowering: Lowering) -> Lowered:
+    """The graph of ``source`` with ``lowering``, batch 1 and static, as the toolkit writes it."""
+    spec = source.spec
+    axes = Axes(1, spec.image_size)
+    graph = fold_layernorm.fold(emit(spec, {n: w.numpy() for n, w in source.weights.items()}, lowering, axes))
+    return Lowered(simplify(graph), spec, axes, lowering.name, "fp32")
+
+
+def half(lowered: Lowered) -> Lowered:
+    """The float16 graph, whose values are not looked at: they do not matter for speed."""
+    return replace(lowered, model=to_float16(lowered.model), precision="fp16")
+
+
+def ranges(lowered: Lowered) -> dict[str, Range]:
+    """What the layers of the blocks read, calibrated on noise; the same for every lowering."""
+    names = tuple(layer.activation for layer in block_layers(lowered.spec))
+    with registry.scratch_session(lowered) as session:
+        return calibrate(lambda x: session.trace(x, names), noise(lowered.spec), "minmax", batch=1)
+
+
+def quantized(lowered: Lowered, ranges: Mapping[str, Range], target: str) -> Lowered:
+    """The int8 graph for ``target`` (a name of quantize.RECIPES)."""
+    layers = block_layers(lowered.spec)
+    graph = quantize(lowered.model, ranges, RECIPES[target], layers)
+    return replace(lowered, model=graph, precision="int8")
