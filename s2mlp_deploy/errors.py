@@ -79,7 +79,7 @@ class OutputError(InputError):
 
 
 class ParityError(Error):
-    """The artifact's numbers differ from the oracle's by more than the tolerance."""
+    """The artifact's numbers differ from the reference's by more than the tolerance."""
 
 
 class EvidenceError(ParityError):

@@ -23,7 +23,7 @@ from s2mlp_bench.process import measure
 from s2mlp_deploy import errors
 from s2mlp_deploy.bundle import bundle as bundles
 from s2mlp_deploy.errors import BundleError, Error
-from s2mlp_deploy.gate.io_adapter import Asking
+from s2mlp_deploy.gate.io_adapter import ArtifactIo, IoAdapter
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ def _measure(contestant: Contestant) -> dict[str, Any]:
     import_runtimes(contestant.way.modules)
     size = contestant.point.size or manifest.spec.image_size
     prepared = np.zeros((contestant.point.batch, manifest.spec.in_channels, *size), np.float32)
-    images = Asking(manifest.preprocessing, size, contestant.interface).raw(prepared)
+    images = IoAdapter(manifest.preprocessing, size, ArtifactIo(interface=contestant.interface)).raw(prepared)
     start = time.perf_counter()
     session = contestant.way.open(contestant.point)
     loaded = time.perf_counter()

@@ -38,7 +38,7 @@ class Questions:
 
 
 def of_bundle(bundle: Bundle) -> Questions:
-    """The bundle's golden images of the model's own size, and the oracle's logits."""
+    """The bundle's golden images of the model's own size, and the reference's logits."""
     expected = golden.load(bundle.golden)
     manifest = bundle.manifest
     axes = slice(2, 4) if manifest.interface.input == "float" else slice(1, 3)
@@ -46,7 +46,7 @@ def of_bundle(bundle: Bundle) -> Questions:
     return Questions(
         np.concatenate([expected.inputs[case] for case in cases]),
         np.concatenate([expected.logits[case] for case in cases]),
-        "the float64 oracle",
+        "the float64 reference",
     )
 
 

@@ -8,7 +8,7 @@ from s2mlp_bench.candidate import Contestant
 from s2mlp_bench.inputs import Questions
 from s2mlp_deploy.errors import ParityError
 from s2mlp_deploy.gate.distance import compare, scale_of
-from s2mlp_deploy.gate.io_adapter import as_logits, listening
+from s2mlp_deploy.gate.io_adapter import as_logits, scoring_every_class
 from s2mlp_deploy.runtime.session import TimedSession, Times
 from s2mlp_deploy.system.timing import Clock
 
@@ -28,7 +28,7 @@ class Runner:
     def __init__(self, contestant: Contestant, questions: Questions) -> None:
         self.session = contestant.way.open(contestant.point)
         self._interface = contestant.interface
-        self._asked = listening(self.session, self._interface, questions.logits.shape[1])
+        self._asked = scoring_every_class(self.session, self._interface, questions.logits.shape[1])
         self._scale = scale_of([questions.logits])
         self._turns = questions.turns(contestant.point.batch)
         self._turn = 0

@@ -129,7 +129,7 @@ def _figure(curves: Sequence[Curve], title: str) -> Figure:
     axes.set_yscale("log")
     axes.set_ylim(low, high)
     axes.set_xlim(-0.6, len(names) - 0.4)
-    axes.set_ylabel("relative L2 distance from the float64 oracle")
+    axes.set_ylabel("relative L2 distance from the float64 reference")
     axes.grid(axis="y", color="0.9", linewidth=0.7)
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)

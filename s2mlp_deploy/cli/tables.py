@@ -289,8 +289,8 @@ def bundle_grid(bundle: Bundle) -> Table:
 
 
 def parity_table(verdict: Verdict, torch: Mapping[str, float] | None = None) -> Table:
-    """Distance from the float64 oracle by golden case, with the limit, and PyTorch's own for comparison."""
-    table = Table(title="distance from the float64 oracle", title_justify="left", title_style="bold")
+    """Distance from the float64 reference by golden case, with the limit, and PyTorch's own for comparison."""
+    table = Table(title="distance from the float64 reference", title_justify="left", title_style="bold")
     table.add_column("golden inputs")
     for heading in ("samples", "relative L2", "limit", *(["PyTorch itself"] if torch else []), "same class", ""):
         table.add_column(heading, justify="right")
@@ -332,7 +332,7 @@ def layer_table(result: Verification) -> Table:
 def layer_line(result: Verification) -> Text:
     """Where the first divergence is."""
     if result.diverges_at is None:
-        return Text(f"no layer is further from the oracle than {result.layer_limit:.0e}", style="green")
+        return Text(f"no layer is further from the reference than {result.layer_limit:.0e}", style="green")
     return Text(f"first layer beyond {result.layer_limit:.0e}: {result.diverges_at}", style="bold red")
 
 

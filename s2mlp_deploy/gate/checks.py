@@ -12,7 +12,7 @@ from s2mlp_deploy.schema.array import Array
 from s2mlp_deploy.schema.tolerance import Tolerance, round_up
 
 QUANTIZED_SHARE, QUANTIZED_FLOOR = 0.5, 1e-3
-"""How far an int8 artifact may be from what its graph gave, as a share of that graph's distance from the oracle.
+"""How far an int8 artifact may be from what its graph gave, as a share of that graph's distance from the reference.
 
 From half of it on, the float model may be as near as the int8 graph.
 """
@@ -49,9 +49,9 @@ class Verdict:
 
 
 def check_logits(outputs: Mapping[str, Array], expected: Mapping[str, Array], limit: Tolerance) -> Verdict:
-    """Hold each case's logits against the oracle's: shape and finiteness first, then the tolerance.
+    """Hold each case's logits against the reference's: shape and finiteness first, then the tolerance.
 
-    A row whose two leading classes the oracle itself separates by less than the allowed distance
+    A row whose two leading classes the reference itself separates by less than the allowed distance
     may go either way; every other row must keep its class.
     """
     checks: list[Check] = []
@@ -80,17 +80,28 @@ def check_logits(outputs: Mapping[str, Array], expected: Mapping[str, Array], li
     return Verdict(tuple(checks), distances)
 
 
-def nearer_to(actual: Array, quantized: Array, oracle: Array, case: str) -> Check:
+def nearer_to(actual: Array, quantized: Array, reference: Array, case: str) -> Check:
     """Whether logits ``actual`` are those of an int8 graph, which gave ``quantized``, rather than of another model.
 
     Other kernels add in another order, and now and then that rounds a value to the next step, which moves the logits of
     that sample, in small models by as much as all of quantization did. A fault moves all of them: so the median counts.
     """
-    norm = row_sizes(oracle.astype(np.float64))
+    norm = row_sizes(reference.astype(np.float64))
 
     def distance(a: Array, b: Array) -> float:
         return float(np.median(np.linalg.norm(a.astype(np.float64) - b, axis=1) / norm))
 
-    limit = round_up(QUANTIZED_SHARE * max(distance(quantized, oracle), QUANTIZED_FLOOR))
+    limit = round_up(QUANTIZED_SHARE * max(distance(quantized, reference), QUANTIZED_FLOOR))
     measured = distance(actual, quantized)
     return Check(case, "relative L2 to the int8 graph", measured, limit, measured <= limit)
+
+
+def failure(verdict: Verdict, cause: str | None = None) -> str:
+    """The message for a verdict that failed, with the cause where it is known."""
+    lines = "; ".join(f"{c.case}: {c.quantity} {c.measured:.3g}, limit {c.limit:.3g}" for c in verdict.failures[:6])
+    if cause:
+        return f"the artifact is too far from what the checkpoint computes, so nothing was published ({lines}): {cause}"
+    return (
+        f"the artifact does not compute what the checkpoint computes, so nothing was published ({lines}). Please report "
+        "this with the output of s2mlp-inspect CKPT --json and s2mlp-doctor"
+    )

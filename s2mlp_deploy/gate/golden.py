@@ -1,14 +1,14 @@
-"""Golden tensors: inputs chosen to expose errors, and what the oracle makes of them.
+"""Golden tensors: inputs chosen to expose errors, and the reference logits of them.
 
-They judge an export when it is made, and travel in the bundle, so that a device without PyTorch
-can judge itself later.
+The gate checks an export with them when it is made, and they travel in the bundle, so that a device without PyTorch
+can check itself later.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +17,7 @@ from safetensors.numpy import load_file
 from safetensors.numpy import save as to_bytes
 
 from s2mlp_deploy.errors import BundleError
+from s2mlp_deploy.gate.distance import Distance
 from s2mlp_deploy.graph.lowered import Axes
 from s2mlp_deploy.schema.array import Array
 from s2mlp_deploy.schema.spec import Size, Spec, format_size
@@ -39,14 +40,14 @@ TRACE_POSITIONS = 16
 
 @dataclass(frozen=True)
 class Golden:
-    """Inputs as the artifact takes them and oracle logits (samples, classes) by case.
+    """Inputs as the artifact takes them and reference logits (samples, classes) by case.
 
     Inputs are (samples, channels, height, width) float32, or (samples, height, width, channels) uint8.
 
     ``trace`` holds, for the first sample of :attr:`traced`, each layer's output at sampled positions:
     float32 (positions, channels), in the order of computation.
 
-    ``quantized`` holds, where the graph is int8, the logits that it gave in ONNX Runtime when it was made: the oracle's
+    ``quantized`` holds, where the graph is int8, the logits that it gave in ONNX Runtime when it was made: the reference's
     are too far away to tell a fault from rounding.
     """
 
@@ -67,6 +68,18 @@ class Golden:
             for arrays in (self.inputs, self.logits, self.quantized)
         )
         return Golden(inputs, logits, self.trace, quantized)
+
+
+@dataclass(frozen=True)
+class GoldenReference:
+    """Golden tensors, and by case the distance of PyTorch's own logits from them at the artifact's precision."""
+
+    golden: Golden
+    pytorch_distances: Mapping[str, Distance]
+
+    def for_artifact(self, inputs: Mapping[str, Array]) -> GoldenReference:
+        """The same with ``inputs`` (by case) as the artifact takes them."""
+        return replace(self, golden=replace(self.golden, inputs=inputs))
 
 
 def make_inputs(spec: Spec, axes: Axes) -> dict[str, Array]:
@@ -137,7 +150,7 @@ def sample_map(x: Array) -> Array:
 
 
 def save(golden: Golden, path: Path) -> None:
-    """Write ``golden`` as safetensors. Logits are rounded to float32, the oracle's last step."""
+    """Write ``golden`` as safetensors. Logits are rounded to float32, the reference's last step."""
     tensors = {f"input/{case}": array for case, array in golden.inputs.items()}
     tensors |= {f"logits/{case}": array.astype(np.float32) for case, array in golden.logits.items()}
     tensors |= {f"quantized/{case}": array.astype(np.float32) for case, array in golden.quantized.items()}
@@ -176,5 +189,5 @@ def load(path: Path) -> Golden:
                 "(samples, channels, height, width) and (samples, classes). Copy the bundle again"
             )
     if any(case not in logits or quantized[case].shape != logits[case].shape for case in quantized):
-        raise BundleError(f"{path} must hold quantized logits like the oracle's, or none: copy the bundle again")
+        raise BundleError(f"{path} must hold quantized logits like the reference's, or none: copy the bundle again")
     return Golden(inputs, logits, trace, quantized)

@@ -1,6 +1,6 @@
-"""Asking an artifact in its own terms, and taking its answers for the logits that they speak for.
+"""Feed an artifact the inputs its interface expects, and map its outputs back to logits.
 
-Golden logits, tolerances and labels are about prepared images and logits. An artifact that takes bytes is asked with the bytes
+Golden logits, tolerances and labels are about prepared images and logits. An artifact that takes bytes gets the bytes
 that prepared images come from; one that gives probabilities, or only the best of them, is held to the same tolerance,
 with the least that logits must have moved for probabilities to be where they are (:func:`_least_move`): that is within
 the tolerance wherever the artifact's own logits are.
@@ -27,70 +27,81 @@ from s2mlp_deploy.schema.spec import Size, format_size
 
 
 @dataclass(frozen=True)
-class Questions:
-    """Inputs by case: ``prepared`` as the oracle takes them (in float64 where they come from bytes), ``raw`` as the artifact does."""
+class TestInputs:
+    """Inputs by case: ``prepared`` as the reference takes them (in float64 where they come from bytes), ``raw`` as the artifact does."""
+
+    __test__ = False  # pytest takes classes of such a name for tests
 
     prepared: Mapping[str, Array]
     raw: Mapping[str, Array]
 
 
 @dataclass(frozen=True)
-class Asking:
-    """How an artifact of this interface is asked. ``size`` is the model's."""
+class ArtifactIo:
+    """What an artifact takes and gives: its interface, its batch size (None: any), and the type of its output's elements."""
+
+    batch: int | None = None
+    interface: Interface = FLOAT_LOGITS
+    dtype: str = "float32"
+
+    @classmethod
+    def of(cls, manifest: Manifest) -> ArtifactIo:
+        """Of the artifact that ``manifest`` describes."""
+        return cls(manifest.batch, manifest.interface, manifest.output.dtype)
+
+
+@dataclass(frozen=True)
+class IoAdapter:
+    """Converts prepared images to an artifact's inputs and its outputs to logits. ``size`` is the model's image size."""
 
     preprocessing: Preprocessing
     size: Size
-    interface: Interface = field(default=FLOAT_LOGITS)
+    io: ArtifactIo = field(default=ArtifactIo())
 
     @classmethod
-    def of(cls, manifest: Manifest) -> Asking:
-        """How the bundle with this manifest is asked."""
-        return cls(manifest.preprocessing, manifest.spec.image_size, manifest.interface)
+    def of(cls, manifest: Manifest) -> IoAdapter:
+        """For the artifact that ``manifest`` describes."""
+        return cls(manifest.preprocessing, manifest.spec.image_size, ArtifactIo.of(manifest))
 
-    def questions(self, inputs: Mapping[str, Array], pictures: Pictures | None = None) -> Questions:
-        """Questions as close to the prepared ``inputs`` (by case) as bytes allow.
+    def test_inputs(self, inputs: Mapping[str, Array], pictures: Pictures | None = None) -> TestInputs:
+        """The artifact's inputs, as close to the prepared ``inputs`` (by case) as bytes allow.
 
-        An artifact that resizes is asked with noise of other sizes, too, and with ``pictures`` as they are.
+        An artifact that resizes also gets noise of other sizes, and ``pictures`` as they are.
         """
-        if self.interface.input == "float":
-            return Questions(inputs, inputs)
+        if self.io.interface.input == "float":
+            return TestInputs(inputs, inputs)
         raw = {case: nearest_bytes(x, self.preprocessing) for case, x in inputs.items()}
-        if self.interface.input == "uint8":
-            return Questions({case: normalize_exactly(x, self.preprocessing) for case, x in raw.items()}, raw)
+        if self.io.interface.input == "uint8":
+            return TestInputs({case: normalize_exactly(x, self.preprocessing) for case, x in raw.items()}, raw)
         raw |= self._noise(len(self.preprocessing.mean)) if "noise" in raw else {}
         if pictures and pictures.files:
             del raw["images"]
             raw |= {golden_images.case_of(i): self._bytes_in(file) for i, file in enumerate(pictures.files)}
-        return Questions({case: np.stack([self._fitted(image) for image in x]) for case, x in raw.items()}, raw)
+        return TestInputs({case: np.stack([self._fitted(image) for image in x]) for case, x in raw.items()}, raw)
 
     def raw(self, inputs: Array) -> Array:
         """Prepared ``inputs`` as the artifact takes them, at the model's size."""
-        return inputs if self.interface.input == "float" else nearest_bytes(inputs, self.preprocessing)
+        return inputs if self.io.interface.input == "float" else nearest_bytes(inputs, self.preprocessing)
 
     def snapped(self, inputs: Array) -> Array:
-        """Prepared ``inputs``, as the artifact can be asked for them."""
-        if self.interface.input == "float":
+        """Prepared ``inputs``, rounded to values that the artifact can take."""
+        if self.io.interface.input == "float":
             return inputs
         return normalize(nearest_bytes(inputs, self.preprocessing), self.preprocessing)
 
-    def logits(
-        self, session: Session, inputs: Array, expected: Array, batch: int | None, files: Sequence[Path] = ()
-    ) -> Array:
-        """What ``session`` says of prepared ``inputs``, as logits near those ``expected`` of it.
+    def logits(self, session: Session, inputs: Array, expected: Array, files: Sequence[Path] = ()) -> Array:
+        """The logits of prepared ``inputs`` that the outputs of ``session`` stand for, near the ``expected`` ones.
 
-        An artifact that resizes is shown the ``files`` that they were prepared from.
+        An artifact that resizes gets the ``files`` that the inputs were prepared from.
 
         Raises:
             UsageError: where it is to resize and there are no files.
         """
-        answers = [
-            answer(session, raw, batch, self.interface, expected.shape[1])
-            for raw in self._portions(inputs, batch, files)
-        ]
-        return as_logits(np.concatenate(answers), expected, self.interface)
+        scores = [class_scores(session, raw, self.io, expected.shape[1]) for raw in self._portions(inputs, files)]
+        return as_logits(np.concatenate(scores), expected, self.io.interface)
 
-    def _portions(self, inputs: Array, batch: int | None, files: Sequence[Path]) -> Iterator[Array]:
-        if self.interface.input == "image":
+    def _portions(self, inputs: Array, files: Sequence[Path]) -> Iterator[Array]:
+        if self.io.interface.input == "image":
             if files:
                 yield from (self._bytes_in(file) for file in files)
                 return
@@ -98,7 +109,7 @@ class Asking:
                 raise UsageError(
                     "--input image with a --crop-fraction below 1 is judged on image files: give a folder of images with --data"
                 )
-        step = batch or BATCH
+        step = self.io.batch or BATCH
         for start in range(0, len(inputs), step):
             yield self.raw(inputs[start : start + step])
 
@@ -124,16 +135,16 @@ class Asking:
         return normalize_exactly(images.fitted_bytes(pixels, self.preprocessing, self.size), self.preprocessing)
 
 
-def answer(session: Session, raw: Array, batch: int | None, interface: Interface, classes: int) -> Array:
-    """Logits or probabilities (batch, classes) of ``raw``; of those that an artifact does not give, −∞."""
-    return sessions.run_in_batches(listening(session, interface, classes), raw, batch)
+def class_scores(session: Session, raw: Array, io: ArtifactIo, classes: int) -> Array:
+    """Logits or probabilities (samples, classes) of ``raw``; −∞ for classes that the artifact does not name."""
+    return sessions.run_in_batches(scoring_every_class(session, io.interface, classes), raw, io.batch)
 
 
-def listening(session: Session, interface: Interface, classes: int) -> Session:
-    """``session``, so that it gives a number for each class.
+def scoring_every_class(session: Session, interface: Interface, classes: int) -> Session:
+    """``session``, wrapped where needed so that it gives a number for each class.
 
     Raises:
-        RuntimeMissingError: where it cannot tell which classes are the best.
+        RuntimeMissingError: where it gives no classes beside its scores.
     """
     if interface.output != "top5":
         return session
@@ -152,13 +163,13 @@ class _Spread:
         """The scores, spread.
 
         Raises:
-            ParityError: where they are not what was asked for: each of the best classes once, the best one first.
+            ParityError: where they are not each of the best classes once, the best one first.
         """
         scores, best = self._session.rank(images)
-        asked = (len(images), min(BEST, self._classes))
+        shape = (len(images), min(BEST, self._classes))
         rows = np.sort(best, axis=-1)
         if not (
-            scores.shape == best.shape == asked
+            scores.shape == best.shape == shape
             and scores.dtype == np.float32
             and best.dtype == np.int64
             and not (np.diff(scores) > 0).any()
@@ -166,7 +177,7 @@ class _Spread:
             and 0 <= rows.min() <= rows.max() < self._classes
         ):
             raise ParityError(
-                f"the artifact does not name its best classes, each once and the best one first: expected scores {list(asked)} "
+                f"the artifact does not name its best classes, each once and the best one first: expected scores {list(shape)} "
                 f"float32 and classes int64 from 0 to {self._classes - 1}, and got scores {list(scores.shape)} {scores.dtype} and "
                 f"classes {list(best.shape)} {best.dtype}, for the first image {scores[:1].tolist()} and {best[:1].tolist()}"
             )
@@ -175,16 +186,16 @@ class _Spread:
         return spread
 
 
-def as_logits(answers: Array, logits: Array, interface: Interface) -> Array:
-    """The logits (rows, classes) that ``answers`` speak for, near the oracle's ``logits``.
+def as_logits(scores: Array, logits: Array, interface: Interface) -> Array:
+    """The logits (rows, classes) that ``scores`` stand for, near the reference's ``logits``.
 
     Of classes that the artifact does not name, all that is known is that they score no better than the last it names.
     """
-    if interface.output == "logits" or answers.shape != logits.shape:
-        return answers
+    if interface.output == "logits" or scores.shape != logits.shape:
+        return scores
     wide = logits.astype(np.float64)
     expected = probabilities(wide)
-    found = answers.astype(np.float64)
+    found = scores.astype(np.float64)
     if interface.output == "top5":
         unnamed = np.isneginf(found)
         last = np.where(unnamed, np.inf, found).min(axis=1, keepdims=True)

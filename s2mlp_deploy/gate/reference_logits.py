@@ -1,4 +1,4 @@
-"""What the oracle says: golden logits in float64, and how far PyTorch's own run is from them."""
+"""Compute golden logits with the reference module in float64, and how far PyTorch's own run is from them."""
 
 from __future__ import annotations
 
@@ -10,26 +10,27 @@ import torch
 
 from s2mlp_deploy.families.s2mlp.reference import S2MLP, activations, logits
 from s2mlp_deploy.gate.distance import compare, scale_of
-from s2mlp_deploy.gate.gate import Judgement
-from s2mlp_deploy.gate.golden import Golden, sample_map
+from s2mlp_deploy.gate.golden import Golden, GoldenReference, sample_map
 from s2mlp_deploy.runtime.session import BATCH
 from s2mlp_deploy.schema.array import Array
 
 
-def consult(model: S2MLP, inputs: Mapping[str, Array], own_dtype: torch.dtype = torch.float32) -> Judgement:
-    """Run the oracle over ``inputs``, by case (samples, channels, height, width) float32.
+def compute_reference(
+    model: S2MLP, inputs: Mapping[str, Array], pytorch_dtype: torch.dtype = torch.float32
+) -> GoldenReference:
+    """Run the reference in float64 over ``inputs``, by case (samples, channels, height, width) float32.
 
-    ``own_dtype`` is what PyTorch runs in for comparison.
+    ``pytorch_dtype`` is the type of PyTorch's own run, for comparison.
     """
     wide, trace = _by_case(model, inputs, torch.float64)
-    return compare_own(model, Golden(inputs, wide, trace), own_dtype)
+    return compare_pytorch(model, Golden(inputs, wide, trace), pytorch_dtype)
 
 
-def compare_own(model: S2MLP, golden: Golden, dtype: torch.dtype) -> Judgement:
+def compare_pytorch(model: S2MLP, golden: Golden, dtype: torch.dtype) -> GoldenReference:
     """``golden``, and how far PyTorch's own run in ``dtype`` is from it."""
     own, _ = _by_case(model, golden.inputs, dtype)
     scale = scale_of(golden.logits.values())
-    return Judgement(golden, {case: compare(own[case], golden.logits[case], scale) for case in golden.inputs})
+    return GoldenReference(golden, {case: compare(own[case], golden.logits[case], scale) for case in golden.inputs})
 
 
 def with_matrices_in_float16(model: S2MLP) -> S2MLP:

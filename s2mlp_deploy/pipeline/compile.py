@@ -13,7 +13,7 @@ from typing import Any
 from s2mlp_deploy.bundle import bundle as bundles
 from s2mlp_deploy.bundle import recorded_accuracy
 from s2mlp_deploy.bundle.bundle import GOLDEN, Artifact, Bundle
-from s2mlp_deploy.errors import AccuracyError, BundleError, OutputError, ParityError, UnverifiedError, UsageError
+from s2mlp_deploy.errors import AccuracyError, BundleError, OutputError, UnverifiedError, UsageError
 from s2mlp_deploy.formats import base as formats_base
 from s2mlp_deploy.formats import float16_on_cpu, memory_limit, registry
 from s2mlp_deploy.formats.base import Compiler, shipped_by
@@ -21,8 +21,8 @@ from s2mlp_deploy.formats.names import ONNX
 from s2mlp_deploy.gate import gate as gates
 from s2mlp_deploy.gate import golden, manifest_consistency
 from s2mlp_deploy.gate.checks import Verdict
-from s2mlp_deploy.gate.gate import Judges
-from s2mlp_deploy.gate.io_adapter import Asking
+from s2mlp_deploy.gate.evaluation import EvaluationSet, check_images
+from s2mlp_deploy.gate.io_adapter import ArtifactIo, IoAdapter
 from s2mlp_deploy.pipeline.request import Export, Request, flags
 from s2mlp_deploy.quantization import accuracy
 from s2mlp_deploy.runtime import session as sessions
@@ -85,11 +85,11 @@ def compile_foreign(bundle: Bundle, target: Compiler, request: Request, progress
 
 def compile(
     bundle: Bundle, target: Compiler, request: Request, progress: Progress, *,
-    judges: Judges | None = None, report: Mapping[str, Any] | None = None,
+    evaluation: EvaluationSet | None = None, report: Mapping[str, Any] | None = None,
 ) -> Export:  # fmt: skip
     """Publish ``bundle``'s graph as ``target``'s engine.
 
-    ``judges`` are images that judge it besides the bundle's golden tensors; ``report`` is what was
+    ``evaluation`` are images that it is checked on besides the bundle's golden tensors; ``report`` is what was
     measured when the bundle was made, just now; without it, what the bundle's own report says of its accuracy goes along.
 
     Raises:
@@ -118,10 +118,10 @@ def compile(
                     f"the {request.format} engine is not judged on {', '.join(made.beyond)}: it is built for sizes that do not reach there"
                 )
         if judged and not pending:
-            with progress.step(f"checking {source.precision} parity of the {request.format} engine with the oracle"):
+            with progress.step(f"checking {source.precision} parity of the {request.format} engine with the reference"):
                 tried = (report or {}).get("trials", [])
                 verdict, figures, description = _judge(
-                    staging.directory / GOLDEN, source, made, target, request, judges, tried
+                    staging.directory / GOLDEN, source, made, target, request, evaluation, tried
                 )
         found = {
             "evidence": [],
@@ -178,29 +178,28 @@ def _judge(
     made: Artifact,
     target: Compiler,
     request: Request,
-    judges: Judges | None,
+    evaluation: EvaluationSet | None,
     tried: Sequence[Mapping[str, Any]],
 ) -> tuple[Verdict, dict[str, Any], Description | None]:
     assert source.tolerance
-    tolerance, batch = source.tolerance, source.batch
+    tolerance = source.tolerance
     session = target.open(made)
-    asking = Asking.of(source)
-    verdict = gates.gate(session, golden.load(path), tolerance, batch, source.interface, source.output.dtype)
-    if not verdict.passed:
-        raise ParityError(gates.failure(verdict, float16_on_cpu.why_inexact(source, target, request.settings)))
+    adapter = IoAdapter.of(source)
+    cause = float16_on_cpu.why_inexact(source, target, request.settings)
+    verdict = gates.require(session, golden.load(path), tolerance, ArtifactIo.of(source), cause)
     figures: dict[str, Any] = {"distances": {case: vars(d) for case, d in verdict.distances.items()}}
-    if judges and source.precision == "int8":
+    if evaluation and source.precision == "int8":
         left = source.quantization.float_layers if source.quantization else ()
-        logits = asking.logits(session, judges.images, judges.float_logits, batch, judges.files)
-        trial = accuracy.assess(left, logits, judges, request)
+        logits = adapter.logits(session, evaluation.images, evaluation.float_logits, evaluation.files)
+        trial = accuracy.assess(left, logits, evaluation, request)
         if not trial.passed:
             raise AccuracyError(
                 f"compiled for {request.format}, the int8 graph no longer keeps {accuracy.limits(trial, request)}, so "
                 f"nothing was published: {accuracy.describe(trial)}"
             )
         figures["trials"] = [*tried, vars(trial)]
-    elif judges:
-        figures["images"] = gates.judge_images(session, judges, tolerance, batch, asking)
+    elif evaluation:
+        figures["images"] = vars(check_images(session, evaluation, tolerance, adapter))
     return verdict, figures, sessions.description_of(session)
 
 

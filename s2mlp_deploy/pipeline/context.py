@@ -16,8 +16,7 @@ from s2mlp_deploy.data.image_folders import LabelledFolder, find_labelled, find_
 from s2mlp_deploy.data.labels import read_labels, shared
 from s2mlp_deploy.errors import DataError
 from s2mlp_deploy.families.s2mlp import layouts, reference
-from s2mlp_deploy.gate import golden_images, structure_evidence
-from s2mlp_deploy.gate import reference_logits as oracles
+from s2mlp_deploy.gate import golden_images, reference_logits, structure_evidence
 from s2mlp_deploy.gate import shift_evidence as evidence
 from s2mlp_deploy.gate.golden_images import Pictures
 from s2mlp_deploy.gate.shift_evidence import Evidence
@@ -166,7 +165,7 @@ def _settle_semantics(
         return reference.build(source.spec.with_semantics(semantics), source.weights)
 
     def run(semantics: Semantics, x: Array) -> Array:
-        return oracles.run(model(semantics), x)
+        return reference_logits.run(model(semantics), x)
 
     def explain(images: Array, recorded: Array) -> str | None:
         fits = structure_evidence.find(source.spec, source.weights, images, recorded, evidence.FITS_RELATIVE_L2)

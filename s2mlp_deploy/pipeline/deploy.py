@@ -32,8 +32,8 @@ from s2mlp_deploy.system.dependencies import pip_install
 from s2mlp_deploy.system.progress import Listener, Progress
 
 if TYPE_CHECKING:  # need torch, and a bundle does not
-    from s2mlp_deploy.gate.gate import Judges
-    from s2mlp_deploy.pipeline.export_onnx import Study
+    from s2mlp_deploy.gate.evaluation import EvaluationSet
+    from s2mlp_deploy.pipeline.export_onnx import CheckpointContext
 
 __all__ = ["Export", "Listener", "Request", "deploy", "deploy_all"]
 
@@ -121,19 +121,21 @@ def _from_checkpoint(request: Request, target: Exporter | Compiler, progress: Pr
     reason = target.cannot_compile(request.settings) if isinstance(target, Compiler) else None
     if isinstance(target, Compiler) and not reason and request.gate and request.calibration != SYNTHETIC:
         compile_stage.cannot_judge(target, request)  # before the work that would be for nothing
-    if work.several and work.study is None:
-        work.study = export_onnx.study(request, progress)
+    if work.several and work.context is None:
+        work.context = export_onnx.read_checkpoint(request, progress)
     if isinstance(target, Exporter):
-        made, judges = export_onnx.export(request, target, progress, work.study)
+        made, evaluation = export_onnx.export(request, target, progress, work.context)
         if request.format == ONNX:
-            work.graphs[request.precision, _recipe(request, target)] = made, judges
+            work.graphs[request.precision, _recipe(request, target)] = made, evaluation
         return made
     if reason:
         graph_bundle = _graph_for_elsewhere(request, target, reason, progress, work)
         raise RuntimeMissingError(_way_on(request, target, reason, graph_bundle))
     with workdir.beside(request.destination) as place:
-        graph, judges = _graph(request, target, place / ONNX, progress, work)
-        return compile_stage.compile(graph.bundle, target, request, progress, judges=judges, report=graph.report)
+        graph, evaluation = _graph(request, target, place / ONNX, progress, work)
+        return compile_stage.compile(
+            graph.bundle, target, request, progress, evaluation=evaluation, report=graph.report
+        )
 
 
 @dataclass
@@ -141,13 +143,13 @@ class _Work:
     """What the artifacts of one checkpoint share: what is known of it, and ONNX bundles by precision and recipe."""
 
     several: bool
-    study: Study | None = None
-    graphs: dict[tuple[str, str | None], tuple[Export, Judges | None]] = field(default_factory=dict)
+    context: CheckpointContext | None = None
+    graphs: dict[tuple[str, str | None], tuple[Export, EvaluationSet | None]] = field(default_factory=dict)
 
 
 def _graph(
     request: Request, target: Compiler, output: Path, progress: Progress, work: _Work
-) -> tuple[Export, Judges | None]:
+) -> tuple[Export, EvaluationSet | None]:
     """The ONNX bundle that ``target`` compiles: one that is there already, or a new one, ``output``."""
     from s2mlp_deploy.pipeline import export_onnx
 
@@ -157,7 +159,7 @@ def _graph(
     exporters = registry.find(ONNX)
     assert isinstance(exporters, Exporter)
     graph = replace(request, format=ONNX, output=output, settings={}, target=recipe)
-    return export_onnx.export(graph, exporters, progress, work.study)
+    return export_onnx.export(graph, exporters, progress, work.context)
 
 
 def _graph_for_elsewhere(request: Request, target: Compiler, reason: str, progress: Progress, work: _Work) -> Bundle:

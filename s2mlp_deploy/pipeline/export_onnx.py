@@ -1,12 +1,11 @@
-"""The first stage: a checkpoint becomes a graph, is judged, and is published.
+"""The first stage: a checkpoint becomes a graph, passes the gate, and is published.
 
-checkpoint ─▶ which shift? ─▶ oracle ─▶ golden tensors
+checkpoint ─▶ which shift? ─▶ reference ─▶ golden tensors
            └▶ graph ─▶ folds ─▶ onnxsim ─▶ precision ─▶ artifact ─▶ gate ─▶ bundle
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -16,16 +15,19 @@ import torch
 from s2mlp_deploy import __version__
 from s2mlp_deploy.bundle import bundle as bundles
 from s2mlp_deploy.bundle.bundle import Artifact
-from s2mlp_deploy.families.s2mlp import reference
+from s2mlp_deploy.families.s2mlp import reference as s2mlp
 from s2mlp_deploy.families.s2mlp.reference import S2MLP
 from s2mlp_deploy.formats import float16_on_cpu
 from s2mlp_deploy.formats.base import Exporter, shipped_by
 from s2mlp_deploy.formats.registry import scratch_session
 from s2mlp_deploy.gate import gate as gates
 from s2mlp_deploy.gate import golden, golden_images, manifest_consistency, reference_logits
-from s2mlp_deploy.gate.gate import Judged, Judgement, Judges
+from s2mlp_deploy.gate.checks import Verdict
+from s2mlp_deploy.gate.evaluation import EvaluationSet, check_images
+from s2mlp_deploy.gate.golden import GoldenReference
 from s2mlp_deploy.gate.golden_images import Pictures
-from s2mlp_deploy.gate.io_adapter import Asking, Questions
+from s2mlp_deploy.gate.io_adapter import ArtifactIo, IoAdapter, TestInputs
+from s2mlp_deploy.gate.rules import tolerance_for
 from s2mlp_deploy.graph import io_signature
 from s2mlp_deploy.graph import spatial_shift as lowerings
 from s2mlp_deploy.graph.lowered import OPSET, Axes, Lowered
@@ -36,7 +38,8 @@ from s2mlp_deploy.pipeline.lower import lower
 from s2mlp_deploy.pipeline.request import SYNTHETIC, Export, Request
 from s2mlp_deploy.quantization import float16_range
 from s2mlp_deploy.quantization.int8 import Quantized, to_int8
-from s2mlp_deploy.schema.array import Array
+from s2mlp_deploy.runtime import session as sessions
+from s2mlp_deploy.runtime.session import Description
 from s2mlp_deploy.schema.manifest import (
     FLOAT_LOGITS,
     GoldenImage,
@@ -45,26 +48,27 @@ from s2mlp_deploy.schema.manifest import (
     Source,
     SpecEntry,
 )
+from s2mlp_deploy.schema.tolerance import Tolerance
 from s2mlp_deploy.system import machine, memory
 from s2mlp_deploy.system.hashing import sha256
 from s2mlp_deploy.system.progress import Progress
 
 
 @dataclass(frozen=True)
-class Study:
+class CheckpointContext:
     """What is known of a checkpoint before anything is made of it; several artifacts can share it.
 
-    ``truth`` is None where the gate is switched off.
+    ``reference`` is None where the gate is switched off.
     """
 
     prepared: Prepared
     model: S2MLP
-    questions: Questions
-    truth: Judgement | None
+    test_inputs: TestInputs
+    reference: GoldenReference | None
 
 
-def study(request: Request, progress: Progress) -> Study:
-    """Read the checkpoint, settle its shift, and ask the oracle what it computes.
+def read_checkpoint(request: Request, progress: Progress) -> CheckpointContext:
+    """Read the checkpoint, settle its shift, and compute the reference logits of its golden inputs.
 
     Raises:
         InputError, UsageError, EvidenceError: as :func:`~s2mlp_deploy.pipeline.context.prepare`.
@@ -72,67 +76,76 @@ def study(request: Request, progress: Progress) -> Study:
     prepared = prepare(request, progress)
     spec = prepared.source.spec
     lowerings.choose(request.lowering, spec, dynamic_size=request.dynamic_size)  # refused before any work is done
-    model = reference.build(spec, prepared.source.weights)
+    model = s2mlp.build(spec, prepared.source.weights)
     io_signature.refuse(request.interface, prepared.preprocessing, spec, dynamic_size=request.dynamic_size)
     inputs = golden.make_inputs(spec, _axes(request, prepared))
     if prepared.pictures:
         inputs["images"] = prepared.pictures.images
-    questions = _asking(request, prepared).questions(inputs, prepared.pictures)
+    test_inputs = _adapter(request, prepared).test_inputs(inputs, prepared.pictures)
     if not request.gate:
-        return Study(prepared, model, questions, None)
+        return CheckpointContext(prepared, model, test_inputs, None)
     with progress.step("computing golden logits in float64"):
-        return Study(prepared, model, questions, reference_logits.consult(model, questions.prepared))
+        return CheckpointContext(
+            prepared, model, test_inputs, reference_logits.compute_reference(model, test_inputs.prepared)
+        )
 
 
 def export(
-    request: Request, target: Exporter, progress: Progress, shared: Study | None = None
-) -> tuple[Export, Judges | None]:
-    """Publish the checkpoint as ``target``'s artifact; with images that can judge what is compiled from it.
+    request: Request, target: Exporter, progress: Progress, shared: CheckpointContext | None = None
+) -> tuple[Export, EvaluationSet | None]:
+    """Publish the checkpoint as ``target``'s artifact; with images to check what is compiled from it.
 
     Raises:
         ParityError: where the artifact's numbers are off; nothing is published then.
     """
-    known = shared or study(request, progress)
-    prepared, model, truth = known.prepared, known.model, known.truth
-    asking = _asking(request, prepared)
+    known = shared or read_checkpoint(request, progress)
+    prepared, model, reference = known.prepared, known.model, known.reference
+    adapter = _adapter(request, prepared)
     spec, axes = prepared.source.spec, _axes(request, prepared)
     lowering = lowerings.choose(request.lowering, spec, dynamic_size=request.dynamic_size)
     with bundles.staging(request.destination, replace=request.force) as staging:
         with progress.step("writing the graph"):
             lowered = lower(prepared, lowering, axes)
-        if truth:
-            _check_in_float32(lowered, known, truth, request, progress)
+        if reference:
+            _check_in_float32(lowered, known, reference, request, progress)
         lowered, quantized = _at_precision(lowered, known, request, target, progress)
         with progress.step(f"writing the {request.format} artifact"):
             graph = io_signature.attach(lowered, request.interface, prepared.preprocessing)
             made = target.export(replace(lowered, model=graph), staging.directory)
-        expected = _expect(known, request, target, quantized, progress) if truth else None
+        expected = _expect(known, request, target, quantized, progress) if reference else None
         runs_right = _runs_right(request, target)
         if expected and runs_right and request.precision == "fp16" and request.interface.output != "logits":
             with progress.step("checking the float16 graph's logits"), scratch_session(lowered) as session:
-                gates.judge(session, _asked(expected.judgement, known.questions.prepared), "fp16", request.batch)
+                prepared_inputs = expected.reference.for_artifact(known.test_inputs.prepared)
+                gates.require(
+                    session,
+                    prepared_inputs.golden,
+                    tolerance_for("fp16", expected.reference),
+                    ArtifactIo(request.batch),
+                )
         # From here on the runtime holds the weights; the graph's and the checkpoint's would stand beside them.
         prepared = prepared.without_weights()
-        del known, lowered, graph, model, truth
+        del known, lowered, graph, model, reference
         memory.release()
-        judged: Judged | None = None
+        result: GateResult | None = None
         figures: dict[str, Any] = {}
         if expected and request.calibration != SYNTHETIC:
+            tolerance = tolerance_for(request.precision, expected.reference)
             if runs_right:
-                judged, figures = _judge(expected, made, target, request, asking, progress)
-            else:  # a step on the way to an engine, which its own runtime judges on its device
-                judged = gates.pending(expected.judgement, request.precision)
-                figures = dict(judged.figures)
-            golden.save(judged.golden, staging.directory / bundles.GOLDEN)
-        shown = _show(expected, prepared, staging.directory) if judged and expected else ()
-        manifest = _manifest(request, prepared, lowering.name, axes, made, target, judged, quantized, shown)
+                result, figures = _check(expected, made, target, adapter, tolerance, request.precision, progress)
+            else:  # a step on the way to an engine, which its own runtime checks on its device
+                result = GateResult(tolerance)
+            figures["pytorch_distances"] = {case: vars(d) for case, d in expected.reference.pytorch_distances.items()}
+            golden.save(expected.reference.golden, staging.directory / bundles.GOLDEN)
+        shown = _show(expected, prepared, staging.directory) if result and expected else ()
+        manifest = _manifest(request, prepared, lowering.name, axes, made, target, result, quantized, shown)
         if request.sbom:
             from s2mlp_deploy.bundle import sbom
 
             manifest = sbom.add(
                 manifest, staging.directory, modules=target.modules, others=shipped_by(target, manifest.engine or {})
             )
-        manifest_consistency.check(manifest, judged.description if judged else None, request.destination)
+        manifest_consistency.check(manifest, result.description if result else None, request.destination)
         report = {
             "data": asdict(prepared.data.folder) if prepared.data and prepared.data.folder else None,
             "evidence": [asdict(e) for e in prepared.evidence],
@@ -144,13 +157,15 @@ def export(
             "machine": machine.describe(),
         }
         bundle = staging.publish(manifest, report)
-    return Export(bundle, judged.verdict if judged else None, report), expected.judges if expected else None
+    return Export(bundle, result.verdict if result else None, report), expected.evaluation if expected else None
 
 
-def _check_in_float32(lowered: Lowered, known: Study, truth: Judgement, request: Request, progress: Progress) -> None:
+def _check_in_float32(
+    lowered: Lowered, known: CheckpointContext, reference: GoldenReference, request: Request, progress: Progress
+) -> None:
     """Rounding hides small faults, and so do probabilities; in float32 logits they show.
 
-    What is float32 logits is judged as the artifact that it becomes, and not here.
+    A float32 graph that gives logits is the artifact itself, which the gate checks later.
 
     Raises:
         ParityError: where a check fails.
@@ -158,16 +173,19 @@ def _check_in_float32(lowered: Lowered, known: Study, truth: Judgement, request:
     if request.precision == "fp32" and request.interface == FLOAT_LOGITS:
         return
     with progress.step("checking the float32 graph"):
+        tolerance = tolerance_for("fp32", reference)
         with scratch_session(lowered) as session:
-            gates.judge(session, truth, "fp32", request.batch)
+            gates.require(session, reference.golden, tolerance, ArtifactIo(request.batch))
         if request.precision != "fp32" and request.interface != FLOAT_LOGITS:
             graph = io_signature.attach(lowered, request.interface, known.prepared.preprocessing)
+            raw = reference.for_artifact(known.test_inputs.raw).golden
             with scratch_session(replace(lowered, model=graph)) as session:
-                gates.judge(session, _asked(truth, known.questions.raw), "fp32", request.batch, request.interface)
+                gates.require(session, raw, tolerance, ArtifactIo(request.batch, request.interface))
 
 
-def _asking(request: Request, prepared: Prepared) -> Asking:
-    return Asking(prepared.preprocessing, prepared.source.spec.image_size, request.interface)
+def _adapter(request: Request, prepared: Prepared) -> IoAdapter:
+    io = ArtifactIo(request.batch, request.interface, request.dtype)
+    return IoAdapter(prepared.preprocessing, prepared.source.spec.image_size, io)
 
 
 def _axes(request: Request, prepared: Prepared) -> Axes:
@@ -175,13 +193,13 @@ def _axes(request: Request, prepared: Prepared) -> Axes:
 
 
 def _at_precision(
-    lowered: Lowered, known: Study, request: Request, target: Exporter, progress: Progress
+    lowered: Lowered, known: CheckpointContext, request: Request, target: Exporter, progress: Progress
 ) -> tuple[Lowered, Quantized | None]:
     if arithmetic := _arithmetic(request, target):
         with progress.step("checking ranges and rounding to float16"):
             rounded = float16_range.half(
                 lowered,
-                known.questions.prepared,
+                known.test_inputs.prepared,
                 arithmetic=arithmetic,
                 io_dtype=request.io_dtype,
                 warn=progress.warn,
@@ -199,7 +217,7 @@ def _at_precision(
 
 
 def _runs_right(request: Request, target: Exporter) -> bool:
-    """Whether the runtime at hand can judge what is made for it: not bfloat16, nor float16 where it adds up in that."""
+    """Whether the runtime at hand can check what is made for it: not bfloat16, nor float16 where it adds up in that."""
     inexact = _arithmetic(request, target) == "float16" and float16_on_cpu.adds_up_in_float16()
     return request.precision in target.precisions and not inexact
 
@@ -211,51 +229,49 @@ def _arithmetic(request: Request, target: Exporter) -> Arithmetic | None:
 
 @dataclass(frozen=True)
 class _Expected:
-    """What the artifact must compute: golden logits, and PyTorch's on images where there are any to judge it.
+    """What the artifact must compute: golden logits, and PyTorch's on images where there are any to check it on.
 
-    ``judgement`` has the artifact's own inputs; ``pictures`` are those among them.
+    ``reference`` has the artifact's own inputs; ``pictures`` are those among them.
     """
 
-    judgement: Judgement
-    judges: Judges | None
+    reference: GoldenReference
+    evaluation: EvaluationSet | None
     pictures: Pictures | None
 
 
 def _expect(
-    known: Study, request: Request, target: Exporter, quantized: Quantized | None, progress: Progress
+    known: CheckpointContext, request: Request, target: Exporter, quantized: Quantized | None, progress: Progress
 ) -> _Expected:
-    prepared, model, truth, questions = known.prepared, known.model, known.truth, known.questions
-    assert truth is not None
+    prepared, model, reference, test_inputs = known.prepared, known.model, known.reference, known.test_inputs
+    assert reference is not None
     with progress.step(f"computing what {request.precision} is compared with"):
         if quantized:
-            judges = quantized.judges
-            if judges is None:
-                return _Expected(_asked(truth, questions.raw), None, None)
-            pictures = prepared.pictures if request.golden_images and prepared.pictures else judges.pictures()
-            questions = _asking(request, prepared).questions({"images": pictures.images}, pictures)
-            judgement = _asked(reference_logits.consult(model, questions.prepared), questions.raw)
-            asked_for_logits = request.interface.model_copy(update={"output": "logits"})
-            graph = io_signature.attach(quantized.lowered, asked_for_logits, prepared.preprocessing)
+            evaluation = quantized.evaluation
+            if evaluation is None:
+                return _Expected(reference.for_artifact(test_inputs.raw), None, None)
+            pictures = prepared.pictures if request.golden_images and prepared.pictures else evaluation.pictures()
+            test_inputs = _adapter(request, prepared).test_inputs({"images": pictures.images}, pictures)
+            reference = reference_logits.compute_reference(model, test_inputs.prepared).for_artifact(test_inputs.raw)
+            as_logits = request.interface.model_copy(update={"output": "logits"})
+            graph = io_signature.attach(quantized.lowered, as_logits, prepared.preprocessing)
             with scratch_session(replace(quantized.lowered, model=graph)) as session:
-                judgement = gates.hear_quantized(session, judgement, request.batch)
-            return _Expected(judgement, judges, pictures)
+                quantized_golden = gates.record_quantized_reference(session, reference.golden, request.batch)
+            reference = replace(reference, golden=quantized_golden)
+            return _Expected(reference, evaluation, pictures)
         if _arithmetic(request, target) == "float32":
-            truth = reference_logits.compare_own(
-                reference_logits.with_matrices_in_float16(model), truth.golden, torch.float32
+            reference = reference_logits.compare_pytorch(
+                reference_logits.with_matrices_in_float16(model), reference.golden, torch.float32
             )
         elif request.precision in ("fp16", "bf16"):
             own = torch.float16 if request.precision == "fp16" else torch.bfloat16
-            truth = reference_logits.compare_own(model, truth.golden, own)
+            reference = reference_logits.compare_pytorch(model, reference.golden, own)
         data = prepared.data
-        judges = (
-            Judges(data.images, reference_logits.run(model, data.images), data.labels, data.files) if data else None
+        evaluation = (
+            EvaluationSet(data.images, reference_logits.run(model, data.images), data.labels, data.files)
+            if data
+            else None
         )
-        return _Expected(_asked(truth, questions.raw), judges, prepared.pictures)
-
-
-def _asked(judgement: Judgement, inputs: Mapping[str, Array]) -> Judgement:
-    """``judgement`` with ``inputs`` (by case) as an artifact takes them."""
-    return replace(judgement, golden=replace(judgement.golden, inputs=inputs))
+        return _Expected(reference.for_artifact(test_inputs.raw), evaluation, prepared.pictures)
 
 
 def _show(expected: _Expected, prepared: Prepared, directory: Path) -> tuple[GoldenImage, ...]:
@@ -263,28 +279,42 @@ def _show(expected: _Expected, prepared: Prepared, directory: Path) -> tuple[Gol
     return golden_images.write(expected.pictures, prepared.preprocessing, directory) if expected.pictures else ()
 
 
-def _judge(
-    expected: _Expected, made: Artifact, target: Exporter, request: Request, asking: Asking, progress: Progress
-) -> tuple[Judged, dict[str, Any]]:
-    with progress.step(f"checking {request.precision} parity with the oracle"):
+@dataclass(frozen=True)
+class GateResult:
+    """The tolerance, what the gate measured (None where nothing here can run the artifact), and the artifact's own
+    description of its inputs and outputs, where it has one."""
+
+    tolerance: Tolerance
+    verdict: Verdict | None = None
+    description: Description | None = None
+
+
+def _check(
+    expected: _Expected,
+    made: Artifact,
+    target: Exporter,
+    adapter: IoAdapter,
+    tolerance: Tolerance,
+    precision: str,
+    progress: Progress,
+) -> tuple[GateResult, dict[str, Any]]:
+    with progress.step(f"checking {precision} parity with the reference"):
         session = target.open(made)
-        judged = gates.judge(
-            session, expected.judgement, request.precision, request.batch, request.interface, request.dtype
-        )
-        figures = dict(judged.figures)
-        # How int8 does on them was settled while it was made.
-        if expected.judges and request.precision != "int8":
-            figures["images"] = gates.judge_images(session, expected.judges, judged.tolerance, request.batch, asking)
-    return judged, figures
+        verdict = gates.require(session, expected.reference.golden, tolerance, adapter.io)
+        figures: dict[str, Any] = {"distances": {case: vars(d) for case, d in verdict.distances.items()}}
+        # int8's accuracy was measured while it was made.
+        if expected.evaluation and precision != "int8":
+            figures["images"] = vars(check_images(session, expected.evaluation, tolerance, adapter))
+    return GateResult(tolerance, verdict, sessions.description_of(session)), figures
 
 
 def _manifest(
     request: Request, prepared: Prepared, lowering: str, axes: Axes, made: Artifact, target: Exporter,
-    judged: Judged | None, quantized: Quantized | None, shown: tuple[GoldenImage, ...],
+    result: GateResult | None, quantized: Quantized | None, shown: tuple[GoldenImage, ...],
 ) -> Manifest:  # fmt: skip
     source, spec = prepared.source, prepared.source.spec
     first, second = io_signature.output_entries(request.interface, spec, axes, request.dtype)
-    files = sorted([*made.files, *([bundles.GOLDEN] if judged else []), *(image.file for image in shown)])
+    files = sorted([*made.files, *([bundles.GOLDEN] if result else []), *(image.file for image in shown)])
     return Manifest(
         tool_version=__version__,
         format=request.format,
@@ -314,8 +344,8 @@ def _manifest(
         graph=made.graph,
         files={name: sha256(made.directory / name) for name in files},
         golden_images=shown,
-        tolerance=judged.tolerance if judged else None,
-        verdict=_verdict(request, judged),
+        tolerance=result.tolerance if result else None,
+        verdict=_verdict(request, result),
     )
 
 
@@ -326,8 +356,8 @@ def _makers(*, shown: bool, calibrated: bool) -> tuple[str, ...]:
 
 
 def _verdict(
-    request: Request, judged: Judged | None
+    request: Request, result: GateResult | None
 ) -> Literal["passed", "pending a device", "not judged", "for benchmarks only"]:
-    if judged:
-        return "passed" if judged.verdict else "pending a device"
+    if result:
+        return "passed" if result.verdict else "pending a device"
     return "for benchmarks only" if request.calibration == SYNTHETIC else "not judged"

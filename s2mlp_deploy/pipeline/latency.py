@@ -16,7 +16,7 @@ from s2mlp_deploy.bundle.bundle import GOLDEN, Bundle
 from s2mlp_deploy.formats import base as formats_base
 from s2mlp_deploy.formats import registry
 from s2mlp_deploy.gate import golden
-from s2mlp_deploy.gate.io_adapter import Asking
+from s2mlp_deploy.gate.io_adapter import IoAdapter
 from s2mlp_deploy.schema.array import Array
 from s2mlp_deploy.system import machine
 from s2mlp_deploy.system.timing import Clock, Estimate, estimate, interleave, ratio, timed_ms
@@ -101,4 +101,4 @@ def _images(bundles: Sequence[Bundle], batch: int) -> tuple[Array, str]:
     spec = bundles[0].manifest.spec
     rng = np.random.default_rng(SEED)
     noise = rng.standard_normal((batch, spec.in_channels, *spec.image_size), dtype=np.float32)
-    return Asking.of(bundles[0].manifest).raw(noise), "noise"
+    return IoAdapter.of(bundles[0].manifest).raw(noise), "noise"

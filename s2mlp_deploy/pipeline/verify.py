@@ -21,6 +21,7 @@ from s2mlp_deploy.gate.checks import Verdict
 from s2mlp_deploy.gate.distance import Distance, compare, first_divergence, scale_of
 from s2mlp_deploy.gate.golden import Golden
 from s2mlp_deploy.gate.golden_images import Preparation
+from s2mlp_deploy.gate.io_adapter import ArtifactIo
 from s2mlp_deploy.runtime import session as sessions
 from s2mlp_deploy.runtime.session import Session, TracingSession
 from s2mlp_deploy.schema.array import Array
@@ -28,7 +29,7 @@ from s2mlp_deploy.schema.spec import Spec
 from s2mlp_deploy.schema.tolerance import Tolerance
 
 Layers: TypeAlias = tuple[tuple[str, Distance], ...]
-"""Each layer's name and its distance from the oracle, in the order of computation."""
+"""Each layer's name and its distance from the reference, in the order of computation."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,7 @@ class Verification:
 
     ``preparation`` tells of the golden images, where the bundle has any.
     ``cause`` is why numbers are off, where that is known.
-    ``layers`` holds each layer's distance from the oracle in the order of computation, where asked
+    ``layers`` holds each layer's distance from the reference in the order of computation, where asked
     for; ``diverges_at`` the first beyond ``layer_limit``.
     """
 
@@ -73,7 +74,7 @@ def _verify(bundle: Bundle, *, per_block: bool) -> Verification:
     manifest_consistency.check(bundle.manifest, sessions.description_of(session), bundle.directory / MANIFEST)
     preparation = golden_images.check(bundle, expected)
     traced = _traced(bundle, session) if per_block else None
-    verdict = _gate(bundle, session, expected, tolerance)
+    verdict = gates.gate(session, expected, tolerance, ArtifactIo.of(bundle.manifest), twice=True)
     cause = None if verdict.passed else _cause(bundle)
     if traced is None:
         return Verification(bundle, verdict, preparation, cause)
@@ -86,15 +87,8 @@ def _cause(bundle: Bundle) -> str | None:
     return float16_on_cpu.why_inexact(manifest, registry.find(manifest.format), manifest.engine or {})
 
 
-def _gate(bundle: Bundle, session: Session, expected: Golden, tolerance: Tolerance) -> Verdict:
-    manifest = bundle.manifest
-    return gates.gate(
-        session, expected, tolerance, manifest.batch, manifest.interface, manifest.output.dtype, twice=True
-    )
-
-
 def layers(bundle: Bundle) -> Layers:
-    """Each layer's distance from the oracle, in the order of computation, of a bundle whose files were checked.
+    """Each layer's distance from the reference, in the order of computation, of a bundle whose files were checked.
 
     Raises:
         BundleError, RuntimeMissingError, UsageError: as :func:`verify` with ``per_block``.

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from s2mlp_deploy.gate.checks import check_logits
 from s2mlp_deploy.gate.distance import leading_class
-from s2mlp_deploy.gate.gate import Judges
+from s2mlp_deploy.gate.evaluation import EvaluationSet
 from s2mlp_deploy.pipeline.request import Request
 from s2mlp_deploy.schema.array import Array
 from s2mlp_deploy.schema.precision import INT8
@@ -28,19 +28,19 @@ class Trial:
     passed: bool
 
 
-def assess(float_layers: tuple[str, ...], logits: Array, judges: Judges, request: Request) -> Trial:
+def assess(float_layers: tuple[str, ...], logits: Array, evaluation: EvaluationSet, request: Request) -> Trial:
     """Hold an int8 model's ``logits`` of the judging images to the limits that ``request`` sets."""
-    classes, expected = leading_class(logits), leading_class(judges.float_logits)
+    classes, expected = leading_class(logits), leading_class(evaluation.float_logits)
     agreement = float((classes == expected).mean())
     # What the gate will ask for, so that layers are kept for its sake, too.
-    rows = list(judges.pictures().rows)
+    rows = list(evaluation.pictures().rows)
     tolerance = INT8.rule.tolerance(0.0)
-    gate = check_logits({"images": logits[rows]}, {"images": judges.float_logits[rows]}, tolerance)
+    gate = check_logits({"images": logits[rows]}, {"images": evaluation.float_logits[rows]}, tolerance)
     relative_l2 = gate.distances["images"].relative_l2
-    if judges.labels is None:
+    if evaluation.labels is None:
         passed = gate.passed and agreement >= request.min_agreement
         return Trial(float_layers, agreement, None, None, relative_l2, passed)
-    accuracy, float_accuracy = (float((c == judges.labels).mean()) for c in (classes, expected))
+    accuracy, float_accuracy = (float((c == evaluation.labels).mean()) for c in (classes, expected))
     drop = round(100 * (float_accuracy - accuracy), 9)  # so that 0.895 - 0.89 is not more than half a point
     passed = gate.passed and drop <= request.max_accuracy_drop
     return Trial(float_layers, agreement, accuracy, float_accuracy, relative_l2, passed)

@@ -17,10 +17,10 @@ from s2mlp_deploy.data import images
 from s2mlp_deploy.errors import AccuracyError, DataError, UsageError
 from s2mlp_deploy.families.s2mlp.reference import S2MLP
 from s2mlp_deploy.formats.registry import scratch_session
-from s2mlp_deploy.gate import reference_logits as oracles
+from s2mlp_deploy.gate import reference_logits
 from s2mlp_deploy.gate.distance import compare
-from s2mlp_deploy.gate.gate import Judges, run
-from s2mlp_deploy.gate.io_adapter import Asking
+from s2mlp_deploy.gate.evaluation import EvaluationSet, logits_of
+from s2mlp_deploy.gate.io_adapter import ArtifactIo, IoAdapter
 from s2mlp_deploy.graph.lowered import INPUT, Lowered
 from s2mlp_deploy.passes import verify_rewrite
 from s2mlp_deploy.passes.quantize import RECIPES, Layer, Range, block_layers, end_layers, quantize
@@ -49,7 +49,7 @@ class Quantized:
     target: str
     float_layers: tuple[str, ...]
     calibration_images: int
-    judges: Judges | None
+    evaluation: EvaluationSet | None
     trials: tuple[Trial, ...]
 
 
@@ -66,7 +66,7 @@ def to_int8(
     """
     layers = block_layers(lowered.spec) + (end_layers(lowered.spec) if request.quantize_ends else ())
     with progress.step("reading the calibration images"):
-        inputs, judges = _split(request, prepared, model, progress)
+        inputs, evaluation = _split(request, prepared, model, progress)
     with scratch_session(lowered) as session, progress.step("calibrating activations"):
         observe = _observer(session, layers, request.batch)
         ranges = calibration.calibrate(observe, inputs, request.calibration_method, batch=request.batch or BATCH)
@@ -78,44 +78,51 @@ def to_int8(
         verify_rewrite.check_quantized(graph, lowered.model, ranges, RECIPES[target], kept)
         return replace(lowered, model=graph, precision="int8")
 
-    if judges is not None and judges.labels is not None and 100 / len(judges.labels) > request.max_accuracy_drop:
+    if (
+        evaluation is not None
+        and evaluation.labels is not None
+        and 100 / len(evaluation.labels) > request.max_accuracy_drop
+    ):
         progress.warn(
-            f"int8 is judged on {counted(len(judges.labels), 'image')}, so one image is {100 / len(judges.labels):.2g} points of accuracy and "
+            f"int8 is judged on {counted(len(evaluation.labels), 'image')}, so one image is {100 / len(evaluation.labels):.2g} points of accuracy and "
             f"--max-accuracy-drop {request.max_accuracy_drop} allows none to be lost: give more labelled images"
         )
-    if judges is None:
+    if evaluation is None:
         return Quantized(build(()), target, (), len(inputs), None, ())
     with progress.step("judging accuracy, and leaving layers in float if it takes that"):
-        trials = tuple(_search(build, layers, lowered, ranges, target, inputs[:RANKING_IMAGES], judges, request))
+        trials = tuple(_search(build, layers, lowered, ranges, target, inputs[:RANKING_IMAGES], evaluation, request))
     if not trials[-1].passed:
         raise AccuracyError(_refusal(trials, layers, request))
-    return Quantized(build(trials[-1].float_layers), target, trials[-1].float_layers, len(inputs), judges, trials)
+    return Quantized(build(trials[-1].float_layers), target, trials[-1].float_layers, len(inputs), evaluation, trials)
 
 
 def _search(
     build: Callable[[tuple[str, ...]], Lowered], layers: tuple[Layer, ...], lowered: Lowered,
-    ranges: Mapping[str, Range], target: str, ranking_images: Array, judges: Judges, request: Request,
+    ranges: Mapping[str, Range], target: str, ranking_images: Array, evaluation: EvaluationSet, request: Request,
 ) -> Iterator[Trial]:  # fmt: skip
     """Trials until one passes, or until too many layers would stay in float."""
-    trial = _try((), build, judges, request)
+    trial = _try((), build, evaluation, request)
     yield trial
     if trial.passed:
         return
     costs = _costs(layers, lowered, ranges, target, ranking_images)
     ranking = sorted(costs, key=lambda name: -costs[name])
     for count in range(1, int(len(layers) * MOST_FLOAT_LAYERS) + 1):
-        trial = _try(tuple(ranking[:count]), build, judges, request)
+        trial = _try(tuple(ranking[:count]), build, evaluation, request)
         yield trial
         if trial.passed:
             return
 
 
 def _try(
-    float_layers: tuple[str, ...], build: Callable[[tuple[str, ...]], Lowered], judges: Judges, request: Request
+    float_layers: tuple[str, ...],
+    build: Callable[[tuple[str, ...]], Lowered],
+    evaluation: EvaluationSet,
+    request: Request,
 ) -> Trial:
     with scratch_session(build(float_layers)) as session:
-        logits = run(session, judges.images, request.batch)
-    return assess(float_layers, logits, judges, request)
+        logits = logits_of(session, evaluation.images, request.batch)
+    return assess(float_layers, logits, evaluation, request)
 
 
 def _costs(
@@ -123,20 +130,24 @@ def _costs(
 ) -> dict[str, float]:
     """How far the logits move when one layer alone is quantized: relative L2 over all ``inputs`` together."""
     with scratch_session(lowered) as session:
-        expected = run(session, inputs, lowered.axes.batch).reshape(1, -1)
+        expected = logits_of(session, inputs, lowered.axes.batch).reshape(1, -1)
     costs = {}
     for layer in layers:
         graph = quantize(lowered.model, ranges, RECIPES[target], [layer])
         with scratch_session(replace(lowered, model=graph)) as session:
-            costs[layer.name] = compare(run(session, inputs, lowered.axes.batch).reshape(1, -1), expected).relative_l2
+            costs[layer.name] = compare(
+                logits_of(session, inputs, lowered.axes.batch).reshape(1, -1), expected
+            ).relative_l2
     return costs
 
 
-def _split(request: Request, prepared: Prepared, model: S2MLP, progress: Progress) -> tuple[Array, Judges | None]:
+def _split(
+    request: Request, prepared: Prepared, model: S2MLP, progress: Progress
+) -> tuple[Array, EvaluationSet | None]:
     """Calibration images, and judging images that are not among them.
 
     With labelled images those judge; an image that is in both sets goes to one of them in turn.
-    Without, every fourth calibration image judges.
+    Without, every fourth calibration image evaluation.
     """
     spec = prepared.source.spec
     if request.calibration is None:
@@ -164,13 +175,15 @@ def _split(request: Request, prepared: Prepared, model: S2MLP, progress: Progres
         inputs = np.delete(inputs, [j for _, j in both[1::2]], axis=0)
         judging, labels = prepared.data.images[keep], prepared.data.labels[keep]
         files = tuple(path for path, kept in zip(prepared.data.files, keep, strict=False) if kept)
-    judging = Asking(prepared.preprocessing, spec.image_size, request.interface).snapped(judging)
+    judging = IoAdapter(prepared.preprocessing, spec.image_size, ArtifactIo(interface=request.interface)).snapped(
+        judging
+    )
     if len(judging) < calibration.MINIMUM_IMAGES:
         raise DataError(
             f"calibration leaves {counted(len(judging), 'image')} to judge the int8 model on, and it takes at least "
             f"{calibration.MINIMUM_IMAGES} that took no part in calibration: give more, or other, images"
         )
-    return inputs, Judges(judging, oracles.run(model, judging), labels, files)
+    return inputs, EvaluationSet(judging, reference_logits.run(model, judging), labels, files)
 
 
 def _observer(session: TracingSession, layers: tuple[Layer, ...], batch: int | None) -> calibration.Observe:

@@ -13,7 +13,7 @@ _LARGE_BYTES = 512 * 1024
 def release() -> None:
     """Return freed memory to the system, and from now on large blocks as soon as they are freed.
 
-    glibc keeps what the oracle and the graph have freed, and then everything that a runtime frees
+    glibc keeps what the reference and the graph have freed, and then everything that a runtime frees
     while it loads a model: together more than the model itself. Elsewhere nothing happens.
     """
     gc.collect()  # graphs are reference cycles

@@ -20,7 +20,7 @@ from s2mlp_deploy.bundle.bundle import Bundle
 from s2mlp_deploy.checkpoint.load import load
 from s2mlp_deploy.errors import DataError, UsageError
 from s2mlp_deploy.families.s2mlp import reference
-from s2mlp_deploy.gate.gate import Judges
+from s2mlp_deploy.gate.evaluation import EvaluationSet
 from s2mlp_deploy.pipeline import resolve_preprocessing
 from s2mlp_deploy.pipeline.context import Data, Prepared
 from s2mlp_deploy.pipeline.deploy import Request, deploy
@@ -211,7 +211,7 @@ def test_unusable_calibration_data_is_bad_input_and_nothing_is_published(
 # Calibration and judging never share an image.
 
 
-def split(inputs: Array, data: Array | None, directory: Path) -> tuple[Array, int8.Judges]:
+def split(inputs: Array, data: Array | None, directory: Path) -> tuple[Array, EvaluationSet]:
     source = load(save_checkpoint(directory / "split.pt", small_spec()))
     np.save(directory / "split.npy", inputs)
     labelled = None if data is None else Data(data, np.arange(len(data)) % 7)
@@ -399,7 +399,7 @@ def test_an_accuracy_drop_that_is_exactly_the_limit_is_within_it() -> None:
 
     def trial(right: int, float_right: int, limit: float) -> bool:
         logits = 1 + 1e-3 * np.eye(2)[(np.arange(200) >= float_right).astype(int)]
-        judges = Judges(images, logits, labels)
+        judges = EvaluationSet(images, logits, labels)
         actual = 1 + 1e-3 * np.eye(2)[(np.arange(200) >= right).astype(int)]
         return accuracy.assess((), actual, judges, Request(Path("unused"), max_accuracy_drop=limit)).passed
 

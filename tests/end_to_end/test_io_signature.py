@@ -24,7 +24,8 @@ from s2mlp_deploy.formats import registry
 from s2mlp_deploy.gate import gate as gates
 from s2mlp_deploy.gate import golden, io_adapter, reference_logits
 from s2mlp_deploy.gate.checks import Verdict
-from s2mlp_deploy.gate.io_adapter import Asking
+from s2mlp_deploy.gate.io_adapter import ArtifactIo, IoAdapter
+from s2mlp_deploy.gate.rules import tolerance_for
 from s2mlp_deploy.graph import io_signature
 from s2mlp_deploy.graph import resize as resampling
 from s2mlp_deploy.graph.builder import Emitter
@@ -230,7 +231,7 @@ def best_of(probabilities: Array) -> Array:
 
 
 @pytest.mark.parametrize("kind", [PROBABILITIES, TOP5], ids=lambda k: k.output)
-def test_right_answers_speak_for_the_oracles_logits(kind: Interface) -> None:
+def test_right_answers_speak_for_the_references_logits(kind: Interface) -> None:
     given = io_adapter.softmax(LOGITS)
     given = best_of(given) if kind is TOP5 else given
     np.testing.assert_allclose(io_adapter.as_logits(given, LOGITS, kind), LOGITS, atol=1e-12)
@@ -247,7 +248,7 @@ def test_answers_of_logits_within_a_tolerance_stay_within_it(kind: Interface, er
         given = io_adapter.softmax(logits + off)
         found = io_adapter.as_logits(best_of(given) if kind is TOP5 else given, logits, kind)
         distance = np.linalg.norm(found - logits, axis=1) / np.linalg.norm(logits, axis=1)
-        # Where the oracle itself nearly ties, another class moves ahead by as little.
+        # Where the reference itself nearly ties, another class moves ahead by as little.
         assert (distance <= error * (1 + 1e-6) + 1e-12).all()
         np.testing.assert_array_equal(found.argmax(1), given.argmax(1))
 
@@ -307,14 +308,18 @@ SQUARE = single_stage(channels=16, depth=1, patch=4, expansion=2, classes=7, ima
 def verdict(kind: Interface, fault: str | None, directory: Path, written_for: Preprocessing = UNEVEN) -> Verdict:
     model = random_model(SQUARE)
     graph = lowered(SQUARE, weights_of(model), batch=1 if kind.input == "image" else None)
-    questions = Asking(UNEVEN, SQUARE.image_size, kind).questions(golden.make_inputs(SQUARE, graph.axes))
-    judgement = reference_logits.consult(model, questions.prepared)
-    tolerance = gates.tolerance_for("fp32", judgement)
+    test_inputs = IoAdapter(UNEVEN, SQUARE.image_size, ArtifactIo(interface=kind)).test_inputs(
+        golden.make_inputs(SQUARE, graph.axes)
+    )
+    golden_reference = reference_logits.compute_reference(model, test_inputs.prepared)
+    tolerance = tolerance_for("fp32", golden_reference)
     damaged = io_signature.attach(graph, kind, written_for)
     if fault:
         damage(fault)(damaged.graph)
     session = opened(replace(graph, model=damaged), directory)
-    return gates.gate(session, replace(judgement.golden, inputs=questions.raw), tolerance, graph.axes.batch, kind)
+    return gates.gate(
+        session, replace(golden_reference.golden, inputs=test_inputs.raw), tolerance, ArtifactIo(graph.axes.batch, kind)
+    )
 
 
 @pytest.mark.parametrize("output", ["logits", "probabilities", "top5"])
@@ -444,10 +449,10 @@ def test_with_a_crop_an_artifact_that_resizes_is_shown_whole_files(data: Path, t
     files = sorted((data / "images").rglob("*.png"))[:5]
     x = images.load(files, contract, spec.image_size)
     expected = reference_logits.run(model, x)
-    asked = Asking(contract, spec.image_size, Interface(input="image"))
-    np.testing.assert_allclose(asked.logits(session, x, expected, 1, files), expected, atol=1e-5)
+    asked = IoAdapter(contract, spec.image_size, ArtifactIo(1, Interface(input="image")))
+    np.testing.assert_allclose(asked.logits(session, x, expected, files), expected, atol=1e-5)
     with pytest.raises(UsageError, match="--crop-fraction below 1 is judged on image files"):
-        asked.logits(session, x, expected, 1)
+        asked.logits(session, x, expected)
 
 
 def test_bundles_of_every_kind_are_timed_and_checked_together(data: Path, tmp_path: Path) -> None:

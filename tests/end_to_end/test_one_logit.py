@@ -25,7 +25,8 @@ from s2mlp_deploy.gate import gate as gates
 from s2mlp_deploy.gate import golden, io_adapter, reference_logits
 from s2mlp_deploy.gate.checks import Verdict, check_logits
 from s2mlp_deploy.gate.distance import compare, leading_class, scale_of
-from s2mlp_deploy.gate.io_adapter import Asking
+from s2mlp_deploy.gate.io_adapter import ArtifactIo, IoAdapter
+from s2mlp_deploy.gate.rules import tolerance_for
 from s2mlp_deploy.graph import io_signature
 from s2mlp_deploy.graph.lowered import Axes, Lowered
 from s2mlp_deploy.graph.spatial_shift import LOWERINGS
@@ -166,8 +167,10 @@ def test_the_probability_is_the_sigmoid_of_the_logit(factor: float, tmp_path: Pa
 
 def verdict(fault: str | None, directory: Path) -> Verdict:
     graph, model = lowered(), random_model(SPEC)
-    questions = Asking(CONTRACT, SPEC.image_size, PROBABILITIES).questions(golden.make_inputs(SPEC, graph.axes))
-    judgement = reference_logits.consult(model, questions.prepared)
+    test_inputs = IoAdapter(CONTRACT, SPEC.image_size, ArtifactIo(interface=PROBABILITIES)).test_inputs(
+        golden.make_inputs(SPEC, graph.axes)
+    )
+    golden_reference = reference_logits.compute_reference(model, test_inputs.prepared)
     damaged = io_signature.attach(graph, PROBABILITIES, CONTRACT)
     nodes = {node.name: node for node in damaged.graph}
     if fault == "softmax of the one logit":
@@ -184,8 +187,13 @@ def verdict(fault: str | None, directory: Path) -> Verdict:
         bias.const_value = ir.Tensor(np.zeros_like(bias.const_value.numpy()), name=bias.name)
     target = registry.find("onnx")
     session = target.open(target.export(replace(graph, model=damaged), directory))  # type: ignore[union-attr]
-    tolerance = gates.tolerance_for("fp32", judgement)
-    return gates.gate(session, replace(judgement.golden, inputs=questions.raw), tolerance, None, PROBABILITIES)
+    tolerance = tolerance_for("fp32", golden_reference)
+    return gates.gate(
+        session,
+        replace(golden_reference.golden, inputs=test_inputs.raw),
+        tolerance,
+        ArtifactIo(interface=PROBABILITIES),
+    )
 
 
 @pytest.mark.parametrize("fault", [None, "softmax of the one logit", "the other class", "bias left out"])

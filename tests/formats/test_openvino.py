@@ -28,6 +28,7 @@ from s2mlp_deploy.errors import BundleError, CompilerError, RuntimeMissingError,
 from s2mlp_deploy.formats import registry
 from s2mlp_deploy.gate import gate as gates
 from s2mlp_deploy.gate import golden
+from s2mlp_deploy.gate.io_adapter import ArtifactIo
 from s2mlp_deploy.pipeline.deploy import deploy
 from s2mlp_exporters.openvino import exporter
 from s2mlp_exporters.openvino.exporter import BIN, LOADING, XML, OpenVinoIr, OpenVinoSession, Settings, load_openvino
@@ -192,7 +193,9 @@ def test_bfloat16_would_not_pass_the_gate(made: Path, monkeypatch: pytest.Monkey
     wrong = Settings.model_construct(runtime_version="", device="CPU", inference_precision="bf16")
     tolerance = bundle.manifest.tolerance
     assert tolerance is not None
-    verdict = gates.gate(OpenVinoSession(bundle.artifact.path, wrong), golden.load(bundle.golden), tolerance, None)
+    verdict = gates.gate(
+        OpenVinoSession(bundle.artifact.path, wrong), golden.load(bundle.golden), tolerance, ArtifactIo()
+    )
     assert not verdict.passed and max(d.relative_l2 for d in verdict.distances.values()) > 1e-3
 
 
@@ -256,7 +259,7 @@ def test_libraries_print_nothing_and_send_nothing(made: Path, tmp_path: Path) ->
     assert done.returncode == 0, done.stderr
     assert done.stderr.splitlines() == [
         "compiling for openvino …",
-        "checking int8 parity of the openvino engine with the oracle …",
+        "checking int8 parity of the openvino engine with the reference …",
         "[]",
     ]
     assert json.loads(done.stdout)["exports"][0]["passed"] is True

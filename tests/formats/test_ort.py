@@ -387,7 +387,7 @@ def test_libraries_print_nothing_when_a_bundle_is_compiled_and_checked(made: Pat
     assert done.returncode == 0, done.stderr
     assert done.stderr.splitlines() == [
         "compiling for ort …",
-        "checking int8 parity of the ort engine with the oracle …",
+        "checking int8 parity of the ort engine with the reference …",
     ]
     assert json.loads(done.stdout)["exports"][0]["passed"] is True
     done = alone("verify", tmp_path / "engine", "--json")

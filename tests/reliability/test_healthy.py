@@ -55,7 +55,7 @@ def request(case: Case, precision: str, directory: Path) -> Request:
 @pytest.mark.parametrize("part", range(PARTS))
 def test_healthy_checkpoints_are_exported_at_every_precision(part: int, trials: Trials, tmp_path: Path) -> None:
     """Random sound checkpoints are exported as fp32, fp16 and int8, as ONNX files and engines of ONNX Runtime and OpenVINO,
-    and checked again by s2mlp-verify. Ratios are of a distance from the oracle and its limit.
+    and checked again by s2mlp-verify. Ratios are of a distance from the reference and its limit.
     """
     export_all(islice(cases(trials.times(PARTS, 200)), part, None, PARTS), trials, tmp_path)
 

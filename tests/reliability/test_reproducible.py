@@ -7,9 +7,9 @@ reproducibly as well.
 
 Engines of TensorRT for RTX are the exception: some hundred bytes differ now and then from build to build, and with them their hash in
 the manifest. And these follow the kind of processor: the limit for float32 in `manifest.json` (`tolerance`), since it is eight times
-PyTorch's own distance from the oracle, measured where the export ran; and at int8 the ranges of activations and the answers in
+PyTorch's own distance from the reference, measured where the export ran; and at int8 the ranges of activations and the answers in
 `golden.safetensors` that the int8 graph itself gave, since ONNX Runtime computes them with the instructions that are there. On all kinds that were
-tried, the models were the same at every precision, and so were the oracle's logits.
+tried, the models were the same at every precision, and so were the reference's logits.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The oracle: S²-MLP as a PyTorch module that reads like the paper.
+"""The reference: S²-MLP as a PyTorch module that reads like the paper.
 
 Its :func:`spatial_shift` is the definition that every lowering is tested against. The module holds
 the checkpoint's own tensors; :func:`activations` runs it layer by layer in any floating-point type,

@@ -125,7 +125,7 @@ def check_of(error: Error, step: str) -> str:
 
 
 _PLACES = {
-    "float32 graph": "float32 graph", "float16 graph": "float16 graph", "engine with the oracle": "engine", "parity with": "artifact",
+    "float32 graph": "float32 graph", "float16 graph": "float16 graph", "engine with the reference": "engine", "parity with": "artifact",
     "verify": "verify",
 }  # fmt: skip
 

@@ -56,7 +56,7 @@ def logits(model: ir.Model, images: np.ndarray) -> np.ndarray:
 @pytest.mark.parametrize("spec", SPECS.values(), ids=SPECS)
 @pytest.mark.parametrize("lowering", LOWERINGS)
 @pytest.mark.parametrize("dynamic", [False, True], ids=["static", "dynamic size"])
-def test_the_graph_computes_what_the_oracle_computes(spec: Spec, lowering: str, dynamic: bool) -> None:
+def test_the_graph_computes_what_the_reference_computes(spec: Spec, lowering: str, dynamic: bool) -> None:
     if LOWERINGS[lowering].refusal(spec.shift, dynamic_size=dynamic):
         pytest.skip("refused, and tested as such")
     model = lowered(spec, lowering, Axes(None, None if dynamic else spec.image_size))

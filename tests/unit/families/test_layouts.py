@@ -1,7 +1,7 @@
 """Layouts: every public code base's names lead to its own numbers, and nothing is guessed or left over.
 
 The modules below mirror the structure, the keys and the forward pass of the code that each layout
-describes. They share nothing with s2mlp_deploy: where their logits and the oracle's agree to the last
+describes. They share nothing with s2mlp_deploy: where their logits and the reference's agree to the last
 digits of float64, the map of names, the geometry and both senses of the shift are right.
 """
 
@@ -253,7 +253,7 @@ def public_model(build: Build, move: Move) -> nn.Module:
 @pytest.mark.usefixtures("one_thread")
 @pytest.mark.parametrize("semantics", ["paper", "inplace"])
 @pytest.mark.parametrize("name", PUBLIC)
-def test_the_logits_of_public_code_are_those_of_the_oracle(tmp_path: Path, name: str, semantics: Semantics) -> None:
+def test_the_logits_of_public_code_are_those_of_the_reference(tmp_path: Path, name: str, semantics: Semantics) -> None:
     layout, build, size = PUBLIC[name]
     model = public_model(build, SHIFTS[semantics])
     images = torch.randn(2, 3, *size, dtype=torch.float64)

@@ -26,7 +26,9 @@ from s2mlp_deploy.formats import registry
 from s2mlp_deploy.gate import gate as gates
 from s2mlp_deploy.gate import golden, reference_logits
 from s2mlp_deploy.gate.checks import Verdict
-from s2mlp_deploy.gate.reference_logits import Judgement
+from s2mlp_deploy.gate.golden import GoldenReference
+from s2mlp_deploy.gate.io_adapter import ArtifactIo
+from s2mlp_deploy.gate.rules import tolerance_for
 from s2mlp_deploy.graph.lowered import Axes, Lowered
 from s2mlp_deploy.graph.spatial_shift import LOWERINGS
 from s2mlp_deploy.pipeline import lower
@@ -41,18 +43,20 @@ class Truth:
 
     spec: Spec
     weights: Weights
-    judgement: Judgement
+    golden_reference: GoldenReference
 
     @classmethod
     def of(cls, spec: Spec, model: reference.S2MLP) -> Truth:
         inputs = golden.make_inputs(spec, Axes(None, spec.image_size))
-        return cls(spec, weights_of(model), reference_logits.consult(model, inputs))
+        return cls(spec, weights_of(model), reference_logits.compute_reference(model, inputs))
 
     def verdict(self, fault: Fault, directory: Path) -> Verdict:
         lowered = Lowered(fault(self.spec, self.weights), self.spec, Axes(None, self.spec.image_size), "gather", "fp32")
         target = registry.find("onnx")
         session = target.open(target.export(lowered, directory))
-        return gates.gate(session, self.judgement.golden, gates.tolerance_for("fp32", self.judgement), None)
+        return gates.gate(
+            session, self.golden_reference.golden, tolerance_for("fp32", self.golden_reference), ArtifactIo()
+        )
 
 
 @pytest.fixture(scope="module")
@@ -174,7 +178,7 @@ def test_no_shape_is_run_once_only(twice: bool) -> None:
     right = {inputs[case][0].tobytes(): logits[case][0] for case in inputs}
     expected = golden.Golden(inputs, logits, {})
     verdict = gates.gate(
-        PlansMemory(right, set()), expected, Tolerance(relative_l2=1e-3, top1_agreement=1.0), None, twice=twice
+        PlansMemory(right, set()), expected, Tolerance(relative_l2=1e-3, top1_agreement=1.0), ArtifactIo(), twice=twice
     )
     assert {check.case for check in verdict.failures} == set(inputs)
     assert {distance.samples for distance in verdict.distances.values()} == {1}  # though each ran twice
@@ -194,5 +198,5 @@ def test_a_device_runs_every_request_twice() -> None:
             return np.zeros((len(images), 2), np.float32)
 
     expected = golden.Golden(inputs, {case: np.zeros((len(x), 2)) for case, x in inputs.items()}, {})
-    gates.gate(Counting(), expected, Tolerance(relative_l2=1e-3, top1_agreement=1.0), None, twice=True)
+    gates.gate(Counting(), expected, Tolerance(relative_l2=1e-3, top1_agreement=1.0), ArtifactIo(), twice=True)
     assert asked == 2 * asked[: len(asked) // 2]

@@ -124,14 +124,14 @@ def test_a_sample_takes_the_channels_of_the_chosen_positions() -> None:
     assert sample[3].tolist() == x[4, 6].tolist()  # the last corner
 
 
-def test_the_oracle_traces_every_layer_in_the_order_of_computation() -> None:
-    judgement = reference_logits.consult(random_model(pyramid_spec()), inputs_of(pyramid_spec()))
-    assert list(judgement.golden.trace) == [
+def test_the_reference_traces_every_layer_in_the_order_of_computation() -> None:
+    golden_reference = reference_logits.compute_reference(random_model(pyramid_spec()), inputs_of(pyramid_spec()))
+    assert list(golden_reference.golden.trace) == [
         "stage0/embedding", "stage0/block00", "stage1/embedding", "stage1/block00", "stage1/block01", "stage2/embedding",
         "logits",
     ]  # fmt: skip
-    assert judgement.golden.trace["stage1/block00"].shape == (golden.TRACE_POSITIONS, 12)
-    assert judgement.golden.trace["logits"].shape == (1, 5)
+    assert golden_reference.golden.trace["stage1/block00"].shape == (golden.TRACE_POSITIONS, 12)
+    assert golden_reference.golden.trace["logits"].shape == (1, 5)
 
 
 # Files
@@ -141,7 +141,7 @@ def test_the_oracle_traces_every_layer_in_the_order_of_computation() -> None:
 def judged() -> Golden:
     """Golden tensors of a model deep enough that its layers' names would sort wrongly."""
     spec = single_stage(channels=4, depth=11, patch=4, expansion=1, classes=5, image_size=(8, 12))
-    return reference_logits.consult(random_model(spec), inputs_of(spec)).golden
+    return reference_logits.compute_reference(random_model(spec), inputs_of(spec)).golden
 
 
 def test_golden_tensors_are_the_same_after_writing_and_reading(judged: Golden, tmp_path: Path) -> None:
@@ -156,7 +156,7 @@ def test_golden_tensors_are_the_same_after_writing_and_reading(judged: Golden, t
         np.testing.assert_array_equal(again.trace[name], x)
 
 
-def test_the_oracle_computes_in_float64_and_the_file_rounds_once(judged: Golden, tmp_path: Path) -> None:
+def test_the_reference_computes_in_float64_and_the_file_rounds_once(judged: Golden, tmp_path: Path) -> None:
     assert {x.dtype for x in judged.logits.values()} == {np.dtype(np.float64)}
     golden.save(judged, tmp_path / "golden.safetensors")
     assert {x.dtype for x in golden.load(tmp_path / "golden.safetensors").logits.values()} == {np.dtype(np.float32)}

@@ -158,7 +158,7 @@ def test_a_bundle_without_images_says_nothing_of_them(pristine: Path) -> None:
 def test_a_sound_bundle_prepares_them_before_the_model_runs(made: Path) -> None:
     ran = run("verify", made / "bundle")
     assert ran.code == 0
-    assert ran.out.index("5 golden images prepared here") < ran.out.index("distance from the float64 oracle")
+    assert ran.out.index("5 golden images prepared here") < ran.out.index("distance from the float64 reference")
     found = run("verify", made / "bundle", "--json").json
     assert found["passed"] and found["preparation"] == {"images": 5, "largest_levels": 0.0, "skipped": None}
 

@@ -301,7 +301,7 @@ def random_state(spec: Spec) -> dict[str, Tensor]:
 
 
 def logits_of(path: Path, layout: Path, x: Tensor) -> Tensor:
-    """The oracle's logits of the checkpoint at ``path``."""
+    """The reference's logits of the checkpoint at ``path``."""
     found = checkpoint.load(path, layout=layouts.find(str(layout)), image_size=(x.shape[2], x.shape[3]))
     return reference.logits(reference.build(found.spec, found.weights), x)
 

@@ -16,8 +16,8 @@ from helpers.support import pyramid_spec, random_model, run, save_checkpoint, sm
 from s2mlp_deploy.families.s2mlp.emit import emit
 from s2mlp_deploy.gate import reference_logits
 from s2mlp_deploy.gate.checks import Verdict, check_logits
-from s2mlp_deploy.gate.gate import tolerance_for
 from s2mlp_deploy.gate.golden import make_inputs
+from s2mlp_deploy.gate.rules import tolerance_for
 from s2mlp_deploy.graph.lowered import Axes
 from s2mlp_deploy.graph.spatial_shift import LOWERINGS
 from s2mlp_deploy.passes.float16 import to_bfloat16
@@ -56,18 +56,18 @@ def test_weights_and_activations_are_bfloat16_and_convolutions_and_borders_float
 @pytest.mark.parametrize("spec", SPECS.values(), ids=SPECS)
 def test_the_reference_implementation_keeps_the_tolerance_with_it(spec: Spec) -> None:
     model = random_model(spec)
-    judgement = reference_logits.compare_own(
+    golden_reference = reference_logits.compare_pytorch(
         model,
-        reference_logits.consult(model, make_inputs(spec, Axes(None, spec.image_size))).golden,
+        reference_logits.compute_reference(model, make_inputs(spec, Axes(None, spec.image_size))).golden,
         reference_logits.torch.bfloat16,
     )
-    tolerance = tolerance_for("bf16", judgement)
+    tolerance = tolerance_for("bf16", golden_reference)
     assert tolerance.relative_l2 <= 0.2  # wide enough for bfloat16, and far from another network
 
     def judged(proto: onnx.ModelProto) -> Verdict:
         session = ReferenceEvaluator(proto)
-        outputs = {case: session.run(None, {"input": x})[0] for case, x in judgement.golden.inputs.items()}
-        return check_logits(outputs, judgement.golden.logits, tolerance)
+        outputs = {case: session.run(None, {"input": x})[0] for case, x in golden_reference.golden.inputs.items()}
+        return check_logits(outputs, golden_reference.golden.logits, tolerance)
 
     assert judged(graph_of(spec)).passed, judged(graph_of(spec)).failures
     swapped = tuple(DIRECTIONS["4"][i] for i in (1, 0, 2, 3))

@@ -50,7 +50,7 @@ def test_per_block_shows_every_layer_in_order(pristine: Path) -> None:
     assert ran.code == 0
     places = [ran.out.index(name) for name in LAYERS[:-1]]
     assert places == sorted(places)
-    assert "no layer is further from the oracle" in ran.out
+    assert "no layer is further from the reference" in ran.out
 
 
 def test_json_holds_every_number_and_nothing_else(pristine: Path) -> None:

@@ -4,7 +4,7 @@ import { Refusal } from "./refusal.js";
 import { parse } from "./safetensors.js";
 
 /**
- * @typedef {object} Case inputs and the oracle's logits of them
+ * @typedef {object} Case inputs and the reference's logits of them
  * @property {string} name
  * @property {number[]} shape (samples, channels, height, width)
  * @property {Float32Array} inputs

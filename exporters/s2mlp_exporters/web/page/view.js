@@ -74,7 +74,7 @@ export function facts(name, manifest, runtime, running) {
     ["Shift", `${spec.shift_semantics === "paper" ? "the paper's" : "as the in-place code computes it"}`],
     ["Precision", precision + (quantization ? `, calibrated on ${quantization.calibration_images} images` : "")],
     ["Format", format],
-    ["When exported", verdict === "passed" ? "held to the float64 oracle, passed" : verdict],
+    ["When exported", verdict === "passed" ? "held to the float64 reference, passed" : verdict],
     ["Runs on", `${running}, ONNX Runtime Web ${runtime?.runtime_version ?? "of unknown version"}`],
   ];
   return rows.map(([term, text]) => element("div", {}, element("dt", {}, term), element("dd", {}, text)));
