@@ -21,7 +21,7 @@ import onnx_ir as ir
 
 from s2mlp_deploy.errors import UsageError
 from s2mlp_deploy.graph import resize
-from s2mlp_deploy.graph.builder import Emitter
+from s2mlp_deploy.graph.builder import GraphBuilder, add_initializer, insert_cast
 from s2mlp_deploy.graph.lowered import INPUT, OUTPUT, Axes, Lowered
 from s2mlp_deploy.schema.manifest import FLOAT_LOGITS, Interface, Preprocessing, TensorEntry
 from s2mlp_deploy.schema.spec import Spec
@@ -106,7 +106,7 @@ def _attach_head(graph: ir.Graph, lowered: Lowered, interface: Interface, prepro
     prepared.name = f"{INPUT}/prepared"
     entry = input_entry(interface, lowered.spec, lowered.axes, "float32")
     image = ir.Value(name=INPUT, type=ir.TensorType(ir.DataType.UINT8), shape=ir.Shape(entry.shape))
-    out = Emitter()
+    out = GraphBuilder()
     if interface.input == "image":
         planes = resize.emit_fit(out, image, preprocessing, lowered.spec.image_size)
         pixels = out.op("Cast", [planes], PIXELS, to=ir.DataType.FLOAT)
@@ -116,9 +116,7 @@ def _attach_head(graph: ir.Graph, lowered: Lowered, interface: Interface, prepro
     pixels.type, pixels.shape = ir.TensorType(ir.DataType.FLOAT), prepared.shape
     convolution = _foldable(prepared)
     x = _centred(out, pixels, preprocessing) if convolution else _normalized(out, pixels, preprocessing)
-    graph.insert_before(graph.node(0), out.nodes)
-    for value in out.initializers.values():
-        graph.register_initializer(value)
+    out.insert_at_start(graph)
     graph.inputs[0] = image
     if convolution:
         _fold(graph, convolution, x, preprocessing)
@@ -167,28 +165,16 @@ def _fold(graph: ir.Graph, convolution: ir.Node, pixels: ir.Value, preprocessing
     convolution.resize_inputs(3)
     convolution.replace_input_with(0, pixels)
     for index, (name, array) in enumerate(folded.items(), start=1):
-        convolution.replace_input_with(index, _constant(f"{name}.folded", array))
-        value = convolution.inputs[index]
-        assert value is not None
-        graph.register_initializer(value)
+        convolution.replace_input_with(index, add_initializer(graph, f"{name}.folded", array.astype(np.float32)))
     if read is not weight:
         graph.remove(read.producer(), safe=True)  # type: ignore[arg-type]
     for old in (weight, bias):
         if old is not None and not old.uses():
             del graph.initializers[str(old.name)]
     if narrow is not None:
-        _narrowed(graph, convolution, narrow)
-
-
-def _narrowed(graph: ir.Graph, convolution: ir.Node, dtype: ir.DataType) -> None:
-    """Give what ``convolution`` computes in float32 on as ``dtype``."""
-    (y,) = convolution.outputs
-    uses = list(y.uses())
-    y.type = ir.TensorType(ir.DataType.FLOAT)
-    narrow = ir.Value(name=f"{y.name}/narrow", type=ir.TensorType(dtype), shape=y.shape)
-    graph.insert_after(convolution, ir.node("Cast", [y], {"to": dtype}, outputs=[narrow], name=str(narrow.name)))
-    for user, index in uses:
-        user.replace_input_with(index, narrow)
+        (y,) = convolution.outputs
+        y.type = ir.TensorType(ir.DataType.FLOAT)
+        insert_cast(graph, y, narrow, f"{y.name}/narrow")
 
 
 def _centre(preprocessing: Preprocessing) -> np.ndarray:
@@ -196,13 +182,13 @@ def _centre(preprocessing: Preprocessing) -> np.ndarray:
     return np.rint(np.array(preprocessing.mean) / preprocessing.scale)[:, None, None]
 
 
-def _centred(out: Emitter, pixels: ir.Value, preprocessing: Preprocessing) -> ir.Value:
+def _centred(out: GraphBuilder, pixels: ir.Value, preprocessing: Preprocessing) -> ir.Value:
     x = out.op("Sub", [pixels, _constant_in(out, "centre", _centre(preprocessing))], f"{INPUT}/centred")
     x.type, x.shape = pixels.type, pixels.shape
     return x
 
 
-def _normalized(out: Emitter, pixels: ir.Value, preprocessing: Preprocessing) -> ir.Value:
+def _normalized(out: GraphBuilder, pixels: ir.Value, preprocessing: Preprocessing) -> ir.Value:
     mean, std = (np.array(values)[:, None, None] for values in (preprocessing.mean, preprocessing.std))
     scaled = out.op("Mul", [pixels, _constant_in(out, "scale", preprocessing.scale / std)], f"{INPUT}/scaled")
     x = out.op("Sub", [scaled, _constant_in(out, "offset", mean / std)], f"{INPUT}/normalized")
@@ -213,7 +199,7 @@ def _normalized(out: Emitter, pixels: ir.Value, preprocessing: Preprocessing) ->
 def _attach_tail(graph: ir.Graph, lowered: Lowered, interface: Interface) -> None:
     (logits,) = graph.outputs
     entries: Sequence[TensorEntry | None] = output_entries(interface, lowered.spec, lowered.axes, "float32")
-    out = Emitter()
+    out = GraphBuilder()
     x = _sigmoid(out, logits) if lowered.spec.classes == 1 else out.op("Softmax", [logits], PROBABILITIES, axis=-1)
     outputs = [x]
     if interface.output == "top5":
@@ -224,13 +210,11 @@ def _attach_tail(graph: ir.Graph, lowered: Lowered, interface: Interface) -> Non
         assert entry is not None
         value.type = ir.TensorType(ir.DataType.INT64 if entry.dtype == "int64" else ir.DataType.FLOAT)
         value.shape = ir.Shape(entry.shape)
-    graph.extend(out.nodes)
-    for constant in out.initializers.values():
-        graph.register_initializer(constant)
+    out.insert_at_end(graph)
     graph.outputs[:] = outputs
 
 
-def _sigmoid(out: Emitter, logit: ir.Value) -> ir.Value:
+def _sigmoid(out: GraphBuilder, logit: ir.Value) -> ir.Value:
     """The sigmoid of (batch, 1), as the second softmax of 0 and the logit.
 
     ONNX Runtime's Sigmoid is off by 1.5e-7 on x86, so that small probabilities become 0 and large ones exceed 1.
@@ -243,10 +227,5 @@ def _sigmoid(out: Emitter, logit: ir.Value) -> ir.Value:
     return out.op("Gather", [both, second], PROBABILITIES, axis=1)
 
 
-def _constant(name: str, array: np.ndarray) -> ir.Value:
-    tensor = ir.Tensor(array.astype(np.float32), name=name)
-    return ir.Value(name=name, type=ir.TensorType(tensor.dtype), shape=ir.Shape(array.shape), const_value=tensor)
-
-
-def _constant_in(out: Emitter, name: str, array: np.ndarray) -> ir.Value:
+def _constant_in(out: GraphBuilder, name: str, array: np.ndarray) -> ir.Value:
     return out.constant(f"{INPUT}/{name}", array.astype(np.float32))

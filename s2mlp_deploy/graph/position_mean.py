@@ -15,14 +15,14 @@ from itertools import count
 import numpy as np
 import onnx_ir as ir
 
-from s2mlp_deploy.graph.builder import Emitter
+from s2mlp_deploy.graph.builder import GraphBuilder
 from s2mlp_deploy.graph.spatial_shift import FeatureMap
 
 TERMS = 16
 """How many values are added one after another: 1e-7 off at most, on a map that is constant."""
 
 
-def emit_mean(out: Emitter, tokens: ir.Value, fmap: FeatureMap, name: str) -> ir.Value:
+def emit_mean(out: GraphBuilder, tokens: ir.Value, fmap: FeatureMap, name: str) -> ir.Value:
     """Tokens (batch · height · width, channels) averaged over positions: (batch, channels), called ``name``."""
     if fmap.size is None:
         return _emit_of_any_size(out, tokens, fmap, name)
@@ -73,7 +73,7 @@ def _factors(number: int, length: int) -> tuple[int, ...] | None:
 
 
 def _emit_cascade(
-    out: Emitter, tokens: ir.Value, sizes: tuple[int, ...], channels: int, name: str, *, last: str
+    out: GraphBuilder, tokens: ir.Value, sizes: tuple[int, ...], channels: int, name: str, *, last: str
 ) -> ir.Value:
     """Average groups of ``sizes``, one after the other; the last value is called ``last``."""
     x = tokens
@@ -83,7 +83,7 @@ def _emit_cascade(
     return x
 
 
-def _emit_of_any_size(out: Emitter, tokens: ir.Value, fmap: FeatureMap, name: str) -> ir.Value:
+def _emit_of_any_size(out: GraphBuilder, tokens: ir.Value, fmap: FeatureMap, name: str) -> ir.Value:
     """Height and width are padded with zeros to multiples of TERMS, whose share is divided out at the end.
 
     Positions that lie TERMS apart are averaged first, since only their number is unknown: the rest then has a known shape. A side of
@@ -113,16 +113,16 @@ def _emit_of_any_size(out: Emitter, tokens: ir.Value, fmap: FeatureMap, name: st
     return out.op("Div", [x, covered], name)
 
 
-def _pad(out: Emitter, x: ir.Value, missing: ir.Value, *, before: int, after: int, name: str) -> ir.Value:
+def _pad(out: GraphBuilder, x: ir.Value, missing: ir.Value, *, before: int, after: int, name: str) -> ir.Value:
     """``x`` with ``missing`` zeros, two numbers, behind its height and width; ``before`` and ``after`` are other axes' numbers."""
     zeros = [out.constant(f"zeros{count}", np.zeros(count, np.int64)) for count in (before, after) if count]
     pads = out.op("Concat", [zeros[0], missing, *zeros[1:]], f"{name}/pads", axis=0)
     return out.op("Pad", [x, pads], f"{name}/pad")
 
 
-def _average(out: Emitter, x: ir.Value, axis: int, name: str) -> ir.Value:
+def _average(out: GraphBuilder, x: ir.Value, axis: int, name: str) -> ir.Value:
     return out.op("ReduceMean", [x, out.constant(f"axis{axis}", np.array([axis]))], name, keepdims=0)
 
 
-def _shape(out: Emitter, name: str, *sizes: int) -> ir.Value:
+def _shape(out: GraphBuilder, name: str, *sizes: int) -> ir.Value:
     return out.constant(f"{name}/{'x'.join('any' if n == -1 else str(n) for n in sizes)}", np.array(sizes))

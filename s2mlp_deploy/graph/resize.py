@@ -15,7 +15,7 @@ from math import floor, pi
 import numpy as np
 import onnx_ir as ir
 
-from s2mlp_deploy.graph.builder import Emitter
+from s2mlp_deploy.graph.builder import GraphBuilder
 from s2mlp_deploy.schema.manifest import Preprocessing
 from s2mlp_deploy.schema.spec import Size
 
@@ -32,7 +32,7 @@ _DOUBLE, _FLOAT = ir.DataType.DOUBLE, ir.DataType.FLOAT
 class _Pen:
     """Arithmetic on doubles: names count up, and numbers become constants."""
 
-    def __init__(self, out: Emitter) -> None:
+    def __init__(self, out: GraphBuilder) -> None:
         self.out = out
         self._count = 0
 
@@ -60,7 +60,7 @@ class _Axis:
     length: int
 
 
-def emit_fit(out: Emitter, image: ir.Value, preprocessing: Preprocessing, size: Size) -> ir.Value:
+def emit_fit(out: GraphBuilder, image: ir.Value, preprocessing: Preprocessing, size: Size) -> ir.Value:
     """What the model sees of ``image`` uint8 (1, any height, any width, channels): uint8 (1, channels, height, width)."""
     pen = _Pen(out)
     shape = pen("Shape", image)

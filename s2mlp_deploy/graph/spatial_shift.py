@@ -27,7 +27,7 @@ import numpy as np
 import onnx_ir as ir
 
 from s2mlp_deploy.errors import LoweringError, UsageError
-from s2mlp_deploy.graph.builder import Emitter
+from s2mlp_deploy.graph.builder import GraphBuilder
 from s2mlp_deploy.schema.spec import Group, Offset, Shift, Size, Spec, overlap
 
 _HEIGHT, _WIDTH, _CHANNELS = 1, 2, 3
@@ -57,7 +57,7 @@ class Lowering(ABC):
         """Why this lowering would not be exact for ``shift``; None where it is."""
 
     @abstractmethod
-    def emit(self, out: Emitter, tokens: ir.Value, shift: Shift, fmap: FeatureMap, name: str) -> ir.Value:
+    def emit(self, out: GraphBuilder, tokens: ir.Value, shift: Shift, fmap: FeatureMap, name: str) -> ir.Value:
         """Tokens (batch · height · width, channels) shifted; nodes are called ``name``/…"""
 
 
@@ -80,7 +80,7 @@ class SliceLowering(Lowering):
                 )
         return None
 
-    def emit(self, out: Emitter, tokens: ir.Value, shift: Shift, fmap: FeatureMap, name: str) -> ir.Value:
+    def emit(self, out: GraphBuilder, tokens: ir.Value, shift: Shift, fmap: FeatureMap, name: str) -> ir.Value:
         x = out.op("Reshape", [tokens, fmap.shape], f"{name}/map")
         groups = shift.groups(fmap.channels)
         parts = [
@@ -92,7 +92,7 @@ class SliceLowering(Lowering):
         return _to_tokens(out, out.op("Concat", parts, f"{name}/concat", axis=_CHANNELS), fmap, name)
 
     @staticmethod
-    def _smear(out: Emitter, x: ir.Value, offset: Offset, fmap: FeatureMap, name: str) -> ir.Value:
+    def _smear(out: GraphBuilder, x: ir.Value, offset: Offset, fmap: FeatureMap, name: str) -> ir.Value:
         """Every position takes the value of the border that the group moves away from."""
         axis = _HEIGHT if offset[0] else _WIDTH
         border = _slice(out, x, axis, 0, 1, f"{name}/border")
@@ -109,7 +109,7 @@ class GatherLowering(Lowering):
             return "it looks up positions of the map, and none of them holds the zeros of its border"
         return "its table of positions is written for one image size" if dynamic_size else None
 
-    def emit(self, out: Emitter, tokens: ir.Value, shift: Shift, fmap: FeatureMap, name: str) -> ir.Value:
+    def emit(self, out: GraphBuilder, tokens: ir.Value, shift: Shift, fmap: FeatureMap, name: str) -> ir.Value:
         assert fmap.size is not None
         groups = shift.groups(fmap.channels)
         tables = [source_positions(shift, group.offset, fmap.size).reshape(-1) for group in groups]
@@ -123,7 +123,9 @@ class GatherLowering(Lowering):
         return _to_tokens(out, out.op("Concat", parts, f"{name}/concat", axis=2), fmap, name)
 
 
-def _gather_at_once(out: Emitter, tokens: ir.Value, tables: list[np.ndarray], fmap: FeatureMap, name: str) -> ir.Value:
+def _gather_at_once(
+    out: GraphBuilder, tokens: ir.Value, tables: list[np.ndarray], fmap: FeatureMap, name: str
+) -> ir.Value:
     """All groups in one lookup, where they are equally wide.
 
     A position's channels lie in memory group after group, so each group of each position is a row of its
@@ -136,7 +138,7 @@ def _gather_at_once(out: Emitter, tokens: ir.Value, tables: list[np.ndarray], fm
     return _to_tokens(out, out.op("Gather", [x, indices], f"{name}/gather", axis=1), fmap, name)
 
 
-def _rows(out: Emitter, fmap: FeatureMap, count: int) -> ir.Value:
+def _rows(out: GraphBuilder, fmap: FeatureMap, count: int) -> ir.Value:
     """The shape (batch, positions · ``count``, channels / ``count``)."""
     assert fmap.size is not None
     shape = np.array([-1, fmap.size[0] * fmap.size[1] * count, fmap.channels // count])
@@ -176,7 +178,7 @@ class ConvLowering(_PaddingLowering):
             return f"a group moves by {far}, further than a 3×3 kernel reaches"
         return super().refusal(shift, dynamic_size=dynamic_size)
 
-    def emit(self, out: Emitter, tokens: ir.Value, shift: Shift, fmap: FeatureMap, name: str) -> ir.Value:
+    def emit(self, out: GraphBuilder, tokens: ir.Value, shift: Shift, fmap: FeatureMap, name: str) -> ir.Value:
         c = fmap.channels
         kernels = np.zeros((c, 1, 3, 3), np.float32)
         for group in shift.groups(c):
@@ -200,7 +202,7 @@ class PadLowering(_PaddingLowering):
 
     name = "pad"
 
-    def emit(self, out: Emitter, tokens: ir.Value, shift: Shift, fmap: FeatureMap, name: str) -> ir.Value:
+    def emit(self, out: GraphBuilder, tokens: ir.Value, shift: Shift, fmap: FeatureMap, name: str) -> ir.Value:
         x = out.op("Reshape", [tokens, fmap.shape], f"{name}/map")
         far_h, far_w = (max(abs(o[axis]) for o in shift.offsets) if shift.border == "zero" else 1 for axis in (0, 1))
         pads = out.constant("pad_nhwc", np.array([0, far_h, far_w, 0, 0, far_h, far_w, 0]))
@@ -272,7 +274,7 @@ def source_positions(shift: Shift, offset: Offset, size: Size) -> np.ndarray:
     return result
 
 
-def _keep(out: Emitter, x: ir.Value, offset: Offset, size: Size | None, name: str) -> ir.Value:
+def _keep(out: GraphBuilder, x: ir.Value, offset: Offset, size: Size | None, name: str) -> ir.Value:
     """``x`` (batch, height, width, c) moved by ``offset``; where nothing moves in, x itself stays.
 
     A move along height by Δh > 0 is [first Δh rows, all but the last Δh rows]; a diagonal one does
@@ -294,7 +296,7 @@ def _keep(out: Emitter, x: ir.Value, offset: Offset, size: Size | None, name: st
     return moved
 
 
-def _zero(out: Emitter, x: ir.Value, offset: Offset, size: Size | None, name: str) -> ir.Value:
+def _zero(out: GraphBuilder, x: ir.Value, offset: Offset, size: Size | None, name: str) -> ir.Value:
     """The same with zeros where nothing moves in: what stays inside the map, padded on the side that it leaves."""
     if size:  # a move beyond the map is one out of it
         offset = (_clamp(offset[0], size[0]), _clamp(offset[1], size[1]))
@@ -308,7 +310,7 @@ def _zero(out: Emitter, x: ir.Value, offset: Offset, size: Size | None, name: st
     return out.op("Pad", [x, pads], f"{name}/zeros")
 
 
-def _wrap(out: Emitter, x: ir.Value, offset: Offset, size: Size | None, name: str) -> ir.Value:
+def _wrap(out: GraphBuilder, x: ir.Value, offset: Offset, size: Size | None, name: str) -> ir.Value:
     """The same on a torus: what leaves on one side comes in on the other."""
     for axis, delta in zip((_HEIGHT, _WIDTH), offset, strict=True):
         if size:
@@ -330,28 +332,28 @@ def _clamp(delta: int, most: int) -> int:
     return max(-most, min(most, delta))
 
 
-def _without(out: Emitter, x: ir.Value, axis: int, delta: int, name: str) -> ir.Value:
+def _without(out: GraphBuilder, x: ir.Value, axis: int, delta: int, name: str) -> ir.Value:
     """What is left when a move by ``delta`` pushes |delta| rows or columns out."""
     return _slice(out, x, axis, 0, -delta, name) if delta > 0 else _slice(out, x, axis, -delta, _END, name)
 
 
-def _border(out: Emitter, x: ir.Value, axis: int, delta: int, name: str) -> ir.Value:
+def _border(out: GraphBuilder, x: ir.Value, axis: int, delta: int, name: str) -> ir.Value:
     """The |delta| rows or columns that nothing moves into."""
     return _slice(out, x, axis, 0, delta, name) if delta > 0 else _slice(out, x, axis, delta, _END, name)
 
 
-def _join(out: Emitter, border: ir.Value, moved: ir.Value, axis: int, delta: int, name: str) -> ir.Value:
+def _join(out: GraphBuilder, border: ir.Value, moved: ir.Value, axis: int, delta: int, name: str) -> ir.Value:
     return out.op("Concat", [border, moved] if delta > 0 else [moved, border], name, axis=axis)
 
 
-def _slice(out: Emitter, x: ir.Value, axis: int, start: int, stop: int, name: str) -> ir.Value:
+def _slice(out: GraphBuilder, x: ir.Value, axis: int, start: int, stop: int, name: str) -> ir.Value:
     def index(n: int) -> ir.Value:
         return out.constant("end" if n == _END else f"index{n}", np.array([n]))
 
     return out.op("Slice", [x, index(start), index(stop), index(axis)], name)
 
 
-def _split(out: Emitter, x: ir.Value, groups: tuple[Group, ...], axis: int, name: str) -> list[ir.Value]:
+def _split(out: GraphBuilder, x: ir.Value, groups: tuple[Group, ...], axis: int, name: str) -> list[ir.Value]:
     if len(groups) == 1:
         return [x]
     widths = [g.stop - g.start for g in groups]
@@ -359,7 +361,7 @@ def _split(out: Emitter, x: ir.Value, groups: tuple[Group, ...], axis: int, name
     return out.ops("Split", [x, sizes], f"{name}/split", len(groups), axis=axis)
 
 
-def _extent(out: Emitter, fmap: FeatureMap, axis: int) -> ir.Value:
+def _extent(out: GraphBuilder, fmap: FeatureMap, axis: int) -> ir.Value:
     """A shape to expand to: the map's extent along ``axis`` and 1 elsewhere."""
     name = f"{fmap.name}/extent{axis}"
     if fmap.size is not None:
@@ -372,6 +374,6 @@ def _extent(out: Emitter, fmap: FeatureMap, axis: int) -> ir.Value:
     return out.op("Concat", [length if i == axis else one for i in range(4)], name, axis=0)
 
 
-def _to_tokens(out: Emitter, x: ir.Value, fmap: FeatureMap, name: str) -> ir.Value:
+def _to_tokens(out: GraphBuilder, x: ir.Value, fmap: FeatureMap, name: str) -> ir.Value:
     shape = out.constant(f"tokens{fmap.channels}", np.array([-1, fmap.channels]))
     return out.op("Reshape", [x, shape], f"{name}/tokens")

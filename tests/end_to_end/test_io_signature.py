@@ -28,7 +28,7 @@ from s2mlp_deploy.gate.io_adapter import ArtifactIo, IoAdapter
 from s2mlp_deploy.gate.rules import tolerance_for
 from s2mlp_deploy.graph import io_signature
 from s2mlp_deploy.graph import resize as resampling
-from s2mlp_deploy.graph.builder import Emitter
+from s2mlp_deploy.graph.builder import GraphBuilder
 from s2mlp_deploy.graph.lowered import Axes, Lowered
 from s2mlp_deploy.graph.spatial_shift import LOWERINGS
 from s2mlp_deploy.passes import float16 as precision
@@ -148,7 +148,7 @@ def resizing(contract: Preprocessing, size: Size, channels: int, path: Path) -> 
     """The head that resizes, alone."""
     shape = ir.Shape([1, "height", "width", channels])
     image = ir.Value(name="input", type=ir.TensorType(ir.DataType.UINT8), shape=shape)
-    out = Emitter()
+    out = GraphBuilder()
     y = resampling.emit_fit(out, image, contract, size)
     y.type, y.shape = ir.TensorType(ir.DataType.UINT8), ir.Shape([1, channels, *size])
     graph = ir.Graph(

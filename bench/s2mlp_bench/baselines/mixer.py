@@ -21,7 +21,7 @@ import numpy as np
 import onnx_ir as ir
 
 from s2mlp_deploy.errors import UsageError
-from s2mlp_deploy.graph.builder import Emitter
+from s2mlp_deploy.graph.builder import GraphBuilder
 from s2mlp_deploy.graph.lowered import INPUT, IR_VERSION, OPSET, OUTPUT, Axes, Lowered
 from s2mlp_deploy.passes import fold_layernorm
 from s2mlp_deploy.passes.simplify import simplify
@@ -107,7 +107,7 @@ def emit(spec: Spec, axes: Axes, *, seed: int = 0) -> ir.Model:
     weights = _random(parameter_shapes(spec, axes.size), np.random.default_rng(seed))
     stage, positions = _only_stage(spec), _positions(spec, axes.size)
     c = stage.channels
-    out = Emitter()
+    out = GraphBuilder()
     tokens, rows = out.constant("tokens", np.array([-1, c])), out.constant("rows", np.array([positions, -1]))
 
     def layer(op_type: str, x: ir.Value, of: str, name: str, **attributes: object) -> ir.Value:

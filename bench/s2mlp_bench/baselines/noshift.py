@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import onnx_ir as ir
 
-from s2mlp_deploy.graph.builder import Emitter
+from s2mlp_deploy.graph.builder import GraphBuilder
 from s2mlp_deploy.graph.spatial_shift import FeatureMap, Lowering
 from s2mlp_deploy.schema.spec import Shift
 
@@ -17,5 +17,5 @@ class NoShift(Lowering):
     def refusal(self, shift: Shift, *, dynamic_size: bool) -> str | None:
         return "it computes another network; it is a bound to measure against"
 
-    def emit(self, out: Emitter, tokens: ir.Value, shift: Shift, fmap: FeatureMap, name: str) -> ir.Value:
+    def emit(self, out: GraphBuilder, tokens: ir.Value, shift: Shift, fmap: FeatureMap, name: str) -> ir.Value:
         return tokens

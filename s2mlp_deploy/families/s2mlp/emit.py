@@ -12,7 +12,7 @@ from collections.abc import Mapping
 import numpy as np
 import onnx_ir as ir
 
-from s2mlp_deploy.graph.builder import Emitter
+from s2mlp_deploy.graph.builder import GraphBuilder
 from s2mlp_deploy.graph.lowered import INPUT, IR_VERSION, OPSET, OUTPUT, Axes
 from s2mlp_deploy.graph.position_mean import emit_mean
 from s2mlp_deploy.graph.spatial_shift import FeatureMap, Lowering
@@ -24,7 +24,7 @@ def emit(spec: Spec, weights: Mapping[str, np.ndarray], lowering: Lowering, axes
 
     Input ``input`` (batch, channels, height, width) float32, output ``logits`` (batch, classes).
     """
-    out = Emitter()
+    out = GraphBuilder()
 
     def parameter(name: str) -> ir.Value | None:
         if name not in weights:

@@ -14,7 +14,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from s2mlp_deploy.graph.builder import Emitter
+from s2mlp_deploy.graph.builder import GraphBuilder
 from s2mlp_deploy.graph.lowered import IR_VERSION, OPSET
 from s2mlp_deploy.graph.position_mean import TERMS, emit_mean, groups
 from s2mlp_deploy.graph.spatial_shift import FeatureMap
@@ -27,7 +27,7 @@ C = 16
 
 def mean_model(size: Size | None) -> ir.Model:
     """Input ``map`` (batch, height, width, channels), output ``mean`` (batch, channels)."""
-    out = Emitter()
+    out = GraphBuilder()
     height, width = size or ("height", "width")
     x = ir.Value(name="map", type=ir.TensorType(ir.DataType.FLOAT), shape=ir.Shape(["batch", height, width, C]))
     shape = out.op("Shape", [x], "stage0/map_shape")

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from helpers.support import small_spec
 from s2mlp_deploy.errors import LoweringError, SpecError, UsageError
 from s2mlp_deploy.families.s2mlp.reference import spatial_shift
-from s2mlp_deploy.graph.builder import Emitter
+from s2mlp_deploy.graph.builder import GraphBuilder
 from s2mlp_deploy.graph.lowered import IR_VERSION, OPSET
 from s2mlp_deploy.graph.spatial_shift import LOWERINGS, FeatureMap, choose, source_positions
 from s2mlp_deploy.schema.spec import DIRECTIONS, Border, Offset, Semantics, Shift
@@ -38,7 +38,7 @@ def run_lowering(
 ) -> np.ndarray:
     """ONNX Runtime's result of a graph that is nothing but this lowering; x is (batch, height, width, channels)."""
     batch, height, width, channels = x.shape
-    out = Emitter()
+    out = GraphBuilder()
     dims = ["batch", "height", "width", channels] if dynamic_size else [batch, height, width, channels]
     image = ir.Value(name="x", type=ir.TensorType(ir.DataType.FLOAT), shape=ir.Shape(dims))
     shape = (

@@ -11,7 +11,7 @@ import pytest
 
 from helpers.support import random_model, small_spec, weights_of, with_biases
 from s2mlp_deploy.families.s2mlp.emit import emit
-from s2mlp_deploy.graph.builder import Emitter
+from s2mlp_deploy.graph.builder import GraphBuilder
 from s2mlp_deploy.graph.lowered import IR_VERSION, OPSET, Axes
 from s2mlp_deploy.graph.spatial_shift import LOWERINGS
 from s2mlp_deploy.passes.fold_layernorm import FoldLayerNormAffineIntoGemm, fold
@@ -27,7 +27,7 @@ def norm_and_gemm(
 ) -> ir.Model:  # fmt: skip
     """LayerNormalization → Gemm, or a graph that differs from it in one point."""
     rng = np.random.default_rng(1)
-    out = Emitter()
+    out = GraphBuilder()
     x = ir.Value(name="x", type=ir.TensorType(ir.DataType.FLOAT), shape=ir.Shape(["tokens", C]))
     gamma = out.constant("gamma", rng.standard_normal(C).astype(np.float32))
     if computed_gamma:
