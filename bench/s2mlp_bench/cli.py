@@ -8,9 +8,8 @@ import os
 import shlex
 import sys
 from dataclasses import asdict
-from enum import Enum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 from rich.console import Console
@@ -26,9 +25,9 @@ from s2mlp_bench.common_options import (
 )
 from s2mlp_bench.results.output import check_writable, write, write_json
 from s2mlp_deploy.cli import signals
-from s2mlp_deploy.cli.commands import output_option
 from s2mlp_deploy.cli.help import one_of, section
-from s2mlp_deploy.cli.options import numbers, sizes
+from s2mlp_deploy.cli.option_values import numbers, sizes
+from s2mlp_deploy.cli.options import output_option
 from s2mlp_deploy.cli.terminal import ConsoleListener, command, show
 from s2mlp_deploy.errors import UsageError
 from s2mlp_deploy.pipeline.request import flags
@@ -39,10 +38,7 @@ against_option = section("Compare with")
 loadgen_option = section("MLPerf LoadGen")
 
 
-class Scenario(str, Enum):
-    singlestream = "singlestream"
-    offline = "offline"
-    server = "server"
+Scenario = Literal["singlestream", "offline", "server"]
 
 
 def bench(
@@ -178,7 +174,7 @@ def bench(
         if given := [option for option, value in of_race.items() if value]:
             raise UsageError(f"{', '.join(given)}: of the race, in whose place --scenario runs: leave out either")
         outcomes = []
-        for outcome in loadgen_run.play(plan, scenario.value, terms, ConsoleListener()):
+        for outcome in loadgen_run.play(plan, scenario, terms, ConsoleListener()):
             outcomes.append(outcome)
             if not as_json:
                 out.print(scenario_table.render(outcome))

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Annotated
 
 from s2mlp_bench.interleaved_timing import FEWEST_ROUNDS
-from s2mlp_deploy.cli.commands import output_option
 from s2mlp_deploy.cli.help import section
+from s2mlp_deploy.cli.options import output_option
 
 load_option = section("Load")
 measurement_option = section("Measurement")

@@ -1,4 +1,4 @@
-"""What this machine can export and run, and what is missing for the rest."""
+"""``s2mlp-doctor``: what this machine can export and run, and what is missing for the rest."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from rich.table import Table
 from rich.text import Text
 
 from s2mlp_deploy import __version__
+from s2mlp_deploy.cli.options import JsonOption
+from s2mlp_deploy.cli.terminal import command, show
 from s2mlp_deploy.errors import RuntimeMissingError
 from s2mlp_deploy.formats import registry
 from s2mlp_deploy.formats.base import Compiler, Limited
@@ -64,6 +66,12 @@ class Report:
             "packages": self.packages,
             "abilities": [vars(a) | {"available": a.available} for a in self.abilities],
         }
+
+
+def doctor(as_json: JsonOption = False) -> None:
+    """Show what this machine can export and run, and what is missing for the rest."""
+    report = examine()
+    show(report.to_json() if as_json else table(report))
 
 
 def examine() -> Report:
@@ -123,3 +131,6 @@ def _is_installed(module: str) -> bool:
         return find_spec(module) is not None
     except ModuleNotFoundError:  # of the package around a submodule
         return False
+
+
+main = command(doctor)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from s2mlp_deploy.cli.signals import entered
 
-inspect = entered("s2mlp_deploy.cli.commands", "inspect_main", "Show what a checkpoint or a bundle holds.")
-export = entered("s2mlp_deploy.cli.commands", "export_main", "Make bundles of a checkpoint, and check their numbers.")
-verify = entered("s2mlp_deploy.cli.commands", "verify_main", "Check a bundle on this machine.")
-doctor = entered("s2mlp_deploy.cli.commands", "doctor_main", "Show what this machine can export and run.")
+inspect = entered("s2mlp_deploy.cli.inspect", "main", "Show what a checkpoint or a bundle holds.")
+export = entered("s2mlp_deploy.cli.export", "main", "Make bundles of a checkpoint, and check their numbers.")
+verify = entered("s2mlp_deploy.cli.verify", "main", "Check a bundle on this machine.")
+doctor = entered("s2mlp_deploy.cli.doctor", "main", "Show what this machine can export and run.")
 bench = entered("s2mlp_bench.cli", "main", "Time bundles against each other, and against baselines.")

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from enum import Enum
 from functools import partial
-from typing import Any
+from typing import Any, get_args
 
 import typer
 from typer.core import TyperCommand
@@ -16,9 +15,9 @@ def section(title: str) -> Callable[..., Any]:
     return partial(typer.Option, rich_help_panel=title)
 
 
-def one_of(values: type[Enum] | tuple[str, ...]) -> str:
-    """A sentence that lists what can be chosen."""
-    return f"One of {_words(values)}."
+def one_of(values: Any) -> str:
+    """A sentence that lists the choices of a ``Literal`` type, or the items of a sequence."""
+    return f"One of {_words(get_args(values) or values)}."
 
 
 class Command(TyperCommand):
@@ -61,5 +60,4 @@ def _record(option: Any) -> tuple[str, str]:
 
 
 def _words(values: Iterable[Any]) -> str:
-    plain = (v.value if isinstance(v, Enum) else v for v in values)
-    return ", ".join(f"{v:g}" if isinstance(v, float) else str(v) for v in plain)
+    return ", ".join(f"{v:g}" if isinstance(v, float) else str(v) for v in values)

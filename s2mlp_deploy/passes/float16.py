@@ -19,7 +19,8 @@ from typing import Literal, TypeAlias
 import numpy as np
 import onnx_ir as ir
 
-IoDtype: TypeAlias = Literal["fp32", "fp16"]
+from s2mlp_deploy.schema.choices import IoDtype
+
 Arithmetic: TypeAlias = Literal["float16", "float32"]
 
 ARITHMETIC: Mapping[str, Arithmetic] = {"x86": "float32", "arm": "float32", "trt": "float16"}

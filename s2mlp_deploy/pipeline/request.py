@@ -11,9 +11,8 @@ from s2mlp_deploy.bundle.bundle import Bundle, is_bundle
 from s2mlp_deploy.formats.base import Format, OnGpus
 from s2mlp_deploy.formats.names import ONNX
 from s2mlp_deploy.gate.checks import Verdict
-from s2mlp_deploy.passes.float16 import IoDtype
-from s2mlp_deploy.quantization.calibration import Method
-from s2mlp_deploy.schema.manifest import FLOAT_LOGITS, Interface, Interpolation, Resize, Setting
+from s2mlp_deploy.schema.choices import CalibrationMethod, Interpolation, IoDtype, Resize
+from s2mlp_deploy.schema.manifest import FLOAT_LOGITS, Interface, Setting
 from s2mlp_deploy.schema.spec import Offset, Size
 
 SYNTHETIC = "synthetic"
@@ -78,7 +77,7 @@ class Request:
     target: str | None = None
     calibration: str | Path | None = None
     calibration_count: int = 256
-    calibration_method: Method = "minmax"
+    calibration_method: CalibrationMethod = "minmax"
     max_accuracy_drop: float = 0.5
     min_agreement: float = 0.99
     quantize_ends: bool = False

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, Literal, TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 
 from s2mlp_deploy.errors import DataError
 from s2mlp_deploy.passes.quantize import Range
 from s2mlp_deploy.schema.array import Array
+from s2mlp_deploy.schema.choices import CalibrationMethod
 
 Observe: TypeAlias = Callable[[Array], Mapping[str, Array]]
 """Every activation's values, by name, for a batch of images (batch, channels, height, width)."""
-
-Method: TypeAlias = Literal["minmax", "percentile", "mse", "entropy"]
 
 MINIMUM_IMAGES = 16
 BINS = 2048
@@ -22,7 +21,7 @@ ENTROPY_BINS, ENTROPY_LEVELS = 512, 128
 PERCENTILE = 99.99
 
 
-def calibrate(observe: Observe, images: Array, method: Method, *, batch: int = 8) -> dict[str, Range]:
+def calibrate(observe: Observe, images: Array, method: CalibrationMethod, *, batch: int = 8) -> dict[str, Range]:
     """The range of each activation that ``observe`` shows, over ``images``, ``batch`` at a time.
 
     ``minmax`` takes everything that occurred; the others clip what is rare: ``percentile`` what lies

@@ -12,8 +12,9 @@ from s2mlp_deploy.errors import ParityError
 from s2mlp_deploy.formats.registry import scratch_session
 from s2mlp_deploy.graph.lowered import Lowered
 from s2mlp_deploy.passes import float16
-from s2mlp_deploy.passes.float16 import Arithmetic, IoDtype
+from s2mlp_deploy.passes.float16 import Arithmetic
 from s2mlp_deploy.schema.array import Array
+from s2mlp_deploy.schema.choices import IoDtype
 from s2mlp_deploy.system.wording import counted
 
 LARGEST = float(np.finfo(np.float16).max)

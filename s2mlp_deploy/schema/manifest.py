@@ -23,6 +23,7 @@ from pydantic import (
 )
 
 from s2mlp_deploy.errors import BundleError, SpecError
+from s2mlp_deploy.schema.choices import InputKind, Interpolation, OutputKind, Resize
 from s2mlp_deploy.schema.spec import Border, Embedding, Semantics, Shift, Spec, Stage
 from s2mlp_deploy.schema.strict_model import StrictModel
 from s2mlp_deploy.schema.tolerance import Tolerance
@@ -136,8 +137,6 @@ class Source(StrictModel):
     dtypes: tuple[str, ...]
 
 
-Resize = Literal["shorter", "shorter-then-crop", "squash"]
-Interpolation = Literal["bilinear", "bicubic", "lanczos", "hamming", "box", "nearest"]
 Layout = Literal["NCHW", "NHWC"]
 
 # How bundles were written before there was a choice; the words meant what the defaults mean.
@@ -181,8 +180,8 @@ class Interface(StrictModel):
     size as bytes. ``output``: ``logits``, ``probabilities``, or the ``top5`` probabilities and their classes.
     """
 
-    input: Literal["float", "uint8", "image"] = "float"
-    output: Literal["logits", "probabilities", "top5"] = "logits"
+    input: InputKind = "float"
+    output: OutputKind = "logits"
 
 
 FLOAT_LOGITS = Interface()

@@ -99,7 +99,7 @@ def make_bundles(place: Path) -> list[Path]:
     """The bundles to verify, made anew."""
     shutil.rmtree(place, ignore_errors=True)
     place.mkdir(parents=True)
-    export = [sys.executable, "-c", "from s2mlp_deploy.cli.commands import export_main; export_main()"]
+    export = [sys.executable, "-c", "from s2mlp_deploy.cli.export import main; main()"]
     for name, options in GRAPHS.items():
         subprocess.run([*export, CHECKPOINT, *options, "-o", place / name], check=True, capture_output=True)
     for name in COMPILED:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import os
 import re
@@ -10,7 +11,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args, get_origin
 
 import numpy as np
 import onnx
@@ -23,7 +24,8 @@ from PIL import Image
 import s2mlp_deploy
 from helpers.support import PAPER_CHECKPOINT, TEST_IMAGES, Ran, random_model, run, save_checkpoint, small_spec
 from s2mlp_deploy.bundle import bundle as bundles
-from s2mlp_deploy.cli import commands, tables
+from s2mlp_deploy.cli import export as export_command
+from s2mlp_deploy.cli import tables
 from s2mlp_deploy.gate import reference_logits
 from s2mlp_deploy.schema.manifest import Manifest
 from s2mlp_deploy.schema.spec import DIRECTIONS
@@ -48,7 +50,7 @@ def start(
     command: str, *arguments: object, before: str = "", env: dict[str, str] | None = None, **options: Any
 ) -> subprocess.Popen[str]:
     """``s2mlp-COMMAND`` in a process of its own; the Python code ``before`` runs first."""
-    code = f"{before}\nimport sys\nfrom s2mlp_deploy.cli import commands as cli\nsys.argv[0] = 's2mlp-{command}'\ncli.{command}_main()"
+    code = f"{before}\nimport sys\nfrom s2mlp_deploy.cli.{command} import main\nsys.argv[0] = 's2mlp-{command}'\nmain()"
     environment = {**os.environ, "OMP_NUM_THREADS": "1", **(env or {})}
     return subprocess.Popen(
         [sys.executable, "-c", code, *map(str, arguments)],
@@ -104,12 +106,18 @@ def test_help_fits_80_columns_and_has_words_for_what_options_take(command: str) 
     assert any("--version" in line for line in options) and any("-h, --help" in line for line in options)
 
 
+def literal_values(annotation: Any) -> list[str]:
+    """The words of every ``Literal`` in a type."""
+    inner = get_args(annotation)
+    return list(inner) if get_origin(annotation) is Literal else [word for a in inner for word in literal_values(a)]
+
+
 def test_help_shows_every_choice_in_sections() -> None:
     text = " ".join(run("export", "--help").out.split())
-    for kind in (commands.Semantics, commands.Precision, commands.IoDtype, commands.Target, commands.CalibrationMethod, commands.OrtStyle, commands.Provider,
-                 commands.TritonBackend, commands.Resize, commands.Interpolation, commands.InputKind, commands.AnswerKind,
-                 commands.ShiftLowering):  # fmt: skip
-        assert all(re.search(rf"\b{value.value}\b", text) for value in kind), kind
+    parameters = inspect.signature(export_command.export, eval_str=True).parameters.values()
+    choices = {choice for parameter in parameters for choice in literal_values(parameter.annotation)}
+    assert {"gather", "inplace", "lanczos", "top5", "xnnpack"} <= choices
+    assert all(re.search(rf"\b{choice}\b", text) for choice in (*export_command.PRECISIONS, *choices))
     assert all(re.search(rf"\b{name}\b", text) for name in DIRECTIONS)
     assert "may be repeated. One of onnx, openvino, ort, triton, trt, trt-rtx, web. Default: onnx." in text
     titles = [line for line in run("export", "--help").out.splitlines() if re.fullmatch(r"\S.*:", line)]
@@ -122,7 +130,7 @@ def test_help_shows_every_choice_in_sections() -> None:
 def test_the_providers_to_choose_are_those_that_there_are() -> None:
     from s2mlp_deploy.runtime.onnxruntime import PROVIDERS
 
-    assert tuple(provider.value for provider in commands.Provider) == tuple(PROVIDERS)
+    assert get_args(export_command.Provider) == tuple(PROVIDERS)
 
 
 @pytest.mark.parametrize("command", COMMANDS)

@@ -299,7 +299,7 @@ def test_a_missing_matplotlib_is_named_before_any_work(
 def test_without_a_plot_matplotlib_is_not_imported(pristine: Path) -> None:
     code = (
         "import atexit, sys; atexit.register(lambda: print(sum(m.startswith('matplotlib') for m in sys.modules)))\n"
-        "from s2mlp_deploy.cli import commands as cli; sys.argv = ['s2mlp-verify', *sys.argv[1:]]; cli.verify_main()"
+        "from s2mlp_deploy.cli.verify import main; sys.argv = ['s2mlp-verify', *sys.argv[1:]]; main()"
     )
     done = subprocess.run(
         [sys.executable, "-c", code, str(pristine), "--per-block"], capture_output=True, text=True, check=True

@@ -20,11 +20,12 @@ from s2mlp_deploy.families.s2mlp.emit import emit
 from s2mlp_deploy.formats import float16_on_cpu
 from s2mlp_deploy.graph.lowered import Axes
 from s2mlp_deploy.graph.spatial_shift import LOWERINGS
-from s2mlp_deploy.passes.float16 import IoDtype, store_float16, to_float16
+from s2mlp_deploy.passes.float16 import store_float16, to_float16
 from s2mlp_deploy.passes.fold_layernorm import fold
 from s2mlp_deploy.passes.simplify import simplify
 from s2mlp_deploy.pipeline.deploy import Request, deploy
 from s2mlp_deploy.quantization.float16_range import Span, spans, weight_spans
+from s2mlp_deploy.schema.choices import IoDtype
 from s2mlp_deploy.schema.spec import Spec
 from s2mlp_deploy.system import machine
 

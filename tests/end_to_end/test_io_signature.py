@@ -35,7 +35,8 @@ from s2mlp_deploy.passes import float16 as precision
 from s2mlp_deploy.passes.fold_layernorm import fold
 from s2mlp_deploy.runtime.onnxruntime import OnnxSession
 from s2mlp_deploy.schema.array import Array
-from s2mlp_deploy.schema.manifest import Interface, Preprocessing, Resize
+from s2mlp_deploy.schema.choices import Resize
+from s2mlp_deploy.schema.manifest import Interface, Preprocessing
 from s2mlp_deploy.schema.spec import Size, Spec, single_stage
 
 IMAGENET = Preprocessing(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))

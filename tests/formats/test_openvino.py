@@ -244,7 +244,7 @@ def test_the_files_stand_alone_with_preprocessing_and_labels(made: Path) -> None
 
 def alone(home: Path, command: str, *arguments: object) -> subprocess.CompletedProcess[str]:
     """The command in a process of its own, whose streams hold what libraries print as well."""
-    code = f"import sys\nfrom s2mlp_deploy.cli import commands as cli\ntry: cli.{command}_main()\nfinally: print([m for m in sys.modules if 'openvino_telemetry' in m], file=sys.stderr)"
+    code = f"import sys\nfrom s2mlp_deploy.cli.{command} import main\ntry: main()\nfinally: print([m for m in sys.modules if 'openvino_telemetry' in m], file=sys.stderr)"
     variables = {k: v for k, v in os.environ.items() if k not in ("CI", "TF_BUILD", "JENKINS_URL")}
     return subprocess.run(
         [sys.executable, "-W", "error", "-c", code, *map(str, arguments)],

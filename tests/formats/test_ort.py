@@ -376,7 +376,7 @@ def test_an_onnxruntime_that_writes_another_layout_is_told_with_a_way_out(
 
 def alone(command: str, *arguments: object) -> subprocess.CompletedProcess[str]:
     """The command in a process of its own, whose streams hold what libraries print as well."""
-    code = f"from s2mlp_deploy.cli import commands as cli; cli.{command}_main()"
+    code = f"from s2mlp_deploy.cli.{command} import main; main()"
     return subprocess.run(
         [sys.executable, "-W", "error", "-c", code, *map(str, arguments)], capture_output=True, text=True
     )

@@ -52,8 +52,7 @@ def run(step):
                     del sys.modules[name]
                 importlib.import_module(step[1])
             else:
-                from s2mlp_deploy.cli import commands
-                getattr(commands, step[0].removeprefix("s2mlp-") + "_main")()
+                importlib.import_module("s2mlp_deploy.cli." + step[0].removeprefix("s2mlp-")).main()
         except ModuleNotFoundError as error:
             answer["missing"] = error.name.partition(".")[0]
         except SystemExit as stop:

@@ -17,7 +17,7 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
-PRELOADED = ["s2mlp_deploy.cli.commands", "s2mlp_deploy.pipeline.export_onnx", "s2mlp_deploy.pipeline.deploy", "s2mlp_deploy.cli.tables", "s2mlp_deploy.gate.golden_images",
+PRELOADED = ["s2mlp_deploy.cli.export", "s2mlp_deploy.pipeline.export_onnx", "s2mlp_deploy.pipeline.deploy", "s2mlp_deploy.cli.tables", "s2mlp_deploy.gate.golden_images",
              "s2mlp_deploy.formats.onnx", "s2mlp_exporters.onnxruntime.exporter", "s2mlp_exporters.openvino.exporter", "s2mlp_exporters.triton.exporter",
              "s2mlp_exporters.web.exporter", "s2mlp_exporters.tensorrt.trt_rtx", "onnxruntime", "onnxsim", "openvino", "helpers.processes"]  # fmt: skip
 

@@ -94,7 +94,7 @@ class Ran:
 
 def run(name: str, *arguments: object) -> Ran:
     """Call ``s2mlp-NAME`` in this process, as its entry point would."""
-    return command(f"s2mlp-{name}", "s2mlp_deploy.cli.commands", f"{name}_main", *arguments)
+    return command(f"s2mlp-{name}", f"s2mlp_deploy.cli.{name}", "main", *arguments)
 
 
 def command(program: str, module: str, function: str, *arguments: object) -> Ran:

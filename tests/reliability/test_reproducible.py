@@ -42,12 +42,12 @@ pytestmark = pytest.mark.npm()
 EXPORT = """
 import json
 import sys
-from s2mlp_deploy.cli import commands as cli
+from s2mlp_deploy.cli import export
 
 for arguments in json.loads(sys.argv[1]):
     sys.argv = ["s2mlp-export", *arguments]
     try:
-        cli.export_main()
+        export.main()
     except SystemExit as stop:
         if stop.code:
             raise

@@ -21,7 +21,8 @@ from s2mlp_deploy.data.preprocessing import nearest_bytes, normalize, plan
 from s2mlp_deploy.errors import DataError
 from s2mlp_deploy.schema import manifest as manifests
 from s2mlp_deploy.schema.array import Array
-from s2mlp_deploy.schema.manifest import Interpolation, Preprocessing, Resize
+from s2mlp_deploy.schema.choices import Interpolation, Resize
+from s2mlp_deploy.schema.manifest import Preprocessing
 from s2mlp_deploy.schema.spec import Size
 
 IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}

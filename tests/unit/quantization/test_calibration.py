@@ -10,11 +10,12 @@ import pytest
 
 from s2mlp_deploy.errors import DataError
 from s2mlp_deploy.passes.quantize import Range
-from s2mlp_deploy.quantization.calibration import Method, Observe, calibrate
+from s2mlp_deploy.quantization.calibration import Observe, calibrate
 from s2mlp_deploy.schema.array import Array
+from s2mlp_deploy.schema.choices import CalibrationMethod
 
-METHODS: tuple[Method, ...] = ("minmax", "percentile", "mse", "entropy")
-CLIPPING: tuple[Method, ...] = ("percentile", "mse", "entropy")
+METHODS: tuple[CalibrationMethod, ...] = ("minmax", "percentile", "mse", "entropy")
+CLIPPING: tuple[CalibrationMethod, ...] = ("percentile", "mse", "entropy")
 
 
 def images(count: int = 48) -> Array:
@@ -28,7 +29,7 @@ def showing(values: Array) -> Observe:
     return lambda batch: {"x": np.concatenate([rows[index[image.tobytes()]] for image in batch])}
 
 
-def ranged(values: Array, method: Method) -> Range:
+def ranged(values: Array, method: CalibrationMethod) -> Range:
     return calibrate(showing(values.astype(np.float32)), images(), method)["x"]
 
 
@@ -61,12 +62,12 @@ def test_minmax_is_exact_whatever_the_batch_size(count: int, batch: int) -> None
 
 
 @pytest.mark.parametrize("method", CLIPPING)
-def test_clipped_ranges_do_not_depend_on_the_batch_size_either(method: Method) -> None:
+def test_clipped_ranges_do_not_depend_on_the_batch_size_either(method: CalibrationMethod) -> None:
     assert calibrate(several, images(), method, batch=5) == calibrate(several, images(), method, batch=48)
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_no_range_exceeds_what_occurred(method: Method) -> None:
+def test_no_range_exceeds_what_occurred(method: CalibrationMethod) -> None:
     for name, r in calibrate(several, images(), method).items():
         x = several(images())[name]
         assert x.min() <= r.low < r.high <= x.max()
@@ -90,7 +91,7 @@ def test_percentile_is_the_quantile_of_a_normal_distribution() -> None:
 
 @pytest.mark.parametrize("method", CLIPPING)
 @pytest.mark.parametrize(("low", "high"), [(-1.0, 1.0), (-0.17, 3.0), (0.0, 250.0), (-2e-5, 1e-5)])
-def test_a_uniform_distribution_is_not_clipped(low: float, high: float, method: Method) -> None:
+def test_a_uniform_distribution_is_not_clipped(low: float, high: float, method: CalibrationMethod) -> None:
     r = ranged(uniform(low, high), method)
     slack = 0.02 * max(-low, high)
     assert r.low == pytest.approx(low, abs=slack)
@@ -99,13 +100,13 @@ def test_a_uniform_distribution_is_not_clipped(low: float, high: float, method: 
 
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize(("low", "high"), [(2.0, 5.0), (-5.0, -2.0)])
-def test_a_range_without_zero_keeps_what_occurred(low: float, high: float, method: Method) -> None:
+def test_a_range_without_zero_keeps_what_occurred(low: float, high: float, method: CalibrationMethod) -> None:
     r = ranged(uniform(low, high), method)
     assert min(abs(r.low), abs(r.high)) <= 2.1 and max(abs(r.low), abs(r.high)) >= 4.9
 
 
 @pytest.mark.parametrize("method", CLIPPING)
-def test_a_short_tail_is_kept_where_the_long_one_is_clipped(method: Method) -> None:
+def test_a_short_tail_is_kept_where_the_long_one_is_clipped(method: CalibrationMethod) -> None:
     # Behind a GELU: nothing below -0.17, a long tail above.
     x = normal(48 * 20_000)
     gelu = with_outlier(x * 0.5 * (1 + np.tanh(0.79788456 * (x + 0.044715 * x**3))), 25)
@@ -127,7 +128,7 @@ def test_mse_gives_the_smaller_error_of_rounding_to_8_bits() -> None:
 
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("count", [0, 1, 15])
-def test_fewer_than_16_images_are_refused(count: int, method: Method) -> None:
+def test_fewer_than_16_images_are_refused(count: int, method: CalibrationMethod) -> None:
     with pytest.raises(DataError, match=f"needs at least 16 images, and got {count}"):
         calibrate(several, images(count), method)
 
@@ -147,7 +148,7 @@ def test_one_image_that_is_not_constant_is_enough_to_go_on() -> None:
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_an_activation_that_no_image_moves_is_named(method: Method) -> None:
+def test_an_activation_that_no_image_moves_is_named(method: CalibrationMethod) -> None:
     def observe(batch: Array) -> Mapping[str, Array]:
         return {**several(batch), "stage0/block01/gelu1": np.full((7, 5), 0.25, np.float32)}
 
@@ -157,7 +158,7 @@ def test_an_activation_that_no_image_moves_is_named(method: Method) -> None:
 
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("value", [np.inf, -np.inf, np.nan])
-def test_an_activation_that_is_not_finite_is_named(value: float, method: Method) -> None:
+def test_an_activation_that_is_not_finite_is_named(value: float, method: CalibrationMethod) -> None:
     def observe(batch: Array) -> Mapping[str, Array]:
         x = batch.copy()
         if (batch[0] == images()[40]).all():

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-from enum import Enum
 from fractions import Fraction
 from math import prod
 from pathlib import Path
@@ -21,7 +20,7 @@ from s2mlp_bench.common_options import (
     load_option,
     measurement_option,
 )
-from s2mlp_deploy.cli.commands import (
+from s2mlp_deploy.cli.options import (
     CheckpointArgument,
     DirectionsOption,
     LayoutOption,
@@ -31,12 +30,8 @@ from s2mlp_deploy.cli.commands import (
 )
 from s2mlp_deploy.cli.terminal import ConsoleListener, command, show
 from s2mlp_deploy.errors import RuntimeMissingError, UsageError
+from s2mlp_deploy.schema.spec import Semantics
 from s2mlp_deploy.system.dependencies import pip_install
-
-
-class Semantics(str, Enum):
-    paper = "paper"
-    inplace = "inplace"
 
 
 def scale(
@@ -81,7 +76,7 @@ def scale(
     from s2mlp_bench import environment
     from s2mlp_bench.report import pictures
     from s2mlp_bench.results import output
-    from s2mlp_deploy.cli.options import directions, numbers, sizes
+    from s2mlp_deploy.cli.option_values import directions, numbers, sizes
     from s2mlp_studies.scale import document, plot, table
     from s2mlp_studies.scale.scaling import Plan, default_sizes
 
@@ -105,7 +100,7 @@ def scale(
         layout=layouts.find(layout) if layout is not None else None,
         wrapper=weights,
         offsets=directions(shift_directions),
-        semantics=shift_semantics.value if shift_semantics else None,
+        semantics=shift_semantics,
     )
     plan = Plan(given or default_sizes(source.spec), batches, depths, threads, rounds, min_seconds, seed)
     if png_file and len({prod(source.spec.map_sizes(size)[0]) for size in plan.sizes}) < 2:

@@ -1,222 +1,59 @@
-"""The commands. They parse, call, print and exit; nothing is decided here.
-
-Results go to stdout (with ``--json``, one JSON document and nothing else, of an error as well), progress and warnings
-to stderr. Exit codes: 0 done; 1 parity or accuracy gate failed; 2 usage; 3 bad input; 4 a runtime or
-device is missing; 130 interrupted (143 by SIGTERM, 129 by SIGHUP).
-"""
+"""``s2mlp-export``: bundles of a checkpoint, or of an ONNX bundle, in each format and precision given."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, fields
-from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from s2mlp_deploy.cli import options
+from s2mlp_deploy.cli import option_values
 from s2mlp_deploy.cli.help import one_of, section
+from s2mlp_deploy.cli.options import (
+    DirectionsOption,
+    JsonOption,
+    LayoutOption,
+    PlotOption,
+    SizeOption,
+    WeightsOption,
+    check_option,
+    checkpoint_option,
+    output_option,
+)
 from s2mlp_deploy.cli.terminal import ConsoleListener, command, show, torch_needed
 from s2mlp_deploy.errors import Error, UsageError
 from s2mlp_deploy.formats import names
 from s2mlp_deploy.formats.names import ONNX
+from s2mlp_deploy.schema.choices import (
+    CalibrationMethod,
+    InputKind,
+    Interpolation,
+    IoDtype,
+    OutputKind,
+    Resize,
+    ShiftLowering,
+    Target,
+)
+from s2mlp_deploy.schema.precision import PRECISIONS
+from s2mlp_deploy.schema.spec import Semantics
 
 if TYPE_CHECKING:
     from s2mlp_deploy.cli.plot import Curve
     from s2mlp_deploy.schema.manifest import Setting
 
-
-class Semantics(str, Enum):
-    paper = "paper"
-    inplace = "inplace"
-    auto = "auto"
-
-
-class Precision(str, Enum):
-    fp32 = "fp32"
-    fp16 = "fp16"
-    bf16 = "bf16"
-    int8 = "int8"
-
-
-class IoDtype(str, Enum):
-    fp32 = "fp32"
-    fp16 = "fp16"
-
-
-class Target(str, Enum):
-    x86 = "x86"
-    arm = "arm"
-    trt = "trt"
-
-
-class CalibrationMethod(str, Enum):
-    minmax = "minmax"
-    percentile = "percentile"
-    mse = "mse"
-    entropy = "entropy"
-
-
-class OrtStyle(str, Enum):
-    ort = "ort"
-    onnx = "onnx"
-
-
-class Provider(str, Enum):
-    cpu = "cpu"
-    coreml = "coreml"
-    cuda = "cuda"
-    directml = "directml"
-    openvino = "openvino"
-    qnn = "qnn"
-    tensorrt = "tensorrt"
-    xnnpack = "xnnpack"
-
-
-class TritonBackend(str, Enum):
-    onnxruntime = "onnxruntime"
-    tensorrt = "tensorrt"
-
-
-class Resize(str, Enum):
-    shorter = "shorter"
-    shorter_then_crop = "shorter-then-crop"
-    squash = "squash"
-
-
-class Interpolation(str, Enum):
-    bilinear = "bilinear"
-    bicubic = "bicubic"
-    lanczos = "lanczos"
-    hamming = "hamming"
-    box = "box"
-    nearest = "nearest"
-
-
-class InputKind(str, Enum):
-    float = "float"
-    uint8 = "uint8"
-    image = "image"
-
-
-class AnswerKind(str, Enum):
-    logits = "logits"
-    probabilities = "probabilities"
-    top5 = "top5"
-
-
-class ShiftLowering(str, Enum):
-    auto = "auto"
-    slice = "slice"
-    conv = "conv"
-    gather = "gather"
-    pad = "pad"
-
+OrtStyle = Literal["ort", "onnx"]
+Provider = Literal["cpu", "coreml", "cuda", "directml", "openvino", "qnn", "tensorrt", "xnnpack"]
+TritonBackend = Literal["onnxruntime", "tensorrt"]
 
 artifact_option = section("Artifact")
-checkpoint_option = section("Checkpoint")
 image_option = section("Images")
-check_option = section("Checks")
 int8_option = section("With --precision int8")
 ort_option = section("With --format ort")
 web_option = section("With --format web")
 tensorrt_option = section("With --format trt or trt-rtx")
 triton_option = section("With --format triton")
-output_option = section("Output")
-
-CheckpointArgument = Annotated[
-    Path, typer.Argument(metavar="CKPT", readable=False, help="The checkpoint: .pt, .pth, .bin or .safetensors.")
-]
-LayoutOption = Annotated[
-    str | None,
-    checkpoint_option(metavar="NAME|FILE.toml", help="How the checkpoint names its keys; found by itself if known."),
-]
-WeightsOption = Annotated[
-    str | None,
-    checkpoint_option(metavar="NAME", help="The entry of the checkpoint that holds the weights, if there are several."),
-]
-SizeOption = Annotated[
-    str | None, checkpoint_option(metavar="N|HxW", help="Image size; else as the checkpoint records, else 224.")
-]
-DirectionsOption = Annotated[
-    str | None,
-    checkpoint_option(
-        metavar="SET|h+,h-,…",
-        help="The direction set that the model was trained with (4, 8, horizontal or vertical), or the direction of each "
-        "channel group in order, h being the height; else as the layout declares, else 4.",
-    ),
-]
-JsonOption = Annotated[
-    bool, output_option("--json", help="Print one JSON document, whatever happens: errors are JSON, too.")
-]
-PlotOption = Annotated[
-    Path | None,
-    output_option(metavar="FILE.png", help="Draw error against depth, one line a bundle; or .svg, or .pdf."),
-]
-
-
-def inspect(
-    source: Annotated[
-        Path,
-        typer.Argument(
-            metavar="CKPT|BUNDLE", readable=False, help="The checkpoint (.pt, .pth, .bin or .safetensors), or a bundle."
-        ),
-    ],
-    layout: LayoutOption = None,
-    weights: WeightsOption = None,
-    image_size: SizeOption = None,
-    shift_directions: DirectionsOption = None,
-    as_json: JsonOption = False,
-) -> None:
-    """Show what a checkpoint or a bundle holds.
-
-    Of a checkpoint: layout, architecture, parameters, multiply-adds, warnings. Of a bundle: what its manifest says, without
-    torch.
-    """
-    from s2mlp_deploy.bundle import bundle as artifact
-    from s2mlp_deploy.pipeline.request import Request, flags
-
-    if Request(source).from_bundle:
-        given = {"layout": layout, "weights": weights, "image_size": image_size, "shift_directions": shift_directions}
-        if settled := [name for name, value in given.items() if value is not None]:
-            raise UsageError(f"{flags(settled)}: settled when {source} was exported; leave out, or give the checkpoint")
-        bundle = artifact.read(source)
-        if as_json:
-            show({"bundle": str(source), "manifest": bundle.manifest.model_dump(mode="json")})
-        else:
-            from s2mlp_deploy.cli import tables
-
-            show(tables.bundle(bundle))
-        return
-    with torch_needed():
-        from s2mlp_deploy.checkpoint import load as checkpoints
-        from s2mlp_deploy.cli import tables
-        from s2mlp_deploy.families.s2mlp import layouts
-        from s2mlp_deploy.pipeline import resolve_preprocessing
-        from s2mlp_deploy.schema.manifest import SpecEntry
-
-    size = options.size("--image-size", image_size) if image_size is not None else None
-    checkpoint = checkpoints.load(
-        source,
-        layout=layouts.find(layout) if layout is not None else None,
-        wrapper=weights,
-        image_size=size,
-        offsets=options.directions(shift_directions),
-    )
-    warnings = [*checkpoints.notes(checkpoint), *checkpoints.warnings(checkpoint)]
-    preprocessing = None
-    try:
-        request = Request(source, image_size=size)
-        preprocessing = resolve_preprocessing.preprocessing_for(checkpoint, request)
-        warnings += resolve_preprocessing.warnings(checkpoint, request, preprocessing)
-    except UsageError as error:  # what an export would need an option for
-        warnings = [*warnings, str(error)]
-    entry = SpecEntry.of(checkpoint.spec).model_dump(mode="json")
-    if as_json:
-        show(tables.inspection_json(checkpoint, entry, preprocessing, warnings))
-    else:
-        show(tables.inspection(checkpoint, preprocessing, warnings))
 
 
 def export(
@@ -229,19 +66,19 @@ def export(
         artifact_option(metavar="FORMAT", help=f"What to make; may be repeated. {one_of(names.names())}"),
     ] = [ONNX],  # noqa: B006
     precision: Annotated[
-        list[Precision] | None,
+        list[str] | None,
         artifact_option(
             metavar="PRECISION",
             help="Precision of weights and activations; may be repeated. Else fp32, or the bundle's own. "
-            + one_of(Precision),
+            + one_of(tuple(PRECISIONS)),
         ),
     ] = None,
     shift: Annotated[
         ShiftLowering,
         checkpoint_option(metavar="LOWERING", help=f"How the graph expresses the shift. {one_of(ShiftLowering)}"),
-    ] = ShiftLowering.auto,
+    ] = "auto",
     shift_semantics: Annotated[
-        Semantics | None,
+        Literal[Semantics, "auto"] | None,
         checkpoint_option(
             metavar="SEMANTICS",
             help="The paper's shift (paper), the in-place code's (inplace), or whichever the evidence supports (auto); else "
@@ -294,10 +131,10 @@ def export(
             metavar="KIND",
             help="What the artifact takes: prepared images (float), their bytes (uint8), or an image of any size (image).",
         ),
-    ] = InputKind.float,
+    ] = "float",
     answer: Annotated[
-        AnswerKind, artifact_option(metavar="KIND", help=f"What the artifact gives. {one_of(AnswerKind)}")
-    ] = AnswerKind.logits,
+        OutputKind, artifact_option(metavar="KIND", help=f"What the artifact gives. {one_of(OutputKind)}")
+    ] = "logits",
     layout: LayoutOption = None,
     weights: WeightsOption = None,
     reference: Annotated[
@@ -318,7 +155,7 @@ def export(
     io_dtype: Annotated[
         IoDtype,
         artifact_option(metavar="TYPE", help=f"Type of input and output, with --precision fp16. {one_of(IoDtype)}"),
-    ] = IoDtype.fp32,
+    ] = "fp32",
     target: Annotated[
         Target | None,
         artifact_option(
@@ -341,7 +178,7 @@ def export(
             metavar="METHOD",
             help=f"Take the whole range that occurs (minmax), or clip what is rare. {one_of(CalibrationMethod)}",
         ),
-    ] = CalibrationMethod.minmax,
+    ] = "minmax",
     max_accuracy_drop: Annotated[
         float, int8_option(metavar="POINTS", min=0, help="Accuracy that may be lost on --data, in points.")
     ] = 0.5,
@@ -446,7 +283,9 @@ def export(
 
     from_bundle = Request(source).from_bundle
     own = artifact.read_manifest(source).precision if from_bundle else "fp32"
-    precisions = [p.value for p in precision] if precision else [own]
+    precisions = precision or [own]
+    if unknown := [kind for kind in precisions if kind not in PRECISIONS]:
+        raise UsageError(f"--precision {unknown[0]!r}: expected {', '.join(PRECISIONS)}")
     wanted = [(name, kind) for name in format for kind in precisions]
     if len(set(wanted)) < len(wanted):
         raise UsageError("a --format or a --precision is given twice")
@@ -454,7 +293,7 @@ def export(
         raise UsageError("-o names one bundle: leave it out, or give one --format and one --precision at a time")
     if crop_fraction is not None and not 0 < crop_fraction <= 1:
         raise UsageError(f"--crop-fraction {crop_fraction}: expected a share of the image, above 0 and up to 1")
-    if io_dtype is IoDtype.fp16 and "fp16" not in precisions:
+    if io_dtype == "fp16" and "fp16" not in precisions:
         raise UsageError("--io-dtype fp16 is for --precision fp16")
     with torch_needed():
         from s2mlp_deploy.cli import layer_error, tables
@@ -466,14 +305,14 @@ def export(
             from s2mlp_deploy.pipeline import export_onnx  # noqa: F401
 
     for_formats: dict[str, Setting | None] = {
-        "ort_style": ort_style.value if ort_style else None, "provider": provider.value if provider else None,
+        "ort_style": ort_style, "provider": provider,
         "ort_web": str(ort_web) if ort_web else None,
         "compute_capability": tuple(compute_capability.lower().split(",")) if compute_capability else None,
         "workspace_mib": workspace_mib, "size_profile": size_profile, "batch": batch if ":" in batch else None,
         "opt_level": opt_level, "timing_cache": str(timing_cache) if timing_cache else None,
         "version_compatible": version_compatible or None, "hardware_compatible": hardware_compatible or None,
         "strip_weights": strip_weights or None, "tf32": tf32 or None,
-        "triton_backend": triton_backend.value if triton_backend else None, "instances": instances,
+        "triton_backend": triton_backend, "instances": instances,
         "max_batch": max_batch, "queue_delay_us": queue_delay_us,
         "preferred_batch": tuple(preferred_batch.split(",")) if preferred_batch else None,
     }  # fmt: skip
@@ -484,7 +323,7 @@ def export(
         raise UsageError(f"--allow-unverified-engine: --format {' or '.join(format)} makes no engine")
     for_int8 = {
         "calibration": calibration, "calibration_count": calibration_count,
-        "calibration_method": calibration_method.value, "max_accuracy_drop": max_accuracy_drop,
+        "calibration_method": calibration_method, "max_accuracy_drop": max_accuracy_drop,
         "min_agreement": min_agreement, "quantize_ends": quantize_ends,
     }  # fmt: skip
     defaults = {field.name: field.default for field in fields(Request)}
@@ -492,24 +331,24 @@ def export(
         raise UsageError("--target is for --precision int8 and fp16")
     if "int8" not in precisions and (idle := [name for name, v in for_int8.items() if v != defaults[name]]):
         raise UsageError(f"{flags(idle)}: only for --precision int8")
-    for_target = {"target": target.value if target else None}
+    for_target = {"target": target}
     by_precision: dict[str, dict[str, Any]] = {
-        "fp16": {"io_dtype": io_dtype.value, **for_target}, "int8": {**for_int8, **for_target},
+        "fp16": {"io_dtype": io_dtype, **for_target}, "int8": {**for_int8, **for_target},
     }  # fmt: skip
     requests = [
             Request(
                 source, name, kind, output, force,
                 {n: value for n, value in settings.items() if n in registry.find(name).options},
-                layout=layout, weights=weights, lowering=shift.value,
-                semantics=shift_semantics.value if shift_semantics else None,
-                offsets=options.directions(shift_directions), dynamic_size=dynamic_size,
-                image_size=options.size("--image-size", image_size) if image_size is not None else None,
-                batch=None if ":" in batch else options.batch(batch),
-                mean=options.floats("--mean", mean) if mean is not None else None,
-                std=options.floats("--std", std) if std is not None else None,
-                resize=resize.value if resize else None, interpolation=interpolation.value if interpolation else None,
+                layout=layout, weights=weights, lowering=shift,
+                semantics=shift_semantics,
+                offsets=option_values.directions(shift_directions), dynamic_size=dynamic_size,
+                image_size=option_values.size("--image-size", image_size) if image_size is not None else None,
+                batch=None if ":" in batch else option_values.batch(batch),
+                mean=option_values.floats("--mean", mean) if mean is not None else None,
+                std=option_values.floats("--std", std) if std is not None else None,
+                resize=resize, interpolation=interpolation,
                 crop_fraction=crop_fraction, labels=labels, golden_images=golden_images,
-                interface=Interface(input=input.value, output=answer.value),
+                interface=Interface(input=input, output=answer),
                 reference=reference, data=data, data_count=data_count, gate=gate, sbom=sbom,
                 allow_unverified_engine=allow_unverified_engine, **by_precision.get(kind, {}),
             )
@@ -557,62 +396,6 @@ def export(
         show(tables.picture(plot))
 
 
-def verify(
-    bundle: Annotated[
-        Path, typer.Argument(metavar="BUNDLE", readable=False, help="A directory that s2mlp-export made.")
-    ],
-    per_block: Annotated[
-        bool, check_option("--per-block", help="Show error against depth, and the first block that diverges.")
-    ] = False,
-    plot: PlotOption = None,
-    force: Annotated[bool, output_option("--force", help="Replace a --plot that is there.")] = False,
-    as_json: JsonOption = False,
-) -> None:
-    """Check a bundle on this machine: its files' hashes, then its logits. Needs no torch."""
-    from s2mlp_deploy.cli import layer_error
-    from s2mlp_deploy.pipeline import verify as verifying
-
-    if force and not plot:
-        raise UsageError("--force is for --plot: nothing else is written")
-    if plot:
-        layer_error.check(bundle, plot, replace=force)
-    with ConsoleListener().step("checking the bundle"):
-        result = verifying.verify(bundle, per_block=per_block or plot is not None)
-    if plot:
-        curve = layer_error.curve(result.bundle, result.layers)
-        layer_error.draw([curve], result.bundle.manifest.spec.spec(), plot, replace=force)
-    if as_json:
-        show(
-            {
-                "bundle": str(bundle),
-                "passed": result.passed,
-                "preparation": asdict(result.preparation) if result.preparation else None,
-                "cause": result.cause,
-                "checks": [vars(c) for c in result.verdict.checks],
-                "distances": {case: vars(d) for case, d in result.verdict.distances.items()},
-                "layers": {name: vars(d) for name, d in result.layers},
-                "diverges_at": result.diverges_at,
-                "plot": str(plot) if plot else None,
-            }
-        )
-    else:
-        from s2mlp_deploy.cli import tables
-
-        show(tables.verification(result))
-        if plot:
-            show(tables.picture(plot))
-    if not result.passed:
-        raise typer.Exit(1)
-
-
-def doctor(as_json: JsonOption = False) -> None:
-    """Show what this machine can export and run, and what is missing for the rest."""
-    from s2mlp_deploy.cli import doctor as doctors
-
-    report = doctors.examine()
-    show(report.to_json() if as_json else doctors.table(report))
-
-
 def _export_json(result: Any) -> dict[str, Any]:
     return {
         "bundle": str(result.bundle.directory),
@@ -629,7 +412,4 @@ def _plot_json(file: Path, curves: Sequence[Curve]) -> dict[str, Any]:
     }
 
 
-inspect_main = command(inspect)
-export_main = command(export)
-verify_main = command(verify)
-doctor_main = command(doctor)
+main = command(export)

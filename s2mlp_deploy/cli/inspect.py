@@ -1,0 +1,79 @@
+"""``s2mlp-inspect``: what a checkpoint or a bundle holds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from s2mlp_deploy.cli import option_values
+from s2mlp_deploy.cli.options import DirectionsOption, JsonOption, LayoutOption, SizeOption, WeightsOption
+from s2mlp_deploy.cli.terminal import command, show, torch_needed
+from s2mlp_deploy.errors import UsageError
+
+
+def inspect(
+    source: Annotated[
+        Path,
+        typer.Argument(
+            metavar="CKPT|BUNDLE", readable=False, help="The checkpoint (.pt, .pth, .bin or .safetensors), or a bundle."
+        ),
+    ],
+    layout: LayoutOption = None,
+    weights: WeightsOption = None,
+    image_size: SizeOption = None,
+    shift_directions: DirectionsOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show what a checkpoint or a bundle holds.
+
+    Of a checkpoint: layout, architecture, parameters, multiply-adds, warnings. Of a bundle: what its manifest says, without
+    torch.
+    """
+    from s2mlp_deploy.bundle import bundle as artifact
+    from s2mlp_deploy.pipeline.request import Request, flags
+
+    if Request(source).from_bundle:
+        given = {"layout": layout, "weights": weights, "image_size": image_size, "shift_directions": shift_directions}
+        if settled := [name for name, value in given.items() if value is not None]:
+            raise UsageError(f"{flags(settled)}: settled when {source} was exported; leave out, or give the checkpoint")
+        bundle = artifact.read(source)
+        if as_json:
+            show({"bundle": str(source), "manifest": bundle.manifest.model_dump(mode="json")})
+        else:
+            from s2mlp_deploy.cli import tables
+
+            show(tables.bundle(bundle))
+        return
+    with torch_needed():
+        from s2mlp_deploy.checkpoint import load as checkpoints
+        from s2mlp_deploy.cli import tables
+        from s2mlp_deploy.families.s2mlp import layouts
+        from s2mlp_deploy.pipeline import resolve_preprocessing
+        from s2mlp_deploy.schema.manifest import SpecEntry
+
+    size = option_values.size("--image-size", image_size) if image_size is not None else None
+    checkpoint = checkpoints.load(
+        source,
+        layout=layouts.find(layout) if layout is not None else None,
+        wrapper=weights,
+        image_size=size,
+        offsets=option_values.directions(shift_directions),
+    )
+    warnings = [*checkpoints.notes(checkpoint), *checkpoints.warnings(checkpoint)]
+    preprocessing = None
+    try:
+        request = Request(source, image_size=size)
+        preprocessing = resolve_preprocessing.preprocessing_for(checkpoint, request)
+        warnings += resolve_preprocessing.warnings(checkpoint, request, preprocessing)
+    except UsageError as error:  # what an export would need an option for
+        warnings = [*warnings, str(error)]
+    entry = SpecEntry.of(checkpoint.spec).model_dump(mode="json")
+    if as_json:
+        show(tables.inspection_json(checkpoint, entry, preprocessing, warnings))
+    else:
+        show(tables.inspection(checkpoint, preprocessing, warnings))
+
+
+main = command(inspect)

@@ -1,0 +1,83 @@
+"""Values of options that hold more than one word can: sizes, numbers and lists, as they are typed."""
+
+from __future__ import annotations
+
+import re
+
+from s2mlp_deploy.errors import UsageError
+from s2mlp_deploy.schema.spec import Offset, Size, parse_directions
+
+
+def size(option: str, text: str) -> Size:
+    """An image size, N or HxW.
+
+    Raises:
+        UsageError: where ``text`` is something else.
+    """
+    match = re.fullmatch(r"([0-9]{1,5})(?:x([0-9]{1,5}))?", text)
+    if not match or not int(match[1]) or not int(match[2] or 1):
+        raise UsageError(f"{option} {text!r} is not a size: expected N or HxW, as in 224 or 192x256")
+    return int(match[1]), int(match[2] or match[1])
+
+
+def sizes(option: str, text: str) -> tuple[Size, ...]:
+    """Image sizes with commas between, each once, in the order given.
+
+    Raises:
+        UsageError: as :func:`size`.
+    """
+    return tuple(dict.fromkeys(size(option, part) for part in text.split(",")))
+
+
+def numbers(option: str, text: str) -> tuple[int, ...]:
+    """Positive numbers with commas between, each once, in the order given.
+
+    Raises:
+        UsageError: where ``text`` is something else.
+    """
+    parts = text.split(",")
+    if not all(part.isascii() and part.isdigit() and 0 < int(part) < 100_000 for part in parts):
+        raise UsageError(f"{option} {text!r}: expected positive numbers with commas between, as in 1,2")
+    return tuple(dict.fromkeys(map(int, parts)))
+
+
+def batch(text: str) -> int | None:
+    """A batch size; None for ``dynamic``.
+
+    Raises:
+        UsageError: where ``text`` is something else.
+    """
+    if text == "dynamic":
+        return None
+    if not text.isascii() or not text.isdigit() or not 0 < int(text) < 100_000:
+        raise UsageError(f"--batch {text!r}: expected a positive number, or dynamic")
+    return int(text)
+
+
+def floats(option: str, text: str) -> tuple[float, ...]:
+    """Numbers of sensible size with commas between.
+
+    Raises:
+        UsageError: where ``text`` is something else.
+    """
+    try:
+        values = tuple(float(part) for part in text.split(","))
+    except ValueError as error:
+        raise UsageError(
+            f"{option} {text!r} is not a list of numbers: expected M,M,M as in 0.485,0.456,0.406"
+        ) from error
+    if not all(abs(v) < 1e6 for v in values):
+        raise UsageError(f"{option} {text!r} holds a value that is not a sensible number")
+    return values
+
+
+def directions(text: str | None) -> tuple[Offset, ...] | None:
+    """The offset of each channel group, as --shift-directions takes them; None where it was not given.
+
+    Raises:
+        UsageError: where ``text`` is something else.
+    """
+    try:
+        return None if text is None else parse_directions(text)
+    except ValueError as error:
+        raise UsageError(f"--shift-directions: {error}") from error

@@ -1,0 +1,64 @@
+"""``s2mlp-verify``: a bundle checked on the machine at hand."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from s2mlp_deploy.cli.options import JsonOption, PlotOption, check_option, output_option
+from s2mlp_deploy.cli.terminal import ConsoleListener, command, show
+from s2mlp_deploy.errors import UsageError
+
+
+def verify(
+    bundle: Annotated[
+        Path, typer.Argument(metavar="BUNDLE", readable=False, help="A directory that s2mlp-export made.")
+    ],
+    per_block: Annotated[
+        bool, check_option("--per-block", help="Show error against depth, and the first block that diverges.")
+    ] = False,
+    plot: PlotOption = None,
+    force: Annotated[bool, output_option("--force", help="Replace a --plot that is there.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Check a bundle on this machine: its files' hashes, then its logits. Needs no torch."""
+    from s2mlp_deploy.cli import layer_error
+    from s2mlp_deploy.pipeline import verify as verifying
+
+    if force and not plot:
+        raise UsageError("--force is for --plot: nothing else is written")
+    if plot:
+        layer_error.check(bundle, plot, replace=force)
+    with ConsoleListener().step("checking the bundle"):
+        result = verifying.verify(bundle, per_block=per_block or plot is not None)
+    if plot:
+        curve = layer_error.curve(result.bundle, result.layers)
+        layer_error.draw([curve], result.bundle.manifest.spec.spec(), plot, replace=force)
+    if as_json:
+        show(
+            {
+                "bundle": str(bundle),
+                "passed": result.passed,
+                "preparation": asdict(result.preparation) if result.preparation else None,
+                "cause": result.cause,
+                "checks": [vars(c) for c in result.verdict.checks],
+                "distances": {case: vars(d) for case, d in result.verdict.distances.items()},
+                "layers": {name: vars(d) for name, d in result.layers},
+                "diverges_at": result.diverges_at,
+                "plot": str(plot) if plot else None,
+            }
+        )
+    else:
+        from s2mlp_deploy.cli import tables
+
+        show(tables.verification(result))
+        if plot:
+            show(tables.picture(plot))
+    if not result.passed:
+        raise typer.Exit(1)
+
+
+main = command(verify)
