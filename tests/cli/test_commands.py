@@ -28,6 +28,7 @@ from s2mlp_deploy.cli import export as export_command
 from s2mlp_deploy.cli import tables
 from s2mlp_deploy.gate import reference_logits
 from s2mlp_deploy.schema.manifest import Manifest
+from s2mlp_deploy.schema.precision import PRECISIONS
 from s2mlp_deploy.schema.spec import DIRECTIONS
 from s2mlp_deploy.system import wording
 from s2mlp_deploy.system.dependencies import pip_install
@@ -117,7 +118,7 @@ def test_help_shows_every_choice_in_sections() -> None:
     parameters = inspect.signature(export_command.export, eval_str=True).parameters.values()
     choices = {choice for parameter in parameters for choice in literal_values(parameter.annotation)}
     assert {"gather", "inplace", "lanczos", "top5", "xnnpack"} <= choices
-    assert all(re.search(rf"\b{choice}\b", text) for choice in (*export_command.PRECISIONS, *choices))
+    assert all(re.search(rf"\b{choice}\b", text) for choice in (*PRECISIONS, *choices))
     assert all(re.search(rf"\b{name}\b", text) for name in DIRECTIONS)
     assert "may be repeated. One of onnx, openvino, ort, triton, trt, trt-rtx, web. Default: onnx." in text
     titles = [line for line in run("export", "--help").out.splitlines() if re.fullmatch(r"\S.*:", line)]

@@ -11,7 +11,7 @@ import pytest
 
 from helpers.support import run
 from s2mlp_deploy import __version__
-from s2mlp_deploy.cli import doctor
+from s2mlp_deploy.cli.abilities import examine
 from s2mlp_deploy.system.dependencies import pip_install
 
 
@@ -111,5 +111,5 @@ def test_looking_imports_nothing_heavy(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("torch", "onnxruntime", "onnxsim", "PIL"):
         monkeypatch.delitem(sys.modules, name, raising=False)
     loaded = set(sys.modules)
-    assert doctor.examine().abilities
+    assert examine().abilities
     assert not {name.split(".")[0] for name in set(sys.modules) - loaded} & {"torch", "onnxruntime", "onnxsim", "PIL"}

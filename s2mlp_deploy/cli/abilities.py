@@ -1,0 +1,108 @@
+"""The abilities of the machine at hand: what it can export and run, and what is missing for the rest."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib.util import find_spec
+from typing import Any
+
+from s2mlp_deploy import __version__
+from s2mlp_deploy.errors import RuntimeMissingError
+from s2mlp_deploy.formats import registry
+from s2mlp_deploy.formats.base import Compiler, Limited
+from s2mlp_deploy.runtime import onnxruntime as ort_runtime
+from s2mlp_deploy.runtime import onnxruntime_versions
+from s2mlp_deploy.system import machine
+from s2mlp_deploy.system.dependencies import pip_install
+
+EXPORT_MODULES = ("torch", "onnxruntime", "onnxsim", "PIL")
+"""What turning a checkpoint into a verified bundle needs, besides the base packages."""
+
+
+@dataclass(frozen=True)
+class Ability:
+    """Something the tool can do here, or could with these modules of Python, which ``remedy`` brings.
+
+    ``obstacle`` is what else stands in the way, and what helps: a GPU, a newer release, packages of npm.
+    """
+
+    name: str
+    missing: tuple[str, ...]
+    remedy: str
+    obstacle: str | None = None
+
+    @property
+    def available(self) -> bool:
+        """Whether nothing lacks."""
+        return not self.missing and not self.obstacle
+
+    def __str__(self) -> str:
+        if self.available:
+            return f"✓ {self.name}"
+        lacking = f"{', '.join(self.missing)} missing. {self.remedy}" if self.missing else self.obstacle
+        return f"✗ {self.name}: {lacking}"
+
+
+@dataclass(frozen=True)
+class Report:
+    """The machine, the packages found, and the abilities that follow."""
+
+    machine: dict[str, str | int]
+    packages: dict[str, str]
+    abilities: tuple[Ability, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """The report for machines."""
+        return {
+            "s2mlp_deploy": __version__,
+            "machine": self.machine,
+            "packages": self.packages,
+            "abilities": [vars(a) | {"available": a.available} for a in self.abilities],
+        }
+
+
+def examine() -> Report:
+    """Look at the machine at hand; nothing heavy is imported."""
+    abilities = [Ability("export a checkpoint", _missing(EXPORT_MODULES), pip_install("export"))]
+    for name in registry.available():
+        abilities += _with_format(name)
+    abilities += _with_old_onnx_runtime()
+    return Report(machine.describe(), machine.installed(), tuple(abilities))
+
+
+def _with_format(name: str) -> Iterator[Ability]:
+    """What can be done with bundles of one format; asking looks for a GPU, and runs nothing."""
+    run = f"run and verify {name} bundles"
+    try:
+        target = registry.find(name)
+    except RuntimeMissingError as error:
+        yield Ability(run, ("the exporter",), str(error))
+        return
+    missing = _missing(target.modules)
+    if isinstance(target, Compiler):
+        reason = target.cannot_compile({})
+        yield Ability(f"build {name} bundles", _missing(target.modules[:1]), target.remedy, reason)
+    reason = target.cannot_run({}) if isinstance(target, Limited) and not missing else None
+    yield Ability(run, missing, target.remedy, reason)
+
+
+def _with_old_onnx_runtime() -> Iterator[Ability]:
+    """What the ONNX Runtime at hand is too old for, beyond running any bundle."""
+    if _missing(("onnxruntime",)):
+        return
+    reasons = {"float16": onnxruntime_versions.too_old("float16"), "bytes": ort_runtime.miscomputes()}
+    for feature, least in onnxruntime_versions.LEAST.items():
+        if reason := reasons.get(feature):
+            yield Ability(f"run {least.what}", (), onnxruntime_versions.remedy(feature), reason)
+
+
+def _missing(modules: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(m for m in modules if not _is_installed(m))
+
+
+def _is_installed(module: str) -> bool:
+    try:
+        return find_spec(module) is not None
+    except ModuleNotFoundError:  # of the package around a submodule
+        return False
