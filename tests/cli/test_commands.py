@@ -60,7 +60,7 @@ def start(
 
 
 def finish(process: subprocess.Popen[str]) -> Ran:
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=600)
     return Ran(process.returncode, out or "", err)
 
 

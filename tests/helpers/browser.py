@@ -25,7 +25,8 @@ FLAGS = (
     "--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream",
     f"--host-resolver-rules=MAP {INSECURE} 127.0.0.1",
 )  # fmt: skip
-
+PATIENCE_MS = 600_000
+"""How long a page may take: a busy machine is slow, and where all is well nothing waits so long."""
 
 PACKING = """
     const unpack = (text) => Uint8Array.from(atob(text), (c) => c.charCodeAt(0));
@@ -55,7 +56,7 @@ def chromium(port: int) -> Iterator[Browser]:
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as driver:
-        running = driver.chromium.launch(executable_path=CHROMIUM, args=list(FLAGS))
+        running = driver.chromium.launch(executable_path=CHROMIUM, args=list(FLAGS), timeout=PATIENCE_MS)
         yield Browser(running, port)
         running.close()
 
@@ -102,6 +103,7 @@ class Browser:
     def blank(self, **context: Any) -> Visit:
         """A page that shows nothing yet."""
         made = self.running.new_context(**{"viewport": {"width": 1280, "height": 900}, **context})
+        made.set_default_timeout(PATIENCE_MS)
         self.opened.append(made)
         return Visit(made.new_page())
 
@@ -125,7 +127,7 @@ class Visit:
 
     def settle(self) -> None:
         """Wait until nothing is under way."""
-        self.page.wait_for_selector("#status:is([data-state=ready], [data-state=off])", timeout=60_000)
+        self.page.wait_for_selector("#status:is([data-state=ready], [data-state=off])")
 
     def show(self, picture: Path | dict[str, Any]) -> None:
         """Choose ``picture`` and wait for the answer, or for the complaint."""

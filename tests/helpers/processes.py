@@ -39,7 +39,7 @@ class Running:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self.process.pid, number)
 
-    def wait(self, seconds: float = 120) -> int:
+    def wait(self, seconds: float = 600) -> int:
         """Its exit code: negative where a signal killed it.
 
         Raises:

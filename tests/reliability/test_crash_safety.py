@@ -89,12 +89,12 @@ def test_told_to_stop(case: Case, number: signal.Signals, tmp_path: Path, trials
         place = tmp_path / str(turn)
         running = processes.export(tmp_path / "log", *case.prepare(place, replace=True), env=env)
         while "…" not in running.text:
-            assert time.monotonic() - running.started < 60
+            assert time.monotonic() - running.started < 600
             time.sleep(0.005)
         time.sleep(rng.uniform(0, case.seconds))
         sent = time.monotonic()
         running.send(number)
-        code = running.wait(10)
+        code = running.wait()
         slowest = max(slowest, time.monotonic() - sent)
         text = running.text
         assert "Traceback" not in text
@@ -139,10 +139,10 @@ def test_two_exports_to_one_place(case: Case, tmp_path: Path, trials: Trials, en
 
 
 def in_native_code(*_: object) -> None:
-    """Twenty seconds in which Python handles no signal, as when a runtime compiles."""
+    """Minutes in which Python handles no signal, as when a runtime compiles."""
     import hashlib
 
-    hashlib.pbkdf2_hmac("sha256", b"", b"", 30_000_000)
+    hashlib.pbkdf2_hmac("sha256", b"", b"", 2_000_000_000)
 
 
 def compile_forever() -> None:
@@ -161,12 +161,12 @@ def test_told_to_stop_while_native_code_runs(
         arguments = checkpoints / "new.pt", "-o", tmp_path / "out" / BUNDLE
         running = processes.start("export", tmp_path / "log", *arguments, env=env, before=compile_forever)
         while "writing the onnx artifact" not in running.text:
-            assert time.monotonic() - running.started < 60
+            assert time.monotonic() - running.started < 600
             time.sleep(0.01)
         time.sleep(0.2)
         sent = time.monotonic()
         running.send(number)
-        assert running.wait(15) == 128 + number
+        assert running.wait() == 128 + number
         slowest = max(slowest, time.monotonic() - sent)
         assert running.text.endswith("error: interrupted; nothing unfinished was published\n")
         assert os.listdir(tmp_path / "out") == []
@@ -187,7 +187,7 @@ def test_told_to_stop_while_it_starts(checkpoints: Path, tmp_path: Path, trials:
         )  # fmt: skip
         time.sleep(rng.uniform(0.25, 1.2))
         process.send_signal(number)
-        _, err = process.communicate(timeout=30)
+        _, err = process.communicate(timeout=600)
         assert process.returncode in (128 + number, -number), (process.returncode, err)
         assert process.returncode < 0 or err.endswith("error: interrupted; nothing unfinished was published\n"), err
         assert os.listdir(tmp_path) == []

@@ -152,9 +152,9 @@ class Large:
     def does(self, trials: Trials, program: str, *arguments: object, says: str = "") -> None:
         """Run ``s2mlp-PROGRAM ARGUMENTS`` in ``place``; it ends well, or, where it ``says`` why not, with an error."""
         code = (
-            "import os, sys; from s2mlp_deploy import commands; "
+            "import os, sys; from s2mlp_deploy.cli import entry_points; "
             "os.chdir(sys.argv.pop(1)); program = sys.argv.pop(1); sys.argv[0] = f's2mlp-{program}'; "
-            "getattr(commands, program)()"
+            "getattr(entry_points, program)()"
         )
         told = [str(argument) for argument in arguments]
         whole = [sys.executable, "-c", code, str(self.place), program, *told]

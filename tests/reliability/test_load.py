@@ -202,7 +202,7 @@ def ask_at_once(ask: Callable[[Array], Sequence[Array]], asked: Sequence[Array],
 
     def client(seed: int) -> None:
         order = random.Random(seed)
-        start.wait(60)
+        start.wait(600)
         for _ in range(times // THREADS):
             n = order.randrange(len(asked))
             answer = ask(asked[n])
@@ -299,7 +299,7 @@ def test_processes_that_share_a_bundle(trials: Trials, bundles: Callable[[str, s
                 [("verify", bundle), ("verify", bundle), (*race, *quick), (*race, *quick)]
             )
         ]
-        assert [(process.wait(300), process.text) for process in running if process.wait(300)] == []
+        assert [(process.wait(1200), process.text) for process in running if process.wait(1200)] == []
         assert sorted((p.name, p.stat().st_mtime_ns) for p in bundle.iterdir()) == before
         trials.tried("processes", len(running))
 

@@ -32,7 +32,7 @@ def straced(log: Path, arguments: list[object], env: dict[str, str], *injections
     assert "attached" in attached, attached
     go.touch()
     code = running.wait()
-    tracer.communicate(timeout=60)
+    tracer.communicate(timeout=600)
     return Ran(code, "", running.text)
 
 

@@ -802,7 +802,7 @@ class Meter:
         """Until the other thread has read so often."""
         with self._changed:
             start = self.readings
-            assert self._changed.wait_for(lambda: self.readings >= start + readings, timeout=10)
+            assert self._changed.wait_for(lambda: self.readings >= start + readings, timeout=600)
 
 
 def sampling() -> bool:

@@ -618,8 +618,8 @@ def test_an_interruption_that_became_a_plain_exit_is_told() -> None:
     """Typer makes one of those that come outside of the command itself."""
     code = """
         import os, signal, sys, time
-        from s2mlp_deploy import interruption
-        with interruption.prompt():
+        from s2mlp_deploy.cli import signals
+        with signals.prompt():
             try:
                 os.kill(os.getpid(), signal.SIGTERM)
                 time.sleep(10)

@@ -171,10 +171,10 @@ def test_an_activation_that_is_not_finite_is_named(value: float, method: Calibra
 
 def test_entropy_is_quiet_and_quick(capsys: pytest.CaptureFixture[str]) -> None:
     values = normal(48 * 500)
-    start = time.perf_counter()
+    start = time.process_time()
     observe = showing(values.astype(np.float32))
     found = calibrate(lambda b: {f"x{i}": observe(b)["x"] * (i + 1) for i in range(8)}, images(), "entropy")
-    assert time.perf_counter() - start < 10
+    assert time.process_time() - start < 30
     assert len(found) == 8
     for i in range(8):  # it does not depend on the scale
         assert found[f"x{i}"].high == pytest.approx(found["x0"].high * (i + 1), rel=0.02)
