@@ -127,10 +127,11 @@ def test_for_cpus_every_matrix_is_float16_and_everything_is_computed_in_float32(
 
 
 def test_the_mean_and_variance_of_a_norm_are_computed_in_float32() -> None:
-    for node in to_float16(graph(small_spec())).graph:
-        if node.op_type == "LayerNormalization":
-            stash = node.attributes.get("stash_type")
-            assert stash is None or stash.as_int() == 1  # 1, float32, is what its absence means
+    norms = [node for node in to_float16(graph(small_spec())).graph if node.op_type == "LayerNormalization"]
+    assert norms
+    for norm in norms:
+        stash = norm.attributes.get("stash_type")
+        assert stash is None or stash.as_int() == 1  # 1, float32, is what its absence means
 
 
 @pytest.mark.parametrize("io_dtype", ["fp32", "fp16"])

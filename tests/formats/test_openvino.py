@@ -105,7 +105,8 @@ def test_logits_stay_when_the_session_runs_again(made: Path) -> None:
 def test_it_runs_on_as_many_threads_as_asked_for(made: Path, threads: int | None) -> None:
     session = session_of(made / "openvino-fp32", threads)
     used = session._request(()).get_compiled_model().get_property("INFERENCE_NUM_THREADS")
-    assert used == (threads or used) and session.run(noise(3)).shape == (3, 7)
+    assert used == threads if threads else used >= 1
+    assert session.run(noise(3)).shape == (3, 7)
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)
