@@ -168,7 +168,7 @@ def test_faults_in_the_graph(trials: Trials, monkeypatch: pytest.MonkeyPatch, tm
     """The graph of the bundled checkpoint computes something slightly else; at fp16 and int8, the smallest of these faults."""
     lower = export_onnx.lower
     first = Request(PAPER_CHECKPOINT, output=tmp_path / "out")
-    known = export_onnx.study(first, Progress(Steps()))
+    known = export_onnx.read_checkpoint(first, Progress(Steps()))
     onnx_file = registry.find("onnx")
     assert isinstance(onnx_file, formats_base.Exporter)
     found = Catalogue()
