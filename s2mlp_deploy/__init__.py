@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from s2mlp_deploy.api import deploy, load_checkpoint, read_bundle, verify
-    from s2mlp_deploy.bundle.bundle import Bundle
+    from s2mlp_deploy.bundle.contents import Bundle
     from s2mlp_deploy.checkpoint.load import Checkpoint
     from s2mlp_deploy.errors import Error
     from s2mlp_deploy.pipeline.request import Export, Request
@@ -30,7 +30,7 @@ __version__ = "0.1.0"
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 _NAMES = {
-    "Bundle": ("bundle.bundle", "Bundle"),
+    "Bundle": ("bundle.contents", "Bundle"),
     "Checkpoint": ("checkpoint.load", "Checkpoint"),
     "DIRECTIONS": ("schema.spec", "DIRECTIONS"),
     "Error": ("errors", "Error"),

@@ -15,7 +15,7 @@ from s2mlp_deploy.pipeline.request import OPTIONS, Export, Request
 from s2mlp_deploy.system.progress import Listener
 
 if TYPE_CHECKING:  # needs torch, and checking a bundle does not
-    from s2mlp_deploy.bundle.bundle import Bundle
+    from s2mlp_deploy.bundle.contents import Bundle
     from s2mlp_deploy.checkpoint.load import Checkpoint
     from s2mlp_deploy.families.s2mlp.layouts import Layout
     from s2mlp_deploy.pipeline.verify import Verification
@@ -65,10 +65,10 @@ def read_bundle(directory: AnyPath) -> Bundle:
     Raises:
         BundleError: where a file is missing, changed, not listed, or not a plain file.
     """
-    from s2mlp_deploy.bundle import bundle as bundles
+    from s2mlp_deploy.bundle.read import read_bundle
 
     with _in_fields():
-        return bundles.read(Path(directory))
+        return read_bundle(Path(directory))
 
 
 def load_checkpoint(

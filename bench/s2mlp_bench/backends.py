@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from s2mlp_bench.candidate import Point
-from s2mlp_deploy.bundle.bundle import Bundle
+from s2mlp_deploy.bundle.contents import Bundle
 from s2mlp_deploy.errors import UsageError
 from s2mlp_deploy.formats import base as formats_base
 from s2mlp_deploy.formats import registry

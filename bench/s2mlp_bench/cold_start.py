@@ -21,7 +21,7 @@ from s2mlp_bench.backends import import_runtimes
 from s2mlp_bench.candidate import Contestant
 from s2mlp_bench.process import measure
 from s2mlp_deploy import errors
-from s2mlp_deploy.bundle import bundle as bundles
+from s2mlp_deploy.bundle.read import read_manifest
 from s2mlp_deploy.errors import BundleError, Error
 from s2mlp_deploy.gate.io_adapter import ArtifactIo, IoAdapter
 
@@ -65,7 +65,7 @@ def main() -> None:
 
 def _measure(contestant: Contestant) -> dict[str, Any]:
     assert contestant.asks is not None
-    manifest = bundles.read_manifest(contestant.asks)
+    manifest = read_manifest(contestant.asks)
     import_runtimes(contestant.way.modules)
     size = contestant.point.size or manifest.spec.image_size
     prepared = np.zeros((contestant.point.batch, manifest.spec.in_channels, *size), np.float32)

@@ -10,7 +10,7 @@ import numpy as np
 
 from s2mlp_bench.backends import BundleWay
 from s2mlp_bench.candidate import Contestant, Point
-from s2mlp_deploy.bundle.bundle import Bundle
+from s2mlp_deploy.bundle.contents import Bundle
 from s2mlp_deploy.errors import UsageError
 from s2mlp_deploy.gate import golden
 from s2mlp_deploy.runtime.session import Session

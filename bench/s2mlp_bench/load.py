@@ -7,9 +7,9 @@ from pathlib import Path
 
 from s2mlp_bench.backends import BundleWay
 from s2mlp_bench.candidate import Contestant, Point
-from s2mlp_deploy.bundle import bundle as artifact
 from s2mlp_deploy.bundle import recorded_accuracy
-from s2mlp_deploy.bundle.bundle import Bundle
+from s2mlp_deploy.bundle.contents import Bundle
+from s2mlp_deploy.bundle.read import read_bundle, read_manifest
 from s2mlp_deploy.errors import BundleError, ParityError, UsageError
 from s2mlp_deploy.formats import registry
 from s2mlp_deploy.pipeline import verify as verifying
@@ -55,8 +55,8 @@ def verified(directories: Sequence[Path], listener: Listener) -> Iterator[Bundle
     """
     for directory in directories:
         with listener.step(f"verifying {directory}"):
-            if artifact.read_manifest(directory).verdict == SPEED_ONLY:
-                bundle = artifact.read(directory)
+            if read_manifest(directory).verdict == SPEED_ONLY:
+                bundle = read_bundle(directory)
                 registry.inspect(bundle)
                 yield bundle
                 continue

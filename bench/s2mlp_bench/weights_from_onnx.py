@@ -10,7 +10,7 @@ import numpy as np
 import onnx
 from onnx.numpy_helper import to_array
 
-from s2mlp_deploy.bundle.bundle import Bundle
+from s2mlp_deploy.bundle.contents import Bundle
 from s2mlp_deploy.errors import BundleError
 from s2mlp_deploy.schema.array import Array
 from s2mlp_deploy.schema.manifest import FLOAT_LOGITS, SpecEntry

@@ -7,8 +7,8 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from s2mlp_deploy.bundle import bundle as bundles
-from s2mlp_deploy.bundle.bundle import REPORT, Bundle
+from s2mlp_deploy.bundle.contents import REPORT, Bundle
+from s2mlp_deploy.bundle.read import read_beside
 
 BUILT_FROM = "built_from"
 """Where the report of an engine has the figures of the ONNX bundle that it was built from."""
@@ -26,7 +26,7 @@ class RecordedAccuracy:
 def read(bundle: Bundle) -> RecordedAccuracy | None:
     """What the report beside ``bundle`` says; None where it says nothing, or cannot be read."""
     try:
-        report = json.loads(bundles.read_beside(bundle.directory / REPORT))
+        report = json.loads(read_beside(bundle.directory / REPORT))
     except (OSError, ValueError, RecursionError):
         return None
     own = _of(report)

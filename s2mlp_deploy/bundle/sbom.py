@@ -20,7 +20,7 @@ from cyclonedx.model.tool import ToolRepository
 from cyclonedx.output.json import JsonV1Dot6
 from packageurl import PackageURL
 
-from s2mlp_deploy.bundle.bundle import SBOM
+from s2mlp_deploy.bundle.contents import SBOM
 from s2mlp_deploy.schema.manifest import Manifest
 from s2mlp_deploy.system.dependencies import Shipped, closure, owners
 from s2mlp_deploy.system.hashing import sha256

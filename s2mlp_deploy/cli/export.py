@@ -275,14 +275,14 @@ def export(
     as_json: JsonOption = False,
 ) -> None:
     """Export a checkpoint as a bundle whose numbers were checked against the checkpoint's own."""
-    from s2mlp_deploy.bundle import bundle as artifact
+    from s2mlp_deploy.bundle.read import read_manifest
     from s2mlp_deploy.formats import base as formats_base
     from s2mlp_deploy.formats import registry
     from s2mlp_deploy.pipeline.request import Request, flags
     from s2mlp_deploy.schema.manifest import Interface
 
     from_bundle = Request(source).from_bundle
-    own = artifact.read_manifest(source).precision if from_bundle else "fp32"
+    own = read_manifest(source).precision if from_bundle else "fp32"
     precisions = precision or [own]
     if unknown := [kind for kind in precisions if kind not in PRECISIONS]:
         raise UsageError(f"--precision {unknown[0]!r}: expected {', '.join(PRECISIONS)}")

@@ -31,14 +31,14 @@ def inspect(
     Of a checkpoint: layout, architecture, parameters, multiply-adds, warnings. Of a bundle: what its manifest says, without
     torch.
     """
-    from s2mlp_deploy.bundle import bundle as artifact
+    from s2mlp_deploy.bundle.read import read_bundle
     from s2mlp_deploy.pipeline.request import Request, flags
 
     if Request(source).from_bundle:
         given = {"layout": layout, "weights": weights, "image_size": image_size, "shift_directions": shift_directions}
         if settled := [name for name, value in given.items() if value is not None]:
             raise UsageError(f"{flags(settled)}: settled when {source} was exported; leave out, or give the checkpoint")
-        bundle = artifact.read(source)
+        bundle = read_bundle(source)
         if as_json:
             show({"bundle": str(source), "manifest": bundle.manifest.model_dump(mode="json")})
         else:

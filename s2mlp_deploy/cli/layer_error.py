@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from s2mlp_deploy.bundle import bundle as artifact
-from s2mlp_deploy.bundle.bundle import Bundle
+from s2mlp_deploy.bundle.contents import Bundle
+from s2mlp_deploy.bundle.read import read_manifest
 from s2mlp_deploy.cli import plot
 from s2mlp_deploy.cli.plot import Curve
 from s2mlp_deploy.cli.tables import model_line
@@ -44,7 +44,7 @@ def check(directory: Path, path: Path, *, replace: bool) -> None:
         BundleError: where there is none.
         UsageError, OutputError, RuntimeMissingError: as :func:`plan`.
     """
-    manifest = artifact.read_manifest(directory)
+    manifest = read_manifest(directory)
     if manifest.format in registry.available() and not verifying.shows_layers(manifest.format):
         raise UsageError(f"--plot has nothing to draw: {_hidden(manifest.format)}")
     _check(path, [directory], replace=replace)
@@ -85,7 +85,7 @@ def _reason(request: Request) -> str | None:
         return "with --no-gate there are no golden tensors to compare the layers with"
     if request.calibration == SYNTHETIC:
         return f"with --calibration {SYNTHETIC} there are no golden tensors to compare {request.precision} with"
-    if request.from_bundle and artifact.read_manifest(request.source).tolerance is None:
+    if request.from_bundle and read_manifest(request.source).tolerance is None:
         return f"{request.source} holds no golden tensors to compare the layers with"
     return None
 

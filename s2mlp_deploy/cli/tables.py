@@ -11,7 +11,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from s2mlp_deploy.bundle.bundle import Bundle
+from s2mlp_deploy.bundle.contents import Bundle
 from s2mlp_deploy.data.image_files import describe
 from s2mlp_deploy.gate.checks import Verdict
 from s2mlp_deploy.gate.golden_images import Preparation

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
-from s2mlp_deploy.bundle.bundle import Artifact, Bundle
+from s2mlp_deploy.bundle.contents import Artifact, Bundle
 from s2mlp_deploy.errors import BundleError, UsageError
 from s2mlp_deploy.graph.lowered import Lowered
 from s2mlp_deploy.runtime.session import Session

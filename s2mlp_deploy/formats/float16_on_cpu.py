@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from s2mlp_deploy.bundle.bundle import Bundle
+from s2mlp_deploy.bundle.contents import Bundle
 from s2mlp_deploy.errors import RuntimeMissingError
 from s2mlp_deploy.formats.base import Format, OnGpus
 from s2mlp_deploy.runtime import onnxruntime_versions

@@ -18,7 +18,7 @@ try:
 except ImportError:  # Windows
     resource = None  # type: ignore[assignment]
 
-from s2mlp_deploy.bundle.bundle import GOLDEN, Bundle
+from s2mlp_deploy.bundle.contents import GOLDEN, Bundle
 from s2mlp_deploy.formats import base as formats_base
 from s2mlp_deploy.formats import registry
 from s2mlp_deploy.schema.manifest import Setting

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
 
-from s2mlp_deploy.bundle.bundle import Artifact, Bundle
+from s2mlp_deploy.bundle.contents import Artifact, Bundle
 from s2mlp_deploy.formats import onnx_scan
 from s2mlp_deploy.graph import writer
 from s2mlp_deploy.graph.lowered import Lowered

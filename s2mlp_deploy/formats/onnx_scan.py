@@ -15,7 +15,7 @@ import onnx
 from google.protobuf.message import DecodeError
 from onnx import TensorProto
 
-from s2mlp_deploy.bundle.bundle import Bundle
+from s2mlp_deploy.bundle.contents import Bundle
 from s2mlp_deploy.formats.artifact_scan import Unexpected, inspecting
 
 STANDARD = frozenset({"", "ai.onnx"})

@@ -8,7 +8,7 @@ from typing import TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from s2mlp_deploy.bundle.bundle import MANIFEST, Artifact
+from s2mlp_deploy.bundle.contents import MANIFEST, Artifact
 from s2mlp_deploy.errors import BundleError
 from s2mlp_deploy.schema.manifest import Setting
 

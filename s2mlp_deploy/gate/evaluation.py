@@ -12,8 +12,7 @@ from s2mlp_deploy.gate.checks import check_logits, failure
 from s2mlp_deploy.gate.distance import leading_class
 from s2mlp_deploy.gate.golden_images import Pictures
 from s2mlp_deploy.gate.io_adapter import IoAdapter
-from s2mlp_deploy.runtime import session as sessions
-from s2mlp_deploy.runtime.session import Session
+from s2mlp_deploy.runtime.session import BATCH, Session, run_in_batches
 from s2mlp_deploy.schema.array import Array
 from s2mlp_deploy.schema.tolerance import Tolerance
 
@@ -73,6 +72,6 @@ def _accuracy(logits: Array, labels: Array | None) -> float | None:
 
 def logits_of(session: Session, images: Array, batch: int | None) -> Array:
     """Logits of any number of prepared ``images``, in portions that fit into memory."""
-    step = batch or sessions.BATCH
+    step = batch or BATCH
     portions = (images[i : i + step] for i in range(0, len(images), step))
-    return np.concatenate([sessions.run_in_batches(session, portion, batch) for portion in portions])
+    return np.concatenate([run_in_batches(session, portion, batch) for portion in portions])

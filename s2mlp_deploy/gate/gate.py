@@ -12,8 +12,7 @@ from s2mlp_deploy.gate import run_plan
 from s2mlp_deploy.gate.checks import QUANTIZED_ROWS, Check, Verdict, check_logits, failure, nearer_to
 from s2mlp_deploy.gate.golden import Golden
 from s2mlp_deploy.gate.io_adapter import ArtifactIo, as_logits, class_scores
-from s2mlp_deploy.runtime import session as sessions
-from s2mlp_deploy.runtime.session import Session
+from s2mlp_deploy.runtime.session import Session, run_in_batches
 from s2mlp_deploy.schema.array import Array
 from s2mlp_deploy.schema.tolerance import Tolerance
 
@@ -65,7 +64,7 @@ def require(
 
 def record_quantized_reference(session: Session, golden: Golden, batch: int | None) -> Golden:
     """``golden`` with the logits that the int8 graph in ``session`` gives for its inputs (:attr:`Golden.quantized`)."""
-    quantized = {case: sessions.run_in_batches(session, x, batch) for case, x in golden.inputs.items()}
+    quantized = {case: run_in_batches(session, x, batch) for case, x in golden.inputs.items()}
     return replace(golden, quantized=quantized)
 
 

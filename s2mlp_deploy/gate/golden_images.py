@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from s2mlp_deploy.bundle.bundle import Bundle
+from s2mlp_deploy.bundle.contents import Bundle
 from s2mlp_deploy.data.arrays import spread
 from s2mlp_deploy.data.preprocessing import normalize
 from s2mlp_deploy.errors import BundleError

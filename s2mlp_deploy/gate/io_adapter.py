@@ -19,8 +19,7 @@ from s2mlp_deploy.errors import ParityError, RuntimeMissingError, UsageError
 from s2mlp_deploy.gate import golden_images
 from s2mlp_deploy.gate.golden_images import Pictures
 from s2mlp_deploy.graph.io_signature import BEST
-from s2mlp_deploy.runtime import session as sessions
-from s2mlp_deploy.runtime.session import BATCH, RankingSession, Session
+from s2mlp_deploy.runtime.session import BATCH, RankingSession, Session, run_in_batches
 from s2mlp_deploy.schema.array import Array
 from s2mlp_deploy.schema.manifest import FLOAT_LOGITS, Interface, Manifest, Preprocessing
 from s2mlp_deploy.schema.spec import Size, format_size
@@ -137,7 +136,7 @@ class IoAdapter:
 
 def class_scores(session: Session, raw: Array, io: ArtifactIo, classes: int) -> Array:
     """Logits or probabilities (samples, classes) of ``raw``; −∞ for classes that the artifact does not name."""
-    return sessions.run_in_batches(scoring_every_class(session, io.interface, classes), raw, io.batch)
+    return run_in_batches(scoring_every_class(session, io.interface, classes), raw, io.batch)
 
 
 def scoring_every_class(session: Session, interface: Interface, classes: int) -> Session:

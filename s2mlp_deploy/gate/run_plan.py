@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from math import ceil
 from typing import TypeAlias
 
-from s2mlp_deploy.runtime import session as sessions
+from s2mlp_deploy.runtime.session import BATCH
 from s2mlp_deploy.schema.array import Array
 
 Run: TypeAlias = tuple[str, list[tuple[str, int]]]
@@ -29,7 +29,7 @@ def plan(inputs: Mapping[str, Array], batch: int | None) -> Iterator[Run]:
         if batch:
             count = ceil(count / batch) * batch
         elif x.shape[1:] not in seen:
-            count = max(count, min(len(alike), sessions.BATCH))
+            count = max(count, min(len(alike), BATCH))
         seen.add(x.shape[1:])
         yield case, _first(count, own + others)
         if not others and len(own) > 1:

@@ -10,9 +10,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from s2mlp_deploy.bundle import bundle as bundles
 from s2mlp_deploy.bundle import recorded_accuracy
-from s2mlp_deploy.bundle.bundle import GOLDEN, Artifact, Bundle
+from s2mlp_deploy.bundle.contents import GOLDEN, Artifact, Bundle
+from s2mlp_deploy.bundle.read import read_bundle
+from s2mlp_deploy.bundle.staging import staged
 from s2mlp_deploy.errors import AccuracyError, BundleError, OutputError, UnverifiedError, UsageError
 from s2mlp_deploy.formats import base as formats_base
 from s2mlp_deploy.formats import float16_on_cpu, memory_limit, registry
@@ -25,8 +26,7 @@ from s2mlp_deploy.gate.evaluation import EvaluationSet, check_images
 from s2mlp_deploy.gate.io_adapter import ArtifactIo, IoAdapter
 from s2mlp_deploy.pipeline.request import Export, Request, flags
 from s2mlp_deploy.quantization import accuracy
-from s2mlp_deploy.runtime import session as sessions
-from s2mlp_deploy.runtime.session import Description
+from s2mlp_deploy.runtime.session import Description, description_of
 from s2mlp_deploy.schema.manifest import Manifest
 from s2mlp_deploy.system import machine
 from s2mlp_deploy.system.hashing import sha256
@@ -43,7 +43,7 @@ def open_bundle(directory: Path, request: Request, target: Compiler) -> Bundle:
         BundleError: where it is damaged, or not an ONNX bundle.
         UsageError: where its graph is not one for this format.
     """
-    bundle = bundles.read(directory)
+    bundle = read_bundle(directory)
     manifest = bundle.manifest
     if manifest.format != ONNX:
         raise BundleError(f"{directory} is a bundle of format {manifest.format!r}: expected an ONNX bundle to compile")
@@ -102,7 +102,7 @@ def compile(
         )
     judged = bool(source.tolerance) and GOLDEN in source.files
     pending = cannot_judge(target, request) if judged else None
-    with bundles.staging(request.destination, replace=request.force) as staging:
+    with staged(request.destination, replace=request.force) as staging:
         _check_room(bundle, staging.directory)
         with progress.step(f"compiling for {request.format}"):
             made = target.compile(bundle, staging.directory, request.settings)
@@ -200,7 +200,7 @@ def _judge(
         figures["trials"] = [*tried, vars(trial)]
     elif evaluation:
         figures["images"] = vars(check_images(session, evaluation, tolerance, adapter))
-    return verdict, figures, sessions.description_of(session)
+    return verdict, figures, description_of(session)
 
 
 def _golden_files(source: Manifest) -> list[str]:

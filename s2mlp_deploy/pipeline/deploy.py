@@ -16,8 +16,9 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from s2mlp_deploy.bundle import bundle as artifact
-from s2mlp_deploy.bundle.bundle import Bundle
+from s2mlp_deploy.bundle.contents import Bundle
+from s2mlp_deploy.bundle.read import read_bundle
+from s2mlp_deploy.bundle.staging import check_destination
 from s2mlp_deploy.errors import BundleError, OutputError, RuntimeMissingError, UsageError
 from s2mlp_deploy.formats import base as formats_base
 from s2mlp_deploy.formats import registry
@@ -70,7 +71,7 @@ def deploy_all(requests: Sequence[Request], listener: Listener | None = None) ->
         _check_sbom()
     for request in requests:
         workdir.sweep(request.destination.parent)  # gives back what an export that was killed has left aside
-        artifact.check_destination(request.destination, replace=request.force)
+        check_destination(request.destination, replace=request.force)
     bundles = [
         _open(request, target) if request.from_bundle else None
         for request, target in zip(requests, targets, strict=True)
@@ -178,7 +179,7 @@ def _graph_for_elsewhere(request: Request, target: Compiler, reason: str, progre
         return _graph(replace(request, force=False), target, place, progress, work)[0].bundle
     # The same request gives the same bytes, so whether that is the bundle can be told for certain.
     with suppress(BundleError), workdir.beside(place) as directory:
-        known = artifact.read(place)
+        known = read_bundle(place)
         if known.manifest == _graph(request, target, directory / ONNX, progress, work)[0].bundle.manifest:
             return known
     raise OutputError(

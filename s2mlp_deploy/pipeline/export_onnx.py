@@ -13,8 +13,8 @@ from typing import Any, Literal
 import torch
 
 from s2mlp_deploy import __version__
-from s2mlp_deploy.bundle import bundle as bundles
-from s2mlp_deploy.bundle.bundle import Artifact
+from s2mlp_deploy.bundle.contents import GOLDEN, Artifact
+from s2mlp_deploy.bundle.staging import staged
 from s2mlp_deploy.families.s2mlp import reference as s2mlp
 from s2mlp_deploy.families.s2mlp.reference import S2MLP
 from s2mlp_deploy.formats import float16_on_cpu
@@ -38,16 +38,8 @@ from s2mlp_deploy.pipeline.lower import lower
 from s2mlp_deploy.pipeline.request import SYNTHETIC, Export, Request
 from s2mlp_deploy.quantization import float16_range
 from s2mlp_deploy.quantization.int8 import Quantized, to_int8
-from s2mlp_deploy.runtime import session as sessions
-from s2mlp_deploy.runtime.session import Description
-from s2mlp_deploy.schema.manifest import (
-    FLOAT_LOGITS,
-    GoldenImage,
-    Manifest,
-    Quantization,
-    Source,
-    SpecEntry,
-)
+from s2mlp_deploy.runtime.session import Description, description_of
+from s2mlp_deploy.schema.manifest import FLOAT_LOGITS, GoldenImage, Manifest, Quantization, Source, SpecEntry
 from s2mlp_deploy.schema.tolerance import Tolerance
 from s2mlp_deploy.system import machine, memory
 from s2mlp_deploy.system.hashing import sha256
@@ -103,7 +95,7 @@ def export(
     adapter = _adapter(request, prepared)
     spec, axes = prepared.source.spec, _axes(request, prepared)
     lowering = lowerings.choose(request.lowering, spec, dynamic_size=request.dynamic_size)
-    with bundles.staging(request.destination, replace=request.force) as staging:
+    with staged(request.destination, replace=request.force) as staging:
         with progress.step("writing the graph"):
             lowered = lower(prepared, lowering, axes)
         if reference:
@@ -136,7 +128,7 @@ def export(
             else:  # a step on the way to an engine, which its own runtime checks on its device
                 result = GateResult(tolerance)
             figures["pytorch_distances"] = {case: vars(d) for case, d in expected.reference.pytorch_distances.items()}
-            golden.save(expected.reference.golden, staging.directory / bundles.GOLDEN)
+            golden.save(expected.reference.golden, staging.directory / GOLDEN)
         shown = _show(expected, prepared, staging.directory) if result and expected else ()
         manifest = _manifest(request, prepared, lowering.name, axes, made, target, result, quantized, shown)
         if request.sbom:
@@ -305,7 +297,7 @@ def _check(
         # int8's accuracy was measured while it was made.
         if expected.evaluation and precision != "int8":
             figures["images"] = vars(check_images(session, expected.evaluation, tolerance, adapter))
-    return GateResult(tolerance, verdict, sessions.description_of(session)), figures
+    return GateResult(tolerance, verdict, description_of(session)), figures
 
 
 def _manifest(
@@ -314,7 +306,7 @@ def _manifest(
 ) -> Manifest:  # fmt: skip
     source, spec = prepared.source, prepared.source.spec
     first, second = io_signature.output_entries(request.interface, spec, axes, request.dtype)
-    files = sorted([*made.files, *([bundles.GOLDEN] if result else []), *(image.file for image in shown)])
+    files = sorted([*made.files, *([GOLDEN] if result else []), *(image.file for image in shown)])
     return Manifest(
         tool_version=__version__,
         format=request.format,

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from s2mlp_deploy.bundle.bundle import GOLDEN, Bundle
+from s2mlp_deploy.bundle.contents import GOLDEN, Bundle
 from s2mlp_deploy.formats import base as formats_base
 from s2mlp_deploy.formats import registry
 from s2mlp_deploy.gate import golden

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
 
-from s2mlp_deploy.bundle.bundle import Bundle, is_bundle
+from s2mlp_deploy.bundle.contents import Bundle
+from s2mlp_deploy.bundle.read import is_bundle
 from s2mlp_deploy.formats.base import Format, OnGpus
 from s2mlp_deploy.formats.names import ONNX
 from s2mlp_deploy.gate.checks import Verdict

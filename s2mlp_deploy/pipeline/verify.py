@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias, get_type_hints
 
-from s2mlp_deploy.bundle import bundle as bundles
-from s2mlp_deploy.bundle.bundle import GOLDEN, MANIFEST, Bundle
+from s2mlp_deploy.bundle.contents import GOLDEN, MANIFEST, Bundle
+from s2mlp_deploy.bundle.read import read_bundle
 from s2mlp_deploy.errors import BundleError, RuntimeMissingError, UsageError
 from s2mlp_deploy.formats import float16_on_cpu, memory_limit, registry
 from s2mlp_deploy.gate import gate as gates
@@ -22,8 +22,7 @@ from s2mlp_deploy.gate.distance import Distance, compare, first_divergence, scal
 from s2mlp_deploy.gate.golden import Golden
 from s2mlp_deploy.gate.golden_images import Preparation
 from s2mlp_deploy.gate.io_adapter import ArtifactIo
-from s2mlp_deploy.runtime import session as sessions
-from s2mlp_deploy.runtime.session import Session, TracingSession
+from s2mlp_deploy.runtime.session import Session, TracingSession, description_of
 from s2mlp_deploy.schema.array import Array
 from s2mlp_deploy.schema.spec import Spec
 from s2mlp_deploy.schema.tolerance import Tolerance
@@ -64,14 +63,14 @@ def verify(directory: Path, *, per_block: bool = False) -> Verification:
         RuntimeMissingError: where the artifact's runtime, or the package that knows the format, is not here.
         UsageError: for ``per_block`` where the runtime cannot show what happens inside.
     """
-    bundle = bundles.read(directory)
+    bundle = read_bundle(directory)
     with memory_limit.bounded(bundle, bundle.manifest.format, bundle.manifest.engine or {}):
         return _verify(bundle, per_block=per_block)
 
 
 def _verify(bundle: Bundle, *, per_block: bool) -> Verification:
     expected, tolerance, session = _load(bundle)
-    manifest_consistency.check(bundle.manifest, sessions.description_of(session), bundle.directory / MANIFEST)
+    manifest_consistency.check(bundle.manifest, description_of(session), bundle.directory / MANIFEST)
     preparation = golden_images.check(bundle, expected)
     traced = _traced(bundle, session) if per_block else None
     verdict = gates.gate(session, expected, tolerance, ArtifactIo.of(bundle.manifest), twice=True)

@@ -262,7 +262,7 @@ class Manifest(StrictModel):
         return json.dumps(self.model_dump(mode="json"), indent=2, ensure_ascii=False) + "\n"
 
 
-def parse(text: str | bytes, where: str) -> Manifest:
+def parse_manifest(text: str | bytes, where: str) -> Manifest:
     """The manifest in ``text``; ``where`` names it in errors.
 
     Raises:

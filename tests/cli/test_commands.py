@@ -23,7 +23,7 @@ from PIL import Image
 
 import s2mlp_deploy
 from helpers.support import PAPER_CHECKPOINT, TEST_IMAGES, Ran, random_model, run, save_checkpoint, small_spec
-from s2mlp_deploy.bundle import bundle as bundles
+from s2mlp_deploy.bundle.read import read_bundle, read_manifest
 from s2mlp_deploy.cli import export as export_command
 from s2mlp_deploy.cli import tables
 from s2mlp_deploy.gate import reference_logits
@@ -70,7 +70,7 @@ def export(tmp_path: Path, source: Path, *options: object) -> Manifest:
     assert ran.code == 0, ran.err
     verified = run("verify", tmp_path / "bundle")
     assert verified.code == 0, verified.err
-    return bundles.read(tmp_path / "bundle").manifest
+    return read_bundle(tmp_path / "bundle").manifest
 
 
 def jittor_name(key: str) -> str:
@@ -263,7 +263,7 @@ def test_several_exports_are_compared_side_by_side_in_the_table_and_in_json(
     for row in rows:
         assert 0 <= row["accuracy"] <= 1 and 0.5 < row["same_class"] <= 1, row
         assert 0 < row["relative_l2"] < 0.5 and 0.9 < row["cosine"] <= 1, row
-        assert row["size_bytes"] == bundles.read(tmp_path / row["bundle"]).size_bytes
+        assert row["size_bytes"] == read_bundle(tmp_path / row["bundle"]).size_bytes
         assert row["size_ratio"] == row["size_bytes"] / rows[0]["size_bytes"] and row["latency"] is None
     assert [row["relative_l2"] > 1e-4 for row in rows] == [False, True] * 2
     text = run("export", checkpoint, *options, "--force").out
@@ -358,7 +358,7 @@ def test_inspect_shows_what_a_bundles_manifest_says_without_torch(bundle: Path) 
     blocked = "import sys; sys.modules.update(torch=None, onnxruntime=None)"
     ran = finish(start("inspect", bundle, before=blocked))
     assert (ran.code, ran.err) == (0, "")
-    manifest = bundles.read(bundle).manifest
+    manifest = read_bundle(bundle).manifest
     for part in (
         manifest.source.sha256,
         "layout canonical",
@@ -440,7 +440,7 @@ def test_weights_are_chosen_by_name(tmp_path: Path) -> None:
     torch.save({**states, "img_size": [20, 28]}, tmp_path / "model.pt")
     ran = run("export", tmp_path / "model.pt", "-o", tmp_path / "own")
     assert ran.code == 0 and "model_ema" in ran.err and "--weights" in ran.err
-    assert bundles.read_manifest(tmp_path / "own").source.weights == "model"
+    assert read_manifest(tmp_path / "own").source.weights == "model"
     manifest = export(tmp_path, tmp_path / "model.pt", "--weights", "model_ema")
     assert manifest.source.weights == "model_ema"
     x = np.random.default_rng(0).standard_normal((2, 3, 20, 28), dtype=np.float32)
@@ -473,7 +473,7 @@ def test_what_a_layout_file_declares_is_exported_unless_the_command_line_says_ot
     layout = own_layout(tmp_path / "mine.toml", *([f'shift_semantics = "{declared}"'] if declared else []))
     ran = run("export", source, "--layout", layout, *options, "-o", tmp_path / "bundle")
     assert ran.code == 0, ran.err
-    assert bundles.read(tmp_path / "bundle").manifest.spec.shift_semantics == exported
+    assert read_bundle(tmp_path / "bundle").manifest.spec.shift_semantics == exported
     x = np.random.default_rng(0).standard_normal((2, 3, 20, 28), dtype=np.float32)
     (logits,) = onnxruntime.InferenceSession(tmp_path / "bundle" / "model.onnx").run(None, {"input": x})
     truth = reference_logits.run(random_model(small_spec().with_semantics(exported)), x)  # type: ignore[arg-type]
@@ -520,7 +520,7 @@ def test_normalization_that_nobody_gave_is_assumed_and_said(checkpoint: Path, tm
     ran = run("export", bare, "--image-size", "20x28", "-o", tmp_path / "bare")
     assert ran.code == 0, ran.err
     assert "does not record how its images were normalized" in " ".join(ran.err.split())
-    assumed = bundles.read(tmp_path / "bare").manifest.preprocessing
+    assumed = read_bundle(tmp_path / "bare").manifest.preprocessing
     assert (assumed.mean, assumed.assumed) == ((0.485, 0.456, 0.406), (*GEOMETRY, "mean", "std"))
     assert export(tmp_path, checkpoint, "--mean", "0,0,0", "--std", "1,1,1").preprocessing.assumed == GEOMETRY
 
@@ -567,7 +567,7 @@ def test_the_directions_asked_for_are_those_in_the_manifest(
 def test_a_bundle_without_a_gate_says_so_and_cannot_be_verified(checkpoint: Path, tmp_path: Path) -> None:
     ran = run("export", checkpoint, "--no-gate", "-o", tmp_path / "bundle")
     assert ran.code == 0 and "NOT JUDGED" in ran.out
-    manifest = bundles.read(tmp_path / "bundle").manifest
+    manifest = read_bundle(tmp_path / "bundle").manifest
     assert (manifest.verdict, manifest.tolerance) == ("not judged", None)
     assert sorted(p.name for p in (tmp_path / "bundle").iterdir()) == ["manifest.json", "model.onnx", "report.json"]
     verified = run("verify", tmp_path / "bundle")

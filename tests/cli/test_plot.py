@@ -17,7 +17,7 @@ from PIL import Image
 
 from helpers.damaged_bundles import alter_weight
 from helpers.support import ROOT, run, save_checkpoint, small_spec
-from s2mlp_deploy.bundle import bundle as bundles
+from s2mlp_deploy.bundle.read import read_bundle
 from s2mlp_deploy.cli import layer_error, plot
 from s2mlp_deploy.cli.plot import Curve, figure, save
 from s2mlp_deploy.errors import OutputError
@@ -204,7 +204,7 @@ def test_an_export_draws_every_precision(tmp_path: Path, monkeypatch: pytest.Mon
 
 
 def test_layers_left_in_float_are_marked_by_their_block(pristine: Path) -> None:
-    bundle = bundles.read(pristine)
+    bundle = read_bundle(pristine)
     kept = ("stage0/block01/fc4", "logits")
     quantization = Quantization(target="x86", method="minmax", calibration_images=3, float_layers=kept)
     changed = replace(bundle, manifest=bundle.manifest.model_copy(update={"quantization": quantization}))

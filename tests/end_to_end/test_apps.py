@@ -17,8 +17,8 @@ from PIL import Image
 from helpers import browser as browsers
 from helpers.browser import Browser
 from helpers.support import EXAMPLES, PAPER_CHECKPOINT, TEST_IMAGES, run
-from s2mlp_deploy.bundle import bundle as artifact
-from s2mlp_deploy.bundle.bundle import Bundle
+from s2mlp_deploy.bundle.contents import Bundle
+from s2mlp_deploy.bundle.read import read_bundle, read_manifest
 from s2mlp_deploy.data import images
 from s2mlp_deploy.formats import registry
 from s2mlp_deploy.schema.array import Array
@@ -50,7 +50,7 @@ def pictures(bundles: Path) -> list[Path]:
 
 @pytest.fixture(params=["fp32", "int8"])
 def bundle(request: pytest.FixtureRequest, bundles: Path) -> Bundle:
-    return artifact.read(bundles / str(request.param))
+    return read_bundle(bundles / str(request.param))
 
 
 def hold(bundle: Bundle, pictures: list[Path], found: Array, classes: list[str] | None = None) -> None:
@@ -134,7 +134,7 @@ def test_the_python_program_feeds_models_that_take_bytes(
     ran = run("export", PAPER_CHECKPOINT, "--data", TEST_IMAGES, "--input", kind, "-o", tmp_path / kind)
     assert ran.code == 0, ran.err
     logits, classes = told(program(sys.executable, APPS / "classify.py", tmp_path / kind, *pictures, "--json"))
-    hold(artifact.read(bundles / "fp32"), pictures, logits, classes)
+    hold(read_bundle(bundles / "fp32"), pictures, logits, classes)
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -169,7 +169,7 @@ def test_the_python_program_prepares_pictures_in_every_way(bundles: Path, tmp_pa
     module = module_from_spec(spec)
     spec.loader.exec_module(module)
     prepare: Callable[..., Array] = module.prepare
-    base = artifact.read_manifest(bundles / "fp32").preprocessing
+    base = read_manifest(bundles / "fp32").preprocessing
     rng = np.random.default_rng(5)
     for resize in ("shorter", "shorter-then-crop", "squash"):
         for shape in ((31, 200), (200, 31), (28, 28), (5, 9)):
@@ -196,7 +196,7 @@ def test_a_browser_says_what_this_project_says(
 def test_openvino_says_what_this_project_says(bundle: Bundle, pictures: list[Path], tmp_path: Path) -> None:
     pytest.importorskip("openvino")
     assert run("export", bundle.directory, "--format", "openvino", "-o", tmp_path / "ir").code == 0
-    ir = artifact.read(tmp_path / "ir")
+    ir = read_bundle(tmp_path / "ir")
     session = registry.find("openvino").open(ir.artifact)
     hold(bundle, pictures, session.run(images.load(pictures, ir.manifest.preprocessing, ir.manifest.spec.image_size)))
 
@@ -207,7 +207,7 @@ def test_the_cpp_program_says_what_this_project_says(bundles: Path, pictures: li
     flags = ["-std=c++17", "-O2", f"-I{home}/include", f"-L{home}/lib", "-lonnxruntime", f"-Wl,-rpath,{home}/lib"]
     built = program("g++", APPS / "classify.cpp", *flags, "-o", tmp_path / "classify")
     assert built.returncode == 0, built.stderr
-    labels = artifact.read_manifest(bundles / "fp32").labels
+    labels = read_manifest(bundles / "fp32").labels
     assert labels
     for picture in pictures:
         with Image.open(picture) as image:

@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from helpers.support import pyramid_spec, random_model, run, save_checkpoint, small_spec, weights_of
-from s2mlp_deploy.bundle import bundle as bundles
+from s2mlp_deploy.bundle.read import read_bundle
 from s2mlp_deploy.errors import UsageError
 from s2mlp_deploy.families.s2mlp.emit import emit
 from s2mlp_deploy.formats import float16_on_cpu
@@ -202,7 +202,7 @@ def test_a_healthy_model_is_not_warned_about(checkpoint: Path, tmp_path: Path) -
 
 
 def arithmetic(bundle: Path) -> object:
-    return bundles.read(bundle).manifest.arithmetic
+    return read_bundle(bundle).manifest.arithmetic
 
 
 @pytest.mark.parametrize(
@@ -265,13 +265,13 @@ def test_what_is_for_gpus_is_not_judged_there(phone: None, checkpoint: Path, tmp
     options = ("--precision", "fp16", "--target", "trt", "-o", tmp_path / "out")
     ran = run("export", checkpoint, *options)
     assert ran.code == 0 and "PENDING A DEVICE: its float32 graph passed" in " ".join(ran.out.split())
-    assert bundles.read(tmp_path / "out").manifest.verdict == "pending a device"
+    assert read_bundle(tmp_path / "out").manifest.verdict == "pending a device"
     assert run("export", checkpoint, *options, "--answer", "top5", "--force").code == 0
 
 
 def test_what_is_for_cpus_is_judged_there_as_everywhere(phone: None, checkpoint: Path, tmp_path: Path) -> None:
     assert run("export", checkpoint, "--precision", "fp16", "-o", tmp_path / "out").code == 0
-    assert bundles.read(tmp_path / "out").manifest.verdict == "passed"
+    assert read_bundle(tmp_path / "out").manifest.verdict == "passed"
 
 
 def test_a_refusal_there_names_the_cause(phone: None, checkpoint: Path, tmp_path: Path) -> None:

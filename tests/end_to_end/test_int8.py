@@ -16,7 +16,7 @@ from PIL import Image
 
 from helpers.fashion_mnist import needs_dataset, read, run_alone
 from helpers.support import PAPER_CHECKPOINT, TEST_IMAGES, Ran, run, save_checkpoint, small_spec
-from s2mlp_deploy.bundle.bundle import Bundle
+from s2mlp_deploy.bundle.contents import Bundle
 from s2mlp_deploy.checkpoint.load import load
 from s2mlp_deploy.errors import DataError, UsageError
 from s2mlp_deploy.families.s2mlp import reference

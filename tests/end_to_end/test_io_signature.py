@@ -16,7 +16,7 @@ import torch
 from PIL import Image
 
 from helpers.support import Ran, pyramid_spec, random_model, run, save_checkpoint, small_spec, weights_of, with_biases
-from s2mlp_deploy.bundle import bundle as bundles
+from s2mlp_deploy.bundle.read import read_bundle
 from s2mlp_deploy.data import images
 from s2mlp_deploy.errors import ParityError, UsageError
 from s2mlp_deploy.families.s2mlp.emit import emit
@@ -405,7 +405,7 @@ def test_every_kind_is_exported_compiled_verified_and_described(
         verified = run("verify", tmp_path / place, *(["--per-block"] if place == "onnx" else []))
         assert verified.code == 0, verified.out + verified.err
         assert "8 golden images prepared here, from file to input: the same" in verified.out
-    manifest = bundles.read(tmp_path / "ort").manifest
+    manifest = read_bundle(tmp_path / "ort").manifest
     assert manifest.interface == Interface(input=input, output=output)
     shape, layout = {
         "float": (("batch", 3, 20, 28), "NCHW"), "uint8": (("batch", 20, 28, 3), "NHWC"),
@@ -515,7 +515,7 @@ def test_a_bundles_interface_is_settled(pristine: Path, tmp_path: Path) -> None:
 def test_bytes_of_any_height_and_width_go_with_a_dynamic_size(checkpoint: Path, tmp_path: Path) -> None:
     ran = run("export", checkpoint, "--input", "uint8", "--dynamic-size", "-o", tmp_path / "out")
     assert ran.code == 0, ran.err
-    assert bundles.read(tmp_path / "out").manifest.input.shape == ("batch", "height", "width", 3)
+    assert read_bundle(tmp_path / "out").manifest.input.shape == ("batch", "height", "width", 3)
     assert run("verify", tmp_path / "out").code == 0
 
 

@@ -16,7 +16,7 @@ import torch
 from PIL import Image
 
 from helpers.support import ROOT, Ran, random_model, run, small_spec, weights_of
-from s2mlp_deploy.bundle import bundle as bundles
+from s2mlp_deploy.bundle.read import read_bundle
 from s2mlp_deploy.data import images
 from s2mlp_deploy.errors import UsageError
 from s2mlp_deploy.families.s2mlp.emit import emit
@@ -83,7 +83,7 @@ def test_it_is_exported_judged_compiled_and_verified(output: str, precision: str
         assert report["trials"][-1]["float_accuracy"] == 1.0 and report["trials"][-1]["accuracy"] > 0.9
     else:
         assert report["images"] == {"count": 64, "accuracy": 1.0, "accuracy_pytorch": 1.0, "top1_agreement": 1.0}
-    manifest = bundles.read(tmp_path / "onnx").manifest
+    manifest = read_bundle(tmp_path / "onnx").manifest
     assert (manifest.output.name, manifest.output.shape) == (output, ("batch", 1))
     assert {image.label for image in manifest.golden_images} == {0, 1}
     assert run("export", tmp_path / "onnx", "--format", "ort", "-o", tmp_path / "ort").code == 0
@@ -104,10 +104,10 @@ def test_folders_the_wrong_way_round_are_noticed(data: Path, tmp_path: Path) -> 
 def test_its_two_labels_name_folders_and_go_into_the_bundle(data: Path, tmp_path: Path) -> None:
     ran = export(data, tmp_path / "named", "--data", data / "images", source="named.pt")
     assert ran.code == 0, ran.err
-    assert bundles.read(tmp_path / "named").manifest.labels == ("neg", "pos")
+    assert read_bundle(tmp_path / "named").manifest.labels == ("neg", "pos")
     (tmp_path / "labels.txt").write_text("no\nyes\n")
     assert export(data, tmp_path / "given", "--labels", tmp_path / "labels.txt").code == 0
-    assert bundles.read(tmp_path / "given").manifest.labels == ("no", "yes")
+    assert read_bundle(tmp_path / "given").manifest.labels == ("no", "yes")
     (tmp_path / "labels.txt").write_text("yes\n")
     ran = export(data, tmp_path / "out", "--labels", tmp_path / "labels.txt")
     assert ran.code == 3 and "has 1 label, and the model has 2 classes" in ran.err

@@ -18,7 +18,7 @@ from helpers.fake_formats import install
 from helpers.formats import manifest_of, promised
 from helpers.support import PAPER_CHECKPOINT, TEST_IMAGES, Ran, run, save_checkpoint, small_spec
 from s2mlp_deploy import Request
-from s2mlp_deploy.bundle import bundle as bundles
+from s2mlp_deploy.bundle.read import read_bundle
 from s2mlp_deploy.errors import AccuracyError, BundleError, ParityError, UsageError
 from s2mlp_deploy.pipeline import compile as engine
 from s2mlp_deploy.pipeline.deploy import OWN, deploy, deploy_all
@@ -36,7 +36,7 @@ import json
 import numpy as np
 import onnxruntime
 from s2mlp_deploy import golden
-from s2mlp_deploy.bundle.bundle import Artifact
+from s2mlp_deploy.bundle.contents import Artifact
 from s2mlp_deploy.errors import RuntimeMissingError
 
 calls = []
@@ -543,7 +543,7 @@ def test_a_disk_without_room_is_found_before_the_engine_is_built(
     pristine: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bundle = pristine / "small-onnx-fp32"
-    size = bundles.read(bundle).size_bytes
+    size = read_bundle(bundle).size_bytes
     monkeypatch.setattr(engine.shutil, "disk_usage", lambda place: SimpleNamespace(free=engine.ROOM * size - 1))
     monkeypatch.setattr(OrtModel, "compile", lambda *_: pytest.fail("was compiled all the same"))
     ran = run("export", bundle, "--format", "ort", "-o", tmp_path / "engine")

@@ -11,7 +11,7 @@ import pytest
 
 from helpers.support import PAPER_CHECKPOINT, TEST_IMAGES, run
 from s2mlp_deploy import Request
-from s2mlp_deploy.bundle.bundle import read
+from s2mlp_deploy.bundle.read import read_bundle
 from s2mlp_deploy.errors import BundleError, RuntimeMissingError, UsageError
 from s2mlp_deploy.gate import gate as gates
 from s2mlp_deploy.gate import golden
@@ -112,7 +112,7 @@ def test_the_gate_catches_an_engine_that_gets_something_wrong(
     format: str, graphs: dict[str, Path], tmp_path: Path
 ) -> None:
     engine(graphs["fp16"], tmp_path / "engine", format, "fp16")
-    bundle = read(tmp_path / "engine")
+    bundle = read_bundle(tmp_path / "engine")
     assert bundle.manifest.tolerance is not None
     right = FORMATS[format].open(bundle.artifact)
 
@@ -136,7 +136,7 @@ def test_a_pending_bundle_is_completed_by_verifying_it(
         )
     )  # fmt: skip
     monkeypatch.undo()
-    assert read(tmp_path / "engine").manifest.verdict == "pending a device"
+    assert read_bundle(tmp_path / "engine").manifest.verdict == "pending a device"
     ran = run("verify", tmp_path / "engine", "--json")
     assert ran.code == 0, ran.err
     assert ran.json["passed"] is True

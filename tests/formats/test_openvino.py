@@ -23,7 +23,7 @@ from helpers import formats
 from helpers.formats import PRECISIONS, change_manifest, exported, manifest_of, noise, promised, replace_file
 from helpers.support import PAPER_CHECKPOINT, TEST_IMAGES, command, run, save_checkpoint, small_spec
 from s2mlp_deploy import Request
-from s2mlp_deploy.bundle import bundle as artifact
+from s2mlp_deploy.bundle.read import read_bundle
 from s2mlp_deploy.errors import BundleError, CompilerError, RuntimeMissingError, UsageError
 from s2mlp_deploy.formats import registry
 from s2mlp_deploy.gate import gate as gates
@@ -49,7 +49,7 @@ def engine(made: Path, tmp_path: Path) -> Path:
 
 
 def session_of(bundle: Path, threads: int | None = None) -> OpenVinoSession:
-    return OpenVinoIr().open_with_threads(artifact.read(bundle).artifact, threads)
+    return OpenVinoIr().open_with_threads(read_bundle(bundle).artifact, threads)
 
 
 # It runs
@@ -86,7 +86,7 @@ def test_other_options_of_an_export_go_together_with_it(
 def test_one_file_takes_any_batch_and_any_size(checkpoint: Path, tmp_path: Path) -> None:
     for name in ("onnx", "openvino"):
         exported(checkpoint, "--format", name, "--dynamic-size", "-o", tmp_path / name)
-    graph = artifact.read(tmp_path / "onnx")
+    graph = read_bundle(tmp_path / "onnx")
     session, reference = session_of(tmp_path / "openvino"), registry.find("onnx").open(graph.artifact)
     for shape in [(1, 3, 20, 28), (5, 3, 4, 8), (2, 3, 36, 12), (1, 3, 20, 28)]:
         images = np.random.default_rng(1).standard_normal(shape).astype(np.float32)
@@ -190,7 +190,7 @@ def test_left_to_itself_openvino_computes_in_bfloat16_and_that_is_refused(
 @needs_bfloat16
 def test_bfloat16_would_not_pass_the_gate(made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(exporter, "LOADING", {**LOADING, "INFERENCE_PRECISION_HINT": "bf16"})
-    bundle = artifact.read(made / "openvino-fp32")
+    bundle = read_bundle(made / "openvino-fp32")
     wrong = Settings.model_construct(runtime_version="", device="CPU", inference_precision="bf16")
     tolerance = bundle.manifest.tolerance
     assert tolerance is not None

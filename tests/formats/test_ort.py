@@ -23,7 +23,7 @@ from helpers import formats
 from helpers.formats import PRECISIONS, change_manifest, exported, manifest_of, noise, promised, replace_file
 from helpers.support import PAPER_CHECKPOINT, TEST_IMAGES, run, save_checkpoint, small_spec
 from s2mlp_deploy import Request
-from s2mlp_deploy.bundle import bundle as bundles
+from s2mlp_deploy.bundle.read import read_bundle
 from s2mlp_deploy.errors import RuntimeMissingError, UsageError
 from s2mlp_deploy.pipeline.deploy import deploy
 from s2mlp_deploy.runtime import onnxruntime as ort_runtime
@@ -142,7 +142,7 @@ def test_what_the_graph_is_stays_as_the_onnx_bundle_says(made: Path) -> None:
 
 @pytest.mark.parametrize("name", ["ort", "onnx-style"])
 def test_it_is_loaded_without_optimizing_it_again(made: Path, name: str) -> None:
-    session = OrtModel().open(bundles.read(made / f"{name}-fp32").artifact)
+    session = OrtModel().open(read_bundle(made / f"{name}-fp32").artifact)
     level = session._session().get_session_options().graph_optimization_level
     assert level == onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
 

@@ -17,7 +17,7 @@ import pytest
 from helpers.bare import OPTIONAL, bare
 from helpers.support import PAPER_CHECKPOINT, TEST_IMAGES, run
 from s2mlp_deploy import Request
-from s2mlp_deploy.bundle.bundle import read
+from s2mlp_deploy.bundle.read import read_bundle
 from s2mlp_deploy.errors import CompilerError, RuntimeMissingError, UnverifiedError, UsageError
 from s2mlp_deploy.gate import golden
 from s2mlp_deploy.pipeline.deploy import deploy
@@ -25,10 +25,9 @@ from s2mlp_deploy.pipeline.request import Export
 from s2mlp_deploy.schema.manifest import Interface
 from s2mlp_deploy.system.dependencies import pip_install
 from s2mlp_deploy.system.hashing import sha256
-from s2mlp_exporters.tensorrt import log as logs
 from s2mlp_exporters.tensorrt.build import build
 from s2mlp_exporters.tensorrt.engine import EngineFormat
-from s2mlp_exporters.tensorrt.log import Log
+from s2mlp_exporters.tensorrt.log import Log, summary
 from s2mlp_exporters.tensorrt.options import configure
 from s2mlp_exporters.tensorrt.profile import Profile
 from s2mlp_exporters.tensorrt.runtime import find_gpu
@@ -121,7 +120,7 @@ def test_every_lowering_builds_at_every_precision(
     assert recorded["smallest"] == (smallest, "3", *(("20", "24") if any_size else ("28", "28")))
     assert recorded["largest"] == (largest, "3", *(("32", "40") if any_size else ("28", "28")))
     assert (tmp_path / "engine" / "model.plan").stat().st_size == export.report["engine"]["engine_bytes"] > 0
-    assert read(tmp_path / "engine").manifest.lowering == lowering
+    assert read_bundle(tmp_path / "engine").manifest.lowering == lowering
 
 
 def test_the_wide_preset_builds(tmp_path: Path) -> None:
@@ -165,7 +164,7 @@ def test_the_graph_and_the_golden_tensors_go_along_and_are_hashed(made: Export, 
     for name in ("model.onnx", "golden.safetensors"):
         assert (directory / name).read_bytes() == (graph / name).read_bytes()
     assert {file.name for file in directory.iterdir()} == {*made.bundle.manifest.files, "manifest.json", "report.json"}
-    assert read(directory).artifact.files == ("model.plan",)
+    assert read_bundle(directory).artifact.files == ("model.plan",)
 
 
 def test_the_manifest_says_how_the_engine_was_built(made: Export) -> None:
@@ -201,11 +200,11 @@ def test_the_log_tells_which_kernel_does_which_nodes(graphs: Graphs) -> None:
         assert f"stage0/block{block:02d}/fc1" in done
     assert all(kernel.moved_bytes > 0 for kernel in kernels if kernel.kind != "shape_call")
     shifting = [kernel for kernel in kernels if kernel.only_shifts]
-    assert len(shifting) == logs.summary(kernels)["shift_kernels"] <= len(kernels)
+    assert len(shifting) == summary(kernels)["shift_kernels"] <= len(kernels)
 
 
 def test_a_log_without_kernels_makes_no_figures() -> None:
-    assert logs.summary(Log([("INFO", "nothing of that kind")]).kernels()) == {}
+    assert summary(Log([("INFO", "nothing of that kind")]).kernels()) == {}
 
 
 @without_gpu

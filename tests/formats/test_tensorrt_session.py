@@ -13,7 +13,7 @@ import pytest
 
 from helpers.fake_tensorrt import CLASSES, Fake, images
 from helpers.support import ROOT
-from s2mlp_deploy.bundle.bundle import Artifact
+from s2mlp_deploy.bundle.contents import Artifact
 from s2mlp_deploy.errors import BundleError, RuntimeMissingError, UsageError
 from s2mlp_deploy.schema.array import Array
 from s2mlp_exporters.tensorrt import engine as engines

@@ -25,8 +25,8 @@ from helpers import formats
 from helpers.formats import PRECISIONS, change_manifest, exported, manifest_of, promised, replace_file, silence
 from helpers.support import PAPER_CHECKPOINT, TEST_IMAGES, command, run, save_checkpoint, small_spec
 from s2mlp_deploy import Request
-from s2mlp_deploy.bundle import bundle as artifact
-from s2mlp_deploy.bundle.bundle import Artifact
+from s2mlp_deploy.bundle.contents import Artifact, Bundle
+from s2mlp_deploy.bundle.read import read_bundle
 from s2mlp_deploy.errors import BundleError, UsageError
 from s2mlp_deploy.formats import registry
 from s2mlp_deploy.gate import golden
@@ -466,7 +466,7 @@ class Builder:
     def cannot_run(self, settings: Mapping[str, object]) -> str | None:
         return None
 
-    def compile(self, bundle: artifact.Bundle, destination: Path, settings: Mapping[str, object]) -> Artifact:
+    def compile(self, bundle: Bundle, destination: Path, settings: Mapping[str, object]) -> Artifact:
         self.profiles.append(dict(settings))
         for name in ("model.plan", "model.onnx"):
             shutil.copyfile(bundle.artifact.path, destination / name)
@@ -518,7 +518,7 @@ def test_an_engine_is_built_for_the_batches_that_triton_makes(
     assert manifest["engine"]["engine.runtime"] == "tensorrt" and manifest["engine"]["engine.built_for"][0] == "sm86"
     assert run("verify", entry).code == 0
     with pytest.raises(UsageError, match="have no threads to set"):
-        registry.find("triton").open_with_threads(artifact.read(entry).artifact, 1)  # type: ignore[union-attr]
+        registry.find("triton").open_with_threads(read_bundle(entry).artifact, 1)  # type: ignore[union-attr]
 
 
 def test_an_engine_for_a_fixed_batch_needs_no_profile(checkpoint: Path, tmp_path: Path, builder: Builder) -> None:
@@ -595,7 +595,7 @@ def test_a_server_loads_the_entries_and_answers_with_the_golden_logits(
     exported(made / "onnx-int8", "--format", "triton", "-o", repository / "int8")
     with serving(repository, tmp_path / "log") as models:
         for name, rows in {"fashion": 8, "fixed": 3, "any_size": 8, "int8": 8}.items():
-            bundle = artifact.read(repository / name)
+            bundle = read_bundle(repository / name)
             expected, tolerance = golden.load(bundle.golden), bundle.manifest.tolerance
             assert tolerance is not None
             for case, images in expected.inputs.items():
@@ -608,7 +608,7 @@ def test_a_server_loads_the_entries_and_answers_with_the_golden_logits(
                     else expected.logits[case][:rows]
                 )
                 assert np.linalg.norm(logits - want) <= tolerance.relative_l2 * np.linalg.norm(want), (name, case)
-        bundle = artifact.read(repository / "fashion")
+        bundle = read_bundle(repository / "fashion")
         expected = golden.load(bundle.golden)
         answer = infer(f"{models}/fashion", expected.inputs["images"][:4], classification=1)
         labels = [value.split(":")[2] for value in answer["data"]]
@@ -623,4 +623,4 @@ def test_an_entry_without_its_configuration_is_a_damaged_bundle(entry: Path) -> 
     (entry / CONFIG).unlink()
     change_manifest(entry, lambda m: m["files"].pop(CONFIG))
     with pytest.raises(BundleError, match="holds no entry for Triton"):
-        registry.find("triton").open(artifact.read(entry).artifact)
+        registry.find("triton").open(read_bundle(entry).artifact)

@@ -10,7 +10,7 @@ from typing import Any
 import onnx
 from onnx import numpy_helper
 
-from s2mlp_deploy.bundle.bundle import MANIFEST
+from s2mlp_deploy.bundle.contents import MANIFEST
 from s2mlp_deploy.system.hashing import sha256
 
 MODEL = "model.onnx"

@@ -15,7 +15,7 @@ FAKE = '''
 import onnx
 import onnx_ir as ir
 import onnxruntime
-from s2mlp_deploy.bundle.bundle import Artifact
+from s2mlp_deploy.bundle.contents import Artifact
 
 
 class Fake:

@@ -74,7 +74,8 @@ from helpers.reliability.injections import (
 from helpers.reliability.random_checkpoints import Case, Written, write
 from helpers.reliability.record import Trials
 from helpers.support import PAPER_CHECKPOINT, TEST_IMAGES, save_checkpoint, small_spec
-from s2mlp_deploy.bundle.bundle import Artifact, Bundle, read
+from s2mlp_deploy.bundle.contents import Artifact, Bundle
+from s2mlp_deploy.bundle.read import read_bundle
 from s2mlp_deploy.data import images
 from s2mlp_deploy.formats import base as formats_base
 from s2mlp_deploy.formats import registry
@@ -85,8 +86,7 @@ from s2mlp_deploy.pipeline import export_onnx
 from s2mlp_deploy.pipeline.deploy import Request, deploy
 from s2mlp_deploy.pipeline.verify import verify
 from s2mlp_deploy.quantization import int8
-from s2mlp_deploy.schema import manifest as manifests
-from s2mlp_deploy.schema.manifest import Interface
+from s2mlp_deploy.schema.manifest import Interface, Manifest
 from s2mlp_deploy.system.progress import Progress
 
 TARGETS = ("x86", "arm", "trt")
@@ -384,7 +384,7 @@ def test_faults_of_settings_of_runtimes(
 
 
 def erring(bundle: Path, make: Callable[[], Answers], patch: pytest.MonkeyPatch) -> None:
-    kind = type(registry.find(read(bundle).manifest.format))
+    kind = type(registry.find(read_bundle(bundle).manifest.format))
     open = kind.open
     patch.setattr(kind, "open", lambda self, artifact: Erring(open(self, artifact), make))
 
@@ -495,7 +495,7 @@ def test_faults_of_the_pipeline(
     """
     found = Catalogue()
     record, fit = export_onnx._manifest, images.fit
-    recorded: dict[str, Callable[[manifests.Manifest], Any]] = {
+    recorded: dict[str, Callable[[Manifest], Any]] = {
         "another preprocessing recorded": lambda m: {
             "preprocessing": m.preprocessing.model_copy(update={"mean": (0.4,) * 3})
         },

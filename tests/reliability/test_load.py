@@ -29,7 +29,7 @@ from helpers.processes import start
 from helpers.reliability.growth import growth
 from helpers.reliability.record import Trials
 from helpers.support import command, save_checkpoint, small_spec
-from s2mlp_deploy.bundle import bundle as artifact
+from s2mlp_deploy.bundle.read import read_bundle
 from s2mlp_deploy.formats import registry
 from s2mlp_deploy.gate import golden
 from s2mlp_deploy.pipeline import verify as verifying
@@ -102,7 +102,7 @@ def bundles(checkpoint: Path) -> Callable[[str, str], Path]:
 
 
 def open_session(directory: Path) -> Session:
-    bundle = artifact.read(directory)
+    bundle = read_bundle(directory)
     return registry.find(bundle.manifest.format).open(bundle.artifact)
 
 
@@ -155,7 +155,7 @@ def test_sessions_that_are_opened_and_dropped(trials: Trials, format: str, bundl
     """Open a session, ask it once and drop it, again and again: the same limits."""
     if format != "onnx" and not trials.thorough:
         pytest.skip("other formats are tried with --thorough")
-    bundle = artifact.read(bundles(format, "fp32"))
+    bundle = read_bundle(bundles(format, "fp32"))
     target, x = registry.find(format), questions(1)[0]
 
     def once(number: int) -> None:
@@ -242,7 +242,7 @@ def test_threads_that_look_inside(trials: Trials, format: str, bundles: Callable
     directory = bundles(format, "fp32")
     session = open_session(directory)
     assert isinstance(session, TracingSession)
-    names = list(golden.load(artifact.read(directory).golden).trace)[:-1]
+    names = list(golden.load(read_bundle(directory).golden).trace)[:-1]
     pairs = [(a, b) for a in names for b in names if a != b]
 
     def look(x: Array) -> tuple[Array, ...]:

@@ -34,7 +34,7 @@ from helpers import npm
 from helpers.reliability import building
 from helpers.reliability.record import Trials
 from helpers.support import PAPER_CHECKPOINT, ROOT, TEST_IMAGES, save_checkpoint, small_spec
-from s2mlp_deploy.bundle.bundle import REPORT, SBOM
+from s2mlp_deploy.bundle.contents import REPORT, SBOM
 from s2mlp_deploy.schema.spec import DIRECTIONS, Shift
 
 pytestmark = pytest.mark.npm()

@@ -20,7 +20,7 @@ from s2mlp_bench.candidate import Contestant, Point, Way
 from s2mlp_bench.load import INT8_LIMIT
 from s2mlp_bench.process import measure
 from s2mlp_bench.weights_from_onnx import Model, read, readable
-from s2mlp_deploy.bundle.bundle import Bundle
+from s2mlp_deploy.bundle.contents import Bundle
 from s2mlp_deploy.errors import RuntimeMissingError, UsageError
 from s2mlp_deploy.families.s2mlp.emit import emit
 from s2mlp_deploy.graph import writer

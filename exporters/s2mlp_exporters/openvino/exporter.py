@@ -21,7 +21,7 @@ import numpy as np
 import onnx
 from pydantic import BaseModel, ConfigDict
 
-from s2mlp_deploy.bundle.bundle import Artifact, Bundle
+from s2mlp_deploy.bundle.contents import Artifact, Bundle
 from s2mlp_deploy.errors import BundleError, CompilerError, RuntimeMissingError
 from s2mlp_deploy.formats.base import refuse_other_files
 from s2mlp_deploy.formats.settings import recorded

@@ -11,8 +11,7 @@ from typing import Any
 from s2mlp_deploy.errors import CompilerError, UsageError
 from s2mlp_deploy.graph.lowered import INPUT
 from s2mlp_deploy.schema.manifest import Setting
-from s2mlp_exporters.tensorrt import log as logs
-from s2mlp_exporters.tensorrt.log import Log
+from s2mlp_exporters.tensorrt.log import Log, reason
 from s2mlp_exporters.tensorrt.options import configure
 from s2mlp_exporters.tensorrt.profile import Profile
 from s2mlp_exporters.tensorrt.runtime import Module
@@ -38,7 +37,7 @@ def build(trt: Module, model: Path, profile: Profile, settings: Mapping[str, Set
     shapes = builder.create_optimization_profile()
     shapes.set_shape(INPUT, profile.smallest, profile.usual, profile.largest)
     if config.add_optimization_profile(shapes) < 0:
-        raise UsageError(f"inputs from {profile}: {trt.__name__} does not take this profile: {logs.reason(log.errors)}")
+        raise UsageError(f"inputs from {profile}: {trt.__name__} does not take this profile: {reason(log.errors)}")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
         plan = builder.build_serialized_network(network, config)
@@ -59,7 +58,7 @@ def _refusal(parser: Any) -> str:
 
 def _failure(log: Log) -> str:
     """Why, and what to do about it."""
-    why = logs.reason(log.errors)
+    why = reason(log.errors)
     if re.search(r"workspace|out of memory|OutOfMemory|allocat", why, re.IGNORECASE):
         return f"{why}. Change --workspace-mib, or build for a smaller --batch"
     if "Turing" in why:

@@ -10,16 +10,15 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
 
-from s2mlp_deploy.bundle.bundle import GOLDEN, Artifact, Bundle
+from s2mlp_deploy.bundle.contents import GOLDEN, Artifact, Bundle
 from s2mlp_deploy.errors import RuntimeMissingError
 from s2mlp_deploy.formats import onnx_scan
 from s2mlp_deploy.formats.base import refuse_other_files
 from s2mlp_deploy.formats.settings import recorded
 from s2mlp_deploy.gate import golden
 from s2mlp_deploy.schema.manifest import Setting
-from s2mlp_exporters.tensorrt import log as logs
 from s2mlp_exporters.tensorrt.build import build
-from s2mlp_exporters.tensorrt.log import Log
+from s2mlp_exporters.tensorrt.log import Log, summary
 from s2mlp_exporters.tensorrt.profile import Profile, profile_for
 from s2mlp_exporters.tensorrt.runtime import Cuda, Gpu, Module, Runtime, find_gpu
 from s2mlp_exporters.tensorrt.session import EngineSession, load
@@ -94,7 +93,7 @@ class EngineFormat(ABC):
         graph = bundle.artifact.files
         for name in graph:
             shutil.copyfile(bundle.directory / name, destination / name)
-        report = {**logs.summary(log.kernels()), "engine_bytes": plan.nbytes, "build_log": log.text()}
+        report = {**summary(log.kernels()), "engine_bytes": plan.nbytes, "build_log": log.text()}
         beyond = tuple(case for case, shape in shapes.items() if not profile.admits_size_of(shape))
         record = self._record(trt, profile, settings).model_dump()
         return Artifact(destination, PLAN, (PLAN,), record, graph, report, beyond)

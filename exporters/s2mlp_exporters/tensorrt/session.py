@@ -16,8 +16,7 @@ from s2mlp_deploy.errors import BundleError, RuntimeMissingError, UsageError
 from s2mlp_deploy.graph.lowered import INPUT, OUTPUT
 from s2mlp_deploy.runtime.session import Times
 from s2mlp_deploy.schema.array import Array
-from s2mlp_exporters.tensorrt import log as logs
-from s2mlp_exporters.tensorrt.log import Log
+from s2mlp_exporters.tensorrt.log import Log, reason
 from s2mlp_exporters.tensorrt.profile import Profile
 from s2mlp_exporters.tensorrt.runtime import Cuda, CudaError, Module
 
@@ -39,12 +38,12 @@ def load(
         runtime.engine_host_code_allowed = True
     engine = runtime.deserialize_cuda_engine(plan)
     if engine is None:
-        raise BundleError(f"{trt.__name__} {trt.__version__} cannot load the engine: {logs.reason(log.errors)}")
+        raise BundleError(f"{trt.__name__} {trt.__version__} cannot load the engine: {reason(log.errors)}")
     if weights:
         refitter = trt.Refitter(engine, logger)
         parser = trt.OnnxParserRefitter(refitter, logger)
         if not parser.refit_from_file(str(weights)) or not refitter.refit_cuda_engine():
-            raise BundleError(f"{weights} does not fill the engine's weights: {logs.reason(log.errors)}")
+            raise BundleError(f"{weights} does not fill the engine's weights: {reason(log.errors)}")
     return engine, (logger, runtime)
 
 

@@ -16,7 +16,7 @@ from tempfile import TemporaryDirectory
 
 from pydantic import ValidationError
 
-from s2mlp_deploy.bundle.bundle import Artifact, Bundle
+from s2mlp_deploy.bundle.contents import Artifact, Bundle
 from s2mlp_deploy.errors import BundleError, UsageError
 from s2mlp_deploy.formats import base as formats_base
 from s2mlp_deploy.formats import onnx_scan, registry

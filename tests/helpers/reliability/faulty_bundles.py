@@ -15,7 +15,7 @@ from helpers.reliability.injections import (
     in_nodes,
     in_tensor,
 )
-from s2mlp_deploy.bundle.bundle import read
+from s2mlp_deploy.bundle.read import read_bundle
 from s2mlp_deploy.schema.array import Array
 
 
@@ -129,7 +129,7 @@ RECORDED: dict[str, Callable[[Path, dict[str, Any]], object]] = {
 
 
 def read_main(bundle: Path) -> str:
-    return read(bundle).manifest.artifact if (bundle / "manifest.json").exists() else "model.onnx"
+    return read_bundle(bundle).manifest.artifact if (bundle / "manifest.json").exists() else "model.onnx"
 
 
 def flipped(content: bytes) -> bytes:

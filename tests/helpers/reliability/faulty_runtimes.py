@@ -14,7 +14,7 @@ from helpers.reliability.injections import (
     after,
     before,
 )
-from s2mlp_deploy.bundle.bundle import Artifact, Bundle
+from s2mlp_deploy.bundle.contents import Artifact, Bundle
 from s2mlp_deploy.checkpoint.load import load as load_checkpoint
 from s2mlp_deploy.families.s2mlp.reference import build
 from s2mlp_deploy.gate import reference_logits

@@ -19,7 +19,7 @@ from onnx import numpy_helper
 from helpers.reliability.record import Trials
 from s2mlp_deploy.errors import AccuracyError, BundleError, Error, EvidenceError, ParityError, RuntimeMissingError
 from s2mlp_deploy.pipeline.verify import Verification
-from s2mlp_deploy.runtime import session as sessions
+from s2mlp_deploy.runtime.session import description_of
 from s2mlp_deploy.schema.array import Array
 from s2mlp_deploy.system.hashing import sha256
 from s2mlp_deploy.system.progress import Listener
@@ -210,7 +210,7 @@ class Erring:
         return self._answers(images, self._session.run)
 
     def describe(self) -> Any:
-        return sessions.description_of(self._session)
+        return description_of(self._session)
 
 
 def after(change: Callable[[Array], Array]) -> Callable[[], Answers]:

@@ -19,14 +19,14 @@ from PIL import Image
 
 from helpers.reliability import mutate
 from helpers.support import random_model, run, save_checkpoint, small_spec
-from s2mlp_deploy.bundle import bundle as bundles
+from s2mlp_deploy.bundle.read import read_bundle
 from s2mlp_deploy.checkpoint import load as checkpoints
 from s2mlp_deploy.data import image_folders, images
 from s2mlp_deploy.data.labels import read_labels
 from s2mlp_deploy.errors import LayoutError
 from s2mlp_deploy.families.s2mlp import layouts
 from s2mlp_deploy.gate import golden, golden_images, shift_evidence
-from s2mlp_deploy.schema.manifest import Preprocessing, parse
+from s2mlp_deploy.schema.manifest import Preprocessing, parse_manifest
 
 SPEC = small_spec(channels=5, depth=1, classes=3)
 PREPARED = Preprocessing(mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25))
@@ -112,8 +112,8 @@ def _checkpoint(path: Path) -> None:
 
 
 def _manifest(path: Path) -> None:
-    manifest = parse(path.read_bytes(), str(path))
-    assert parse(manifest.to_json(), "again") == manifest
+    manifest = parse_manifest(path.read_bytes(), str(path))
+    assert parse_manifest(manifest.to_json(), "again") == manifest
     manifest.spec.spec().map_sizes(manifest.spec.image_size)
 
 
@@ -174,7 +174,7 @@ def _folder(path: Path) -> None:
 
 
 def _bundle(path: Path) -> None:
-    bundles.read(path)
+    read_bundle(path)
 
 
 # How files are changed

@@ -8,7 +8,8 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from s2mlp_deploy.bundle import bundle as bundles
+from s2mlp_deploy.bundle.contents import REPORT
+from s2mlp_deploy.bundle.read import read_bundle, read_manifest
 from s2mlp_deploy.system import workdir
 
 FORMATS = {"onnx": [], "onnx int8": ["--precision", "int8", "--min-agreement", "0.8"], "ort": [], "openvino": [], "web": [],
@@ -41,6 +42,6 @@ class Case:
         if not names and not replace:
             return "nothing"
         assert names == [BUNDLE], names
-        found = bundles.read(place / BUNDLE).manifest.source  # all files are there, and as they were written
-        json.loads((place / BUNDLE / bundles.REPORT).read_bytes())
-        return next(w for w, b in (("old", self.old), ("new", self.new)) if bundles.read_manifest(b).source == found)
+        found = read_bundle(place / BUNDLE).manifest.source  # all files are there, and as they were written
+        json.loads((place / BUNDLE / REPORT).read_bytes())
+        return next(w for w, b in (("old", self.old), ("new", self.new)) if read_manifest(b).source == found)

@@ -16,7 +16,7 @@ from s2mlp_bench import weights_from_onnx
 from s2mlp_bench.baselines import registry
 from s2mlp_bench.baselines.naive import shift_function, slice_assignment_shift
 from s2mlp_bench.baselines.noshift import NoShift
-from s2mlp_deploy.bundle import bundle as bundles
+from s2mlp_deploy.bundle.read import read_bundle
 from s2mlp_deploy.errors import BundleError
 from s2mlp_deploy.families.s2mlp.emit import emit
 from s2mlp_deploy.families.s2mlp.reference import build, logits, spatial_shift
@@ -76,7 +76,7 @@ def measured(tmp_path: Path, *arguments: object) -> dict[str, Any]:
     ids=["small", "two stages", "few biases", "no biases"],
 )
 def test_weights_read_back_from_a_bundle_are_the_same_network(tmp_path: Path, spec: Spec) -> None:
-    bundle = bundles.read(export(tmp_path, "bundle", spec))
+    bundle = read_bundle(export(tmp_path, "bundle", spec))
     model = weights_from_onnx.read(bundle)
     expected = golden.load(bundle.golden)
     module = build(model.spec, {name: torch.from_numpy(np.array(w)) for name, w in model.weights.items()})
@@ -86,7 +86,7 @@ def test_weights_read_back_from_a_bundle_are_the_same_network(tmp_path: Path, sp
 
 
 def test_a_file_without_a_weight_is_no_source_of_weights(tmp_path: Path) -> None:
-    bundle = bundles.read(export(tmp_path, "bundle", small_spec()))
+    bundle = read_bundle(export(tmp_path, "bundle", small_spec()))
     model = onnx.load(bundle.artifact.path)
     (weight,) = (i for i in model.graph.initializer if i.name == "stage0.blocks.1.fc2.weight")
     weight.name = "renamed"

@@ -23,7 +23,7 @@ from s2mlp_bench.interleaved_timing import LONGEST_WARMUP, NOTHING, WINDOW, Cour
 from s2mlp_bench.roofline.lower_bound import block_macs
 from s2mlp_bench.runner import Runner
 from s2mlp_bench.summary import standing
-from s2mlp_deploy.bundle import bundle as bundles
+from s2mlp_deploy.bundle.read import read_bundle
 from s2mlp_deploy.errors import ParityError, UsageError
 from s2mlp_deploy.runtime.onnxruntime import PROVIDERS
 from s2mlp_deploy.system.timing import Clock
@@ -184,7 +184,7 @@ def test_a_fat_tail_is_in_the_99th_percentile_and_not_in_the_median() -> None:
 
 
 def loaded(directory: Path, point: Point) -> Runner:
-    bundle = bundles.read(directory)
+    bundle = read_bundle(directory)
     assert bundle.manifest.tolerance is not None
     limit = bundle.manifest.tolerance.relative_l2
     return Runner(
@@ -258,7 +258,7 @@ def test_no_bundle_is_above_the_peak_that_its_own_products_reached_in_the_same_r
     document = json.loads((tmp_path / "r.json").read_text())
     (roof,) = document["roofline"]["roofs"]
     alone = document["samples_ms"]["fp32, products alone, 1 thread"]
-    spec = bundles.read(place / "fp32").manifest.spec.spec()
+    spec = read_bundle(place / "fp32").manifest.spec.spec()
     assert roof["operations_per_s"] >= 2 * block_macs(spec, Point()) / (min(alone) / 1e3) * (1 - 1e-9)
     assert roof["runtime"] in ("ONNX Runtime", "OpenVINO", "PyTorch") and roof["products"]
     dots = [dot for dot in document["roofline"]["dots"] if dot["kind"] == "contestant"]
@@ -383,7 +383,7 @@ def test_engines_without_threads_refuse_the_option(place: Path) -> None:
     class Engine:
         pass
 
-    bundle = bundles.read(place / "fp32")
+    bundle = read_bundle(place / "fp32")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(backends.registry, "find", lambda name: Engine())
         with pytest.raises(UsageError, match="have no threads to set"):

@@ -23,7 +23,8 @@ from s2mlp_bench.roofline import lower_bound, peaks, roofline
 from s2mlp_bench.roofline.lower_bound import block_macs, bound_of
 from s2mlp_bench.roofline.peaks import LEAST, SHARE, Probe, Probes, Reached
 from s2mlp_bench.roofline.roofline import Dot, Roof, Roofline
-from s2mlp_deploy.bundle import bundle as bundles
+from s2mlp_deploy.bundle.contents import Bundle
+from s2mlp_deploy.bundle.read import read_bundle
 from s2mlp_deploy.runtime.session import Kernel, ProfilingSession
 from s2mlp_deploy.schema.spec import PRESETS, Embedding, Spec, Stage
 
@@ -49,8 +50,8 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return directory
 
 
-def entry(directory: Path, point: Point = ONCE) -> tuple[Contestant, bundles.Bundle]:
-    bundle = bundles.read(directory)
+def entry(directory: Path, point: Point = ONCE) -> tuple[Contestant, Bundle]:
+    bundle = read_bundle(directory)
     way = BundleWay(bundle)
     return Contestant(directory.name, "bundle", way, point, bundle.manifest.precision, 1, None, asks=directory), bundle
 

@@ -12,8 +12,8 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from helpers.support import run
-from s2mlp_deploy.bundle import bundle as bundles
-from s2mlp_deploy.bundle.bundle import GOLDEN, MANIFEST, REPORT
+from s2mlp_deploy.bundle.contents import GOLDEN, MANIFEST, REPORT
+from s2mlp_deploy.bundle.read import read_bundle
 from s2mlp_deploy.errors import BundleError
 from s2mlp_deploy.system.hashing import sha256
 
@@ -52,14 +52,14 @@ def edit_golden(directory: Path, change: Callable[[dict[str, np.ndarray]], objec
 
 
 def test_a_whole_bundle_is_read_with_its_artifact_and_golden_tensors(bundle: Path) -> None:
-    found = bundles.read(bundle)
+    found = read_bundle(bundle)
     assert found.artifact.path == bundle / MODEL and found.artifact.files == (MODEL,)
     assert found.golden == bundle / GOLDEN
     assert found.size_bytes == (bundle / MODEL).stat().st_size
 
 
 def test_every_file_but_the_manifest_and_the_report_is_hashed(bundle: Path) -> None:
-    listed = bundles.read(bundle).manifest.files
+    listed = read_bundle(bundle).manifest.files
     assert listed.keys() == {p.name for p in bundle.iterdir()} - {MANIFEST, REPORT}
     assert all(digest == sha256(bundle / name) for name, digest in listed.items())
 
@@ -128,7 +128,7 @@ def test_a_file_that_cannot_be_read_is_named(bundle: Path, monkeypatch: pytest.M
     def broken(path: Path) -> str:
         raise OSError(5, "Input/output error", str(path))
 
-    monkeypatch.setattr(bundles, "sha256", broken)
+    monkeypatch.setattr("s2mlp_deploy.bundle.read.sha256", broken)
     refused(bundle, str(bundle), "Input/output error")
 
 
@@ -184,7 +184,7 @@ def in_version(directory: Path) -> Path:
 
 def test_a_file_may_lie_in_the_directory_of_a_version(bundle: Path) -> None:
     moved = in_version(bundle)
-    assert bundles.read(bundle).artifact.path == moved
+    assert read_bundle(bundle).artifact.path == moved
     assert run("verify", bundle).code == 0
     moved.write_bytes(moved.read_bytes()[:-1])
     refused(bundle, str(moved), "SHA-256")
@@ -260,7 +260,7 @@ def test_a_changed_byte_of_the_manifest_never_leads_to_more_than_a_refusal(bundl
         changed[offset] ^= int(rng.integers(1, 256))
         path.write_bytes(changed)
         try:
-            bundles.read(bundle)
+            read_bundle(bundle)
         except BundleError as error:
             refusals.append(str(error))
     assert len(refusals) > 100 and all(str(bundle) in message for message in refusals)

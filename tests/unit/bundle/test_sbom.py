@@ -16,8 +16,8 @@ from cyclonedx.validation.json import JsonStrictValidator
 from helpers import npm
 from helpers.formats import change_manifest, exported, manifest_of, promised
 from helpers.support import run, save_checkpoint, small_spec
-from s2mlp_deploy.bundle import bundle as bundles
-from s2mlp_deploy.bundle.bundle import SBOM
+from s2mlp_deploy.bundle.contents import SBOM
+from s2mlp_deploy.bundle.read import read_bundle
 from s2mlp_deploy.system.dependencies import Package, closure, pip_install
 from s2mlp_exporters.web.exporter import TESTED
 
@@ -76,7 +76,7 @@ def test_both_ways_to_an_engine_give_the_same_bill(place: Path, format: str) -> 
 
 @pytest.mark.parametrize("format", FORMATS)
 def test_it_is_no_part_of_the_artifact(place: Path, format: str) -> None:
-    without, with_it = bundles.read(place / f"{format}-without"), bundles.read(place / f"{format}-with")
+    without, with_it = read_bundle(place / f"{format}-without"), read_bundle(place / f"{format}-with")
     assert without.artifact.files == with_it.artifact.files
     assert without.size_bytes == with_it.size_bytes
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from helpers.support import Ran, random_model, run, small_spec
-from s2mlp_deploy.bundle import bundle as bundles
+from s2mlp_deploy.bundle.read import read_bundle
 from s2mlp_deploy.data import image_folders
 from s2mlp_deploy.data.labels import read_labels
 from s2mlp_deploy.errors import DataError
@@ -97,7 +97,7 @@ def test_given_labels_go_into_the_bundle_and_the_file(tmp_path: Path) -> None:
     onnx = pytest.importorskip("onnx")
     ran = export(tmp_path, None, list("abcdefg"))
     assert ran.code == 0, ran.err
-    assert bundles.read(tmp_path / "out").manifest.labels == tuple("abcdefg")
+    assert read_bundle(tmp_path / "out").manifest.labels == tuple("abcdefg")
     metadata = {p.key: p.value for p in onnx.load(tmp_path / "out" / "model.onnx").metadata_props}
     assert json.loads(metadata["s2mlp.labels"]) == list("abcdefg")
 
@@ -105,7 +105,7 @@ def test_given_labels_go_into_the_bundle_and_the_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize("recorded", [list("tuvwxyz"), list("abc")])
 def test_given_labels_replace_recorded_ones_and_that_is_said(tmp_path: Path, recorded: list[str]) -> None:
     ran = export(tmp_path, recorded, list("abcdefg"))
-    assert bundles.read(tmp_path / "out").manifest.labels == tuple("abcdefg")
+    assert read_bundle(tmp_path / "out").manifest.labels == tuple("abcdefg")
     assert f"records {len(recorded)} class names, and --labels replaces them" in " ".join(ran.err.split())
 
 
@@ -146,4 +146,4 @@ def test_folders_of_images_are_named_by_given_labels(tmp_path: Path) -> None:
         tmp_path / "out",
     )
     assert ran.code == 0, ran.err
-    assert [image.label for image in bundles.read(tmp_path / "out").manifest.golden_images] == [0, 6]
+    assert [image.label for image in read_bundle(tmp_path / "out").manifest.golden_images] == [0, 6]

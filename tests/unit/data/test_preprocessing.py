@@ -15,14 +15,13 @@ import torch
 from PIL import Image, ImageOps
 
 from helpers.support import random_model, run, small_spec
-from s2mlp_deploy.bundle import bundle as bundles
+from s2mlp_deploy.bundle.read import read_bundle
 from s2mlp_deploy.data import images
 from s2mlp_deploy.data.preprocessing import nearest_bytes, normalize, plan
 from s2mlp_deploy.errors import DataError
-from s2mlp_deploy.schema import manifest as manifests
 from s2mlp_deploy.schema.array import Array
 from s2mlp_deploy.schema.choices import Interpolation, Resize
-from s2mlp_deploy.schema.manifest import Preprocessing
+from s2mlp_deploy.schema.manifest import Preprocessing, parse_manifest
 from s2mlp_deploy.schema.spec import Size
 
 IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
@@ -215,7 +214,7 @@ def save(directory: Path, **args: Any) -> Path:
 def exported(directory: Path, *options: object, **args: Any) -> Preprocessing:
     ran = run("export", save(directory, **args), "-o", directory / "out", "--force", *options)
     assert ran.code == 0, ran.err
-    return bundles.read(directory / "out").manifest.preprocessing
+    return read_bundle(directory / "out").manifest.preprocessing
 
 
 def test_what_timm_records_is_taken_over(tmp_path: Path) -> None:
@@ -260,14 +259,14 @@ def test_a_size_that_nobody_recorded_is_assumed_and_said(tmp_path: Path) -> None
     ran = run("export", tmp_path / "bare.pt", "--mean", "0.5", "--std", "0.5", "-o", tmp_path / "out")
     assert ran.code == 0, ran.err
     assert "does not record the size of its images, which weights do not tell: 224x224 is assumed" in ran.err
-    assert bundles.read(tmp_path / "out").manifest.preprocessing.assumed[0] == "image_size"
+    assert read_bundle(tmp_path / "out").manifest.preprocessing.assumed[0] == "image_size"
     shown = run("inspect", tmp_path / "bare.pt")
     assert "(assumed: image_size, resize" in " ".join(shown.out.split()) and "224x224 is assumed" in " ".join(
         shown.out.split()
     )
     given = run("export", tmp_path / "bare.pt", "--image-size", "56", "-o", tmp_path / "out", "--force")
     assert given.code == 0 and "does not record the size" not in given.err
-    assert "image_size" not in bundles.read(tmp_path / "out").manifest.preprocessing.assumed
+    assert "image_size" not in read_bundle(tmp_path / "out").manifest.preprocessing.assumed
     assert "224x224" not in run("inspect", tmp_path / "bare.pt", "--image-size", "56").out
 
 
@@ -280,7 +279,7 @@ def test_statistics_of_bytes_are_divided_and_it_is_said(tmp_path: Path) -> None:
     mean, std = [127.5, 51.0, 102.0], [25.5, 51.0, 63.75]
     (warning,) = warned(tmp_path, mean=mean, std=std)
     assert "the recorded mean and the recorded std are of pixels in 0…255, and divided by 255" in warning
-    found = bundles.read(tmp_path / "out").manifest.preprocessing
+    found = read_bundle(tmp_path / "out").manifest.preprocessing
     assert (found.mean, found.std, found.scale) == ((0.5, 0.2, 0.4), (0.1, 0.2, 0.25), 1 / 255)
     options = ("--mean", "127.5,51,102", "--std", "25.5,51,63.75")
     assert exported(tmp_path, *options).model_dump() == found.model_dump()
@@ -345,7 +344,7 @@ def test_the_contract_stands_in_the_file_too_and_is_shown(tmp_path: Path) -> Non
     contract = exported(tmp_path, "--resize", "squash", crop_pct=0.9)
     metadata = {p.key: p.value for p in onnx.load(tmp_path / "out" / "model.onnx").metadata_props}
     assert Preprocessing.model_validate(json.loads(metadata["s2mlp.preprocessing"])) == contract
-    entry = bundles.read(tmp_path / "out").manifest.input
+    entry = read_bundle(tmp_path / "out").manifest.input
     assert (entry.layout, entry.dtype, entry.shape) == ("NCHW", "float32", ("batch", 3, 20, 28))
     shown = " ".join(run("inspect", tmp_path / "small.pt").out.split())
     assert "shorter side, then centre crop of 0.9, bicubic, RGB, mean 0.485, 0.456, 0.406" in shown
@@ -362,7 +361,7 @@ def test_bundles_written_before_there_was_a_choice_are_read_as_they_were_meant(p
         "resize": "shorter side to the input size, then center crop", "interpolation": "bicubic, antialiased",
         "channel_order": "RGB", "scale": 1 / 255, "mean": [0.5] * 3, "std": [0.25] * 3, "assumed": True,
     }  # fmt: skip
-    found = manifests.parse(json.dumps(content), "here")
+    found = parse_manifest(json.dumps(content), "here")
     assert found.preprocessing == Preprocessing(
         mean=(0.5,) * 3, std=(0.25,) * 3, assumed=("resize", "interpolation", "crop_fraction", "mean", "std")
     )

@@ -14,8 +14,8 @@ from PIL import Image
 
 from helpers.formats import silence
 from helpers.support import run, save_checkpoint, small_spec
-from s2mlp_deploy.bundle import bundle as bundles
-from s2mlp_deploy.bundle.bundle import MANIFEST, Bundle
+from s2mlp_deploy.bundle.contents import MANIFEST, Bundle
+from s2mlp_deploy.bundle.read import read_bundle
 from s2mlp_deploy.data import images
 from s2mlp_deploy.errors import BundleError
 from s2mlp_deploy.gate import golden, golden_images
@@ -73,7 +73,7 @@ def edit(directory: Path, change: Callable[[dict[str, Any]], object]) -> None:
 
 
 def opened(directory: Path) -> tuple[Bundle, golden.Golden]:
-    bundle = bundles.read(directory)
+    bundle = read_bundle(directory)
     return bundle, golden.load(bundle.golden)
 
 
@@ -109,25 +109,25 @@ def test_they_are_no_part_of_the_artifact(made: Path) -> None:
 
 def test_the_same_images_give_the_same_files(made: Path, tmp_path: Path) -> None:
     assert run("export", made / "small.pt", "--golden-images", made / "images", "-o", tmp_path / "again").code == 0
-    first, second = bundles.read(made / "bundle"), bundles.read(tmp_path / "again")
+    first, second = read_bundle(made / "bundle"), read_bundle(tmp_path / "again")
     assert first.manifest == second.manifest and "pillow" in first.manifest.versions
 
 
 def test_engines_take_them_along(made: Path, tmp_path: Path) -> None:
     assert run("export", made / "bundle", "--format", "ort", "-o", tmp_path / "ort").code == 0
-    engine = bundles.read(tmp_path / "ort")
-    assert engine.manifest.golden_images == bundles.read(made / "bundle").manifest.golden_images
+    engine = read_bundle(tmp_path / "ort")
+    assert engine.manifest.golden_images == read_bundle(made / "bundle").manifest.golden_images
     assert "5 golden images prepared here, from file to input: the same" in run("verify", tmp_path / "ort").out
 
 
 def test_labels_are_those_of_subfolders(tmp_path: Path, checkpoint: Path) -> None:
     data = folder(tmp_path / "images", [(20, 28)] * 4, ("6", "2"))
     assert run("export", checkpoint, "--golden-images", data, "-o", tmp_path / "out").code == 0
-    assert [image.label for image in bundles.read(tmp_path / "out").manifest.golden_images] == [2, 2, 6, 6]
+    assert [image.label for image in read_bundle(tmp_path / "out").manifest.golden_images] == [2, 2, 6, 6]
 
 
 def test_without_subfolders_no_label_is_made_up(made: Path) -> None:
-    assert {image.label for image in bundles.read(made / "bundle").manifest.golden_images} == {None}
+    assert {image.label for image in read_bundle(made / "bundle").manifest.golden_images} == {None}
 
 
 def test_eight_are_chosen_evenly_of_those_that_are_small_enough(tmp_path: Path) -> None:
@@ -208,7 +208,7 @@ def test_preparing_other_channels_than_the_model_takes_is_a_damaged_bundle(copy:
 
 def rewritten(change: Callable[[Array], Array]) -> Callable[[Path], None]:
     def fault(directory: Path) -> None:
-        for image in bundles.read(directory).manifest.golden_images:
+        for image in read_bundle(directory).manifest.golden_images:
             with Image.open(directory / image.file) as file:
                 pixels = change(np.asarray(file))
             Image.fromarray(np.ascontiguousarray(pixels)).save(directory / image.file)

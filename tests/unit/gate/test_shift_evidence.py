@@ -23,7 +23,7 @@ from helpers.support import (
     save_checkpoint,
     small_spec,
 )
-from s2mlp_deploy.bundle import bundle as bundles
+from s2mlp_deploy.bundle.read import read_bundle
 from s2mlp_deploy.checkpoint import load as checkpoints
 from s2mlp_deploy.errors import DataError, EvidenceError, UsageError
 from s2mlp_deploy.families.s2mlp import reference
@@ -418,7 +418,7 @@ def test_a_reference_of_another_size_is_bad_input_until_that_size_is_asked_for(t
     ran = run("export", small, *options, "-o", tmp_path / "bundle")
     assert ran.code == 3 and "pass --image-size 28x36" in ran.err
     assert run("export", small, *options, "--image-size", "28x36", "-o", tmp_path / "bundle").code == 0
-    assert bundles.read(tmp_path / "bundle").manifest.spec.shift_semantics == "inplace"
+    assert read_bundle(tmp_path / "bundle").manifest.spec.shift_semantics == "inplace"
 
 
 # The bundled checkpoints

@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from helpers.support import random_model, run, small_spec, with_stem_norms
-from s2mlp_deploy.bundle import bundle as bundles
+from s2mlp_deploy.bundle.read import read_bundle
 from s2mlp_deploy.checkpoint import load as checkpoint
 from s2mlp_deploy.errors import LayoutError
 from s2mlp_deploy.families.s2mlp import layouts, reference
@@ -197,7 +197,7 @@ def test_another_structure_is_named_with_the_lines_of_a_layout_file_that_export_
     assert ended == 0, said
     assert "warning" not in said
     np.testing.assert_allclose(case.artifact_logits(), np.load(case.reference)["logits"], rtol=1e-3, atol=1e-4)
-    assert bundles.read(tmp_path / "bundle").manifest.source.layout == "own"
+    assert read_bundle(tmp_path / "bundle").manifest.source.layout == "own"
 
 
 @pytest.mark.parametrize(("code", "named"), NOT_EXPORTED.values(), ids=list(NOT_EXPORTED))

@@ -12,8 +12,8 @@ import pytest
 from rich.console import Console, RenderableType
 
 from helpers.support import run, save_checkpoint, small_spec
-from s2mlp_deploy.bundle import bundle as artifact
-from s2mlp_deploy.bundle.bundle import Artifact, Bundle
+from s2mlp_deploy.bundle.contents import Artifact, Bundle
+from s2mlp_deploy.bundle.read import read_bundle
 from s2mlp_deploy.cli import tables
 from s2mlp_deploy.pipeline import latency
 from s2mlp_deploy.pipeline.comparison import Row
@@ -29,7 +29,7 @@ def bundles(tmp_path_factory: pytest.TempPathFactory) -> list[Bundle]:
     checkpoint = save_checkpoint(directory / "small.pt", small_spec())
     for precision in ("fp32", "fp16"):
         assert run("export", checkpoint, "--precision", precision, "-o", directory / precision).code == 0
-    return [artifact.read(directory / precision) for precision in ("fp32", "fp16")]
+    return [read_bundle(directory / precision) for precision in ("fp32", "fp16")]
 
 
 def ticking(step_s: float) -> Iterator[float]:
@@ -103,13 +103,13 @@ def test_without_golden_tensors_noise_of_the_models_size_runs(
     checkpoint: Path, tmp_path: Path, options: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert run("export", checkpoint, *options, "-o", tmp_path / "bundle").code == 0
-    images, method = seen(artifact.read(tmp_path / "bundle"), monkeypatch)
+    images, method = seen(read_bundle(tmp_path / "bundle"), monkeypatch)
     assert images.shape == (1, 3, 20, 28) and images.dtype == np.float32 and method.input == "noise"
 
 
 def test_a_fixed_batch_is_filled(checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert run("export", checkpoint, "--batch", "3", "-o", tmp_path / "bundle").code == 0
-    images, method = seen(artifact.read(tmp_path / "bundle"), monkeypatch)
+    images, method = seen(read_bundle(tmp_path / "bundle"), monkeypatch)
     assert images.shape == (3, 3, 20, 28) and method.batch == 3
     np.testing.assert_array_equal(images[0], images[2])
 

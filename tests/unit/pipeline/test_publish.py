@@ -17,15 +17,14 @@ import pytest
 
 from helpers.support import run, save_checkpoint, small_spec
 from s2mlp_deploy import Request
-from s2mlp_deploy.bundle import bundle as bundles
-from s2mlp_deploy.bundle.bundle import Artifact
+from s2mlp_deploy.bundle.contents import Artifact
+from s2mlp_deploy.bundle.staging import staged
 from s2mlp_deploy.cli import signals
 from s2mlp_deploy.errors import CompilerError, OutputError, ParityError
 from s2mlp_deploy.formats.onnx import OnnxFile
 from s2mlp_deploy.graph.lowered import Lowered
 from s2mlp_deploy.pipeline.deploy import deploy
-from s2mlp_deploy.schema import manifest as manifests
-from s2mlp_deploy.schema.manifest import Manifest
+from s2mlp_deploy.schema.manifest import Manifest, parse_manifest
 from s2mlp_deploy.schema.precision import FP32, PRECISIONS
 from s2mlp_deploy.schema.tolerance import Rule
 from s2mlp_deploy.system import workdir
@@ -92,7 +91,7 @@ def contents(directory: Path) -> dict[str, bytes]:
 def manifest_of(pristine: Path, *files: str) -> Manifest:
     """A manifest that lists ``files``, for publishing them without an export."""
     path = pristine / "bundle" / "manifest.json"
-    manifest = manifests.parse(path.read_bytes(), str(path))
+    manifest = parse_manifest(path.read_bytes(), str(path))
     return manifest.model_copy(update={"files": dict.fromkeys(files, "0" * 64)})
 
 
@@ -100,7 +99,7 @@ def publish(
     pristine: Path, destination: Path, *, replace: bool = False, meanwhile: Callable[[Path], None] = lambda _: None
 ) -> None:
     """Publish a bundle of one file that says ``new``; ``meanwhile`` happens while it is being made."""
-    with bundles.staging(destination, replace=replace) as staging:
+    with staged(destination, replace=replace) as staging:
         (staging.directory / "model.onnx").write_text("new")
         meanwhile(staging.directory)
         staging.publish(manifest_of(pristine, "model.onnx"), {"report": 1})
@@ -212,7 +211,7 @@ def test_missing_parents_are_made(pristine: Path, tmp_path: Path) -> None:
 
 def test_missing_parents_are_gone_again_where_nothing_was_published(tmp_path: Path) -> None:
     (tmp_path / "mine").mkdir()
-    with pytest.raises(RuntimeError), bundles.staging(tmp_path / "mine" / "a" / "b" / "bundle", replace=False):
+    with pytest.raises(RuntimeError), staged(tmp_path / "mine" / "a" / "b" / "bundle", replace=False):
         raise RuntimeError
     assert list(contents(tmp_path)) == ["mine/"]
 
@@ -328,7 +327,7 @@ def test_a_file_that_the_manifest_does_not_list_is_not_published(pristine: Path,
 
 def publish_version(pristine: Path, destination: Path, *, replace: bool = False, also: str | None = None) -> None:
     """As :func:`publish`, with a file in the directory of a version, too; and with one that no one asked for."""
-    with bundles.staging(destination, replace=replace) as staging:
+    with staged(destination, replace=replace) as staging:
         for name in ("model.onnx", "1/model.plan", *([also] if also else [])):
             (staging.directory / name).parent.mkdir(exist_ok=True, parents=True)
             (staging.directory / name).write_text("new")
@@ -410,7 +409,7 @@ def test_a_disk_that_does_not_keep_what_is_written_is_noticed(
         raise OSError(errno.EIO, os.strerror(errno.EIO))
 
     before = contents(old.parent)
-    monkeypatch.setattr(bundles.os, "fsync", fail)
+    monkeypatch.setattr("s2mlp_deploy.bundle.staging.os.fsync", fail)
     with pytest.raises(OutputError, match=r"Input/output error\. Nothing was published"):
         publish(pristine, old, replace=True)
     assert contents(old.parent) == before
@@ -426,7 +425,7 @@ def test_a_file_system_that_cannot_flush_directories_will_do(
             raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
         flush(descriptor)
 
-    monkeypatch.setattr(bundles.os, "fsync", refuse_directories)
+    monkeypatch.setattr("s2mlp_deploy.bundle.staging.os.fsync", refuse_directories)
     publish(pristine, old, replace=True)
     assert is_new(old)
 
@@ -450,7 +449,7 @@ def test_replacing_exchanges_two_names_in_one_step(pristine: Path, old: Path, mo
 def without_exchange(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """A system, or a file system, that cannot exchange two names."""
     library = SimpleNamespace(renameat2=lambda *_: -1) if request.param == "refused" else SimpleNamespace()
-    monkeypatch.setattr(bundles, "ctypes", SimpleNamespace(CDLL=lambda *_, **__: library))
+    monkeypatch.setattr("s2mlp_deploy.bundle.staging.ctypes", SimpleNamespace(CDLL=lambda *_, **__: library))
 
 
 @pytest.mark.usefixtures("without_exchange")
@@ -600,7 +599,7 @@ def test_a_directory_that_vanished_is_the_reason_whatever_a_runtime_says(tmp_pat
     (tmp_path / "place").mkdir()
 
     def vanish() -> None:
-        with bundles.staging(tmp_path / "place" / "bundle", replace=False):
+        with staged(tmp_path / "place" / "bundle", replace=False):
             shutil.rmtree(tmp_path / "place")
             raise CompilerError("cannot open the model")
 

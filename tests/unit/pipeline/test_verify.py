@@ -15,8 +15,8 @@ from safetensors.numpy import load_file, save_file
 
 from helpers.damaged_bundles import alter_weight, rehash
 from helpers.support import run, save_checkpoint, small_spec
-from s2mlp_deploy.bundle import bundle as artifact
-from s2mlp_deploy.bundle.bundle import GOLDEN
+from s2mlp_deploy.bundle.contents import GOLDEN
+from s2mlp_deploy.bundle.read import read_bundle
 from s2mlp_deploy.errors import BundleError, RuntimeMissingError, UsageError
 from s2mlp_deploy.gate import golden
 from s2mlp_deploy.graph import writer
@@ -79,7 +79,7 @@ def test_bundles_of_every_kind_show_their_layers(tmp_path: Path, options: list[s
 
 
 def test_a_published_bundle_can_be_looked_into_without_being_judged(pristine: Path) -> None:
-    assert verifying.layers(artifact.read(pristine)) == verify(pristine, per_block=True).layers
+    assert verifying.layers(read_bundle(pristine)) == verify(pristine, per_block=True).layers
 
 
 def test_weights_beside_the_model_are_hashed_and_traced_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,8 +12,7 @@ from pydantic import ValidationError
 
 from helpers.support import pyramid_spec, run, save_checkpoint, small_spec, with_biases, with_stem_norms
 from s2mlp_deploy.errors import BundleError
-from s2mlp_deploy.schema import manifest as manifests
-from s2mlp_deploy.schema.manifest import Manifest, SpecEntry
+from s2mlp_deploy.schema.manifest import Manifest, SpecEntry, parse_manifest
 from s2mlp_deploy.schema.spec import DIRECTIONS, LAYERS, PRESETS, Shift, Spec
 
 SPECS = {
@@ -39,7 +38,7 @@ def manifest(tmp_path_factory: pytest.TempPathFactory) -> Manifest:
     checkpoint = save_checkpoint(directory / "small.pt", small_spec())
     assert run("export", checkpoint, "-o", directory / "bundle").code == 0
     path = directory / "bundle" / "manifest.json"
-    return manifests.parse(path.read_bytes(), str(path))
+    return parse_manifest(path.read_bytes(), str(path))
 
 
 def changed(manifest: Manifest, change: Callable[[dict[str, Any]], object]) -> str:
@@ -51,7 +50,7 @@ def changed(manifest: Manifest, change: Callable[[dict[str, Any]], object]) -> s
 
 def test_a_manifest_is_the_same_after_writing_and_reading(manifest: Manifest) -> None:
     text = manifest.to_json()
-    again = manifests.parse(text, "here")
+    again = parse_manifest(text, "here")
     assert again == manifest and again.to_json() == text
 
 
@@ -64,7 +63,7 @@ def test_it_is_written_for_people_too(manifest: Manifest) -> None:
 def test_labels_stay_readable_in_any_script(manifest: Manifest) -> None:
     labelled = manifest.model_copy(update={"labels": ("кошка", "犬", 'a "quoted" one')})
     assert "кошка" in labelled.to_json() and "犬" in labelled.to_json()
-    assert manifests.parse(labelled.to_json().encode(), "here").labels == labelled.labels
+    assert parse_manifest(labelled.to_json().encode(), "here").labels == labelled.labels
 
 
 @pytest.mark.parametrize("spec", SPECS.values(), ids=list(SPECS))
@@ -97,7 +96,7 @@ OPTIONAL = {"schema_version", "arithmetic", "labels", "interface", "output_class
 @pytest.mark.parametrize("field", sorted(set(Manifest.model_fields) - OPTIONAL))
 def test_every_field_is_needed(manifest: Manifest, field: str) -> None:
     with pytest.raises(BundleError, match=f"here: {field}: Field required"):
-        manifests.parse(changed(manifest, lambda m: m.pop(field)), "here")
+        parse_manifest(changed(manifest, lambda m: m.pop(field)), "here")
 
 
 @pytest.mark.parametrize("path", [(), ("spec",), ("source",), ("preprocessing",), ("input",), ("tolerance",)])
@@ -108,7 +107,7 @@ def test_no_level_has_room_for_unknown_fields(manifest: Manifest, path: tuple[st
         content["extra"] = 1
 
     with pytest.raises(BundleError, match=rf"{'.'.join((*path, 'extra'))}: Extra inputs are not permitted"):
-        manifests.parse(changed(manifest, change), "here")
+        parse_manifest(changed(manifest, change), "here")
 
 
 @pytest.mark.parametrize(
@@ -131,13 +130,13 @@ def test_an_error_names_the_file_and_the_place(
     manifest: Manifest, place: str, change: Callable[[dict[str, Any]], object]
 ) -> None:
     with pytest.raises(BundleError) as caught:
-        manifests.parse(changed(manifest, change), "some/manifest.json")
+        parse_manifest(changed(manifest, change), "some/manifest.json")
     assert str(caught.value).startswith(f"some/manifest.json: {place}") and "copy it again" in str(caught.value)
 
 
 def test_a_spec_without_stages_is_refused(manifest: Manifest) -> None:
     with pytest.raises(BundleError, match="here: spec: a model needs at least one stage"):
-        manifests.parse(changed(manifest, lambda m: m["spec"].update(stages=[])), "here")
+        parse_manifest(changed(manifest, lambda m: m["spec"].update(stages=[])), "here")
 
 
 def test_the_same_key_twice_is_refused_on_every_level(manifest: Manifest) -> None:
@@ -146,13 +145,13 @@ def test_the_same_key_twice_is_refused_on_every_level(manifest: Manifest) -> Non
         first = text.index(f'"{key}":')
         doubled = text[:first] + f'"{key}": 1, ' + text[first:]
         with pytest.raises(BundleError, match="twice"):
-            manifests.parse(doubled, "here")
+            parse_manifest(doubled, "here")
 
 
 def test_a_manifest_in_another_encoding_is_refused(manifest: Manifest) -> None:
     labelled = manifest.model_copy(update={"labels": ("café",)})
     with pytest.raises(BundleError, match="not valid JSON"):
-        manifests.parse(labelled.to_json().encode("latin-1"), "here")
+        parse_manifest(labelled.to_json().encode("latin-1"), "here")
 
 
 def test_the_manifest_of_an_export_names_what_it_came_from(manifest: Manifest) -> None:

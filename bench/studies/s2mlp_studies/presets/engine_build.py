@@ -11,9 +11,8 @@ import json
 import sys
 from pathlib import Path
 
-from s2mlp_exporters.tensorrt import log as logs
 from s2mlp_exporters.tensorrt.build import build
-from s2mlp_exporters.tensorrt.log import Log
+from s2mlp_exporters.tensorrt.log import Log, summary
 from s2mlp_exporters.tensorrt.profile import Profile, Shape
 from s2mlp_exporters.tensorrt.runtime import TENSORRT_RTX
 
@@ -25,7 +24,7 @@ def write_engine(model: Path, images: Shape, directory: Path) -> None:
     log = Log()
     plan = build(TENSORRT_RTX.load(), model, Profile(images, images, images), {}, log)
     (directory / PLAN).write_bytes(plan)
-    figures = {"engine_bytes": plan.nbytes, **logs.summary(log.kernels())}
+    figures = {"engine_bytes": plan.nbytes, **summary(log.kernels())}
     (directory / FIGURES).write_text(json.dumps(figures), "utf-8")
 
 

@@ -1,0 +1,132 @@
+"""Reading bundles: every file is compared with the hash in the manifest before anything is loaded."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+from s2mlp_deploy.bundle.contents import GOLDEN, MANIFEST, REPORT, Bundle
+from s2mlp_deploy.errors import BundleError
+from s2mlp_deploy.schema.manifest import Manifest, parse_manifest
+from s2mlp_deploy.system import untrusted_input
+from s2mlp_deploy.system.hashing import sha256
+
+NO_TEXT = "its path is no text in UTF-8, and runtimes open no file of such a name"
+
+
+def is_text(path: Path) -> bool:
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def read_bundle(directory: Path) -> Bundle:
+    """The bundle at ``directory``, after checking every file's hash.
+
+    Raises:
+        BundleError: where a file is missing, changed, not listed, or not a plain file.
+    """
+    path = directory / MANIFEST
+    manifest = read_manifest(directory)
+    judged = manifest.verdict in ("passed", "pending a device") or manifest.tolerance is not None
+    images = (image.file for image in manifest.golden_images)
+    needed = {manifest.artifact, *manifest.graph, *images, *([GOLDEN] if judged else [])}
+    if missing := needed - manifest.files.keys():
+        raise BundleError(
+            f"{path} lists no hash for {', '.join(sorted(missing))}: the bundle was changed; copy it again"
+        )
+    for name, digest in manifest.files.items():
+        file = directory / name
+        if not _is_plain(directory, name):
+            raise BundleError(f"{file} is missing (or not a plain file): copy the whole bundle again")
+        try:
+            unchanged = sha256(file) == digest
+        except OSError as error:
+            raise BundleError(f"cannot read {file}: {error.strerror}. Copy the bundle again") from error
+        if not unchanged:
+            raise BundleError(
+                f"{file} is not the file that was exported (its SHA-256 differs from the manifest's): it was changed or "
+                "damaged; copy the bundle again"
+            )
+    return Bundle(directory, manifest)
+
+
+def _is_plain(directory: Path, name: str) -> bool:
+    """Whether the file called ``name`` is one, and neither it nor the directory of its version leads elsewhere."""
+    file = directory / name
+    elsewhere = file.is_symlink() or (file.parent != directory and file.parent.is_symlink())
+    return file.is_file() and not elsewhere
+
+
+def read_manifest(directory: Path) -> Manifest:
+    """The manifest of the bundle at ``directory``, whose files are not looked at.
+
+    Raises:
+        BundleError: where there is none, or it is damaged.
+    """
+    return parse_manifest(_manifest_bytes(directory), str(directory / MANIFEST))
+
+
+def _manifest_bytes(directory: Path) -> bytes:
+    path = directory / MANIFEST
+    _refuse_file_of_bundle(directory)
+    if not is_text(directory):
+        raise BundleError(f"cannot take {directory}: {NO_TEXT}. Move it elsewhere, or rename it")
+    try:
+        return read_beside(path)
+    except FileNotFoundError as error:
+        what = "does not exist" if not directory.exists() else f"has no {MANIFEST}"
+        raise BundleError(f"{directory} {what}: expected a bundle, as s2mlp-export makes it") from error
+    except ValueError as error:
+        raise BundleError(f"cannot take {path}: {error}. Copy the whole bundle again") from error
+    except OSError as error:
+        raise BundleError(f"cannot read {path}: {error.strerror}. Expected a bundle directory") from error
+
+
+def is_bundle(path: Path) -> bool:
+    """Whether ``path`` is a bundle's directory.
+
+    Raises:
+        BundleError: where it is a file in one.
+    """
+    if os.path.exists(path / MANIFEST):  # not where it may not be looked, as Path.exists raises there
+        return True
+    _refuse_file_of_bundle(path)
+    return False
+
+
+def _refuse_file_of_bundle(path: Path) -> None:
+    if not os.path.isfile(path):
+        return
+    for directory in (path.parent, path.parent.parent):
+        if path.relative_to(directory).as_posix() in (files_of_bundle(directory) or ()):
+            raise BundleError(f"{path} is a file of a bundle: give the bundle's directory, {directory}")
+
+
+def files_of_bundle(directory: Path) -> set[str] | None:
+    """What a bundle of any schema version at ``directory`` consists of; None where there is none.
+
+    Other programs have files called manifest.json too, and their directories must not be replaced.
+    """
+    try:
+        content = json.loads(read_beside(directory / MANIFEST))
+    except (OSError, ValueError, RecursionError):
+        return None
+    if not isinstance(content, dict) or "schema_version" not in content or not isinstance(content.get("files"), dict):
+        return None
+    return {*content["files"], MANIFEST, REPORT}
+
+
+def read_beside(path: Path) -> bytes:
+    """What the plain file at ``path`` holds, which is no more than a manifest or a report may have.
+
+    Raises:
+        OSError: where it cannot be read.
+        ValueError: where it is larger, or something else than a file, which could lead elsewhere or never end.
+    """
+    if path.is_symlink() or (path.exists() and not path.is_file()):
+        raise ValueError("it is not a plain file")
+    return untrusted_input.read_bytes(path)

@@ -1,0 +1,184 @@
+"""Publishing bundles whole or not at all.
+
+A bundle is built in a hidden sibling directory, flushed to disk, and then renamed; replacing one that is there exchanges
+the two names in one step.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from s2mlp_deploy.bundle.contents import MANIFEST, REPORT, Bundle
+from s2mlp_deploy.bundle.read import NO_TEXT, files_of_bundle, is_text
+from s2mlp_deploy.errors import Error, OutputError
+from s2mlp_deploy.schema.manifest import VERSION, Manifest
+from s2mlp_deploy.system import workdir
+
+
+@dataclass(frozen=True)
+class Staging:
+    """A hidden directory beside the destination, where a bundle is put together."""
+
+    directory: Path
+    destination: Path
+    replace: bool
+
+    def publish(self, manifest: Manifest, report: dict[str, Any]) -> Bundle:
+        """Write manifest and report, flush everything to disk, and give the bundle its name.
+
+        Raises:
+            OutputError: where the destination appeared meanwhile, or the exporter left files that the
+                manifest does not list.
+        """
+        if unlisted := _contents(self.directory) - manifest.files.keys():
+            raise OutputError(
+                f"the exporter for format {manifest.format!r} left files that its artifact does not name, so nothing was "
+                f"published: {_some(unlisted)}. Please report this to its authors"
+            )
+        (self.directory / MANIFEST).write_text(manifest.to_json(), "utf-8")
+        (self.directory / REPORT).write_text(json.dumps(report, indent=2, ensure_ascii=False) + "\n", "utf-8")
+        for name in _contents(self.directory):
+            file = self.directory / name
+            _open_to_others(file, 0o666)
+            _flush(file)
+        for place in {(self.directory / name).parent for name in manifest.files} - {self.directory}:
+            _open_to_others(place, 0o777)
+            _flush_names(place)
+        _flush_names(self.directory)
+        with workdir.publishing:
+            self._take_name()
+        _flush_names(self.destination.parent)
+        return Bundle(self.destination, manifest)
+
+    def _take_name(self) -> None:
+        """Give the new bundle its name, whatever others do in this directory at the same time."""
+        for last in (False, False, True):
+            check_destination(self.destination, replace=self.replace)
+            try:
+                if self.destination.exists():
+                    _exchange(self.directory, self.destination)
+                else:
+                    # A directory cannot be renamed onto one that has files: the kernel refuses.
+                    self.directory.rename(self.destination)
+                return
+            except OSError as error:
+                appeared_or_vanished = error.errno in (errno.EEXIST, errno.ENOTEMPTY, errno.ENOENT)
+                if last or not appeared_or_vanished or not self.directory.exists():
+                    raise
+
+
+@contextmanager
+def staged(destination: Path, *, replace: bool) -> Iterator[Staging]:
+    """A place to build the bundle that will be ``destination``; gone afterwards, whatever happens.
+
+    Raises:
+        OutputError: where the destination exists (without ``replace``), is not a bundle, or cannot
+            be written.
+    """
+    check_destination(destination, replace=replace)
+    with workdir.beside(destination) as directory:
+        try:
+            yield Staging(directory, destination, replace)
+        except OSError as error:
+            raise OutputError(
+                f"writing {destination} failed: {error.strerror or error}. Nothing was published; free space or choose "
+                "another place with -o"
+            ) from error
+        except Error as error:  # runtimes name other reasons where a file is gone
+            if directory.exists() or destination.exists():
+                raise
+            raise OutputError(f"{destination.parent} was removed while {destination.name} was being written") from error
+
+
+def check_destination(destination: Path, *, replace: bool) -> None:
+    """Refuse a destination that is taken, before any work is done.
+
+    Raises:
+        OutputError: as :func:`staged`.
+    """
+    if not is_text(destination):
+        raise OutputError(f"cannot write to {destination}: {NO_TEXT}. Choose another place with -o")
+    try:
+        exists = destination.exists()
+        if destination.is_symlink() or (exists and not destination.is_dir()):
+            raise OutputError(f"{destination} exists and is not a directory: choose another place with -o")
+        present = _contents(destination) if exists else set()
+    except OSError as error:
+        raise OutputError(f"cannot write to {destination}: {error.strerror}. Choose another place with -o") from error
+    if not exists:
+        return
+    if not replace:
+        raise OutputError(f"{destination} exists: choose another place with -o, or replace it with --force")
+    expected = files_of_bundle(destination)
+    if expected is None:
+        raise OutputError(
+            f"{destination} exists and is not a bundle, so --force does not replace it: choose another -o"
+        )
+    if others := present - expected:
+        raise OutputError(
+            f"{destination} holds more than a bundle, and --force would delete it: move {_some(others)} elsewhere, or "
+            "choose another -o"
+        )
+
+
+def _contents(directory: Path) -> set[str]:
+    """What lies in ``directory``, named as in a manifest; a directory that no manifest can name ends in a slash."""
+    found: set[str] = set()
+    for path in directory.iterdir():
+        inside = list(path.iterdir()) if VERSION.fullmatch(path.name) and _is_directory(path) else []
+        found |= {f"{path.name}/{file.name}" + "/" * _is_directory(file) for file in inside}
+        if not inside:
+            found.add(path.name + "/" * _is_directory(path))
+    return found
+
+
+def _is_directory(path: Path) -> bool:
+    return path.is_dir() and not path.is_symlink()
+
+
+def _some(names: set[str]) -> str:
+    return ", ".join(sorted(names)[:5]) + (", …" if len(names) > 5 else "")
+
+
+def _flush_names(directory: Path) -> None:
+    """Flush what the files in ``directory`` are called; some file systems cannot, and need not."""
+    with suppress(OSError):
+        _flush(directory)
+
+
+def _flush(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _exchange(new: Path, old: Path) -> None:
+    """Swap two directories' names in one step; the old one is then at ``new``, for removal.
+
+    Linux offers renameat2(RENAME_EXCHANGE). Elsewhere, and on file systems without it, the old directory steps aside first,
+    and comes back if the new one cannot take its place.
+    """
+    renameat2 = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None) if os.name == "posix" else None
+    at_cwd, exchange = -100, 2
+    if renameat2 and renameat2(at_cwd, os.fsencode(new), at_cwd, os.fsencode(old), exchange) == 0:
+        return
+    old.rename(workdir.step_aside(new, old))
+    new.rename(old)
+
+
+def _open_to_others(path: Path, mode: int) -> None:
+    """Let others use ``path`` as far as the user's umask has it; some writers keep their files private."""
+    mask = os.umask(0)
+    os.umask(mask)
+    with suppress(PermissionError):  # of file systems without modes
+        path.chmod(mode & ~mask)
