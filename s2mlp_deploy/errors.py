@@ -18,7 +18,8 @@
     │   └── SimplifierError        onnxsim failed, or changed what it must not
     ├── RuntimeMissingError    4   a package or a device is missing
     │   └── CompilerError          the runtime at hand cannot compile the graph
-    └── OutputError            3   the result cannot be written
+    ├── OutputError            3   the result cannot be written
+    └── InternalError          1   a step of this package got what it was not written for
 
 Each message says what is wrong, where, what was expected and what to do. The number is the exit
 code of the commands.
@@ -106,3 +107,7 @@ class RuntimeMissingError(Error):
 
 class CompilerError(RuntimeMissingError):
     """The runtime at hand cannot compile the graph."""
+
+
+class InternalError(Error):
+    """A step of this package got what it was not written for: a fault of the package, not of the user."""

@@ -5,12 +5,10 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
-from s2mlp_deploy import __version__
 from s2mlp_deploy.families.s2mlp.emit import emit
 from s2mlp_deploy.graph.lowered import Axes, Lowered
 from s2mlp_deploy.graph.spatial_shift import Lowering
-from s2mlp_deploy.passes import fold_layernorm
-from s2mlp_deploy.passes.simplify import simplify
+from s2mlp_deploy.passes.optimize import optimize
 from s2mlp_deploy.schema.manifest import SpecEntry
 
 if TYPE_CHECKING:
@@ -18,15 +16,14 @@ if TYPE_CHECKING:
 
 
 def lower(prepared: Prepared, lowering: Lowering, axes: Axes) -> Lowered:
-    """Emitted, folded, simplified, and described in the file's own metadata.
+    """The optimized float32 graph of a checkpoint, which its metadata describes.
 
     Raises:
         SimplifierError: where onnxsim fails or changes the interface.
     """
     source = prepared.source
     weights = {name: tensor.numpy() for name, tensor in source.weights.items()}
-    model = simplify(fold_layernorm.fold(emit(source.spec, weights, lowering, axes)))
-    model.producer_version = __version__
+    model = optimize(emit(source.spec, weights, lowering, axes))
     model.metadata_props.update(
         {
             "s2mlp.spec": json.dumps(SpecEntry.of(source.spec).model_dump(mode="json")),

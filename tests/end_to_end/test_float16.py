@@ -21,8 +21,7 @@ from s2mlp_deploy.formats import float16_on_cpu
 from s2mlp_deploy.graph.lowered import Axes
 from s2mlp_deploy.graph.spatial_shift import LOWERINGS
 from s2mlp_deploy.passes.float16 import store_float16, to_float16
-from s2mlp_deploy.passes.fold_layernorm import fold
-from s2mlp_deploy.passes.simplify import simplify
+from s2mlp_deploy.passes.optimize import optimize
 from s2mlp_deploy.pipeline.deploy import Request, deploy
 from s2mlp_deploy.quantization.float16_range import Span, spans, weight_spans
 from s2mlp_deploy.schema.choices import IoDtype
@@ -34,7 +33,7 @@ HALF, FLOAT = ir.DataType.FLOAT16, ir.DataType.FLOAT
 
 def graph(spec: Spec, lowering: str = "gather", *, axes: Axes | None = None) -> ir.Model:
     axes = axes or Axes(None, spec.image_size)
-    return simplify(fold(emit(spec, weights_of(random_model(spec)), LOWERINGS[lowering], axes)))
+    return optimize(emit(spec, weights_of(random_model(spec)), LOWERINGS[lowering], axes))
 
 
 def changed(path: Path, **parameters: float) -> Path:

@@ -32,7 +32,7 @@ from s2mlp_deploy.graph.builder import GraphBuilder
 from s2mlp_deploy.graph.lowered import Axes, Lowered
 from s2mlp_deploy.graph.spatial_shift import LOWERINGS
 from s2mlp_deploy.passes import float16 as precision
-from s2mlp_deploy.passes.fold_layernorm import fold
+from s2mlp_deploy.passes.optimize import optimize
 from s2mlp_deploy.runtime.onnxruntime import OnnxSession
 from s2mlp_deploy.schema.array import Array
 from s2mlp_deploy.schema.choices import Resize
@@ -46,7 +46,7 @@ SIZES = [(20, 28), (41, 57), (7, 5), (1, 1), (300, 20), (20, 300), (13, 64), (20
 
 def lowered(spec: Spec, weights: dict[str, Array], *, batch: int | None = None) -> Lowered:
     axes = Axes(batch, spec.image_size)
-    return Lowered(fold(emit(spec, weights, LOWERINGS["gather"], axes)), spec, axes, "gather", "fp32")
+    return Lowered(optimize(emit(spec, weights, LOWERINGS["gather"], axes)), spec, axes, "gather", "fp32")
 
 
 def opened(graph: Lowered, directory: Path) -> OnnxSession:

@@ -30,7 +30,7 @@ from s2mlp_deploy.gate.rules import tolerance_for
 from s2mlp_deploy.graph import io_signature
 from s2mlp_deploy.graph.lowered import Axes, Lowered
 from s2mlp_deploy.graph.spatial_shift import LOWERINGS
-from s2mlp_deploy.passes.fold_layernorm import fold
+from s2mlp_deploy.passes.optimize import optimize
 from s2mlp_deploy.schema.array import Array
 from s2mlp_deploy.schema.manifest import Interface, Preprocessing
 from s2mlp_deploy.schema.tolerance import Tolerance
@@ -137,7 +137,7 @@ def test_triton_gets_no_labels_since_it_takes_one_for_each_value(data: Path, tmp
 
 def lowered() -> Lowered:
     axes = Axes(None, SPEC.image_size)
-    graph = fold(emit(SPEC, weights_of(random_model(SPEC)), LOWERINGS["gather"], axes))
+    graph = optimize(emit(SPEC, weights_of(random_model(SPEC)), LOWERINGS["gather"], axes))
     return Lowered(graph, SPEC, axes, "gather", "fp32")
 
 

@@ -14,7 +14,7 @@ import onnx_ir as ir
 from s2mlp_deploy.families.s2mlp.emit import emit
 from s2mlp_deploy.graph.lowered import Axes
 from s2mlp_deploy.graph.spatial_shift import LOWERINGS
-from s2mlp_deploy.passes.fold_layernorm import fold
+from s2mlp_deploy.passes.optimize import optimize
 from s2mlp_deploy.schema.array import Array
 from s2mlp_deploy.schema.spec import DIRECTIONS, Shift, Spec
 
@@ -25,7 +25,7 @@ BLOCK = "stages.0.blocks.2"
 
 
 def healthy(spec: Spec, weights: Weights, lowering: str = "gather") -> ir.Model:
-    return fold(emit(spec, weights, LOWERINGS[lowering], Axes(None, spec.image_size)))
+    return optimize(emit(spec, weights, LOWERINGS[lowering], Axes(None, spec.image_size)))
 
 
 def in_shift(shift: Shift, lowering: str = "gather") -> Fault:

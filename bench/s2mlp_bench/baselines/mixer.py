@@ -23,8 +23,7 @@ import onnx_ir as ir
 from s2mlp_deploy.errors import UsageError
 from s2mlp_deploy.graph.builder import GraphBuilder
 from s2mlp_deploy.graph.lowered import INPUT, IR_VERSION, OPSET, OUTPUT, Axes, Lowered
-from s2mlp_deploy.passes import fold_layernorm
-from s2mlp_deploy.passes.simplify import simplify
+from s2mlp_deploy.passes.optimize import optimize
 from s2mlp_deploy.schema.array import Array
 from s2mlp_deploy.schema.spec import Size, Spec, Stage
 
@@ -155,12 +154,12 @@ def emit(spec: Spec, axes: Axes, *, seed: int = 0) -> ir.Model:
 
 
 def lower(spec: Spec, axes: Axes, *, seed: int = 0) -> Lowered:
-    """:func:`emit`, folded and simplified as the toolkit does with an S²-MLP.
+    """:func:`emit`, after the passes that the graph of an S²-MLP goes through.
 
     Raises:
         UsageError, SpecError: as :func:`emit`.
     """
-    return Lowered(simplify(fold_layernorm.fold(emit(spec, axes, seed=seed))), spec, axes, "none", "fp32")
+    return Lowered(optimize(emit(spec, axes, seed=seed)), spec, axes, "none", "fp32")
 
 
 def _only_stage(spec: Spec) -> Stage:

@@ -23,7 +23,7 @@ from s2mlp_deploy.formats.registry import scratch_session
 from s2mlp_deploy.gate.distance import compare
 from s2mlp_deploy.graph.lowered import Axes, Lowered
 from s2mlp_deploy.graph.spatial_shift import LOWERINGS, Lowering
-from s2mlp_deploy.passes import fold_layernorm
+from s2mlp_deploy.passes.optimize import optimize
 from s2mlp_deploy.passes.quantize import block_layers
 from s2mlp_studies.presets import graphs as preset_graphs
 
@@ -34,7 +34,7 @@ def test_the_bound_leaves_out_the_shift_and_nothing_else() -> None:
     axes = Axes(1, spec.image_size)
 
     def operators(lowering: Lowering) -> Counter[str]:
-        return Counter(node.op_type for node in fold_layernorm.fold(emit(spec, weights, lowering, axes)).graph)
+        return Counter(node.op_type for node in optimize(emit(spec, weights, lowering, axes)).graph)
 
     without, gather = operators(NoShift()), operators(LOWERINGS["gather"])
     assert not {"Split", "Slice", "Gather", "Concat", "Pad"} & set(without)

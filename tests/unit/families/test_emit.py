@@ -19,8 +19,10 @@ from s2mlp_deploy.gate import reference_logits
 from s2mlp_deploy.gate.distance import compare
 from s2mlp_deploy.graph.lowered import Axes
 from s2mlp_deploy.graph.spatial_shift import LOWERINGS
-from s2mlp_deploy.passes.fold_layernorm import fold
-from s2mlp_deploy.passes.simplify import simplify
+from s2mlp_deploy.passes.fold_layernorm import FoldLayerNormAffineIntoGemm
+from s2mlp_deploy.passes.optimize import optimize
+from s2mlp_deploy.passes.run_passes import run_passes
+from s2mlp_deploy.passes.simplify import Simplify
 from s2mlp_deploy.schema.spec import DIRECTIONS, Shift, Spec, parse_directions
 
 SPECS = {
@@ -44,7 +46,7 @@ SPECS = {
 
 
 def lowered(spec: Spec, lowering: str, axes: Axes) -> ir.Model:
-    return simplify(fold(emit(spec, weights_of(random_model(spec)), LOWERINGS[lowering], axes)))
+    return optimize(emit(spec, weights_of(random_model(spec)), LOWERINGS[lowering], axes))
 
 
 def logits(model: ir.Model, images: np.ndarray) -> np.ndarray:
@@ -116,9 +118,10 @@ def test_a_fixed_batch_and_size_stand_in_the_interface_and_dynamic_ones_have_nam
 
 def test_the_simplifier_never_sees_weights_and_gives_every_one_back_unchanged() -> None:
     spec = small_spec(channels=32)
-    before = fold(emit(spec, weights_of(random_model(spec)), LOWERINGS["slice"], Axes(1, spec.image_size)))
+    before = emit(spec, weights_of(random_model(spec)), LOWERINGS["slice"], Axes(1, spec.image_size))
+    before = run_passes(before, FoldLayerNormAffineIntoGemm())
     arrays = {n: v.const_value.numpy().copy() for n, v in before.graph.initializers.items()}
-    after = simplify(before)
+    after = run_passes(before, Simplify())
     assert [v.name for v in after.graph.inputs] == ["input"]
     for name, value in after.graph.initializers.items():
         if name in arrays:
@@ -131,7 +134,7 @@ def test_a_graph_that_the_simplifier_cannot_read_is_an_error() -> None:
     model = emit(spec, weights_of(random_model(spec)), LOWERINGS["gather"], Axes(1, spec.image_size))
     next(iter(model.graph)).op_type = "NoSuchOperator"
     with pytest.raises(SimplifierError, match="nothing was exported"):
-        simplify(model)
+        run_passes(model, Simplify())
 
 
 def test_a_simplifier_that_drops_an_input_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -146,4 +149,4 @@ def test_a_simplifier_that_drops_an_input_is_an_error(monkeypatch: pytest.Monkey
     spec = small_spec(channels=32, classes=300)
     model = emit(spec, weights_of(random_model(spec)), LOWERINGS["gather"], Axes(1, spec.image_size))
     with pytest.raises(SimplifierError, match=r"changed the graph's interface.*head\.fc\.bias"):
-        simplify(model)
+        run_passes(model, Simplify())

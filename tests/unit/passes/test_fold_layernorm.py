@@ -10,11 +10,14 @@ import onnxruntime
 import pytest
 
 from helpers.support import random_model, small_spec, weights_of, with_biases
+from s2mlp_deploy.errors import InternalError, ParityError
 from s2mlp_deploy.families.s2mlp.emit import emit
 from s2mlp_deploy.graph.builder import GraphBuilder
 from s2mlp_deploy.graph.lowered import IR_VERSION, OPSET, Axes
 from s2mlp_deploy.graph.spatial_shift import LOWERINGS
-from s2mlp_deploy.passes.fold_layernorm import FoldLayerNormAffineIntoGemm, fold
+from s2mlp_deploy.passes import fold_layernorm
+from s2mlp_deploy.passes.fold_layernorm import FoldLayerNormAffineIntoGemm
+from s2mlp_deploy.passes.run_passes import run_passes
 from s2mlp_deploy.schema.spec import Spec
 
 C, OUT = 6, 5
@@ -60,7 +63,7 @@ def outputs(model: ir.Model, **inputs: np.ndarray) -> np.ndarray:
 def test_gamma_and_beta_move_into_the_gemm(beta: bool, bias: bool) -> None:
     x = rng.standard_normal((7, C)).astype(np.float32)
     before = outputs(norm_and_gemm(beta=beta, bias=bias), x=x)
-    model = fold(norm_and_gemm(beta=beta, bias=bias))
+    model = run_passes(norm_and_gemm(beta=beta, bias=bias), FoldLayerNormAffineIntoGemm())
     norm = next(n for n in model.graph if n.op_type == "LayerNormalization")
     gemm = next(n for n in model.graph if n.op_type == "Gemm")
     assert len(norm.inputs) == 2
@@ -107,7 +110,7 @@ def test_every_norm_of_a_model_loses_its_affine_part_and_the_logits_stay(spec: S
     axes = Axes(None, None if dynamic else spec.image_size)
     x = rng.standard_normal((2, 3, *spec.image_size)).astype(np.float32)
     plain = emit(spec, weights_of(model), LOWERINGS["slice"], axes)
-    folded = fold(emit(spec, weights_of(model), LOWERINGS["slice"], axes))
+    folded = run_passes(emit(spec, weights_of(model), LOWERINGS["slice"], axes), FoldLayerNormAffineIntoGemm())
     norms = [n for n in folded.graph if n.op_type == "LayerNormalization"]
     assert len(norms) == 2 * spec.depth + spec.final_norm
     # The mean of a map of any size pads it, and what it averages then is not the norm's output alone.
@@ -123,6 +126,30 @@ def test_every_norm_of_a_model_loses_its_affine_part_and_the_logits_stay(spec: S
 def test_folding_does_not_write_into_the_checkpoints_weights() -> None:
     weights = weights_of(random_model(small_spec()))
     before = {name: array.copy() for name, array in weights.items()}
-    fold(emit(small_spec(), weights, LOWERINGS["gather"], Axes(1, (20, 28))))
+    run_passes(emit(small_spec(), weights, LOWERINGS["gather"], Axes(1, (20, 28))), FoldLayerNormAffineIntoGemm())
     for name, array in weights.items():
         np.testing.assert_array_equal(array, before[name])
+
+
+def test_a_shared_bias_is_left_alone() -> None:
+    model = norm_and_gemm(second_consumer=False)
+    (gemm,) = (n for n in model.graph if n.op_type == "Gemm")
+    other = ir.node("Neg", [gemm.inputs[2]], outputs=[ir.Value(name="negated")], name="negated")
+    model.graph.append(other)
+    assert not FoldLayerNormAffineIntoGemm()(model).modified
+
+
+def test_a_graph_that_is_not_float32_is_refused_before_anything_changes() -> None:
+    model = norm_and_gemm()
+    half = ir.Tensor(np.ones((OUT, C), np.float16), name="fc.weight")
+    model.graph.initializers["fc.weight"].const_value = half
+    before = ir.to_proto(model).SerializeToString()
+    with pytest.raises(InternalError, match=r"fc\.weight is FLOAT16, and the pass takes a float32 graph"):
+        run_passes(model, FoldLayerNormAffineIntoGemm())
+    assert ir.to_proto(model).SerializeToString() == before
+
+
+def test_a_fold_that_leaves_something_behind_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fold_layernorm, "_fold", lambda graph, norm, gemms: None)
+    with pytest.raises(ParityError, match="nothing was published: γ or β is left in norm"):
+        run_passes(norm_and_gemm(), FoldLayerNormAffineIntoGemm())

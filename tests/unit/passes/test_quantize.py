@@ -21,9 +21,8 @@ from s2mlp_deploy.families.s2mlp.reference import S2MLP
 from s2mlp_deploy.formats.registry import scratch_session
 from s2mlp_deploy.graph.lowered import Axes, Lowered
 from s2mlp_deploy.graph.spatial_shift import LOWERINGS
-from s2mlp_deploy.passes.fold_layernorm import fold
+from s2mlp_deploy.passes.optimize import optimize
 from s2mlp_deploy.passes.quantize import RECIPES, Layer, Range, block_layers, end_layers, quantize
-from s2mlp_deploy.passes.simplify import simplify
 from s2mlp_deploy.schema.array import Array
 from s2mlp_deploy.schema.spec import DIRECTIONS, Shift, Spec
 
@@ -62,7 +61,7 @@ class Float:
     @functools.cache  # quantize() does not touch the graph, which is tested
     def of(cls, spec: Spec, lowering: str = "gather", *, axes: Axes | None = None, model: S2MLP | None = None) -> Float:
         axes = axes or Axes(None, spec.image_size)
-        graph = simplify(fold(emit(spec, weights_of(model or random_model(spec)), LOWERINGS[lowering], axes)))
+        graph = optimize(emit(spec, weights_of(model or random_model(spec)), LOWERINGS[lowering], axes))
         lowered = Lowered(graph, spec, axes, lowering, "fp32")
         shape = (axes.batch or 3, spec.in_channels, *spec.image_size)
         images = np.random.default_rng(1).standard_normal(shape).astype(np.float32)

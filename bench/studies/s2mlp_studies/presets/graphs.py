@@ -11,10 +11,9 @@ from s2mlp_deploy.families.s2mlp.emit import emit
 from s2mlp_deploy.formats import registry
 from s2mlp_deploy.graph.lowered import Axes, Lowered
 from s2mlp_deploy.graph.spatial_shift import Lowering
-from s2mlp_deploy.passes import fold_layernorm
 from s2mlp_deploy.passes.float16 import to_float16
+from s2mlp_deploy.passes.optimize import optimize
 from s2mlp_deploy.passes.quantize import RECIPES, Range, block_layers, quantize
-from s2mlp_deploy.passes.simplify import simplify
 from s2mlp_deploy.quantization.calibration import calibrate
 
 
@@ -22,8 +21,8 @@ def lower(source: Checkpoint, lowering: Lowering) -> Lowered:
     """The graph of ``source`` with ``lowering``, batch 1 and static, as the toolkit writes it."""
     spec = source.spec
     axes = Axes(1, spec.image_size)
-    graph = fold_layernorm.fold(emit(spec, {n: w.numpy() for n, w in source.weights.items()}, lowering, axes))
-    return Lowered(simplify(graph), spec, axes, lowering.name, "fp32")
+    graph = optimize(emit(spec, {n: w.numpy() for n, w in source.weights.items()}, lowering, axes))
+    return Lowered(graph, spec, axes, lowering.name, "fp32")
 
 
 def half(lowered: Lowered) -> Lowered:

@@ -29,8 +29,7 @@ from s2mlp_deploy.gate.distance import compare
 from s2mlp_deploy.graph import spatial_shift as lowerings
 from s2mlp_deploy.graph.lowered import Axes, Lowered
 from s2mlp_deploy.graph.spatial_shift import Lowering
-from s2mlp_deploy.passes import fold_layernorm
-from s2mlp_deploy.passes.simplify import simplify
+from s2mlp_deploy.passes.optimize import optimize
 from s2mlp_deploy.runtime.onnxruntime import RESTING, Loading, OnnxSession
 from s2mlp_deploy.schema.array import Array
 from s2mlp_deploy.schema.spec import Size, Spec, format_size
@@ -173,9 +172,7 @@ def _write(network: _Network, source: Checkpoint, lowering: Lowering, directory:
     if network.size is None:
         weights = {name: source.weights[name].numpy() for name in spec.parameter_shapes()}
         axes = Axes(None, None)
-        lowered = Lowered(
-            simplify(fold_layernorm.fold(emit(spec, weights, lowering, axes))), spec, axes, lowering.name, "fp32"
-        )
+        lowered = Lowered(optimize(emit(spec, weights, lowering, axes)), spec, axes, lowering.name, "fp32")
     else:
         lowered = mixer.lower(spec, Axes(None, network.size), seed=seed)
     try:
