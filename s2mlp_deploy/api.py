@@ -75,15 +75,15 @@ def load_checkpoint(
     path: AnyPath, *, layout: Layout | None = None, wrapper: str | None = None, image_size: Size | None = None,
     offsets: tuple[Offset, ...] | None = None, semantics: Semantics | None = None,
 ) -> Checkpoint:  # fmt: skip
-    """Read, recognise and check the checkpoint at ``path``; the parameters are those of :func:`s2mlp_deploy.checkpoint.load.load`.
+    """Read, recognise and check the checkpoint at ``path``; the parameters are those of :func:`s2mlp_deploy.checkpoint.load.load_checkpoint`.
 
     Raises:
         CheckpointError, LayoutError: as there.
     """
-    from s2mlp_deploy.checkpoint import load as checkpoints
+    from s2mlp_deploy.checkpoint.load import load_checkpoint
 
     with _in_fields({"--weights": "wrapper"}):
-        return checkpoints.load(
+        return load_checkpoint(
             Path(path), layout=layout, wrapper=wrapper, image_size=image_size, offsets=offsets, semantics=semantics
         )
 

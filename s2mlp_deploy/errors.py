@@ -1,4 +1,4 @@
-"""What can go wrong, as a tree that mirrors what callers can catch.
+"""The exceptions of this package, as a tree that callers can catch at any level.
 
 ::
 

@@ -1,4 +1,4 @@
-"""Reading bundles: every file is compared with the hash in the manifest before anything is loaded."""
+"""Read a bundle: every file is compared with the hash in the manifest before anything is loaded."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the report of a bundle says of its accuracy on labelled images. Reports are not under the manifest's hashes: their
+"""Read the accuracy on labelled images that a bundle's report records. Reports are not under the manifest's hashes: their
 figures are there to be shown, not to be trusted."""
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""``--sbom``: a software bill of materials in the bundle, as CycloneDX 1.6.
+"""Write a software bill of materials (CycloneDX 1.6) into a bundle, for ``--sbom``.
 
 It names the bundle's files and the checkpoint that they came from, by SHA-256, and every package that had a part in them:
 this one, those that the manifest lists, the runtime that checked the numbers, and all that these require. The same

@@ -1,4 +1,4 @@
-"""Publishing bundles whole or not at all.
+"""Publish a bundle whole or not at all.
 
 A bundle is built in a hidden sibling directory, flushed to disk, and then renamed; replacing one that is there exchanges
 the two names in one step.

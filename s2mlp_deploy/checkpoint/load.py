@@ -1,4 +1,4 @@
-"""Reading checkpoints, without ever running what is in them.
+"""Read a checkpoint, recognise its layout and derive its spec; nothing in the file is executed.
 
 A file becomes a :class:`Checkpoint`: the spec that its weights imply, the weights under canonical
 names, what the training script recorded about images and labels, and the file's sha256. Weights
@@ -57,7 +57,7 @@ class Checkpoint:
     others: tuple[str, ...] = ()
 
 
-def load(
+def load_checkpoint(
     path: Path,
     *,
     layout: Layout | None = None,
@@ -124,7 +124,7 @@ def _others(found: Found, match: Match) -> tuple[str, ...]:
     return (*beside, *within)
 
 
-def warnings(source: Checkpoint, requested: Semantics | None = None) -> list[str]:
+def checkpoint_warnings(source: Checkpoint, requested: Semantics | None = None) -> list[str]:
     """What the user should know about a checkpoint that no evidence speaks for.
 
     ``requested`` is the semantics that the user chose instead of what the layout says.
@@ -157,7 +157,7 @@ def _structure_warnings(source: Checkpoint) -> Iterator[str]:
         )
 
 
-def notes(source: Checkpoint) -> list[str]:
+def checkpoint_notes(source: Checkpoint) -> list[str]:
     """What the user should know about the choice of weights."""
     if not source.others:
         return []

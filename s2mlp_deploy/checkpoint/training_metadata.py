@@ -1,4 +1,4 @@
-"""What a training script wrote beside the weights: image size, preprocessing, labels.
+"""The image size, preprocessing and labels that a training script recorded beside the weights.
 
 Scripts keep their options under many names (``args``, ``config``, …), as a Namespace, a dict or a configuration of nested
 ones. Only values that are plainly what their name says are taken; the command line shows each one.

@@ -1,4 +1,4 @@
-"""Sets of weights in a checkpoint's content: which one is the model's own, and which others lie beside it."""
+"""Find the sets of weights in a checkpoint (model, EMA, teacher, …), and choose the model's own."""
 
 from __future__ import annotations
 

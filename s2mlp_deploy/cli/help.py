@@ -1,4 +1,4 @@
-"""What ``--help`` prints: options in sections, with words for their types, in 80 columns and without any runtime."""
+"""Format ``--help``: options in sections, with words for their types, in 80 columns and without any runtime."""
 
 from __future__ import annotations
 

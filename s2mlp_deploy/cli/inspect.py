@@ -47,21 +47,21 @@ def inspect(
             show(tables.bundle(bundle))
         return
     with torch_needed():
-        from s2mlp_deploy.checkpoint import load as checkpoints
+        from s2mlp_deploy.checkpoint.load import checkpoint_notes, checkpoint_warnings, load_checkpoint
         from s2mlp_deploy.cli import tables
         from s2mlp_deploy.families.s2mlp import layouts
         from s2mlp_deploy.pipeline import resolve_preprocessing
         from s2mlp_deploy.schema.manifest import SpecEntry
 
     size = option_values.size("--image-size", image_size) if image_size is not None else None
-    checkpoint = checkpoints.load(
+    checkpoint = load_checkpoint(
         source,
         layout=layouts.find(layout) if layout is not None else None,
         wrapper=weights,
         image_size=size,
         offsets=option_values.directions(shift_directions),
     )
-    warnings = [*checkpoints.notes(checkpoint), *checkpoints.warnings(checkpoint)]
+    warnings = [*checkpoint_notes(checkpoint), *checkpoint_warnings(checkpoint)]
     preprocessing = None
     try:
         request = Request(source, image_size=size)

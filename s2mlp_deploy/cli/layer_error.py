@@ -1,4 +1,4 @@
-"""Error against depth of published bundles: which can be drawn, and their curves."""
+"""Curves of error against depth for published bundles, and the reasons why one cannot be drawn."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Values of options that hold more than one word can: sizes, numbers and lists, as they are typed."""
+"""Parse option values that are not plain words: sizes, numbers and lists with commas between."""
 
 from __future__ import annotations
 

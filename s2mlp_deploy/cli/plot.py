@@ -1,4 +1,4 @@
-"""A picture of error against depth: one line a bundle, each with its tolerance.
+"""Draw error against depth: one line a bundle, each with its tolerance.
 
 matplotlib is imported only here and only when a picture is asked for. It is used by its objects, without
 pyplot, so that nothing of a caller's own figures is touched.

@@ -1,4 +1,4 @@
-"""Ending at once when asked to: by Ctrl-C, by ``kill``, by a terminal that closes.
+"""End a command within two seconds of a signal: Ctrl-C, ``kill``, a terminal that closes.
 
 A signal becomes :class:`Interrupted`, so that everything on the way cleans up after itself. But Python handles a signal only
 between two of its own instructions, and a runtime that compiles a model can keep it from them for minutes. So a thread hears

@@ -1,4 +1,4 @@
-"""What the commands show to people: tables and one-line findings, for any width of terminal."""
+"""Tables and one-line findings that commands print, for any width of terminal."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What every command shares: what it says and how it ends.
+"""The frame around every command: output streams, progress, errors and exit codes.
 
 Results go to stdout, progress and warnings to stderr. An error is one paragraph and an exit code, never a traceback;
 with ``--json`` it is one document on stdout, as results are.

@@ -1,4 +1,4 @@
-"""Arrays from files that users bring (.npy, .npz, .safetensors), and an even choice of their rows."""
+"""Read arrays from .npy, .npz and .safetensors files, and choose some of their rows evenly."""
 
 from __future__ import annotations
 

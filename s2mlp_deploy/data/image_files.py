@@ -1,4 +1,4 @@
-"""Which files of a folder are images, and what else lies there.
+"""List the images in a folder, and the other files beside them.
 
 Links are followed, as torchvision's ImageFolder does, and each folder is read once, so that a link to a folder above ends.
 """

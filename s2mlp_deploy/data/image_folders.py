@@ -1,4 +1,4 @@
-"""Folders of labelled images: which class each image has.
+"""Find labelled images in folders, and the class of each.
 
 There is one subfolder a class, named by class index or label. Where no labels are known, subfolders that are called otherwise
 are the classes in sorted order (torchvision's ImageFolder convention).

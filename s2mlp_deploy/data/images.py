@@ -1,4 +1,4 @@
-"""Images as model input: one implementation, used wherever an image is read."""
+"""Read images and prepare them as model input; the only implementation, used wherever an image is read."""
 
 from __future__ import annotations
 

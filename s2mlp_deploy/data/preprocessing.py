@@ -1,4 +1,4 @@
-"""The arithmetic of preprocessing, without any image library: which part of an image is seen, and what its bytes become.
+"""The arithmetic of preprocessing, without any image library: the part of an image that is cropped, and the numbers its bytes become.
 
 docs/preprocessing.md tells the same step by step, for whoever prepares images in another language.
 """

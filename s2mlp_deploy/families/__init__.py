@@ -1,1 +1,1 @@
-"""Kinds of networks."""
+"""Kinds of networks, one folder each: spec, layouts, reference module and emission."""

@@ -8,8 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from s2mlp_deploy.checkpoint import load as checkpoints
-from s2mlp_deploy.checkpoint.load import Checkpoint
+from s2mlp_deploy.checkpoint.load import Checkpoint, checkpoint_notes, checkpoint_warnings, load_checkpoint
 from s2mlp_deploy.data import images
 from s2mlp_deploy.data.image_files import describe
 from s2mlp_deploy.data.image_folders import LabelledFolder, find_labelled, find_pictures
@@ -70,7 +69,7 @@ def prepare(request: Request, progress: Progress) -> Prepared:
     with progress.step("reading the checkpoint"):
         source = _settle_labels(_load(request), request, progress)
         preprocessing = resolve_preprocessing.preprocessing_for(source, request)
-        for text in [*checkpoints.notes(source), *resolve_preprocessing.warnings(source, request, preprocessing)]:
+        for text in [*checkpoint_notes(source), *resolve_preprocessing.warnings(source, request, preprocessing)]:
             progress.warn(text)
         data = _read_data(request, source, preprocessing, progress)
         pictures = _choose_pictures(request, source, preprocessing, data, progress)
@@ -79,7 +78,7 @@ def prepare(request: Request, progress: Progress) -> Prepared:
 
 
 def _load(request: Request) -> Checkpoint:
-    return checkpoints.load(
+    return load_checkpoint(
         request.source,
         layout=layouts.find(request.layout) if request.layout is not None else None,
         wrapper=request.weights,
@@ -187,6 +186,6 @@ def _settle_semantics(
         if found:
             reasons = "; ".join(f"{e.reason} ({e})" for e in found)
             progress.warn(f"no evidence decides the shift semantics, and {semantics} is exported: {reasons}")
-        for text in checkpoints.warnings(source, None if request.semantics == "auto" else request.semantics):
+        for text in checkpoint_warnings(source, None if request.semantics == "auto" else request.semantics):
             progress.warn(text)
     return replace(source, spec=source.spec.with_semantics(semantics)), found

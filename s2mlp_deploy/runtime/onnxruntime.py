@@ -1,4 +1,4 @@
-"""ONNX Runtime: loading a model for a provider, without falling back to another, and running it."""
+"""Load a model into ONNX Runtime for one execution provider, without falling back to another, and run it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The least release of ONNX Runtime for each thing that bundles need of it.
+"""The oldest release of ONNX Runtime that computes each feature of bundles correctly.
 
 One table, which the commands refuse by, ``s2mlp-doctor`` reads from, and docs/devices.md repeats.
 """

@@ -1,7 +1,7 @@
-"""What loaded artifacts can do, whatever runs them.
+"""The interface of a loaded artifact, as protocols that each runtime implements.
 
-Every artifact runs; what only some do, to name the best classes, to show what happens inside, to tell times, is a protocol
-of its own.
+Every session runs images. Some also rank classes, describe the artifact, trace values inside the graph, time or profile
+themselves: each of these is a protocol of its own.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Single files that commands write, pictures and documents: checked before any work is done, written whole or not at all."""
+"""Write a single file whole or not at all, and check before any work is done that it can be written."""
 
 from __future__ import annotations
 

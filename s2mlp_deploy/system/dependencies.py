@@ -1,4 +1,4 @@
-"""Installed Python packages: what they require, all over, the licences that they declare, and how to install what is missing."""
+"""Installed Python packages: their requirements, transitively; the licences they declare; the command that installs a missing one."""
 
 from __future__ import annotations
 

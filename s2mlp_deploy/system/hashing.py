@@ -1,4 +1,4 @@
-"""SHA-256 of files."""
+"""The SHA-256 of a file."""
 
 from __future__ import annotations
 

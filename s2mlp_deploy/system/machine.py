@@ -1,4 +1,4 @@
-"""The machine at hand, for reports and for ``s2mlp-doctor``."""
+"""Describe this machine (processor, cores, system, packages) for reports and for ``s2mlp-doctor``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Giving freed memory back to the system between stages."""
+"""Return freed memory to the operating system between stages."""
 
 from __future__ import annotations
 

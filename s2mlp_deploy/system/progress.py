@@ -1,4 +1,4 @@
-"""Telling whoever listens how far the work is, and keeping how long each step took."""
+"""Report progress to a listener and time each step."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""JSON in which no key occurs twice: of two values, readers take different ones."""
+"""Parse JSON, and refuse an object that repeats a key: readers differ in which of the two values they take."""
 
 from __future__ import annotations
 

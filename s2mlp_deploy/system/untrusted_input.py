@@ -1,4 +1,4 @@
-"""What a file may claim: a small one can say that it holds, or unpacks to, more than any machine has.
+"""Size limits on files from strangers: a small file can claim that it holds, or unpacks to, more than any machine has.
 
 Claims are compared with the file's own size before anything is read.
 """

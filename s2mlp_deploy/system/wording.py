@@ -1,4 +1,4 @@
-"""Words of messages that depend on a number."""
+"""Format counts for messages: 1 image, 2 images."""
 
 from __future__ import annotations
 

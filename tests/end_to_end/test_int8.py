@@ -17,7 +17,7 @@ from PIL import Image
 from helpers.fashion_mnist import needs_dataset, read, run_alone
 from helpers.support import PAPER_CHECKPOINT, TEST_IMAGES, Ran, run, save_checkpoint, small_spec
 from s2mlp_deploy.bundle.contents import Bundle
-from s2mlp_deploy.checkpoint.load import load
+from s2mlp_deploy.checkpoint.load import load_checkpoint
 from s2mlp_deploy.errors import DataError, UsageError
 from s2mlp_deploy.families.s2mlp import reference
 from s2mlp_deploy.gate.evaluation import EvaluationSet
@@ -212,7 +212,7 @@ def test_unusable_calibration_data_is_bad_input_and_nothing_is_published(
 
 
 def split(inputs: Array, data: Array | None, directory: Path) -> tuple[Array, EvaluationSet]:
-    source = load(save_checkpoint(directory / "split.pt", small_spec()))
+    source = load_checkpoint(save_checkpoint(directory / "split.pt", small_spec()))
     np.save(directory / "split.npy", inputs)
     labelled = None if data is None else Data(data, np.arange(len(data)) % 7)
     prepared = Prepared(source, Preprocessing(mean=(0.0,) * 3, std=(1.0,) * 3), labelled, ())
@@ -414,7 +414,9 @@ def test_an_accuracy_drop_that_is_exactly_the_limit_is_within_it() -> None:
 
 def prepared_training_images(count: int) -> Array:
     pixels = read("train-images-idx3-ubyte.gz", 16).reshape(-1, 28, 28)[:: 60_000 // count][:count]
-    preprocessing = resolve_preprocessing.preprocessing_for(load(PAPER_CHECKPOINT), Request(PAPER_CHECKPOINT))
+    preprocessing = resolve_preprocessing.preprocessing_for(
+        load_checkpoint(PAPER_CHECKPOINT), Request(PAPER_CHECKPOINT)
+    )
     mean, std = (np.array(v, np.float32).reshape(3, 1, 1) for v in (preprocessing.mean, preprocessing.std))
     return (pixels[:, None].astype(np.float32) * np.float32(preprocessing.scale) - mean) / std
 

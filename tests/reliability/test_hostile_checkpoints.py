@@ -36,7 +36,7 @@ from helpers.reliability.confined import Used, confine
 from helpers.reliability.hostile_files import GIB, KEY, Write, weights
 from helpers.reliability.record import Trials
 from helpers.support import random_model, run, save_checkpoint, small_spec
-from s2mlp_deploy.checkpoint import load as checkpoints
+from s2mlp_deploy.checkpoint.load import load_checkpoint
 from s2mlp_deploy.errors import Error
 
 SECONDS = 10
@@ -87,7 +87,7 @@ def test_odd_and_healthy_files_are_read(tmp_path: Path, trials: Trials) -> None:
         write(tmp_path / "model.pt")
         code, said, _ = command("inspect", tmp_path / "model.pt", tmp_path)
         assert code == 0, (what, said[-2000:])
-        found = checkpoints.load(tmp_path / "model.pt").weights
+        found = load_checkpoint(tmp_path / "model.pt").weights
         assert all(np.array_equal(found[key].numpy(), value) for key, value in weights().items()), what
         trials.tried("files")
 
@@ -108,7 +108,7 @@ def test_values_that_share_and_stride_are_those_of_torch(tmp_path: Path, trials:
             change(state)
             for name in ("model.pt", "older.pt"):
                 FORMATS[name](state, tmp_path / name)
-                found = checkpoints.load(tmp_path / name).weights
+                found = load_checkpoint(tmp_path / name).weights
                 for key, value in state.items():
                     expected = value.resolve_neg().to(found[key].dtype)
                     assert torch.equal(found[key], expected), (what, name, key)
@@ -241,7 +241,7 @@ def test_no_flipped_bit_changes_a_weight(tmp_path: Path, trials: Trials) -> None
     """Single bits of a checkpoint in torch's zip format, flipped one after another: it is refused, or read with the weights that it
     had. (Some bits mean nothing: dates, padding, and settings of the training script that are not used.)"""
     path = save_checkpoint(tmp_path / "model.pt", small_spec(channels=4, depth=1, expansion=1, classes=2))
-    data, before = path.read_bytes(), checkpoints.load(path)
+    data, before = path.read_bytes(), load_checkpoint(path)
     bits = range(0, 8 * len(data), trials.times(8 * len(data) // 400, 1))
     unchanged = 0
     for number in bits:
@@ -249,7 +249,7 @@ def test_no_flipped_bit_changes_a_weight(tmp_path: Path, trials: Trials) -> None
         changed[number // 8] ^= 1 << number % 8
         path.write_bytes(changed)
         try:
-            after = checkpoints.load(path)
+            after = load_checkpoint(path)
         except Error:
             continue
         unchanged += 1

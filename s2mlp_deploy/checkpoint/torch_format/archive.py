@@ -1,4 +1,4 @@
-"""What torch.save wrote, read without torch.load: nothing in a file runs, and what it claims is checked before it is read.
+"""Read the files of torch.save without torch.load: nothing in them is executed, and sizes they claim are checked before they are read.
 
 Both formats hold a pickle that describes the tensors, and their values as plain bytes: a zip archive, or (before PyTorch
 1.6) one thing after another. Values stay in the mapped file where they lie as they are needed.

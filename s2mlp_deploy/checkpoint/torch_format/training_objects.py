@@ -1,4 +1,4 @@
-"""What training scripts leave beside the weights, read as data: options, configurations, paths, dates, NumPy's arrays and scalars.
+"""The classes that a pickle may name, each replaced by plain data: options, configurations, paths, dates, NumPy's arrays and scalars.
 
 Each name that a pickle may mention stands for a function of this project's own that puts numbers and texts together, or for a
 placeholder. Nothing of the packages that are named is imported.

@@ -1,4 +1,4 @@
-"""Pickles as data: what one says is read, and nothing that it names is imported or called.
+"""Interpret a pickle as data: nothing that it names is imported or called.
 
 A pickle is a program for a small stack machine, whose instructions import and call whatever they name. Here they only
 put lists, dicts, numbers and texts together. A name stands for what the caller says it means; whatever else is named is

@@ -15,7 +15,7 @@ from helpers.reliability.injections import (
     before,
 )
 from s2mlp_deploy.bundle.contents import Artifact, Bundle
-from s2mlp_deploy.checkpoint.load import load as load_checkpoint
+from s2mlp_deploy.checkpoint.load import load_checkpoint
 from s2mlp_deploy.families.s2mlp.reference import build
 from s2mlp_deploy.gate import reference_logits
 from s2mlp_deploy.runtime.onnxruntime import OnnxSession

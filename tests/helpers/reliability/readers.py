@@ -20,7 +20,7 @@ from PIL import Image
 from helpers.reliability import mutate
 from helpers.support import random_model, run, save_checkpoint, small_spec
 from s2mlp_deploy.bundle.read import read_bundle
-from s2mlp_deploy.checkpoint import load as checkpoints
+from s2mlp_deploy.checkpoint.load import checkpoint_warnings, load_checkpoint
 from s2mlp_deploy.data import image_folders, images
 from s2mlp_deploy.data.labels import read_labels
 from s2mlp_deploy.errors import LayoutError
@@ -100,8 +100,8 @@ def make_seeds(place: Path) -> None:
 
 
 def _checkpoint(path: Path) -> None:
-    source = checkpoints.load(path)
-    checkpoints.warnings(source)
+    source = load_checkpoint(path)
+    checkpoint_warnings(source)
     assert {k: tuple(v.shape) for k, v in source.weights.items()} == source.spec.parameter_shapes()
     for weight in source.weights.values():
         assert weight.dtype in (torch.float32, torch.float64) and np.isfinite(weight.numpy()).all()

@@ -17,7 +17,7 @@ from s2mlp_bench.backends import OnnxWay, OpenVinoWay
 from s2mlp_bench.baselines.noshift import NoShift
 from s2mlp_bench.candidate import Point
 from s2mlp_bench.roofline.products import products
-from s2mlp_deploy.checkpoint import load as checkpoints
+from s2mlp_deploy.checkpoint.load import load_checkpoint
 from s2mlp_deploy.families.s2mlp.emit import emit
 from s2mlp_deploy.formats.registry import scratch_session
 from s2mlp_deploy.gate.distance import compare
@@ -47,7 +47,7 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Lowered:
     """A graph of two blocks in float32, with a shift."""
     spec = small_spec()
     path = save_checkpoint(tmp_path_factory.mktemp("small") / "small.pt", spec)
-    return preset_graphs.lower(checkpoints.load(path), LOWERINGS["gather"])
+    return preset_graphs.lower(load_checkpoint(path), LOWERINGS["gather"])
 
 
 @pytest.fixture(scope="module", params=["fp32", "int8"])

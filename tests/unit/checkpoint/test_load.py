@@ -19,8 +19,13 @@ import torch
 from torch import Tensor, nn
 
 from helpers.support import random_model, run, small_spec
-from s2mlp_deploy.checkpoint import load as checkpoints
-from s2mlp_deploy.checkpoint.load import Checkpoint
+from s2mlp_deploy.checkpoint.load import (
+    DEFAULT_IMAGE_SIZE,
+    Checkpoint,
+    checkpoint_notes,
+    checkpoint_warnings,
+    load_checkpoint,
+)
 from s2mlp_deploy.checkpoint.training_metadata import Recorded, read_recorded
 from s2mlp_deploy.errors import CheckpointError, LayoutError
 from s2mlp_deploy.system.hashing import sha256
@@ -54,7 +59,7 @@ def assert_same(found: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> 
 @pytest.mark.parametrize("suffix", [".pt", ".pth", ".bin", ".ckpt"])
 def test_torch_files_of_both_formats_are_read_whatever_their_suffix(tmp_path: Path, suffix: str, zipped: bool) -> None:
     path = save(tmp_path / f"model{suffix}", state(), zipped=zipped)
-    found = checkpoints.load(path)
+    found = load_checkpoint(path)
     assert_same(found.weights, state())
     assert (found.sha256, found.size_bytes, found.dtypes) == (sha256(path), path.stat().st_size, ("float32",))
     assert (found.wrapper, found.prefix, found.layout.name) == (None, "", "canonical")
@@ -63,7 +68,7 @@ def test_torch_files_of_both_formats_are_read_whatever_their_suffix(tmp_path: Pa
 @pytest.mark.parametrize("name", ["model.safetensors", "model.bin"])
 def test_safetensors_are_read_whatever_their_suffix(tmp_path: Path, name: str) -> None:
     safetensors.torch.save_file(state(), tmp_path / name, metadata={"format": "pt"})
-    assert_same(checkpoints.load(tmp_path / name).weights, state())
+    assert_same(load_checkpoint(tmp_path / name).weights, state())
 
 
 def mapped_files(tensor: Tensor) -> set[str]:
@@ -85,7 +90,7 @@ def test_weights_stay_in_the_mapped_file(tmp_path: Path, suffix: str) -> None:
         save(path, {"model": state()})
     else:
         safetensors.torch.save_file(state(), path)
-    weights = checkpoints.load(path).weights
+    weights = load_checkpoint(path).weights
     assert len(weights) == len(state())
     for name, tensor in weights.items():
         assert mapped_files(tensor) == {str(path)}, name
@@ -97,7 +102,7 @@ def test_an_archive_that_was_packed_anew_with_compression_is_unpacked_and_not_ma
     with zipfile.ZipFile(stored) as old, zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as new:
         for entry in old.infolist():
             new.writestr(entry.filename, old.read(entry))
-    found = checkpoints.load(packed)
+    found = load_checkpoint(packed)
     assert_same(found.weights, state())
     assert found.spec.image_size == (20, 28)
 
@@ -108,7 +113,7 @@ def test_an_archive_that_was_packed_anew_with_compression_is_unpacked_and_not_ma
 @pytest.mark.parametrize("wrapper", ["model", "state_dict", "model_state_dict", "model_ema", "net", "module", "params"])
 def test_weights_are_found_under_the_usual_names(tmp_path: Path, wrapper: str) -> None:
     content = {"epoch": 7, "optimizer": {"state": {0: {"step": torch.tensor(1.0)}}}, wrapper: state()}
-    found = checkpoints.load(save(tmp_path / "model.pt", content))
+    found = load_checkpoint(save(tmp_path / "model.pt", content))
     assert_same(found.weights, state())
     assert found.wrapper == wrapper
 
@@ -122,7 +127,7 @@ def test_weights_are_found_under_the_usual_names(tmp_path: Path, wrapper: str) -
 )  # fmt: skip
 def test_prefixes_that_all_keys_share_are_cut(tmp_path: Path, prefix: str) -> None:
     renamed = {prefix + name: tensor for name, tensor in state().items()}
-    found = checkpoints.load(save(tmp_path / "model.pt", {"state_dict": renamed}))
+    found = load_checkpoint(save(tmp_path / "model.pt", {"state_dict": renamed}))
     assert_same(found.weights, state())
     assert (found.prefix, found.wrapper, found.left_out) == (prefix, "state_dict", ())
 
@@ -130,7 +135,7 @@ def test_prefixes_that_all_keys_share_are_cut(tmp_path: Path, prefix: str) -> No
 def test_a_prefix_that_only_some_keys_have_is_not_cut(tmp_path: Path) -> None:
     renamed = {("backbone." if "head" in name else "") + name: tensor for name, tensor in state().items()}
     with pytest.raises(LayoutError, match=r"no place for backbone\.head\.fc\.weight"):
-        checkpoints.load(save(tmp_path / "model.pt", renamed))
+        load_checkpoint(save(tmp_path / "model.pt", renamed))
 
 
 @pytest.mark.parametrize("wrapper", ["_orig_mod", "_checkpoint_wrapped_module", "_fsdp_wrapped_module", "module"])
@@ -142,7 +147,7 @@ def test_modules_that_wrap_others_in_the_middle_of_keys_are_cut(tmp_path: Path, 
         inner = name.replace("head.", f"head.{wrapper}.").replace("blocks.1.", f"blocks.1.{wrapper}.")
         renamed[prefix + inner] = tensor
     assert len(renamed) == len(state())
-    found = checkpoints.load(save(tmp_path / "model.pt", renamed))
+    found = load_checkpoint(save(tmp_path / "model.pt", renamed))
     assert_same(found.weights, state())
     assert found.prefix == prefix
 
@@ -154,7 +159,7 @@ def test_what_torch_wraps_is_read(tmp_path: Path) -> None:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch is about to drop DataParallel
             path = save(tmp_path / "model.pt", wrap(model).state_dict())
-        assert_same(checkpoints.load(path).weights, state())
+        assert_same(load_checkpoint(path).weights, state())
 
 
 # Tensors that are no weights
@@ -175,7 +180,7 @@ BESIDE: dict[str, dict[str, Tensor]] = {
 def test_tensors_that_are_no_weights_are_left_out_and_listed(tmp_path: Path, why: str, prefix: str) -> None:
     renamed = {prefix + name: tensor for name, tensor in state().items()}
     path = save(tmp_path / "model.pt", {"state_dict": renamed | BESIDE[why], "args": {"img_size": [20, 28]}})
-    found = checkpoints.load(path)
+    found = load_checkpoint(path)
     assert_same(found.weights, state())
     assert found.prefix == prefix and found.dtypes == ("float32",)
     assert {item.key: (item.shape, item.why) for item in found.left_out} == {
@@ -217,7 +222,7 @@ def test_what_may_be_part_of_the_network_is_refused_by_name(
     key = key if outside else prefix + key
     renamed = {prefix + name: value for name, value in state().items()} | {key: tensor}
     with pytest.raises(LayoutError, match=rf"no place for {re.escape(f'{key} {list(tensor.shape)}')}.*under ignore"):
-        checkpoints.load(save(tmp_path / "model.pt", renamed))
+        load_checkpoint(save(tmp_path / "model.pt", renamed))
 
 
 # Several sets of weights
@@ -244,16 +249,16 @@ def test_of_several_sets_the_models_own_is_used_and_all_are_named(
     tmp_path: Path, content: dict[str, Any], chosen: str | None, others: list[str]
 ) -> None:
     path = save(tmp_path / "model.pt", {**content, "args": {"img_size": [20, 28]}} if chosen else content)
-    found = checkpoints.load(path)
+    found = load_checkpoint(path)
     assert_same(found.weights, state(1))
     assert (found.wrapper, list(found.others)) == (chosen, others)
-    (note,) = checkpoints.notes(found)
+    (note,) = checkpoint_notes(found)
     assert f"and not {', '.join(others)}. Pass --weights {others[0]}" in note
     ran = run("export", path, "--image-size", "20x28", "-o", tmp_path / "out")
     assert ran.code == 0 and note in ran.err
     assert note in run("inspect", path, "--json").json["warnings"]
     for name in others:
-        other = checkpoints.load(path, wrapper=name)
+        other = load_checkpoint(path, wrapper=name)
         assert_same(other.weights, state(2))
         assert (other.wrapper, other.others) == (name, ())
 
@@ -261,12 +266,12 @@ def test_of_several_sets_the_models_own_is_used_and_all_are_named(
 def test_sets_between_which_no_name_decides_are_refused_until_one_is_named(tmp_path: Path) -> None:
     path = save(tmp_path / "model.pt", {"model": state(1), "state_dict": state(2), "epoch": 3})
     with pytest.raises(CheckpointError, match=r"model and state_dict: .* --weights NAME"):
-        checkpoints.load(path)
-    assert_same(checkpoints.load(path, wrapper="model").weights, state(1))
+        load_checkpoint(path)
+    assert_same(load_checkpoint(path, wrapper="model").weights, state(1))
     both = {f"first.{k}": v for k, v in state(1).items()} | {f"second.{k}": v for k, v in state(2).items()}
     with pytest.raises(LayoutError, match=r"several models, under first and second: .* --weights NAME"):
-        checkpoints.load(save(path, {"model": both}))
-    assert_same(checkpoints.load(path, wrapper="model.second").weights, state(2))
+        load_checkpoint(save(path, {"model": both}))
+    assert_same(load_checkpoint(path, wrapper="model.second").weights, state(2))
 
 
 def test_weights_of_another_model_are_not_named(tmp_path: Path) -> None:
@@ -277,21 +282,21 @@ def test_weights_of_another_model_are_not_named(tmp_path: Path) -> None:
         "critic": nn.Linear(3, 5).state_dict(),
         "optimizer": optimizer,
     }
-    assert checkpoints.load(save(tmp_path / "model.pt", content)).others == ()
+    assert load_checkpoint(save(tmp_path / "model.pt", content)).others == ()
 
 
 def test_weights_deeper_in_the_file_are_suggested_and_reached(tmp_path: Path) -> None:
     path = save(tmp_path / "model.pt", {"state": {"model": averaged("module."), "timestamp": {"epoch": 1}}, "rng": []})
     for options in ({}, {"wrapper": "state"}):
         with pytest.raises(CheckpointError, match=r"It holds weights under state\.model: pass --weights state\.model"):
-            checkpoints.load(path, **options)
-    found = checkpoints.load(path, wrapper="state.model")
+            load_checkpoint(path, **options)
+    found = load_checkpoint(path, wrapper="state.model")
     assert_same(found.weights, state(2))
     assert (found.wrapper, found.prefix) == ("state.model", "module.")
 
 
 def test_an_entry_whose_name_has_points_is_found(tmp_path: Path) -> None:
-    assert_same(checkpoints.load(save(tmp_path / "model.pt", {"a.b": state()}), wrapper="a.b").weights, state())
+    assert_same(load_checkpoint(save(tmp_path / "model.pt", {"a.b": state()}), wrapper="a.b").weights, state())
 
 
 def test_shared_weights_that_safetensors_left_out_are_restored(tmp_path: Path) -> None:
@@ -301,7 +306,7 @@ def test_shared_weights_that_safetensors_left_out_are_restored(tmp_path: Path) -
     safetensors.torch.save_model(model, str(tmp_path / "model.safetensors"))
     with safetensors.safe_open(tmp_path / "model.safetensors", "pt") as file:
         assert len(file.keys()) < len(model.state_dict())
-    found = checkpoints.load(tmp_path / "model.safetensors")
+    found = load_checkpoint(tmp_path / "model.safetensors")
     assert_same(found.weights, model.state_dict())
     assert found.spec.depth == 3
 
@@ -309,10 +314,10 @@ def test_shared_weights_that_safetensors_left_out_are_restored(tmp_path: Path) -
 def test_an_unusual_name_must_be_given_and_a_wrong_one_is_answered_with_what_is_there(tmp_path: Path) -> None:
     path = save(tmp_path / "model.pt", {"student": state(), "epoch": 3})
     with pytest.raises(CheckpointError, match=r"its entries are student, epoch\. .* --weights student"):
-        checkpoints.load(path)
+        load_checkpoint(path)
     with pytest.raises(CheckpointError, match=r"no weights under 'teacher'; its entries are student, epoch"):
-        checkpoints.load(path, wrapper="teacher")
-    assert_same(checkpoints.load(path, wrapper="student").weights, state())
+        load_checkpoint(path, wrapper="teacher")
+    assert_same(load_checkpoint(path, wrapper="student").weights, state())
 
 
 # What training scripts store beside the weights
@@ -328,7 +333,7 @@ def test_every_protocol_of_pickles_that_torch_can_write_is_read(tmp_path: Path, 
     }
     path = tmp_path / "model.pt"
     torch.save(content, path, pickle_protocol=protocol, _use_new_zipfile_serialization=zipped)
-    found = checkpoints.load(path)
+    found = load_checkpoint(path)
     assert_same(found.weights, state())
     assert found.recorded == Recorded(image_size=(20, 20), mean=(0.25,) * 3, std=(0.5,) * 3)
 
@@ -343,7 +348,7 @@ def options() -> argparse.Namespace:
 
 @FORMATS
 def test_options_with_paths_and_numpy_scalars_do_not_hinder_and_are_understood(tmp_path: Path, zipped: bool) -> None:
-    found = checkpoints.load(save(tmp_path / "model.pt", {"model": state(), "args": options()}, zipped=zipped))
+    found = load_checkpoint(save(tmp_path / "model.pt", {"model": state(), "args": options()}, zipped=zipped))
     assert_same(found.weights, state())
     assert found.recorded == Recorded(image_size=(20, 20), mean=(0.25,) * 3, std=(0.5,) * 3)
     assert [type(n) for n in found.spec.image_size] == [int, int]
@@ -364,7 +369,7 @@ def test_options_written_by_other_systems_and_versions_are_read(tmp_path: Path, 
             data = old.read(entry)
             assert here in data or not entry.filename.endswith("data.pkl")
             new.writestr(entry.filename, data.replace(here, elsewhere))
-    found = checkpoints.load(tmp_path / "elsewhere.pt")
+    found = load_checkpoint(tmp_path / "elsewhere.pt")
     assert_same(found.weights, state())
     assert found.recorded.mean == (0.25,) * 3
 
@@ -427,8 +432,8 @@ def test_a_recorded_image_size_is_understood(content: dict[str, Any], size: tupl
 )
 def test_a_recorded_image_size_that_is_none_is_ignored(tmp_path: Path, nonsense: object) -> None:
     assert read_recorded({"args": {"img_size": nonsense}}).image_size is None
-    found = checkpoints.load(save(tmp_path / "model.pt", {"model": state(), "args": {"img_size": nonsense}}))
-    assert found.spec.image_size == checkpoints.DEFAULT_IMAGE_SIZE
+    found = load_checkpoint(save(tmp_path / "model.pt", {"model": state(), "args": {"img_size": nonsense}}))
+    assert found.spec.image_size == DEFAULT_IMAGE_SIZE
 
 
 def test_a_size_of_something_else_is_not_taken() -> None:
@@ -450,7 +455,7 @@ def test_what_is_recorded_twice_and_differently_is_told() -> None:
 
 def test_the_image_size_asked_for_replaces_the_recorded_one(tmp_path: Path) -> None:
     path = save(tmp_path / "model.pt", {"model": state(), "args": {"img_size": [20, 28]}})
-    assert checkpoints.load(path, image_size=(36, 12)).spec.image_size == (36, 12)
+    assert load_checkpoint(path, image_size=(36, 12)).spec.image_size == (36, 12)
 
 
 def test_mean_std_and_class_names_are_understood() -> None:
@@ -526,7 +531,7 @@ def test_options_under_keys_that_are_no_names_are_passed_over() -> None:
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_half_precision_widens_exactly(tmp_path: Path, dtype: torch.dtype, zipped: bool) -> None:
     half = {name: tensor.to(dtype) for name, tensor in state().items()}
-    found = checkpoints.load(save(tmp_path / "model.pt", half, zipped=zipped))
+    found = load_checkpoint(save(tmp_path / "model.pt", half, zipped=zipped))
     assert_same(found.weights, {name: tensor.float() for name, tensor in half.items()})
     assert found.dtypes == (str(dtype).removeprefix("torch."),)
     assert all(torch.equal(found.weights[name].to(dtype), tensor) for name, tensor in half.items())
@@ -535,13 +540,13 @@ def test_half_precision_widens_exactly(tmp_path: Path, dtype: torch.dtype, zippe
 def test_half_precision_safetensors_widen_exactly(tmp_path: Path) -> None:
     half = {name: tensor.bfloat16() for name, tensor in state().items()}
     safetensors.torch.save_file(half, tmp_path / "model.safetensors")
-    found = checkpoints.load(tmp_path / "model.safetensors")
+    found = load_checkpoint(tmp_path / "model.safetensors")
     assert_same(found.weights, {name: tensor.float() for name, tensor in half.items()})
 
 
 def test_float64_is_kept_and_mixed_types_are_listed(tmp_path: Path) -> None:
     mixed = {name: tensor.double() if "fc" in name else tensor.half() for name, tensor in state().items()}
-    found = checkpoints.load(save(tmp_path / "model.pt", mixed))
+    found = load_checkpoint(save(tmp_path / "model.pt", mixed))
     assert_same(found.weights, {n: t if t.dtype == torch.float64 else t.float() for n, t in mixed.items()})
     assert found.dtypes == ("float16", "float64")
 
@@ -549,7 +554,7 @@ def test_float64_is_kept_and_mixed_types_are_listed(tmp_path: Path) -> None:
 @FORMATS
 def test_parameters_that_require_gradients_are_detached(tmp_path: Path, zipped: bool) -> None:
     trained = {name: nn.Parameter(tensor) for name, tensor in state().items()}
-    weights = checkpoints.load(save(tmp_path / "model.pt", trained, zipped=zipped)).weights
+    weights = load_checkpoint(save(tmp_path / "model.pt", trained, zipped=zipped)).weights
     assert not any(tensor.requires_grad for tensor in weights.values())
     assert_same(weights, state())
 
@@ -558,7 +563,7 @@ def test_views_keep_their_values(tmp_path: Path) -> None:
     views = state()
     views[KEY] = views[KEY].t().contiguous().t()
     views["head.fc.weight"] = torch._neg_view(views["head.fc.weight"])
-    weights = checkpoints.load(save(tmp_path / "model.pt", views)).weights
+    weights = load_checkpoint(save(tmp_path / "model.pt", views)).weights
     for name, tensor in views.items():
         np.testing.assert_array_equal(weights[name].numpy(), tensor.resolve_neg().numpy())
 
@@ -586,29 +591,29 @@ def test_other_kinds_of_tensors_are_refused_by_name(
 ) -> None:
     path = save(tmp_path / "model.pt", state() | {KEY: change(state()[KEY])})
     with pytest.raises(CheckpointError, match=rf"model\.pt: {KEY} is of type .*{kind}.*before quantization"):
-        checkpoints.load(path)
+        load_checkpoint(path)
 
 
 # Warnings
 
 
 def test_a_layout_whose_code_shifts_in_place_is_warned_about_and_others_are_not(tmp_path: Path) -> None:
-    found = checkpoints.load(save(tmp_path / "model.pt", state()))
-    assert checkpoints.warnings(found) == []
+    found = load_checkpoint(save(tmp_path / "model.pt", state()))
+    assert checkpoint_warnings(found) == []
     in_place = {"shift_semantics": None, "code_shifts_in_place": True}
     inplace = Checkpoint(**vars(found) | {"layout": found.layout.model_copy(update=in_place)})
-    warning, _ = checkpoints.warnings(inplace)
+    warning, _ = checkpoint_warnings(inplace)
     assert "its public code shifts in place" in warning and "--shift-semantics auto" in warning
     for chosen in ("paper", "inplace"):
-        assert not any("in place" in warning for warning in checkpoints.warnings(inplace, chosen))  # type: ignore[arg-type]
+        assert not any("in place" in warning for warning in checkpoint_warnings(inplace, chosen))  # type: ignore[arg-type]
 
 
 def test_a_layout_that_leaves_the_semantics_open_is_warned_about_and_a_declaration_that_is_replaced_too(
     tmp_path: Path,
 ) -> None:
-    found = checkpoints.load(save(tmp_path / "model.pt", state()))
+    found = load_checkpoint(save(tmp_path / "model.pt", state()))
     open_ = Checkpoint(**vars(found) | {"layout": found.layout.model_copy(update={"shift_semantics": None})})
-    warning, _ = checkpoints.warnings(open_)
+    warning, _ = checkpoint_warnings(open_)
     assert "does not say which shift the model was trained with" in warning and "in the layout file" in warning
-    (warning,) = checkpoints.warnings(found, "inplace")
+    (warning,) = checkpoint_warnings(found, "inplace")
     assert "declares paper semantics, which --shift-semantics inplace replaces" in warning

@@ -21,7 +21,7 @@ import pytest
 import torch
 
 from helpers.support import random_model, small_spec
-from s2mlp_deploy.checkpoint import load as checkpoints
+from s2mlp_deploy.checkpoint.load import load_checkpoint
 from s2mlp_deploy.checkpoint.torch_format import training_objects, unpickler
 from s2mlp_deploy.checkpoint.training_metadata import Recorded, read_recorded
 
@@ -81,7 +81,7 @@ def test_numpy_arrays_of_statistics_are_read(tmp_path: Path, protocol: int, zipp
     content = {"model": random_model(small_spec()).state_dict(), "args": args, "rng": np.random.get_state()}
     path = tmp_path / "model.pt"
     torch.save(content, path, pickle_protocol=protocol, _use_new_zipfile_serialization=zipped)
-    found = checkpoints.load(path).recorded
+    found = load_checkpoint(path).recorded
     assert found == Recorded(image_size=(20, 28), mean=(0.25, 0.5, 0.75), std=(0.5, 0.5, 0.5))
 
 
@@ -111,6 +111,6 @@ def test_whatever_lies_beside_the_weights_does_not_hinder(tmp_path: Path, protoc
         path = tmp_path / "model.pt"
         content = {"model": weights, "args": {"img_size": [20, 28]}, **things}
         torch.save(content, path, pickle_protocol=protocol, _use_new_zipfile_serialization=zipped)
-        found = checkpoints.load(path)
+        found = load_checkpoint(path)
         assert found.spec.image_size == (20, 28)
         assert all(torch.equal(found.weights[name], tensor) for name, tensor in weights.items())

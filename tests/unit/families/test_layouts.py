@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from helpers.support import ROOT, random_model, save_checkpoint, small_spec
-from s2mlp_deploy.checkpoint import load as checkpoints
+from s2mlp_deploy.checkpoint.load import load_checkpoint
 from s2mlp_deploy.errors import LayoutError, SpecError
 from s2mlp_deploy.families.s2mlp import layouts, reference
 from s2mlp_deploy.families.s2mlp.layouts import Layout
@@ -258,7 +258,7 @@ def test_the_logits_of_public_code_are_those_of_the_reference(tmp_path: Path, na
     model = public_model(build, SHIFTS[semantics])
     images = torch.randn(2, 3, *size, dtype=torch.float64)
     torch.save({"model": model.state_dict()}, tmp_path / "model.pt")
-    found = checkpoints.load(tmp_path / "model.pt", image_size=size, semantics=semantics)
+    found = load_checkpoint(tmp_path / "model.pt", image_size=size, semantics=semantics)
     assert found.layout.name == layout
     expected = model(images)
     actual = reference.logits(reference.build(found.spec, found.weights), images)
@@ -272,7 +272,7 @@ def test_the_other_semantics_would_be_noticed(tmp_path: Path, name: str) -> None
     model = public_model(build, SHIFTS["inplace"])
     images = torch.randn(2, 3, *size, dtype=torch.float64)
     torch.save(model.state_dict(), tmp_path / "model.pt")
-    found = checkpoints.load(tmp_path / "model.pt", image_size=size)
+    found = load_checkpoint(tmp_path / "model.pt", image_size=size)
     expected = model(images)
     actual = reference.logits(reference.build(found.spec, found.weights), images)
     assert (actual - expected).norm() > 1e-3 * expected.norm()
@@ -281,7 +281,7 @@ def test_the_other_semantics_would_be_noticed(tmp_path: Path, name: str) -> None
 def test_the_pyramid_ends_in_a_convolution_without_blocks(tmp_path: Path) -> None:
     _, build, size = PUBLIC["pyramid"]
     torch.save(public_model(build, shift_as_meant).state_dict(), tmp_path / "model.pt")
-    spec = checkpoints.load(tmp_path / "model.pt", image_size=size).spec
+    spec = load_checkpoint(tmp_path / "model.pt", image_size=size).spec
     assert [(s.channels, s.hidden, s.depth) for s in spec.stages] == [(9, 18, 1), (14, 28, 2), (11, 0, 0)]
     assert [s.embedding.stride for s in spec.stages] == [(4, 4), (2, 2), (2, 2)]
     assert spec.map_sizes(size) == ((9, 5), (5, 3), (3, 2))
@@ -298,7 +298,7 @@ def refusal(tmp_path: Path, tensors: dict[str, Any], **options: Any) -> str:
     """What is said about a checkpoint that no layout fits."""
     torch.save(tensors, tmp_path / "model.pt")
     with pytest.raises(LayoutError) as caught:
-        checkpoints.load(tmp_path / "model.pt", **options)
+        load_checkpoint(tmp_path / "model.pt", **options)
     message = str(caught.value)
     assert message.startswith(f"{tmp_path / 'model.pt'}: ")
     assert "\n" not in message
@@ -424,7 +424,7 @@ def test_too_few_channels_for_the_shift_are_refused(tmp_path: Path, directions: 
     with pytest.raises(
         SpecError, match=rf"model\.pt: .*{channels} channels?, too few to split into the {groups} groups"
     ):
-        checkpoints.load(tmp_path / "model.pt", image_size=(20, 28), offsets=DIRECTIONS[directions])
+        load_checkpoint(tmp_path / "model.pt", image_size=(20, 28), offsets=DIRECTIONS[directions])
 
 
 # More than one layout
@@ -441,7 +441,7 @@ def test_two_layouts_that_both_fit_are_named(tmp_path: Path) -> None:
 def test_a_pyramid_without_blocks_fits_two_layouts_until_one_is_named(tmp_path: Path) -> None:
     tensors = dict(ModelPFlat(shift_as_meant, 4, 13, 0).state_dict())
     assert "model-p-flat and model-p" in refusal(tmp_path, tensors)
-    found = checkpoints.load(tmp_path / "model.pt", layout=layouts.find("model-p"))
+    found = load_checkpoint(tmp_path / "model.pt", layout=layouts.find("model-p"))
     assert found.spec.depth == 0
 
 
@@ -483,7 +483,7 @@ def test_a_layout_file_describes_other_names(tmp_path: Path) -> None:
     file = tmp_path / "mine.toml"
     file.write_text(CUSTOM, "utf-8")
     assert "none of the" in refusal(tmp_path, custom_state())
-    found = checkpoints.load(tmp_path / "model.pt", layout=layouts.find(str(file)), image_size=(20, 28))
+    found = load_checkpoint(tmp_path / "model.pt", layout=layouts.find(str(file)), image_size=(20, 28))
     assert (found.layout.name, found.layout.shift_semantics) == ("mine", "inplace")
     assert found.spec.norm_epsilon == 1e-3 and not found.spec.final_norm
     assert all(torch.equal(found.weights[name], tensor) for name, tensor in state().items())
@@ -494,7 +494,7 @@ def test_a_layout_file_says_which_tensors_are_no_weights(tmp_path: Path) -> None
     file = tmp_path / "mine.toml"
     file.write_text(CUSTOM.replace("norm_epsilon", 'ignore = ["aux.*", "pos_embed"]\nnorm_epsilon'), "utf-8")
     torch.save({f"net.{key}": tensor for key, tensor in (custom_state() | extras).items()}, tmp_path / "model.pt")
-    found = checkpoints.load(tmp_path / "model.pt", layout=layouts.find(str(file)), image_size=(20, 28))
+    found = load_checkpoint(tmp_path / "model.pt", layout=layouts.find(str(file)), image_size=(20, 28))
     assert all(torch.equal(found.weights[name], tensor) for name, tensor in state().items())
     assert [(item.key, item.why) for item in found.left_out] == [
         (f"net.{key}", "ignored by the layout") for key in extras
@@ -508,7 +508,7 @@ def test_what_a_layout_explains_is_not_ignored(tmp_path: Path) -> None:
     file = tmp_path / "mine.toml"
     file.write_text(CUSTOM.replace("norm_epsilon", 'ignore = ["trunk.*"]\nnorm_epsilon'), "utf-8")
     torch.save(custom_state(), tmp_path / "model.pt")
-    found = checkpoints.load(tmp_path / "model.pt", layout=layouts.find(str(file)), image_size=(20, 28))
+    found = load_checkpoint(tmp_path / "model.pt", layout=layouts.find(str(file)), image_size=(20, 28))
     assert found.spec.depth == 2 and found.left_out == ()
 
 
@@ -521,7 +521,7 @@ def test_a_layout_file_extends_a_built_in_one(tmp_path: Path) -> None:
     )
     tensors = {key.replace("mlp_head.1", "top"): tensor for key, tensor in jittor_state().items()}
     torch.save(tensors | {"aux.weight": torch.zeros(3)}, tmp_path / "model.pt")
-    assert [item.key for item in checkpoints.load(tmp_path / "model.pt", layout=layout).left_out] == ["aux.weight"]
+    assert [item.key for item in load_checkpoint(tmp_path / "model.pt", layout=layout).left_out] == ["aux.weight"]
 
 
 def test_a_layout_asked_for_by_name_is_the_only_one_tried(tmp_path: Path) -> None:
@@ -621,5 +621,5 @@ def test_the_worked_example_of_the_documentation_works(tmp_path: Path) -> None:
         layer, kind = key.rsplit(".", 1)
         return f"{names[layer]}.{kind}"
 
-    found = checkpoints.load(save_checkpoint(tmp_path / "my.pt", spec, rename=rename), layout=layout)
+    found = load_checkpoint(save_checkpoint(tmp_path / "my.pt", spec, rename=rename), layout=layout)
     assert found.spec == replace(spec, norm_epsilon=1e-6).with_semantics("inplace")

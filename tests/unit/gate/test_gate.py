@@ -19,7 +19,7 @@ from helpers.support import (
     small_spec,
     weights_of,
 )
-from s2mlp_deploy.checkpoint import load as checkpoints
+from s2mlp_deploy.checkpoint.load import load_checkpoint
 from s2mlp_deploy.errors import ParityError
 from s2mlp_deploy.families.s2mlp import reference
 from s2mlp_deploy.formats import registry
@@ -61,7 +61,7 @@ class Truth:
 
 @pytest.fixture(scope="module")
 def bundled() -> Truth:
-    source = checkpoints.load(PAPER_CHECKPOINT)
+    source = load_checkpoint(PAPER_CHECKPOINT)
     return Truth.of(source.spec, reference.build(source.spec, source.weights))
 
 

@@ -19,7 +19,7 @@ from torch.nn import functional as F
 
 from helpers.support import random_model, run, small_spec, with_stem_norms
 from s2mlp_deploy.bundle.read import read_bundle
-from s2mlp_deploy.checkpoint import load as checkpoint
+from s2mlp_deploy.checkpoint.load import checkpoint_warnings, load_checkpoint
 from s2mlp_deploy.errors import LayoutError
 from s2mlp_deploy.families.s2mlp import layouts, reference
 from s2mlp_deploy.gate import structure_evidence
@@ -288,8 +288,8 @@ def test_the_command_line_replaces_the_directions_of_a_layout_and_leaves_the_res
     torch.save(random_model(SPEC).state_dict(), tmp_path / "model.pt")
     layout = layouts.find(str(own(tmp_path / "own.toml", 'border = "wrap"', 'directions = "8"')))
     load = {"layout": layout, "image_size": (20, 28)}
-    assert checkpoint.load(tmp_path / "model.pt", **load).spec.shift.directions == "8"  # type: ignore[arg-type]
-    replaced = checkpoint.load(tmp_path / "model.pt", offsets=((0, 1), (1, 0)), **load).spec  # type: ignore[arg-type]
+    assert load_checkpoint(tmp_path / "model.pt", **load).spec.shift.directions == "8"  # type: ignore[arg-type]
+    replaced = load_checkpoint(tmp_path / "model.pt", offsets=((0, 1), (1, 0)), **load).spec  # type: ignore[arg-type]
     assert replaced.shift == Shift(((0, 1), (1, 0)), border="wrap")
 
 
@@ -302,7 +302,7 @@ def random_state(spec: Spec) -> dict[str, Tensor]:
 
 def logits_of(path: Path, layout: Path, x: Tensor) -> Tensor:
     """The reference's logits of the checkpoint at ``path``."""
-    found = checkpoint.load(path, layout=layouts.find(str(layout)), image_size=(x.shape[2], x.shape[3]))
+    found = load_checkpoint(path, layout=layouts.find(str(layout)), image_size=(x.shape[2], x.shape[3]))
     return reference.logits(reference.build(found.spec, found.weights), x)
 
 
@@ -333,11 +333,11 @@ def test_a_linear_patch_embedding_is_read_in_the_order_in_which_its_code_flatten
     cut = x.reshape(3, c, 5, ph, 7, pw).permute(0, 2, 4, *((1, 3, 5) if order == "channels-first" else (3, 5, 1)))
     expected = F.linear(cut.flatten(3), weight, state["stages.0.embedding.bias"])
     layout = own(tmp_path / "own.toml", f'patch = {{ size = [{ph}, {pw}], order = "{order}" }}')
-    found = checkpoint.load(tmp_path / "model.pt", layout=layouts.find(str(layout)), image_size=(20, 14))
+    found = load_checkpoint(tmp_path / "model.pt", layout=layouts.find(str(layout)), image_size=(20, 14))
     model = reference.build(found.spec, found.weights)
     _, embedded = next(reference.activations(model, x))
     torch.testing.assert_close(embedded, expected, rtol=1e-9, atol=1e-12)
-    (told,) = (w for w in checkpoint.warnings(found) if "trust" in w)
+    (told,) = (w for w in checkpoint_warnings(found) if "trust" in w)
     assert f"patches flattened {order}" in told
 
 
@@ -376,7 +376,7 @@ def test_a_norm_behind_the_patch_embedding_is_exported_and_traced(tmp_path: Path
     expected = F.conv2d(x, state[f"{e}.weight"], state[f"{e}.bias"], 4).permute(0, 2, 3, 1)
     weight, bias = state["stages.0.stem_norm.weight"], state["stages.0.stem_norm.bias"]
     expected = layer_norm(expected, weight, bias)
-    found = checkpoint.load(tmp_path / "model.pt", layout=layouts.find(str(layout)), image_size=(20, 28))
+    found = load_checkpoint(tmp_path / "model.pt", layout=layouts.find(str(layout)), image_size=(20, 28))
     assert found.spec == replace(spec, biases=found.spec.biases)
     _, embedded = next(reference.activations(reference.build(found.spec, found.weights), x))
     torch.testing.assert_close(embedded, expected)
@@ -391,7 +391,7 @@ def test_a_norm_behind_the_patch_embedding_is_exported_and_traced(tmp_path: Path
 def warnings_of(spec: Spec, tmp_path: Path, *lines: str) -> list[str]:
     torch.save(random_model(spec).state_dict(), tmp_path / "model.pt")
     layout = layouts.find(str(own(tmp_path / "own.toml", *lines)))
-    return checkpoint.warnings(checkpoint.load(tmp_path / "model.pt", layout=layout, image_size=spec.image_size))
+    return checkpoint_warnings(load_checkpoint(tmp_path / "model.pt", layout=layout, image_size=spec.image_size))
 
 
 def test_a_layout_of_ones_own_warns_of_all_that_was_taken_on_trust_and_what_nobody_said(tmp_path: Path) -> None:
@@ -408,7 +408,7 @@ def test_a_layout_of_ones_own_warns_of_all_that_was_taken_on_trust_and_what_nobo
 
 def test_built_in_layouts_and_evidence_leave_nothing_to_trust(tmp_path: Path) -> None:
     torch.save(random_model(SPEC).state_dict(), tmp_path / "model.pt")
-    assert checkpoint.warnings(checkpoint.load(tmp_path / "model.pt", image_size=(20, 28))) == []
+    assert checkpoint_warnings(load_checkpoint(tmp_path / "model.pt", image_size=(20, 28))) == []
     case = Case.make(tmp_path, Code(norm_after_mean=True))
     layout = own(tmp_path / "own.toml", "norm_after_mean = true")
     ended, said = case.export("--layout", layout)

@@ -21,7 +21,7 @@ from s2mlp_bench.candidate import Contestant, Point
 from s2mlp_bench.interleaved_timing import NOTHING, Course, Record
 from s2mlp_bench.process import ProcessCost
 from s2mlp_bench.summary import standing
-from s2mlp_deploy.checkpoint import load as checkpoints
+from s2mlp_deploy.checkpoint.load import load_checkpoint
 from s2mlp_deploy.graph.lowered import Lowered
 from s2mlp_deploy.graph.spatial_shift import LOWERINGS
 from s2mlp_deploy.system.dependencies import pip_install
@@ -40,7 +40,7 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Lowered:
     """A graph of two blocks in float32, with a shift."""
     spec = small_spec()
     path = save_checkpoint(tmp_path_factory.mktemp("small") / "small.pt", spec)
-    return preset_graphs.lower(checkpoints.load(path), LOWERINGS["gather"])
+    return preset_graphs.lower(load_checkpoint(path), LOWERINGS["gather"])
 
 
 def python(code: str) -> subprocess.CompletedProcess[str]:
@@ -77,7 +77,7 @@ def test_four_contests_are_held_with_the_same_small_model(tmp_path: Path) -> Non
 
 
 def test_all_lowerings_share_one_calibration_for_int8(small: Lowered, tmp_path: Path) -> None:
-    source = checkpoints.load(save_checkpoint(tmp_path / "small.pt", small_spec()))
+    source = load_checkpoint(save_checkpoint(tmp_path / "small.pt", small_spec()))
     ours, theirs = preset_graphs.ranges(small), preset_graphs.ranges(preset_graphs.lower(source, LOWERINGS["conv"]))
     assert ours.keys() == theirs.keys()
     for name, found in theirs.items():

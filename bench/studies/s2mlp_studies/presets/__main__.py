@@ -59,7 +59,7 @@ def bench(
     from s2mlp_bench import environment
     from s2mlp_bench.baselines.registry import BASELINES
     from s2mlp_bench.interleaved_timing import Course
-    from s2mlp_deploy.checkpoint import load as checkpoints
+    from s2mlp_deploy.checkpoint.load import load_checkpoint
     from s2mlp_studies.presets import report
     from s2mlp_studies.presets.engines import measure_engines, require_tensorrt_rtx
     from s2mlp_studies.presets.export_cost import measure_exports
@@ -115,7 +115,7 @@ def bench(
                 measured.goals += latency_goals(latency)
                 out.print(report.latency_tables(latency))
             if preset == SCALED and only in (None, Part.scale):
-                source = checkpoints.load(checkpoint)
+                source = load_checkpoint(checkpoint)
                 plan = Plan(
                     default_sizes(source.spec), (1, 2, 4, 8), DEPTHS, threads=1, rounds=10, min_seconds=0, seed=SEED
                 )

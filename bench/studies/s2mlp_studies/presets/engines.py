@@ -11,7 +11,7 @@ from pathlib import Path
 
 from s2mlp_bench.graphs import write
 from s2mlp_bench.process import ProcessCost, measure
-from s2mlp_deploy.checkpoint import load as checkpoints
+from s2mlp_deploy.checkpoint.load import load_checkpoint
 from s2mlp_deploy.graph import writer
 from s2mlp_deploy.graph.lowered import Lowered
 from s2mlp_deploy.graph.spatial_shift import LOWERINGS
@@ -105,7 +105,7 @@ def measure_engines(
 
 def _graphs(checkpoint: Path, announce: Callable[[str], None]) -> Iterator[Lowered]:
     """One at a time. No lowering changes what its layers read, so all share one calibration."""
-    source = checkpoints.load(checkpoint)
+    source = load_checkpoint(checkpoint)
     ranges = None
     for name in LOWERED_AS:
         announce(f"graphs, {name}")

@@ -13,7 +13,7 @@ from pathlib import Path
 from s2mlp_bench.baselines.registry import naive_command
 from s2mlp_bench.process import ProcessCost, measure
 from s2mlp_bench.weights_from_onnx import Model
-from s2mlp_deploy.checkpoint import load as checkpoints
+from s2mlp_deploy.checkpoint.load import load_checkpoint
 from s2mlp_deploy.system.timing import Estimate, estimate, interleave, ratio
 
 NO_GATE, GATE, NAIVE, IMPORTS = "s2mlp-export --no-gate", "s2mlp-export", "torch.onnx.export", "imports only"
@@ -58,7 +58,7 @@ def measure_exports(
     if script is None:
         raise RuntimeError("the command s2mlp-export is not installed beside this Python: pip install -e .")
     bundle, naive = scratch / "bundle", scratch / "naive" / "model.onnx"
-    source = checkpoints.load(checkpoint)
+    source = load_checkpoint(checkpoint)
     weights = {name: tensor.numpy() for name, tensor in source.weights.items()}
     state = Model(source.spec, weights).save(scratch / "state")
     export = [script, str(checkpoint), "--format", "onnx", "-o", str(bundle)]

@@ -81,7 +81,7 @@ def scale(
     from s2mlp_studies.scale.scaling import Plan, default_sizes
 
     try:
-        from s2mlp_deploy.checkpoint import load as checkpoints
+        from s2mlp_deploy.checkpoint.load import load_checkpoint
         from s2mlp_deploy.families.s2mlp import layouts
         from s2mlp_studies.scale.measure import measure
     except ModuleNotFoundError as error:
@@ -95,7 +95,7 @@ def scale(
         pictures.check(png_file)
     given = sizes("--image-size", image_size) if image_size is not None else None
     batches, depths = numbers("--batch", batch), _shares("--depth", depth)
-    source = checkpoints.load(
+    source = load_checkpoint(
         checkpoint,
         layout=layouts.find(layout) if layout is not None else None,
         wrapper=weights,
