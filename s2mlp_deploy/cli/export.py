@@ -328,7 +328,7 @@ def export(
     }  # fmt: skip
     defaults = {field.name: field.default for field in fields(Request)}
     if target and not {"int8", "fp16"} & set(precisions):
-        raise UsageError("--target is for --precision int8 and fp16")
+        raise UsageError("--target is for --precision fp16 and int8")
     if "int8" not in precisions and (idle := [name for name, v in for_int8.items() if v != defaults[name]]):
         raise UsageError(f"{flags(idle)}: only for --precision int8")
     for_target = {"target": target}

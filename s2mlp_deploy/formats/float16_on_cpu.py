@@ -1,6 +1,6 @@
-"""What ONNX Runtime makes on a CPU of graphs that compute in float16, as GPUs do best.
+"""How ONNX Runtime runs, on a CPU, graphs that compute in float16: which release it takes, and where their sums are inexact.
 
-Not of those that have float16 weights alone, which compute in float32 (precision.ARITHMETIC).
+Graphs that have float16 weights alone compute in float32 (schema/precision.py) and are not concerned.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from s2mlp_deploy.errors import RuntimeMissingError
 from s2mlp_deploy.formats.base import Format, OnGpus
 from s2mlp_deploy.runtime import onnxruntime_versions
 from s2mlp_deploy.schema.manifest import Manifest, Setting
+from s2mlp_deploy.schema.precision import precision
 from s2mlp_deploy.system import machine
 
 
@@ -48,5 +49,5 @@ def why_inexact(manifest: Manifest, target: Format, settings: Mapping[str, Setti
 def _concerns(manifest: Manifest, target: Format, settings: Mapping[str, Setting]) -> bool:
     """Whether an artifact computes in float16, and runs in ONNX Runtime on the CPU."""
     on_gpu = isinstance(target, OnGpus) and target.on_gpu(settings)
-    in_float16 = manifest.precision == "fp16" and manifest.arithmetic != "float32"
-    return in_float16 and "onnxruntime" in target.modules and not on_gpu
+    sums_in_float16 = precision(manifest.precision).read(manifest.arithmetic).sums_in_float16
+    return sums_in_float16 and "onnxruntime" in target.modules and not on_gpu

@@ -18,6 +18,7 @@ from s2mlp_deploy.graph import io_signature
 from s2mlp_deploy.graph.lowered import Axes
 from s2mlp_deploy.runtime.session import Description
 from s2mlp_deploy.schema.manifest import Interface, Manifest, Preprocessing, SpecEntry, TensorEntry
+from s2mlp_deploy.schema.precision import precision
 from s2mlp_deploy.schema.spec import categories
 
 
@@ -40,7 +41,8 @@ def _with_itself(manifest: Manifest) -> Iterator[str]:
     kind, entry = manifest.interface, manifest.input
     free = kind.input != "image" and any(isinstance(n, str) for n in entry.shape[1:])
     axes = Axes(manifest.batch, None if free else spec.image_size)
-    dtype = "float16" if manifest.output.dtype == "float16" and manifest.precision == "fp16" else "float32"
+    io_types = precision(manifest.precision).io_types
+    dtype = manifest.output.dtype if manifest.output.dtype in io_types else io_types[0]
     outputs = io_signature.output_entries(kind, spec, axes, dtype)
     for name, stated, expected in (
         ("input", entry, io_signature.input_entry(kind, spec, axes, dtype)),

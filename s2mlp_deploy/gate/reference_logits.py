@@ -13,6 +13,7 @@ from s2mlp_deploy.gate.distance import compare, scale_of
 from s2mlp_deploy.gate.golden import Golden, GoldenReference, sample_map
 from s2mlp_deploy.runtime.session import BATCH
 from s2mlp_deploy.schema.array import Array
+from s2mlp_deploy.schema.precision import Arithmetic
 
 
 def compute_reference(
@@ -33,13 +34,20 @@ def compare_pytorch(model: S2MLP, golden: Golden, dtype: torch.dtype) -> GoldenR
     return GoldenReference(golden, {case: compare(own[case], golden.logits[case], scale) for case in golden.inputs})
 
 
-def with_matrices_in_float16(model: S2MLP) -> S2MLP:
-    """A copy of ``model`` whose matrices and convolutions are rounded to float16; it still computes in any type."""
+def compare_rounded(model: S2MLP, golden: Golden, arithmetic: Arithmetic) -> GoldenReference:
+    """``golden``, and how far PyTorch's own run with the types of ``arithmetic`` is from it."""
+    if arithmetic.widens_weights:
+        model = with_rounded_matrices(model, getattr(torch, arithmetic.weights))
+    return compare_pytorch(model, golden, getattr(torch, arithmetic.outputs))
+
+
+def with_rounded_matrices(model: S2MLP, dtype: torch.dtype) -> S2MLP:
+    """A copy of ``model`` whose matrices and convolutions are rounded to ``dtype``; it still computes in any type."""
     model = copy.deepcopy(model)
     with torch.no_grad():
         for weight in model.parameters():
             if weight.ndim > 1:
-                weight.copy_(weight.half())
+                weight.copy_(weight.to(dtype))
     return model
 
 

@@ -1,7 +1,7 @@
-"""float16 in the graph itself, and what would not survive it.
+"""float16 and bfloat16 in the graph itself.
 
-Precision is a property of the graph, not a switch of the runtime: weights, activations and, where
-asked for, input and output have the type that the file says.
+Precision is a property of the graph, not a switch of the runtime: weights and activations have the type that the file says.
+passes/io_type.py gives input and logits theirs.
 
 GPUs multiply float16 and add up in float32, so graphs for them are float16 throughout. On CPUs float16 is for the file's
 size: its matrices are float16, and everything is computed in float32. Left to itself, ONNX Runtime adds up in float16 on
@@ -13,47 +13,26 @@ overflows (NVIDIA/TensorRT issue 2564).
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
-from typing import Literal, TypeAlias
+from collections.abc import Collection
 
 import numpy as np
 import onnx_ir as ir
 
-from s2mlp_deploy.schema.choices import IoDtype
 
-Arithmetic: TypeAlias = Literal["float16", "float32"]
-
-ARITHMETIC: Mapping[str, Arithmetic] = {"x86": "float32", "arm": "float32", "trt": "float16"}
-"""What a float16 graph computes in, by target."""
-
-
-def to_float16(model: ir.Model, *, io_dtype: IoDtype = "fp32") -> ir.Model:
-    """A copy of ``model`` whose weights and activations are float16.
-
-    With ``io_dtype`` fp32, input and output keep their type and are cast at the border.
-    """
+def to_float16(model: ir.Model) -> ir.Model:
+    """A copy of ``model`` whose weights, activations, input and logits are float16."""
     model = model.clone()
-    graph = model.graph
-    _narrow(graph, ir.DataType.FLOAT16)
-    (images,), (logits,) = graph.inputs, graph.outputs
-    if io_dtype == "fp16":
-        images.type = ir.TensorType(ir.DataType.FLOAT16)
-        return model
-    uses = list(images.uses())
-    narrow = ir.Value(name=f"{images.name}/float16", type=ir.TensorType(ir.DataType.FLOAT16), shape=images.shape)
-    cast = ir.node("Cast", [images], {"to": ir.DataType.FLOAT16}, outputs=[narrow], name=str(narrow.name))
-    for user, index in uses:
-        user.replace_input_with(index, narrow)
-    graph.insert_before(graph.node(0), cast)
-    _recast(graph, logits, "float16", ir.DataType.FLOAT)
+    _narrow(model.graph, ir.DataType.FLOAT16)
+    (images,) = model.graph.inputs
+    images.type = ir.TensorType(ir.DataType.FLOAT16)
     return model
 
 
-def store_float16(model: ir.Model, *, io_dtype: IoDtype = "fp32") -> ir.Model:
+def store_float16(model: ir.Model) -> ir.Model:
     """A copy of ``model`` whose matrices are float16, widened where they are used: everything is computed in float32.
 
     Runtimes widen them once, when they load the file. Biases and LayerNorm's vectors, which take no room, stay float32, as
-    input and output do unless ``io_dtype`` is fp16.
+    input and logits do.
     """
     model = model.clone()
     graph = model.graph
@@ -67,23 +46,13 @@ def store_float16(model: ir.Model, *, io_dtype: IoDtype = "fp32") -> ir.Model:
             user, ir.node("Cast", [value], {"to": ir.DataType.FLOAT}, outputs=[wide], name=str(wide.name))
         )
         user.replace_input_with(index, wide)
-    if io_dtype == "fp16":
-        (images,), (logits,) = graph.inputs, graph.outputs
-        uses = list(images.uses())
-        wide = ir.Value(name=f"{images.name}/float32", type=images.type, shape=images.shape)
-        images.type = ir.TensorType(ir.DataType.FLOAT16)
-        cast = ir.node("Cast", [images], {"to": ir.DataType.FLOAT}, outputs=[wide], name=str(wide.name))
-        for user, index in uses:
-            user.replace_input_with(index, wide)
-        graph.insert_before(graph.node(0), cast)
-        _recast(graph, logits, "float32", ir.DataType.FLOAT16)
     return model
 
 
 def to_bfloat16(model: ir.Model) -> ir.Model:
-    """A copy of ``model`` whose weights and activations are bfloat16.
+    """A copy of ``model`` whose weights, activations and logits are bfloat16.
 
-    Input and output stay float32, and so do convolutions, which ONNX has in bfloat16 from opset 22 on.
+    The input stays float32, and so do convolutions, which ONNX has in bfloat16 from opset 22 on.
     bfloat16 has float32's range: nothing overflows that did not before.
     """
     model = model.clone()
@@ -93,7 +62,6 @@ def to_bfloat16(model: ir.Model) -> ir.Model:
     _narrow(graph, ir.DataType.BFLOAT16, kept)
     for node in convolutions:
         _in_float32(graph, node)
-    _recast(graph, graph.outputs[0], "bfloat16", ir.DataType.FLOAT)
     return model
 
 
@@ -116,15 +84,6 @@ def matrices(graph: ir.Graph) -> dict[str, ir.Value]:
         name: value for name, value in graph.initializers.items()
         if name.endswith(".weight") and value.const_value is not None and value.const_value.shape.rank() > 1
     }  # fmt: skip
-
-
-def _recast(graph: ir.Graph, logits: ir.Value, own: str, dtype: ir.DataType) -> None:
-    """Give the graph's output, whose type is called ``own``, as ``dtype`` under its own name."""
-    name = str(logits.name)
-    given = ir.Value(name=name, type=ir.TensorType(dtype), shape=logits.shape)
-    logits.name = f"{name}/{own}"
-    graph.append(ir.node("Cast", [logits], {"to": dtype}, outputs=[given], name=f"{name}/cast"))
-    graph.outputs[0] = given
 
 
 def _in_float32(graph: ir.Graph, node: ir.Node) -> None:

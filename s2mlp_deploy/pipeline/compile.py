@@ -28,6 +28,7 @@ from s2mlp_deploy.pipeline.request import Export, Request, flags
 from s2mlp_deploy.quantization import accuracy
 from s2mlp_deploy.runtime.session import Description, description_of
 from s2mlp_deploy.schema.manifest import Manifest
+from s2mlp_deploy.schema.precision import precision
 from s2mlp_deploy.system import machine
 from s2mlp_deploy.system.hashing import sha256
 from s2mlp_deploy.system.progress import Progress
@@ -64,7 +65,8 @@ def open_bundle(directory: Path, request: Request, target: Compiler) -> Bundle:
             f"{directory} is quantized for {recipe.target}, and --format {request.format} takes graphs for "
             f"{' or '.join(target.targets)}: export the checkpoint with --precision int8 --target {target.targets[0]}"
         )
-    if manifest.arithmetic == "float32" and request.target_of(target) == "trt":
+    row = precision(manifest.precision)
+    if row.read(manifest.arithmetic).widens_weights and row.arithmetic(request.target_of(target)).sums_in_float16:
         raise UsageError(
             f"{directory} has float16 weights and computes in float32, as CPUs do best, and --format {request.format} is to run on a "
             "GPU: export the checkpoint with --precision fp16 --target trt"
@@ -188,7 +190,7 @@ def _judge(
     cause = float16_on_cpu.why_inexact(source, target, request.settings)
     verdict = gates.require(session, golden.load(path), tolerance, ArtifactIo.of(source), cause)
     figures: dict[str, Any] = {"distances": {case: vars(d) for case, d in verdict.distances.items()}}
-    if evaluation and source.precision == "int8":
+    if evaluation and precision(source.precision).calibrated:
         left = source.quantization.float_layers if source.quantization else ()
         logits = adapter.logits(session, evaluation.images, evaluation.float_logits, evaluation.files)
         trial = accuracy.assess(left, logits, evaluation, request)

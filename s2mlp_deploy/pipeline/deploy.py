@@ -27,7 +27,7 @@ from s2mlp_deploy.formats.names import ONNX
 from s2mlp_deploy.pipeline import compile as compile_stage
 from s2mlp_deploy.pipeline.request import SYNTHETIC, Export, Request, flags
 from s2mlp_deploy.schema.manifest import FLOAT_LOGITS
-from s2mlp_deploy.schema.precision import PRECISIONS
+from s2mlp_deploy.schema.precision import PRECISIONS, names, precision
 from s2mlp_deploy.system import workdir
 from s2mlp_deploy.system.dependencies import pip_install
 from s2mlp_deploy.system.progress import Listener, Progress
@@ -189,7 +189,7 @@ def _graph_for_elsewhere(request: Request, target: Compiler, reason: str, progre
 
 
 def _recipe(request: Request, target: Exporter | Compiler) -> str | None:
-    return request.target_of(target) if request.precision in ("int8", "fp16") else None
+    return request.target_of(target) if precision(request.precision).targets else None
 
 
 def _way_on(request: Request, target: Compiler, reason: str, bundle: Bundle) -> str:
@@ -234,18 +234,23 @@ def _format(request: Request) -> Exporter | Compiler:
             f"{flags(unknown)}: not for --format {request.format}"
             + (f", which knows {flags(target.options)}" if target.options else "")
         )
-    if request.precision != "int8" and request.calibration:
-        raise UsageError("--calibration is for --precision int8")
-    if request.precision not in ("int8", "fp16") and request.target:
-        raise UsageError("--target is for --precision int8 and fp16")
+    row = precision(request.precision)
+    if not row.calibrated and request.calibration:
+        raise UsageError(f"--calibration is for --precision {names(lambda p: p.calibrated)}")
+    if not row.targets and request.target:
+        raise UsageError(f"--target is for --precision {names(lambda p: p.targets)}")
     if request.target is not None and request.target not in target.targets:
         raise UsageError(
             f"--format {request.format} does not take {request.precision} graphs for --target {request.target}: expected "
             + " or ".join(target.targets)
         )
-    if request.io_dtype == "fp16" and request.precision != "fp16":
-        raise UsageError("--io-dtype fp16 is for --precision fp16")
-    if request.io_dtype == "fp16" and request.interface != FLOAT_LOGITS:
-        raise UsageError("--io-dtype fp16 is for prepared images and logits: leave out --input and --answer")
+    if request.dtype not in row.io_types:
+        raise UsageError(
+            f"--io-dtype {request.io_dtype} is for --precision {names(lambda p: request.dtype in p.io_types)}"
+        )
+    if request.dtype != row.io_types[0] and request.interface != FLOAT_LOGITS:
+        raise UsageError(
+            f"--io-dtype {request.io_dtype} is for prepared images and logits: leave out --input and --answer"
+        )
     formats_base.refuse_interface(target, request.format, request.interface)
     return target

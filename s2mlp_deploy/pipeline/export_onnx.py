@@ -10,8 +10,6 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-import torch
-
 from s2mlp_deploy import __version__
 from s2mlp_deploy.bundle.contents import GOLDEN, Artifact
 from s2mlp_deploy.bundle.staging import staged
@@ -31,15 +29,14 @@ from s2mlp_deploy.gate.rules import tolerance_for
 from s2mlp_deploy.graph import io_signature
 from s2mlp_deploy.graph import spatial_shift as lowerings
 from s2mlp_deploy.graph.lowered import OPSET, Axes, Lowered
-from s2mlp_deploy.passes import float16, verify_rewrite
-from s2mlp_deploy.passes.float16 import Arithmetic
 from s2mlp_deploy.pipeline.context import Prepared, prepare
 from s2mlp_deploy.pipeline.lower import lower
 from s2mlp_deploy.pipeline.request import SYNTHETIC, Export, Request
-from s2mlp_deploy.quantization import float16_range
 from s2mlp_deploy.quantization.int8 import Quantized, to_int8
+from s2mlp_deploy.quantization.rounding import Rounding, round_graph
 from s2mlp_deploy.runtime.session import Description, description_of
 from s2mlp_deploy.schema.manifest import FLOAT_LOGITS, GoldenImage, Manifest, Quantization, Source, SpecEntry
+from s2mlp_deploy.schema.precision import FP32, Arithmetic, Precision, precision
 from s2mlp_deploy.schema.tolerance import Tolerance
 from s2mlp_deploy.system import machine, memory
 from s2mlp_deploy.system.hashing import sha256
@@ -106,13 +103,14 @@ def export(
             made = target.export(replace(lowered, model=graph), staging.directory)
         expected = _expect(known, request, target, quantized, progress) if reference else None
         runs_right = _runs_right(request, target)
-        if expected and runs_right and request.precision == "fp16" and request.interface.output != "logits":
-            with progress.step("checking the float16 graph's logits"), scratch_session(lowered) as session:
+        row = precision(request.precision)
+        if expected and runs_right and row.rounds and not row.calibrated and request.interface.output != "logits":
+            with progress.step(f"checking the {row.name} graph's logits"), scratch_session(lowered) as session:
                 prepared_inputs = expected.reference.for_artifact(known.test_inputs.prepared)
                 gates.require(
                     session,
                     prepared_inputs.golden,
-                    tolerance_for("fp16", expected.reference),
+                    tolerance_for(row.name, expected.reference),
                     ArtifactIo(request.batch),
                 )
         # From here on the runtime holds the weights; the graph's and the checkpoint's would stand beside them.
@@ -124,7 +122,7 @@ def export(
         if expected and request.calibration != SYNTHETIC:
             tolerance = tolerance_for(request.precision, expected.reference)
             if runs_right:
-                result, figures = _check(expected, made, target, adapter, tolerance, request.precision, progress)
+                result, figures = _check(expected, made, target, adapter, tolerance, row, progress)
             else:  # a step on the way to an engine, which its own runtime checks on its device
                 result = GateResult(tolerance)
             figures["pytorch_distances"] = {case: vars(d) for case, d in expected.reference.pytorch_distances.items()}
@@ -162,13 +160,14 @@ def _check_in_float32(
     Raises:
         ParityError: where a check fails.
     """
-    if request.precision == "fp32" and request.interface == FLOAT_LOGITS:
+    row = precision(request.precision)
+    if not row.rounds and request.interface == FLOAT_LOGITS:
         return
     with progress.step("checking the float32 graph"):
-        tolerance = tolerance_for("fp32", reference)
+        tolerance = tolerance_for(FP32.name, reference)
         with scratch_session(lowered) as session:
             gates.require(session, reference.golden, tolerance, ArtifactIo(request.batch))
-        if request.precision != "fp32" and request.interface != FLOAT_LOGITS:
+        if row.rounds and request.interface != FLOAT_LOGITS:
             graph = io_signature.attach(lowered, request.interface, known.prepared.preprocessing)
             raw = reference.for_artifact(known.test_inputs.raw).golden
             with scratch_session(replace(lowered, model=graph)) as session:
@@ -187,22 +186,12 @@ def _axes(request: Request, prepared: Prepared) -> Axes:
 def _at_precision(
     lowered: Lowered, known: CheckpointContext, request: Request, target: Exporter, progress: Progress
 ) -> tuple[Lowered, Quantized | None]:
-    if arithmetic := _arithmetic(request, target):
-        with progress.step("checking ranges and rounding to float16"):
-            rounded = float16_range.half(
-                lowered,
-                known.test_inputs.prepared,
-                arithmetic=arithmetic,
-                io_dtype=request.io_dtype,
-                warn=progress.warn,
-            )
-            verify_rewrite.check_rounded(rounded.model, lowered.model)
-            return rounded, None
-    if request.precision == "bf16":
-        rounded = replace(lowered, model=float16.to_bfloat16(lowered.model), precision="bf16")
-        verify_rewrite.check_rounded(rounded.model, lowered.model)
-        return rounded, None
-    if request.precision == "int8":
+    row, arithmetic = precision(request.precision), _arithmetic(request, target)
+    if arithmetic.rounding:
+        with progress.step(f"rounding to {arithmetic.weights}"):
+            rounding = Rounding(row, arithmetic, request.dtype)
+            return round_graph(lowered, rounding, known.test_inputs.prepared, progress.warn), None
+    if row.calibrated:
         quantized = to_int8(lowered, known.prepared, request, known.model, request.target_of(target), progress)
         return quantized.lowered, quantized
     return lowered, None
@@ -210,13 +199,12 @@ def _at_precision(
 
 def _runs_right(request: Request, target: Exporter) -> bool:
     """Whether the runtime at hand can check what is made for it: not bfloat16, nor float16 where it adds up in that."""
-    inexact = _arithmetic(request, target) == "float16" and float16_on_cpu.adds_up_in_float16()
+    inexact = _arithmetic(request, target).sums_in_float16 and float16_on_cpu.adds_up_in_float16()
     return request.precision in target.precisions and not inexact
 
 
-def _arithmetic(request: Request, target: Exporter) -> Arithmetic | None:
-    """What a float16 graph for ``target`` computes in; None at other precisions."""
-    return float16.ARITHMETIC[request.target_of(target)] if request.precision == "fp16" else None
+def _arithmetic(request: Request, target: Exporter) -> Arithmetic:
+    return precision(request.precision).arithmetic(request.target_of(target))
 
 
 @dataclass(frozen=True)
@@ -250,13 +238,8 @@ def _expect(
                 quantized_golden = gates.record_quantized_reference(session, reference.golden, request.batch)
             reference = replace(reference, golden=quantized_golden)
             return _Expected(reference, evaluation, pictures)
-        if _arithmetic(request, target) == "float32":
-            reference = reference_logits.compare_pytorch(
-                reference_logits.with_matrices_in_float16(model), reference.golden, torch.float32
-            )
-        elif request.precision in ("fp16", "bf16"):
-            own = torch.float16 if request.precision == "fp16" else torch.bfloat16
-            reference = reference_logits.compare_pytorch(model, reference.golden, own)
+        if precision(request.precision).rounds:
+            reference = reference_logits.compare_rounded(model, reference.golden, _arithmetic(request, target))
         data = prepared.data
         evaluation = (
             EvaluationSet(data.images, reference_logits.run(model, data.images), data.labels, data.files)
@@ -287,15 +270,15 @@ def _check(
     target: Exporter,
     adapter: IoAdapter,
     tolerance: Tolerance,
-    precision: str,
+    row: Precision,
     progress: Progress,
 ) -> tuple[GateResult, dict[str, Any]]:
-    with progress.step(f"checking {precision} parity with the reference"):
+    with progress.step(f"checking {row.name} parity with the reference"):
         session = target.open(made)
         verdict = gates.require(session, expected.reference.golden, tolerance, adapter.io)
         figures: dict[str, Any] = {"distances": {case: vars(d) for case, d in verdict.distances.items()}}
         # int8's accuracy was measured while it was made.
-        if expected.evaluation and precision != "int8":
+        if expected.evaluation and not row.calibrated:
             figures["images"] = vars(check_images(session, expected.evaluation, tolerance, adapter))
     return GateResult(tolerance, verdict, description_of(session)), figures
 
@@ -311,7 +294,7 @@ def _manifest(
         tool_version=__version__,
         format=request.format,
         precision=request.precision,
-        arithmetic=_arithmetic(request, target),
+        arithmetic=precision(request.precision).recorded(request.target_of(target)),
         lowering=lowering,
         spec=SpecEntry.of(spec),
         source=Source(sha256=source.sha256, layout=source.layout.name, weights=source.wrapper, dtypes=source.dtypes),

@@ -10,6 +10,7 @@ from s2mlp_deploy.graph.lowered import Axes, Lowered
 from s2mlp_deploy.graph.spatial_shift import Lowering
 from s2mlp_deploy.passes.optimize import optimize
 from s2mlp_deploy.schema.manifest import SpecEntry
+from s2mlp_deploy.schema.precision import FP32
 
 if TYPE_CHECKING:
     from s2mlp_deploy.pipeline.context import Prepared
@@ -32,4 +33,4 @@ def lower(prepared: Prepared, lowering: Lowering, axes: Axes) -> Lowered:
             "s2mlp.checkpoint_sha256": source.sha256,
         }
     )
-    return Lowered(model, source.spec, axes, lowering.name, "fp32")
+    return Lowered(model, source.spec, axes, lowering.name, FP32.name)

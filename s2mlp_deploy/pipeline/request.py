@@ -14,6 +14,7 @@ from s2mlp_deploy.formats.names import ONNX
 from s2mlp_deploy.gate.checks import Verdict
 from s2mlp_deploy.schema.choices import CalibrationMethod, Interpolation, IoDtype, Resize
 from s2mlp_deploy.schema.manifest import FLOAT_LOGITS, Interface, Setting
+from s2mlp_deploy.schema.precision import FP32, TRT, X86, precision
 from s2mlp_deploy.schema.spec import Offset, Size
 
 SYNTHETIC = "synthetic"
@@ -48,7 +49,7 @@ class Request:
 
     source: Path
     format: str = ONNX
-    precision: str = "fp32"
+    precision: str = FP32.name
     output: Path | None = None
     force: bool = False
     settings: Mapping[str, Setting] = field(default_factory=dict)
@@ -120,14 +121,14 @@ class Request:
         """What an int8 or fp16 graph for ``format`` is for: as asked, else what the format runs on."""
         if self.target:
             return self.target
-        if self.precision == "fp16" and isinstance(format, OnGpus) and format.on_gpu(self.settings):
-            return "trt"
-        return next(iter(format.targets), "x86")
+        if precision(self.precision).by_processor and isinstance(format, OnGpus) and format.on_gpu(self.settings):
+            return TRT.name
+        return next(iter(format.targets), X86.name)
 
     @property
     def dtype(self) -> str:
         """The type of logits, and of prepared images, in the artifact."""
-        return "float16" if self.io_dtype == "fp16" else "float32"
+        return precision(self.io_dtype).on_gpu.inputs
 
     def for_graph(self) -> tuple[str, ...]:
         """The options given that say how a checkpoint becomes a graph; a bundle's graph is settled."""

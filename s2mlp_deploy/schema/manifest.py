@@ -24,6 +24,7 @@ from pydantic import (
 
 from s2mlp_deploy.errors import BundleError, SpecError
 from s2mlp_deploy.schema.choices import InputKind, Interpolation, OutputKind, Resize
+from s2mlp_deploy.schema.precision import FloatType
 from s2mlp_deploy.schema.spec import Border, Embedding, Semantics, Shift, Spec, Stage
 from s2mlp_deploy.schema.strict_model import StrictModel
 from s2mlp_deploy.schema.tolerance import Tolerance
@@ -230,7 +231,7 @@ class Manifest(StrictModel):
     tool_version: str
     format: str
     precision: str
-    arithmetic: Literal["float16", "float32"] | None = None
+    arithmetic: FloatType | None = None
     lowering: str
     spec: SpecEntry
     source: Source

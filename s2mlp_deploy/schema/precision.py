@@ -6,15 +6,16 @@ docs/extending.md shows how a precision is added.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 from s2mlp_deploy.errors import UsageError
 from s2mlp_deploy.schema.tolerance import Rule
 
-ElementType: TypeAlias = Literal["float32", "float16", "bfloat16", "int8"]
-"""The type of a tensor's elements, as NumPy and PyTorch call it."""
+FloatType: TypeAlias = Literal["float32", "float16", "bfloat16"]
+ElementType: TypeAlias = FloatType | Literal["int8"]
+"""The types of a tensor's elements, as NumPy and PyTorch call them."""
 
 _ITEM_BYTES: Mapping[ElementType, int] = {"float32": 4, "float16": 2, "bfloat16": 2, "int8": 1}
 
@@ -42,7 +43,7 @@ class Arithmetic:
 
     weights: ElementType
     inputs: ElementType
-    outputs: ElementType
+    outputs: FloatType
     rounding: str | None = None
 
     @property
@@ -54,6 +55,11 @@ class Arithmetic:
     def sums_in_float16(self) -> bool:
         """Whether products are float16, which some processors also add up in float16."""
         return self.outputs == "float16"
+
+    @property
+    def weights_overflow(self) -> bool:
+        """Whether weights that float32 holds may be too large for their type."""
+        return self.weights == "float16"
 
     @property
     def widens_weights(self) -> bool:
@@ -93,13 +99,18 @@ class Precision:
         """Whether its graph differs from the float32 graph that it is made from."""
         return self.on_gpu.rounds
 
+    @property
+    def by_processor(self) -> bool:
+        """Whether graphs for CPUs compute otherwise than those for GPUs."""
+        return self.on_cpu not in (None, self.on_gpu)
+
     def arithmetic(self, target: str) -> Arithmetic:
         """The arithmetic of the graph for ``target``."""
-        return self.on_gpu if self.on_cpu is None or TARGETS[target].gpu else self.on_cpu
+        return self.on_cpu if self.on_cpu and self.by_processor and not TARGETS[target].gpu else self.on_gpu
 
-    def recorded(self, target: str) -> ElementType | None:
+    def recorded(self, target: str) -> FloatType | None:
         """The type that a manifest records as the arithmetic of the graph for ``target``; None where all targets have the same."""
-        return None if self.on_cpu in (None, self.on_gpu) else self.arithmetic(target).outputs
+        return self.arithmetic(target).outputs if self.by_processor else None
 
     def read(self, recorded: str | None) -> Arithmetic:
         """The arithmetic of an artifact whose manifest records ``recorded``; where it records none, that of GPUs."""
@@ -148,3 +159,8 @@ def precision(name: str) -> Precision:
     if name not in PRECISIONS:
         raise UsageError(f"there is no precision {name!r}: expected {' or '.join(PRECISIONS)}")
     return PRECISIONS[name]
+
+
+def names(having: Callable[[Precision], object]) -> str:
+    """The names of all precisions that have an attribute, for messages: ``fp16 and int8``."""
+    return " and ".join(row.name for row in PRECISIONS.values() if having(row))

@@ -21,10 +21,10 @@ from s2mlp_deploy.formats import float16_on_cpu
 from s2mlp_deploy.graph.lowered import Axes
 from s2mlp_deploy.graph.spatial_shift import LOWERINGS
 from s2mlp_deploy.passes.float16 import store_float16, to_float16
+from s2mlp_deploy.passes.io_type import cast_io
 from s2mlp_deploy.passes.optimize import optimize
 from s2mlp_deploy.pipeline.deploy import Request, deploy
-from s2mlp_deploy.quantization.float16_range import Span, spans, weight_spans
-from s2mlp_deploy.schema.choices import IoDtype
+from s2mlp_deploy.quantization.rounding import Span, spans, weight_spans
 from s2mlp_deploy.schema.spec import Spec
 from s2mlp_deploy.system import machine
 
@@ -50,30 +50,30 @@ def left_behind(directory: Path) -> list[str]:
     return sorted(p.name for p in directory.iterdir())
 
 
-@pytest.mark.parametrize("io_dtype", ["fp32", "fp16"])
+@pytest.mark.parametrize("border", [FLOAT, HALF], ids=str)
 @pytest.mark.parametrize("lowering", LOWERINGS)
 @pytest.mark.parametrize("dynamic", [False, True], ids=["static", "dynamic size"])
 def test_every_weight_and_activation_is_float16_and_the_model_is_still_the_same(
-    dynamic: bool, lowering: str, io_dtype: IoDtype
+    dynamic: bool, lowering: str, border: ir.DataType
 ) -> None:
     spec = pyramid_spec()
     if LOWERINGS[lowering].refusal(spec.shift, dynamic_size=dynamic):
         pytest.skip("refused, and tested as such")
     before = graph(spec, lowering, axes=Axes(None, None if dynamic else spec.image_size))
     untouched = ir.to_proto(before).SerializeToString(deterministic=True)
-    after = to_float16(before, io_dtype=io_dtype)
+    after = to_float16(before)
+    cast_io(after, border)
     assert ir.to_proto(before).SerializeToString(deterministic=True) == untouched
     proto = ir.to_proto(after)
     onnx.checker.check_model(proto, full_check=True)
     casts = [n for n in after.graph if n.op_type == "Cast"]
-    assert len(casts) == (2 if io_dtype == "fp32" else 0)
-    border = FLOAT if io_dtype == "fp32" else HALF
+    assert len(casts) == (2 if border == FLOAT else 0)
     assert [v.dtype for v in (*after.graph.inputs, *after.graph.outputs)] == [border, border]
     assert [v.name for v in (*after.graph.inputs, *after.graph.outputs)] == ["input", "logits"]
     constants = [v.const_value for v in after.graph.initializers.values()]
     assert {c.dtype for c in constants if c is not None} == {HALF, ir.DataType.INT64}
     values = [v for n in after.graph for v in n.outputs if v.dtype == FLOAT]
-    assert [v.name for v in values] == (["logits"] if io_dtype == "fp32" else [])
+    assert [v.name for v in values] == (["logits"] if border == FLOAT else [])
     ops = Counter(n.op_type for n in after.graph if n.op_type != "Cast")
     assert ops == Counter(n.op_type for n in before.graph)
     assert ops["LayerNormalization"] == 2 * spec.depth
@@ -85,21 +85,22 @@ def test_every_weight_and_activation_is_float16_and_the_model_is_still_the_same(
         onnxruntime.InferenceSession(ir.to_proto(m).SerializeToString(), options).run(
             None, {"input": images.astype(t)}
         )[0]
-        for m, t in ((before, np.float32), (after, np.float32 if io_dtype == "fp32" else np.float16))
+        for m, t in ((before, np.float32), (after, border.numpy()))
     )
-    assert actual.dtype == (np.float32 if io_dtype == "fp32" else np.float16)
+    assert actual.dtype == (border.numpy())
     assert 0 < np.linalg.norm(actual - expected) / np.linalg.norm(expected) < 5e-3
 
 
-@pytest.mark.parametrize("io_dtype", ["fp32", "fp16"])
+@pytest.mark.parametrize("border", [FLOAT, HALF], ids=str)
 @pytest.mark.parametrize("lowering", LOWERINGS)
 def test_for_cpus_every_matrix_is_float16_and_everything_is_computed_in_float32(
-    lowering: str, io_dtype: IoDtype
+    lowering: str, border: ir.DataType
 ) -> None:
     """ARM processors with float16 arithmetic would add up in float16 whatever is float16 when it is multiplied."""
     spec = pyramid_spec()
     before = graph(spec, lowering)
-    after = store_float16(before, io_dtype=io_dtype)
+    after = store_float16(before)
+    cast_io(after, border)
     onnx.checker.check_model(ir.to_proto(after), full_check=True)
     stored = {name for name, value in after.graph.initializers.items() if value.dtype == HALF}
     assert stored == {name for name in before.graph.initializers if name.endswith(".weight")}
@@ -107,7 +108,7 @@ def test_for_cpus_every_matrix_is_float16_and_everything_is_computed_in_float32(
         if node.op_type != "Cast":
             assert HALF not in {value.dtype for value in (*node.inputs, *node.outputs) if value is not None}, node.name
     casts = [n for n in after.graph if n.op_type == "Cast"]
-    assert len(casts) == len(stored) + (0 if io_dtype == "fp32" else 2)
+    assert len(casts) == len(stored) + (0 if border == FLOAT else 2)
     ops = Counter(n.op_type for n in after.graph if n.op_type != "Cast")
     assert ops == Counter(n.op_type for n in before.graph)
     # And it is what float32 makes of the rounded weights: ten times nearer than float16 arithmetic comes.
@@ -116,13 +117,13 @@ def test_for_cpus_every_matrix_is_float16_and_everything_is_computed_in_float32(
         assert value.const_value is not None
         value.const_value = ir.Tensor(value.const_value.numpy().astype(np.float16).astype(np.float32), name=name)
     images = np.random.default_rng(2).standard_normal((2, 3, *spec.image_size)).astype(np.float16)
-    kinds = ((before, np.float32), (after, np.float32 if io_dtype == "fp32" else np.float16))
+    kinds = ((before, np.float32), (after, border.numpy()))
     expected, actual = (
         onnxruntime.InferenceSession(ir.to_proto(m).SerializeToString()).run(None, {"input": images.astype(t)})[0]
         for m, t in kinds
     )
     assert actual.dtype == kinds[1][1]
-    assert np.linalg.norm(actual - expected) / np.linalg.norm(expected) < (1e-6 if io_dtype == "fp32" else 1e-3)
+    assert np.linalg.norm(actual - expected) / np.linalg.norm(expected) < (1e-6 if border == FLOAT else 1e-3)
 
 
 def test_the_mean_and_variance_of_a_norm_are_computed_in_float32() -> None:

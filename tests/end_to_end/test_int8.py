@@ -80,7 +80,7 @@ def test_options_of_int8_are_refused_at_other_precisions(precision: str, checkpo
 
 def test_a_target_is_for_graphs_that_differ_by_target(checkpoint: Path, tmp_path: Path) -> None:
     ran = run("export", checkpoint, "--precision", "fp32", "--target", "x86", "-o", tmp_path / "out")
-    assert ran.code == 2 and "--target is for --precision int8 and fp16" in ran.err
+    assert ran.code == 2 and "--target is for --precision fp16 and int8" in ran.err
     assert not (tmp_path / "out").exists()
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from pathlib import Path
+from pkgutil import resolve_name
 
 import numpy as np
 from onnx_ir.passes.common import ShapeInferencePass
@@ -15,10 +16,10 @@ from s2mlp_bench.roofline.products import products
 from s2mlp_deploy.families.s2mlp.emit import emit
 from s2mlp_deploy.graph import writer
 from s2mlp_deploy.graph.lowered import Axes, Lowered
-from s2mlp_deploy.passes.float16 import to_float16
 from s2mlp_deploy.passes.quantize import RECIPES, Range, block_layers, quantize
 from s2mlp_deploy.schema.array import Array
 from s2mlp_deploy.schema.manifest import Manifest
+from s2mlp_deploy.schema.precision import precision as row_of
 from s2mlp_deploy.schema.spec import Spec
 from s2mlp_deploy.system import memory
 
@@ -68,8 +69,9 @@ def write_twin(
     """
     axes = Axes(point.batch, point.size or spec.image_size)
     model = ShapeInferencePass()(emit(spec, _random_weights(spec), NoShift(), axes)).model
-    if precision == "fp16":
-        model = to_float16(model)
+    rounding = row_of(precision).on_gpu.rounding
+    if rounding:
+        model = resolve_name(rounding)(model)
     elif target is not None:
         layers = [layer for layer in block_layers(spec) if layer.name not in float_layers]
         ranges = {layer.activation: _ANY_RANGE for layer in layers}

@@ -21,6 +21,7 @@ from s2mlp_deploy.gate.rules import tolerance_for
 from s2mlp_deploy.graph.lowered import Axes
 from s2mlp_deploy.graph.spatial_shift import LOWERINGS
 from s2mlp_deploy.passes.float16 import to_bfloat16
+from s2mlp_deploy.passes.io_type import cast_io
 from s2mlp_deploy.passes.optimize import optimize
 from s2mlp_deploy.schema.spec import DIRECTIONS, Shift, Spec
 from s2mlp_exporters.tensorrt.runtime import Gpu, find_gpu
@@ -32,7 +33,9 @@ no_gpu = pytest.mark.skipif(isinstance(find_gpu(), Gpu), reason="this machine ha
 def graph_of(spec: Spec, lowering: str = "gather", weights: dict[str, np.ndarray] | None = None) -> onnx.ModelProto:
     axes = Axes(None, spec.image_size)
     model = optimize(emit(spec, weights or weights_of(random_model(spec)), LOWERINGS[lowering], axes))
-    return ir.to_proto(to_bfloat16(model))
+    rounded = to_bfloat16(model)
+    cast_io(rounded, ir.DataType.FLOAT)
+    return ir.to_proto(rounded)
 
 
 @pytest.mark.parametrize("spec", SPECS.values(), ids=SPECS)

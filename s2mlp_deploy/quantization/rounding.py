@@ -1,9 +1,10 @@
-"""What would not survive float16: values of weights and layers beyond its range, looked at before anything is rounded."""
+"""Round a float32 graph to a narrower float type, after checking that no value overflows that type."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from pkgutil import resolve_name
 
 import numpy as np
 import onnx_ir as ir
@@ -11,36 +12,58 @@ import onnx_ir as ir
 from s2mlp_deploy.errors import ParityError
 from s2mlp_deploy.formats.registry import scratch_session
 from s2mlp_deploy.graph.lowered import Lowered
-from s2mlp_deploy.passes import float16
-from s2mlp_deploy.passes.float16 import Arithmetic
+from s2mlp_deploy.passes import verify_rewrite
+from s2mlp_deploy.passes.float16 import matrices
+from s2mlp_deploy.passes.io_type import cast_io
 from s2mlp_deploy.schema.array import Array
-from s2mlp_deploy.schema.choices import IoDtype
+from s2mlp_deploy.schema.precision import Arithmetic, Precision
 from s2mlp_deploy.system.wording import counted
 
 LARGEST = float(np.finfo(np.float16).max)
 SMALLEST = float(np.finfo(np.float16).smallest_subnormal)
 
 
-def half(
-    lowered: Lowered,
-    inputs: Mapping[str, Array],
-    *,
-    arithmetic: Arithmetic,
-    io_dtype: IoDtype,
-    warn: Callable[[str], None],
+@dataclass(frozen=True)
+class Rounding:
+    """The types to round to: a precision, its arithmetic for the target, and the element type of input and logits."""
+
+    precision: Precision
+    arithmetic: Arithmetic
+    io_type: str = "float32"
+
+
+def round_graph(
+    lowered: Lowered, rounding: Rounding, inputs: Mapping[str, Array], warn: Callable[[str], None]
 ) -> Lowered:
-    """``lowered`` in float16, after looking at what becomes float16 of weights, and of layers' values on ``inputs`` (by case).
+    """``lowered`` with the types of ``rounding``.
+
+    Where these are float16, the range of weights is checked, and of the layers' values on ``inputs``, by case
+    (samples, channels, height, width), if the layers become float16 too.
 
     Raises:
-        ParityError: where a value overflows float16; the layers are named.
+        ParityError: where a value overflows float16, naming the layers, or where the pass changed more than it should.
     """
+    arithmetic = rounding.arithmetic
+    if arithmetic.weights_overflow:
+        _check_range(_spans(lowered, arithmetic, inputs), warn)
+    assert arithmetic.rounding is not None
+    model = resolve_name(arithmetic.rounding)(lowered.model)
+    cast_io(model, ir.DataType.from_numpy(np.dtype(rounding.io_type)))
+    verify_rewrite.check_rounded(model, lowered.model)
+    return replace(lowered, model=model, precision=rounding.precision.name)
+
+
+def _spans(lowered: Lowered, arithmetic: Arithmetic, inputs: Mapping[str, Array]) -> dict[str, Span]:
+    """The spans of all values that are rounded, by name."""
     found = weight_spans(lowered.model)
-    if arithmetic == "float32":
-        found = {name: found[name] for name in float16.matrices(lowered.model.graph)}
-    else:
-        names = tuple(str(v.name) for node in lowered.model.graph for v in node.outputs if v.dtype == ir.DataType.FLOAT)
-        with scratch_session(lowered) as session:
-            found |= spans(lambda x: session.trace(x, names), inputs, lowered.axes.batch)
+    if arithmetic.widens_weights:
+        return {name: found[name] for name in matrices(lowered.model.graph)}
+    names = tuple(str(v.name) for node in lowered.model.graph for v in node.outputs if v.dtype == ir.DataType.FLOAT)
+    with scratch_session(lowered) as session:
+        return found | spans(lambda x: session.trace(x, names), inputs, lowered.axes.batch)
+
+
+def _check_range(found: Mapping[str, Span], warn: Callable[[str], None]) -> None:
     if over := {name: s for name, s in found.items() if s.overflows}:
         raise ParityError(
             f"float16 ends at {LARGEST:.0f}, beyond which lie the values of {counted(len(over), 'layer')}: {_list(over, lambda s: f'{s.largest:.3g}')}. "
@@ -51,8 +74,6 @@ def half(
         warn(
             f"float16 turns small values into zero in {counted(len(under), 'layer')}: {shares}. The gate decides whether that matters"
         )
-    rounded = float16.store_float16 if arithmetic == "float32" else float16.to_float16
-    return replace(lowered, model=rounded(lowered.model, io_dtype=io_dtype), precision="fp16")
 
 
 def _list(found: Mapping[str, Span], figure: Callable[[Span], str], limit: int = 6) -> str:
@@ -62,7 +83,7 @@ def _list(found: Mapping[str, Span], figure: Callable[[Span], str], limit: int =
 
 @dataclass(frozen=True)
 class Span:
-    """What float16 makes of one layer's values.
+    """The range of one layer's values, compared with that of float16.
 
     ``largest`` is the largest magnitude; ``vanishing`` the share of values other than zero that are
     too small for float16 and become zero.
@@ -78,7 +99,7 @@ class Span:
 
     @property
     def underflows(self) -> bool:
-        """Whether more than one value in a thousand is lost."""
+        """Whether more than one value in a thousand becomes zero."""
         return self.vanishing > 1e-3
 
 
@@ -87,7 +108,7 @@ def spans(
 ) -> dict[str, Span]:
     """Every layer's span over all ``inputs`` (cases of (samples, channels, height, width)), one sample at a time.
 
-    ``batch`` is the size that ``observe`` insists on; a sample is repeated to fill it.
+    ``batch`` is the batch size of ``observe``, where that is fixed; a sample is repeated to fill it.
     """
     largest: dict[str, float] = {}
     counts: dict[str, tuple[int, int]] = {}
@@ -106,7 +127,7 @@ def spans(
 
 
 def weight_spans(model: ir.Model) -> dict[str, Span]:
-    """The same for the weights."""
+    """The span of every float32 weight, by name."""
     values = {n: v.const_value for n, v in model.graph.initializers.items() if v.const_value is not None}
     arrays = {n: t.numpy() for n, t in values.items() if t.dtype == ir.DataType.FLOAT}
     return spans(lambda _: arrays, {"weights": np.zeros((1, 1, 1, 1), np.float32)})
