@@ -35,6 +35,7 @@ from s2mlp_bench.roofline.roofline import Roofline
 from s2mlp_bench.runner import Runner
 from s2mlp_bench.summary import Standing, standing
 from s2mlp_deploy.runtime.session import ProfilingSession
+from s2mlp_deploy.schema.precision import ON_CPUS, precision
 from s2mlp_deploy.schema.spec import Size
 from s2mlp_deploy.system.progress import Listener
 from s2mlp_deploy.system.timing import Clock
@@ -200,7 +201,7 @@ def _profiles(runners: Sequence[Runner], asked: Asked) -> Iterator[Profile]:
         if isinstance(contestant.way, BundleWay) and isinstance(session, ProfilingSession):
             ((images, _), *_) = asked.of(contestant).turns(contestant.point.batch)
             spec = contestant.way.bundle.manifest.spec.spec()
-            weight_bytes = roofline.ITEM_BYTES[contestant.precision][1]
+            weight_bytes = precision(contestant.precision).on_gpu.item_bytes[1]
             yield profile.take(contestant.name, session, images, spec, contestant.point, weight_bytes=weight_bytes)
 
 
@@ -212,7 +213,7 @@ def _probes(runners: Sequence[Runner], plan: Plan, scratch: Path) -> Iterator[Pr
         return
     if not any(isinstance(runner.session, ProfilingSession) for runner in runners):
         return
-    known = [(c, bundle.manifest) for c, bundle in bundles if c.precision in roofline.ITEM_BYTES]
+    known = [(c, bundle.manifest) for c, bundle in bundles if c.precision in ON_CPUS]
     recipes = {m.precision: m.quantization.target if m.quantization else None for _, m in known}
     yield from peaks.prepare(recipes.items(), plan.threads, scratch)
     for c, manifest in known:
@@ -235,11 +236,11 @@ def _roofline(
     runners: Sequence[Runner], found: Standing, profiles: Sequence[Profile], reached: Sequence[Reached], clock: Clock
 ) -> Roofline:
     shown = [runner.contestant for runner in runners if runner.contestant.kind == "bundle"]
-    roofs = roofline.roofs_under([one for one in reached if one.precision in roofline.ITEM_BYTES], clock)
+    roofs = roofline.roofs_under([one for one in reached if one.precision in ON_CPUS], clock)
     p50_ms = {figures.name: figures.p50_ms for figures in found.figures}
     dots = []
     for contestant in shown:
-        if contestant.precision in roofline.ITEM_BYTES and isinstance(contestant.way, BundleWay):
+        if contestant.precision in ON_CPUS and isinstance(contestant.way, BundleWay):
             spec = contestant.way.bundle.manifest.spec.spec()
             dots.append(roofline.contestant_dot(contestant, spec, p50_ms[contestant.name]))
     for one in profiles:

@@ -12,8 +12,10 @@ from onnx.numpy_helper import to_array
 
 from s2mlp_deploy.bundle.contents import Bundle
 from s2mlp_deploy.errors import BundleError
+from s2mlp_deploy.formats.names import ONNX
 from s2mlp_deploy.schema.array import Array
 from s2mlp_deploy.schema.manifest import FLOAT_LOGITS, SpecEntry
+from s2mlp_deploy.schema.precision import precision
 from s2mlp_deploy.schema.spec import LAYERS, Spec
 
 _NORMS = ("norm1", "norm2", "norm")
@@ -42,7 +44,8 @@ def readable(bundle: Bundle) -> bool:
     """Whether ``bundle`` holds the weights as they were trained: whether it is an ONNX file in float32, from
     prepared images to logits."""
     manifest = bundle.manifest
-    return (manifest.format, manifest.precision, manifest.interface) == ("onnx", "fp32", FLOAT_LOGITS)
+    rounds = precision(manifest.precision).rounds
+    return manifest.format == ONNX and manifest.interface == FLOAT_LOGITS and not rounds
 
 
 def read(bundle: Bundle) -> Model:

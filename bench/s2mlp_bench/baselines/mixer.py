@@ -25,6 +25,7 @@ from s2mlp_deploy.graph.builder import GraphBuilder
 from s2mlp_deploy.graph.lowered import INPUT, IR_VERSION, OPSET, OUTPUT, Axes, Lowered
 from s2mlp_deploy.passes.optimize import optimize
 from s2mlp_deploy.schema.array import Array
+from s2mlp_deploy.schema.precision import FP32
 from s2mlp_deploy.schema.spec import Size, Spec, Stage
 
 NORM_EPSILON = 1e-6
@@ -159,7 +160,7 @@ def lower(spec: Spec, axes: Axes, *, seed: int = 0) -> Lowered:
     Raises:
         UsageError, SpecError: as :func:`emit`.
     """
-    return Lowered(optimize(emit(spec, axes, seed=seed)), spec, axes, "none", "fp32")
+    return Lowered(optimize(emit(spec, axes, seed=seed)), spec, axes, "none", FP32.name)
 
 
 def _only_stage(spec: Spec) -> Stage:

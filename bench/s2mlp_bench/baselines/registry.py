@@ -26,6 +26,7 @@ from s2mlp_deploy.families.s2mlp.emit import emit
 from s2mlp_deploy.graph import writer
 from s2mlp_deploy.graph.lowered import Axes
 from s2mlp_deploy.schema.manifest import FLOAT_LOGITS
+from s2mlp_deploy.schema.precision import FP32, INT8
 from s2mlp_deploy.schema.spec import Size
 from s2mlp_deploy.system.dependencies import pip_install
 from s2mlp_deploy.system.progress import Listener
@@ -67,7 +68,7 @@ class Work:
             )
 
     def contestant(
-        self, source: str, way: Way, point: Point, *, precision: str = "fp32", limit: float | None = FLOAT_LIMIT,
+        self, source: str, way: Way, point: Point, *, precision: str = FP32.name, limit: float | None = FLOAT_LIMIT,
         remark: str = "", macs: int | None = None, bundle: Bundle | None = None,
     ) -> Contestant:  # fmt: skip
         """A baseline that is asked what ``bundle`` (the reference) is asked."""
@@ -155,13 +156,13 @@ def _openvino(work: Work) -> Iterator[Contestant]:
 def _ort_static(work: Work) -> Iterator[Contestant]:
     for point in work.points:
         way = OnnxWay(work.static_file)
-        yield work.contestant("ort-static", way, point, precision="int8", limit=None, remark=NOISE)
+        yield work.contestant("ort-static", way, point, precision=INT8.name, limit=None, remark=NOISE)
 
 
 def _openvino_static(work: Work) -> Iterator[Contestant]:
     for point in work.points:
         way = OpenVinoWay(work.static_file)
-        yield work.contestant("openvino-static", way, point, precision="int8", limit=None, remark=NOISE)
+        yield work.contestant("openvino-static", way, point, precision=INT8.name, limit=None, remark=NOISE)
 
 
 def _mixer(work: Work) -> Iterator[Contestant]:

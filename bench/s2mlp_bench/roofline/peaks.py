@@ -19,6 +19,7 @@ import numpy as np
 from s2mlp_bench.backends import ProductsWay, noise
 from s2mlp_bench.candidate import Point
 from s2mlp_bench.roofline.lower_bound import block_macs, write_twin
+from s2mlp_deploy.schema.precision import precision as row_of
 from s2mlp_deploy.schema.spec import Spec, single_stage
 from s2mlp_deploy.system.timing import Clock
 from s2mlp_exporters.openvino.exporter import LOADING, load_openvino, read_model
@@ -125,7 +126,7 @@ def of_products(
         runs[ONNXRUNTIME] = partial(ProductsWay(path).open(point).run, np.empty((0, 0), np.float32))
     if OPENVINO in runtimes and find_spec("openvino"):
         runs[OPENVINO] = _in_openvino(path, point.threads)
-    if TORCH in runtimes and precision == "fp32" and find_spec("torch"):
+    if TORCH in runtimes and not row_of(precision).rounds and find_spec("torch"):
         runs[TORCH] = _in_torch(spec, point)
     operations = 2 * point.batch * block_macs(spec, point)
     for runtime, run in runs.items():

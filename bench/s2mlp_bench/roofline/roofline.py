@@ -19,6 +19,7 @@ from s2mlp_bench.environment import usable_cores
 from s2mlp_bench.profile import Profile
 from s2mlp_bench.roofline.lower_bound import block_macs
 from s2mlp_bench.roofline.peaks import Reached
+from s2mlp_deploy.schema.precision import precision as row_of
 from s2mlp_deploy.schema.spec import Spec
 from s2mlp_deploy.system.timing import Clock
 
@@ -26,8 +27,6 @@ COPIED_BYTES = 128 * 2**20
 """Beyond every cache."""
 
 COPYING_SECONDS = 0.6
-ITEM_BYTES = {"fp32": (4, 4, 4), "fp16": (2, 2, 2), "int8": (1, 1, 4)}
-"""Bytes of what a product reads, of its weights, and of what it writes; ONNX Runtime's int8 products write float32."""
 
 
 @dataclass(frozen=True)
@@ -106,7 +105,7 @@ def layer_dots(profile: Profile, precision: str, threads: int | None) -> Iterato
 
 def product_bytes(spec: Spec, point: Point, precision: str) -> int:
     """Bytes that the blocks' products of one batch must move: what they read, their weights, and what they write."""
-    read, weight, written = ITEM_BYTES[precision]
+    read, weight, written = row_of(precision).on_gpu.item_bytes
     total = 0
     for stage, (h, w) in zip(spec.stages, spec.map_sizes(point.size or spec.image_size), strict=True):
         tokens, c, hidden = point.batch * h * w, stage.channels, stage.hidden

@@ -68,4 +68,4 @@ def _attributes(given: Mapping[str, str], name: str, used: set[str]) -> dict[str
 def _style(value: str) -> str:
     """Without a font, which is the page's, and with variables for colours."""
     kept = (part for part in value.split("; ") if not part.startswith("font-family"))
-    return _COLOUR.sub(lambda found: f"var(--{VARIABLES[found[0]]})", "; ".join(kept))
+    return _COLOUR.sub(lambda found: f"var(--{VARIABLES[found[0]]}, {found[0]})", "; ".join(kept))

@@ -16,18 +16,19 @@ from s2mlp_bench.report.pictures.labels import Box
 from s2mlp_bench.report.pictures.scatter import Name
 from s2mlp_bench.roofline.roofline import Dot, Roof, Roofline, layer_dots
 from s2mlp_bench.summary import Standing
+from s2mlp_deploy.schema.precision import ON_CPUS
 from s2mlp_deploy.system.wording import counted
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-COLOURS = {"fp32": "#004487", "fp16": "#5fa8ac", "int8": "#ddaa34"}
-"""By precision; unlike any other colour of the pictures, so that each can be replaced."""
+COLOURS = dict(zip(ON_CPUS, ("#004487", "#5fa8ac", "#ddaa34", "#aa3376", "#66ccec"), strict=False))
+"""By precision, in the table's order; unlike any other colour of the pictures, so that each can be replaced."""
 
-WORDS = {"fp32": "#004487", "fp16": "#2f7074", "int8": "#8a6510"}
+WORDS = dict(zip(ON_CPUS, ("#004487", "#2f7074", "#8a6510", "#88225e", "#1f6f8b"), strict=False))
 """For text, which must stand out from white more than a line must."""
 
-MARKERS = {"fp32": "o", "fp16": "^", "int8": "s"}
+MARKERS = dict(zip(ON_CPUS, "o^sDv", strict=False))
 
 DASHES: tuple[Any, ...] = ("solid", (0, (5, 2)), (0, (1, 1.5)), (0, (5, 2, 1, 2)))
 """Of roofs, by number of threads."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from s2mlp_deploy.schema.precision import ON_CPUS
 from s2mlp_deploy.system.timing import Estimate, estimate
 from s2mlp_studies.presets import export_cost
 from s2mlp_studies.presets.engines import EngineCost, Engines
@@ -55,7 +56,7 @@ def engine_goals(engines: Engines) -> list[Goal]:
         what = f"size of {cost.precision} engine ({cost.lowering}) / its weights"
         return Goal(engines.model, what, estimate([cost.size_ratio]), at_most=1.15)
 
-    return [size(engines.largest(precision)) for precision in ("fp32", "fp16", "int8")]
+    return [size(engines.largest(precision)) for precision in ON_CPUS]
 
 
 def latency_goals(latency: Latency) -> list[Goal]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
+import onnx_ir as ir
+
 from s2mlp_bench.graphs import noise
 from s2mlp_deploy.checkpoint.load import Checkpoint
 from s2mlp_deploy.families.s2mlp.emit import emit
@@ -12,9 +14,11 @@ from s2mlp_deploy.formats import registry
 from s2mlp_deploy.graph.lowered import Axes, Lowered
 from s2mlp_deploy.graph.spatial_shift import Lowering
 from s2mlp_deploy.passes.float16 import to_float16
+from s2mlp_deploy.passes.io_type import cast_io
 from s2mlp_deploy.passes.optimize import optimize
 from s2mlp_deploy.passes.quantize import RECIPES, Range, block_layers, quantize
 from s2mlp_deploy.quantization.calibration import calibrate
+from s2mlp_deploy.schema.precision import FP16, FP32, INT8
 
 
 def lower(source: Checkpoint, lowering: Lowering) -> Lowered:
@@ -22,12 +26,14 @@ def lower(source: Checkpoint, lowering: Lowering) -> Lowered:
     spec = source.spec
     axes = Axes(1, spec.image_size)
     graph = optimize(emit(spec, {n: w.numpy() for n, w in source.weights.items()}, lowering, axes))
-    return Lowered(graph, spec, axes, lowering.name, "fp32")
+    return Lowered(graph, spec, axes, lowering.name, FP32.name)
 
 
 def half(lowered: Lowered) -> Lowered:
     """The float16 graph, whose values are not looked at: they do not matter for speed."""
-    return replace(lowered, model=to_float16(lowered.model), precision="fp16")
+    model = to_float16(lowered.model)
+    cast_io(model, ir.DataType.FLOAT)
+    return replace(lowered, model=model, precision=FP16.name)
 
 
 def ranges(lowered: Lowered) -> dict[str, Range]:
@@ -41,4 +47,4 @@ def quantized(lowered: Lowered, ranges: Mapping[str, Range], target: str) -> Low
     """The int8 graph for ``target`` (a name of quantize.RECIPES)."""
     layers = block_layers(lowered.spec)
     graph = quantize(lowered.model, ranges, RECIPES[target], layers)
-    return replace(lowered, model=graph, precision="int8")
+    return replace(lowered, model=graph, precision=INT8.name)

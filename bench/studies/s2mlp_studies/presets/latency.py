@@ -17,6 +17,7 @@ from s2mlp_deploy.graph.spatial_shift import LOWERINGS
 from s2mlp_deploy.pipeline.deploy import deploy, deploy_all
 from s2mlp_deploy.pipeline.request import SYNTHETIC, Request
 from s2mlp_deploy.schema.manifest import Interface
+from s2mlp_deploy.schema.precision import INT8
 from s2mlp_deploy.system.progress import Listener
 from s2mlp_deploy.system.timing import Clock, Estimate, ratio
 
@@ -106,7 +107,7 @@ def measure_latency(
     lowered = {name: scratch / name for name in LOWERINGS}
     requests = [Request(checkpoint, output=place, lowering=name) for name, place in lowered.items()]
     requests += [Request(checkpoint, output=fp32)]
-    requests += [Request(checkpoint, output=int8, precision="int8", calibration=SYNTHETIC)]
+    requests += [Request(checkpoint, output=int8, precision=INT8.name, calibration=SYNTHETIC)]
     list(deploy_all(requests, listener))
     deploy(Request(checkpoint, output=scratch / UINT8, interface=BYTES), listener)
 

@@ -32,6 +32,7 @@ from s2mlp_deploy.graph.spatial_shift import Lowering
 from s2mlp_deploy.passes.optimize import optimize
 from s2mlp_deploy.runtime.onnxruntime import RESTING, Loading, OnnxSession
 from s2mlp_deploy.schema.array import Array
+from s2mlp_deploy.schema.precision import FP32
 from s2mlp_deploy.schema.spec import Size, Spec, format_size
 from s2mlp_deploy.system.progress import Listener
 from s2mlp_deploy.system.timing import Clock, interleave, timed_ms
@@ -172,7 +173,7 @@ def _write(network: _Network, source: Checkpoint, lowering: Lowering, directory:
     if network.size is None:
         weights = {name: source.weights[name].numpy() for name in spec.parameter_shapes()}
         axes = Axes(None, None)
-        lowered = Lowered(optimize(emit(spec, weights, lowering, axes)), spec, axes, lowering.name, "fp32")
+        lowered = Lowered(optimize(emit(spec, weights, lowering, axes)), spec, axes, lowering.name, FP32.name)
     else:
         lowered = mixer.lower(spec, Axes(None, network.size), seed=seed)
     try:
