@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -75,7 +76,18 @@ def closure(roots: Mapping[str, str | None]) -> dict[str, Package]:
 
 def owners(module: str) -> tuple[str, ...]:
     """The installed packages that ``module`` comes with."""
-    return tuple(sorted({canonicalize_name(n) for n in packages_distributions().get(module.partition(".")[0], ())}))
+    return tuple(sorted({canonicalize_name(name) for name in distributions(module.partition(".")[0])}))
+
+
+def distributions(module: str) -> tuple[str, ...]:
+    """The installed packages that the top-level ``module`` comes with, under the names that they give themselves."""
+    return tuple(_distributions(tuple(sys.path)).get(module, ()))
+
+
+@cache
+def _distributions(path: tuple[str, ...]) -> Mapping[str, list[str]]:
+    """Every top-level module's packages, on ``path``, which is sys.path: this lists the files of all packages, half a second."""
+    return packages_distributions()
 
 
 def _installed(name: str, version: str | None) -> Distribution | None:

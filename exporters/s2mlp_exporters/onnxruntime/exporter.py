@@ -11,7 +11,7 @@ import logging
 import warnings
 from collections.abc import Mapping
 from dataclasses import replace
-from importlib.metadata import PackageNotFoundError, packages_distributions, version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Annotated, Literal
@@ -26,6 +26,7 @@ from s2mlp_deploy.formats.settings import complaint, recorded
 from s2mlp_deploy.runtime import onnxruntime_versions
 from s2mlp_deploy.runtime.onnxruntime import PROVIDERS, REMEDY, RESTING, Loading, OnnxSession, load, missing
 from s2mlp_deploy.schema.manifest import Setting
+from s2mlp_deploy.system.dependencies import distributions
 from s2mlp_exporters.onnxruntime import artifact_scan, canonical
 
 OPERATORS = "required_operators.config"
@@ -193,7 +194,7 @@ def _write_operators(directory: Path) -> None:
 
 def _distribution() -> str:
     """The package that onnxruntime was installed by: there are several, for different devices."""
-    return next(iter(packages_distributions().get("onnxruntime", ["onnxruntime"])))
+    return next(iter(distributions("onnxruntime")), "onnxruntime")
 
 
 def _version() -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from importlib.metadata import PackageNotFoundError, packages_distributions, version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
@@ -17,6 +17,7 @@ from s2mlp_deploy.formats.base import refuse_other_files
 from s2mlp_deploy.formats.settings import recorded
 from s2mlp_deploy.gate import golden
 from s2mlp_deploy.schema.manifest import Setting
+from s2mlp_deploy.system.dependencies import distributions
 from s2mlp_exporters.tensorrt.build import build
 from s2mlp_exporters.tensorrt.log import Log, summary
 from s2mlp_exporters.tensorrt.profile import Profile, profile_for
@@ -138,7 +139,7 @@ class EngineFormat(ABC):
 
     def versions(self) -> Mapping[str, str]:
         """The package that builds the engine."""
-        for name in packages_distributions().get(self.runtime.module, [self.runtime.module]):
+        for name in distributions(self.runtime.module) or (self.runtime.module,):
             try:
                 return {name: version(name)}
             except PackageNotFoundError:  # JetPack's is no package of pip's
