@@ -25,8 +25,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from s2mlp_deploy.families.s2mlp.reference import S2MLP, spatial_shift
-from s2mlp_deploy.schema.spec import Shift, single_stage
+from s2mlp_deploy.families.s2mlp.reference import S2MLP
+from s2mlp_deploy.families.s2mlp.spec import single_stage
+from s2mlp_deploy.families.shift_reference import spatial_shift
+from s2mlp_deploy.schema.shift import Shift
 
 MEAN, STD = 0.2860, 0.3530
 CLASSES = ["T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot"]

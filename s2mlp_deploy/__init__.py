@@ -19,9 +19,11 @@ if TYPE_CHECKING:
     from s2mlp_deploy.bundle.contents import Bundle
     from s2mlp_deploy.checkpoint.load import Checkpoint
     from s2mlp_deploy.errors import Error
+    from s2mlp_deploy.families.s2mlp.spec import PRESETS
     from s2mlp_deploy.pipeline.request import Export, Request
     from s2mlp_deploy.pipeline.verify import Verification
-    from s2mlp_deploy.schema.spec import DIRECTIONS, PRESETS, Shift, Spec
+    from s2mlp_deploy.schema.shift import DIRECTIONS, Shift
+    from s2mlp_deploy.schema.spec import Spec
 
 __version__ = "0.1.0"
 
@@ -32,12 +34,12 @@ os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 _NAMES = {
     "Bundle": ("bundle.contents", "Bundle"),
     "Checkpoint": ("checkpoint.load", "Checkpoint"),
-    "DIRECTIONS": ("schema.spec", "DIRECTIONS"),
+    "DIRECTIONS": ("schema.shift", "DIRECTIONS"),
     "Error": ("errors", "Error"),
     "Export": ("pipeline.deploy", "Export"),
-    "PRESETS": ("schema.spec", "PRESETS"),
+    "PRESETS": ("families.s2mlp.spec", "PRESETS"),
     "Request": ("pipeline.deploy", "Request"),
-    "Shift": ("schema.spec", "Shift"),
+    "Shift": ("schema.shift", "Shift"),
     "Spec": ("schema.spec", "Spec"),
     "Verification": ("pipeline.verify", "Verification"),
     "deploy": ("api", "deploy"),

@@ -19,7 +19,8 @@ if TYPE_CHECKING:  # needs torch, and checking a bundle does not
     from s2mlp_deploy.checkpoint.load import Checkpoint
     from s2mlp_deploy.families.s2mlp.layouts import Layout
     from s2mlp_deploy.pipeline.verify import Verification
-    from s2mlp_deploy.schema.spec import Offset, Semantics, Size
+    from s2mlp_deploy.schema.shift import Offset, Semantics
+    from s2mlp_deploy.schema.size import Size
 
 AnyPath: TypeAlias = str | os.PathLike[str]
 

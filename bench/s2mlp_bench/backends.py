@@ -22,8 +22,7 @@ from s2mlp_deploy.formats import registry
 from s2mlp_deploy.runtime.onnxruntime import RESTING, Loading, OnnxSession, load
 from s2mlp_deploy.runtime.session import Session
 from s2mlp_deploy.schema.array import Array
-from s2mlp_deploy.schema.manifest import SpecEntry
-from s2mlp_deploy.schema.spec import format_size
+from s2mlp_deploy.schema.size import format_size
 from s2mlp_exporters.openvino.exporter import OpenVinoSession, Settings, load_openvino
 
 ONNXRUNTIME, TORCH, OPENVINO = ("onnxruntime",), ("torch",), ("openvino",)
@@ -132,10 +131,11 @@ class TorchWay:
 
         from s2mlp_bench.baselines.naive import shift_function
         from s2mlp_deploy.families.s2mlp.reference import S2MLP
+        from s2mlp_deploy.families.s2mlp.spec import S2MLPSpec
 
         # Of its own, so that a first compilation is not spared by an earlier program's.
         os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(self.directory / "compiled")
-        spec = SpecEntry.model_validate_json((self.directory / "spec.json").read_bytes()).spec()
+        spec = S2MLPSpec.from_json(json.loads((self.directory / "spec.json").read_bytes()))
         with torch.device("meta"):
             model = S2MLP(spec, shift_function(spec.shift))
         weights = torch.load(self.directory / "weights.pt", weights_only=True, mmap=True)

@@ -36,7 +36,7 @@ from s2mlp_bench.runner import Runner
 from s2mlp_bench.summary import Standing, standing
 from s2mlp_deploy.runtime.session import ProfilingSession
 from s2mlp_deploy.schema.precision import ON_CPUS, precision
-from s2mlp_deploy.schema.spec import Size
+from s2mlp_deploy.schema.size import Size
 from s2mlp_deploy.system.progress import Listener
 from s2mlp_deploy.system.timing import Clock
 from s2mlp_deploy.system.workdir import temporary
@@ -200,7 +200,7 @@ def _profiles(runners: Sequence[Runner], asked: Asked) -> Iterator[Profile]:
         contestant, session = runner.contestant, runner.session
         if isinstance(contestant.way, BundleWay) and isinstance(session, ProfilingSession):
             ((images, _), *_) = asked.of(contestant).turns(contestant.point.batch)
-            spec = contestant.way.bundle.manifest.spec.spec()
+            spec = contestant.way.bundle.manifest.spec
             weight_bytes = precision(contestant.precision).on_gpu.item_bytes[1]
             yield profile.take(contestant.name, session, images, spec, contestant.point, weight_bytes=weight_bytes)
 
@@ -217,9 +217,9 @@ def _probes(runners: Sequence[Runner], plan: Plan, scratch: Path) -> Iterator[Pr
     recipes = {m.precision: m.quantization.target if m.quantization else None for _, m in known}
     yield from peaks.prepare(recipes.items(), plan.threads, scratch)
     for c, manifest in known:
-        if manifest.format == OPENVINO_FORMAT and manifest.spec.spec().depth:
+        if manifest.format == OPENVINO_FORMAT and manifest.spec.products():
             path = bound.write_products(manifest, c.point, scratch)
-            spec = manifest.spec.spec()
+            spec = manifest.spec
             yield from peaks.of_products(spec, c.point, c.precision, path, c.source, (peaks.OPENVINO,))
 
 
@@ -241,7 +241,7 @@ def _roofline(
     dots = []
     for contestant in shown:
         if contestant.precision in ON_CPUS and isinstance(contestant.way, BundleWay):
-            spec = contestant.way.bundle.manifest.spec.spec()
+            spec = contestant.way.bundle.manifest.spec
             dots.append(roofline.contestant_dot(contestant, spec, p50_ms[contestant.name]))
     for one in profiles:
         contestant = next(c for c in shown if c.name == one.contestant)

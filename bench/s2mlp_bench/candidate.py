@@ -8,7 +8,7 @@ from typing import Literal, Protocol, TypeAlias
 
 from s2mlp_deploy.runtime.session import Session
 from s2mlp_deploy.schema.manifest import FLOAT_LOGITS, Interface
-from s2mlp_deploy.schema.spec import Size, format_size
+from s2mlp_deploy.schema.size import Size, format_size
 from s2mlp_deploy.system.wording import counted
 
 Kind: TypeAlias = Literal["bundle", "baseline", "bound"]

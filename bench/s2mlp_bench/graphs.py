@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 
 from s2mlp_deploy.graph import writer
-from s2mlp_deploy.graph.lowered import INPUT, Lowered
+from s2mlp_deploy.graph.layer import INPUT
+from s2mlp_deploy.graph.lowered import Lowered
 from s2mlp_deploy.quantization.calibration import MINIMUM_IMAGES
 from s2mlp_deploy.schema.array import Array
 from s2mlp_deploy.schema.spec import Spec

@@ -16,7 +16,7 @@ from s2mlp_deploy.gate import golden
 from s2mlp_deploy.runtime.session import Session
 from s2mlp_deploy.schema.array import Array
 from s2mlp_deploy.schema.manifest import FLOAT_LOGITS
-from s2mlp_deploy.schema.spec import Size, format_size
+from s2mlp_deploy.schema.size import Size, format_size
 
 IMAGES = 8
 """Images at a size for which no golden tensors are in the bundle."""

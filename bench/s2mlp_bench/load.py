@@ -15,7 +15,7 @@ from s2mlp_deploy.formats import registry
 from s2mlp_deploy.pipeline import verify as verifying
 from s2mlp_deploy.schema.manifest import Manifest
 from s2mlp_deploy.schema.precision import INT8
-from s2mlp_deploy.schema.spec import format_size
+from s2mlp_deploy.schema.size import format_size
 from s2mlp_deploy.system.progress import Listener
 from s2mlp_deploy.system.wording import counted
 
@@ -73,7 +73,7 @@ def entry(bundle: Bundle, point: Point, bundles: Sequence[Bundle]) -> Contestant
         BundleError: where it carries nothing, and no other bundle does for it.
     """
     manifest = bundle.manifest
-    spec = manifest.spec.spec()
+    spec = manifest.spec
     asks, limit, remark = bundle, INT8_LIMIT, ""
     if manifest.tolerance is not None:
         limit = manifest.tolerance.relative_l2

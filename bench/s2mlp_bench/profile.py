@@ -99,10 +99,5 @@ def _part(kind: str, kernels: Sequence[Kernel], spec: Spec, point: Point, weight
 
 def _product(node: str, spec: Spec, point: Point) -> tuple[int, int]:
     """(tokens, weights) of the matrix product called ``node``; zeros where it is none of the blocks'."""
-    match = re.fullmatch(r"stage(\d+)/block\d+/fc([1-4])", node)
-    if not match:
-        return 0, 0
-    index = int(match[1])
-    stage, (height, width) = spec.stages[index], spec.map_sizes(point.size or spec.image_size)[index]
-    other = stage.channels if match[2] in "12" else stage.hidden
-    return point.batch * height * width, stage.channels * other
+    product = next((p for p in spec.products(point.size) if p.name == node), None)
+    return (point.batch * product.rows, product.inputs * product.outputs) if product else (0, 0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,11 +13,12 @@ from onnx.numpy_helper import to_array
 
 from s2mlp_deploy.bundle.contents import Bundle
 from s2mlp_deploy.errors import BundleError
+from s2mlp_deploy.families.s2mlp.layers import initializer_name
+from s2mlp_deploy.families.s2mlp.spec import LAYERS, S2MLPSpec, only_s2mlp
 from s2mlp_deploy.formats.names import ONNX
 from s2mlp_deploy.schema.array import Array
-from s2mlp_deploy.schema.manifest import FLOAT_LOGITS, SpecEntry
+from s2mlp_deploy.schema.manifest import FLOAT_LOGITS
 from s2mlp_deploy.schema.precision import precision
-from s2mlp_deploy.schema.spec import LAYERS, Spec
 
 _NORMS = ("norm1", "norm2", "norm")
 
@@ -26,7 +28,7 @@ class Model:
     """A spec and its weights by canonical name, float32. Where the export moved a LayerNorm's affine part into the
     matrix product behind it, it is there; the network is the same."""
 
-    spec: Spec
+    spec: S2MLPSpec
     weights: Mapping[str, Array]
 
     def save(self, directory: Path) -> Path:
@@ -34,7 +36,7 @@ class Model:
         import torch
 
         directory.mkdir()
-        (directory / "spec.json").write_text(SpecEntry.of(self.spec).model_dump_json(), "utf-8")
+        (directory / "spec.json").write_text(json.dumps(self.spec.to_json()), "utf-8")
         state = {name: torch.from_numpy(np.array(weight)) for name, weight in self.weights.items()}
         torch.save(state, directory / "weights.pt")
         return directory
@@ -52,16 +54,17 @@ def read(bundle: Bundle) -> Model:
     """The model in ``bundle``, which is :func:`readable`.
 
     Raises:
+        UsageError: where the bundle is not an S²-MLP's.
         BundleError: where the file does not hold the weights of the manifest's model.
     """
     path = bundle.artifact.path
     found = {i.name: i for i in onnx.load(path).graph.initializer}
-    spec = bundle.manifest.spec.spec()
+    spec = only_s2mlp(bundle.manifest.spec, "baselines are other ways to run the weights of an S²-MLP")
     weights: dict[str, Array] = {}
     biased = set()
     for name, shape in replace(spec, biases=frozenset(LAYERS)).parameter_shapes().items():
         layer, kind = name.rsplit(".", 2)[-2:]
-        stored = found.get(name.replace("stages.", "stage"))
+        stored = found.get(initializer_name(name))
         if stored is not None:
             weights[name] = to_array(stored)
         elif kind == "weight" and layer in _NORMS:

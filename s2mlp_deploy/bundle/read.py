@@ -8,6 +8,7 @@ from pathlib import Path
 
 from s2mlp_deploy.bundle.contents import GOLDEN, MANIFEST, REPORT, Bundle
 from s2mlp_deploy.errors import BundleError
+from s2mlp_deploy.families.registry import read_spec
 from s2mlp_deploy.schema.manifest import Manifest, parse_manifest
 from s2mlp_deploy.system import untrusted_input
 from s2mlp_deploy.system.hashing import sha256
@@ -67,7 +68,7 @@ def read_manifest(directory: Path) -> Manifest:
     Raises:
         BundleError: where there is none, or it is damaged.
     """
-    return parse_manifest(_manifest_bytes(directory), str(directory / MANIFEST))
+    return parse_manifest(_manifest_bytes(directory), str(directory / MANIFEST), read_spec)
 
 
 def _manifest_bytes(directory: Path) -> bytes:

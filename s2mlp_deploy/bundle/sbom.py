@@ -21,6 +21,7 @@ from cyclonedx.output.json import JsonV1Dot6
 from packageurl import PackageURL
 
 from s2mlp_deploy.bundle.contents import SBOM
+from s2mlp_deploy.families.registry import family_of
 from s2mlp_deploy.schema.manifest import Manifest
 from s2mlp_deploy.system.dependencies import Shipped, closure, owners
 from s2mlp_deploy.system.hashing import sha256
@@ -83,11 +84,11 @@ def _declared(licenses: tuple[str, ...]) -> list[License]:
 def _bundle(manifest: Manifest) -> Component:
     """What the bill is of: the files of a bundle, made from a checkpoint."""
     kind = ComponentType.MACHINE_LEARNING_MODEL
-    told = {"format": manifest.format, "precision": manifest.precision, "shift": manifest.spec.shift_semantics}
+    told = {"format": manifest.format, "precision": manifest.precision, "shift": manifest.spec.semantics or "none"}
     checkpoint = Component(type=kind, name="checkpoint", bom_ref="checkpoint", hashes=[_hash(manifest.source.sha256)])
     return Component(
         type=kind,
-        name="S²-MLP",
+        name=family_of(manifest.spec).title,
         bom_ref="bundle",
         properties=[Property(name=f"s2mlp-deploy:{name}", value=value) for name, value in told.items()],
         pedigree=Pedigree(ancestors=[checkpoint]),

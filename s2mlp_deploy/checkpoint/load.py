@@ -24,10 +24,13 @@ from s2mlp_deploy.checkpoint.torch_format.archive import Foreign
 from s2mlp_deploy.checkpoint.training_metadata import Recorded, read_recorded
 from s2mlp_deploy.checkpoint.weight_sets import Found, of_the_same_model
 from s2mlp_deploy.errors import CheckpointError, LayoutError
+from s2mlp_deploy.families.registry import family_of
 from s2mlp_deploy.families.s2mlp import layouts
 from s2mlp_deploy.families.s2mlp.layouts import Layout, LeftOut, Match
 from s2mlp_deploy.families.s2mlp.layouts.recognition import WRAPPERS, without
-from s2mlp_deploy.schema.spec import Offset, Semantics, Size, Spec
+from s2mlp_deploy.schema.shift import Offset, Semantics
+from s2mlp_deploy.schema.size import Size
+from s2mlp_deploy.schema.spec import Spec
 from s2mlp_deploy.system.hashing import sha256
 from s2mlp_deploy.system.untrusted_input import MOST_BEYOND_FILE, check_regular, check_safetensors
 
@@ -150,7 +153,7 @@ def _semantics_warnings(layout: Layout, requested: Semantics | None) -> Iterator
 
 
 def _structure_warnings(source: Checkpoint) -> Iterator[str]:
-    if parts := layouts.taken_on_trust(source.layout, source.spec):
+    if parts := family_of(source.spec).taken_on_trust(source.layout, source.spec):
         yield (
             f"layout {source.layout.name}: weights do not show all of a structure, so this was taken on trust: "
             f"{'; '.join(parts)}. Let --reference check it (README: export your own checkpoint)"

@@ -16,7 +16,7 @@ from typing import Any, TypeVar, get_args
 from s2mlp_deploy.checkpoint.torch_format.training_objects import entries, plain
 from s2mlp_deploy.data.labels import in_order
 from s2mlp_deploy.schema.choices import Interpolation, Resize
-from s2mlp_deploy.schema.spec import Size
+from s2mlp_deploy.schema.size import Size
 from s2mlp_deploy.system import strict_json
 
 T = TypeVar("T")

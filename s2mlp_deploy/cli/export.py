@@ -37,7 +37,7 @@ from s2mlp_deploy.schema.choices import (
     Target,
 )
 from s2mlp_deploy.schema.precision import PRECISIONS
-from s2mlp_deploy.schema.spec import Semantics
+from s2mlp_deploy.schema.shift import Semantics
 
 if TYPE_CHECKING:
     from s2mlp_deploy.cli.plot import Curve
@@ -370,7 +370,7 @@ def export(
     if plot:
         with told.step("drawing error against depth"):
             curves = layer_error.curves([bundle for bundle in bundles if bundle.directory in drawn])
-            layer_error.draw(curves, bundles[0].manifest.spec.spec(), plot, replace=force)
+            layer_error.draw(curves, bundles[0].manifest.spec, plot, replace=force)
     latencies = None
     if latency:
         with told.step("timing what was exported"):

@@ -51,7 +51,6 @@ def inspect(
         from s2mlp_deploy.cli import tables
         from s2mlp_deploy.families.s2mlp import layouts
         from s2mlp_deploy.pipeline import resolve_preprocessing
-        from s2mlp_deploy.schema.manifest import SpecEntry
 
     size = option_values.size("--image-size", image_size) if image_size is not None else None
     checkpoint = load_checkpoint(
@@ -69,9 +68,8 @@ def inspect(
         warnings += resolve_preprocessing.warnings(checkpoint, request, preprocessing)
     except UsageError as error:  # what an export would need an option for
         warnings = [*warnings, str(error)]
-    entry = SpecEntry.of(checkpoint.spec).model_dump(mode="json")
     if as_json:
-        show(tables.inspection_json(checkpoint, entry, preprocessing, warnings))
+        show(tables.inspection_json(checkpoint, preprocessing, warnings))
     else:
         show(tables.inspection(checkpoint, preprocessing, warnings))
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 
 from s2mlp_deploy.errors import UsageError
-from s2mlp_deploy.schema.spec import Offset, Size, parse_directions
+from s2mlp_deploy.schema.shift import Offset, parse_directions
+from s2mlp_deploy.schema.size import Size
 
 
 def size(option: str, text: str) -> Size:

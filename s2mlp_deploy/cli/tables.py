@@ -13,13 +13,15 @@ from rich.text import Text
 
 from s2mlp_deploy.bundle.contents import Bundle
 from s2mlp_deploy.data.image_files import describe
+from s2mlp_deploy.families.registry import family_of
 from s2mlp_deploy.gate.checks import Verdict
 from s2mlp_deploy.gate.golden_images import Preparation
 from s2mlp_deploy.pipeline.comparison import Row
 from s2mlp_deploy.pipeline.latency import Method
 from s2mlp_deploy.pipeline.verify import Verification
 from s2mlp_deploy.schema.manifest import Manifest, Preprocessing, Quantization, TensorEntry
-from s2mlp_deploy.schema.spec import Spec, categories, format_size
+from s2mlp_deploy.schema.size import format_size
+from s2mlp_deploy.schema.spec import Spec, categories
 from s2mlp_deploy.system.timing import Estimate
 from s2mlp_deploy.system.wording import counted
 
@@ -39,18 +41,8 @@ def inspection(source: Checkpoint, contract: Preprocessing | None, warnings: lis
     if source.left_out:
         _row(grid, "left out", left_out_line([vars(tensor) for tensor in source.left_out]))
     _row(grid, "model", model_line(spec))
-    for i, stage in enumerate(spec.stages):
-        e = stage.embedding
-        blocks = (
-            f", {counted(stage.depth, 'block')} of {stage.channels} and {counted(stage.hidden, 'channel')}"
-            if stage.depth
-            else ""
-        )
-        _row(
-            grid,
-            f"stage {i}",
-            f"{format_size(e.kernel)} convolution, stride {format_size(e.stride)}, {counted(stage.channels, 'channel')}{blocks}",
-        )
+    for i, line in enumerate(family_of(spec).stage_lines(spec)):
+        _row(grid, f"stage {i}", line)
     _row(grid, "shift", shift_line(spec))
     by_sign = " by the sign of one logit" if spec.classes == 1 else ""
     _row(grid, "classes", f"{categories(spec.classes)}{by_sign}" + (", named" if source.recorded.labels else ""))
@@ -61,15 +53,13 @@ def inspection(source: Checkpoint, contract: Preprocessing | None, warnings: lis
     return Group(grid, *(Text(f"warning: {w}", style="yellow") for w in warnings))
 
 
-def inspection_json(
-    source: Checkpoint, spec_entry: Mapping[str, Any], contract: Preprocessing | None, warnings: list[str]
-) -> dict[str, Any]:
+def inspection_json(source: Checkpoint, contract: Preprocessing | None, warnings: list[str]) -> dict[str, Any]:
     """The same for machines."""
     spec = source.spec
     return {
         "sha256": source.sha256, "size_bytes": source.size_bytes, "dtypes": source.dtypes, "layout": source.layout.name,
         "weights": source.wrapper, "prefix": source.prefix, "other_weights": source.others,
-        "left_out": [vars(tensor) for tensor in source.left_out], "spec": spec_entry, "parameters": spec.parameters(),
+        "left_out": [vars(tensor) for tensor in source.left_out], "spec": spec.to_json(), "parameters": spec.parameters(),
         "macs": spec.macs(), "recorded": vars(source.recorded), "preprocessing": contract.model_dump(mode="json") if contract else None,
         "warnings": warnings,
     }  # fmt: skip
@@ -81,8 +71,8 @@ def export(result: Export) -> RenderableType:
     grid = _grid()
     _row(grid, "bundle", str(result.bundle.directory))
     _row(grid, "artifact", artifact_line(result.bundle))
-    _row(grid, "model", model_line(manifest.spec.spec()))
-    _row(grid, "shift", f"{manifest.lowering} lowering, {shift_line(manifest.spec.spec())}")
+    _row(grid, "model", model_line(manifest.spec))
+    _row(grid, "shift", f"{manifest.lowering} lowering, {shift_line(manifest.spec)}")
     _row(grid, "input", tensor_line(manifest.input))
     if manifest.interface.output != "logits":
         outputs = [entry for entry in (manifest.output, manifest.output_classes) if entry]
@@ -240,7 +230,7 @@ def bundle(found: Bundle) -> RenderableType:
     lines = {
         "format": manifest.format,
         "checkpoint": f"sha256 {source.sha256}, layout {source.layout}{under}",
-        "shift": f"{manifest.lowering} lowering, {manifest.spec.shift_semantics} semantics",
+        "shift": f"{manifest.lowering} lowering, {manifest.spec.semantics} semantics",
         "input": tensor_line(manifest.input),
         "output": ", ".join(map(tensor_line, outputs)),
         "images": preprocessing_line(manifest.preprocessing),
@@ -284,7 +274,7 @@ def bundle_grid(bundle: Bundle) -> Table:
     grid = _grid()
     _row(grid, "bundle", str(bundle.directory))
     _row(grid, "artifact", f"{artifact_line(bundle)}, files unchanged")
-    _row(grid, "model", model_line(manifest.spec.spec()))
+    _row(grid, "model", model_line(manifest.spec))
     return grid
 
 
@@ -339,16 +329,18 @@ def layer_line(result: Verification) -> Text:
 def model_line(spec: Spec) -> str:
     """A model in one line."""
     outputs = counted(spec.classes, "class") if spec.classes > 1 else "1 logit for 2 classes"
+    directions = " and ".join(dict.fromkeys(shift.directions for shift in spec.shifts))
     return (
-        f"S²-MLP, {counted(len(spec.stages), 'stage')}, {counted(spec.depth, 'block')}, "
-        f"{spec.parameters():,} parameters, {outputs}, shift directions {spec.shift.directions}"
+        f"{family_of(spec).title}, {counted(len(spec.embeddings), 'stage')}, {counted(spec.depth, 'block')}, "
+        f"{spec.parameters():,} parameters, {outputs}" + f", shift directions {directions}" * bool(directions)
     )
 
 
 def shift_line(spec: Spec) -> str:
-    """What of a model's structure is a choice: semantics, and border and head where they are not the paper's."""
-    border = "" if spec.shift.border == "keep" else f", border {spec.shift.border}"
-    return f"{spec.shift.semantics} semantics{border}" + ", norm after the mean" * spec.norm_after_mean
+    """What of a model's structure is a choice: semantics, and border and the rest where they are not the paper's."""
+    borders = dict.fromkeys(shift.border for shift in spec.shifts if shift.border != "keep")
+    parts = [f"{spec.semantics} semantics"] if spec.semantics else ["none"]
+    return ", ".join([*parts, *(f"border {border}" for border in borders), *family_of(spec).peculiarities(spec)])
 
 
 def tensor_line(entry: TensorEntry) -> str:

@@ -17,7 +17,8 @@ from s2mlp_deploy.data.preprocessing import normalize, plan
 from s2mlp_deploy.errors import DataError
 from s2mlp_deploy.schema.array import Array
 from s2mlp_deploy.schema.manifest import Preprocessing
-from s2mlp_deploy.schema.spec import Size, Spec
+from s2mlp_deploy.schema.size import Size
+from s2mlp_deploy.schema.spec import Spec
 from s2mlp_deploy.system.untrusted_input import check_regular
 from s2mlp_deploy.system.wording import counted
 

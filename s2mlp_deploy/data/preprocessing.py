@@ -12,7 +12,7 @@ import numpy as np
 
 from s2mlp_deploy.schema.array import Array
 from s2mlp_deploy.schema.manifest import Preprocessing
-from s2mlp_deploy.schema.spec import Size
+from s2mlp_deploy.schema.size import Size
 
 
 @dataclass(frozen=True)

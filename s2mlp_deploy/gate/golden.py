@@ -20,7 +20,8 @@ from s2mlp_deploy.errors import BundleError
 from s2mlp_deploy.gate.distance import Distance
 from s2mlp_deploy.graph.lowered import Axes
 from s2mlp_deploy.schema.array import Array
-from s2mlp_deploy.schema.spec import Size, Spec, format_size
+from s2mlp_deploy.schema.size import Size, format_size
+from s2mlp_deploy.schema.spec import Spec
 from s2mlp_deploy.system.untrusted_input import check_safetensors
 
 NOISE_SAMPLES = 8
@@ -95,7 +96,7 @@ def make_inputs(spec: Spec, axes: Axes) -> dict[str, Array]:
         return rng.standard_normal((samples, c, height, width), dtype=np.float32)
 
     border = np.zeros((2, c, h, w), np.float32)
-    ph, pw = spec.stages[0].embedding.kernel
+    ph, pw = spec.patch
     edges = noise(2, h, w)
     for i, where in ((0, np.s_[:, :ph]), (0, np.s_[:, :, :pw]), (1, np.s_[:, -ph:]), (1, np.s_[:, :, -pw:])):
         border[i][where] = edges[i][where]
@@ -116,8 +117,7 @@ def make_inputs(spec: Spec, axes: Axes) -> dict[str, Array]:
 
 def _other_sizes(spec: Spec) -> Iterator[Size]:
     """A larger size that is not square, the smallest that gives a map of 1 by 2, and one as tall and as narrow as those."""
-    strides = np.prod([stage.embedding.stride for stage in spec.stages], axis=0)
-    sh, sw = int(strides[0]), int(strides[1])
+    sh, sw = spec.reduction
     h, w = spec.image_size
     yield h + sh, w + 2 * sw
     yield sh, 2 * sw
@@ -126,9 +126,8 @@ def _other_sizes(spec: Spec) -> Iterator[Size]:
 
 def _large_size(spec: Spec) -> Size | None:
     """The size that gives a last map of LARGE_MAP; None where the model's own is no smaller."""
-    strides = np.prod([stage.embedding.stride for stage in spec.stages], axis=0)
-    (h, w), (own_h, own_w) = LARGE_MAP, spec.map_sizes(spec.image_size)[-1]
-    return None if own_h * own_w >= h * w else (h * int(strides[0]), w * int(strides[1]))
+    (h, w), (own_h, own_w), (rows, columns) = LARGE_MAP, spec.map_sizes(spec.image_size)[-1], spec.reduction
+    return None if own_h * own_w >= h * w else (h * rows, w * columns)
 
 
 def trace_positions(size: Size) -> tuple[Array, Array]:

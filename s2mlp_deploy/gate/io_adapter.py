@@ -22,7 +22,7 @@ from s2mlp_deploy.graph.io_signature import BEST
 from s2mlp_deploy.runtime.session import BATCH, RankingSession, Session, run_in_batches
 from s2mlp_deploy.schema.array import Array
 from s2mlp_deploy.schema.manifest import FLOAT_LOGITS, Interface, Manifest, Preprocessing
-from s2mlp_deploy.schema.spec import Size, format_size
+from s2mlp_deploy.schema.size import Size, format_size
 
 
 @dataclass(frozen=True)

@@ -9,17 +9,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import TypeAdapter
+from pydantic import PlainValidator, TypeAdapter
 
-from s2mlp_deploy.errors import BundleError
+from s2mlp_deploy.errors import BundleError, SpecError
+from s2mlp_deploy.families.registry import read_spec
 from s2mlp_deploy.graph import io_signature
 from s2mlp_deploy.graph.lowered import Axes
 from s2mlp_deploy.runtime.session import Description
-from s2mlp_deploy.schema.manifest import Interface, Manifest, Preprocessing, SpecEntry, TensorEntry
+from s2mlp_deploy.schema.manifest import Interface, Manifest, Preprocessing, TensorEntry
 from s2mlp_deploy.schema.precision import precision
-from s2mlp_deploy.schema.spec import categories
+from s2mlp_deploy.schema.spec import Spec, categories
 
 
 def check(manifest: Manifest, artifact: Description | None, where: Path) -> None:
@@ -37,7 +38,7 @@ def check(manifest: Manifest, artifact: Description | None, where: Path) -> None
 
 
 def _with_itself(manifest: Manifest) -> Iterator[str]:
-    spec, contract = manifest.spec.spec(), manifest.preprocessing
+    spec, contract = manifest.spec, manifest.preprocessing
     kind, entry = manifest.interface, manifest.input
     free = kind.input != "image" and any(isinstance(n, str) for n in entry.shape[1:])
     axes = Axes(manifest.batch, None if free else spec.image_size)
@@ -73,7 +74,7 @@ def _with_artifact(manifest: Manifest, artifact: Description) -> Iterator[str]:
         shown = ", ".join(map(_text, (*artifact.inputs, *artifact.outputs)))
         yield f"it states {', '.join(map(_text, stated))}, and the artifact has {shown}"
     recorded: dict[str, tuple[Any, object]] = {
-        "spec": (SpecEntry, manifest.spec),
+        "spec": (Annotated[Spec, PlainValidator(read_spec)], manifest.spec),
         "preprocessing": (Preprocessing, manifest.preprocessing),
         "interface": (Interface, manifest.interface),
         "labels": (tuple[str, ...] | None, manifest.labels),
@@ -82,7 +83,7 @@ def _with_artifact(manifest: Manifest, artifact: Description) -> Iterator[str]:
         text = artifact.metadata.get(f"s2mlp.{name}")
         try:
             differs = text is not None and TypeAdapter(kind).validate_json(text) != stated_here
-        except ValueError:
+        except (ValueError, SpecError):
             differs = True
         if differs:
             yield f"{name} differs from what the model itself records"

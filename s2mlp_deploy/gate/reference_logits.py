@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import numpy as np
 import torch
 
-from s2mlp_deploy.families.s2mlp.reference import S2MLP, activations, logits
+from s2mlp_deploy.families.reference import ReferenceModel, activations, logits
 from s2mlp_deploy.gate.distance import compare, scale_of
 from s2mlp_deploy.gate.golden import Golden, GoldenReference, sample_map
 from s2mlp_deploy.runtime.session import BATCH
@@ -17,7 +17,7 @@ from s2mlp_deploy.schema.precision import Arithmetic
 
 
 def compute_reference(
-    model: S2MLP, inputs: Mapping[str, Array], pytorch_dtype: torch.dtype = torch.float32
+    model: ReferenceModel, inputs: Mapping[str, Array], pytorch_dtype: torch.dtype = torch.float32
 ) -> GoldenReference:
     """Run the reference in float64 over ``inputs``, by case (samples, channels, height, width) float32.
 
@@ -27,21 +27,21 @@ def compute_reference(
     return compare_pytorch(model, Golden(inputs, wide, trace), pytorch_dtype)
 
 
-def compare_pytorch(model: S2MLP, golden: Golden, dtype: torch.dtype) -> GoldenReference:
+def compare_pytorch(model: ReferenceModel, golden: Golden, dtype: torch.dtype) -> GoldenReference:
     """``golden``, and how far PyTorch's own run in ``dtype`` is from it."""
     own, _ = _by_case(model, golden.inputs, dtype)
     scale = scale_of(golden.logits.values())
     return GoldenReference(golden, {case: compare(own[case], golden.logits[case], scale) for case in golden.inputs})
 
 
-def compare_rounded(model: S2MLP, golden: Golden, arithmetic: Arithmetic) -> GoldenReference:
+def compare_rounded(model: ReferenceModel, golden: Golden, arithmetic: Arithmetic) -> GoldenReference:
     """``golden``, and how far PyTorch's own run with the types of ``arithmetic`` is from it."""
     if arithmetic.widens_weights:
         model = with_rounded_matrices(model, getattr(torch, arithmetic.weights))
     return compare_pytorch(model, golden, getattr(torch, arithmetic.outputs))
 
 
-def with_rounded_matrices(model: S2MLP, dtype: torch.dtype) -> S2MLP:
+def with_rounded_matrices(model: ReferenceModel, dtype: torch.dtype) -> ReferenceModel:
     """A copy of ``model`` whose matrices and convolutions are rounded to ``dtype``; it still computes in any type."""
     model = copy.deepcopy(model)
     with torch.no_grad():
@@ -51,14 +51,14 @@ def with_rounded_matrices(model: S2MLP, dtype: torch.dtype) -> S2MLP:
     return model
 
 
-def run(model: S2MLP, images: Array, dtype: torch.dtype = torch.float32) -> Array:
+def run(model: ReferenceModel, images: Array, dtype: torch.dtype = torch.float32) -> Array:
     """Logits (samples, classes) of ``images`` (samples, channels, height, width), computed in ``dtype``."""
     chunks = (torch.from_numpy(images[i : i + BATCH]).to(dtype) for i in range(0, len(images), BATCH))
     return np.concatenate([_numpy(logits(model, chunk)) for chunk in chunks])
 
 
 def _by_case(
-    model: S2MLP, inputs: Mapping[str, Array], dtype: torch.dtype
+    model: ReferenceModel, inputs: Mapping[str, Array], dtype: torch.dtype
 ) -> tuple[dict[str, Array], dict[str, Array]]:
     """Logits by case, and the trace of the very first sample.
 

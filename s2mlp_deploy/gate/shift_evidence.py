@@ -20,7 +20,9 @@ from s2mlp_deploy.data.labels import AS_TEXT
 from s2mlp_deploy.errors import DataError, EvidenceError, UsageError
 from s2mlp_deploy.gate.distance import compare, leading_class
 from s2mlp_deploy.schema.array import Array
-from s2mlp_deploy.schema.spec import Semantics, Size, Spec, categories, format_size
+from s2mlp_deploy.schema.shift import Semantics
+from s2mlp_deploy.schema.size import Size, format_size
+from s2mlp_deploy.schema.spec import Spec, categories
 from s2mlp_deploy.system.wording import counted
 
 SEMANTICS: tuple[Semantics, ...] = get_args(Semantics)
@@ -116,7 +118,7 @@ def weigh_reference(
         DataError: where the file is not such a recording, or does not fit the model.
     """
     images, recorded = read_reference(path, spec)
-    measured = {s: compare(run(s, images), recorded).relative_l2 for s in spec.shift.possible_semantics}
+    measured = {s: compare(run(s, images), recorded).relative_l2 for s in spec.possible_semantics}
     best, *others = sorted(measured, key=lambda s: measured[s])
     supports: Semantics | None = None
     if not measured[best] <= FITS_RELATIVE_L2:

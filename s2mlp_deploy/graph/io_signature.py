@@ -22,7 +22,8 @@ import onnx_ir as ir
 from s2mlp_deploy.errors import UsageError
 from s2mlp_deploy.graph import resize
 from s2mlp_deploy.graph.builder import GraphBuilder, add_initializer, insert_cast
-from s2mlp_deploy.graph.lowered import INPUT, OUTPUT, Axes, Lowered
+from s2mlp_deploy.graph.layer import INPUT, OUTPUT
+from s2mlp_deploy.graph.lowered import Axes, Lowered
 from s2mlp_deploy.schema.manifest import FLOAT_LOGITS, Interface, Preprocessing, TensorEntry
 from s2mlp_deploy.schema.spec import Spec
 from s2mlp_deploy.system.wording import counted

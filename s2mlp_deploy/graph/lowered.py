@@ -6,15 +6,14 @@ from dataclasses import dataclass
 
 import onnx_ir as ir
 
-from s2mlp_deploy.schema.spec import Size, Spec
+from s2mlp_deploy.schema.size import Size
+from s2mlp_deploy.schema.spec import Spec
 
 OPSET = 20
 """The first opset with Gelu as one operator; every runtime since early 2024 reads it."""
 
 IR_VERSION = 9
 """The file format version that belongs to opset 20."""
-
-INPUT, OUTPUT = "input", "logits"
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ import onnx_ir as ir
 
 from s2mlp_deploy.graph.builder import GraphBuilder
 from s2mlp_deploy.schema.manifest import Preprocessing
-from s2mlp_deploy.schema.spec import Size
+from s2mlp_deploy.schema.size import Size
 
 NAME = "prepare"
 """What all nodes and constants here are called by."""

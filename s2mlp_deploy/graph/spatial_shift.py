@@ -1,6 +1,6 @@
 """The four ways of expressing the spatial shift in ONNX.
 
-Each lowering maps a feature map to its shifted self, bit for bit as ``reference.spatial_shift``
+Each lowering maps a feature map to its shifted self, bit for bit as ``shift_reference.spatial_shift``
 does, or says why it cannot (:meth:`Lowering.refusal`). Feature maps travel through the graph as
 tokens (batch · height · width, channels), so that the layers around the shift are plain 2-D Gemms;
 a lowering reshapes to what it needs and back.
@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -28,7 +29,8 @@ import onnx_ir as ir
 
 from s2mlp_deploy.errors import LoweringError, UsageError
 from s2mlp_deploy.graph.builder import GraphBuilder
-from s2mlp_deploy.schema.spec import Group, Offset, Shift, Size, Spec, overlap
+from s2mlp_deploy.schema.shift import Group, Offset, Shift, overlap
+from s2mlp_deploy.schema.size import Size
 
 _HEIGHT, _WIDTH, _CHANNELS = 1, 2, 3
 _END = np.iinfo(np.int64).max
@@ -228,14 +230,17 @@ LOWERINGS: dict[str, Lowering] = {
 """All lowerings by name, fastest on ONNX Runtime's CPU provider first."""
 
 
-def choose(name: str, spec: Spec, *, dynamic_size: bool) -> Lowering:
-    """The lowering called ``name``, or for ``auto`` the fastest one that is exact.
+def choose(name: str, shifts: Sequence[Shift], *, dynamic_size: bool) -> Lowering:
+    """The lowering called ``name``, or for ``auto`` the fastest one that is exact for all ``shifts``.
 
     Raises:
         LoweringError: where the one asked for, or every one, would not be exact.
         UsageError: where there is none of that name.
     """
-    refusals = {n: lowering.refusal(spec.shift, dynamic_size=dynamic_size) for n, lowering in LOWERINGS.items()}
+    refusals = {
+        n: next(filter(None, (lowering.refusal(shift, dynamic_size=dynamic_size) for shift in shifts)), None)
+        for n, lowering in LOWERINGS.items()
+    }
     exact = [n for n, reason in refusals.items() if reason is None]
     if name == "auto":
         if not exact:

@@ -8,15 +8,14 @@ each of them runs fastest, and what its compiler accepts.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 import onnx_ir as ir
 
-from s2mlp_deploy.graph.lowered import INPUT, OUTPUT
+from s2mlp_deploy.graph.layer import INPUT, Layer
 from s2mlp_deploy.schema.array import Array
-from s2mlp_deploy.schema.spec import Spec
 
 LARGEST_BIAS = 2**30
 """Of 32 bits, a bias takes no more than this; integer kernels add up products in the rest, without a check."""
@@ -62,34 +61,6 @@ RECIPES: dict[str, Recipe] = {
 
 _MOVES = frozenset({"Reshape", "Transpose", "Split", "Slice", "Concat", "Gather", "Expand", "Pad"})
 """The operators that lowerings of the shift move values with."""
-
-
-@dataclass(frozen=True)
-class Layer:
-    """A matrix product or convolution, and the value that it (or the shift before it) reads."""
-
-    name: str
-    activation: str
-
-
-def block_layers(spec: Spec) -> tuple[Layer, ...]:
-    """The four matrix products of every block, in the order of computation."""
-    return tuple(_block_layers(spec))
-
-
-def _block_layers(spec: Spec) -> Iterator[Layer]:
-    inputs = {"fc1": "norm1", "fc2": "gelu1", "fc3": "norm2", "fc4": "gelu2"}
-    for s, stage in enumerate(spec.stages):
-        for b in range(stage.depth):
-            name = f"stage{s}/block{b:02d}"
-            yield from (Layer(f"{name}/{fc}", f"{name}/{source}") for fc, source in inputs.items())
-
-
-def end_layers(spec: Spec) -> tuple[Layer, ...]:
-    """The convolutions that open stages, and the classifier; float unless asked for."""
-    sources = [INPUT, *(f"stage{s}/nchw" for s in range(len(spec.stages) - 1))]
-    embeddings = tuple(Layer(f"stage{s}/embedding/conv", source) for s, source in enumerate(sources))
-    return (*embeddings, Layer(OUTPUT, "head/norm" if spec.norm_after_mean else "head/mean"))
 
 
 def quantize(model: ir.Model, ranges: Mapping[str, Range], recipe: Recipe, layers: Collection[Layer]) -> ir.Model:

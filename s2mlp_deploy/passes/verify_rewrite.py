@@ -14,8 +14,8 @@ import numpy as np
 import onnx_ir as ir
 
 from s2mlp_deploy.errors import ParityError
-from s2mlp_deploy.graph.lowered import INPUT
-from s2mlp_deploy.passes.quantize import LARGEST_BIAS, Layer, Range, Recipe, index_is_data
+from s2mlp_deploy.graph.layer import INPUT, Layer
+from s2mlp_deploy.passes.quantize import LARGEST_BIAS, Range, Recipe, index_is_data
 from s2mlp_deploy.schema.array import Array
 
 CAST, Q, DQ = "Cast", "QuantizeLinear", "DequantizeLinear"

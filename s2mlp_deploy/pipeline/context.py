@@ -14,7 +14,9 @@ from s2mlp_deploy.data.image_files import describe
 from s2mlp_deploy.data.image_folders import LabelledFolder, find_labelled, find_pictures
 from s2mlp_deploy.data.labels import read_labels, shared
 from s2mlp_deploy.errors import DataError
-from s2mlp_deploy.families.s2mlp import layouts, reference
+from s2mlp_deploy.families.reference import ReferenceModel
+from s2mlp_deploy.families.registry import family_of
+from s2mlp_deploy.families.s2mlp import layouts
 from s2mlp_deploy.gate import golden_images, reference_logits, structure_evidence
 from s2mlp_deploy.gate import shift_evidence as evidence
 from s2mlp_deploy.gate.golden_images import Pictures
@@ -23,7 +25,8 @@ from s2mlp_deploy.pipeline import resolve_preprocessing
 from s2mlp_deploy.pipeline.request import Request
 from s2mlp_deploy.schema.array import Array
 from s2mlp_deploy.schema.manifest import Preprocessing
-from s2mlp_deploy.schema.spec import Semantics, categories
+from s2mlp_deploy.schema.shift import Semantics
+from s2mlp_deploy.schema.spec import categories
 from s2mlp_deploy.system.progress import Progress
 from s2mlp_deploy.system.wording import counted
 
@@ -160,8 +163,8 @@ def _settle_semantics(
     source: Checkpoint, request: Request, data: Data | None, progress: Progress
 ) -> tuple[Checkpoint, list[Evidence]]:
     @lru_cache
-    def model(semantics: Semantics) -> reference.S2MLP:
-        return reference.build(source.spec.with_semantics(semantics), source.weights)
+    def model(semantics: Semantics) -> ReferenceModel:
+        return family_of(source.spec).build(source.spec.with_semantics(semantics), source.weights)
 
     def run(semantics: Semantics, x: Array) -> Array:
         return reference_logits.run(model(semantics), x)
@@ -177,7 +180,7 @@ def _settle_semantics(
             found.append(evidence.weigh_reference(request.reference, source.spec, run, explain))
     if data:
         with progress.step("measuring accuracy under both shift semantics"):
-            possible = source.spec.shift.possible_semantics
+            possible = source.spec.possible_semantics
             found.append(
                 evidence.weigh_images(data.images, data.labels, source.spec.classes, run, data.as_text, possible)
             )

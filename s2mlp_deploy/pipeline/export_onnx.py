@@ -13,8 +13,8 @@ from typing import Any, Literal
 from s2mlp_deploy import __version__
 from s2mlp_deploy.bundle.contents import GOLDEN, Artifact
 from s2mlp_deploy.bundle.staging import staged
-from s2mlp_deploy.families.s2mlp import reference as s2mlp
-from s2mlp_deploy.families.s2mlp.reference import S2MLP
+from s2mlp_deploy.families.reference import ReferenceModel
+from s2mlp_deploy.families.registry import family_of
 from s2mlp_deploy.formats import float16_on_cpu
 from s2mlp_deploy.formats.base import Exporter, shipped_by
 from s2mlp_deploy.formats.registry import scratch_session
@@ -35,7 +35,7 @@ from s2mlp_deploy.pipeline.request import SYNTHETIC, Export, Request
 from s2mlp_deploy.quantization.int8 import Quantized, to_int8
 from s2mlp_deploy.quantization.rounding import Rounding, round_graph
 from s2mlp_deploy.runtime.session import Description, description_of
-from s2mlp_deploy.schema.manifest import FLOAT_LOGITS, GoldenImage, Manifest, Quantization, Source, SpecEntry
+from s2mlp_deploy.schema.manifest import FLOAT_LOGITS, GoldenImage, Manifest, Quantization, Source
 from s2mlp_deploy.schema.precision import FP32, Arithmetic, Precision, precision
 from s2mlp_deploy.schema.tolerance import Tolerance
 from s2mlp_deploy.system import machine, memory
@@ -51,7 +51,7 @@ class CheckpointContext:
     """
 
     prepared: Prepared
-    model: S2MLP
+    model: ReferenceModel
     test_inputs: TestInputs
     reference: GoldenReference | None
 
@@ -64,8 +64,10 @@ def read_checkpoint(request: Request, progress: Progress) -> CheckpointContext:
     """
     prepared = prepare(request, progress)
     spec = prepared.source.spec
-    lowerings.choose(request.lowering, spec, dynamic_size=request.dynamic_size)  # refused before any work is done
-    model = s2mlp.build(spec, prepared.source.weights)
+    lowerings.choose(
+        request.lowering, spec.shifts, dynamic_size=request.dynamic_size
+    )  # refused before any work is done
+    model = family_of(spec).build(spec, prepared.source.weights)
     io_signature.refuse(request.interface, prepared.preprocessing, spec, dynamic_size=request.dynamic_size)
     inputs = golden.make_inputs(spec, _axes(request, prepared))
     if prepared.pictures:
@@ -91,7 +93,7 @@ def export(
     prepared, model, reference = known.prepared, known.model, known.reference
     adapter = _adapter(request, prepared)
     spec, axes = prepared.source.spec, _axes(request, prepared)
-    lowering = lowerings.choose(request.lowering, spec, dynamic_size=request.dynamic_size)
+    lowering = lowerings.choose(request.lowering, spec.shifts, dynamic_size=request.dynamic_size)
     with staged(request.destination, replace=request.force) as staging:
         with progress.step("writing the graph"):
             lowered = lower(prepared, lowering, axes)
@@ -296,7 +298,7 @@ def _manifest(
         precision=request.precision,
         arithmetic=precision(request.precision).recorded(request.target_of(target)),
         lowering=lowering,
-        spec=SpecEntry.of(spec),
+        spec=spec,
         source=Source(sha256=source.sha256, layout=source.layout.name, weights=source.wrapper, dtypes=source.dtypes),
         preprocessing=prepared.preprocessing,
         labels=source.recorded.labels,

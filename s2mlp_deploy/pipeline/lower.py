@@ -5,11 +5,10 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
-from s2mlp_deploy.families.s2mlp.emit import emit
+from s2mlp_deploy.families.registry import family_of
 from s2mlp_deploy.graph.lowered import Axes, Lowered
 from s2mlp_deploy.graph.spatial_shift import Lowering
 from s2mlp_deploy.passes.optimize import optimize
-from s2mlp_deploy.schema.manifest import SpecEntry
 from s2mlp_deploy.schema.precision import FP32
 
 if TYPE_CHECKING:
@@ -24,10 +23,10 @@ def lower(prepared: Prepared, lowering: Lowering, axes: Axes) -> Lowered:
     """
     source = prepared.source
     weights = {name: tensor.numpy() for name, tensor in source.weights.items()}
-    model = optimize(emit(source.spec, weights, lowering, axes))
+    model = optimize(family_of(source.spec).emit(source.spec, weights, lowering, axes))
     model.metadata_props.update(
         {
-            "s2mlp.spec": json.dumps(SpecEntry.of(source.spec).model_dump(mode="json")),
+            "s2mlp.spec": json.dumps(source.spec.to_json()),
             "s2mlp.preprocessing": json.dumps(prepared.preprocessing.model_dump(mode="json")),
             "s2mlp.labels": json.dumps(source.recorded.labels),
             "s2mlp.checkpoint_sha256": source.sha256,

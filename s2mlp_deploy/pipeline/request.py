@@ -15,7 +15,8 @@ from s2mlp_deploy.gate.checks import Verdict
 from s2mlp_deploy.schema.choices import CalibrationMethod, Interpolation, IoDtype, Resize
 from s2mlp_deploy.schema.manifest import FLOAT_LOGITS, Interface, Setting
 from s2mlp_deploy.schema.precision import FP32, TRT, X86, precision
-from s2mlp_deploy.schema.spec import Offset, Size
+from s2mlp_deploy.schema.shift import Offset
+from s2mlp_deploy.schema.size import Size
 
 SYNTHETIC = "synthetic"
 """Calibration on noise: for measuring speed, never for use."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from s2mlp_deploy.errors import UsageError
 from s2mlp_deploy.pipeline.request import Request
 from s2mlp_deploy.schema.manifest import Preprocessing
-from s2mlp_deploy.schema.spec import format_size
+from s2mlp_deploy.schema.size import format_size
 from s2mlp_deploy.system.wording import counted
 
 if TYPE_CHECKING:  # needs torch

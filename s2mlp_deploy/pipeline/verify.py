@@ -6,7 +6,7 @@ exported.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias, get_type_hints
@@ -142,8 +142,8 @@ def _traced(bundle: Bundle, session: Session) -> TracingSession:
 
 
 def _layers(bundle: Bundle, session: TracingSession, expected: Golden) -> Layers:
-    spec = bundle.manifest.spec.spec()
-    if expected.traced not in expected.inputs or list(expected.trace) != list(_layer_names(spec)):
+    spec = bundle.manifest.spec
+    if expected.traced not in expected.inputs or list(expected.trace) != list(spec.layer_maps()):
         raise BundleError(f"{bundle.golden} does not trace the layers of the manifest's model: copy the bundle again")
     try:
         return tuple(_layer_distances(session, spec, expected, bundle.manifest.batch))
@@ -151,13 +151,6 @@ def _layers(bundle: Bundle, session: TracingSession, expected: Golden) -> Layers
         raise BundleError(
             f"{bundle.directory}: the traced layers differ in shape ({error}): copy the bundle again"
         ) from error
-
-
-def _layer_names(spec: Spec) -> Iterator[str]:
-    for s, stage in enumerate(spec.stages):
-        yield f"stage{s}/embedding"
-        yield from (f"stage{s}/block{b:02d}" for b in range(stage.depth))
-    yield "logits"
 
 
 def _layer_distances(
@@ -173,11 +166,11 @@ def _layer_distances(
 
 def _first_maps(values: Mapping[str, Array], spec: Spec, rows: int) -> dict[str, Array]:
     """The sampled positions of each layer's first map, from tokens (batch · height · width, channels)."""
-    sizes = spec.map_sizes(spec.image_size)
+    sizes, maps = spec.map_sizes(spec.image_size), spec.layer_maps()
     found = {}
     for name, value in values.items():
-        if name.startswith("stage"):
-            height, width = sizes[int(name.split("/")[0].removeprefix("stage"))]
+        if (index := maps[name]) is not None:
+            height, width = sizes[index]
             found[name] = golden.sample_map(value.reshape(rows, height, width, -1)[0])
         else:
             found[name] = value[:1]

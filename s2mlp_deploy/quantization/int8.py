@@ -15,15 +15,17 @@ import numpy as np
 
 from s2mlp_deploy.data import images
 from s2mlp_deploy.errors import AccuracyError, DataError, UsageError
-from s2mlp_deploy.families.s2mlp.reference import S2MLP
+from s2mlp_deploy.families.reference import ReferenceModel
+from s2mlp_deploy.families.registry import family_of
 from s2mlp_deploy.formats.registry import scratch_session
 from s2mlp_deploy.gate import reference_logits
 from s2mlp_deploy.gate.distance import compare
 from s2mlp_deploy.gate.evaluation import EvaluationSet, logits_of
 from s2mlp_deploy.gate.io_adapter import ArtifactIo, IoAdapter
-from s2mlp_deploy.graph.lowered import INPUT, Lowered
+from s2mlp_deploy.graph.layer import INPUT, Layer
+from s2mlp_deploy.graph.lowered import Lowered
 from s2mlp_deploy.passes import verify_rewrite
-from s2mlp_deploy.passes.quantize import RECIPES, Layer, Range, block_layers, end_layers, quantize
+from s2mlp_deploy.passes.quantize import RECIPES, Range, quantize
 from s2mlp_deploy.pipeline.context import Prepared
 from s2mlp_deploy.pipeline.request import SYNTHETIC, Request
 from s2mlp_deploy.quantization import calibration
@@ -54,7 +56,7 @@ class Quantized:
 
 
 def to_int8(
-    lowered: Lowered, prepared: Prepared, request: Request, model: S2MLP, target: str, progress: Progress
+    lowered: Lowered, prepared: Prepared, request: Request, model: ReferenceModel, target: str, progress: Progress
 ) -> Quantized:
     """Quantize ``lowered`` as ``request`` says, for ``target``.
 
@@ -64,7 +66,8 @@ def to_int8(
         AccuracyError: where the accuracy limit cannot be kept.
         ParityError: where the graph is not the one that was to be made.
     """
-    layers = block_layers(lowered.spec) + (end_layers(lowered.spec) if request.quantize_ends else ())
+    family = family_of(lowered.spec)
+    layers = family.block_layers(lowered.spec) + (family.end_layers(lowered.spec) if request.quantize_ends else ())
     with progress.step("reading the calibration images"):
         inputs, evaluation = _split(request, prepared, model, progress)
     with scratch_session(lowered) as session, progress.step("calibrating activations"):
@@ -142,7 +145,7 @@ def _costs(
 
 
 def _split(
-    request: Request, prepared: Prepared, model: S2MLP, progress: Progress
+    request: Request, prepared: Prepared, model: ReferenceModel, progress: Progress
 ) -> tuple[Array, EvaluationSet | None]:
     """Calibration images, and judging images that are not among them.
 

@@ -15,7 +15,7 @@ import numpy as np
 import onnx
 
 from s2mlp_deploy.errors import BundleError, RuntimeMissingError
-from s2mlp_deploy.graph.lowered import INPUT
+from s2mlp_deploy.graph.layer import INPUT
 from s2mlp_deploy.runtime import onnxruntime_versions
 from s2mlp_deploy.runtime.session import Description, Kernel
 from s2mlp_deploy.schema.array import Array

@@ -9,24 +9,27 @@ from __future__ import annotations
 import json
 import re
 import reprlib
+from collections.abc import Callable
 from typing import Annotated, Any, Literal
 
 from pydantic import (
     AfterValidator,
     BeforeValidator,
     Field,
+    InstanceOf,
     StrictBool,
     StrictFloat,
     StrictInt,
     StrictStr,
     ValidationError,
+    field_serializer,
 )
 
 from s2mlp_deploy.errors import BundleError, SpecError
 from s2mlp_deploy.schema.choices import InputKind, Interpolation, OutputKind, Resize
 from s2mlp_deploy.schema.precision import FloatType
-from s2mlp_deploy.schema.spec import Border, Embedding, Semantics, Shift, Spec, Stage
-from s2mlp_deploy.schema.strict_model import StrictModel
+from s2mlp_deploy.schema.spec import Spec
+from s2mlp_deploy.schema.strict_model import Count, Extent, StrictModel
 from s2mlp_deploy.schema.tolerance import Tolerance
 from s2mlp_deploy.system import strict_json
 
@@ -65,68 +68,9 @@ def _place(name: str) -> str:
 FileName = Annotated[str, AfterValidator(_plain_name)]
 FilePlace = Annotated[str, AfterValidator(_place)]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-# Bounded, so that what is computed from a damaged manifest stays small too.
-Count = Annotated[int, Field(ge=0, lt=2**31)]
-Extent = Annotated[int, Field(ge=1, lt=2**31)]
-Step = Annotated[int, Field(gt=-(2**31), lt=2**31)]
 Dimension = Extent | str
 Setting = StrictBool | StrictInt | StrictFloat | StrictStr | tuple[StrictStr, ...]
 """A value that a compiler was given, or that loading its artifact takes."""
-
-
-class StageEntry(StrictModel):
-    kernel: tuple[Extent, Extent]
-    stride: tuple[Extent, Extent]
-    padding: tuple[Count, Count]
-    channels: Extent
-    hidden: Count
-    depth: Annotated[int, Field(ge=0, lt=2**16)]
-    stem_norm: bool = False
-
-
-class SpecEntry(StrictModel):
-    """A :class:`~s2mlp_deploy.schema.spec.Spec` in JSON; what has a default here is left out in bundles from before there was a choice."""
-
-    stages: tuple[StageEntry, ...]
-    classes: Extent
-    image_size: tuple[Extent, Extent]
-    in_channels: Extent
-    shift_offsets: tuple[tuple[Step, Step], ...]
-    shift_semantics: Semantics
-    biases: tuple[str, ...]
-    final_norm: bool
-    norm_epsilon: float
-    shift_border: Border = "keep"
-    norm_after_mean: bool = False
-
-    @classmethod
-    def of(cls, spec: Spec) -> SpecEntry:
-        """The entry for ``spec``."""
-        stages = tuple(
-            StageEntry(
-                kernel=s.embedding.kernel, stride=s.embedding.stride, padding=s.embedding.padding,
-                channels=s.channels, hidden=s.hidden, depth=s.depth, stem_norm=s.stem_norm,
-            )
-            for s in spec.stages
-        )  # fmt: skip
-        return cls(
-            stages=stages, classes=spec.classes, image_size=spec.image_size, in_channels=spec.in_channels,
-            shift_offsets=spec.shift.offsets, shift_semantics=spec.shift.semantics,
-            biases=tuple(sorted(spec.biases)), final_norm=spec.final_norm, norm_epsilon=spec.norm_epsilon,
-            shift_border=spec.shift.border, norm_after_mean=spec.norm_after_mean,
-        )  # fmt: skip
-
-    def spec(self) -> Spec:
-        """The spec that this entry stands for."""
-        stages = tuple(
-            Stage(Embedding(s.kernel, s.stride, s.padding), s.channels, s.hidden, s.depth, s.stem_norm)
-            for s in self.stages
-        )
-        return Spec(
-            stages, self.classes, self.image_size, self.in_channels,
-            Shift(self.shift_offsets, self.shift_semantics, self.shift_border),
-            frozenset(self.biases), self.final_norm, self.norm_epsilon, self.norm_after_mean,
-        )  # fmt: skip
 
 
 class Source(StrictModel):
@@ -233,7 +177,7 @@ class Manifest(StrictModel):
     precision: str
     arithmetic: FloatType | None = None
     lowering: str
-    spec: SpecEntry
+    spec: InstanceOf[Spec]
     source: Source
     preprocessing: Preprocessing
     labels: tuple[str, ...] | None = None
@@ -252,6 +196,10 @@ class Manifest(StrictModel):
     tolerance: Tolerance | None
     verdict: Literal["passed", "pending a device", "not judged", "for benchmarks only"]
 
+    @field_serializer("spec")
+    def _spec_to_json(self, spec: Spec) -> dict[str, Any]:
+        return spec.to_json()
+
     @property
     def batch(self) -> int | None:
         """The batch size of the artifact; None for any."""
@@ -263,8 +211,9 @@ class Manifest(StrictModel):
         return json.dumps(self.model_dump(mode="json"), indent=2, ensure_ascii=False) + "\n"
 
 
-def parse_manifest(text: str | bytes, where: str) -> Manifest:
-    """The manifest in ``text``; ``where`` names it in errors.
+def parse_manifest(text: str | bytes, where: str, read_spec: Callable[[Any], Spec]) -> Manifest:
+    """The manifest in ``text``; ``where`` names it in errors. ``read_spec`` reads the spec, of whatever family, from its JSON
+    (:func:`s2mlp_deploy.families.registry.read_spec`).
 
     Raises:
         BundleError: where it is not JSON, of another schema version, or not a manifest.
@@ -281,18 +230,21 @@ def parse_manifest(text: str | bytes, where: str) -> Manifest:
         )
     if _exceeds(content, MOST_ENTRIES):
         raise BundleError(f"{where} has more than {MOST_ENTRIES:,} entries, as no manifest has: copy the bundle again")
+    place: tuple[int | str, ...] = ()
     try:
-        manifest = Manifest.model_validate(content)
-        manifest.spec.spec()
+        if "spec" in content:
+            place = ("spec",)
+            content["spec"] = read_spec(content["spec"])
+            place = ()
+        return Manifest.model_validate(content)
     except ValidationError as error:
         first = error.errors()[0]
-        place = ".".join(str(p) if str(p).isprintable() else ascii(p) for p in first["loc"])[:200]
+        shown = ".".join(str(p) if str(p).isprintable() else ascii(p) for p in (*place, *first["loc"]))[:200]
         raise BundleError(
-            f"{where}: {place}: {first['msg']}. The bundle was changed or damaged; copy it again"
+            f"{where}: {shown}: {first['msg']}. The bundle was changed or damaged; copy it again"
         ) from error
     except SpecError as error:
         raise BundleError(f"{where}: spec: {error}") from error
-    return manifest
 
 
 def _exceeds(content: Any, most: int) -> bool:

@@ -29,7 +29,7 @@ from s2mlp_deploy.cli import tables
 from s2mlp_deploy.gate import reference_logits
 from s2mlp_deploy.schema.manifest import Manifest
 from s2mlp_deploy.schema.precision import PRECISIONS
-from s2mlp_deploy.schema.spec import DIRECTIONS
+from s2mlp_deploy.schema.shift import DIRECTIONS
 from s2mlp_deploy.system import wording
 from s2mlp_deploy.system.dependencies import pip_install
 from s2mlp_deploy.system.hashing import sha256
@@ -473,7 +473,7 @@ def test_what_a_layout_file_declares_is_exported_unless_the_command_line_says_ot
     layout = own_layout(tmp_path / "mine.toml", *([f'shift_semantics = "{declared}"'] if declared else []))
     ran = run("export", source, "--layout", layout, *options, "-o", tmp_path / "bundle")
     assert ran.code == 0, ran.err
-    assert read_bundle(tmp_path / "bundle").manifest.spec.shift_semantics == exported
+    assert read_bundle(tmp_path / "bundle").manifest.spec.semantics == exported
     x = np.random.default_rng(0).standard_normal((2, 3, 20, 28), dtype=np.float32)
     (logits,) = onnxruntime.InferenceSession(tmp_path / "bundle" / "model.onnx").run(None, {"input": x})
     truth = reference_logits.run(random_model(small_spec().with_semantics(exported)), x)  # type: ignore[arg-type]
@@ -560,7 +560,7 @@ def test_the_lowering_asked_for_is_the_one_in_the_manifest(checkpoint: Path, tmp
 def test_the_directions_asked_for_are_those_in_the_manifest(
     checkpoint: Path, tmp_path: Path, directions: str, groups: int
 ) -> None:
-    assert len(export(tmp_path, checkpoint, "--shift-directions", directions).spec.shift_offsets) == groups
+    assert len(export(tmp_path, checkpoint, "--shift-directions", directions).spec.shift.offsets) == groups
     assert len(run("inspect", checkpoint, "--shift-directions", directions, "--json").json["spec"]["shift_offsets"]) == groups  # fmt: skip
 
 

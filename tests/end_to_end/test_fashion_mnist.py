@@ -51,6 +51,6 @@ def test_the_committed_images_are_those_of_the_data_set() -> None:
 def test_the_committed_images_decide_the_semantics_and_keep_their_classes(source: Path, tmp_path: Path) -> None:
     export = deploy(Request(source, output=tmp_path / "out", semantics="auto", data=TEST_IMAGES))
     recipe = json.loads(source.with_suffix(".json").read_text())
-    assert export.bundle.manifest.spec.shift_semantics == recipe["shift"]
+    assert export.bundle.manifest.spec.semantics == recipe["shift"]
     assert export.report["images"]["top1_agreement"] == 1.0
     assert export.report["images"]["accuracy"] == export.report["images"]["accuracy_pytorch"]

@@ -17,6 +17,7 @@ from helpers.support import pyramid_spec, random_model, run, save_checkpoint, sm
 from s2mlp_deploy.bundle.read import read_bundle
 from s2mlp_deploy.errors import UsageError
 from s2mlp_deploy.families.s2mlp.emit import emit
+from s2mlp_deploy.families.s2mlp.spec import S2MLPSpec
 from s2mlp_deploy.formats import float16_on_cpu
 from s2mlp_deploy.graph.lowered import Axes
 from s2mlp_deploy.graph.spatial_shift import LOWERINGS
@@ -25,13 +26,12 @@ from s2mlp_deploy.passes.io_type import cast_io
 from s2mlp_deploy.passes.optimize import optimize
 from s2mlp_deploy.pipeline.deploy import Request, deploy
 from s2mlp_deploy.quantization.rounding import Span, spans, weight_spans
-from s2mlp_deploy.schema.spec import Spec
 from s2mlp_deploy.system import machine
 
 HALF, FLOAT = ir.DataType.FLOAT16, ir.DataType.FLOAT
 
 
-def graph(spec: Spec, lowering: str = "gather", *, axes: Axes | None = None) -> ir.Model:
+def graph(spec: S2MLPSpec, lowering: str = "gather", *, axes: Axes | None = None) -> ir.Model:
     axes = axes or Axes(None, spec.image_size)
     return optimize(emit(spec, weights_of(random_model(spec)), LOWERINGS[lowering], axes))
 

@@ -20,6 +20,7 @@ from s2mlp_deploy.bundle.read import read_bundle
 from s2mlp_deploy.data import images
 from s2mlp_deploy.errors import ParityError, UsageError
 from s2mlp_deploy.families.s2mlp.emit import emit
+from s2mlp_deploy.families.s2mlp.spec import S2MLPSpec, single_stage
 from s2mlp_deploy.formats import registry
 from s2mlp_deploy.gate import gate as gates
 from s2mlp_deploy.gate import golden, io_adapter, reference_logits
@@ -38,14 +39,14 @@ from s2mlp_deploy.runtime.onnxruntime import OnnxSession
 from s2mlp_deploy.schema.array import Array
 from s2mlp_deploy.schema.choices import Resize
 from s2mlp_deploy.schema.manifest import Interface, Preprocessing
-from s2mlp_deploy.schema.spec import Size, Spec, single_stage
+from s2mlp_deploy.schema.size import Size
 
 IMAGENET = Preprocessing(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
 UNEVEN = Preprocessing(mean=(0.1, 0.5, 0.9), std=(0.1, 0.3, 0.7))
 SIZES = [(20, 28), (41, 57), (7, 5), (1, 1), (300, 20), (20, 300), (13, 64), (200, 201), (1, 90)]
 
 
-def lowered(spec: Spec, weights: dict[str, Array], *, batch: int | None = None) -> Lowered:
+def lowered(spec: S2MLPSpec, weights: dict[str, Array], *, batch: int | None = None) -> Lowered:
     axes = Axes(batch, spec.image_size)
     return Lowered(optimize(emit(spec, weights, LOWERINGS["gather"], axes)), spec, axes, "gather", "fp32")
 
@@ -69,7 +70,7 @@ def noise(*shape: int) -> Array:
 # Bytes
 
 
-def padded_spec() -> Spec:
+def padded_spec() -> S2MLPSpec:
     spec = small_spec()
     stage = replace(spec.stages[0], embedding=replace(spec.stages[0].embedding, padding=(2, 1)))
     return replace(spec, stages=(stage,), image_size=(24, 30))
@@ -81,7 +82,7 @@ def padded_spec() -> Spec:
     [small_spec(), pyramid_spec(), with_biases(small_spec(), frozenset()), padded_spec()],
     ids=["small", "pyramid", "no biases", "padded"],
 )
-def test_bytes_give_the_logits_of_prepared_images(spec: Spec, contract: Preprocessing, tmp_path: Path) -> None:
+def test_bytes_give_the_logits_of_prepared_images(spec: S2MLPSpec, contract: Preprocessing, tmp_path: Path) -> None:
     model = random_model(spec)
     graph = lowered(spec, weights_of(model))
     raw = noise(3, *spec.image_size, 3)

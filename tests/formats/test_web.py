@@ -21,10 +21,10 @@ from helpers import npm
 from helpers.browser import INSECURE, Browser, Visit, serving
 from helpers.support import PAPER_CHECKPOINT, TEST_IMAGES, random_model, run, save_checkpoint, small_spec
 from s2mlp_deploy.data import images
+from s2mlp_deploy.families.s2mlp.spec import single_stage
 from s2mlp_deploy.gate import reference_logits
 from s2mlp_deploy.schema.array import Array
 from s2mlp_deploy.schema.manifest import Preprocessing
-from s2mlp_deploy.schema.spec import single_stage
 from s2mlp_exporters.web import exporter
 
 pytestmark = [

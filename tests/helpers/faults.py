@@ -12,19 +12,20 @@ import numpy as np
 import onnx_ir as ir
 
 from s2mlp_deploy.families.s2mlp.emit import emit
+from s2mlp_deploy.families.s2mlp.spec import S2MLPSpec
 from s2mlp_deploy.graph.lowered import Axes
 from s2mlp_deploy.graph.spatial_shift import LOWERINGS
 from s2mlp_deploy.passes.optimize import optimize
 from s2mlp_deploy.schema.array import Array
-from s2mlp_deploy.schema.spec import DIRECTIONS, Shift, Spec
+from s2mlp_deploy.schema.shift import DIRECTIONS, Shift
 
 Weights = dict[str, Array]
-Fault = Callable[[Spec, Weights], ir.Model]
+Fault = Callable[[S2MLPSpec, Weights], ir.Model]
 
 BLOCK = "stages.0.blocks.2"
 
 
-def healthy(spec: Spec, weights: Weights, lowering: str = "gather") -> ir.Model:
+def healthy(spec: S2MLPSpec, weights: Weights, lowering: str = "gather") -> ir.Model:
     return optimize(emit(spec, weights, LOWERINGS[lowering], Axes(None, spec.image_size)))
 
 
@@ -37,7 +38,7 @@ def in_spec(**changes: object) -> Fault:
 
 
 def in_weights(change: Callable[[Weights], object]) -> Fault:
-    def fault(spec: Spec, weights: Weights) -> ir.Model:
+    def fault(spec: S2MLPSpec, weights: Weights) -> ir.Model:
         changed = {name: array.copy() for name, array in weights.items()}
         change(changed)
         return healthy(spec, changed)
@@ -46,7 +47,7 @@ def in_weights(change: Callable[[Weights], object]) -> Fault:
 
 
 def in_graph(change: Callable[[ir.Graph], object], lowering: str = "gather") -> Fault:
-    def fault(spec: Spec, weights: Weights) -> ir.Model:
+    def fault(spec: S2MLPSpec, weights: Weights) -> ir.Model:
         model = healthy(spec, weights, lowering)
         change(model.graph)
         return model

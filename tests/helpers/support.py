@@ -17,7 +17,10 @@ import numpy as np
 import torch
 
 from s2mlp_deploy.families.s2mlp.reference import S2MLP
-from s2mlp_deploy.schema.spec import Embedding, Shift, Size, Spec, Stage, single_stage
+from s2mlp_deploy.families.s2mlp.spec import S2MLPSpec, Stage, single_stage
+from s2mlp_deploy.schema.shift import Shift
+from s2mlp_deploy.schema.size import Size
+from s2mlp_deploy.schema.spec import Embedding
 
 ROOT = Path(__file__).parents[2]
 
@@ -32,7 +35,7 @@ TEST_IMAGES = EXAMPLES / "test_images"
 def small_spec(
     *, channels: int = 13, depth: int = 2, patch: int = 4, expansion: int = 3, classes: int = 7,
     image_size: Size = (20, 28), shift: Shift | None = None,
-) -> Spec:  # fmt: skip
+) -> S2MLPSpec:  # fmt: skip
     """One stage with odd numbers and a map of 5 by 7, which expose swapped axes."""
     spec = single_stage(
         channels=channels, depth=depth, patch=patch, expansion=expansion, classes=classes, image_size=image_size
@@ -40,19 +43,19 @@ def small_spec(
     return spec.with_shift(shift) if shift else spec
 
 
-def with_stem_norms(spec: Spec) -> Spec:
+def with_stem_norms(spec: S2MLPSpec) -> S2MLPSpec:
     """``spec`` with a LayerNorm behind each embedding."""
     return replace(spec, stages=tuple(replace(stage, stem_norm=True) for stage in spec.stages))
 
 
-def pyramid_spec() -> Spec:
+def pyramid_spec() -> S2MLPSpec:
     """Two stages with blocks and a last one without, as the layout model-p has them."""
     down = Embedding((3, 3), (2, 2), (1, 1))
     stages = (Stage(Embedding((4, 4), (4, 4)), 8, 16, 1), Stage(down, 12, 24, 2), Stage(down, 16, 0, 0))
-    return Spec(stages, classes=5, image_size=(36, 28))
+    return S2MLPSpec(stages, classes=5, image_size=(36, 28))
 
 
-def random_model(spec: Spec, seed: int = 0) -> S2MLP:
+def random_model(spec: S2MLPSpec, seed: int = 0) -> S2MLP:
     """A module with weights of the size that training gives; norms and biases are not the identity."""
     torch.manual_seed(seed)
     model = S2MLP(spec)
@@ -70,7 +73,7 @@ def weights_of(model: S2MLP) -> dict[str, np.ndarray]:
     return {name: tensor.numpy() for name, tensor in model.state_dict().items()}
 
 
-def save_checkpoint(path: Path, spec: Spec, *, seed: int = 0, rename: Callable[[str], str] = str) -> Path:
+def save_checkpoint(path: Path, spec: S2MLPSpec, *, seed: int = 0, rename: Callable[[str], str] = str) -> Path:
     """A checkpoint of a random model; image size and normalization are recorded as training scripts do."""
     channels = spec.in_channels
     args = {"img_size": list(spec.image_size), "mean": [0.5] * channels, "std": [0.25] * channels}
@@ -110,6 +113,6 @@ def command(program: str, module: str, function: str, *arguments: object) -> Ran
     return Ran(code, out.getvalue(), err.getvalue())
 
 
-def with_biases(spec: Spec, biases: frozenset[str]) -> Spec:
+def with_biases(spec: S2MLPSpec, biases: frozenset[str]) -> S2MLPSpec:
     """``spec`` with biases in these layers only."""
     return replace(spec, biases=biases)

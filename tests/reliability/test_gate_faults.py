@@ -500,7 +500,7 @@ def test_faults_of_the_pipeline(
             "preprocessing": m.preprocessing.model_copy(update={"mean": (0.4,) * 3})
         },
         "labels recorded backwards": lambda m: {"labels": m.labels and m.labels[::-1]},
-        "another shift recorded": lambda m: {"spec": m.spec.model_copy(update={"shift_semantics": "inplace"})},
+        "another shift recorded": lambda m: {"spec": m.spec.with_semantics("inplace")},
         "another input recorded": lambda m: {"input": m.input.model_copy(update={"shape": ("batch", 3, 28, 20)})},
         "another type of answers recorded": lambda m: {"output": m.output.model_copy(update={"dtype": "float16"})},
         "another interface recorded": lambda m: {"interface": Interface(output="probabilities")},

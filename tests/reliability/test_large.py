@@ -28,8 +28,8 @@ from helpers.reliability.record import Trials
 from helpers.support import command, run, save_checkpoint, small_spec
 from s2mlp_bench.process import measure
 from s2mlp_deploy.families.s2mlp.reference import S2MLP
+from s2mlp_deploy.families.s2mlp.spec import S2MLPSpec, single_stage
 from s2mlp_deploy.graph import writer
-from s2mlp_deploy.schema.spec import Spec, single_stage
 
 DISK_BYTES, MEMORY_BYTES = 25e9, 15e9
 """What the large checkpoint and everything made of it take at most."""
@@ -192,7 +192,7 @@ def large(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
         shutil.rmtree(place)
 
 
-def weights(spec: Spec) -> dict[str, torch.Tensor]:
+def weights(spec: S2MLPSpec) -> dict[str, torch.Tensor]:
     """A state dict with weights of the size that training gives."""
     with torch.device("meta"):
         shapes = S2MLP(spec).state_dict()

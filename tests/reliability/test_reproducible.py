@@ -35,7 +35,7 @@ from helpers.reliability import building
 from helpers.reliability.record import Trials
 from helpers.support import PAPER_CHECKPOINT, ROOT, TEST_IMAGES, save_checkpoint, small_spec
 from s2mlp_deploy.bundle.contents import REPORT, SBOM
-from s2mlp_deploy.schema.spec import DIRECTIONS, Shift
+from s2mlp_deploy.schema.shift import DIRECTIONS, Shift
 
 pytestmark = pytest.mark.npm()
 

@@ -21,18 +21,20 @@ import numpy as np
 import onnx_ir as ir
 
 from s2mlp_deploy.errors import UsageError
+from s2mlp_deploy.families.s2mlp.spec import S2MLPSpec, Stage
 from s2mlp_deploy.graph.builder import GraphBuilder
-from s2mlp_deploy.graph.lowered import INPUT, IR_VERSION, OPSET, OUTPUT, Axes, Lowered
+from s2mlp_deploy.graph.layer import INPUT, OUTPUT
+from s2mlp_deploy.graph.lowered import IR_VERSION, OPSET, Axes, Lowered
 from s2mlp_deploy.passes.optimize import optimize
 from s2mlp_deploy.schema.array import Array
 from s2mlp_deploy.schema.precision import FP32
-from s2mlp_deploy.schema.spec import Size, Spec, Stage
+from s2mlp_deploy.schema.size import Size
 
 NORM_EPSILON = 1e-6
 """Of the paper's code (Flax's default)."""
 
 
-def refusal(spec: Spec) -> str | None:
+def refusal(spec: S2MLPSpec) -> str | None:
     """Why there is no MLP-Mixer like ``spec``, in words; None where there is one."""
     if (count := len(spec.stages)) > 1:
         return f"an MLP-Mixer has one stage, and this S²-MLP has {count}"
@@ -44,7 +46,7 @@ def token_hidden(channels: int) -> int:
     return max(channels // 2, 1)
 
 
-def parameter_shapes(spec: Spec, image_size: Size) -> dict[str, tuple[int, ...]]:
+def parameter_shapes(spec: S2MLPSpec, image_size: Size) -> dict[str, tuple[int, ...]]:
     """Every parameter's name and shape, in the order of computation.
 
     Raises:
@@ -71,7 +73,7 @@ def parameter_shapes(spec: Spec, image_size: Size) -> dict[str, tuple[int, ...]]
     return shapes
 
 
-def parameters(spec: Spec, image_size: Size) -> int:
+def parameters(spec: S2MLPSpec, image_size: Size) -> int:
     """Number of learnt values of the model for images of ``image_size``.
 
     Raises:
@@ -80,7 +82,7 @@ def parameters(spec: Spec, image_size: Size) -> int:
     return sum(map(prod, parameter_shapes(spec, image_size).values()))
 
 
-def macs(spec: Spec, image_size: Size) -> int:
+def macs(spec: S2MLPSpec, image_size: Size) -> int:
     """Multiply-adds of one image's matrix products and convolution, counted as :meth:`Spec.macs` does.
 
     Raises:
@@ -93,7 +95,7 @@ def macs(spec: Spec, image_size: Size) -> int:
     return embedding + stage.depth * block + c * spec.classes
 
 
-def emit(spec: Spec, axes: Axes, *, seed: int = 0) -> ir.Model:
+def emit(spec: S2MLPSpec, axes: Axes, *, seed: int = 0) -> ir.Model:
     """The graph for images of ``axes.size`` with random weights, which ``seed`` draws.
 
     Input ``input`` (batch, channels, height, width) float32, output ``logits`` (batch, classes).
@@ -154,7 +156,7 @@ def emit(spec: Spec, axes: Axes, *, seed: int = 0) -> ir.Model:
     return ir.Model(graph, ir_version=IR_VERSION, producer_name="s2mlp-deploy")
 
 
-def lower(spec: Spec, axes: Axes, *, seed: int = 0) -> Lowered:
+def lower(spec: S2MLPSpec, axes: Axes, *, seed: int = 0) -> Lowered:
     """:func:`emit`, after the passes that the graph of an S²-MLP goes through.
 
     Raises:
@@ -163,13 +165,13 @@ def lower(spec: Spec, axes: Axes, *, seed: int = 0) -> Lowered:
     return Lowered(optimize(emit(spec, axes, seed=seed)), spec, axes, "none", FP32.name)
 
 
-def _only_stage(spec: Spec) -> Stage:
+def _only_stage(spec: S2MLPSpec) -> Stage:
     if reason := refusal(spec):
         raise UsageError(f"there is no MLP-Mixer of the same form: {reason}")
     return spec.stages[0]
 
 
-def _positions(spec: Spec, image_size: Size) -> int:
+def _positions(spec: S2MLPSpec, image_size: Size) -> int:
     return prod(spec.map_sizes(image_size)[0])
 
 

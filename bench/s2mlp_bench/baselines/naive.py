@@ -7,6 +7,7 @@ exports the model in ``DIRECTORY`` (``spec.json``, ``weights.pt``), so that it c
 
 from __future__ import annotations
 
+import json
 import logging
 import sys
 from pathlib import Path
@@ -14,10 +15,11 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from s2mlp_deploy.families.s2mlp.reference import S2MLP, ShiftFunction, spatial_shift
-from s2mlp_deploy.graph.lowered import INPUT, OUTPUT
-from s2mlp_deploy.schema.manifest import SpecEntry
-from s2mlp_deploy.schema.spec import Shift, overlap
+from s2mlp_deploy.families.s2mlp.reference import S2MLP
+from s2mlp_deploy.families.s2mlp.spec import S2MLPSpec
+from s2mlp_deploy.families.shift_reference import ShiftFunction, spatial_shift
+from s2mlp_deploy.graph.layer import INPUT, OUTPUT
+from s2mlp_deploy.schema.shift import Shift, overlap
 
 
 def slice_assignment_shift(x: Tensor, shift: Shift) -> Tensor:
@@ -39,7 +41,7 @@ def shift_function(shift: Shift) -> ShiftFunction:
 
 def export(directory: Path, batch: int, size: tuple[int, int], destination: Path) -> None:
     """``torch.onnx.export`` of the slice-assignment code with the weights in ``directory``."""
-    spec = SpecEntry.model_validate_json((directory / "spec.json").read_bytes()).spec()
+    spec = S2MLPSpec.from_json(json.loads((directory / "spec.json").read_bytes()))
     # Nobody writes the popular statements for another border.
     model = S2MLP(spec, slice_assignment_shift if spec.shift.border == "keep" else spatial_shift)
     model.load_state_dict(torch.load(directory / "weights.pt", weights_only=True))

@@ -6,7 +6,7 @@ import onnx_ir as ir
 
 from s2mlp_deploy.graph.builder import GraphBuilder
 from s2mlp_deploy.graph.spatial_shift import FeatureMap, Lowering
-from s2mlp_deploy.schema.spec import Shift
+from s2mlp_deploy.schema.shift import Shift
 
 
 class NoShift(Lowering):

@@ -27,7 +27,7 @@ from s2mlp_deploy.graph import writer
 from s2mlp_deploy.graph.lowered import Axes
 from s2mlp_deploy.schema.manifest import FLOAT_LOGITS
 from s2mlp_deploy.schema.precision import FP32, INT8
-from s2mlp_deploy.schema.spec import Size
+from s2mlp_deploy.schema.size import Size
 from s2mlp_deploy.system.dependencies import pip_install
 from s2mlp_deploy.system.progress import Listener
 
@@ -73,7 +73,7 @@ class Work:
     ) -> Contestant:  # fmt: skip
         """A baseline that is asked what ``bundle`` (the reference) is asked."""
         asks = bundle or self.reference
-        spec = asks.manifest.spec.spec()
+        spec = asks.manifest.spec
         counted = spec.macs(point.size) if macs is None else macs
         return Contestant(source, "baseline", way, point, precision, counted, limit, remark, None, asks.directory)
 

@@ -11,7 +11,7 @@ from rich.text import Text
 from s2mlp_bench.benchmark import Result
 from s2mlp_bench.report import section, tables
 from s2mlp_bench.summary import Figures, Standing
-from s2mlp_deploy.schema.spec import format_size
+from s2mlp_deploy.schema.size import format_size
 from s2mlp_deploy.system.wording import counted
 
 SHOWN = 4

@@ -13,10 +13,10 @@ from s2mlp_bench.backends import ProductsWay
 from s2mlp_bench.baselines.noshift import NoShift
 from s2mlp_bench.candidate import Contestant, Point
 from s2mlp_bench.roofline.products import products
-from s2mlp_deploy.families.s2mlp.emit import emit
+from s2mlp_deploy.families.registry import family_of
 from s2mlp_deploy.graph import writer
 from s2mlp_deploy.graph.lowered import Axes, Lowered
-from s2mlp_deploy.passes.quantize import RECIPES, Range, block_layers, quantize
+from s2mlp_deploy.passes.quantize import RECIPES, Range, quantize
 from s2mlp_deploy.schema.array import Array
 from s2mlp_deploy.schema.manifest import Manifest
 from s2mlp_deploy.schema.precision import precision as row_of
@@ -31,7 +31,7 @@ _ANY_RANGE = Range(-4.0, 4.0)
 
 def bound_of(contestant: Contestant, manifest: Manifest, scratch: Path) -> Contestant | None:
     """The bound of a bundle, its file in ``scratch``; None where ONNX Runtime does not run it, or it has no blocks."""
-    spec = manifest.spec.spec()
+    spec = manifest.spec
     if manifest.format not in FORMATS or not spec.depth:
         return None
     path = write_products(manifest, contestant.point, scratch)
@@ -46,18 +46,14 @@ def write_products(manifest: Manifest, point: Point, scratch: Path) -> Path:
     path = scratch / f"products{len(list(scratch.iterdir()))}.onnx"
     quantization = manifest.quantization
     target, in_float = (quantization.target, quantization.float_layers) if quantization else (None, ())
-    write_twin(manifest.spec.spec(), point, manifest.precision, target, in_float, path)
+    write_twin(manifest.spec, point, manifest.precision, target, in_float, path)
     memory.release()  # of weights as large as the model's
     return path
 
 
 def block_macs(spec: Spec, point: Point) -> int:
     """Multiply-adds of the blocks' products for one image."""
-    sizes = spec.map_sizes(point.size or spec.image_size)
-    return sum(
-        stage.depth * h * w * (2 * stage.channels**2 + 2 * stage.channels * stage.hidden)
-        for stage, (h, w) in zip(spec.stages, sizes, strict=True)
-    )
+    return sum(product.macs for product in spec.products(point.size))
 
 
 def write_twin(
@@ -67,13 +63,13 @@ def write_twin(
 
     Weights are random: how long a product takes does not depend on them.
     """
-    axes = Axes(point.batch, point.size or spec.image_size)
-    model = ShapeInferencePass()(emit(spec, _random_weights(spec), NoShift(), axes)).model
+    family, axes = family_of(spec), Axes(point.batch, point.size or spec.image_size)
+    model = ShapeInferencePass()(family.emit(spec, _random_weights(spec), NoShift(), axes)).model
     rounding = row_of(precision).on_gpu.rounding
     if rounding:
         model = resolve_name(rounding)(model)
     elif target is not None:
-        layers = [layer for layer in block_layers(spec) if layer.name not in float_layers]
+        layers = [layer for layer in family.block_layers(spec) if layer.name not in float_layers]
         ranges = {layer.activation: _ANY_RANGE for layer in layers}
         model = quantize(model, ranges, RECIPES[target], layers)
     writer.write(products(Lowered(model, spec, axes, NoShift.name, precision)).model, path)

@@ -19,8 +19,9 @@ import numpy as np
 from s2mlp_bench.backends import ProductsWay, noise
 from s2mlp_bench.candidate import Point
 from s2mlp_bench.roofline.lower_bound import block_macs, write_twin
+from s2mlp_deploy.families.s2mlp.spec import S2MLPSpec, single_stage
 from s2mlp_deploy.schema.precision import precision as row_of
-from s2mlp_deploy.schema.spec import Spec, single_stage
+from s2mlp_deploy.schema.spec import Spec
 from s2mlp_deploy.system.timing import Clock
 from s2mlp_exporters.openvino.exporter import LOADING, load_openvino, read_model
 
@@ -133,7 +134,7 @@ def of_products(
         yield Probe(precision, point.threads, runtime, products, operations, run)
 
 
-def _words(spec: Spec) -> str:
+def _words(spec: S2MLPSpec) -> str:
     (stage,), ((h, w),) = spec.stages, spec.map_sizes(spec.image_size)
     return f"{h * w:,} × {stage.channels:,} × {stage.hidden:,}"
 
@@ -156,11 +157,10 @@ def _in_torch(spec: Spec, point: Point) -> Callable[[], object]:
 
     generator = torch.Generator().manual_seed(0)
     products = []
-    for stage, (h, w) in zip(spec.stages, spec.map_sizes(point.size or spec.image_size), strict=True):
-        tokens, c, hidden = point.batch * h * w, stage.channels, stage.hidden
-        for k, n in stage.depth * ((c, c), (c, c), (c, hidden), (hidden, c)):
-            x, weight = torch.randn(tokens, k, generator=generator), torch.randn(k, n, generator=generator)
-            products.append((x, weight, torch.empty(tokens, n)))
+    for p in spec.products(point.size):
+        rows = point.batch * p.rows
+        x, weight = (torch.randn(n, m, generator=generator) for n, m in ((rows, p.inputs), (p.inputs, p.outputs)))
+        products.append((x, weight, torch.empty(rows, p.outputs)))
 
     def run() -> None:
         if point.threads is not None and torch.get_num_threads() != point.threads:

@@ -12,8 +12,8 @@ from dataclasses import replace
 import onnx_ir as ir
 from onnx_ir.passes.common import RemoveUnusedNodesPass
 
+from s2mlp_deploy.families.registry import family_of
 from s2mlp_deploy.graph.lowered import Lowered
-from s2mlp_deploy.passes.quantize import block_layers
 
 
 def products(lowered: Lowered) -> Lowered:
@@ -27,7 +27,7 @@ def products(lowered: Lowered) -> Lowered:
     nodes = {str(node.name): node for node in graph}
     inputs: dict[str, ir.Value] = {}
     outputs = []
-    for layer in block_layers(lowered.spec):
+    for layer in family_of(lowered.spec).block_layers(lowered.spec):
         product = nodes[layer.name]
         first = _dequantization(product) or product
         x = first.inputs[0]

@@ -106,12 +106,10 @@ def layer_dots(profile: Profile, precision: str, threads: int | None) -> Iterato
 def product_bytes(spec: Spec, point: Point, precision: str) -> int:
     """Bytes that the blocks' products of one batch must move: what they read, their weights, and what they write."""
     read, weight, written = row_of(precision).on_gpu.item_bytes
-    total = 0
-    for stage, (h, w) in zip(spec.stages, spec.map_sizes(point.size or spec.image_size), strict=True):
-        tokens, c, hidden = point.batch * h * w, stage.channels, stage.hidden
-        for k, n in ((c, c), (c, c), (c, hidden), (hidden, c)):
-            total += stage.depth * (tokens * k * read + k * n * weight + tokens * n * written)
-    return total
+    return sum(
+        point.batch * p.rows * (p.inputs * read + p.outputs * written) + p.inputs * p.outputs * weight
+        for p in spec.products(point.size)
+    )
 
 
 def roofs_under(reached: Sequence[Reached], clock: Clock) -> tuple[Roof, ...]:

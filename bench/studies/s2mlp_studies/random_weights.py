@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 
 from s2mlp_deploy.families.s2mlp.reference import S2MLP
-from s2mlp_deploy.schema.spec import PRESETS
+from s2mlp_deploy.families.s2mlp.spec import PRESETS
 
 SEED = 20210614
 

@@ -25,7 +25,7 @@ from s2mlp_deploy.bundle.contents import Artifact, Bundle
 from s2mlp_deploy.errors import BundleError, CompilerError, RuntimeMissingError
 from s2mlp_deploy.formats.base import refuse_other_files
 from s2mlp_deploy.formats.settings import recorded
-from s2mlp_deploy.graph.lowered import INPUT, OUTPUT
+from s2mlp_deploy.graph.layer import INPUT, OUTPUT
 from s2mlp_deploy.runtime.session import Description
 from s2mlp_deploy.schema.array import Array
 from s2mlp_deploy.schema.manifest import Setting, TensorEntry

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from s2mlp_deploy.errors import CompilerError, UsageError
-from s2mlp_deploy.graph.lowered import INPUT
+from s2mlp_deploy.graph.layer import INPUT
 from s2mlp_deploy.schema.manifest import Setting
 from s2mlp_exporters.tensorrt.log import Log, reason
 from s2mlp_exporters.tensorrt.options import configure

@@ -10,7 +10,8 @@ from typing import Any, TypeAlias
 from s2mlp_deploy.errors import SpecError, UsageError
 from s2mlp_deploy.gate.golden import LARGE
 from s2mlp_deploy.schema.manifest import Manifest, Setting
-from s2mlp_deploy.schema.spec import Size, Spec, format_size
+from s2mlp_deploy.schema.size import Size, format_size
+from s2mlp_deploy.schema.spec import Spec
 
 Shape: TypeAlias = tuple[int, ...]
 
@@ -47,7 +48,7 @@ def profile_for(manifest: Manifest, golden: Mapping[str, Shape], settings: Mappi
     Raises:
         UsageError: where the range asked for is none, or does not fit the model.
     """
-    spec = manifest.spec.spec()
+    spec = manifest.spec
     sizes = {_size(shape, manifest) for shape in golden.values()} | {spec.image_size}
     large = {_size(shape, manifest) for case, shape in golden.items() if case.startswith(LARGE)}
     batches = _batches(manifest.batch, settings.get("batch"))

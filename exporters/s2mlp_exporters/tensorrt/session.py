@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from s2mlp_deploy.errors import BundleError, RuntimeMissingError, UsageError
-from s2mlp_deploy.graph.lowered import INPUT, OUTPUT
+from s2mlp_deploy.graph.layer import INPUT, OUTPUT
 from s2mlp_deploy.runtime.session import Times
 from s2mlp_deploy.schema.array import Array
 from s2mlp_exporters.tensorrt.log import Log, reason

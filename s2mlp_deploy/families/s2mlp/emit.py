@@ -1,93 +1,86 @@
-"""From a spec and its weights to an ONNX graph, layer by layer, without tracing.
-
-Between the reshapes around convolutions and shifts, feature maps are tokens
-(batch · height · width, channels): every channel MLP is a 2-D Gemm on the checkpoint's own weight
-matrix (``transB``), which runtimes map to their fastest kernels.
-"""
+"""From an S²-MLP's spec and weights to an ONNX graph, layer by layer, without tracing."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 import numpy as np
 import onnx_ir as ir
 
+from s2mlp_deploy.families.emission import LayerEmitter, finish, image_input
+from s2mlp_deploy.families.s2mlp import layers
+from s2mlp_deploy.families.s2mlp.spec import S2MLPSpec
 from s2mlp_deploy.graph.builder import GraphBuilder
-from s2mlp_deploy.graph.lowered import INPUT, IR_VERSION, OPSET, OUTPUT, Axes
+from s2mlp_deploy.graph.layer import OUTPUT
+from s2mlp_deploy.graph.lowered import Axes
 from s2mlp_deploy.graph.position_mean import emit_mean
 from s2mlp_deploy.graph.spatial_shift import FeatureMap, Lowering
-from s2mlp_deploy.schema.spec import Spec, Stage
+from s2mlp_deploy.schema.size import Size
 
 
-def emit(spec: Spec, weights: Mapping[str, np.ndarray], lowering: Lowering, axes: Axes) -> ir.Model:
+def emit(spec: S2MLPSpec, weights: Mapping[str, np.ndarray], lowering: Lowering, axes: Axes) -> ir.Model:
     """The graph of ``spec`` with ``weights`` (canonical names; shared, not copied, where float32).
 
     Input ``input`` (batch, channels, height, width) float32, output ``logits`` (batch, classes).
     """
-    out = GraphBuilder()
-
-    def parameter(name: str) -> ir.Value | None:
-        if name not in weights:
-            return None
-        return out.constant(name.replace("stages.", "stage"), np.asarray(weights[name], np.float32))
-
-    def fc(x: ir.Value, layer: str, name: str) -> ir.Value:
-        inputs = [x, parameter(f"{layer}.weight"), parameter(f"{layer}.bias")]
-        return out.op("Gemm", inputs if inputs[2] else inputs[:2], name, transB=1)
-
-    def norm(x: ir.Value, layer: str, name: str) -> ir.Value:
-        inputs = [x, parameter(f"{layer}.weight"), parameter(f"{layer}.bias")]
-        return out.op(
-            "LayerNormalization", inputs if inputs[2] else inputs[:2], name, axis=-1, epsilon=spec.norm_epsilon
-        )
-
-    def block(x: ir.Value, fmap: FeatureMap, layer: str, name: str) -> ir.Value:
-        y = norm(x, f"{layer}.norm1", f"{name}/norm1")
-        y = out.op("Gelu", [fc(y, f"{layer}.fc1", f"{name}/fc1")], f"{name}/gelu1")
-        y = lowering.emit(out, y, spec.shift, fmap, f"{name}/shift")
-        x = out.op("Add", [x, fc(y, f"{layer}.fc2", f"{name}/fc2")], f"{name}/add1")
-        y = norm(x, f"{layer}.norm2", f"{name}/norm2")
-        y = out.op("Gelu", [fc(y, f"{layer}.fc3", f"{name}/fc3")], f"{name}/gelu2")
-        return out.op("Add", [x, fc(y, f"{layer}.fc4", f"{name}/fc4")], name)
-
-    def embedding(x: ir.Value, stage: Stage, layer: str, name: str) -> ir.Value:
-        e = stage.embedding
-        inputs = [x, parameter(f"{layer}.weight"), parameter(f"{layer}.bias")]
-        return out.op(
-            "Conv", inputs if inputs[2] else inputs[:2], f"{name}/conv",
-            kernel_shape=list(e.kernel), strides=list(e.stride), pads=[*e.padding, *e.padding],
-        )  # fmt: skip
-
-    images = ir.Value(name=INPUT, type=ir.TensorType(ir.DataType.FLOAT), shape=ir.Shape(axes.shape(spec.in_channels)))
-    x = images
+    emitter = _S2MLPEmitter(GraphBuilder(), weights, spec.norm_epsilon, spec, lowering)
+    images = x = image_input(spec, axes)
     sizes = spec.map_sizes(axes.size) if axes.size else None
-    for s, stage in enumerate(spec.stages):
-        name, c = f"stage{s}", stage.channels
-        x = embedding(x, stage, f"stages.{s}.embedding", f"{name}/embedding")
-        x = out.op("Transpose", [x], f"{name}/embedding/nhwc", perm=[0, 2, 3, 1])
-        if sizes:
-            shape = out.constant(f"{name}/map_shape", np.array([-1, *sizes[s], c]))
+    for s in range(len(spec.stages)):
+        x, fmap = emitter.stage(x, s, sizes[s] if sizes else None)
+    return finish(emitter.out, images, emitter.head(x, fmap), spec, axes, "s2mlp")
+
+
+@dataclass(frozen=True)
+class _S2MLPEmitter(LayerEmitter):
+    spec: S2MLPSpec
+    lowering: Lowering
+
+    def initializer_name(self, parameter: str) -> str:
+        return layers.initializer_name(parameter)
+
+    def stage(self, x: ir.Value, s: int, size: Size | None) -> tuple[ir.Value, FeatureMap]:
+        """Stage ``s`` from images, or the tokens of the stage before it, to its tokens, which are a map of ``size``."""
+        x, fmap = self.embedding(x, s, size)
+        for b in range(self.spec.stages[s].depth):
+            x = self.block(x, fmap, f"stages.{s}.blocks.{b}", layers.block_name(s, b))
+        if s + 1 < len(self.spec.stages):
+            x = self.out.op("Reshape", [x, fmap.shape], f"{fmap.name}/map")
+            x = self.out.op("Transpose", [x], layers.map_name(s), perm=[0, 3, 1, 2])
+        return x, fmap
+
+    def embedding(self, x: ir.Value, s: int, size: Size | None) -> tuple[ir.Value, FeatureMap]:
+        """Stage ``s`` from (batch, channels, height, width) to its first tokens."""
+        stage = self.spec.stages[s]
+        stage_name, name, c = layers.stage_name(s), layers.embedding_name(s), stage.channels
+        x = self.convolution(x, stage.embedding, f"stages.{s}.embedding", f"{name}/conv")
+        x = self.out.op("Transpose", [x], f"{name}/nhwc", perm=[0, 2, 3, 1])
+        if size:
+            shape = self.out.constant(f"{stage_name}/map_shape", np.array([-1, *size, c]))
         else:
-            shape = out.op("Shape", [x], f"{name}/map_shape")
-        fmap = FeatureMap(name, c, sizes[s] if sizes else None, shape)
-        tokens = f"{name}/embedding/tokens" if stage.stem_norm else f"{name}/embedding"
-        x = out.op("Reshape", [x, out.constant(f"tokens{c}", np.array([-1, c]))], tokens)
+            shape = self.out.op("Shape", [x], f"{stage_name}/map_shape")
+        tokens = f"{name}/tokens" if stage.stem_norm else name
+        x = self.out.op("Reshape", [x, self.out.constant(f"tokens{c}", np.array([-1, c]))], tokens)
         if stage.stem_norm:
-            x = norm(x, f"stages.{s}.stem_norm", f"{name}/embedding")
-        for b in range(stage.depth):
-            x = block(x, fmap, f"stages.{s}.blocks.{b}", f"{name}/block{b:02d}")
-        if s + 1 < len(spec.stages):
-            x = out.op("Reshape", [x, shape], f"{name}/map")
-            x = out.op("Transpose", [x], f"{name}/nchw", perm=[0, 3, 1, 2])
-    if spec.final_norm and not spec.norm_after_mean:
-        x = norm(x, "head.norm", "head/norm")
-    x = emit_mean(out, x, fmap, "head/mean")
-    if spec.norm_after_mean:
-        x = norm(x, "head.norm", "head/norm")
-    logits = fc(x, "head.fc", OUTPUT)
-    logits.type, logits.shape = ir.TensorType(ir.DataType.FLOAT), ir.Shape([axes.batch or "batch", spec.classes])
-    graph = ir.Graph(
-        [images], [logits], nodes=out.nodes, initializers=list(out.initializers.values()),
-        opset_imports={"": OPSET}, name="s2mlp",
-    )  # fmt: skip
-    return ir.Model(graph, ir_version=IR_VERSION, producer_name="s2mlp-deploy")
+            x = self.norm(x, f"stages.{s}.stem_norm", name)
+        return x, FeatureMap(stage_name, c, size, shape)
+
+    def block(self, x: ir.Value, fmap: FeatureMap, layer: str, name: str) -> ir.Value:
+        """Tokens to tokens (paper, equation 5)."""
+        y = self.norm(x, f"{layer}.norm1", f"{name}/norm1")
+        y = self.gelu(self.linear(y, f"{layer}.fc1", f"{name}/fc1"), f"{name}/gelu1")
+        y = self.lowering.emit(self.out, y, self.spec.shift, fmap, f"{name}/shift")
+        x = self.out.op("Add", [x, self.linear(y, f"{layer}.fc2", f"{name}/fc2")], f"{name}/add1")
+        y = self.norm(x, f"{layer}.norm2", f"{name}/norm2")
+        y = self.gelu(self.linear(y, f"{layer}.fc3", f"{name}/fc3"), f"{name}/gelu2")
+        return self.out.op("Add", [x, self.linear(y, f"{layer}.fc4", f"{name}/fc4")], name)
+
+    def head(self, x: ir.Value, fmap: FeatureMap) -> ir.Value:
+        """Tokens to logits (batch, classes): mean over positions, then linear."""
+        if self.spec.final_norm and not self.spec.norm_after_mean:
+            x = self.norm(x, "head.norm", layers.HEAD_NORM)
+        x = emit_mean(self.out, x, fmap, layers.HEAD_MEAN)
+        if self.spec.norm_after_mean:
+            x = self.norm(x, "head.norm", layers.HEAD_NORM)
+        return self.linear(x, "head.fc", OUTPUT)

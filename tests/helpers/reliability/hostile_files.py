@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 from helpers.support import random_model, small_spec
-from s2mlp_deploy.schema.spec import single_stage
+from s2mlp_deploy.families.s2mlp.spec import single_stage
 
 GIB = 1 << 30
 Write = Callable[[Path], object]

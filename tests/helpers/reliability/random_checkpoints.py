@@ -14,10 +14,13 @@ import numpy as np
 import torch
 
 from helpers.support import random_model
-from s2mlp_deploy.families.s2mlp.reference import S2MLP, activations
+from s2mlp_deploy.families.reference import activations
+from s2mlp_deploy.families.s2mlp.reference import S2MLP
+from s2mlp_deploy.families.s2mlp.spec import LAYERS, S2MLPSpec, Stage
 from s2mlp_deploy.graph.spatial_shift import LOWERINGS
 from s2mlp_deploy.schema.array import Array
-from s2mlp_deploy.schema.spec import DIRECTIONS, LAYERS, Embedding, Shift, Spec, Stage
+from s2mlp_deploy.schema.shift import DIRECTIONS, Shift
+from s2mlp_deploy.schema.spec import Embedding
 
 DTYPES = {
     "float16": torch.float16, "bfloat16": torch.bfloat16, "float32": torch.float32, "float64": torch.float64,
@@ -35,7 +38,7 @@ class Case:
     """A model to export: its architecture, the type of its weights, and a lowering that is exact for it."""
 
     index: int
-    spec: Spec
+    spec: S2MLPSpec
     dtype: str
     lowering: str
 
@@ -78,7 +81,7 @@ def large_cases(count: int) -> Iterator[Case]:
         patch = int(rng.integers(1, 3))
         channels = int(rng.integers(8, 17))
         embedding = Embedding((patch, patch), (patch, patch))
-        spec = Spec(
+        spec = S2MLPSpec(
             (Stage(embedding, channels, channels * int(rng.integers(1, 4)), int(rng.integers(1, 3))),),
             classes=round(2 * 500 ** rng.random()),
             image_size=(height * patch, width * patch),
@@ -89,7 +92,7 @@ def large_cases(count: int) -> Iterator[Case]:
         yield Case(1000 + index, spec, str(rng.choice(list(DTYPES))), "gather")
 
 
-def _spec(rng: np.random.Generator) -> Spec:
+def _spec(rng: np.random.Generator) -> S2MLPSpec:
     directions = str(rng.choice(list(DIRECTIONS)))
     shift = Shift(DIRECTIONS[directions], "paper" if rng.random() < 0.5 else "inplace")
     patch = tuple(int(n) for n in ([rng.integers(1, 6)] * 2 if rng.random() < 0.7 else rng.integers(1, 6, 2)))
@@ -110,7 +113,7 @@ def _spec(rng: np.random.Generator) -> Spec:
         depth = 0 if index == count - 1 > 0 and rng.random() < 0.2 else int(rng.integers(1, 9 // count + 1))
         stages.append(Stage(embedding, channels, channels * int(rng.integers(1, 5)) if depth else 0, depth))
     rows, columns = rng.integers(1, 8 // count + 2, 2) if rng.random() < 0.6 else [rng.integers(1, 8 // count + 2)] * 2
-    spec = Spec(
+    spec = S2MLPSpec(
         tuple(stages),
         classes=round(2 * 500 ** rng.random()),
         image_size=(int(size[0] * rows), int(size[1] * columns)),
@@ -154,7 +157,7 @@ def write(case: Case, directory: Path) -> Written:
     return Written(directory / "model.pt", directory / "calibration.npy", str(layout) if case.layout else None)
 
 
-def _images(spec: Spec, count: int, rng: np.random.Generator) -> Array:
+def _images(spec: S2MLPSpec, count: int, rng: np.random.Generator) -> Array:
     return rng.standard_normal((count, spec.in_channels, *spec.image_size))
 
 

@@ -24,6 +24,7 @@ from s2mlp_deploy.checkpoint.load import checkpoint_warnings, load_checkpoint
 from s2mlp_deploy.data import image_folders, images
 from s2mlp_deploy.data.labels import read_labels
 from s2mlp_deploy.errors import LayoutError
+from s2mlp_deploy.families.registry import read_spec
 from s2mlp_deploy.families.s2mlp import layouts
 from s2mlp_deploy.gate import golden, golden_images, shift_evidence
 from s2mlp_deploy.schema.manifest import Preprocessing, parse_manifest
@@ -112,9 +113,9 @@ def _checkpoint(path: Path) -> None:
 
 
 def _manifest(path: Path) -> None:
-    manifest = parse_manifest(path.read_bytes(), str(path))
-    assert parse_manifest(manifest.to_json(), "again") == manifest
-    manifest.spec.spec().map_sizes(manifest.spec.image_size)
+    manifest = parse_manifest(path.read_bytes(), str(path), read_spec)
+    assert parse_manifest(manifest.to_json(), "again", read_spec) == manifest
+    manifest.spec.map_sizes(manifest.spec.image_size)
 
 
 def _golden(path: Path) -> None:

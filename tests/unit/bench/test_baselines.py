@@ -18,13 +18,17 @@ from s2mlp_bench.baselines.naive import shift_function, slice_assignment_shift
 from s2mlp_bench.baselines.noshift import NoShift
 from s2mlp_deploy.bundle.read import read_bundle
 from s2mlp_deploy.errors import BundleError
+from s2mlp_deploy.families.reference import logits
 from s2mlp_deploy.families.s2mlp.emit import emit
-from s2mlp_deploy.families.s2mlp.reference import build, logits, spatial_shift
+from s2mlp_deploy.families.s2mlp.reference import build
+from s2mlp_deploy.families.s2mlp.spec import S2MLPSpec, Stage
+from s2mlp_deploy.families.shift_reference import spatial_shift
 from s2mlp_deploy.gate import golden
 from s2mlp_deploy.graph import writer
 from s2mlp_deploy.graph.lowered import Axes
 from s2mlp_deploy.runtime.onnxruntime import OnnxSession
-from s2mlp_deploy.schema.spec import DIRECTIONS, Embedding, Shift, Spec, Stage
+from s2mlp_deploy.schema.shift import DIRECTIONS, Shift
+from s2mlp_deploy.schema.spec import Embedding
 from s2mlp_deploy.system.dependencies import pip_install
 
 QUICK = ("--min-seconds", 0, "--min-rounds", 6, "--no-cold", "--no-bound", "--threads", 1)
@@ -34,7 +38,7 @@ def bench(*arguments: object) -> Ran:
     return command("s2mlp-bench", "s2mlp_bench.cli", "main", *arguments)
 
 
-def export(directory: Path, name: str, spec: Spec, *options: object) -> Path:
+def export(directory: Path, name: str, spec: S2MLPSpec, *options: object) -> Path:
     checkpoint = directory / "small.pt"
     if not checkpoint.exists():
         save_checkpoint(checkpoint, spec)
@@ -69,13 +73,17 @@ def measured(tmp_path: Path, *arguments: object) -> dict[str, Any]:
     "spec",
     [
         small_spec(),
-        Spec((Stage(Embedding((4, 4), (4, 4)), 8, 16, 1), Stage(Embedding((2, 2), (2, 2)), 12, 24, 2)), 5, (40, 24)),
+        S2MLPSpec(
+            (Stage(Embedding((4, 4), (4, 4)), 8, 16, 1), Stage(Embedding((2, 2), (2, 2)), 12, 24, 2)),
+            classes=5,
+            image_size=(40, 24),
+        ),
         with_biases(small_spec(), frozenset({"norm1", "fc2", "fc"})),
         with_biases(small_spec(), frozenset()),
     ],
     ids=["small", "two stages", "few biases", "no biases"],
 )
-def test_weights_read_back_from_a_bundle_are_the_same_network(tmp_path: Path, spec: Spec) -> None:
+def test_weights_read_back_from_a_bundle_are_the_same_network(tmp_path: Path, spec: S2MLPSpec) -> None:
     bundle = read_bundle(export(tmp_path, "bundle", spec))
     model = weights_from_onnx.read(bundle)
     expected = golden.load(bundle.golden)

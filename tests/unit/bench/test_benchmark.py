@@ -258,7 +258,7 @@ def test_no_bundle_is_above_the_peak_that_its_own_products_reached_in_the_same_r
     document = json.loads((tmp_path / "r.json").read_text())
     (roof,) = document["roofline"]["roofs"]
     alone = document["samples_ms"]["fp32, products alone, 1 thread"]
-    spec = read_bundle(place / "fp32").manifest.spec.spec()
+    spec = read_bundle(place / "fp32").manifest.spec
     assert roof["operations_per_s"] >= 2 * block_macs(spec, Point()) / (min(alone) / 1e3) * (1 - 1e-9)
     assert roof["runtime"] in ("ONNX Runtime", "OpenVINO", "PyTorch") and roof["products"]
     dots = [dot for dot in document["roofline"]["dots"] if dot["kind"] == "contestant"]

@@ -25,13 +25,14 @@ from s2mlp_bench.roofline.peaks import LEAST, SHARE, Probe, Probes, Reached
 from s2mlp_bench.roofline.roofline import Dot, Roof, Roofline
 from s2mlp_deploy.bundle.contents import Bundle
 from s2mlp_deploy.bundle.read import read_bundle
+from s2mlp_deploy.families.s2mlp.spec import PRESETS, S2MLPSpec, Stage
 from s2mlp_deploy.runtime.session import Kernel, ProfilingSession
-from s2mlp_deploy.schema.spec import PRESETS, Embedding, Spec, Stage
+from s2mlp_deploy.schema.spec import Embedding
 
 SPEC = small_spec(channels=16, depth=2)
 ONCE = Point()
-PYRAMID = Spec(
-    (Stage(Embedding((4, 4), (4, 4)), 8, 16, 1), Stage(Embedding((2, 2), (2, 2)), 12, 24, 2)), 5, image_size=(40, 24)
+PYRAMID = S2MLPSpec(
+    (Stage(Embedding((4, 4), (4, 4)), 8, 16, 1), Stage(Embedding((2, 2), (2, 2)), 12, 24, 2)), classes=5, image_size=(40, 24)
 )  # fmt: skip
 
 
@@ -83,7 +84,7 @@ def test_each_bundle_that_onnxruntime_runs_has_a_bound_at_every_point(place: Pat
     contestant, bundle = entry(place / name, point)
     found = bound_of(contestant, bundle.manifest, tmp_path)
     assert found is not None and found.of == contestant.name and found.point == point and found.limit is None
-    spec = bundle.manifest.spec.spec()
+    spec = bundle.manifest.spec
     graph = onnx.load(found.way.path).graph  # type: ignore[attr-defined]
     sizes = spec.map_sizes(spec.image_size)
     rows = {3 * h * w for stage, (h, w) in zip(spec.stages, sizes, strict=True) if stage.depth}

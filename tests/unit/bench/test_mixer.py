@@ -17,9 +17,10 @@ from torch.nn import functional as F
 from helpers.support import pyramid_spec, small_spec
 from s2mlp_bench.baselines import mixer
 from s2mlp_deploy.errors import SpecError, UsageError
+from s2mlp_deploy.families.s2mlp.spec import S2MLPSpec, single_stage
 from s2mlp_deploy.gate.distance import compare
 from s2mlp_deploy.graph.lowered import Axes
-from s2mlp_deploy.schema.spec import Size, Spec, single_stage
+from s2mlp_deploy.schema.size import Size
 
 
 def values(model: ir.Model) -> dict[str, Tensor]:
@@ -30,7 +31,7 @@ def values(model: ir.Model) -> dict[str, Tensor]:
     }
 
 
-def reference(spec: Spec, weights: dict[str, Tensor], images: Tensor) -> Tensor:
+def reference(spec: S2MLPSpec, weights: dict[str, Tensor], images: Tensor) -> Tensor:
     """The paper's equation 1 as its figure 1 draws it: token mixing acts on the transposed table."""
 
     def fc(x: Tensor, name: str) -> Tensor:

@@ -20,9 +20,9 @@ from helpers.support import random_model, run, small_spec
 from s2mlp_deploy.data import image_files, image_folders, images
 from s2mlp_deploy.data.image_folders import LabelledImages
 from s2mlp_deploy.errors import DataError
+from s2mlp_deploy.families.s2mlp.spec import single_stage
 from s2mlp_deploy.schema.array import Array
 from s2mlp_deploy.schema.manifest import Preprocessing
-from s2mlp_deploy.schema.spec import single_stage
 
 SIZE = (20, 28)
 PLAIN = Preprocessing(mean=(0.0,) * 3, std=(1.0,) * 3, scale=1.0)

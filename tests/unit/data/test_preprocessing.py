@@ -19,10 +19,11 @@ from s2mlp_deploy.bundle.read import read_bundle
 from s2mlp_deploy.data import images
 from s2mlp_deploy.data.preprocessing import nearest_bytes, normalize, plan
 from s2mlp_deploy.errors import DataError
+from s2mlp_deploy.families.registry import read_spec
 from s2mlp_deploy.schema.array import Array
 from s2mlp_deploy.schema.choices import Interpolation, Resize
 from s2mlp_deploy.schema.manifest import Preprocessing, parse_manifest
-from s2mlp_deploy.schema.spec import Size
+from s2mlp_deploy.schema.size import Size
 
 IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
 SIZES = [(40, 100), (100, 56), (41, 57), (7, 5), (1, 1), (20, 300), (200, 21), (20, 28), (21, 29)]
@@ -361,7 +362,7 @@ def test_bundles_written_before_there_was_a_choice_are_read_as_they_were_meant(p
         "resize": "shorter side to the input size, then center crop", "interpolation": "bicubic, antialiased",
         "channel_order": "RGB", "scale": 1 / 255, "mean": [0.5] * 3, "std": [0.25] * 3, "assumed": True,
     }  # fmt: skip
-    found = parse_manifest(json.dumps(content), "here")
+    found = parse_manifest(json.dumps(content), "here", read_spec)
     assert found.preprocessing == Preprocessing(
         mean=(0.5,) * 3, std=(0.25,) * 3, assumed=("resize", "interpolation", "crop_fraction", "mean", "std")
     )

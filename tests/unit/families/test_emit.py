@@ -15,6 +15,7 @@ import torch
 from helpers.support import pyramid_spec, random_model, small_spec, weights_of, with_biases, with_stem_norms
 from s2mlp_deploy.errors import SimplifierError
 from s2mlp_deploy.families.s2mlp.emit import emit
+from s2mlp_deploy.families.s2mlp.spec import S2MLPSpec
 from s2mlp_deploy.gate import reference_logits
 from s2mlp_deploy.gate.distance import compare
 from s2mlp_deploy.graph.lowered import Axes
@@ -23,7 +24,7 @@ from s2mlp_deploy.passes.fold_layernorm import FoldLayerNormAffineIntoGemm
 from s2mlp_deploy.passes.optimize import optimize
 from s2mlp_deploy.passes.run_passes import run_passes
 from s2mlp_deploy.passes.simplify import Simplify
-from s2mlp_deploy.schema.spec import DIRECTIONS, Shift, Spec, parse_directions
+from s2mlp_deploy.schema.shift import DIRECTIONS, Shift, parse_directions
 
 SPECS = {
     "one stage": small_spec(),
@@ -45,7 +46,7 @@ SPECS = {
 }
 
 
-def lowered(spec: Spec, lowering: str, axes: Axes) -> ir.Model:
+def lowered(spec: S2MLPSpec, lowering: str, axes: Axes) -> ir.Model:
     return optimize(emit(spec, weights_of(random_model(spec)), LOWERINGS[lowering], axes))
 
 
@@ -58,7 +59,7 @@ def logits(model: ir.Model, images: np.ndarray) -> np.ndarray:
 @pytest.mark.parametrize("spec", SPECS.values(), ids=SPECS)
 @pytest.mark.parametrize("lowering", LOWERINGS)
 @pytest.mark.parametrize("dynamic", [False, True], ids=["static", "dynamic size"])
-def test_the_graph_computes_what_the_reference_computes(spec: Spec, lowering: str, dynamic: bool) -> None:
+def test_the_graph_computes_what_the_reference_computes(spec: S2MLPSpec, lowering: str, dynamic: bool) -> None:
     if LOWERINGS[lowering].refusal(spec.shift, dynamic_size=dynamic):
         pytest.skip("refused, and tested as such")
     model = lowered(spec, lowering, Axes(None, None if dynamic else spec.image_size))

@@ -20,9 +20,11 @@ from torch import Tensor, nn
 from helpers.support import ROOT, random_model, save_checkpoint, small_spec
 from s2mlp_deploy.checkpoint.load import load_checkpoint
 from s2mlp_deploy.errors import LayoutError, SpecError
+from s2mlp_deploy.families.reference import logits
 from s2mlp_deploy.families.s2mlp import layouts, reference
 from s2mlp_deploy.families.s2mlp.layouts import Layout
-from s2mlp_deploy.schema.spec import DIRECTIONS, Semantics, Size
+from s2mlp_deploy.schema.shift import DIRECTIONS, Semantics
+from s2mlp_deploy.schema.size import Size
 
 Move = Callable[[Tensor], Tensor]
 
@@ -261,7 +263,7 @@ def test_the_logits_of_public_code_are_those_of_the_reference(tmp_path: Path, na
     found = load_checkpoint(tmp_path / "model.pt", image_size=size, semantics=semantics)
     assert found.layout.name == layout
     expected = model(images)
-    actual = reference.logits(reference.build(found.spec, found.weights), images)
+    actual = logits(reference.build(found.spec, found.weights), images)
     assert (actual - expected).norm() <= 1e-12 * expected.norm()
 
 
@@ -274,7 +276,7 @@ def test_the_other_semantics_would_be_noticed(tmp_path: Path, name: str) -> None
     torch.save(model.state_dict(), tmp_path / "model.pt")
     found = load_checkpoint(tmp_path / "model.pt", image_size=size)
     expected = model(images)
-    actual = reference.logits(reference.build(found.spec, found.weights), images)
+    actual = logits(reference.build(found.spec, found.weights), images)
     assert (actual - expected).norm() > 1e-3 * expected.norm()
 
 

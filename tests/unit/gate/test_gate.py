@@ -22,6 +22,7 @@ from helpers.support import (
 from s2mlp_deploy.checkpoint.load import load_checkpoint
 from s2mlp_deploy.errors import ParityError
 from s2mlp_deploy.families.s2mlp import reference
+from s2mlp_deploy.families.s2mlp.spec import S2MLPSpec, single_stage
 from s2mlp_deploy.formats import registry
 from s2mlp_deploy.gate import gate as gates
 from s2mlp_deploy.gate import golden, reference_logits
@@ -33,7 +34,7 @@ from s2mlp_deploy.graph.lowered import Axes, Lowered
 from s2mlp_deploy.graph.spatial_shift import LOWERINGS
 from s2mlp_deploy.pipeline import lower
 from s2mlp_deploy.pipeline.deploy import Request, deploy
-from s2mlp_deploy.schema.spec import DIRECTIONS, Border, Semantics, Shift, Spec, single_stage
+from s2mlp_deploy.schema.shift import DIRECTIONS, Border, Semantics, Shift
 from s2mlp_deploy.schema.tolerance import Tolerance
 
 
@@ -41,12 +42,12 @@ from s2mlp_deploy.schema.tolerance import Tolerance
 class Truth:
     """A checkpoint, and what the default gate expects of its export."""
 
-    spec: Spec
+    spec: S2MLPSpec
     weights: Weights
     golden_reference: GoldenReference
 
     @classmethod
-    def of(cls, spec: Spec, model: reference.S2MLP) -> Truth:
+    def of(cls, spec: S2MLPSpec, model: reference.S2MLP) -> Truth:
         inputs = golden.make_inputs(spec, Axes(None, spec.image_size))
         return cls(spec, weights_of(model), reference_logits.compute_reference(model, inputs))
 
@@ -85,7 +86,7 @@ KINDS: list[tuple[Semantics, Border]] = [("paper", "keep"), ("inplace", "keep"),
 def test_every_border_and_place_of_the_norm_passes_as_itself_and_is_caught_as_another(
     kind: tuple[Semantics, Border], norm_after_mean: bool, tmp_path: Path
 ) -> None:
-    def structure(kind: tuple[Semantics, Border], behind: bool, spec: Spec) -> Spec:
+    def structure(kind: tuple[Semantics, Border], behind: bool, spec: S2MLPSpec) -> S2MLPSpec:
         return replace(spec, shift=Shift(DIRECTIONS["4"], *kind), final_norm=True, norm_after_mean=behind)
 
     spec = structure(kind, norm_after_mean, small_spec(channels=24, depth=3))
@@ -99,7 +100,7 @@ def test_every_border_and_place_of_the_norm_passes_as_itself_and_is_caught_as_an
         assert not truth.verdict(lambda _, w, o=other: healthy(o, w, "slice"), tmp_path).passed  # type: ignore[misc]
 
 
-def random_specs(count: int) -> Iterator[Spec]:
+def random_specs(count: int) -> Iterator[S2MLPSpec]:
     rng = np.random.default_rng(5)
     yield pyramid_spec()
     for _ in range(count):
@@ -125,7 +126,7 @@ def random_specs(count: int) -> Iterator[Spec]:
     list(random_specs(24)),
     ids=lambda s: f"{s.stages[0].channels}x{s.depth}-{s.shift.semantics}-{s.shift.border}",
 )
-def test_the_gate_passes_healthy_models_of_any_shape(spec: Spec, tmp_path: Path) -> None:
+def test_the_gate_passes_healthy_models_of_any_shape(spec: S2MLPSpec, tmp_path: Path) -> None:
     truth = Truth.of(spec, random_model(spec, seed=3))
     for name, lowering in LOWERINGS.items():
         if lowering.refusal(spec.shift, dynamic_size=False) is None:

@@ -11,17 +11,19 @@ import pytest
 
 from helpers.support import pyramid_spec, random_model, small_spec
 from s2mlp_deploy.errors import BundleError
+from s2mlp_deploy.families.s2mlp.spec import S2MLPSpec, Stage, single_stage
 from s2mlp_deploy.gate import golden, reference_logits
 from s2mlp_deploy.gate.golden import Golden
 from s2mlp_deploy.gate.golden_images import Pictures
 from s2mlp_deploy.graph.lowered import Axes
-from s2mlp_deploy.schema.spec import Embedding, Size, Spec, Stage, single_stage
+from s2mlp_deploy.schema.size import Size
+from s2mlp_deploy.schema.spec import Embedding
 
-OBLONG = Spec((Stage(Embedding((3, 5), (3, 5)), channels=13, hidden=26, depth=1),), classes=7, image_size=(12, 25))
+OBLONG = S2MLPSpec((Stage(Embedding((3, 5), (3, 5)), channels=13, hidden=26, depth=1),), classes=7, image_size=(12, 25))
 """A patch of 3 by 5 on a map of 4 by 5."""
 
 
-def inputs_of(spec: Spec, size: Size | None = None) -> dict[str, np.ndarray]:
+def inputs_of(spec: S2MLPSpec, size: Size | None = None) -> dict[str, np.ndarray]:
     return golden.make_inputs(spec, Axes(None, size or spec.image_size))
 
 
@@ -40,14 +42,14 @@ def test_inputs_are_the_same_on_every_machine() -> None:
 
 
 @pytest.mark.parametrize("spec", [small_spec(), pyramid_spec(), OBLONG, replace(small_spec(), in_channels=1)])
-def test_every_case_has_the_form_of_the_models_input(spec: Spec) -> None:
+def test_every_case_has_the_form_of_the_models_input(spec: S2MLPSpec) -> None:
     for case, x in inputs_of(spec).items():
         assert x.dtype == np.float32 and x.shape[1:] == (spec.in_channels, *spec.image_size), case
         assert len(x) and np.isfinite(x).all()
 
 
 @pytest.mark.parametrize("spec", [small_spec(), pyramid_spec(), OBLONG])
-def test_the_border_cases_are_zero_but_for_rows_and_columns_of_patches_and_cover_all_four(spec: Spec) -> None:
+def test_the_border_cases_are_zero_but_for_rows_and_columns_of_patches_and_cover_all_four(spec: S2MLPSpec) -> None:
     h, w = spec.image_size
     ph, pw = spec.stages[0].embedding.kernel
     inside = np.ones((2, h, w), bool)

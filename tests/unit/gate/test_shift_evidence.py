@@ -30,7 +30,8 @@ from s2mlp_deploy.families.s2mlp import reference
 from s2mlp_deploy.gate import reference_logits, shift_evidence
 from s2mlp_deploy.gate.shift_evidence import Evidence
 from s2mlp_deploy.schema.array import Array
-from s2mlp_deploy.schema.spec import Semantics, Shift, Size
+from s2mlp_deploy.schema.shift import Semantics, Shift
+from s2mlp_deploy.schema.size import Size
 
 SPEC = small_spec()
 BOTH: Sequence[Semantics] = ("paper", "inplace")
@@ -418,7 +419,7 @@ def test_a_reference_of_another_size_is_bad_input_until_that_size_is_asked_for(t
     ran = run("export", small, *options, "-o", tmp_path / "bundle")
     assert ran.code == 3 and "pass --image-size 28x36" in ran.err
     assert run("export", small, *options, "--image-size", "28x36", "-o", tmp_path / "bundle").code == 0
-    assert read_bundle(tmp_path / "bundle").manifest.spec.shift_semantics == "inplace"
+    assert read_bundle(tmp_path / "bundle").manifest.spec.semantics == "inplace"
 
 
 # The bundled checkpoints

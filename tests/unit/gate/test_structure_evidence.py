@@ -21,10 +21,12 @@ from helpers.support import random_model, run, small_spec, with_stem_norms
 from s2mlp_deploy.bundle.read import read_bundle
 from s2mlp_deploy.checkpoint.load import checkpoint_warnings, load_checkpoint
 from s2mlp_deploy.errors import LayoutError
-from s2mlp_deploy.families.s2mlp import layouts, reference
-from s2mlp_deploy.gate import structure_evidence
+from s2mlp_deploy.families.reference import activations, logits
+from s2mlp_deploy.families.s2mlp import layouts, reference, structures
+from s2mlp_deploy.families.s2mlp.spec import S2MLPSpec
 from s2mlp_deploy.schema.array import Array
-from s2mlp_deploy.schema.spec import Embedding, Shift, Spec
+from s2mlp_deploy.schema.shift import Shift
+from s2mlp_deploy.schema.spec import Embedding
 
 Move = Callable[[Tensor], Tensor]
 SPEC = replace(small_spec(channels=16), final_norm=True)
@@ -215,12 +217,12 @@ def test_logits_of_no_structure_at_all_get_no_advice(tmp_path: Path) -> None:
 
 
 def test_one_change_is_tried_before_two_and_four_directions_in_every_order() -> None:
-    one = list(structure_evidence._one_change(structure_evidence.Structure(SPEC)))
+    one = list(next(structures.alternatives(SPEC)))
     assert {s.spec.shift.border for s in one} == {"keep", "zero", "wrap"}
     assert len({s.spec.shift.offsets for s in one if len(s.spec.shift.offsets) == 4}) == 24
-    assert {s.activation for s in one} == set(structure_evidence.ACTIVATIONS)
+    assert {s.activation for s in one} == set(structures.ACTIVATIONS)
     for structure in one:
-        parts = [c for c in structure_evidence.changes(structure, SPEC) if "semantics" not in c.text]
+        parts = [c for c in structure.changes(SPEC) if "semantics" not in c.text]
         assert len(parts) <= 2  # directions and border are one
 
 
@@ -296,14 +298,14 @@ def test_the_command_line_replaces_the_directions_of_a_layout_and_leaves_the_res
 # Weights in another form
 
 
-def random_state(spec: Spec) -> dict[str, Tensor]:
+def random_state(spec: S2MLPSpec) -> dict[str, Tensor]:
     return {name: tensor.double() for name, tensor in random_model(spec).state_dict().items()}
 
 
 def logits_of(path: Path, layout: Path, x: Tensor) -> Tensor:
     """The reference's logits of the checkpoint at ``path``."""
     found = load_checkpoint(path, layout=layouts.find(str(layout)), image_size=(x.shape[2], x.shape[3]))
-    return reference.logits(reference.build(found.spec, found.weights), x)
+    return logits(reference.build(found.spec, found.weights), x)
 
 
 def test_linear_layers_that_are_1x1_convolutions_are_read_where_a_layout_says_so(tmp_path: Path) -> None:
@@ -335,7 +337,7 @@ def test_a_linear_patch_embedding_is_read_in_the_order_in_which_its_code_flatten
     layout = own(tmp_path / "own.toml", f'patch = {{ size = [{ph}, {pw}], order = "{order}" }}')
     found = load_checkpoint(tmp_path / "model.pt", layout=layouts.find(str(layout)), image_size=(20, 14))
     model = reference.build(found.spec, found.weights)
-    _, embedded = next(reference.activations(model, x))
+    _, embedded = next(activations(model, x))
     torch.testing.assert_close(embedded, expected, rtol=1e-9, atol=1e-12)
     (told,) = (w for w in checkpoint_warnings(found) if "trust" in w)
     assert f"patches flattened {order}" in told
@@ -378,7 +380,7 @@ def test_a_norm_behind_the_patch_embedding_is_exported_and_traced(tmp_path: Path
     expected = layer_norm(expected, weight, bias)
     found = load_checkpoint(tmp_path / "model.pt", layout=layouts.find(str(layout)), image_size=(20, 28))
     assert found.spec == replace(spec, biases=found.spec.biases)
-    _, embedded = next(reference.activations(reference.build(found.spec, found.weights), x))
+    _, embedded = next(activations(reference.build(found.spec, found.weights), x))
     torch.testing.assert_close(embedded, expected)
     ran = run("export", tmp_path / "model.pt", "--layout", layout, "--image-size", "20x28", "-o", tmp_path / "bundle")
     assert ran.code == 0, ran.err
@@ -388,7 +390,7 @@ def test_a_norm_behind_the_patch_embedding_is_exported_and_traced(tmp_path: Path
 # Without evidence
 
 
-def warnings_of(spec: Spec, tmp_path: Path, *lines: str) -> list[str]:
+def warnings_of(spec: S2MLPSpec, tmp_path: Path, *lines: str) -> list[str]:
     torch.save(random_model(spec).state_dict(), tmp_path / "model.pt")
     layout = layouts.find(str(own(tmp_path / "own.toml", *lines)))
     return checkpoint_warnings(load_checkpoint(tmp_path / "model.pt", layout=layout, image_size=spec.image_size))

@@ -20,7 +20,7 @@ from s2mlp_deploy.graph.position_mean import TERMS, emit_mean, groups
 from s2mlp_deploy.graph.spatial_shift import FeatureMap
 from s2mlp_deploy.passes.float16 import to_float16
 from s2mlp_deploy.schema.array import Array
-from s2mlp_deploy.schema.spec import Size
+from s2mlp_deploy.schema.size import Size
 
 C = 16
 

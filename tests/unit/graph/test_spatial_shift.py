@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 
 from helpers.support import small_spec
 from s2mlp_deploy.errors import LoweringError, SpecError, UsageError
-from s2mlp_deploy.families.s2mlp.reference import spatial_shift
+from s2mlp_deploy.families.shift_reference import spatial_shift
 from s2mlp_deploy.graph.builder import GraphBuilder
 from s2mlp_deploy.graph.lowered import IR_VERSION, OPSET
 from s2mlp_deploy.graph.spatial_shift import LOWERINGS, FeatureMap, choose, source_positions
-from s2mlp_deploy.schema.spec import DIRECTIONS, Border, Offset, Semantics, Shift
+from s2mlp_deploy.schema.shift import DIRECTIONS, Border, Offset, Semantics, Shift
 
 AXIS_ALIGNED = [(1, 0), (-1, 0), (0, 1), (0, -1)]
 offsets_of_distance_1 = st.sampled_from(AXIS_ALIGNED)
@@ -222,20 +222,20 @@ def test_in_place_semantics_keep_the_border() -> None:
 
 def test_auto_takes_the_fastest_exact_lowering_and_says_so_when_none_is() -> None:
     spec = small_spec(channels=16)
-    assert choose("auto", spec, dynamic_size=False).name == "gather"
-    assert choose("auto", spec, dynamic_size=True).name == "slice"
+    assert choose("auto", spec.shifts, dynamic_size=False).name == "gather"
+    assert choose("auto", spec.shifts, dynamic_size=True).name == "slice"
     none = spec.with_shift(Shift(DIRECTIONS["8"], "inplace"))
-    assert choose("auto", none, dynamic_size=False).name == "gather"
+    assert choose("auto", none.shifts, dynamic_size=False).name == "gather"
     with pytest.raises(LoweringError, match=r"no lowering .* is exact .*--dynamic-size"):
-        choose("auto", none, dynamic_size=True)
+        choose("auto", none.shifts, dynamic_size=True)
 
 
 def test_a_refused_lowering_names_those_that_are_exact() -> None:
     spec = small_spec(channels=16).with_shift(Shift(semantics="inplace"))
     with pytest.raises(LoweringError, match=r"--shift conv would change .* Use --shift gather or slice"):
-        choose("conv", spec, dynamic_size=False)
+        choose("conv", spec.shifts, dynamic_size=False)
     with pytest.raises(UsageError, match="unknown lowering 'roll'"):
-        choose("roll", spec, dynamic_size=False)
+        choose("roll", spec.shifts, dynamic_size=False)
 
 
 @given(size=sizes, offset=any_offset, kind=st.sampled_from([k for k in KINDS if k[1] != "zero"]))

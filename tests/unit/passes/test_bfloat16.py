@@ -14,6 +14,7 @@ from onnx.reference import ReferenceEvaluator
 
 from helpers.support import pyramid_spec, random_model, run, save_checkpoint, small_spec, weights_of
 from s2mlp_deploy.families.s2mlp.emit import emit
+from s2mlp_deploy.families.s2mlp.spec import S2MLPSpec
 from s2mlp_deploy.gate import reference_logits
 from s2mlp_deploy.gate.checks import Verdict, check_logits
 from s2mlp_deploy.gate.golden import make_inputs
@@ -23,14 +24,16 @@ from s2mlp_deploy.graph.spatial_shift import LOWERINGS
 from s2mlp_deploy.passes.float16 import to_bfloat16
 from s2mlp_deploy.passes.io_type import cast_io
 from s2mlp_deploy.passes.optimize import optimize
-from s2mlp_deploy.schema.spec import DIRECTIONS, Shift, Spec
+from s2mlp_deploy.schema.shift import DIRECTIONS, Shift
 from s2mlp_exporters.tensorrt.runtime import Gpu, find_gpu
 
 SPECS = {"one stage": small_spec(channels=16), "odd widths": small_spec(), "pyramid": pyramid_spec()}
 no_gpu = pytest.mark.skipif(isinstance(find_gpu(), Gpu), reason="this machine has a GPU")
 
 
-def graph_of(spec: Spec, lowering: str = "gather", weights: dict[str, np.ndarray] | None = None) -> onnx.ModelProto:
+def graph_of(
+    spec: S2MLPSpec, lowering: str = "gather", weights: dict[str, np.ndarray] | None = None
+) -> onnx.ModelProto:
     axes = Axes(None, spec.image_size)
     model = optimize(emit(spec, weights or weights_of(random_model(spec)), LOWERINGS[lowering], axes))
     rounded = to_bfloat16(model)
@@ -40,7 +43,9 @@ def graph_of(spec: Spec, lowering: str = "gather", weights: dict[str, np.ndarray
 
 @pytest.mark.parametrize("spec", SPECS.values(), ids=SPECS)
 @pytest.mark.parametrize("lowering", LOWERINGS)
-def test_weights_and_activations_are_bfloat16_and_convolutions_and_borders_float32(spec: Spec, lowering: str) -> None:
+def test_weights_and_activations_are_bfloat16_and_convolutions_and_borders_float32(
+    spec: S2MLPSpec, lowering: str
+) -> None:
     model = graph_of(spec, lowering)
     onnx.checker.check_model(model, full_check=True)
     shapes = onnx.shape_inference.infer_shapes(model, check_type=True, strict_mode=True).graph
@@ -56,7 +61,7 @@ def test_weights_and_activations_are_bfloat16_and_convolutions_and_borders_float
 
 
 @pytest.mark.parametrize("spec", SPECS.values(), ids=SPECS)
-def test_the_reference_implementation_keeps_the_tolerance_with_it(spec: Spec) -> None:
+def test_the_reference_implementation_keeps_the_tolerance_with_it(spec: S2MLPSpec) -> None:
     model = random_model(spec)
     golden_reference = reference_logits.compare_pytorch(
         model,

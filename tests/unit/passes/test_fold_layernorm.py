@@ -12,13 +12,13 @@ import pytest
 from helpers.support import random_model, small_spec, weights_of, with_biases
 from s2mlp_deploy.errors import InternalError, ParityError
 from s2mlp_deploy.families.s2mlp.emit import emit
+from s2mlp_deploy.families.s2mlp.spec import S2MLPSpec
 from s2mlp_deploy.graph.builder import GraphBuilder
 from s2mlp_deploy.graph.lowered import IR_VERSION, OPSET, Axes
 from s2mlp_deploy.graph.spatial_shift import LOWERINGS
 from s2mlp_deploy.passes import fold_layernorm
 from s2mlp_deploy.passes.fold_layernorm import FoldLayerNormAffineIntoGemm
 from s2mlp_deploy.passes.run_passes import run_passes
-from s2mlp_deploy.schema.spec import Spec
 
 C, OUT = 6, 5
 rng = np.random.default_rng(0)
@@ -105,7 +105,7 @@ def test_a_plain_norm_needs_no_folding() -> None:
     ids=["all biases", "final norm", "few biases", "final norm, few biases"],
 )
 @pytest.mark.parametrize("dynamic", [False, True])
-def test_every_norm_of_a_model_loses_its_affine_part_and_the_logits_stay(spec: Spec, dynamic: bool) -> None:
+def test_every_norm_of_a_model_loses_its_affine_part_and_the_logits_stay(spec: S2MLPSpec, dynamic: bool) -> None:
     model = random_model(spec)
     axes = Axes(None, None if dynamic else spec.image_size)
     x = rng.standard_normal((2, 3, *spec.image_size)).astype(np.float32)

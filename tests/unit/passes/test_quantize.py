@@ -17,14 +17,17 @@ import torch
 
 from helpers.support import pyramid_spec, random_model, small_spec, weights_of, with_biases, with_stem_norms
 from s2mlp_deploy.families.s2mlp.emit import emit
+from s2mlp_deploy.families.s2mlp.layers import block_layers, end_layers
 from s2mlp_deploy.families.s2mlp.reference import S2MLP
+from s2mlp_deploy.families.s2mlp.spec import S2MLPSpec
 from s2mlp_deploy.formats.registry import scratch_session
+from s2mlp_deploy.graph.layer import Layer
 from s2mlp_deploy.graph.lowered import Axes, Lowered
 from s2mlp_deploy.graph.spatial_shift import LOWERINGS
 from s2mlp_deploy.passes.optimize import optimize
-from s2mlp_deploy.passes.quantize import RECIPES, Layer, Range, block_layers, end_layers, quantize
+from s2mlp_deploy.passes.quantize import RECIPES, Range, quantize
 from s2mlp_deploy.schema.array import Array
-from s2mlp_deploy.schema.spec import DIRECTIONS, Shift, Spec
+from s2mlp_deploy.schema.shift import DIRECTIONS, Shift
 
 SPECS = {
     "one stage": small_spec(depth=1),
@@ -59,7 +62,9 @@ class Float:
 
     @classmethod
     @functools.cache  # quantize() does not touch the graph, which is tested
-    def of(cls, spec: Spec, lowering: str = "gather", *, axes: Axes | None = None, model: S2MLP | None = None) -> Float:
+    def of(
+        cls, spec: S2MLPSpec, lowering: str = "gather", *, axes: Axes | None = None, model: S2MLP | None = None
+    ) -> Float:
         axes = axes or Axes(None, spec.image_size)
         graph = optimize(emit(spec, weights_of(model or random_model(spec)), LOWERINGS[lowering], axes))
         lowered = Lowered(graph, spec, axes, lowering, "fp32")
@@ -77,7 +82,7 @@ class Float:
         return replace(self.lowered, model=graph, precision="int8")
 
 
-def all_layers(spec: Spec) -> tuple[Layer, ...]:
+def all_layers(spec: S2MLPSpec) -> tuple[Layer, ...]:
     return block_layers(spec) + end_layers(spec)
 
 
@@ -282,7 +287,7 @@ def test_onnx_runtime_computes_every_product_of_the_x86_recipe_in_integers(
 
 @pytest.mark.parametrize("target", ["x86", "trt"])
 @pytest.mark.parametrize("spec", SPECS.values(), ids=SPECS)
-def test_logits_stay_close_and_are_the_same_whichever_lowering_moves_the_bytes(spec: Spec, target: str) -> None:
+def test_logits_stay_close_and_are_the_same_whichever_lowering_moves_the_bytes(spec: S2MLPSpec, target: str) -> None:
     results = []
     for lowering in LOWERINGS:
         if not LOWERINGS[lowering].refusal(spec.shift, dynamic_size=False):
@@ -294,7 +299,7 @@ def test_logits_stay_close_and_are_the_same_whichever_lowering_moves_the_bytes(s
         np.testing.assert_allclose(result, results[0], atol=2e-6)
 
 
-def unequal_model(spec: Spec) -> S2MLP:
+def unequal_model(spec: S2MLPSpec) -> S2MLP:
     """A model whose channels differ by five orders of magnitude, one of them zero."""
     model = random_model(spec)
     with torch.no_grad():

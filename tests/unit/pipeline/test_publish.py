@@ -21,6 +21,7 @@ from s2mlp_deploy.bundle.contents import Artifact
 from s2mlp_deploy.bundle.staging import staged
 from s2mlp_deploy.cli import signals
 from s2mlp_deploy.errors import CompilerError, OutputError, ParityError
+from s2mlp_deploy.families.registry import read_spec
 from s2mlp_deploy.formats.onnx import OnnxFile
 from s2mlp_deploy.graph.lowered import Lowered
 from s2mlp_deploy.pipeline.deploy import deploy
@@ -91,7 +92,7 @@ def contents(directory: Path) -> dict[str, bytes]:
 def manifest_of(pristine: Path, *files: str) -> Manifest:
     """A manifest that lists ``files``, for publishing them without an export."""
     path = pristine / "bundle" / "manifest.json"
-    manifest = parse_manifest(path.read_bytes(), str(path))
+    manifest = parse_manifest(path.read_bytes(), str(path), read_spec)
     return manifest.model_copy(update={"files": dict.fromkeys(files, "0" * 64)})
 
 

@@ -18,12 +18,13 @@ from helpers.support import run, save_checkpoint, small_spec
 from s2mlp_deploy.bundle.contents import GOLDEN
 from s2mlp_deploy.bundle.read import read_bundle
 from s2mlp_deploy.errors import BundleError, RuntimeMissingError, UsageError
+from s2mlp_deploy.families.s2mlp.spec import S2MLPSpec, Stage
 from s2mlp_deploy.gate import golden
 from s2mlp_deploy.graph import writer
 from s2mlp_deploy.pipeline import verify as verifying
 from s2mlp_deploy.pipeline.verify import verify
 from s2mlp_deploy.runtime.onnxruntime import TracedSession
-from s2mlp_deploy.schema.spec import Embedding, Spec, Stage
+from s2mlp_deploy.schema.spec import Embedding
 
 LAYERS = ["stage0/embedding", "stage0/block00", "stage0/block01", "logits"]
 
@@ -69,7 +70,7 @@ def test_json_holds_every_number_and_nothing_else(pristine: Path) -> None:
 )
 def test_bundles_of_every_kind_show_their_layers(tmp_path: Path, options: list[str]) -> None:
     stages = (Stage(Embedding((4, 4), (4, 4)), 8, 16, 1), Stage(Embedding((2, 2), (2, 2)), 13, 24, 2))
-    checkpoint = save_checkpoint(tmp_path / "two.pt", Spec(stages, classes=5, image_size=(24, 40)))
+    checkpoint = save_checkpoint(tmp_path / "two.pt", S2MLPSpec(stages, classes=5, image_size=(24, 40)))
     assert run("export", checkpoint, "-o", tmp_path / "bundle", *options).code == 0
     result = run("verify", tmp_path / "bundle", "--per-block", "--json").json
     assert result["passed"] and list(result["layers"]) == [

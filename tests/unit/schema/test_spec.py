@@ -9,17 +9,9 @@ import pytest
 from helpers.support import pyramid_spec, small_spec
 from s2mlp_deploy.errors import SpecError
 from s2mlp_deploy.families.s2mlp.reference import S2MLP
-from s2mlp_deploy.schema.spec import (
-    DIRECTIONS,
-    PRESETS,
-    Embedding,
-    Offset,
-    Shift,
-    Spec,
-    Stage,
-    direction_name,
-    parse_directions,
-)  # fmt: skip
+from s2mlp_deploy.families.s2mlp.spec import PRESETS, S2MLPSpec, Stage
+from s2mlp_deploy.schema.shift import DIRECTIONS, Offset, Shift, direction_name, parse_directions
+from s2mlp_deploy.schema.spec import Embedding
 
 
 def test_the_presets_have_the_papers_size_and_cost() -> None:
@@ -37,7 +29,7 @@ def test_parameters_of_a_block_follow_the_formula() -> None:
 
 
 @pytest.mark.parametrize("spec", [small_spec(), pyramid_spec()], ids=["one stage", "pyramid"])
-def test_parameter_names_and_shapes_are_those_of_the_module(spec: Spec) -> None:
+def test_parameter_names_and_shapes_are_those_of_the_module(spec: S2MLPSpec) -> None:
     state = {name: tuple(tensor.shape) for name, tensor in S2MLP(spec).state_dict().items()}
     assert spec.parameter_shapes() == state
     assert list(spec.parameter_shapes()) == list(state)
@@ -69,9 +61,9 @@ def test_too_few_channels_for_the_groups_are_refused() -> None:
 
 def test_a_spec_needs_stages_and_known_layers_and_a_shift_needs_offsets_and_known_semantics() -> None:
     with pytest.raises(SpecError, match="at least one stage"):
-        Spec((), classes=3)
+        S2MLPSpec((), classes=3)
     with pytest.raises(SpecError, match="unknown layers"):
-        Spec((Stage(Embedding((4, 4), (4, 4)), 8, 8, 1),), 3, (8, 8), biases=frozenset({"fc9"}))
+        S2MLPSpec((Stage(Embedding((4, 4), (4, 4)), 8, 8, 1),), classes=3, image_size=(8, 8), biases=frozenset({"fc9"}))
     with pytest.raises(SpecError, match="at least one offset"):
         Shift(())
     with pytest.raises(SpecError, match="unknown border 'reflect'"):

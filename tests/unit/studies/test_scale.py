@@ -22,8 +22,10 @@ from helpers.support import Ran, command, pyramid_spec, save_checkpoint, small_s
 from s2mlp_bench import graphs
 from s2mlp_bench.baselines import mixer
 from s2mlp_bench.baselines.noshift import NoShift
+from s2mlp_deploy.families.s2mlp.spec import PRESETS, S2MLPSpec, Stage
 from s2mlp_deploy.graph.lowered import Axes
-from s2mlp_deploy.schema.spec import PRESETS, Embedding, Size, Spec, Stage
+from s2mlp_deploy.schema.size import Size
+from s2mlp_deploy.schema.spec import Embedding
 from s2mlp_deploy.system.progress import Listener
 from s2mlp_studies.scale import costs, footprint, growth, measure, plot, table
 from s2mlp_studies.scale.footprint import Footprint
@@ -272,7 +274,7 @@ def test_a_process_that_fails_is_told_with_what_it_ran(tmp_path: Path) -> None:
 
 
 def made_up(
-    spec: Spec, sizes: tuple[Size, ...], *, noise: float = 0.02, slower: float = 0.9, running: int | None = 1_000_000,
+    spec: S2MLPSpec, sizes: tuple[Size, ...], *, noise: float = 0.02, slower: float = 0.9, running: int | None = 1_000_000,
     depths: tuple[Fraction, ...] = (Fraction(1),),
 ) -> Scaling:  # fmt: skip
     """A measurement that nobody made: 10⁻⁸ ms for each multiply-add; ``slower`` is the mixer's time in the other's."""
@@ -379,9 +381,11 @@ def test_memory_that_running_does_not_raise_has_no_exponent() -> None:
 # Real runs
 
 
-def two_stages() -> Spec:
+def two_stages() -> S2MLPSpec:
     down = Embedding((2, 2), (2, 2))
-    return Spec((Stage(Embedding((4, 4), (4, 4)), 8, 16, 1), Stage(down, 12, 24, 2)), classes=5, image_size=(24, 40))
+    return S2MLPSpec(
+        (Stage(Embedding((4, 4), (4, 4)), 8, 16, 1), Stage(down, 12, 24, 2)), classes=5, image_size=(24, 40)
+    )
 
 
 @pytest.fixture(scope="module")

@@ -18,7 +18,7 @@ from s2mlp_bench.report.pictures.drawing import printable
 from s2mlp_bench.report.section import UNKNOWN, Section
 from s2mlp_bench.report.table import SHOWN
 from s2mlp_deploy.errors import RuntimeMissingError
-from s2mlp_deploy.schema.spec import format_size
+from s2mlp_deploy.schema.size import format_size
 from s2mlp_deploy.system.dependencies import pip_install
 from s2mlp_deploy.system.wording import counted
 

@@ -19,6 +19,7 @@ from rich.console import Console
 
 from s2mlp_deploy.cli.terminal import ConsoleListener
 from s2mlp_deploy.errors import RuntimeMissingError
+from s2mlp_deploy.families.s2mlp.spec import PRESETS
 
 SEED = 20210614
 SCALED = "deep"
@@ -117,7 +118,7 @@ def bench(
             if preset == SCALED and only in (None, Part.scale):
                 source = load_checkpoint(checkpoint)
                 plan = Plan(
-                    default_sizes(source.spec), (1, 2, 4, 8), DEPTHS, threads=1, rounds=10, min_seconds=0, seed=SEED
+                    default_sizes(PRESETS[preset]), (1, 2, 4, 8), DEPTHS, threads=1, rounds=10, min_seconds=0, seed=SEED
                 )
                 scaling = measure(source, plan, told)
                 around = environment.describe()

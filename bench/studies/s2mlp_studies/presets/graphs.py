@@ -9,14 +9,14 @@ import onnx_ir as ir
 
 from s2mlp_bench.graphs import noise
 from s2mlp_deploy.checkpoint.load import Checkpoint
-from s2mlp_deploy.families.s2mlp.emit import emit
+from s2mlp_deploy.families.registry import family_of
 from s2mlp_deploy.formats import registry
 from s2mlp_deploy.graph.lowered import Axes, Lowered
 from s2mlp_deploy.graph.spatial_shift import Lowering
 from s2mlp_deploy.passes.float16 import to_float16
 from s2mlp_deploy.passes.io_type import cast_io
 from s2mlp_deploy.passes.optimize import optimize
-from s2mlp_deploy.passes.quantize import RECIPES, Range, block_layers, quantize
+from s2mlp_deploy.passes.quantize import RECIPES, Range, quantize
 from s2mlp_deploy.quantization.calibration import calibrate
 from s2mlp_deploy.schema.precision import FP16, FP32, INT8
 
@@ -25,7 +25,7 @@ def lower(source: Checkpoint, lowering: Lowering) -> Lowered:
     """The graph of ``source`` with ``lowering``, batch 1 and static, as the toolkit writes it."""
     spec = source.spec
     axes = Axes(1, spec.image_size)
-    graph = optimize(emit(spec, {n: w.numpy() for n, w in source.weights.items()}, lowering, axes))
+    graph = optimize(family_of(spec).emit(spec, {n: w.numpy() for n, w in source.weights.items()}, lowering, axes))
     return Lowered(graph, spec, axes, lowering.name, FP32.name)
 
 
@@ -38,13 +38,13 @@ def half(lowered: Lowered) -> Lowered:
 
 def ranges(lowered: Lowered) -> dict[str, Range]:
     """What the layers of the blocks read, calibrated on noise; the same for every lowering."""
-    names = tuple(layer.activation for layer in block_layers(lowered.spec))
+    names = tuple(layer.activation for layer in family_of(lowered.spec).block_layers(lowered.spec))
     with registry.scratch_session(lowered) as session:
         return calibrate(lambda x: session.trace(x, names), noise(lowered.spec), "minmax", batch=1)
 
 
 def quantized(lowered: Lowered, ranges: Mapping[str, Range], target: str) -> Lowered:
     """The int8 graph for ``target`` (a name of quantize.RECIPES)."""
-    layers = block_layers(lowered.spec)
+    layers = family_of(lowered.spec).block_layers(lowered.spec)
     graph = quantize(lowered.model, ranges, RECIPES[target], layers)
     return replace(lowered, model=graph, precision=INT8.name)

@@ -30,7 +30,7 @@ from s2mlp_deploy.cli.options import (
 )
 from s2mlp_deploy.cli.terminal import ConsoleListener, command, show
 from s2mlp_deploy.errors import RuntimeMissingError, UsageError
-from s2mlp_deploy.schema.spec import Semantics
+from s2mlp_deploy.schema.shift import Semantics
 from s2mlp_deploy.system.dependencies import pip_install
 
 
@@ -83,6 +83,7 @@ def scale(
     try:
         from s2mlp_deploy.checkpoint.load import load_checkpoint
         from s2mlp_deploy.families.s2mlp import layouts
+        from s2mlp_deploy.families.s2mlp.spec import only_s2mlp
         from s2mlp_studies.scale.measure import measure
     except ModuleNotFoundError as error:
         raise RuntimeMissingError(
@@ -102,7 +103,15 @@ def scale(
         offsets=directions(shift_directions),
         semantics=shift_semantics,
     )
-    plan = Plan(given or default_sizes(source.spec), batches, depths, threads, rounds, min_seconds, seed)
+    plan = Plan(
+        given or default_sizes(only_s2mlp(source.spec, "scaling is measured beside an MLP-Mixer of its form")),
+        batches,
+        depths,
+        threads,
+        rounds,
+        min_seconds,
+        seed,
+    )
     if png_file and len({prod(source.spec.map_sizes(size)[0]) for size in plan.sizes}) < 2:
         raise UsageError(
             "--png draws latency against image size: give --image-size two with different numbers of positions"

@@ -9,7 +9,9 @@ from math import prod
 
 from s2mlp_bench.baselines import mixer
 from s2mlp_deploy.errors import SpecError
-from s2mlp_deploy.schema.spec import PRESETS, Embedding, Size, Spec
+from s2mlp_deploy.families.s2mlp.spec import PRESETS, S2MLPSpec
+from s2mlp_deploy.schema.size import Size
+from s2mlp_deploy.schema.spec import Embedding
 
 
 @dataclass(frozen=True)
@@ -36,7 +38,7 @@ class Compared:
     mixer: Cost | None
 
 
-def compared(spec: Spec, image_size: Size) -> Compared:
+def compared(spec: S2MLPSpec, image_size: Size) -> Compared:
     """``spec`` and an MLP-Mixer of its form on images of ``image_size``.
 
     Raises:
@@ -55,7 +57,7 @@ def presets() -> dict[str, Compared]:
     return {name: compared(spec, spec.image_size) for name, spec in PRESETS.items()}
 
 
-def at_sizes(spec: Spec, sizes: Iterable[Size]) -> tuple[Compared, ...]:
+def at_sizes(spec: S2MLPSpec, sizes: Iterable[Size]) -> tuple[Compared, ...]:
     """``spec`` on images of each size.
 
     Raises:
@@ -64,7 +66,7 @@ def at_sizes(spec: Spec, sizes: Iterable[Size]) -> tuple[Compared, ...]:
     return tuple(compared(spec, size) for size in sizes)
 
 
-def at_patches(spec: Spec) -> tuple[Compared, ...]:
+def at_patches(spec: S2MLPSpec) -> tuple[Compared, ...]:
     """``spec`` on its own images with patches twice as high and wide, its own, and half, as far as they fill the image.
 
     Nothing where the first stage does not cut images into patches that lie side by side.
@@ -81,6 +83,6 @@ def at_patches(spec: Spec) -> tuple[Compared, ...]:
     return tuple(found)
 
 
-def _with_patch(spec: Spec, patch: Size) -> Spec:
+def _with_patch(spec: S2MLPSpec, patch: Size) -> S2MLPSpec:
     first, *others = spec.stages
     return replace(spec, stages=(replace(first, embedding=Embedding(patch, patch)), *others))

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
-from s2mlp_deploy.schema.manifest import SpecEntry
 from s2mlp_studies.scale import costs
 from s2mlp_studies.scale.scaling import OVER, QUANTITIES, Point, Quantity, Scaling
 
@@ -32,7 +31,7 @@ def document(found: Scaling, sha256: str, environment: Mapping[str, object]) -> 
         "schema_version": SCHEMA_VERSION,
         "environment": dict(environment),
         "checkpoint_sha256": sha256,
-        "spec": SpecEntry.of(spec).model_dump(mode="json"),
+        "spec": spec.to_json(),
         "lowering": found.lowering,
         "no_mixer": found.no_mixer,
         "plan": {**asdict(plan), "depths": [str(depth) for depth in plan.depths]},

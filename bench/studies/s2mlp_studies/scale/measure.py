@@ -25,6 +25,7 @@ from s2mlp_bench import graphs
 from s2mlp_bench.baselines import mixer
 from s2mlp_deploy.errors import LoweringError, OutputError, ParityError, UsageError
 from s2mlp_deploy.families.s2mlp.emit import emit
+from s2mlp_deploy.families.s2mlp.spec import S2MLPSpec, only_s2mlp
 from s2mlp_deploy.gate.distance import compare
 from s2mlp_deploy.graph import spatial_shift as lowerings
 from s2mlp_deploy.graph.lowered import Axes, Lowered
@@ -33,7 +34,7 @@ from s2mlp_deploy.passes.optimize import optimize
 from s2mlp_deploy.runtime.onnxruntime import RESTING, Loading, OnnxSession
 from s2mlp_deploy.schema.array import Array
 from s2mlp_deploy.schema.precision import FP32
-from s2mlp_deploy.schema.spec import Size, Spec, format_size
+from s2mlp_deploy.schema.size import Size, format_size
 from s2mlp_deploy.system.progress import Listener
 from s2mlp_deploy.system.timing import Clock, interleave, timed_ms
 from s2mlp_deploy.system.wording import counted
@@ -60,12 +61,13 @@ def measure(source: Checkpoint, plan: Plan, listener: Listener, clock: Clock = t
 
     Raises:
         SpecError: where an image size is no multiple of the patch.
-        UsageError: where this machine has too little memory, or no single file can serve every size.
+        UsageError: where the checkpoint is not an S²-MLP's, this machine has too little memory, or no single file can serve every size.
         ParityError: where a graph does not compute what PyTorch does.
         BundleError: where a point cannot run in a process of its own.
         OutputError: where the graphs cannot be written.
     """
-    spec, plan = source.spec, _distinct(source.spec, plan)
+    spec = only_s2mlp(source.spec, "its costs are compared with those of an MLP-Mixer of its form")
+    plan = _distinct(spec, plan)
     for size in plan.sizes:
         spec.map_sizes(size)
     lowering = _lowering(spec)
@@ -106,7 +108,7 @@ class _Network:
     """One file, and the settings that it runs at. ``size`` is None where it serves every one."""
 
     model: str
-    spec: Spec
+    spec: S2MLPSpec
     size: Size | None
     settings: tuple[Setting, ...]
 
@@ -120,13 +122,13 @@ class _Network:
         return blocks if self.size is None else f"{blocks} for {format_size(self.size)}"
 
 
-def _distinct(spec: Spec, plan: Plan) -> Plan:
+def _distinct(spec: S2MLPSpec, plan: Plan) -> Plan:
     """Of shares that leave equally many blocks, one."""
     by_blocks = {shortened(spec, depth).depth: depth for depth in sorted(plan.depths)}
     return replace(plan, depths=tuple(by_blocks.values()))
 
 
-def _networks(spec: Spec, plan: Plan) -> list[_Network]:
+def _networks(spec: S2MLPSpec, plan: Plan) -> list[_Network]:
     found = []
     for depth in plan.depths:
         short = shortened(spec, depth)
@@ -152,15 +154,15 @@ def _check_memory(networks: Sequence[_Network], plan: Plan, available_bytes: int
         )
 
 
-def _activations(spec: Spec, setting: Setting) -> int:
+def _activations(spec: S2MLPSpec, setting: Setting) -> int:
     """Values that a block holds at once at the least: what it adds to, its hidden layer, and GELU's copy of that."""
     maps = zip(spec.stages, spec.map_sizes(setting.size), strict=True)
     return setting.batch * max(prod(size) * (stage.channels + 2 * stage.hidden) for stage, size in maps)
 
 
-def _lowering(spec: Spec) -> Lowering:
+def _lowering(spec: S2MLPSpec) -> Lowering:
     try:
-        return lowerings.choose("auto", spec, dynamic_size=True)
+        return lowerings.choose("auto", spec.shifts, dynamic_size=True)
     except LoweringError as error:
         raise UsageError(
             "no lowering of this shift can serve every image size in one file, which is what is measured. What it costs hardly "

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from s2mlp_deploy.cli import plot
 from s2mlp_deploy.cli.tables import model_line
-from s2mlp_deploy.schema.spec import format_size
+from s2mlp_deploy.schema.size import format_size
 from s2mlp_deploy.system.wording import counted
 from s2mlp_studies.scale.growth import Growth
 from s2mlp_studies.scale.scaling import MIXER, S2MLP, Point, Scaling

@@ -7,7 +7,8 @@ from fractions import Fraction
 from math import ceil, prod
 from typing import Literal, TypeAlias
 
-from s2mlp_deploy.schema.spec import Size, Spec
+from s2mlp_deploy.families.s2mlp.spec import S2MLPSpec
+from s2mlp_deploy.schema.size import Size
 from s2mlp_deploy.system.timing import Estimate, estimate, ratio
 from s2mlp_studies.scale import growth
 from s2mlp_studies.scale.footprint import Footprint
@@ -103,14 +104,14 @@ class Point:
 class Scaling:
     """All that was measured of ``spec``, whose shift is lowered as ``lowering``; without an MLP-Mixer, ``no_mixer`` says why."""
 
-    spec: Spec
+    spec: S2MLPSpec
     plan: Plan
     lowering: str
     points: tuple[Point, ...]
     no_mixer: str | None
 
     @property
-    def base_spec(self) -> Spec:
+    def base_spec(self) -> S2MLPSpec:
         """``spec`` with the blocks that all but depth is measured with."""
         return shortened(self.spec, self.plan.base.depth)
 
@@ -142,7 +143,7 @@ class Scaling:
         return ratio(known[MIXER, setting], known[S2MLP, setting])
 
 
-def default_sizes(spec: Spec) -> tuple[Size, ...]:
+def default_sizes(spec: S2MLPSpec) -> tuple[Size, ...]:
     """The model's own image size, and four more with twice as many positions each, as nearly as whole patches allow."""
     strides = [stage.embedding.stride for stage in spec.stages if stage.embedding.padding == (0, 0)]
     unit = prod(height for height, _ in strides), prod(width for _, width in strides)
@@ -152,6 +153,6 @@ def default_sizes(spec: Spec) -> tuple[Size, ...]:
     return tuple(dict.fromkeys([spec.image_size, *larger]))
 
 
-def shortened(spec: Spec, depth: Fraction) -> Spec:
+def shortened(spec: S2MLPSpec, depth: Fraction) -> S2MLPSpec:
     """``spec`` with the first blocks of each stage: this share of them, rounded up."""
     return replace(spec, stages=tuple(replace(stage, depth=ceil(depth * stage.depth)) for stage in spec.stages))

@@ -12,7 +12,7 @@ from rich.text import Text
 
 from s2mlp_bench.summary import SPREAD
 from s2mlp_deploy.cli.tables import model_line
-from s2mlp_deploy.schema.spec import format_size
+from s2mlp_deploy.schema.size import format_size
 from s2mlp_deploy.system.timing import Estimate
 from s2mlp_deploy.system.wording import counted
 from s2mlp_studies.scale import costs

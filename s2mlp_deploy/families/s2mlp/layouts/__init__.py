@@ -32,19 +32,10 @@ from s2mlp_deploy.errors import LayoutError, SpecError
 from s2mlp_deploy.families.s2mlp.layouts import forms
 from s2mlp_deploy.families.s2mlp.layouts.forms import Form, PatchOrder
 from s2mlp_deploy.families.s2mlp.layouts.recognition import LeftOut, Match, Shapes, recognise, shown, some
-from s2mlp_deploy.schema.spec import (
-    DIRECTIONS,
-    Border,
-    Embedding,
-    Semantics,
-    Shift,
-    Size,
-    Spec,
-    Stage,
-    direction_name,
-    format_size,
-    parse_directions,
-)  # fmt: skip
+from s2mlp_deploy.families.s2mlp.spec import S2MLPSpec, Stage
+from s2mlp_deploy.schema.shift import DIRECTIONS, Border, Semantics, Shift, direction_name, parse_directions
+from s2mlp_deploy.schema.size import Size, format_size
+from s2mlp_deploy.schema.spec import Embedding
 from s2mlp_deploy.system import untrusted_input
 
 if sys.version_info >= (3, 11):
@@ -221,7 +212,7 @@ def builtin() -> tuple[Layout, ...]:
     return tuple(_parse(f.read_text("utf-8"), f.name) for f in files)
 
 
-def taken_on_trust(layout: Layout, spec: Spec) -> tuple[str, ...]:
+def taken_on_trust(layout: Layout, spec: S2MLPSpec) -> tuple[str, ...]:
     """What ``layout`` says of ``spec`` that its weights do not show, in words; nothing for built-in layouts, whose code was read."""
     if layout in builtin():
         return ()
@@ -297,7 +288,7 @@ def _parse(text: str, where: str) -> Layout:
         raise LayoutError(f"{where} is not valid TOML: {error}") from error
 
 
-def infer_spec(match: Match, shapes: Shapes, *, image_size: Size, shift: Shift) -> Spec:
+def infer_spec(match: Match, shapes: Shapes, *, image_size: Size, shift: Shift) -> S2MLPSpec:
     """The architecture that the shapes imply.
 
     Raises:
@@ -347,7 +338,7 @@ def form_of(match: Match, name: str, shapes: Shapes) -> Form | None:
     return forms.pointwise(shape) if is_linear and match.layout.pointwise_convolutions else None
 
 
-def _read_spec(have: Shapes, match: Match, image_size: Size, shift: Shift) -> Spec:
+def _read_spec(have: Shapes, match: Match, image_size: Size, shift: Shift) -> S2MLPSpec:
     first = _of_rank(have, match, "stages.0.embedding.weight", 4)
     if first[1] > MOST_CHANNELS:
         raise LayoutError(
@@ -374,7 +365,7 @@ def _read_spec(have: Shapes, match: Match, image_size: Size, shift: Shift) -> Sp
                 stem_norm=f"stages.{s}.stem_norm.weight" in have,
             )
         )
-    return Spec(
+    return S2MLPSpec(
         stages=tuple(stages),
         classes=_of_rank(have, match, "head.fc.weight", 2)[0],
         image_size=image_size,

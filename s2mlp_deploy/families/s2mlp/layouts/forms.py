@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from math import prod
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
-from s2mlp_deploy.schema.spec import Size
+from s2mlp_deploy.schema.size import Size
 
 if TYPE_CHECKING:
     from torch import Tensor

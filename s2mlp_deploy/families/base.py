@@ -1,0 +1,72 @@
+"""The base class of families: everything that the toolkit has to know about a kind of network."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, ClassVar, Generic, TypeVar
+
+from s2mlp_deploy.graph.layer import Layer
+from s2mlp_deploy.schema.size import format_size
+from s2mlp_deploy.schema.spec import Spec
+
+if TYPE_CHECKING:
+    import numpy as np
+    import onnx_ir as ir
+    from torch import Tensor
+
+    from s2mlp_deploy.families.reference import ReferenceModel
+    from s2mlp_deploy.families.s2mlp.layouts import Layout
+    from s2mlp_deploy.families.structure import Structure
+    from s2mlp_deploy.graph.lowered import Axes
+    from s2mlp_deploy.graph.spatial_shift import Lowering
+
+S = TypeVar("S", bound=Spec)
+
+
+class Family(ABC, Generic[S]):
+    """A kind of network, whose specs are of the class ``spec_type``."""
+
+    name: ClassVar[str]
+    """As manifests and layout files have it."""
+
+    title: ClassVar[str]
+    """As people call it."""
+
+    spec_type: type[S]
+
+    @abstractmethod
+    def build(self, spec: S, weights: Mapping[str, Tensor]) -> ReferenceModel:
+        """The PyTorch module of ``spec`` around ``weights`` (canonical names), which are shared, not copied."""
+
+    @abstractmethod
+    def emit(self, spec: S, weights: Mapping[str, np.ndarray], lowering: Lowering, axes: Axes) -> ir.Model:
+        """The graph of ``spec`` with ``weights`` (canonical names; shared, not copied, where float32).
+
+        Input ``input`` (batch, channels, height, width) float32, output ``logits`` (batch, classes).
+        """
+
+    def taken_on_trust(self, layout: Layout, spec: S) -> tuple[str, ...]:
+        """What ``layout`` says of ``spec`` that its weights do not show, in words."""
+        return ()
+
+    def alternatives(self, spec: S) -> Iterator[Iterator[Structure]]:
+        """Other structures that the same weights could be of, in the order in which to try them: where one of the first group
+        fits, the next is not tried."""
+        return iter(())
+
+    def stage_lines(self, spec: S) -> tuple[str, ...]:
+        """Each stage in words, for people who inspect a checkpoint."""
+        return tuple(f"{format_size(e.kernel)} convolution, stride {format_size(e.stride)}" for e in spec.embeddings)
+
+    def peculiarities(self, spec: S) -> tuple[str, ...]:
+        """What of the structure, beside the shift, is not as the paper has it."""
+        return ()
+
+    @abstractmethod
+    def block_layers(self, spec: S) -> tuple[Layer, ...]:
+        """The matrix products of the blocks that int8 quantizes, in the order of computation."""
+
+    @abstractmethod
+    def end_layers(self, spec: S) -> tuple[Layer, ...]:
+        """The convolutions that open stages, and the classifier, which int8 leaves in float unless the user wants them."""
