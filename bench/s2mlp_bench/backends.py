@@ -1,4 +1,4 @@
-"""The ways to compute a model that are timed: bundles, PyTorch, OpenVINO, any ONNX file, and matrix products alone."""
+"""The backends that compute a timed model: a bundle, PyTorch, OpenVINO, any ONNX file, or matrix products alone."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def import_runtimes(modules: Iterable[str]) -> None:
 
 
 @dataclass(frozen=True)
-class BundleWay:
+class BundleBackend:
     """A bundle, as its format opens it."""
 
     bundle: Bundle
@@ -52,7 +52,7 @@ class BundleWay:
         return self.bundle.size_bytes
 
     def open(self, point: Point) -> Session:
-        """As :meth:`Way.open`."""
+        """As :meth:`Backend.open`."""
         manifest, artifact = self.bundle.manifest, self.bundle.artifact
         if manifest.batch not in (None, point.batch):
             raise UsageError(
@@ -81,7 +81,7 @@ class BundleWay:
 
 
 @dataclass(frozen=True)
-class OnnxWay:
+class OnnxBackend:
     """An ONNX file whose input and output are called as in this project's own, in ONNX Runtime."""
 
     path: Path
@@ -89,16 +89,16 @@ class OnnxWay:
 
     @property
     def size_bytes(self) -> int:
-        """As :meth:`Way.size_bytes`."""
+        """As :meth:`Backend.size_bytes`."""
         return _size_bytes(self.path)
 
     def open(self, point: Point) -> Session:
-        """As :meth:`Way.open`."""
+        """As :meth:`Backend.open`."""
         return OnnxSession(self.path, Loading(point.provider or "cpu", config=RESTING, threads=point.threads))
 
 
 @dataclass(frozen=True)
-class OpenVinoWay:
+class OpenVinoBackend:
     """An ONNX file in OpenVINO, on the CPU, with float32 where the file says float32."""
 
     path: Path
@@ -109,12 +109,12 @@ class OpenVinoWay:
         return _size_bytes(self.path)
 
     def open(self, point: Point) -> Session:
-        """As :meth:`Way.open`."""
+        """As :meth:`Backend.open`."""
         return OpenVinoSession(self.path, Settings(runtime_version=version("openvino")), point.threads)
 
 
 @dataclass(frozen=True)
-class TorchWay:
+class TorchBackend:
     """The model in PyTorch, from a directory with ``spec.json`` and ``weights.pt``; ``compiled`` by torch.compile."""
 
     directory: Path
@@ -126,7 +126,7 @@ class TorchWay:
         return (self.directory / "weights.pt").stat().st_size
 
     def open(self, point: Point) -> Session:
-        """As :meth:`Way.open`. With ``compiled`` the first run compiles."""
+        """As :meth:`Backend.open`. With ``compiled`` the first run compiles."""
         import torch
 
         from s2mlp_bench.baselines.naive import shift_function
@@ -163,7 +163,7 @@ class _TorchSession:
 
 
 @dataclass(frozen=True)
-class ProductsWay:
+class ProductsBackend:
     """The matrix products of a model and nothing else, in ONNX Runtime, on noise."""
 
     path: Path
@@ -174,7 +174,7 @@ class ProductsWay:
         return _size_bytes(self.path)
 
     def open(self, point: Point) -> Session:
-        """As :meth:`Way.open`."""
+        """As :meth:`Backend.open`."""
         loading = Loading(point.provider or "cpu", config=RESTING, threads=point.threads)
         return ProductsSession(self.path, loading)
 
@@ -185,7 +185,7 @@ def _size_bytes(path: Path) -> int:
 
 
 class ProductsSession:
-    """Runs products on noise; what it is asked does not matter, and it answers nothing.
+    """Runs matrix products on noise; it ignores its input and returns no logits.
 
     Outputs of one shape share their memory, as they share the runtime's in a whole graph: new memory
     for each of them would be what the call spends its time on.

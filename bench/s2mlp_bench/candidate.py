@@ -1,4 +1,4 @@
-"""What takes part in a race: a way to compute a model, at one point of a sweep."""
+"""A candidate: a backend that computes a model, at one point of a sweep."""
 
 from __future__ import annotations
 
@@ -67,8 +67,8 @@ def _setting(heading: str, value: object | None, words: str | None) -> Setting:
     return Setting(heading, str(value), words, given=True)
 
 
-class Way(Protocol):
-    """A way to compute a model. It is small data that names files, so that another process can open it, too."""
+class Backend(Protocol):
+    """Opens a model for timing. It is small data that names files, so that another process can open it, too."""
 
     @property
     def modules(self) -> tuple[str, ...]:
@@ -91,25 +91,25 @@ class Way(Protocol):
 
 
 @dataclass(frozen=True)
-class Contestant:
-    """A way at a point. ``precision`` is that of its matrix products, ``macs`` an image's multiply-adds.
+class Candidate:
+    """A backend at a point. ``precision`` is that of its matrix products, ``macs`` an image's multiply-adds.
 
-    ``limit`` is how far its answers may be from those expected (relative L2); None where it does not answer the
-    same question, and ``remark`` says so. A bound is the bound ``of`` another contestant. ``asks`` is the bundle whose
-    golden tensors it is asked; ``accuracy`` is what the bundle carries of it, or, where ``accuracy_inherited``, what it
+    ``limit`` is how far its answers may be from those expected (relative L2); None where it computes another
+    network, and ``remark`` says so. A bound is the bound ``of`` another candidate. ``golden_bundle`` is the bundle whose
+    golden tensors it runs on; ``accuracy`` is what the bundle carries of it, or, where ``accuracy_inherited``, what it
     carries of the bundle that it was built from; ``interface`` is what it takes and gives.
     """
 
     source: str
     kind: Kind
-    way: Way
+    backend: Backend
     point: Point
     precision: str
     macs: int
     limit: float | None
     remark: str = ""
     of: str | None = None
-    asks: Path | None = None
+    golden_bundle: Path | None = None
     accuracy: float | None = None
     accuracy_inherited: bool = False
     interface: Interface = FLOAT_LOGITS
@@ -122,8 +122,8 @@ class Contestant:
     @property
     def device(self) -> Literal["cpu", "gpu"]:
         """What runs it, as far as that is known."""
-        return "gpu" if self.point.provider in ON_GPU or CUDA in self.way.modules else "cpu"
+        return "gpu" if self.point.provider in ON_GPU or CUDA in self.backend.modules else "cpu"
 
-    def wrong(self, remark: str) -> Contestant:
+    def wrong(self, remark: str) -> Candidate:
         """The same, known to compute something else."""
         return replace(self, limit=None, remark=remark)

@@ -86,7 +86,10 @@ def bench(
     ] = True,
     energy: Annotated[
         bool,
-        measurement_option("--energy/--no-energy", help="Measure the energy of an image, where the device tells."),
+        measurement_option(
+            "--energy/--no-energy",
+            help="Measure the energy of an image, where the device has a counter or a power sensor.",
+        ),
     ] = True,
     strict: Annotated[
         bool, measurement_option("--strict", help="Exit with 1 where the machine was too noisy.")
@@ -95,7 +98,7 @@ def bench(
         Scenario | None,
         loadgen_option(
             metavar="SCENARIO",
-            help="Let MLPerf LoadGen drive each bundle by itself, and print its verdict, in place of the race. "
+            help="Let MLPerf LoadGen drive each bundle by itself, and print its verdict, in place of interleaved timing. "
             + one_of(Scenario),
         ),
     ] = None,
@@ -116,7 +119,7 @@ def bench(
     as_json: SamplesOption = False,
     json_file: JsonFileOption = None,
     csv_file: Annotated[
-        Path | None, output_option("--csv", metavar="FILE", help="Write a line for each contestant to FILE.")
+        Path | None, output_option("--csv", metavar="FILE", help="Write a line for each candidate to FILE.")
     ] = None,
     html_file: Annotated[
         Path | None,
@@ -134,10 +137,9 @@ def bench(
     from s2mlp_bench import benchmark, environment
     from s2mlp_bench.baselines import registry
     from s2mlp_bench.energy import device_table
-    from s2mlp_bench.interleaved_timing import Course
+    from s2mlp_bench.interleaved_timing import Schedule
     from s2mlp_bench.mlperf import loadgen_run, scenario_table
-    from s2mlp_bench.report import pictures, table
-    from s2mlp_bench.report.documents import html
+    from s2mlp_bench.report import html, pictures, table
     from s2mlp_bench.results import document, regression
 
     for path in (json_file, csv_file, html_file, png_file):
@@ -155,12 +157,12 @@ def bench(
         threads=numbers("--threads", threads) if threads is not None else (None,),
         sizes=sizes("--image-size", image_size) if image_size is not None else (None,),
         providers=_providers(provider) if provider is not None else (None,),
-        course=Course(min_seconds, min_rounds, seed),
+        schedule=Schedule(min_seconds, min_rounds, seed),
         cold=cold,
         bound=bound,
         energy=energy,
     )
-    terms = {
+    options = {
         "min_seconds": scenario_seconds, "min_queries": scenario_queries, "target_qps": target_qps,
         "target_latency_ms": target_latency_ms,
     }  # fmt: skip
@@ -172,9 +174,11 @@ def bench(
             "--no-cold": not cold, "--no-bound": not bound, "--no-energy": not energy,
         }  # fmt: skip
         if given := [option for option, value in of_race.items() if value]:
-            raise UsageError(f"{', '.join(given)}: of the race, in whose place --scenario runs: leave out either")
+            raise UsageError(
+                f"{', '.join(given)}: these belong to interleaved timing, which --scenario replaces: leave out either"
+            )
         outcomes = []
-        for outcome in loadgen_run.play(plan, scenario, terms, ConsoleListener()):
+        for outcome in loadgen_run.run_scenarios(plan, scenario, options, ConsoleListener()):
             outcomes.append(outcome)
             if not as_json:
                 out.print(scenario_table.render(outcome))
@@ -184,11 +188,11 @@ def bench(
         if json_file:
             write_json(json_file, content)
         raise typer.Exit(0 if all(outcome.valid for outcome in outcomes) else 1)
-    if given := [name for name, value in terms.items() if value is not None]:
+    if given := [name for name, value in options.items() if value is not None]:
         raise UsageError(
             f"{flags('scenario_' + n.removeprefix('min_') if 'min' in n else n for n in given)}: only with --scenario"
         )
-    result = benchmark.hold(plan, ConsoleListener())
+    result = benchmark.run(plan, ConsoleListener())
     around = environment.describe()
     content = document.document(plan, result, around)
     if json_file:
@@ -196,7 +200,7 @@ def bench(
     if png_file:
         pictures.draw(result, png_file, replace=force)
     if csv_file:
-        write(csv_file, _csv(table.rows(result.standing)))
+        write(csv_file, _csv(table.rows(result.summary)))
     changed = regression.compare(before, content) if before else None
     if as_json:
         slower = [change.name for change in changed.regressions] if changed else []
@@ -206,21 +210,21 @@ def bench(
         if result.devices.conditions or result.devices.energies:
             out.print(
                 device_table.render(
-                    result.devices.conditions, result.devices.energies, result.standing, unknown=result.devices.unknown
+                    result.devices.conditions, result.devices.energies, result.summary, unknown=result.devices.unknown
                 )
             )
         if changed:
             out.print(regression.render(changed))
     if html_file:
         extras = [
-            *device_table.sections(result.standing, result.devices.energies),
+            *device_table.sections(result.summary, result.devices.energies),
             *([regression.section(changed)] if changed else []),
         ]
         repeat = shlex.join(["s2mlp-bench", *sys.argv[1:]])
         write(html_file, html.render(plan, result, around, command=repeat, extras=extras))
-    if not result.standing.complete:
+    if not result.summary.complete:
         raise typer.Exit(signals.take())
-    if (changed and changed.regressions) or (strict and not result.standing.stable):
+    if (changed and changed.regressions) or (strict and not result.summary.stable):
         raise typer.Exit(1)
 
 

@@ -1,4 +1,4 @@
-"""Timing in rounds: every contestant once a round, in an order drawn anew, after a warm-up that ends when times have settled."""
+"""Timing in rounds: every candidate once a round, in an order drawn anew, after a warm-up that ends when times have settled."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ FEWEST_ROUNDS = 6
 
 
 @dataclass(frozen=True)
-class Course:
+class Schedule:
     """How long to measure: until both ``seconds`` and ``rounds`` are reached. ``seed`` draws the orders."""
 
     seconds: float = 10.0
@@ -35,7 +35,7 @@ class Course:
 
 @dataclass(frozen=True)
 class Record:
-    """Milliseconds a batch by contestant, in the order of the rounds; the i-th of all are from one round.
+    """Milliseconds a batch by candidate, in the order of the rounds; the i-th of all are from one round.
 
     ``complete`` is False where measuring was interrupted.
     """
@@ -46,24 +46,24 @@ class Record:
 
 
 def nothing(clock: Clock) -> float:
-    """A contestant that does nothing."""
+    """A candidate that does nothing."""
     start = clock()
     return (clock() - start) * 1e3
 
 
 @dataclass
-class Race:
+class InterleavedTiming:
     """Times every runner once a round, in an order that is drawn anew each round."""
 
     runners: dict[str, Callable[[Clock], float]]
-    course: Course
+    schedule: Schedule
     clock: Clock = time.perf_counter
     started: Callable[[], object] = lambda: None
     """Is called between the warm-up and the first round that counts."""
     _rng: random.Random = field(init=False)
 
     def __post_init__(self) -> None:
-        self._rng = random.Random(self.course.seed)
+        self._rng = random.Random(self.schedule.seed)
 
     def run(self) -> Record:
         """Warm up until times have settled, then measure; what was measured before an interruption is kept."""
@@ -74,7 +74,7 @@ class Race:
             self.started()
             start = self.clock()
             count = 0
-            while count < self.course.rounds or self.clock() - start < self.course.seconds:
+            while count < self.schedule.rounds or self.clock() - start < self.schedule.seconds:
                 for name, milliseconds in self._round().items():
                     samples[name].append(milliseconds)
                 count += 1

@@ -1,12 +1,12 @@
-"""From directories to contestants: bundles that are verified, comparable and called by different names."""
+"""Load bundles as candidates: verified, comparable, and with different names."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from s2mlp_bench.backends import BundleWay
-from s2mlp_bench.candidate import Contestant, Point
+from s2mlp_bench.backends import BundleBackend
+from s2mlp_bench.candidate import Candidate, Point
 from s2mlp_deploy.bundle import recorded_accuracy
 from s2mlp_deploy.bundle.contents import Bundle
 from s2mlp_deploy.bundle.read import read_bundle, read_manifest
@@ -26,7 +26,7 @@ SPEED_ONLY = "for benchmarks only"
 
 
 def check_comparable(bundles: Sequence[Bundle]) -> None:
-    """That all bundles answer the same question.
+    """Check that all bundles have the same input and classes.
 
     Raises:
         UsageError: where inputs or classes differ.
@@ -66,23 +66,23 @@ def verified(directories: Sequence[Path], listener: Listener) -> Iterator[Bundle
         yield result.bundle
 
 
-def entry(bundle: Bundle, point: Point, bundles: Sequence[Bundle]) -> Contestant:
-    """``bundle`` at ``point``, asked what it carries, or, made for its speed only, what one of ``bundles`` does.
+def candidate_of(bundle: Bundle, point: Point, bundles: Sequence[Bundle]) -> Candidate:
+    """``bundle`` at ``point``, on its own golden inputs, or, where it was made for speed only, on those of one of ``bundles``.
 
     Raises:
         BundleError: where it carries nothing, and no other bundle does for it.
     """
     manifest = bundle.manifest
     spec = manifest.spec
-    asks, limit, remark = bundle, INT8_LIMIT, ""
+    golden_bundle, limit, remark = bundle, INT8_LIMIT, ""
     if manifest.tolerance is not None:
         limit = manifest.tolerance.relative_l2
     else:
-        asks, remark = _verified_twin(bundle, bundles), "for speed only"
+        golden_bundle, remark = _verified_twin(bundle, bundles), "for speed only"
     recorded = recorded_accuracy.read(bundle)
-    return Contestant(
-        bundle.directory.resolve().name, "bundle", BundleWay(bundle), point, manifest.precision, spec.macs(point.size), limit,
-        remark, asks=asks.directory, accuracy=recorded.accuracy if recorded else None,
+    return Candidate(
+        bundle.directory.resolve().name, "bundle", BundleBackend(bundle), point, manifest.precision, spec.macs(point.size), limit,
+        remark, golden_bundle=golden_bundle.directory, accuracy=recorded.accuracy if recorded else None,
         accuracy_inherited=recorded.inherited if recorded else False, interface=manifest.interface,
     )  # fmt: skip
 
@@ -99,11 +99,11 @@ def _verified_twin(bundle: Bundle, bundles: Sequence[Bundle]) -> Bundle:
     )
 
 
-def check_names(contestants: Sequence[Contestant]) -> None:
-    """That results can be told apart.
+def check_names(candidates: Sequence[Candidate]) -> None:
+    """Check that candidates have different names.
 
     Raises:
         UsageError: where two are called the same.
     """
-    if len({contestant.name for contestant in contestants}) < len(contestants):
+    if len({candidate.name for candidate in candidates}) < len(candidates):
         raise UsageError("two bundles have the same name, or one is given twice: their results could not be told apart")

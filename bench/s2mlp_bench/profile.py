@@ -48,9 +48,9 @@ class Part:
 
 @dataclass(frozen=True)
 class Profile:
-    """A contestant's parts, the longest first. Profiling itself takes time, most where operators are short."""
+    """A candidate's parts, the longest first. Profiling itself takes time, most where operators are short."""
 
-    contestant: str
+    candidate: str
     parts: tuple[Part, ...]
 
     @property

@@ -1,11 +1,11 @@
-"""A contestant, loaded: timed on one batch after another, each answer checked when the clock has stopped."""
+"""A loaded candidate: times one batch after another, and checks the logits when the clock has stopped."""
 
 from __future__ import annotations
 
 import math
 
-from s2mlp_bench.candidate import Contestant
-from s2mlp_bench.inputs import Questions
+from s2mlp_bench.candidate import Candidate
+from s2mlp_bench.inputs import TestInputs
 from s2mlp_deploy.errors import ParityError
 from s2mlp_deploy.gate.distance import compare, scale_of
 from s2mlp_deploy.gate.io_adapter import as_logits, scoring_every_class
@@ -14,10 +14,10 @@ from s2mlp_deploy.system.timing import Clock
 
 
 class Runner:
-    """``contestant`` with its session and what it is asked.
+    """``candidate`` with its session and its test inputs.
 
     ``distance`` is how far the worst of all its answers is from the one expected (relative L2); None where it
-    does not answer the same question. A device that tells how long its parts take is asked outside the timed run;
+    computes another network. A session that can time its own parts does so outside the timed run;
     ``parts`` collects that.
 
     Raises:
@@ -25,20 +25,20 @@ class Runner:
         ParityError: where a bundle's answers are wrong.
     """
 
-    def __init__(self, contestant: Contestant, questions: Questions) -> None:
-        self.session = contestant.way.open(contestant.point)
-        self._interface = contestant.interface
-        self._asked = scoring_every_class(self.session, self._interface, questions.logits.shape[1])
-        self._scale = scale_of([questions.logits])
-        self._turns = questions.turns(contestant.point.batch)
+    def __init__(self, candidate: Candidate, inputs: TestInputs) -> None:
+        self.session = candidate.backend.open(candidate.point)
+        self._interface = candidate.interface
+        self._scoring = scoring_every_class(self.session, self._interface, inputs.logits.shape[1])
+        self._scale = scale_of([inputs.logits])
+        self._turns = inputs.turns(candidate.point.batch)
         self._turn = 0
         self.parts: list[Times] = []
-        self.distance = self._examine(contestant.limit is not None)
-        if self.distance is not None and contestant.limit is not None and not self.distance <= contestant.limit:
-            if contestant.kind == "bundle":
-                raise _wrong(contestant.name, self.distance, contestant.limit)
-            contestant = contestant.wrong(f"computes something else (relative L2 {self.distance:.2g})")
-        self.contestant = contestant
+        self.distance = self._examine(candidate.limit is not None)
+        if self.distance is not None and candidate.limit is not None and not self.distance <= candidate.limit:
+            if candidate.kind == "bundle":
+                raise _wrong(candidate.name, self.distance, candidate.limit)
+            candidate = candidate.wrong(f"computes something else (relative L2 {self.distance:.2g})")
+        self.candidate = candidate
 
     def time_ms(self, clock: Clock) -> float:
         """Milliseconds of one batch.
@@ -49,13 +49,13 @@ class Runner:
         images, expected = self._turns[self._turn]
         self._turn = (self._turn + 1) % len(self._turns)
         start = clock()
-        answers = self._asked.run(images)
+        answers = self._scoring.run(images)
         elapsed = clock() - start
-        limit = self.contestant.limit
+        limit = self.candidate.limit
         if limit is not None:
             distance = compare(as_logits(answers, expected, self._interface), expected, self._scale).relative_l2
             if not distance <= limit:
-                raise _wrong(self.contestant.name, distance, limit)
+                raise _wrong(self.candidate.name, distance, limit)
         if isinstance(self.session, TimedSession):
             self.parts.append(self.session.time(images))
         return elapsed * 1e3
@@ -63,7 +63,7 @@ class Runner:
     def _examine(self, answers: bool) -> float | None:
         worst = 0.0
         for images, expected in self._turns if answers else self._turns[:1]:
-            logits = as_logits(self._asked.run(images), expected, self._interface)
+            logits = as_logits(self._scoring.run(images), expected, self._interface)
             if answers:
                 same_shape = logits.shape == expected.shape
                 worst = max(worst, compare(logits, expected, self._scale).relative_l2 if same_shape else math.inf)

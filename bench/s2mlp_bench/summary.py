@@ -1,4 +1,4 @@
-"""What the samples of a race say: figures of each contestant, its ratio to the first, and whether the machine held still."""
+"""Summarize samples: figures of each candidate, its ratio to the first, and whether the machine was stable."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from statistics import median
 
 import numpy as np
 
-from s2mlp_bench.candidate import Contestant, Kind, Point
-from s2mlp_bench.cold_start import Cold
+from s2mlp_bench.candidate import Candidate, Kind, Point
+from s2mlp_bench.cold_start import ColdStart
 from s2mlp_bench.interleaved_timing import FEWEST_ROUNDS, NOTHING, Record
 from s2mlp_bench.report import names
 from s2mlp_bench.report.section import Cell
@@ -18,7 +18,7 @@ from s2mlp_deploy.runtime.session import Times
 from s2mlp_deploy.system.timing import Estimate, ratio
 
 SPREAD = 0.10
-"""Half of a contestant's times lie within this share of its median on a machine that is quiet enough."""
+"""Half of a candidate's times lie within this share of its median on a machine that is quiet enough."""
 
 DRIFT = 0.05
 """How far the second half's median may be from the first half's."""
@@ -26,9 +26,9 @@ DRIFT = 0.05
 
 @dataclass(frozen=True)
 class Figures:
-    """One contestant: milliseconds a batch, and how many times as fast as the first it is, image for image, round by round.
+    """One candidate: milliseconds a batch, and how many times as fast as the first it is, image for image, round by round.
 
-    ``comparable`` is False where it does not answer the same question, as ``remark`` says. ``of_bound`` is the share of its time that its matrix products take alone, and ``on_device`` the parts of its time by
+    ``comparable`` is False where it computes another network, as ``remark`` says. ``of_bound`` is the share of its time that its matrix products take alone, and ``on_device`` the parts of its time by
     the device's own clock; ``distance`` how far its worst answer was from the one expected. None: not known.
     ``accuracy_inherited`` says that ``accuracy`` was measured on the bundle that this engine was built from.
     """
@@ -52,18 +52,18 @@ class Figures:
     of_bound: Estimate | None
     on_device: Times | None
     size_bytes: int
-    cold: Cold | None
+    cold: ColdStart | None
     accuracy: float | None
     accuracy_inherited: bool = False
 
     @property
     def differs(self) -> bool:
-        """Whether a difference from the first contestant is shown."""
+        """Whether a difference from the first candidate is shown."""
         return not self.speed.low <= 1 <= self.speed.high
 
 
 @dataclass(frozen=True)
-class Standing:
+class Summary:
     """All bundles and baselines; what measuring itself takes; and what speaks against the machine having been quiet
     (nothing: stable)."""
 
@@ -76,13 +76,13 @@ class Standing:
 
     @property
     def swept(self) -> tuple[str, ...]:
-        """The settings in which contestants differ; in tables each has a column."""
+        """The settings in which candidates differ; in tables each has a column."""
         points = zip(*(f.point.all_settings for f in self.figures), strict=True)
         return tuple(same[0].heading for same in points if len({setting.value for setting in same}) > 1)
 
     @property
     def shared(self) -> tuple[str, ...]:
-        """The settings that all contestants have in common, in words; tables name them once."""
+        """The settings that all candidates have in common, in words; tables name them once."""
         first = self.figures[0].point.all_settings
         return tuple(setting.words for setting in first if setting.given and setting.heading not in self.swept)
 
@@ -100,19 +100,19 @@ class Standing:
         return (f'Names leave out what all bundles\' names begin with, "{self.prefix}".',) if self.prefix else ()
 
     def short(self, f: Figures) -> str:
-        """What a contestant is called beside the others, without its settings."""
+        """What a candidate is called beside the others, without its settings."""
         return names.without(self.prefix, f.source)
 
     def settings(self, f: Figures) -> tuple[str, ...]:
-        """The settings in which contestants differ, in words."""
+        """The settings in which candidates differ, in words."""
         return tuple(setting.words for setting in f.point.all_settings if setting.heading in self.swept)
 
     def label(self, f: Figures) -> str:
-        """A contestant's name in a sentence, without what all share."""
+        """A candidate's name in a sentence, without what all share."""
         return ", ".join([self.short(f), *self.settings(f)])
 
     def keys(self, f: Figures) -> list[Cell]:
-        """The first cells of a contestant's row: its name, and a cell for each of :attr:`swept`."""
+        """The first cells of a candidate's row: its name, and a cell for each of :attr:`swept`."""
         return [self.short(f), *(s.value for s in f.point.all_settings if s.heading in self.swept)]
 
     def remarks(self, figures: Iterable[Figures]) -> list[tuple[str, str]]:
@@ -129,36 +129,40 @@ class Standing:
         return not self.noise
 
 
-def standing(
-    runners: Sequence[Runner], record: Record, cold: Mapping[tuple[str, Point], Cold], noise: Sequence[str] = ()
-) -> Standing:
-    """The standing of ``runners`` from at least one whole round; ``noise`` is what is known from elsewhere."""
+def summarize(
+    runners: Sequence[Runner], record: Record, cold: Mapping[tuple[str, Point], ColdStart], noise: Sequence[str] = ()
+) -> Summary:
+    """The summary of ``runners`` from at least one whole round; ``noise`` is what is known from elsewhere."""
     samples = record.samples_ms
-    shown = [runner for runner in runners if runner.contestant.kind != "bound"]
-    bounds = {r.contestant.of: samples[r.contestant.name] for r in runners if r.contestant.kind == "bound"}
-    first = _per_image(shown[0].contestant, samples)
+    shown = [runner for runner in runners if runner.candidate.kind != "bound"]
+    bounds = {r.candidate.of: samples[r.candidate.name] for r in runners if r.candidate.kind == "bound"}
+    first = _per_image(shown[0].candidate, samples)
     figures = tuple(
         _figures(
             runner,
-            samples[runner.contestant.name],
+            samples[runner.candidate.name],
             first,
-            bounds.get(runner.contestant.name),
-            cold.get((runner.contestant.source, runner.contestant.point)),
+            bounds.get(runner.candidate.name),
+            cold.get((runner.candidate.source, runner.candidate.point)),
         )
         for runner in shown
     )
     found = [*noise, *(text for f in figures for text in _noise(f.name, samples[f.name]))]
-    return Standing(figures, median(samples[NOTHING]), len(first), record.warmup_rounds, record.complete, tuple(found))
+    return Summary(figures, median(samples[NOTHING]), len(first), record.warmup_rounds, record.complete, tuple(found))
 
 
-def _per_image(contestant: Contestant, samples: Mapping[str, Sequence[float]]) -> list[float]:
-    return [value / contestant.point.batch for value in samples[contestant.name]]
+def _per_image(candidate: Candidate, samples: Mapping[str, Sequence[float]]) -> list[float]:
+    return [value / candidate.point.batch for value in samples[candidate.name]]
 
 
 def _figures(
-    runner: Runner, samples: Sequence[float], first: Sequence[float], bound: Sequence[float] | None, cold: Cold | None
+    runner: Runner,
+    samples: Sequence[float],
+    first: Sequence[float],
+    bound: Sequence[float] | None,
+    cold: ColdStart | None,
 ) -> Figures:
-    c = runner.contestant
+    c = runner.candidate
     p50, p90, p99 = (float(value) for value in np.percentile(samples, [50, 90, 99]))
     return Figures(
         name=c.name,
@@ -179,7 +183,7 @@ def _figures(
         speed=ratio(first, [value / c.point.batch for value in samples]),
         of_bound=ratio(bound, samples) if bound else None,
         on_device=_on_device(runner.parts),
-        size_bytes=c.way.size_bytes,
+        size_bytes=c.backend.size_bytes,
         cold=cold,
         accuracy=c.accuracy,
         accuracy_inherited=c.accuracy_inherited,

@@ -1,4 +1,4 @@
-"""Contests that nobody held: results as ``s2mlp_bench.benchmark.hold`` returns them, made of drawn numbers."""
+"""Made up results of benchmarks, as ``s2mlp_bench.benchmark.run`` returns them, for tests of reports and pictures."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ import numpy as np
 
 from s2mlp_bench.benchmark import Devices, Plan, Result
 from s2mlp_bench.candidate import Kind, Point
-from s2mlp_bench.cold_start import Cold
-from s2mlp_bench.interleaved_timing import NOTHING, Course
+from s2mlp_bench.cold_start import ColdStart
+from s2mlp_bench.interleaved_timing import NOTHING, Schedule
 from s2mlp_bench.profile import Part, Profile
 from s2mlp_bench.roofline.roofline import Dot, Roof, Roofline
-from s2mlp_bench.summary import Figures, Standing
+from s2mlp_bench.summary import Figures, Summary
 from s2mlp_deploy.system.timing import ratio
 
 ENVIRONMENT: dict[str, object] = {
@@ -34,7 +34,7 @@ LAYERS = {
 
 @dataclass(frozen=True)
 class Entry:
-    """A contestant to be: milliseconds a batch, and what else pictures and report show of it."""
+    """A candidate to be: milliseconds a batch, and what else pictures and report show of it."""
 
     source: str
     p50_ms: float
@@ -56,11 +56,11 @@ BASELINES = (
 )
 
 
-def held(
+def made_up(
     entries: Sequence[Entry] = (*PAIR, *BASELINES), *, noise: Sequence[str] = (), complete: bool = True, bound: bool = True,
     cold: bool = True, seed: int = 0,
 ) -> tuple[Plan, Result]:  # fmt: skip
-    """A plan and what came of it; bundles have a profile and a place in the roofline where ``bound`` is asked for."""
+    """A plan and its result; bundles have a profile and a place in the roofline where ``bound`` is set."""
     rng = np.random.default_rng(seed)
     machine = np.exp(0.03 * rng.standard_normal(ROUNDS))
     samples = {
@@ -69,13 +69,13 @@ def held(
     }  # fmt: skip
     first = samples[_name(entries[0])]
     figures = tuple(_figures(e, samples[_name(e)], first, bound=bound, cold=cold) for e in entries)
-    found = Standing(figures, 0.0002, ROUNDS, 10, complete, tuple(noise))
+    found = Summary(figures, 0.0002, ROUNDS, 10, complete, tuple(noise))
     bundles = [e for e in entries if e.kind == "bundle"]
     profiles = tuple(_profile(e) for e in bundles) if bound else ()
     plan = Plan(
         tuple(dict.fromkeys(Path("some where") / e.source for e in bundles)),
         tuple(dict.fromkeys(e.source for e in entries if e.kind == "baseline")),
-        threads=tuple(dict.fromkeys(e.threads for e in entries)), course=Course(2.0, 30, 7), cold=cold, bound=bound,
+        threads=tuple(dict.fromkeys(e.threads for e in entries)), schedule=Schedule(2.0, 30, 7), cold=cold, bound=bound,
     )  # fmt: skip
     devices = Devices((), {}, ())
     return plan, Result(
@@ -98,7 +98,7 @@ def _figures(e: Entry, samples: Sequence[float], first: Sequence[float], *, boun
         _name(e), e.source, e.kind, Point(threads=e.threads), e.precision, e.remark, not e.remark, e.distance, p50, p90, p99,
         float(np.mean(samples)), min(samples), 1e3 / p50, 2e9 / p50, ratio(first, samples),
         ratio([0.8 * x for x in samples], samples) if bound and e.kind == "bundle" else None, None, e.size_bytes,
-        Cold(5 * p50, 2 * p50, 90_000_000) if cold else None, e.accuracy,
+        ColdStart(5 * p50, 2 * p50, 90_000_000) if cold else None, e.accuracy,
     )  # fmt: skip
 
 
@@ -115,5 +115,5 @@ def _roofline(bundles: Sequence[Entry]) -> Roofline:
     roofs = dict.fromkeys((e.threads, e.precision) for e in bundles)
     return Roofline(
         tuple(Roof(threads, precision, peaks[precision] * (threads or 1), 15e9) for threads, precision in roofs),
-        tuple(Dot(_name(e), "contestant", e.precision, e.threads, 57.0 if e.precision == "fp32" else 140.0, 1.4e12 / e.p50_ms) for e in bundles),
+        tuple(Dot(_name(e), "candidate", e.precision, e.threads, 57.0 if e.precision == "fp32" else 140.0, 1.4e12 / e.p50_ms) for e in bundles),
     )  # fmt: skip

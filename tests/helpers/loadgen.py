@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from s2mlp_bench.mlperf.loadgen_settings import Terms
+from s2mlp_bench.mlperf.loadgen_settings import ScenarioOptions
 from s2mlp_bench.mlperf.scenario import Outcome, run
 from s2mlp_deploy.schema.array import Array
 
@@ -17,9 +17,11 @@ WEIGHTS = np.random.default_rng(1).standard_normal((3 * 4 * 7, 6)).astype(np.flo
 LOGITS = IMAGES.reshape(5, -1) @ WEIGHTS
 
 SHORT = {
-    "singlestream": Terms("singlestream", min_seconds=0.2, min_queries=64),
-    "offline": Terms("offline", min_seconds=0.2, min_queries=30, target_qps=9000, batch=4),
-    "server": Terms("server", min_seconds=0.5, min_queries=480, target_qps=1000, target_latency_ms=2000, batch=8),
+    "singlestream": ScenarioOptions("singlestream", min_seconds=0.2, min_queries=64),
+    "offline": ScenarioOptions("offline", min_seconds=0.2, min_queries=30, target_qps=9000, batch=4),
+    "server": ScenarioOptions(
+        "server", min_seconds=0.5, min_queries=480, target_qps=1000, target_latency_ms=2000, batch=8
+    ),
 }
 """Long enough for a valid run."""
 
@@ -41,8 +43,10 @@ def after(calls: int, then: Callable[[Array], Array]) -> Callable[[Array], Array
     return lambda images: (before if next(count) < calls else then)(images)
 
 
-def go(answer: Callable[[Array], Array], terms: Terms, log_directory: Path | None = None) -> Outcome:
-    return run(answer, terms, images=IMAGES, expected=LOGITS, limit=1e-5, name="the fake", log_directory=log_directory)
+def go(answer: Callable[[Array], Array], options: ScenarioOptions, log_directory: Path | None = None) -> Outcome:
+    return run(
+        answer, options, images=IMAGES, expected=LOGITS, limit=1e-5, name="the fake", log_directory=log_directory
+    )
 
 
 class BrokenError(Exception):
@@ -50,7 +54,7 @@ class BrokenError(Exception):
 
 
 LONG = {
-    "singlestream": Terms("singlestream", min_seconds=30),
-    "offline": Terms("offline", min_seconds=30),
-    "server": Terms("server", min_seconds=30, target_qps=500),
+    "singlestream": ScenarioOptions("singlestream", min_seconds=30),
+    "offline": ScenarioOptions("offline", min_seconds=30),
+    "server": ScenarioOptions("server", min_seconds=30, target_qps=500),
 }

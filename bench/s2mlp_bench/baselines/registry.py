@@ -1,4 +1,4 @@
-"""Baselines: what the same weights do in other hands, prepared as files in a scratch directory.
+"""Baselines: the same weights in other tools, prepared as files in a scratch directory.
 
 They are read back from a float32 ONNX bundle, so no checkpoint is needed. A network of the same shape, MLP-Mixer,
 shows what the shift buys; the one without a shift, what it costs.
@@ -14,9 +14,9 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from s2mlp_bench import graphs
-from s2mlp_bench.backends import OnnxWay, OpenVinoWay, TorchWay
+from s2mlp_bench.backends import OnnxBackend, OpenVinoBackend, TorchBackend
 from s2mlp_bench.baselines import mixer
-from s2mlp_bench.candidate import Contestant, Point, Way
+from s2mlp_bench.candidate import Backend, Candidate, Point
 from s2mlp_bench.load import INT8_LIMIT
 from s2mlp_bench.process import measure
 from s2mlp_bench.weights_from_onnx import Model, read, readable
@@ -39,8 +39,8 @@ NOISE = "calibrated on noise, for its speed alone"
 
 
 @dataclass(frozen=True)
-class Work:
-    """What baselines are made from: the bundles of the contest, the one in float32 that holds the weights, and where
+class BaselineContext:
+    """What baselines are made from: the bundles of the benchmark, the one in float32 that holds the weights, and where
     files go."""
 
     bundles: Sequence[Bundle]
@@ -67,28 +67,30 @@ class Work:
                 self.reference.artifact.path, graphs.noise(self.model.spec), self.scratch / "static"
             )
 
-    def contestant(
-        self, source: str, way: Way, point: Point, *, precision: str = FP32.name, limit: float | None = FLOAT_LIMIT,
+    def candidate(
+        self, source: str, backend: Backend, point: Point, *, precision: str = FP32.name, limit: float | None = FLOAT_LIMIT,
         remark: str = "", macs: int | None = None, bundle: Bundle | None = None,
-    ) -> Contestant:  # fmt: skip
+    ) -> Candidate:  # fmt: skip
         """A baseline that is asked what ``bundle`` (the reference) is asked."""
-        asks = bundle or self.reference
-        spec = asks.manifest.spec
+        golden_bundle = bundle or self.reference
+        spec = golden_bundle.manifest.spec
         counted = spec.macs(point.size) if macs is None else macs
-        return Contestant(source, "baseline", way, point, precision, counted, limit, remark, None, asks.directory)
+        return Candidate(
+            source, "baseline", backend, point, precision, counted, limit, remark, None, golden_bundle.directory
+        )
 
 
 def prepare(
     names: Sequence[str], bundles: Sequence[Bundle], points: Sequence[Point], scratch: Path, listener: Listener
-) -> Iterator[Contestant]:
+) -> Iterator[Candidate]:
     """The baselines called ``names`` at every point.
 
     Raises:
-        UsageError: for an unknown name, without a float32 ONNX bundle, or where one cannot run as asked.
+        UsageError: for an unknown name, without a float32 ONNX bundle, or where one cannot run with these settings.
         RuntimeMissingError: where a package is missing.
     """
     if not names:
-        return  # and ask for nothing
+        return
     for name in names:
         if name not in BASELINES:
             raise UsageError(f"--baseline {name!r} is unknown: expected {', '.join(BASELINES)}, or all")
@@ -102,85 +104,85 @@ def prepare(
         )
     if any(point.provider not in (None, "cpu") for point in points):
         raise UsageError("--baseline: baselines run on the CPU, so leave out either them or --provider")
-    work = Work(bundles, reference, points, scratch, listener)
+    context = BaselineContext(bundles, reference, points, scratch, listener)
     for name in dict.fromkeys(names):
-        yield from BASELINES[name].prepare(work)
+        yield from BASELINES[name].prepare(context)
 
 
-def _torch_eager(work: Work) -> Iterator[Contestant]:
-    for point in work.points:
-        yield work.contestant("torch-eager", TorchWay(work.torch_directory, compiled=False), point)
+def _torch_eager(context: BaselineContext) -> Iterator[Candidate]:
+    for point in context.points:
+        yield context.candidate("torch-eager", TorchBackend(context.torch_directory, compiled=False), point)
 
 
-def _torch_compile(work: Work) -> Iterator[Contestant]:
-    for point in work.points:
-        yield work.contestant("torch-compile", TorchWay(work.torch_directory, compiled=True), point)
+def _torch_compile(context: BaselineContext) -> Iterator[Candidate]:
+    for point in context.points:
+        yield context.candidate("torch-compile", TorchBackend(context.torch_directory, compiled=True), point)
 
 
-def _naive_onnx(work: Work) -> Iterator[Contestant]:
+def _naive_onnx(context: BaselineContext) -> Iterator[Candidate]:
     files: dict[tuple[int, Size], Path] = {}
-    for point in work.points:
-        size = point.size or work.model.spec.image_size
+    for point in context.points:
+        size = point.size or context.model.spec.image_size
         key = point.batch, size
         if key not in files:
-            files[key] = work.scratch / f"naive{len(files)}" / "model.onnx"
-            with work.listener.step("torch.onnx.export of the slice-assignment code"):
-                measure(naive_command(work.torch_directory, point.batch, size, files[key]))
-        yield work.contestant("naive-onnx", OnnxWay(files[key]), point)
+            files[key] = context.scratch / f"naive{len(files)}" / "model.onnx"
+            with context.listener.step("torch.onnx.export of the slice-assignment code"):
+                measure(naive_command(context.torch_directory, point.batch, size, files[key]))
+        yield context.candidate("naive-onnx", OnnxBackend(files[key]), point)
 
 
-def _no_shift(work: Work) -> Iterator[Contestant]:
+def _no_shift(context: BaselineContext) -> Iterator[Candidate]:
     from s2mlp_bench.baselines.noshift import NoShift
 
-    path = work.scratch / "none" / "model.onnx"
+    path = context.scratch / "none" / "model.onnx"
     path.parent.mkdir()
-    swept = any(point.size for point in work.points)
-    axes = Axes(None, None if swept else work.model.spec.image_size)
-    writer.write(emit(work.model.spec, work.model.weights, NoShift(), axes), path)
-    for point in work.points:
-        yield work.contestant("no-shift", OnnxWay(path), point, limit=None, remark=ANOTHER)
+    swept = any(point.size for point in context.points)
+    axes = Axes(None, None if swept else context.model.spec.image_size)
+    writer.write(emit(context.model.spec, context.model.weights, NoShift(), axes), path)
+    for point in context.points:
+        yield context.candidate("no-shift", OnnxBackend(path), point, limit=None, remark=ANOTHER)
 
 
-def _openvino(work: Work) -> Iterator[Contestant]:
-    for bundle in work.bundles:
+def _openvino(context: BaselineContext) -> Iterator[Candidate]:
+    for bundle in context.bundles:
         if bundle.manifest.format == "onnx" and bundle.manifest.interface == FLOAT_LOGITS:
-            for point in work.points:
-                way = OpenVinoWay(bundle.artifact.path)
+            for point in context.points:
+                backend = OpenVinoBackend(bundle.artifact.path)
                 tolerance = bundle.manifest.tolerance
-                limit, asks = (tolerance.relative_l2, bundle) if tolerance else (INT8_LIMIT, None)
-                yield work.contestant(
-                    f"openvino, {bundle.directory.name}", way, point, precision=bundle.manifest.precision, limit=limit, bundle=asks
+                limit, golden_bundle = (tolerance.relative_l2, bundle) if tolerance else (INT8_LIMIT, None)
+                yield context.candidate(
+                    f"openvino, {bundle.directory.name}", backend, point, precision=bundle.manifest.precision, limit=limit, bundle=golden_bundle
                 )  # fmt: skip
 
 
-def _ort_static(work: Work) -> Iterator[Contestant]:
-    for point in work.points:
-        way = OnnxWay(work.static_file)
-        yield work.contestant("ort-static", way, point, precision=INT8.name, limit=None, remark=NOISE)
+def _ort_static(context: BaselineContext) -> Iterator[Candidate]:
+    for point in context.points:
+        backend = OnnxBackend(context.static_file)
+        yield context.candidate("ort-static", backend, point, precision=INT8.name, limit=None, remark=NOISE)
 
 
-def _openvino_static(work: Work) -> Iterator[Contestant]:
-    for point in work.points:
-        way = OpenVinoWay(work.static_file)
-        yield work.contestant("openvino-static", way, point, precision=INT8.name, limit=None, remark=NOISE)
+def _openvino_static(context: BaselineContext) -> Iterator[Candidate]:
+    for point in context.points:
+        backend = OpenVinoBackend(context.static_file)
+        yield context.candidate("openvino-static", backend, point, precision=INT8.name, limit=None, remark=NOISE)
 
 
-def _mixer(work: Work) -> Iterator[Contestant]:
-    spec = work.model.spec
+def _mixer(context: BaselineContext) -> Iterator[Candidate]:
+    spec = context.model.spec
     files: dict[Size, Path] = {}
-    for point in work.points:
+    for point in context.points:
         size = point.size or spec.image_size
         if size not in files:
-            files[size] = graphs.write(mixer.lower(spec, Axes(None, size)), work.scratch / f"mixer{len(files)}")
+            files[size] = graphs.write(mixer.lower(spec, Axes(None, size)), context.scratch / f"mixer{len(files)}")
         macs = mixer.macs(spec, size)
-        yield work.contestant("mixer", OnnxWay(files[size]), point, limit=None, remark=ANOTHER, macs=macs)
+        yield context.candidate("mixer", OnnxBackend(files[size]), point, limit=None, remark=ANOTHER, macs=macs)
 
 
 @dataclass(frozen=True)
 class Baseline:
-    """What prepares a baseline's contestants, the module that it needs, and the command that installs it."""
+    """What prepares a baseline's candidates, the module that it needs, and the command that installs it."""
 
-    prepare: Callable[[Work], Iterator[Contestant]]
+    prepare: Callable[[BaselineContext], Iterator[Candidate]]
     module: str
     remedy: str
 

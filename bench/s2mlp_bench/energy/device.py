@@ -11,12 +11,12 @@ from typing import Literal, Protocol, TypeAlias, TypeVar
 
 T = TypeVar("T")
 Kind: TypeAlias = Literal["cpu", "gpu", "board"]
-"""What a gauge measures; a board is all of a small computer, processor and GPU together."""
+"""What a sensor measures; a board is all of a small computer, processor and GPU together."""
 
 
 @dataclass(frozen=True)
 class State:
-    """What a gauge reads at one moment.
+    """What a sensor reads at one moment.
 
     ``scope``: what power and energy are of.
     ``energy_j``: a counter, of which only differences mean something.
@@ -56,7 +56,7 @@ class State:
         return all(figure is None for figure in figures)
 
 
-class Gauge(Protocol):
+class Sensor(Protocol):
     """Something that can be read again and again until it is closed."""
 
     name: str

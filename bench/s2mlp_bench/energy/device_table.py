@@ -11,7 +11,7 @@ from s2mlp_bench.energy.energy import Energy
 from s2mlp_bench.energy.monitor import Condition
 from s2mlp_bench.report import section
 from s2mlp_bench.report.section import UNKNOWN, Cell, Section
-from s2mlp_bench.summary import Standing
+from s2mlp_bench.summary import Summary
 from s2mlp_deploy.system.wording import counted
 
 ENERGY = ("mJ an image", "above idle", "mean, W", "idle, W", "of", "from")
@@ -21,17 +21,17 @@ OF_ALL = (
 
 
 def render(
-    conditions: Sequence[Condition], energies: Mapping[str, Energy | None], found: Standing, *, unknown: Sequence[str]
+    conditions: Sequence[Condition], energies: Mapping[str, Energy | None], found: Summary, *, unknown: Sequence[str]
 ) -> RenderableType:
-    """The condition of each device, the energy of each contestant of ``found``, and what could not be read.
+    """The condition of each device, the energy of each candidate of ``found``, and what could not be read.
 
-    ``unknown`` is what the machine has no gauge for. Where nothing was measured, there is no table.
+    ``unknown`` is what the machine has no sensor for. Where nothing was measured, there is no table.
     """
     parts: list[RenderableType] = []
     if conditions:
         parts += [section.render(_conditions(conditions)), *(Text(_settings(c)) for c in conditions)]
     parts += [section.render(one) for one in sections(found, energies)]
-    silent = "energy, since no gauge here told joules or watts" if energies and not any(energies.values()) else ""
+    silent = "energy, since no sensor here reads joules or watts" if energies and not any(energies.values()) else ""
     parts += [Text(f"unknown: {words}") for words in (*unknown, silent, *map(_unread, conditions)) if words]
     return Group(*parts)
 
@@ -48,18 +48,18 @@ def _conditions(conditions: Sequence[Condition]) -> Section:
     return Section("Devices, before → after", headings, rows)
 
 
-def sections(found: Standing, energies: Mapping[str, Energy | None]) -> list[Section]:
-    """The energy of the contestants of ``found`` for a report; none where no joule was measured."""
+def sections(found: Summary, energies: Mapping[str, Energy | None]) -> list[Section]:
+    """The energy of the candidates of ``found`` for a report; none where no joule was measured."""
     if not any(energies.values()):
         return []
-    headings = ("contestant", *found.swept, *ENERGY)
+    headings = ("candidate", *found.swept, *ENERGY)
     return [Section("Energy", headings, list(_energy_rows(found, energies)), [OF_ALL], 1 + len(found.swept))]
 
 
-def _energy_rows(found: Standing, energies: Mapping[str, Energy | None]) -> Iterator[list[Cell]]:
-    contestants = {f.name: f for f in found.figures}
+def _energy_rows(found: Summary, energies: Mapping[str, Energy | None]) -> Iterator[list[Cell]]:
+    candidates = {f.name: f for f in found.figures}
     for name, e in energies.items():
-        keys = found.keys(contestants[name])
+        keys = found.keys(candidates[name])
         if e is None:
             yield [*keys, *[UNKNOWN] * 4, "", ""]
             continue

@@ -1,4 +1,4 @@
-"""The energy of one contestant, which runs alone for it: of contestants that take turns, nobody can tell who spent what."""
+"""Measure the energy an image takes. The candidate runs alone for it, since a counter cannot separate candidates that take turns."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Literal, TypeAlias
 
-from s2mlp_bench.energy.device import Gauge
+from s2mlp_bench.energy.device import Sensor
 from s2mlp_deploy.system.timing import Clock
 
 Source: TypeAlias = Literal["counter", "samples"]
@@ -52,31 +52,31 @@ def measure_energy(
     call: Callable[[], object],
     *,
     images: int,
-    gauge: Gauge,
+    sensor: Sensor,
     seconds: float,
     clock: Clock = time.perf_counter,
     sleep: Callable[[float], object] = time.sleep,
     sample_s: float = SAMPLE_S,
 ) -> Energy | None:
-    """The energy of ``call``, which answers ``images`` images, repeated for ``seconds``; None where ``gauge`` tells none.
+    """The energy of ``call``, which answers ``images`` images, repeated for ``seconds``; None where ``sensor`` reads neither energy nor power.
 
     The idle power is measured before for as long. A counter moves in steps of up to 0.1 s, so some seconds are needed.
     """
-    state = gauge.read()
-    ways: list[tuple[Source, Callable[[Callable[[], int]], _Spent | None]]] = []
+    state = sensor.read()
+    sources: list[tuple[Source, Callable[[Callable[[], int]], _Spent | None]]] = []
     if state.energy_j is not None:
-        ways.append(("counter", lambda does: _by_counter(gauge, does, clock)))
+        sources.append(("counter", lambda does: _by_counter(sensor, does, clock)))
     if state.power_w is not None:  # for a counter that stands still, too: it does not work
-        ways.append(("samples", lambda does: _by_samples(gauge, does, clock, sample_s)))
+        sources.append(("samples", lambda does: _by_samples(sensor, does, clock, sample_s)))
 
     def rest() -> int:
         sleep(seconds)
         return 0
 
-    for source, spend in ways:
-        sleep(gauge.lag_s)
+    for source, spend in sources:
+        sleep(sensor.lag_s)
         idle = spend(rest)
-        _repeat(call, gauge.lag_s, clock)
+        _repeat(call, sensor.lag_s, clock)
         busy = spend(lambda: _repeat(call, seconds, clock))
         if busy is not None:
             per_image = busy.seconds / (busy.count * images)
@@ -98,19 +98,19 @@ def _repeat(call: Callable[[], object], seconds: float, clock: Clock) -> int:
     return count
 
 
-def _by_counter(gauge: Gauge, does: Callable[[], int], clock: Clock) -> _Spent | None:
-    before = gauge.read().energy_j
+def _by_counter(sensor: Sensor, does: Callable[[], int], clock: Clock) -> _Spent | None:
+    before = sensor.read().energy_j
     start = clock()
     count = does()
     elapsed = clock() - start
-    after = gauge.read().energy_j
+    after = sensor.read().energy_j
     if before is None or after is None or after <= before:
         return None
     return _Spent((after - before) / elapsed, elapsed, count)
 
 
-def _by_samples(gauge: Gauge, does: Callable[[], int], clock: Clock, sample_s: float) -> _Spent | None:
-    with _Sampler(gauge, sample_s) as sampler:
+def _by_samples(sensor: Sensor, does: Callable[[], int], clock: Clock, sample_s: float) -> _Spent | None:
+    with _Sampler(sensor, sample_s) as sampler:
         start = clock()
         count = does()
         elapsed = clock() - start
@@ -120,11 +120,11 @@ def _by_samples(gauge: Gauge, does: Callable[[], int], clock: Clock, sample_s: f
 
 
 class _Sampler:
-    """Reads power in a thread of its own until the block ends; nobody else may read the gauge then."""
+    """Reads power in a thread of its own until the block ends; nobody else may read the sensor then."""
 
-    def __init__(self, gauge: Gauge, every_s: float) -> None:
+    def __init__(self, sensor: Sensor, every_s: float) -> None:
         self.watts: list[float] = []
-        self._gauge, self._every_s = gauge, every_s
+        self._gauge, self._every_s = sensor, every_s
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="power samples", daemon=True)
 

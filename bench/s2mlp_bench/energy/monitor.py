@@ -1,4 +1,4 @@
-"""Watching devices while something is measured: what they said before and after, and whether they held still in between."""
+"""Reads device sensors before, during and after timing, and reports throttling and changes of mode or clock."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from s2mlp_bench.energy.device import Gauge, State
+from s2mlp_bench.energy.device import Sensor, State
 from s2mlp_deploy.system.timing import Clock
 
 FALL = 0.10
@@ -20,8 +20,8 @@ EVERY_S = 1.0
 class Condition:
     """One device before and after, and what ``looks`` at it, these two among them, say of the time in between.
 
-    ``throttled``: what held its clocks back; empty where nothing did, None where the device does not tell.
-    ``noise``: what speaks against it having held still, in words (nothing: it did, as far as it tells).
+    ``throttled``: what held its clocks back; empty where nothing did, None where the device has no such sensor.
+    ``noise``: what speaks against it having held still, in words; empty where nothing does.
     """
 
     before: State
@@ -31,15 +31,15 @@ class Condition:
     noise: tuple[str, ...]
 
 
-class Watch:
-    """Reads the states when made, when asked to look, and at the end.
+class Monitor:
+    """Reads the sensors' states when created, on :meth:`look`, and on :meth:`end`.
 
     Make it when the devices are warm and end it before they rest, as clocks say nothing of a device at rest.
     """
 
-    def __init__(self, gauges: Sequence[Gauge], *, clock: Clock = time.monotonic, every_s: float = EVERY_S) -> None:
-        self._gauges, self._clock, self._every_s = gauges, clock, every_s
-        self._states = [[gauge.read()] for gauge in gauges]
+    def __init__(self, sensors: Sequence[Sensor], *, clock: Clock = time.monotonic, every_s: float = EVERY_S) -> None:
+        self._gauges, self._clock, self._every_s = sensors, clock, every_s
+        self._states = [[sensor.read()] for sensor in sensors]
         self._last = clock()
 
     def look(self) -> None:
@@ -48,13 +48,13 @@ class Watch:
             self._read()
 
     def end(self) -> tuple[Condition, ...]:
-        """Read the states for the last time; a condition for each gauge, in their order."""
+        """Read the states for the last time; a condition for each sensor, in their order."""
         self._read()
         return tuple(condition(states) for states in self._states)
 
     def _read(self) -> None:
-        for gauge, states in zip(self._gauges, self._states, strict=True):
-            states.append(gauge.read())
+        for sensor, states in zip(self._gauges, self._states, strict=True):
+            states.append(sensor.read())
         self._last = self._clock()
 
 

@@ -11,11 +11,11 @@ from s2mlp_deploy.gate.distance import compare, scale_of
 from s2mlp_deploy.schema.array import Array
 
 MOST = 16
-"""Distinct answers to one question that are kept before they are judged, so that memory stays bounded."""
+"""Distinct answers to one image that are kept before they are judged, so that memory stays bounded."""
 
 
 class Answers:
-    """What ``name`` answers to questions whose logits (count, classes) are ``expected``, within relative L2 ``limit``.
+    """Logits of ``name`` for images whose reference logits (count, classes) are ``expected``, within relative L2 ``limit``.
 
     A session mostly repeats itself, bit for bit; so an answer that is known costs a look into a table, and each distinct
     one is judged once. ``worst`` is the largest distance so far.
@@ -28,24 +28,24 @@ class Answers:
         self._judged: list[set[bytes]] = [set() for _ in expected]
         self.worst = 0.0
 
-    def keep(self, questions: Sequence[int], logits: Array) -> None:
-        """Remember ``logits`` (batch, classes), the answers to ``questions``.
+    def keep(self, indices: Sequence[int], logits: Array) -> None:
+        """Remember ``logits`` (batch, classes), computed for the images ``indices``.
 
         Raises:
             ParityError: where their shape is wrong, or an answer that had to be judged.
         """
-        expected = (len(questions), self._expected.shape[1])
+        expected = (len(indices), self._expected.shape[1])
         if logits.shape != expected:
             raise ParityError(
-                f"{self._name} gave logits of shape {list(logits.shape)} to {len(questions)} images: expected {list(expected)}"
+                f"{self._name} gave logits of shape {list(logits.shape)} to {len(indices)} images: expected {list(expected)}"
             )
-        for question, row in zip(questions, logits, strict=True):
+        for index, row in zip(indices, logits, strict=True):
             content = row.tobytes()
-            distinct = self._distinct[question]
-            if content not in distinct and content not in self._judged[question]:
+            distinct = self._distinct[index]
+            if content not in distinct and content not in self._judged[index]:
                 distinct[content] = row.copy()
                 if len(distinct) >= MOST:
-                    self._judge(question)
+                    self._judge(index)
 
     def judge(self) -> None:
         """Hold all answers that were kept against those expected.
@@ -53,15 +53,15 @@ class Answers:
         Raises:
             ParityError: where one is further away than the limit.
         """
-        for question in range(len(self._distinct)):
-            self._judge(question)
+        for index in range(len(self._distinct)):
+            self._judge(index)
 
-    def _judge(self, question: int) -> None:
-        distinct = self._distinct[question]
+    def _judge(self, index: int) -> None:
+        distinct = self._distinct[index]
         if not distinct:
             return
         rows = np.stack(list(distinct.values()))
-        expected = np.broadcast_to(self._expected[question], rows.shape)
+        expected = np.broadcast_to(self._expected[index], rows.shape)
         distance = compare(rows, expected, self._scale).relative_l2
         if not distance <= self._limit:
             raise ParityError(
@@ -70,5 +70,5 @@ class Answers:
             )
         self.worst = max(self.worst, distance)
         # The latest is enough for a session that repeats itself; one that never does would fill the memory.
-        self._judged[question] = set(distinct)
+        self._judged[index] = set(distinct)
         distinct.clear()

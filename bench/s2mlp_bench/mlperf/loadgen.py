@@ -2,7 +2,7 @@
 
 LoadGen is C++ and knows neither exceptions nor signals. Whatever is raised through it, Ctrl-C included, leaves its logging
 thread behind, and the process dies with the next run or at its own end. So nothing that it calls here raises: what goes
-wrong is remembered, LoadGen is led to its end, and only then is it raised. It cannot be told to stop. But queries that are
+wrong is remembered, LoadGen is led to its end, and only then is it raised. It cannot be stopped. But queries that are
 answered without work take some microseconds each, which ends a single stream and the query of an offline run soon; and the
 server scenario ends by itself once too many queries wait (``server_max_async_queries``).
 """
@@ -57,7 +57,7 @@ class Samples:
     def load(self, indices: Sequence[int]) -> None:
         """Load the samples ``indices``."""
         self._places = {index: place for place, index in enumerate(indices)}
-        self._loaded = self._images[self.questions(indices)]
+        self._loaded = self._images[self.image_indices(indices)]
 
     def unload(self, _: Sequence[int]) -> None:
         """Forget what is loaded."""
@@ -69,14 +69,14 @@ class Samples:
         first, after = places[0], places[0] + len(places)
         return self._loaded[first:after] if places == list(range(first, after)) else self._loaded[places]
 
-    def questions(self, indices: Sequence[int]) -> list[int]:
+    def image_indices(self, indices: Sequence[int]) -> list[int]:
         """Which of the images these samples are."""
         return [index % len(self._images) for index in indices]
 
 
 @dataclass(eq=False)
 class System:
-    """The system under test: a session that answers up to ``batch`` images at a time, in the thread that asks."""
+    """The system under test: a session that answers up to ``batch`` images at a time, in the thread that golden_bundle."""
 
     answer: Callable[[Array], Array]
     samples: Samples
@@ -91,37 +91,37 @@ class System:
             self.failure = reason
 
     def load(self, indices: Sequence[int]) -> None:
-        """LoadGen is about to ask for these samples."""
+        """Load these samples before LoadGen queries them."""
         try:
             self.samples.load(indices)
         except BaseException as error:
             self.stop(error)
 
     def issue(self, ids: Sequence[int], indices: Sequence[int]) -> None:
-        """LoadGen asks for the samples ``indices``, and waits for the answers called ``ids``."""
+        """Answer LoadGen's query of the samples ``indices``, under the identifiers ``ids``."""
         done = 0
         while done < len(ids) and self._serve(ids[done : done + self.batch], indices[done : done + self.batch]):
             done += self.batch
         self._complete(ids[done:])
 
     def flush(self) -> None:
-        """LoadGen asks no more."""
+        """No more queries follow."""
 
     def _serve(self, ids: Sequence[int], indices: Sequence[int]) -> bool:
-        """Answer one batch; whether LoadGen has been told. Answers are kept once it has, outside an image's latency."""
-        told = False
+        """Answer one batch; whether its completion was reported. Answers are kept afterwards, outside an image's latency."""
+        completed = False
         try:
             if self.failure is None:
                 logits = self.answer(self.samples.batch(indices))
                 self._complete(ids)
-                told = True
-                self.answers.keep(self.samples.questions(indices), logits)
+                completed = True
+                self.answers.keep(self.samples.image_indices(indices), logits)
         except BaseException as error:
             self.stop(error)
-        return told
+        return completed
 
     def _complete(self, ids: Sequence[int]) -> None:
-        """Tell LoadGen that these are answered. It has no use for the logits."""
+        """Report these as answered. It has no use for the logits."""
         self._loadgen.QuerySamplesComplete([self._loadgen.QuerySampleResponse(i, 0, 0) for i in ids])
 
 

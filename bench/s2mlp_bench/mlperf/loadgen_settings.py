@@ -18,7 +18,7 @@ MODEL = "resnet50"
 
 
 @dataclass(frozen=True)
-class Terms:
+class ScenarioOptions:
     """What to run. None: as LoadGen's rules say.
 
     ``min_queries`` are images where all are in one query, offline. ``target_qps`` is the rate that a server is offered,
@@ -61,37 +61,39 @@ class Terms:
             )
 
 
-def settings(loadgen: Any, terms: Terms, fastest_s: float) -> tuple[Any, tuple[str, ...]]:
-    """LoadGen's settings for ``terms``, and where these leave its rules. A batch takes ``fastest_s`` seconds or more."""
+def settings(loadgen: Any, options: ScenarioOptions, fastest_s: float) -> tuple[Any, tuple[str, ...]]:
+    """LoadGen's settings for ``options``, and where these leave its rules. A batch takes ``fastest_s`` seconds or more."""
     chosen = loadgen.TestSettings()
-    chosen.FromConfig("", MODEL, NAMES[terms.scenario], 0)  # 0: the rules inside LoadGen, and no file
-    chosen.scenario = getattr(loadgen.TestScenario, NAMES[terms.scenario])
+    chosen.FromConfig("", MODEL, NAMES[options.scenario], 0)  # 0: the rules inside LoadGen, and no file
+    chosen.scenario = getattr(loadgen.TestScenario, NAMES[options.scenario])
     chosen.mode = loadgen.TestMode.PerformanceOnly
-    left = _leave_rules(chosen, terms)
+    left = _leave_rules(chosen, options)
     chosen.single_stream_expected_latency_ns = 1e9 * fastest_s
-    chosen.offline_expected_qps = terms.target_qps or terms.batch / fastest_s
-    if terms.target_qps is not None:
-        chosen.server_target_qps = terms.target_qps
+    chosen.offline_expected_qps = options.target_qps or options.batch / fastest_s
+    if options.target_qps is not None:
+        chosen.server_target_qps = options.target_qps
     chosen.server_max_async_queries = _hopeless(chosen)
     return chosen, left
 
 
-def _leave_rules(chosen: Any, terms: Terms) -> tuple[str, ...]:
+def _leave_rules(chosen: Any, options: ScenarioOptions) -> tuple[str, ...]:
     left = []
-    if terms.min_seconds is not None:
-        if 1e3 * terms.min_seconds < chosen.min_duration_ms:
-            left.append(f"shortest time {terms.min_seconds:g} s, where the rule is {chosen.min_duration_ms / 1e3:g} s")
-        chosen.min_duration_ms = math.ceil(1e3 * terms.min_seconds)
-    if terms.min_queries is not None:
-        if terms.min_queries < chosen.min_query_count:
-            what = "images" if terms.scenario == "offline" else "queries"
-            left.append(f"fewest {what} {terms.min_queries:,}, where the rule is {chosen.min_query_count:,}")
-        chosen.min_query_count = terms.min_queries
-    if terms.target_latency_ms is not None:
+    if options.min_seconds is not None:
+        if 1e3 * options.min_seconds < chosen.min_duration_ms:
+            left.append(
+                f"shortest time {options.min_seconds:g} s, where the rule is {chosen.min_duration_ms / 1e3:g} s"
+            )
+        chosen.min_duration_ms = math.ceil(1e3 * options.min_seconds)
+    if options.min_queries is not None:
+        if options.min_queries < chosen.min_query_count:
+            what = "images" if options.scenario == "offline" else "queries"
+            left.append(f"fewest {what} {options.min_queries:,}, where the rule is {chosen.min_query_count:,}")
+        chosen.min_query_count = options.min_queries
+    if options.target_latency_ms is not None:
         rule_ms = chosen.server_target_latency_ns / 1e6
-        if terms.target_latency_ms > rule_ms:
-            left.append(f"latency bound {terms.target_latency_ms:g} ms, where the rule is {rule_ms:g} ms")
-        chosen.server_target_latency_ns = round(1e6 * terms.target_latency_ms)
+        if options.target_latency_ms > rule_ms:
+            left.append(f"latency bound {options.target_latency_ms:g} ms, where the rule is {rule_ms:g} ms")
+        chosen.server_target_latency_ns = round(1e6 * options.target_latency_ms)
     return tuple(left)
 
 

@@ -30,7 +30,7 @@ from s2mlp_bench.mlperf import loadgen_log
 from s2mlp_bench.mlperf.answers import Answers
 from s2mlp_bench.mlperf.loadgen import QueuedSystem, Samples, System, drive, require_loadgen
 from s2mlp_bench.mlperf.loadgen_log import DETAIL, SUMMARY, Check, Log
-from s2mlp_bench.mlperf.loadgen_settings import Terms, settings
+from s2mlp_bench.mlperf.loadgen_settings import ScenarioOptions, settings
 from s2mlp_deploy.errors import OutputError
 from s2mlp_deploy.schema.array import Array
 from s2mlp_deploy.system.workdir import temporary
@@ -43,7 +43,7 @@ class Outcome:
     ``valid`` is its verdict, which needs all ``checks``. ``conforming`` says that all its rules were kept, else
     ``deviations`` say which were not. ``metric`` is the scenario's result in ``unit``. Latencies are those of single
     images, which offline have none. ``early_stopping_ms`` is the 90th percentile's bound that a single stream keeps with 99%
-    confidence, MLPerf's official figure. ``bound_ms`` and ``offered_qps`` are a server's terms. ``samples`` were answered,
+    confidence, MLPerf's official figure. ``bound_ms`` and ``offered_qps`` are a server's options. ``samples`` were answered,
     of ``loaded`` in memory that were made of ``images`` different ones; the worst answer is ``relative_l2`` from the one
     expected.
     """
@@ -87,7 +87,7 @@ METRICS = {
 
 def run(
     answer: Callable[[Array], Array],
-    terms: Terms,
+    options: ScenarioOptions,
     *,
     images: Array,
     expected: Array,
@@ -98,7 +98,7 @@ def run(
 ) -> Outcome:
     """Let LoadGen drive ``answer``, the session called ``name``, on ``images``, and check every answer.
 
-    ``answer`` takes 1 to ``terms.batch`` images (batch, channels, height, width) and gives logits (batch, classes);
+    ``answer`` takes 1 to ``options.batch`` images (batch, channels, height, width) and gives logits (batch, classes);
     ``images`` (count, channels, height, width) should give ``expected`` (count, classes), within relative L2 ``limit``.
     LoadGen's summary and detailed log go to ``log_directory``, and over those of an earlier run with ``replace`` alone.
 
@@ -115,45 +115,47 @@ def run(
     if log_directory:
         _check_place(log_directory, replace=replace)
     answers = Answers(expected, limit, name)
-    fastest_s = _warm_up(answer, images, answers, terms.batch)
-    chosen, left = settings(loadgen, terms, fastest_s)
+    fastest_s = _warm_up(answer, images, answers, options.batch)
+    chosen, left = settings(loadgen, options, fastest_s)
     samples = Samples(images, max(len(images), chosen.performance_sample_count_override))
-    system = (QueuedSystem if terms.scenario == "server" else System)(answer, samples, answers, terms.batch)
+    system = (QueuedSystem if options.scenario == "server" else System)(answer, samples, answers, options.batch)
     with temporary() as directory:
         drive(system, chosen, directory)
         answers.judge()
         log = loadgen_log.read(directory)
         if log_directory:
             _copy_logs(directory, log_directory)
-    return _outcome(log, terms, name=name, left=left, images=len(images), relative_l2=answers.worst)
+    return _outcome(log, options, name=name, left=left, images=len(images), relative_l2=answers.worst)
 
 
 def _warm_up(answer: Callable[[Array], Array], images: Array, answers: Answers, batch: int) -> float:
     """Seconds of the fastest batch: LoadGen is told to expect too much rather than too little, which ends a run early."""
     times = []
     for turn in range(max(FEWEST, 2 * math.ceil(len(images) / batch))):
-        questions = np.arange(turn * batch, (turn + 1) * batch) % len(images)
-        asked = images[questions]
+        chosen = np.arange(turn * batch, (turn + 1) * batch) % len(images)
+        batch_images = images[chosen]
         begun = time.perf_counter()
-        logits = answer(asked)
+        logits = answer(batch_images)
         times.append(time.perf_counter() - begun)
-        answers.keep(questions.tolist(), logits)
+        answers.keep(chosen.tolist(), logits)
     answers.judge()
     return min(times)
 
 
-def _outcome(log: Log, terms: Terms, *, name: str, left: tuple[str, ...], images: int, relative_l2: float) -> Outcome:
+def _outcome(
+    log: Log, options: ScenarioOptions, *, name: str, left: tuple[str, ...], images: int, relative_l2: float
+) -> Outcome:
     deviations = (*left, *(f"LoadGen reports an error: {error}" for error in log.errors))
-    metric_name, key, unit = METRICS[terms.scenario]
+    metric_name, key, unit = METRICS[options.scenario]
     queries, loaded = int(log.values["result_query_count"]), int(log.values["effective_performance_sample_count"])
     mean_ms, p50_ms, p90_ms, p99_ms = (
         # Offline, LoadGen counts from the start of the test.
-        None if terms.scenario == "offline" else log.milliseconds(f"result_{which}_latency_ns")
+        None if options.scenario == "offline" else log.milliseconds(f"result_{which}_latency_ns")
         for which in ("mean", "50.00_percentile", "90.00_percentile", "99.00_percentile")
     )
     return Outcome(
         name=name,
-        scenario=terms.scenario,
+        scenario=options.scenario,
         valid=log.valid,
         checks=log.checks,
         conforming=not deviations,
@@ -166,9 +168,9 @@ def _outcome(log: Log, terms: Terms, *, name: str, left: tuple[str, ...], images
         p90_ms=p90_ms,
         p99_ms=p99_ms,
         early_stopping_ms=log.milliseconds("early_stopping_latency_ss") if log.values["early_stopping_met"] else None,
-        bound_ms=log.milliseconds("effective_target_latency_ns") if terms.scenario == "server" else None,
-        offered_qps=terms.target_qps if terms.scenario == "server" else None,
-        batch=terms.batch,
+        bound_ms=log.milliseconds("effective_target_latency_ns") if options.scenario == "server" else None,
+        offered_qps=options.target_qps if options.scenario == "server" else None,
+        batch=options.batch,
         queries=queries,
         samples=queries * int(log.values["generated_samples_per_query"]),
         loaded=loaded,

@@ -33,7 +33,7 @@ _BETWEEN = 3
 class Section:
     """A table whose rows begin with a name: ``headings`` has one for that, too. ``notes`` are paragraphs below it.
 
-    The first ``keys`` columns tell rows apart: the name, and the settings that contestants differ in.
+    The first ``keys`` columns tell rows apart: the name, and the settings that candidates differ in.
     """
 
     title: str
@@ -91,7 +91,7 @@ def _parts(section: Section, width: int) -> list[dict[int, int]]:
 
 
 def _split(keys: int, least: Mapping[int, int], width: int) -> list[dict[int, int]]:
-    """Columns behind the first ``keys`` in tables that are no wider than ``width``, unless there is no other way."""
+    """Columns behind the first ``keys`` in tables that are no wider than ``width``, unless there is no other backend."""
     repeated = {key: least[key] for key in range(keys)}
     parts = [dict(repeated)]
     for column in range(keys, len(least)):

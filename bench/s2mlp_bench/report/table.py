@@ -1,4 +1,4 @@
-"""A contest on a terminal, and as rows for machines."""
+"""A benchmark on a terminal, and as rows for machines."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from rich.text import Text
 
 from s2mlp_bench.benchmark import Result
 from s2mlp_bench.report import section, tables
-from s2mlp_bench.summary import Figures, Standing
+from s2mlp_bench.summary import Figures, Summary
 from s2mlp_deploy.schema.size import format_size
 from s2mlp_deploy.system.wording import counted
 
@@ -20,7 +20,7 @@ SHOWN = 4
 
 def render(result: Result, environment: Mapping[str, Any]) -> RenderableType:
     """All tables, what they were measured on, and how far they can be believed."""
-    found = result.standing
+    found = result.summary
     parts: list[RenderableType] = [_machine(environment), section.render(tables.latency(found))]
     parts += [Text(f"  {name}: {remark}", style="yellow") for name, remark in found.remarks(found.figures)]
     more = (tables.on_device(found), tables.cold(found), tables.profile(result), tables.roofline(result))
@@ -43,8 +43,8 @@ def render(result: Result, environment: Mapping[str, Any]) -> RenderableType:
     return Group(*parts)
 
 
-def rows(found: Standing) -> list[dict[str, object]]:
-    """A flat row for each contestant; what is not known is empty."""
+def rows(found: Summary) -> list[dict[str, object]]:
+    """A flat row for each candidate; what is not known is empty."""
     return [_row(f) for f in found.figures]
 
 

@@ -1,4 +1,4 @@
-"""The tables of a contest: the figures that the pictures show, and those that they do not."""
+"""The tables of a report: latency, cold starts, device times, roofline and profile, as sections."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from s2mlp_bench.benchmark import Result
 from s2mlp_bench.profile import kinds
 from s2mlp_bench.report import names
 from s2mlp_bench.report.section import Cell, Section, figure, interval
-from s2mlp_bench.summary import Figures, Standing
+from s2mlp_bench.summary import Figures, Summary
 from s2mlp_deploy.cli.tables import size
 from s2mlp_deploy.system.wording import counted
 
 ACCURACY = "Accuracy: what the bundle's own report says; it was not measured again."
 
 
-def latency(found: Standing) -> Section:
-    """Milliseconds of each contestant, and how many times as fast as the first it is."""
+def latency(found: Summary) -> Section:
+    """Milliseconds of each candidate, and how many times as fast as the first it is."""
     bounded, judged = any(f.of_bound for f in found.figures), any(f.accuracy is not None for f in found.figures)
     headings = ["p50", "p90", "p99", "mean", "minimum", "images/s", "× first", "95% interval"]
     headings += [*(["products"] if bounded else []), *(["accuracy"] if judged else [])]
@@ -26,7 +26,7 @@ def latency(found: Standing) -> Section:
     )
 
 
-def cold(found: Standing) -> Section | None:
+def cold(found: Summary) -> Section | None:
     """The first start in a process of its own; None where none was measured."""
     if not any(f.cold for f in found.figures):
         return None
@@ -39,8 +39,8 @@ def cold(found: Standing) -> Section | None:
     return _section(found, "A cold start, in a process of its own", headings, rows)
 
 
-def on_device(found: Standing) -> Section | None:
-    """Times by the device's own clock; None where no device tells them."""
+def on_device(found: Summary) -> Section | None:
+    """Times by the device's own clock; None where no backend reports them."""
     rows: list[list[Cell]] = []
     for f in found.figures:
         if t := f.on_device:
@@ -53,10 +53,10 @@ def roofline(result: Result) -> Section | None:
     """What the machine can do, and what each bundle does; None where that was not measured."""
     if result.roofline is None:
         return None
-    found, figures = result.standing, {f.name: f for f in result.standing.figures}
+    found, figures = result.summary, {f.name: f for f in result.summary.figures}
     rows: list[list[Cell]] = []
     for dot in result.roofline.dots:
-        if dot.kind == "contestant" and (roof := result.roofline.roof(dot)):
+        if dot.kind == "candidate" and (roof := result.roofline.roof(dot)):
             rates = (roof.operations_per_s, roof.bytes_per_s, dot.operations_per_s)
             share = f"{dot.operations_per_s / roof.operations_per_s:.0%}"
             rows.append([*found.keys(figures[dot.name]), *(figure(rate / 1e9) for rate in rates), share])
@@ -65,29 +65,29 @@ def roofline(result: Result) -> Section | None:
 
 
 def profile(result: Result) -> Section | None:
-    """Shares of the time by kind of layer; None where that was not asked for."""
+    """Shares of the time by kind of layer; None where none was taken."""
     if not result.profiles:
         return None
-    found, figures = result.standing, {f.name: f for f in result.standing.figures}
+    found, figures = result.summary, {f.name: f for f in result.summary.figures}
     headings = kinds(result.profiles)
     rows: list[list[Cell]] = []
     for one in result.profiles:
         shares = {part.kind: _share(one.share(part)) for part in one.parts}
-        rows.append([*found.keys(figures[one.contestant]), *(shares.get(kind, "") for kind in headings)])
+        rows.append([*found.keys(figures[one.candidate]), *(shares.get(kind, "") for kind in headings)])
     return _section(found, "Share of the time, by ONNX Runtime's own account", headings, rows)
 
 
 def _section(
-    found: Standing, title: str, headings: Sequence[str], rows: Sequence[Sequence[Cell]], notes: Sequence[str] = ()
+    found: Summary, title: str, headings: Sequence[str], rows: Sequence[Sequence[Cell]], notes: Sequence[str] = ()
 ) -> Section:
-    """A table of contestants: who, at which settings, and then ``headings``."""
-    keys = ("contestant", *found.swept)
+    """A table of candidates: who, at which settings, and then ``headings``."""
+    keys = ("candidate", *found.swept)
     return Section(", ".join([title, *found.shared]), [*keys, *headings], rows, notes, len(keys))
 
 
-def _latency_notes(found: Standing, *, bounded: bool, judged: bool) -> Iterator[str]:
+def _latency_notes(found: Summary, *, bounded: bool, judged: bool) -> Iterator[str]:
     yield from found.shortening
-    yield "× first: how many times as fast as the first contestant, image for image; the median of the ratios within a round."
+    yield "× first: how many times as fast as the first candidate, image for image; the median of the ratios within a round."
     if same := [found.label(f) for f in found.figures[1:] if not f.differs]:
         yield f"No difference from the first is shown, since 1 lies in the interval: {'; '.join(same)}."
     if bounded:
@@ -100,7 +100,7 @@ def _latency_notes(found: Standing, *, bounded: bool, judged: bool) -> Iterator[
 
 def _roofline_notes(result: Result) -> Iterator[str]:
     assert result.roofline is not None
-    prefix, several = result.standing.prefix, len({roof.threads for roof in result.roofline.roofs}) > 1
+    prefix, several = result.summary.prefix, len({roof.threads for roof in result.roofline.roofs}) > 1
     each = []
     for roof in result.roofline.roofs:
         threads = f" on {counted(roof.threads, 'thread')}" if several and roof.threads is not None else ""
@@ -109,18 +109,18 @@ def _roofline_notes(result: Result) -> Iterator[str]:
         )
         each.append(f"{roof.precision}{threads}: {roof.runtime}{fewer}, {names.without(prefix, roof.products)}")
     yield (
-        "Peak: the fastest run of any products that were timed in turns with the race, of several shapes, in every runtime "
+        "Peak: the fastest run of any products that were timed in turns with the candidates, of several shapes, in every runtime "
         f"here, and those of the bundles alone. {'; '.join(each)}."
     )
-    if above := [dot for dot in result.roofline.dots if dot.kind == "contestant" and result.roofline.above(dot)]:
-        labels = {f.name: result.standing.label(f) for f in result.standing.figures}
+    if above := [dot for dot in result.roofline.dots if dot.kind == "candidate" and result.roofline.above(dot)]:
+        labels = {f.name: result.summary.label(f) for f in result.summary.figures}
         yield (
             f"More than 100% of peak: {'; '.join(labels[dot.name] for dot in above)}. No machine does that: the products were "
             "slowed down by something else, so the peak is higher than what was measured."
         )
 
 
-def _latency_row(f: Figures, found: Standing, *, bounded: bool, judged: bool) -> list[Cell]:
+def _latency_row(f: Figures, found: Summary, *, bounded: bool, judged: bool) -> list[Cell]:
     times = [figure(value) for value in (f.p50_ms, f.p90_ms, f.p99_ms, f.mean_ms, f.minimum_ms)]
     cells: list[Cell] = [
         *found.keys(f),

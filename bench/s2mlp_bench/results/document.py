@@ -1,4 +1,4 @@
-"""A contest as JSON: everything that was measured, raw samples included, and enough to repeat it."""
+"""A benchmark as JSON: everything that was measured, raw samples included, and enough to repeat it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def document(plan: Plan, result: Result, environment: Mapping[str, object]) -> d
         "schema_version": SCHEMA_VERSION,
         "environment": dict(environment),
         "plan": _plan(plan),
-        "standing": asdict(result.standing),
+        "summary": asdict(result.summary),
         "profiles": [asdict(profile) for profile in result.profiles],
         "roofline": asdict(result.roofline) if result.roofline else None,
         "devices": asdict(result.devices),

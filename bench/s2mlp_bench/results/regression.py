@@ -1,6 +1,6 @@
-"""Today's contest against an older one: what became slower by more than both runs' intervals.
+"""Today's benchmark against an older one: what became slower by more than both runs' intervals.
 
-Two runs meet different machines, even on one: so next to each change stands the change relative to the first contestant,
+Two runs meet different machines, even on one: so next to each change stands the change relative to the first candidate,
 which a machine that is slower today leaves as it was.
 """
 
@@ -26,7 +26,7 @@ HEADINGS = ("time, now / then", "95% intervals", "relative to the first", "95% i
 
 @dataclass(frozen=True)
 class Change:
-    """One contestant's time now in units of its time then, and the same in units of the first contestant's.
+    """One candidate's time now in units of its time then, and the same in units of the first candidate's.
 
     The ends are the quotients of the intervals' ends: they leave out 1 only where the two intervals do not meet.
     ``relative`` is None for the first, with which the others are compared.
@@ -46,7 +46,7 @@ class Change:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Contestants of both runs; those of one alone; and what differs between the runs' surroundings, then and now;
+    """Candidates of both runs; those of one alone; and what differs between the runs' surroundings, then and now;
     and which of them met a ``noisy`` machine."""
 
     changes: tuple[Change, ...]
@@ -70,15 +70,13 @@ def compare(old: Mapping[str, Any], new: Mapping[str, Any]) -> Comparison:
     """Hold the document ``new`` (document.py) against ``old``.
 
     Raises:
-        DataError: where they have no contestant in common, or ``old`` is damaged.
+        DataError: where they have no candidate in common, or ``old`` is damaged.
     """
     try:
         before, now = _names(old), _names(new)
         common = [name for name in now if name in before]
         if not common:
-            raise DataError(
-                f"the two runs have no contestant in common: then {', '.join(before)}; now {', '.join(now)}"
-            )
+            raise DataError(f"the two runs have no candidate in common: then {', '.join(before)}; now {', '.join(now)}")
         changes = tuple(_change(name, common[0], old["samples_ms"], new["samples_ms"]) for name in common)
         around = {
             key: (old["environment"].get(key), new["environment"].get(key))
@@ -90,7 +88,7 @@ def compare(old: Mapping[str, Any], new: Mapping[str, Any]) -> Comparison:
             f"the older run is not what s2mlp-bench --json-file writes ({error!r}): measure it again"
         ) from error
     gone, fresh = (tuple(name for name in a if name not in b) for a, b in ((before, now), (now, before)))
-    noisy = tuple(run for run, document in (("older", old), ("present", new)) if document["standing"].get("noise"))
+    noisy = tuple(run for run, document in (("older", old), ("present", new)) if document["summary"].get("noise"))
     return Comparison(changes, gone, fresh, around, noisy)
 
 
@@ -106,7 +104,7 @@ def section(found: Comparison) -> Section:
         [c.name, *_cells(c.absolute), *_cells(c.relative), c.verdict(same_machine=found.same_machine)]
         for c in found.changes
     ]
-    return Section("Since the older run", ["contestant", *HEADINGS], rows, [note for note, _ in _notes(found)])
+    return Section("Since the older run", ["candidate", *HEADINGS], rows, [note for note, _ in _notes(found)])
 
 
 def _notes(found: Comparison) -> Iterator[tuple[str, str]]:
@@ -126,7 +124,7 @@ def _notes(found: Comparison) -> Iterator[tuple[str, str]]:
 
 
 def _names(document: Mapping[str, Any]) -> list[str]:
-    return [figures["name"] for figures in document["standing"]["figures"]]
+    return [figures["name"] for figures in document["summary"]["figures"]]
 
 
 def _change(name: str, first: str, then: Mapping[str, Sequence[float]], now: Mapping[str, Sequence[float]]) -> Change:

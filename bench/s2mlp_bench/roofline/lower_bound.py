@@ -9,9 +9,9 @@ from pkgutil import resolve_name
 import numpy as np
 from onnx_ir.passes.common import ShapeInferencePass
 
-from s2mlp_bench.backends import ProductsWay
+from s2mlp_bench.backends import ProductsBackend
 from s2mlp_bench.baselines.noshift import NoShift
-from s2mlp_bench.candidate import Contestant, Point
+from s2mlp_bench.candidate import Candidate, Point
 from s2mlp_bench.roofline.products import products
 from s2mlp_deploy.families.registry import family_of
 from s2mlp_deploy.graph import writer
@@ -29,15 +29,15 @@ FORMATS = ("onnx", "ort")
 _ANY_RANGE = Range(-4.0, 4.0)
 
 
-def bound_of(contestant: Contestant, manifest: Manifest, scratch: Path) -> Contestant | None:
+def bound_of(candidate: Candidate, manifest: Manifest, scratch: Path) -> Candidate | None:
     """The bound of a bundle, its file in ``scratch``; None where ONNX Runtime does not run it, or it has no blocks."""
     spec = manifest.spec
     if manifest.format not in FORMATS or not spec.depth:
         return None
-    path = write_products(manifest, contestant.point, scratch)
-    return Contestant(
-        f"{contestant.source}, products alone", "bound", ProductsWay(path), contestant.point, contestant.precision,
-        block_macs(spec, contestant.point), None, "matrix products alone", contestant.name, contestant.asks,
+    path = write_products(manifest, candidate.point, scratch)
+    return Candidate(
+        f"{candidate.source}, products alone", "bound", ProductsBackend(path), candidate.point, candidate.precision,
+        block_macs(spec, candidate.point), None, "matrix products alone", candidate.name, candidate.golden_bundle,
     )  # fmt: skip
 
 

@@ -1,7 +1,7 @@
 """The peak of arithmetic: the best that any runtime here reaches on any of several products.
 
-One runtime on one shape is no peak: another may be faster, and a contestant would stand above it. So the products are those of
-two shapes, in every runtime that is here, besides those of the contestants themselves; they are run in turns with the race,
+One runtime on one shape is no peak: another may be faster, and a candidate would stand above it. So the products are those of
+two shapes, in every runtime that is here, besides those of the candidates themselves; they are run in turns with the candidates,
 so that both meet the same machine, and the fastest run of all counts, since nothing makes a machine faster than it is.
 """
 
@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from s2mlp_bench.backends import ProductsWay, noise
+from s2mlp_bench.backends import ProductsBackend, noise
 from s2mlp_bench.candidate import Point
 from s2mlp_bench.roofline.lower_bound import block_macs, write_twin
 from s2mlp_deploy.families.s2mlp.spec import S2MLPSpec, single_stage
@@ -32,7 +32,7 @@ SHAPES = (
 """Products of 1024 × 1024 × 1024, and those of a block of S²-MLP-deep, which fit into caches."""
 
 SHARE = 0.2
-"""Of the race's time, at the most."""
+"""Of the time that the candidates take, at the most."""
 
 LEAST = 5
 """Runs of each, whatever they take."""
@@ -75,7 +75,7 @@ class Probe:
 
 @dataclass
 class Probes:
-    """Probes that take turns with a race, for a :data:`SHARE` of its time."""
+    """Probes that run between rounds, for a :data:`SHARE` of the time."""
 
     probes: Sequence[Probe]
     clock: Clock
@@ -124,7 +124,7 @@ def of_products(
     """The products of ``spec`` at ``point``, which the file ``path`` holds, in those of ``runtimes`` that are here."""
     runs: dict[str, Callable[[], object]] = {}
     if ONNXRUNTIME in runtimes:
-        runs[ONNXRUNTIME] = partial(ProductsWay(path).open(point).run, np.empty((0, 0), np.float32))
+        runs[ONNXRUNTIME] = partial(ProductsBackend(path).open(point).run, np.empty((0, 0), np.float32))
     if OPENVINO in runtimes and find_spec("openvino"):
         runs[OPENVINO] = _in_openvino(path, point.threads)
     if TORCH in runtimes and not row_of(precision).rounds and find_spec("torch"):

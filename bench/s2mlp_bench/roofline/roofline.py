@@ -1,4 +1,4 @@
-"""What the machine can do at most, and where contestants and their layers stand below that (Williams et al., 2009).
+"""What the machine can do at most, and where candidates and their layers stand below that (Williams et al., 2009).
 
 A roof is the lower of two lines: the peak of arithmetic (peaks.py), and arithmetic intensity times the memory rate, measured
 by copying. What stands near the slope waits for memory, what stands near the level part computes as fast as the machine can.
@@ -14,7 +14,7 @@ from typing import Literal
 
 import numpy as np
 
-from s2mlp_bench.candidate import Contestant, Point
+from s2mlp_bench.candidate import Candidate, Point
 from s2mlp_bench.environment import usable_cores
 from s2mlp_bench.profile import Profile
 from s2mlp_bench.roofline.lower_bound import block_macs
@@ -49,10 +49,10 @@ class Roof:
 
 @dataclass(frozen=True)
 class Dot:
-    """A contestant, or one of its layer kinds: operations a byte that must be moved, and operations a second."""
+    """A candidate, or one of its layer kinds: operations a byte that must be moved, and operations a second."""
 
     name: str
-    kind: Literal["contestant", "layer"]
+    kind: Literal["candidate", "layer"]
     precision: str
     threads: int | None
     intensity: float
@@ -85,13 +85,13 @@ def memory_rate(threads: int | None, clock: Clock = time.perf_counter) -> float:
     return 2 * count * COPIED_BYTES / fastest_s
 
 
-def contestant_dot(contestant: Contestant, spec: Spec, p50_ms: float) -> Dot:
-    """A contestant by its blocks' products: their operations, and the least that they must move."""
-    point = contestant.point
+def candidate_dot(candidate: Candidate, spec: Spec, p50_ms: float) -> Dot:
+    """A candidate by its blocks' products: their operations, and the least that they must move."""
+    point = candidate.point
     operations = 2 * point.batch * block_macs(spec, point)
-    moved = product_bytes(spec, point, contestant.precision)
+    moved = product_bytes(spec, point, candidate.precision)
     return Dot(
-        contestant.name, "contestant", contestant.precision, point.threads, operations / moved, operations / p50_ms * 1e3
+        candidate.name, "candidate", candidate.precision, point.threads, operations / moved, operations / p50_ms * 1e3
     )  # fmt: skip
 
 

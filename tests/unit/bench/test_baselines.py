@@ -63,7 +63,7 @@ def measured(tmp_path: Path, *arguments: object) -> dict[str, Any]:
     ran = bench(*arguments, *QUICK, "--json-file", tmp_path / "r.json")
     assert ran.code == 0, ran.err
     document = json.loads((tmp_path / "r.json").read_text())
-    return {figures["source"]: figures for figures in document["standing"]["figures"]}
+    return {figures["source"]: figures for figures in document["summary"]["figures"]}
 
 
 # Weights
@@ -141,7 +141,7 @@ def test_every_baseline_runs_at_every_point(place: Path, tmp_path: Path) -> None
         place / "paper", *options, *QUICK[:-2], "--threads", "1,2", "--batch", "1,3", "--json-file", tmp_path / "r.json"
     )
     assert ran.code == 0, ran.err
-    figures = json.loads((tmp_path / "r.json").read_text())["standing"]["figures"]
+    figures = json.loads((tmp_path / "r.json").read_text())["summary"]["figures"]
     points = {(f["source"], f["point"]["threads"], f["point"]["batch"]) for f in figures}
     sources = {f["source"] for f in figures}
     assert len(sources) == len(registry.BASELINES) and len(points) == len(figures) == 4 * len(sources)
@@ -161,7 +161,7 @@ def test_the_image_size_is_swept_where_bundles_serve_any(tmp_path: Path) -> None
     )
     ran = bench(place, *options, *QUICK, "--json-file", tmp_path / "r.json")
     assert ran.code == 0, ran.err
-    figures = json.loads((tmp_path / "r.json").read_text())["standing"]["figures"]
+    figures = json.loads((tmp_path / "r.json").read_text())["summary"]["figures"]
     assert {tuple(f["point"]["size"]) for f in figures} == {(20, 28), (36, 24)} and len(figures) == 8
     assert all(f["remark"] == "" for f in figures if f["source"] in ("any", "naive-onnx"))
 

@@ -15,14 +15,14 @@ import pytest
 
 from helpers.support import Ran, command, run, save_checkpoint, small_spec
 from s2mlp_bench import backends
-from s2mlp_bench.backends import BundleWay
+from s2mlp_bench.backends import BundleBackend
 from s2mlp_bench.baselines import registry
-from s2mlp_bench.candidate import Contestant, Point
+from s2mlp_bench.candidate import Candidate, Point
 from s2mlp_bench.inputs import of_bundle
-from s2mlp_bench.interleaved_timing import LONGEST_WARMUP, NOTHING, WINDOW, Course, Race, Record
+from s2mlp_bench.interleaved_timing import LONGEST_WARMUP, NOTHING, WINDOW, InterleavedTiming, Record, Schedule
 from s2mlp_bench.roofline.lower_bound import block_macs
 from s2mlp_bench.runner import Runner
-from s2mlp_bench.summary import standing
+from s2mlp_bench.summary import summarize
 from s2mlp_deploy.bundle.read import read_bundle
 from s2mlp_deploy.errors import ParityError, UsageError
 from s2mlp_deploy.runtime.onnxruntime import PROVIDERS
@@ -42,7 +42,7 @@ class FakeClock:
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """``fp32``, ``fp16`` and ``ort`` of one checkpoint, and ``other`` of one with other classes."""
-    directory = tmp_path_factory.mktemp("contest")
+    directory = tmp_path_factory.mktemp("benchmark")
     checkpoint = save_checkpoint(directory / "small.pt", small_spec())
     for name, options in {"fp32": (), "fp16": ("--precision", "fp16"), "ort": ("--format", "ort")}.items():
         assert run("export", checkpoint, *options, "-o", directory / name).code == 0
@@ -71,37 +71,41 @@ def taking(clock: FakeClock, seconds: Callable[[], float], calls: list[str], nam
     return runner
 
 
-def race(times: dict[str, Callable[[], float]], course: Course) -> tuple[Record, list[str], FakeClock]:
+def timed_rounds(times: dict[str, Callable[[], float]], schedule: Schedule) -> tuple[Record, list[str], FakeClock]:
     clock, calls = FakeClock(), list[str]()
     runners = {name: taking(clock, seconds, calls, name) for name, seconds in times.items()}
-    return Race(runners, course, clock).run(), calls, clock
+    return InterleavedTiming(runners, schedule, clock).run(), calls, clock
 
 
 def test_every_round_runs_each_entry_once_in_an_order_that_changes() -> None:
     times = {name: (lambda: 0.01) for name in "abcd"}
-    record, calls, _ = race(times, Course(seconds=0, rounds=20))
+    record, calls, _ = timed_rounds(times, Schedule(seconds=0, rounds=20))
     rounds = [calls[i : i + 4] for i in range(0, len(calls), 4)]
     assert len(rounds) == record.warmup_rounds + 20
     assert all(sorted(order) == list("abcd") for order in rounds) and len({tuple(order) for order in rounds}) > 3
-    assert calls == race(times, Course(seconds=0, rounds=20))[1] != race(times, Course(seconds=0, rounds=20, seed=1))[1]
+    assert (
+        calls
+        == timed_rounds(times, Schedule(seconds=0, rounds=20))[1]
+        != timed_rounds(times, Schedule(seconds=0, rounds=20, seed=1))[1]
+    )
 
 
 @pytest.mark.parametrize(("seconds", "rounds", "expected"), [(0, 12, 12), (5, 12, 40), (0.3, 12, 12)])
 def test_measuring_goes_on_until_both_time_and_rounds_are_reached(seconds: float, rounds: int, expected: int) -> None:
-    record, _, _ = race({"a": lambda: 0.0625, "b": lambda: 0.0625}, Course(seconds, rounds))
+    record, _, _ = timed_rounds({"a": lambda: 0.0625, "b": lambda: 0.0625}, Schedule(seconds, rounds))
     assert len(record.samples_ms["a"]) == len(record.samples_ms["b"]) == expected and record.complete
 
 
 def test_the_warm_up_ends_when_times_have_settled() -> None:
     cold = iter([1.0] * 7)
-    record, _, _ = race({"a": lambda: next(cold, 0.1)}, Course(0, 6))
+    record, _, _ = timed_rounds({"a": lambda: next(cold, 0.1)}, Schedule(0, 6))
     assert record.warmup_rounds == 7 + 2 * WINDOW - 2  # a window's median ignores two cold rounds of five
     assert set(record.samples_ms["a"]) == {100.0}
 
 
 def test_times_that_never_settle_are_measured_all_the_same() -> None:
     growing = iter(1.3**i for i in range(1000))
-    record, _, _ = race({"a": lambda: next(growing)}, Course(0, 6))
+    record, _, _ = timed_rounds({"a": lambda: next(growing)}, Schedule(0, 6))
     assert record.warmup_rounds == LONGEST_WARMUP and len(record.samples_ms["a"]) == 6
 
 
@@ -113,7 +117,7 @@ def test_an_interruption_keeps_whole_rounds_and_is_told() -> None:
             raise KeyboardInterrupt
         return 0.1
 
-    record, _, _ = race({"a": lambda: 0.1, "b": interrupted, "c": lambda: 0.1}, Course(0, 20))
+    record, _, _ = timed_rounds({"a": lambda: 0.1, "b": interrupted, "c": lambda: 0.1}, Schedule(0, 20))
     assert not record.complete
     assert {len(samples) for samples in record.samples_ms.values()} == {4}
 
@@ -132,21 +136,21 @@ class Nowhere:
 
 
 class Timed:
-    """Stands in for a loaded contestant whose samples are known."""
+    """Stands in for a loaded candidate whose samples are known."""
 
-    def __init__(self, contestant: Contestant) -> None:
-        self.contestant = contestant
+    def __init__(self, candidate: Candidate) -> None:
+        self.candidate = candidate
         self.distance = 0.0
         self.parts: list[Any] = []
 
 
-def contestant(name: str, *, batch: int = 1, **fields: Any) -> Contestant:
-    return Contestant(name, fields.pop("kind", "bundle"), Nowhere(), Point(batch), "fp32", 1000, 1e-6, **fields)
+def candidate(name: str, *, batch: int = 1, **fields: Any) -> Candidate:
+    return Candidate(name, fields.pop("kind", "bundle"), Nowhere(), Point(batch), "fp32", 1000, 1e-6, **fields)
 
 
 def figures(samples: dict[str, Sequence[float]]) -> Any:
     record = Record({**{k: tuple(v) for k, v in samples.items()}, NOTHING: (0.001,)}, 10, True)
-    return standing([Timed(contestant(name)) for name in samples], record, {})  # type: ignore[misc]
+    return summarize([Timed(candidate(name)) for name in samples], record, {})  # type: ignore[misc]
 
 
 def test_equal_entries_show_no_difference_in_19_runs_of_20() -> None:
@@ -188,7 +192,7 @@ def loaded(directory: Path, point: Point) -> Runner:
     assert bundle.manifest.tolerance is not None
     limit = bundle.manifest.tolerance.relative_l2
     return Runner(
-        Contestant(directory.name, "bundle", BundleWay(bundle), point, "fp32", 1, limit), of_bundle(bundle)
+        Candidate(directory.name, "bundle", BundleBackend(bundle), point, "fp32", 1, limit), of_bundle(bundle)
     )  # fmt: skip
 
 
@@ -227,7 +231,7 @@ def test_the_tables_the_json_and_the_csv_tell_the_same(place: Path, tmp_path: Pa
     assert ran.code == 0, ran.err
     document = json.loads((tmp_path / "r.json").read_text())
     names = [f"{bundle}, {n} thread{'s' if n > 1 else ''}" for bundle in ("fp32", "fp16", "ort") for n in (1, 2)]
-    found = document["standing"]
+    found = document["summary"]
     assert [f["name"] for f in found["figures"]] == names and found["complete"] and found["rounds"] == 8
     bounds = {name.replace(",", ", products alone,", 1) for name in names}
     assert set(document["samples_ms"]) == {*names, *bounds, NOTHING}
@@ -261,7 +265,7 @@ def test_no_bundle_is_above_the_peak_that_its_own_products_reached_in_the_same_r
     spec = read_bundle(place / "fp32").manifest.spec
     assert roof["operations_per_s"] >= 2 * block_macs(spec, Point()) / (min(alone) / 1e3) * (1 - 1e-9)
     assert roof["runtime"] in ("ONNX Runtime", "OpenVINO", "PyTorch") and roof["products"]
-    dots = [dot for dot in document["roofline"]["dots"] if dot["kind"] == "contestant"]
+    dots = [dot for dot in document["roofline"]["dots"] if dot["kind"] == "candidate"]
     assert [dot["name"] for dot in dots] == ["fp32, 1 thread", "ov, 1 thread"]
     assert all(dot["operations_per_s"] < roof["operations_per_s"] for dot in dots)
     assert f"{roof['runtime']}" in ran.out and "More than 100%" not in ran.out
@@ -286,7 +290,7 @@ def test_an_engine_has_the_accuracy_of_the_bundle_that_it_was_built_from(place: 
 
 def test_strict_exits_as_the_verdict_says(place: Path, tmp_path: Path) -> None:
     ran = bench(place / "fp32", *QUICK, "--strict", "--json-file", tmp_path / "r.json")
-    noise = json.loads((tmp_path / "r.json").read_text())["standing"]["noise"]
+    noise = json.loads((tmp_path / "r.json").read_text())["summary"]["noise"]
     assert ran.code == (1 if noise else 0)
     assert ("NOISY" in ran.out) == bool(noise)
 
@@ -325,7 +329,7 @@ def refused(code: int, *arguments: object) -> str:
     return ran.err.splitlines()[-1]
 
 
-def test_bundles_that_answer_different_questions_are_not_compared(place: Path) -> None:
+def test_bundles_that_have_different_inputs_are_not_compared(place: Path) -> None:
     assert "number of classes" in refused(2, place / "fp32", place / "other", *QUICK)
 
 
@@ -371,7 +375,7 @@ def test_files_that_are_there_are_not_replaced_unless_asked(place: Path, tmp_pat
     assert "--force" in refused(3, place / "fp32", *QUICK, "--json-file", tmp_path / "r.json")
     assert (tmp_path / "r.json").read_text() == "mine"
     assert bench(place / "fp32", *QUICK, "--json-file", tmp_path / "r.json", "--force").code == 0
-    assert json.loads((tmp_path / "r.json").read_text())["standing"]
+    assert json.loads((tmp_path / "r.json").read_text())["summary"]
     assert "not a directory" in refused(3, place / "fp32", *QUICK, "--csv", tmp_path / "nowhere" / "r.csv")
 
 
@@ -387,9 +391,9 @@ def test_engines_without_threads_refuse_the_option(place: Path) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(backends.registry, "find", lambda name: Engine())
         with pytest.raises(UsageError, match="have no threads to set"):
-            BundleWay(bundle).open(Point(threads=2))
+            BundleBackend(bundle).open(Point(threads=2))
         with pytest.raises(UsageError, match="run on what they were made for"):
-            BundleWay(bundle).open(Point(provider="cuda"))
+            BundleBackend(bundle).open(Point(provider="cuda"))
 
 
 def test_a_bundle_that_fails_its_check_here_is_not_timed(place: Path, tmp_path: Path) -> None:
@@ -401,7 +405,7 @@ def test_a_bundle_that_fails_its_check_here_is_not_timed(place: Path, tmp_path: 
 
 
 def test_an_interruption_before_the_first_round_shows_nothing(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Race, "run", lambda self: Record(dict.fromkeys(self.runners, ()), 0, False))
+    monkeypatch.setattr(InterleavedTiming, "run", lambda self: Record(dict.fromkeys(self.runners, ()), 0, False))
     assert "interrupted" in refused(130, place / "fp32", *QUICK)
 
 
@@ -418,7 +422,7 @@ def test_bundles_that_take_bytes_or_give_no_logits_are_checked_in_their_own_term
     ran = bench(place / "fp32", tmp_path / "other", *QUICK[:-2], "--json-file", tmp_path / "r.json")
     assert ran.code == 0, ran.err
     document = json.loads((tmp_path / "r.json").read_text())
-    other = document["standing"]["figures"][1]
+    other = document["summary"]["figures"][1]
     # Of probabilities, what rounding alone explains counts as no distance at all.
     assert 0 <= other["distance"] < 1e-4 and (other["distance"] > 0 or "--answer" in options)
     assert other["cold"]["load_ms"] > 0 and other["of_bound"]["median"] > 0
@@ -462,8 +466,11 @@ def test_a_fixed_batch_is_filled_up_for_loadgen(place: Path, tmp_path: Path) -> 
         (["--target-qps", 3], "--target-qps: only with --scenario"),
         (["--scenario-seconds", 3], "--scenario-seconds: only with --scenario"),
         (["--scenario", "server"], "say which rate"),
-        (["--scenario", "offline", "--baseline", "mixer", "--strict"], "--baseline, --strict: of the race"),
-        (["--scenario", "offline", "--min-rounds", 31], "--min-rounds: of the race"),
+        (
+            ["--scenario", "offline", "--baseline", "mixer", "--strict"],
+            "--baseline, --strict: these belong to interleaved timing",
+        ),
+        (["--scenario", "offline", "--min-rounds", 31], "--min-rounds: these belong to interleaved timing"),
     ],
     ids=lambda value: " ".join(map(str, value)) if isinstance(value, list) else None,
 )
@@ -480,7 +487,7 @@ def test_devices_are_watched_from_the_first_round_that_counts_and_their_energy_i
     from contextlib import contextmanager
 
     from s2mlp_bench.energy.device import State
-    from s2mlp_bench.energy.sensors import Gauges
+    from s2mlp_bench.energy.sensors import Sensors
 
     class Fake:
         name, kind, lag_s = "board", "board", 0.0
@@ -500,16 +507,16 @@ def test_devices_are_watched_from_the_first_round_that_counts_and_their_energy_i
 
     @contextmanager
     def here() -> Any:
-        yield Gauges((fake,), ("something else",))  # type: ignore[arg-type]
+        yield Sensors((fake,), ("something else",))  # type: ignore[arg-type]
 
     from s2mlp_bench import benchmark
 
-    monkeypatch.setattr(benchmark, "gauges", here)
+    monkeypatch.setattr(benchmark, "sensors", here)
     monkeypatch.setattr(benchmark, "ENERGY_SECONDS", 0.05)
     ran = bench(place / "fp32", *QUICK, "--json-file", tmp_path / "r.json")
     assert ran.code == 0, ran.err
     document = json.loads((tmp_path / "r.json").read_text())
     (condition,) = document["devices"]["conditions"]
-    assert condition["throttled"] == ["heat"] and "a board: held back by heat" in document["standing"]["noise"]
+    assert condition["throttled"] == ["heat"] and "a board: held back by heat" in document["summary"]["noise"]
     assert document["devices"]["energies"]["fp32"]["joules_per_image"] > 0
     assert document["devices"]["unknown"] == ["something else"] and "a board" in ran.out and "NOISY" in ran.out

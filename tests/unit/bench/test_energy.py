@@ -1,4 +1,4 @@
-"""Devices under measurement: gauges on honest fakes of what they read, the energy of a contestant, and noise in words."""
+"""Devices under measurement: sensors on honest fakes of what they read, the energy of a candidate, and noise in words."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ import pynvml
 import pytest
 from rich.console import Console
 
-from helpers.benchmarks import Entry, held
+from helpers.benchmarks import Entry, made_up
 from s2mlp_bench.energy import device_table, jetson, nvml, processor
 from s2mlp_bench.energy.device import Kind, State
 from s2mlp_bench.energy.energy import Energy, measure_energy
-from s2mlp_bench.energy.monitor import Condition, Watch, condition
+from s2mlp_bench.energy.monitor import Condition, Monitor, condition
 from s2mlp_bench.energy.nvml import COUNTERS, IDLE, REASONS, SET
-from s2mlp_bench.energy.sensors import Gauges, gauges
+from s2mlp_bench.energy.sensors import Sensors, open_sensors
 from s2mlp_deploy.system.dependencies import pip_install
 
 # NVIDIA: a fake of pynvml
@@ -260,7 +260,7 @@ def test_counters_that_no_field_supports_are_unknown_not_zero(install: Callable[
     assert state.throttle_counts is None and state.unknown == ("throttling until now: no counter is supported",)
 
 
-# Gauges of a machine
+# Sensors of a machine
 
 
 @pytest.fixture
@@ -281,52 +281,54 @@ def test_without_a_driver_there_is_no_gpu_and_the_reason(
     install: Callable[..., FakeNvml], nowhere: Path, init: Exception, words: str
 ) -> None:
     fake = install(init=init)
-    with gauges(nowhere) as here:
+    with open_sensors(nowhere) as here:
         assert here.found == () and here.unknown[0] == f"NVIDIA GPUs: {words} (NVML comes with the driver)"
     assert fake.open == 0
 
 
 def test_without_the_package_the_reason_is_the_remedy(nowhere: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pynvml", None)
-    with gauges(nowhere) as here:
+    with open_sensors(nowhere) as here:
         assert pip_install("bench") in here.unknown[0]
 
 
 def test_a_driver_without_a_gpu_is_nothing_to_tell(install: Callable[..., FakeNvml], nowhere: Path) -> None:
     fake = install()
-    with gauges(nowhere) as here:
+    with open_sensors(nowhere) as here:
         assert here.found == () and not any("NVIDIA" in words for words in here.unknown)
     assert fake.open == 0
 
 
 def test_nvml_is_open_in_the_block_and_closed_behind_it(install: Callable[..., FakeNvml], nowhere: Path) -> None:
     fake = install(GPU, GPU)
-    with gauges(nowhere) as here:
-        assert fake.open == 2 and [gauge.name for gauge in here.found] == [f"NVIDIA RTX 9000 (GPU {i})" for i in (0, 1)]
+    with open_sensors(nowhere) as here:
+        assert fake.open == 2 and [sensor.name for sensor in here.found] == [
+            f"NVIDIA RTX 9000 (GPU {i})" for i in (0, 1)
+        ]
     assert fake.open == 0
-    with pytest.raises(KeyboardInterrupt), gauges(nowhere):
+    with pytest.raises(KeyboardInterrupt), open_sensors(nowhere):
         raise KeyboardInterrupt
     assert fake.open == 0
 
 
 def test_a_gpu_that_cannot_be_opened_does_not_hide_the_other(install: Callable[..., FakeNvml], nowhere: Path) -> None:
     fake = install({**GPU, "lost": True}, GPU)
-    with gauges(nowhere) as here:
-        assert [gauge.name for gauge in here.found] == ["NVIDIA RTX 9000 (GPU 1)"]
+    with open_sensors(nowhere) as here:
+        assert [sensor.name for sensor in here.found] == ["NVIDIA RTX 9000 (GPU 1)"]
         assert here.unknown[0] == "NVIDIA GPU 0: GPU is lost"
     assert fake.open == 0
 
 
 def test_a_gpu_that_tells_nothing_is_no_gauge_but_a_reason(install: Callable[..., FakeNvml], nowhere: Path) -> None:
     fake = install({"nvmlDeviceGetName": "Orin"})
-    with gauges(nowhere) as here:
+    with open_sensors(nowhere) as here:
         assert here.found == () and here.unknown[0].startswith("Orin (GPU 0): throttling: Not Supported; power: Not")
     assert fake.open == 0
 
 
 def test_this_machine_can_be_asked_and_nothing_is_printed(capfd: pytest.CaptureFixture[str]) -> None:
-    with gauges() as here:
-        states = [gauge.read() for gauge in here.found]
+    with open_sensors() as here:
+        states = [sensor.read() for sensor in here.found]
         assert all(not state.silent for state in states)
         assert here.found or here.unknown
     assert capfd.readouterr() == ("", "")
@@ -334,7 +336,7 @@ def test_this_machine_can_be_asked_and_nothing_is_printed(capfd: pytest.CaptureF
 
 @dataclass
 class FakeGauge:
-    """A gauge that reads out a list of states, the last one again and again."""
+    """A sensor that reads out a list of states, the last one again and again."""
 
     states: list[State] = field(default_factory=lambda: [State("fake", "all")])
     kind: Kind = "gpu"
@@ -350,11 +352,11 @@ class FakeGauge:
         raise AssertionError("not its job")
 
 
-def test_the_gauge_of_a_contestant_is_the_board_or_the_only_one_of_its_kind() -> None:
+def test_the_gauge_of_a_candidate_is_the_board_or_the_only_one_of_its_kind() -> None:
     cpu, gpu, board = (FakeGauge(kind=kind) for kind in ("cpu", "gpu", "board"))
-    assert Gauges((cpu, gpu), ()).of("gpu") is gpu and Gauges((cpu, gpu), ()).of("cpu") is cpu
-    assert Gauges((gpu, board, cpu), ()).of("gpu") is board and Gauges((gpu, board, cpu), ()).of("cpu") is board
-    assert Gauges((gpu, FakeGauge(kind="gpu")), ()).of("gpu") is None and Gauges((gpu,), ()).of("cpu") is None
+    assert Sensors((cpu, gpu), ()).of("gpu") is gpu and Sensors((cpu, gpu), ()).of("cpu") is cpu
+    assert Sensors((gpu, board, cpu), ()).of("gpu") is board and Sensors((gpu, board, cpu), ()).of("cpu") is board
+    assert Sensors((gpu, FakeGauge(kind="gpu")), ()).of("gpu") is None and Sensors((gpu,), ()).of("cpu") is None
 
 
 # The processor: a fake of /sys
@@ -389,12 +391,12 @@ def test_the_energy_of_a_processor_is_that_of_its_packages_and_nothing_twice(tmp
 def test_a_counter_that_starts_again_goes_on_for_each_package_alone(tmp_path: Path) -> None:
     first = zone(tmp_path, "intel-rapl:0", "package-0", 900_000, range_uj=1_000_000)
     second = zone(tmp_path, "intel-rapl:1", "package-1", 100_000, range_uj=3_000_000)
-    gauge = processor.Processor(tmp_path)
-    energies = [gauge.read().energy_j]
+    sensor = processor.Processor(tmp_path)
+    energies = [sensor.read().energy_j]
     for in_first, in_second in ((200_000, 150_000), (100_000, 100_000)):
         write(first, energy_uj=in_first)
         write(second, energy_uj=in_second)
-        energies.append(gauge.read().energy_j)
+        energies.append(sensor.read().energy_j)
     assert energies == pytest.approx([1.0, 1.35, 1.0 + 0.35 + 0.9 + 2.95])
 
 
@@ -438,7 +440,7 @@ def test_a_processor_that_shows_nothing_is_no_gauge_but_a_reason(
     install: Callable[..., FakeNvml], nowhere: Path
 ) -> None:
     install()
-    with gauges(nowhere) as here:
+    with open_sensors(nowhere) as here:
         assert here.found == () and len(here.unknown) == 1 and "intel-rapl" in here.unknown[0]
 
 
@@ -666,7 +668,7 @@ def test_no_other_machine_is_asked_for_a_jetson(orin: FakeBoard, compatible: byt
 
 def test_gauges_close_the_board(orin: FakeBoard, install: Callable[..., FakeNvml]) -> None:
     install()
-    with gauges(orin.root) as here:
+    with open_sensors(orin.root) as here:
         assert here.of("gpu") is here.of("cpu") is here.found[0] and here.found[0].lag_s == 2 * jetson.INTERVAL_S
         assert not orin.jtop.made[0].closed
     assert orin.jtop.made[0].closed
@@ -703,7 +705,7 @@ class Plant:
 
 @dataclass
 class Counter:
-    """A gauge with a counter, which may stand still."""
+    """A sensor with a counter, which may stand still."""
 
     plant: Plant
     moving: bool = True
@@ -721,7 +723,7 @@ class Counter:
 def test_energy_is_the_difference_of_the_counter_alone_and_at_rest() -> None:
     plant = Plant()
     energy = measure_energy(
-        plant.call, images=3, gauge=Counter(plant), seconds=2.1, clock=plant.clock, sleep=plant.sleep
+        plant.call, images=3, sensor=Counter(plant), seconds=2.1, clock=plant.clock, sleep=plant.sleep
     )
     per_image = 65 * 0.25 / 3
     assert energy is not None and plant.calls == 4 + 9  # a second to warm up, and 2.1 seconds
@@ -734,47 +736,52 @@ def test_energy_is_the_difference_of_the_counter_alone_and_at_rest() -> None:
 
 def test_a_counter_that_moves_only_under_load_leaves_the_idle_power_unknown() -> None:
     plant = Plant(idle_w=0.0)
-    energy = measure_energy(plant.call, images=1, gauge=Counter(plant), seconds=1, clock=plant.clock, sleep=plant.sleep)
+    energy = measure_energy(
+        plant.call, images=1, sensor=Counter(plant), seconds=1, clock=plant.clock, sleep=plant.sleep
+    )
     assert energy is not None and energy.mean_w == 65
     assert energy.idle_w is None and energy.joules_per_image_above_idle is None
 
 
 def test_a_counter_that_stands_still_tells_nothing() -> None:
     plant = Plant()
-    gauge = Counter(plant, moving=False)
-    assert measure_energy(plant.call, images=1, gauge=gauge, seconds=1, clock=plant.clock, sleep=plant.sleep) is None
+    sensor = Counter(plant, moving=False)
+    assert measure_energy(plant.call, images=1, sensor=sensor, seconds=1, clock=plant.clock, sleep=plant.sleep) is None
 
 
-def test_where_nothing_tells_energy_the_contestant_does_not_even_run() -> None:
+def test_where_nothing_tells_energy_the_candidate_does_not_even_run() -> None:
     plant = Plant()
     assert (
-        measure_energy(plant.call, images=1, gauge=FakeGauge(), seconds=9, clock=plant.clock, sleep=plant.sleep) is None
+        measure_energy(plant.call, images=1, sensor=FakeGauge(), seconds=9, clock=plant.clock, sleep=plant.sleep)
+        is None
     )
     assert plant.calls == 0 and plant.now == 100
 
 
 def test_one_call_longer_than_the_time_is_measured_whole() -> None:
     plant = Plant(call_s=30.0)
-    energy = measure_energy(plant.call, images=8, gauge=Counter(plant), seconds=2, clock=plant.clock, sleep=plant.sleep)
+    energy = measure_energy(
+        plant.call, images=8, sensor=Counter(plant), seconds=2, clock=plant.clock, sleep=plant.sleep
+    )
     assert energy is not None and (energy.images, energy.seconds) == (8, 30)
 
 
 def test_a_package_whose_counter_starts_again_meanwhile_is_measured_right(tmp_path: Path) -> None:
     plant = Plant(energy_j=0.9)
     folder = zone(tmp_path, "intel-rapl:0", "package-0", 900_000, range_uj=50_000_000)
-    gauge = processor.Processor(tmp_path)
+    sensor = processor.Processor(tmp_path)
 
     def call() -> None:
         plant.call()
         write(folder, energy_uj=round(plant.energy_j * 1e6) % 50_000_000)
 
-    energy = measure_energy(call, images=1, gauge=gauge, seconds=0.5, clock=plant.clock, sleep=plant.sleep)
+    energy = measure_energy(call, images=1, sensor=sensor, seconds=0.5, clock=plant.clock, sleep=plant.sleep)
     assert energy is not None and energy.mean_w == pytest.approx(65) and energy.scope == "the processor's packages"
     assert round(plant.energy_j * 1e6) > 50_000_000
 
 
 class Meter:
-    """A gauge of power, with a counter that stands still or none, and on request with gaps."""
+    """A sensor of power, with a counter that stands still or none, and on request with gaps."""
 
     kind: Kind = "board"
     name = "metering"
@@ -810,7 +817,7 @@ def sampling() -> bool:
 
 
 def metered(meter: Meter, plant: Plant) -> Energy | None:
-    """The energy of a contestant; every call and every rest lasts until four samples were taken, where any are."""
+    """The energy of a candidate; every call and every rest lasts until four samples were taken, where any are."""
 
     def call() -> None:
         meter.watts = 65.0
@@ -824,10 +831,10 @@ def metered(meter: Meter, plant: Plant) -> Energy | None:
             meter.wait_for(4)
         plant.sleep(seconds)
 
-    return measure_energy(call, images=2, gauge=meter, seconds=0.5, clock=plant.clock, sleep=sleep, sample_s=0.001)
+    return measure_energy(call, images=2, sensor=meter, seconds=0.5, clock=plant.clock, sleep=sleep, sample_s=0.001)
 
 
-def test_without_a_counter_power_is_sampled_beside_the_contestant() -> None:
+def test_without_a_counter_power_is_sampled_beside_the_candidate() -> None:
     meter, plant = Meter(), Plant()
     energy = metered(meter, plant)
     assert energy is not None and (energy.source, energy.images, energy.seconds) == ("samples", 4, 0.5)
@@ -846,12 +853,12 @@ def test_samples_that_fail_do_not_count_as_zero() -> None:
     assert energy is not None and (energy.mean_w, energy.idle_w) == (65, 20)
 
 
-def test_an_interrupted_contestant_leaves_no_thread_behind() -> None:
+def test_an_interrupted_candidate_leaves_no_thread_behind() -> None:
     def call() -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        measure_energy(call, images=1, gauge=Meter(), seconds=0.01, sample_s=0.001)
+        measure_energy(call, images=1, sensor=Meter(), seconds=0.01, sample_s=0.001)
     assert not sampling()
 
 
@@ -927,31 +934,31 @@ def ticking(step_s: float) -> Iterator[float]:
 
 
 def test_looks_are_as_far_apart_as_asked() -> None:
-    gauge, plant = FakeGauge([STILL]), Plant()
-    watch = Watch([gauge], clock=plant.clock, every_s=1.0)
+    sensor, plant = FakeGauge([STILL]), Plant()
+    monitor = Monitor([sensor], clock=plant.clock, every_s=1.0)
     for _ in range(10):
         plant.now += 0.4
-        watch.look()
-    assert gauge.read_count == 1 + 3  # at 1.2, 2.4 and 3.6 seconds
-    (found,) = watch.end()
-    assert found.looks == gauge.read_count == 5
+        monitor.look()
+    assert sensor.read_count == 1 + 3  # at 1.2, 2.4 and 3.6 seconds
+    (found,) = monitor.end()
+    assert found.looks == sensor.read_count == 5
 
 
 def test_a_watch_keeps_devices_apart() -> None:
     hot = FakeGauge([STILL, replace(STILL, throttling=("heat",)), STILL])
     cold = FakeGauge([replace(STILL, device="other")])
     clock = ticking(2.0)
-    watch = Watch([hot, cold], clock=lambda: next(clock))
-    watch.look()
-    first, second = watch.end()
+    monitor = Monitor([hot, cold], clock=lambda: next(clock))
+    monitor.look()
+    first, second = monitor.end()
     assert first.noise == ("fake: held back by heat",) and second.noise == ()
     assert (first.before, first.after) == (STILL, STILL) and second.before.device == "other"
 
 
 def test_without_gauges_there_is_nothing_to_watch() -> None:
-    watch = Watch([])
-    watch.look()
-    assert watch.end() == ()
+    monitor = Monitor([])
+    monitor.look()
+    assert monitor.end() == ()
 
 
 # For people and machines
@@ -959,7 +966,7 @@ def test_without_gauges_there_is_nothing_to_watch() -> None:
 
 def shown(conditions: Sequence[Condition], energies: dict[str, Energy | None], unknown: Sequence[str] = ()) -> str:
     out = io.StringIO()
-    found = held([Entry(name, 5.0) for name in energies or ("fp32",)])[1].standing
+    found = made_up([Entry(name, 5.0) for name in energies or ("fp32",)])[1].summary
     Console(file=out, width=100).print(device_table.render(conditions, energies, found, unknown=unknown))
     return out.getvalue()
 
@@ -1004,7 +1011,7 @@ def test_energies_are_shown_with_their_source_and_unknown_ones_as_unknown() -> N
 
 def test_energy_that_nothing_told_is_unknown_and_no_table() -> None:
     text = shown([], {"fp32": None, "int8": None})
-    assert "mJ" not in text and "unknown: energy, since no gauge here told joules or watts" in text
+    assert "mJ" not in text and "unknown: energy, since no sensor here reads joules or watts" in text
 
 
 def test_the_tables_fit_100_columns_and_only_words_fold(orin: FakeBoard) -> None:

@@ -1,4 +1,4 @@
-"""What contestants are held against: their products alone, the parts of their time, and what the machine can do."""
+"""What candidates are held against: their products alone, the parts of their time, and what the machine can do."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ import numpy as np
 import onnx
 import pytest
 
-from helpers.benchmarks import PAIR, held
+from helpers.benchmarks import PAIR, made_up
 from helpers.support import run, save_checkpoint, small_spec
 from s2mlp_bench import profile
-from s2mlp_bench.backends import BundleWay, ProductsWay
-from s2mlp_bench.candidate import Contestant, Point
+from s2mlp_bench.backends import BundleBackend, ProductsBackend
+from s2mlp_bench.candidate import Candidate, Point
 from s2mlp_bench.profile import Part, Profile
 from s2mlp_bench.report import tables
 from s2mlp_bench.roofline import lower_bound, peaks, roofline
@@ -51,10 +51,12 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return directory
 
 
-def entry(directory: Path, point: Point = ONCE) -> tuple[Contestant, Bundle]:
+def entry(directory: Path, point: Point = ONCE) -> tuple[Candidate, Bundle]:
     bundle = read_bundle(directory)
-    way = BundleWay(bundle)
-    return Contestant(directory.name, "bundle", way, point, bundle.manifest.precision, 1, None, asks=directory), bundle
+    backend = BundleBackend(bundle)
+    return Candidate(
+        directory.name, "bundle", backend, point, bundle.manifest.precision, 1, None, golden_bundle=directory
+    ), bundle
 
 
 def operators(path: Path, scratch: Path) -> Counter[str]:
@@ -70,10 +72,10 @@ def operators(path: Path, scratch: Path) -> Counter[str]:
 @pytest.mark.parametrize("name", ["fp32", "int8"])
 def test_products_run_as_the_operator_that_the_bundle_has(place: Path, tmp_path: Path, name: str) -> None:
     """In int8 that is QGemm, which reads bytes; anything slower would move the bound."""
-    contestant, bundle = entry(place / name)
-    found = bound_of(contestant, bundle.manifest, tmp_path)
-    assert found is not None and isinstance(found.way, ProductsWay)
-    alone, whole = operators(found.way.path, tmp_path), operators(bundle.artifact.path, tmp_path)
+    candidate, bundle = entry(place / name)
+    found = bound_of(candidate, bundle.manifest, tmp_path)
+    assert found is not None and isinstance(found.backend, ProductsBackend)
+    alone, whole = operators(found.backend.path, tmp_path), operators(bundle.artifact.path, tmp_path)
     operator = "QGemm" if name == "int8" else "Gemm"
     assert alone == {operator: 8} and whole[operator] >= 8
 
@@ -81,16 +83,16 @@ def test_products_run_as_the_operator_that_the_bundle_has(place: Path, tmp_path:
 @pytest.mark.parametrize("name", ["fp32", "fp16", "int8", "ort", "pyramid"])
 def test_each_bundle_that_onnxruntime_runs_has_a_bound_at_every_point(place: Path, tmp_path: Path, name: str) -> None:
     point = Point(batch=3, threads=1)
-    contestant, bundle = entry(place / name, point)
-    found = bound_of(contestant, bundle.manifest, tmp_path)
-    assert found is not None and found.of == contestant.name and found.point == point and found.limit is None
+    candidate, bundle = entry(place / name, point)
+    found = bound_of(candidate, bundle.manifest, tmp_path)
+    assert found is not None and found.of == candidate.name and found.point == point and found.limit is None
     spec = bundle.manifest.spec
-    graph = onnx.load(found.way.path).graph  # type: ignore[attr-defined]
+    graph = onnx.load(found.backend.path).graph  # type: ignore[attr-defined]
     sizes = spec.map_sizes(spec.image_size)
     rows = {3 * h * w for stage, (h, w) in zip(spec.stages, sizes, strict=True) if stage.depth}
     assert {x.type.tensor_type.shape.dim[0].dim_value for x in graph.input} == rows
     assert len(graph.output) == 4 * spec.depth
-    assert found.way.open(point).run(np.empty((0, 0), np.float32)).size == 0
+    assert found.backend.open(point).run(np.empty((0, 0), np.float32)).size == 0
 
 
 def test_layers_that_stay_in_float_do_so_in_the_bound(place: Path, tmp_path: Path) -> None:
@@ -100,8 +102,8 @@ def test_layers_that_stay_in_float_do_so_in_the_bound(place: Path, tmp_path: Pat
 
 
 def test_engines_of_other_runtimes_have_no_bound(place: Path, tmp_path: Path) -> None:
-    contestant, bundle = entry(place / "fp32")
-    assert bound_of(contestant, bundle.manifest.model_copy(update={"format": "trt"}), tmp_path) is None
+    candidate, bundle = entry(place / "fp32")
+    assert bound_of(candidate, bundle.manifest.model_copy(update={"format": "trt"}), tmp_path) is None
     assert list(tmp_path.iterdir()) == []
 
 
@@ -118,8 +120,8 @@ def test_multiply_adds_of_the_blocks_are_the_papers() -> None:
 
 @pytest.mark.parametrize("name", ["fp32", "int8"])
 def test_the_profile_accounts_for_every_layer(place: Path, name: str) -> None:
-    contestant, _ = entry(place / name)
-    session = contestant.way.open(contestant.point)
+    candidate, _ = entry(place / name)
+    session = candidate.backend.open(candidate.point)
     assert isinstance(session, ProfilingSession)
     images = np.zeros((1, 3, *SPEC.image_size), np.float32)
     found = profile.take("it", session, images, SPEC, Point(), weight_bytes=4)
@@ -167,7 +169,7 @@ def test_a_roof_is_the_lower_of_its_two_lines() -> None:
 def test_a_dot_stands_below_the_roof_of_its_own_precision_and_threads() -> None:
     roofs = tuple(Roof(t, p, r, 1.0) for t, p, r in ((1, "fp32", 1.0), (2, "fp32", 2.0), (1, "int8", 4.0)))
     found = Roofline(roofs, ())
-    assert found.roof(Dot("a", "contestant", "fp32", 2, 1.0, 1.0)) is roofs[1]
+    assert found.roof(Dot("a", "candidate", "fp32", 2, 1.0, 1.0)) is roofs[1]
     assert found.roof(Dot("a", "layer", "fp16", 1, 1.0, 1.0)) is None
 
 
@@ -182,9 +184,9 @@ def test_products_move_what_they_read_their_weights_and_what_they_write() -> Non
     assert at_batch == 2 * 4 * (4 * (read + written) + weights)
 
 
-def test_a_contestant_s_rate_is_its_blocks_operations_in_its_median_time(place: Path) -> None:
-    contestant, _ = entry(place / "fp32", Point(batch=2))
-    dot = roofline.contestant_dot(contestant, SPEC, 4.0)
+def test_a_candidate_s_rate_is_its_blocks_operations_in_its_median_time(place: Path) -> None:
+    candidate, _ = entry(place / "fp32", Point(batch=2))
+    dot = roofline.candidate_dot(candidate, SPEC, 4.0)
     assert dot.operations_per_s == pytest.approx(2 * 2 * block_macs(SPEC, Point()) / 4e-3)
     moved = roofline.product_bytes(SPEC, Point(batch=2), "fp32")
     assert dot.intensity == pytest.approx(4 * block_macs(SPEC, Point()) / moved)
@@ -207,12 +209,12 @@ def taking(clock: list[float], *seconds: float) -> Probe:
     return Probe("fp32", 1, "a runtime", "products", 100, run)
 
 
-def test_probes_take_no_more_than_their_share_of_the_race_and_turns_among_themselves() -> None:
+def test_probes_take_no_more_than_their_share_of_the_time_and_turns_among_themselves() -> None:
     clock = [0.0]
     each = [taking(clock, 1.0), taking(clock, 3.0)]
     probes = Probes(each, lambda: clock[0])
     for _ in range(1000):
-        clock[0] += 0.1  # a round of the race
+        clock[0] += 0.1  # a round
         probes.turn()
     spent = each[0].runs * 1.0 + each[1].runs * 3.0
     assert each[0].runs - each[1].runs in (0, 1) and each[1].runs > 4
@@ -257,7 +259,7 @@ def test_a_roof_is_the_best_of_shapes_and_runtimes_and_more_threads_can_do_what_
 
 
 def test_what_is_above_the_peak_is_shown_as_measured_and_explained() -> None:
-    _, result = held(PAIR)
+    _, result = made_up(PAIR)
     assert result.roofline is not None
     table = tables.roofline(result)
     assert table is not None and [row[-1] for row in table.rows] == ["81%", "19%"] and len(table.notes) == 1

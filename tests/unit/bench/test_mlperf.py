@@ -22,7 +22,7 @@ from s2mlp_bench.mlperf import loadgen_log
 from s2mlp_bench.mlperf.answers import MOST, Answers
 from s2mlp_bench.mlperf.loadgen import Samples, require_loadgen
 from s2mlp_bench.mlperf.loadgen_log import DETAIL, SUMMARY
-from s2mlp_bench.mlperf.loadgen_settings import SCENARIOS, Terms, settings
+from s2mlp_bench.mlperf.loadgen_settings import SCENARIOS, ScenarioOptions, settings
 from s2mlp_bench.mlperf.scenario import Outcome, run
 from s2mlp_bench.mlperf.scenario_table import render
 from s2mlp_deploy.bundle.read import read_bundle
@@ -36,7 +36,7 @@ from s2mlp_deploy.system.dependencies import pip_install
 @pytest.fixture(scope="module")
 def outcomes() -> dict[str, Outcome]:
     """A short run of each scenario, all in this process."""
-    return {scenario: go(session(), terms) for scenario, terms in SHORT.items()}
+    return {scenario: go(session(), options) for scenario, options in SHORT.items()}
 
 
 # Verdicts
@@ -44,13 +44,13 @@ def outcomes() -> dict[str, Outcome]:
 
 @pytest.mark.parametrize("scenario", SCENARIOS)
 def test_a_short_run_gets_its_verdict_and_is_not_called_conforming(outcomes: dict[str, Outcome], scenario: str) -> None:
-    found, terms = outcomes[scenario], SHORT[scenario]
+    found, options = outcomes[scenario], SHORT[scenario]
     assert found.valid and found.recommendations == () and found.metric is not None and found.metric > 0
     assert {check.name for check in found.checks if check.met} >= {"Min duration satisfied", "Min queries satisfied"}
     assert not found.conforming
-    assert found.deviations[0] == f"shortest time {terms.min_seconds} s, where the rule is 600 s"
+    assert found.deviations[0] == f"shortest time {options.min_seconds} s, where the rule is 600 s"
     assert found.loadgen_version[0].isdigit() and 0 < found.relative_l2 < 1e-5
-    assert (found.loaded, found.images, found.batch) == (1024, 5, terms.batch)
+    assert (found.loaded, found.images, found.batch) == (1024, 5, options.batch)
 
 
 def test_a_single_stream_reports_the_90th_percentile_of_its_latencies(outcomes: dict[str, Outcome]) -> None:
@@ -81,7 +81,9 @@ def test_a_server_reports_its_rate_and_its_latency_against_the_bound(outcomes: d
 def test_a_rate_that_cannot_be_kept_is_invalid_and_ends_when_that_is_certain() -> None:
     calls = itertools.count()
     answer = session(0.01)
-    found = go(lambda images: (next(calls), answer(images))[1], Terms("server", min_seconds=6, target_qps=1000))
+    found = go(
+        lambda images: (next(calls), answer(images))[1], ScenarioOptions("server", min_seconds=6, target_qps=1000)
+    )
     assert next(calls) < 3000  # of 6,000 queries
     assert not found.valid and not found.checks[0].met
     assert "Reduce target QPS to improve latency." in found.recommendations
@@ -90,14 +92,14 @@ def test_a_rate_that_cannot_be_kept_is_invalid_and_ends_when_that_is_certain() -
 
 
 def test_too_few_queries_for_the_percentile_are_invalid() -> None:
-    found = go(session(), Terms("singlestream", min_seconds=0.01, min_queries=10))
+    found = go(session(), ScenarioOptions("singlestream", min_seconds=0.01, min_queries=10))
     assert not found.valid and [c.name for c in found.checks if not c.met] == ["Early stopping satisfied"]
     assert found.recommendations[-1] == "Need to process at least 64 queries for early stopping."
     assert found.early_stopping_ms is None
 
 
 def test_offline_without_a_rate_it_is_estimated() -> None:
-    found = go(session(), Terms("offline", min_seconds=0.2, min_queries=1, batch=4))
+    found = go(session(), ScenarioOptions("offline", min_seconds=0.2, min_queries=1, batch=4))
     assert 10 < found.samples <= 0.2 * 1.1 * 4 / 0.0005  # LoadGen's own guess is an image a second
 
 
@@ -106,27 +108,33 @@ def test_offline_without_a_rate_it_is_estimated() -> None:
 
 def test_without_terms_of_ones_own_the_rules_are_loadgens() -> None:
     loadgen = require_loadgen()
-    for terms in (Terms("singlestream"), Terms("offline", batch=16), Terms("server", target_qps=50)):
-        chosen, left = settings(loadgen, terms, 0.004)
+    for options in (
+        ScenarioOptions("singlestream"),
+        ScenarioOptions("offline", batch=16),
+        ScenarioOptions("server", target_qps=50),
+    ):
+        chosen, left = settings(loadgen, options, 0.004)
         assert left == () and chosen.min_duration_ms == 600_000 and chosen.performance_sample_count_override == 1024
-        assert chosen.min_query_count == (24576 if terms.scenario == "offline" else 100)
+        assert chosen.min_query_count == (24576 if options.scenario == "offline" else 100)
         assert chosen.sample_index_rng_seed and chosen.schedule_rng_seed and chosen.qsl_rng_seed
         assert (chosen.server_target_latency_ns, chosen.server_target_latency_percentile) == (15_000_000, 0.99)
         assert chosen.single_stream_target_latency_percentile == 0.9
-    assert settings(loadgen, Terms("offline", batch=16), 0.004)[0].offline_expected_qps == pytest.approx(4000)
-    assert settings(loadgen, Terms("offline", target_qps=77), 0.004)[0].offline_expected_qps == 77
-    assert settings(loadgen, Terms("singlestream"), 0.004)[0].single_stream_expected_latency_ns == pytest.approx(4e6)
+    assert settings(loadgen, ScenarioOptions("offline", batch=16), 0.004)[0].offline_expected_qps == pytest.approx(4000)
+    assert settings(loadgen, ScenarioOptions("offline", target_qps=77), 0.004)[0].offline_expected_qps == 77
+    assert settings(loadgen, ScenarioOptions("singlestream"), 0.004)[
+        0
+    ].single_stream_expected_latency_ns == pytest.approx(4e6)
 
 
 def test_stricter_terms_than_the_rules_are_conforming() -> None:
-    strict = Terms("server", min_seconds=700, min_queries=1000, target_qps=3, target_latency_ms=5)
+    strict = ScenarioOptions("server", min_seconds=700, min_queries=1000, target_qps=3, target_latency_ms=5)
     assert settings(require_loadgen(), strict, 0.004)[1] == ()
 
 
 def test_only_a_server_that_cannot_become_valid_is_ended_early() -> None:
-    chosen, _ = settings(require_loadgen(), Terms("server", target_qps=1000), 0.001)
+    chosen, _ = settings(require_loadgen(), ScenarioOptions("server", target_qps=1000), 0.001)
     assert 6000 + 15 < chosen.server_max_async_queries < 6500
-    few, _ = settings(require_loadgen(), Terms("server", target_qps=1), 0.001)
+    few, _ = settings(require_loadgen(), ScenarioOptions("server", target_qps=1), 0.001)
     assert 6 < few.server_max_async_queries < 30
 
 
@@ -143,10 +151,10 @@ def test_a_real_bundle_is_driven_in_every_scenario(pristine: Path) -> None:
     known = golden.load(bundle.golden)
     assert bundle.manifest.tolerance is not None
     opened = registry.find(bundle.manifest.format).open(bundle.artifact)
-    for terms in SHORT.values():
+    for options in SHORT.values():
         found = run(
             opened.run,
-            replace(terms, min_seconds=0.1),
+            replace(options, min_seconds=0.1),
             images=known.inputs["noise"],
             expected=known.logits["noise"],
             limit=bundle.manifest.tolerance.relative_l2,
@@ -206,15 +214,15 @@ def test_samples_are_the_images_in_turn_each_in_memory_of_its_own() -> None:
     in_a_row = samples.batch([3, 11])
     np.testing.assert_array_equal(in_a_row, IMAGES[[3, 1]])
     assert in_a_row.base is not None and not np.shares_memory(samples.batch([7]), samples.batch([2]))
-    assert not np.shares_memory(in_a_row, IMAGES) and samples.questions([7, 3, 11, 2]) == [2, 3, 1, 2]
+    assert not np.shares_memory(in_a_row, IMAGES) and samples.image_indices([7, 3, 11, 2]) == [2, 3, 1, 2]
 
 
 def test_images_are_asked_in_batches_of_at_most_the_size_asked_for() -> None:
     sizes: dict[str, list[int]] = {}
     right = session()
-    for scenario, terms in SHORT.items():
+    for scenario, options in SHORT.items():
         seen = sizes.setdefault(scenario, [])
-        go(lambda images: (seen.append(len(images)), right(images))[1], terms)  # noqa: B023  # called in this round
+        go(lambda images: (seen.append(len(images)), right(images))[1], options)  # noqa: B023  # called in this round
     assert set(sizes["singlestream"]) == {1} and max(sizes["server"]) <= 8
     assert set(sizes["offline"][4:-1]) == {4} and 1 <= sizes["offline"][-1] <= 4
 
@@ -283,13 +291,13 @@ from dataclasses import replace
 sys.path.insert(0, "tests")
 from helpers.loadgen import *
 
-for scenario, terms in SHORT.items():
-    go(session(), replace(terms, min_seconds=0.1))
+for scenario, options in SHORT.items():
+    go(session(), replace(options, min_seconds=0.1))
     for calls, end in ((13, KeyboardInterrupt()), (25, BrokenError())):
         def ending(images):
             raise end
         try:
-            go(after(calls, ending), terms)
+            go(after(calls, ending), options)
         except (KeyboardInterrupt, BrokenError):
             continue
         sys.exit(f"{scenario} went on")
@@ -383,7 +391,7 @@ def test_an_outcome_is_data(outcomes: dict[str, Outcome]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("terms", "message"),
+    ("options", "message"),
     [
         ({"scenario": "multistream"}, "expected singlestream, offline, server"),
         ({"scenario": "server"}, "which rate is to be offered"),
@@ -399,9 +407,9 @@ def test_an_outcome_is_data(outcomes: dict[str, Outcome]) -> None:
     ],
     ids=lambda value: ",".join(f"{k}={v}" for k, v in value.items()) if isinstance(value, dict) else "",
 )
-def test_terms_that_cannot_be_run_are_refused(terms: dict[str, object], message: str) -> None:
+def test_terms_that_cannot_be_run_are_refused(options: dict[str, object], message: str) -> None:
     with pytest.raises(UsageError, match=message):
-        Terms(**terms)  # type: ignore[arg-type]
+        ScenarioOptions(**options)  # type: ignore[arg-type]
 
 
 def test_without_loadgen_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:

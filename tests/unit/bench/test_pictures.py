@@ -1,4 +1,4 @@
-"""A contest in pictures: what they show, that nothing covers anything, and their bytes."""
+"""A benchmark in pictures: what they show, that nothing covers anything, and their bytes."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from PIL import Image
 
-from helpers.benchmarks import BASELINES, PAIR, Entry, held, swept
+from helpers.benchmarks import BASELINES, PAIR, Entry, made_up, swept
 from helpers.support import ROOT
 from s2mlp_bench.benchmark import Result
 from s2mlp_bench.profile import KINDS
@@ -41,7 +41,7 @@ CONTESTS: dict[str, Sequence[Entry]] = {
 
 def drawn(entries: Sequence[Entry], **how: bool) -> Figure:
     """The picture that a file gets."""
-    _, result = held(entries, **how)
+    _, result = made_up(entries, **how)
     with drawing.style(pictures.FILE_FONT):
         figure = pictures.figure(result)
         figure.canvas.draw()
@@ -50,7 +50,7 @@ def drawn(entries: Sequence[Entry], **how: bool) -> Figure:
 
 def axes_of(entries: Sequence[Entry], draw: Any) -> Axes:
     """Axes with what ``draw(axes, result)`` draws."""
-    _, result = held(entries)
+    _, result = made_up(entries)
     with drawing.style(pictures.FILE_FONT):
         axes = drawing.axes_at(drawing.blank(500, 600), 20, 20, 460, 500)
         draw(axes, result)
@@ -58,7 +58,7 @@ def axes_of(entries: Sequence[Entry], draw: Any) -> Axes:
 
 
 def ratios_of(entries: Sequence[Entry]) -> tuple[Axes, Result]:
-    return axes_of(entries, lambda axes, result: rows.ratios(axes, result.standing)), held(entries)[1]
+    return axes_of(entries, lambda axes, result: rows.ratios(axes, result.summary)), made_up(entries)[1]
 
 
 def points(axes: Axes, marker: str) -> list[tuple[float, str]]:
@@ -89,7 +89,7 @@ def overlaps(figure: Figure) -> list[tuple[str, str]]:
 
 def test_each_ratio_stands_at_its_median_with_its_interval_and_its_bound() -> None:
     axes, result = ratios_of((*PAIR, *BASELINES))
-    figures = result.standing.figures
+    figures = result.summary.figures
     assert [x for x, _ in points(axes, "o")] == [f.speed.median for f in figures]
     bars = [tuple(map(float, line.get_xdata())) for line in axes.lines if line.get_linewidth() == 2]  # type: ignore[arg-type]
     assert bars == [(f.speed.low, f.speed.high) for f in figures]
@@ -100,7 +100,7 @@ def test_each_ratio_stands_at_its_median_with_its_interval_and_its_bound() -> No
 def test_what_is_not_comparable_is_hollow_and_says_why() -> None:
     axes, result = ratios_of((*PAIR, *BASELINES))
     faces = [face == drawing.PAPER for _, face in points(axes, "o")]
-    assert faces == [not f.comparable for f in result.standing.figures] == [False, False, False, True, True, True]
+    assert faces == [not f.comparable for f in result.summary.figures] == [False, False, False, True, True, True]
     assert {"another network", "wrong answers", "calibrated on noise"} <= {t.get_text() for t in axes.texts}
     assert "not comparable" in texts(drawn((*PAIR, *BASELINES))) and "not comparable" not in texts(drawn(PAIR))
 
@@ -111,8 +111,8 @@ def test_the_axis_is_logarithmic_where_the_spread_is_large_and_begins_at_zero_el
 
 
 def test_latencies_show_three_percentiles_and_where_the_samples_are() -> None:
-    axes = axes_of(PAIR, lambda axes, result: rows.latencies(axes, result.standing, result.samples_ms))
-    figures = held(PAIR)[1].standing.figures
+    axes = axes_of(PAIR, lambda axes, result: rows.latencies(axes, result.summary, result.samples_ms))
+    figures = made_up(PAIR)[1].summary.figures
     for marker, name in (("o", "p50_ms"), ("D", "p90_ms"), ("|", "p99_ms")):
         assert [x for x, _ in points(axes, marker)] == [getattr(f, name) for f in figures]
     outline = axes.collections[0].get_paths()[0].vertices
@@ -121,15 +121,15 @@ def test_latencies_show_three_percentiles_and_where_the_samples_are() -> None:
 
 
 def test_samples_that_are_all_the_same_can_be_drawn() -> None:
-    _, result = held(PAIR[:1])
+    _, result = made_up(PAIR[:1])
     flat = replace(result, samples_ms={name: [5.0] * 40 for name in result.samples_ms})
     assert all(picture.svg for picture in pictures.of_report(flat))
 
 
 def test_bars_of_a_profile_add_up_to_the_whole_time() -> None:
-    axes = axes_of(PAIR, lambda axes, result: rows.profile(axes, result.profiles, result.standing))
+    axes = axes_of(PAIR, lambda axes, result: rows.profile(axes, result.profiles, result.summary))
     lengths = [float(bar.get_width()) for bar in axes.patches]  # type: ignore[attr-defined]
-    total = sum(p.total_ms for p in held(PAIR)[1].profiles)
+    total = sum(p.total_ms for p in made_up(PAIR)[1].profiles)
     assert sum(lengths) == pytest.approx(total)
 
 
@@ -179,10 +179,10 @@ def test_roofs_are_labelled_with_what_was_measured() -> None:
 
 
 def test_layers_without_arithmetic_and_those_in_caches_are_named_in_sentences() -> None:
-    notes = next(p for p in pictures.of_report(held()[1]) if p.name == "roofline").notes
+    notes = next(p for p in pictures.of_report(made_up()[1]) if p.name == "roofline").notes
     assert any(re.search(r"the shift, which computes nothing and takes \d+% of the time", note) for note in notes)
     assert any("caches" in note for note in notes)
-    _, result = held()
+    _, result = made_up()
     assert result.roofline is not None
     fast = tuple(replace(roof, bytes_per_s=1e12) for roof in result.roofline.roofs)
     below = replace(result, roofline=replace(result.roofline, roofs=fast))
@@ -203,11 +203,11 @@ def test_bundles_in_one_place_share_a_label() -> None:
 
 
 def test_accuracy_is_drawn_where_two_bundles_carry_it() -> None:
-    names = [picture.name for picture in pictures.of_report(held(PAIR)[1])]
+    names = [picture.name for picture in pictures.of_report(made_up(PAIR)[1])]
     assert names[-2:] == ["accuracy-latency", "accuracy-size"]
     without = [replace(PAIR[0], accuracy=None), PAIR[1]]
-    assert not any("accuracy" in picture.name for picture in pictures.of_report(held(without)[1]))
-    axes = axes_of(swept(PAIR, (1, 2)), lambda axes, r: scatter.accuracy(axes, r.standing, against="size"))
+    assert not any("accuracy" in picture.name for picture in pictures.of_report(made_up(without)[1]))
+    axes = axes_of(swept(PAIR, (1, 2)), lambda axes, r: scatter.accuracy(axes, r.summary, against="size"))
     (line,) = [line for line in axes.lines if line.get_marker() == "o"]
     places = np.array([line.get_xdata(), line.get_ydata()], float)
     np.testing.assert_allclose(places, [[3.0, 0.9], [89.57, 89.12]])
@@ -222,9 +222,9 @@ def test_no_text_covers_another_or_leaves_the_picture(name: str) -> None:
 
 
 @pytest.mark.parametrize("bound", [True, False])
-def test_pictures_of_the_report_are_drawn_for_every_contest(bound: bool) -> None:
+def test_pictures_of_the_report_are_drawn_for_every_benchmark(bound: bool) -> None:
     for entries in CONTESTS.values():
-        for picture in pictures.of_report(held(entries, bound=bound)[1]):
+        for picture in pictures.of_report(made_up(entries, bound=bound)[1]):
             assert picture.svg.startswith(b"<?xml") and picture.words.endswith(".") and "\n" not in picture.words
 
 
@@ -235,7 +235,7 @@ def test_without_a_roofline_latencies_take_its_place_and_alone_there_are_no_rati
     assert len(drawn(PAIR[:1], bound=False).axes) == 1
 
 
-def test_many_contestants_make_a_picture_higher_and_few_leave_it_as_it_is() -> None:
+def test_many_candidates_make_a_picture_higher_and_few_leave_it_as_it_is() -> None:
     def inches(name: str) -> tuple[float, float]:
         width, height = drawn(CONTESTS[name]).get_size_inches()
         return float(width), float(height)
@@ -258,8 +258,8 @@ def test_names_are_no_formulas_and_what_cannot_be_printed_is_replaced() -> None:
 
 
 @pytest.mark.parametrize(("stable", "complete"), [(True, True), (False, True), (True, False)])
-def test_a_noisy_or_interrupted_contest_says_so(stable: bool, complete: bool) -> None:
-    _, result = held(PAIR, noise=() if stable else ("fp32: it drifts",), complete=complete)
+def test_a_noisy_or_interrupted_benchmark_says_so(stable: bool, complete: bool) -> None:
+    _, result = made_up(PAIR, noise=() if stable else ("fp32: it drifts",), complete=complete)
     with drawing.style(pictures.FILE_FONT):
         written = " ".join(texts(pictures.figure(result)))
     assert ("NOISY" in written, "INCOMPLETE" in written) == (not stable, not complete)
@@ -307,8 +307,8 @@ def test_without_room_there_is_no_label_and_that_is_said() -> None:
 @pytest.mark.parametrize("suffix", [".png", ".svg", ".pdf"])
 def test_the_same_measurements_give_the_same_bytes(tmp_path: Path, suffix: str) -> None:
     code = (
-        "import sys; sys.path[:0] = ['tests']; from pathlib import Path; from helpers.benchmarks import held; from s2mlp_bench.report import "
-        "pictures; pictures.draw(held()[1], Path(sys.argv[1]), replace=False)"
+        "import sys; sys.path[:0] = ['tests']; from pathlib import Path; from helpers.benchmarks import made_up; from s2mlp_bench.report import "
+        "pictures; pictures.draw(made_up()[1], Path(sys.argv[1]), replace=False)"
     )
     paths = [tmp_path / f"{i}{suffix}" for i in range(2)]
     for i, path in enumerate(paths):
@@ -321,7 +321,7 @@ def test_the_same_measurements_give_the_same_bytes(tmp_path: Path, suffix: str) 
 def test_a_users_matplotlib_settings_are_neither_used_nor_changed() -> None:
     import matplotlib as mpl
 
-    _, result = held(PAIR)
+    _, result = made_up(PAIR)
     usual = pictures.content(result, ".svg")
     with mpl.rc_context({"font.size": 30, "axes.facecolor": "red", "text.parse_math": True}):
         assert pictures.content(result, ".svg") == usual and mpl.rcParams["font.size"] == 30
@@ -329,7 +329,7 @@ def test_a_users_matplotlib_settings_are_neither_used_nor_changed() -> None:
 
 def test_a_picture_has_the_size_of_a_readme(tmp_path: Path) -> None:
     path = tmp_path / "it.PNG"
-    pictures.draw(held(PAIR)[1], path, replace=False)
+    pictures.draw(made_up(PAIR)[1], path, replace=False)
     with Image.open(path) as picture:
         assert picture.format == "PNG" and picture.size == (1650, 675)
 
@@ -340,9 +340,9 @@ def test_what_is_no_picture_or_there_already_is_refused(tmp_path: Path) -> None:
     taken = tmp_path / "it.svg"
     taken.write_text("mine")
     with pytest.raises(OutputError, match="exists"):
-        pictures.draw(held(PAIR)[1], taken, replace=False)
+        pictures.draw(made_up(PAIR)[1], taken, replace=False)
     assert taken.read_text() == "mine"
-    pictures.draw(held(PAIR)[1], taken, replace=True)
+    pictures.draw(made_up(PAIR)[1], taken, replace=True)
     assert b"<svg" in taken.read_bytes() and [path.name for path in tmp_path.iterdir()] == ["it.svg"]
 
 

@@ -13,7 +13,7 @@ import pytest
 
 from helpers.support import random_model, save_checkpoint, small_spec, weights_of
 from s2mlp_bench import graphs
-from s2mlp_bench.backends import OnnxWay, OpenVinoWay
+from s2mlp_bench.backends import OnnxBackend, OpenVinoBackend
 from s2mlp_bench.baselines.noshift import NoShift
 from s2mlp_bench.candidate import Point
 from s2mlp_bench.roofline.products import products
@@ -99,9 +99,9 @@ def test_onnxruntimes_own_quantization_computes_the_same_network_roughly(small: 
     noise = graphs.noise(small.spec)
     path = graphs.write(small, tmp_path / "fp32")
     static = graphs.write_quantized_statically(path, noise, tmp_path / "static")
-    expected = OnnxWay(path).open(Point()).run(noise[:1])
-    for way in (OnnxWay(static), OpenVinoWay(static)):
-        assert 0 < compare(way.open(Point()).run(noise[:1]), expected).relative_l2 < 0.1
+    expected = OnnxBackend(path).open(Point()).run(noise[:1])
+    for backend in (OnnxBackend(static), OpenVinoBackend(static)):
+        assert 0 < compare(backend.open(Point()).run(noise[:1]), expected).relative_l2 < 0.1
     assert [p.name for p in static.parent.iterdir()] == [static.name]
 
 
@@ -117,5 +117,7 @@ def test_openvino_computes_float32_as_float32(small: Lowered, tmp_path: Path) ->
     """Unless told otherwise it takes bfloat16, where the processor has it; that would be off by 1e-3."""
     images = graphs.noise(small.spec)[:1]
     path = graphs.write(small, tmp_path / "fp32")
-    ours, theirs = (way.open(Point(threads=1)).run(images) for way in (OnnxWay(path), OpenVinoWay(path)))
+    ours, theirs = (
+        backend.open(Point(threads=1)).run(images) for backend in (OnnxBackend(path), OpenVinoBackend(path))
+    )
     assert compare(theirs, ours).relative_l2 < 1e-5

@@ -21,7 +21,7 @@ AROUND = {"processor": "P", "usable_cores": 2, "governor": "unknown", "versions"
 def document(samples: dict[str, Sequence[float]], **around: Any) -> dict[str, Any]:
     return {
         "environment": {**AROUND, **around},
-        "standing": {"figures": [{"name": name} for name in samples]},
+        "summary": {"figures": [{"name": name} for name in samples]},
         "samples_ms": {name: list(values) for name, values in samples.items()},
     }
 
@@ -80,7 +80,7 @@ def test_what_differs_and_what_is_missing_is_said() -> None:
 def test_a_noisy_run_is_told() -> None:
     old, new = document({"a": noisy(10, 0)}), document({"a": noisy(10, 2)})
     assert regression.compare(old, new).noisy == ()
-    old["standing"]["noise"] = ["a: its times spread"]
+    old["summary"]["noise"] = ["a: its times spread"]
     found = regression.compare(old, new)
     assert found.noisy == ("older",)
     assert any("noisy in the older run" in note for note in regression.section(found).notes)
@@ -90,9 +90,9 @@ def test_a_noisy_run_is_told() -> None:
     "damaged",
     [
         {},
-        {"environment": {}, "standing": {"figures": [{}]}, "samples_ms": {}},
-        {"environment": {}, "standing": {"figures": [{"name": "a"}]}, "samples_ms": {"a": []}},
-        {"environment": None, "standing": {"figures": [{"name": "a"}]}, "samples_ms": {"a": [1.0] * 8}},
+        {"environment": {}, "summary": {"figures": [{}]}, "samples_ms": {}},
+        {"environment": {}, "summary": {"figures": [{"name": "a"}]}, "samples_ms": {"a": []}},
+        {"environment": None, "summary": {"figures": [{"name": "a"}]}, "samples_ms": {"a": [1.0] * 8}},
     ],
     ids=["empty", "no name", "no samples", "no environment"],
 )

@@ -13,13 +13,13 @@ from typing import Any
 
 import pytest
 
-from helpers.benchmarks import BASELINES, ENVIRONMENT, EVIL, PAIR, Entry, held, swept
+from helpers.benchmarks import BASELINES, ENVIRONMENT, EVIL, PAIR, Entry, made_up, swept
 from helpers.browser import Browser, Visit, lacking
 from helpers.support import command, run, save_checkpoint, small_spec
 from s2mlp_bench.benchmark import Devices, Plan, Result
 from s2mlp_bench.energy import device_table
 from s2mlp_bench.energy.energy import Energy
-from s2mlp_bench.report.documents import html, summary
+from s2mlp_bench.report import findings, html
 from s2mlp_bench.report.pictures import inline_svg
 from s2mlp_bench.report.section import Section
 from s2mlp_deploy.errors import RuntimeMissingError
@@ -70,14 +70,14 @@ class Page(HTMLParser):
         return " ".join(" ".join(told).split())
 
 
-def rendered(contest: tuple[Plan, Result], **options: Any) -> Page:
-    plan, result = contest
+def rendered(benchmark: tuple[Plan, Result], **options: Any) -> Page:
+    plan, result = benchmark
     return Page(html.render(plan, result, ENVIRONMENT, command=COMMAND, **options))
 
 
 @pytest.fixture(scope="module")
 def usual() -> Page:
-    return rendered(held(noise=("fp32: the middle half of its times spreads over 12% of the median",)))
+    return rendered(made_up(noise=("fp32: the middle half of its times spreads over 12% of the median",)))
 
 
 # Structure
@@ -128,13 +128,13 @@ def test_pictures_take_their_colours_from_the_page_in_light_and_dark(usual: Page
     assert len(usual.named("style")) == 1 and {a["viewbox"].split()[2] for a in usual.named("svg")} == {"358"}
 
 
-def test_the_same_contest_gives_the_same_page() -> None:
-    assert rendered(held()).source == rendered(held()).source
-    assert "2027-01-31" in rendered(held(), today="2027-01-31").words
+def test_the_same_benchmark_gives_the_same_page() -> None:
+    assert rendered(made_up()).source == rendered(made_up()).source
+    assert "2027-01-31" in rendered(made_up(), today="2027-01-31").words
 
 
-def test_a_page_with_many_contestants_stays_small() -> None:
-    assert len(rendered(held(swept((*PAIR, *BASELINES), (1, 2, 4)))).source) < 300_000
+def test_a_page_with_many_candidates_stays_small() -> None:
+    assert len(rendered(made_up(swept((*PAIR, *BASELINES), (1, 2, 4)))).source) < 300_000
 
 
 # Names
@@ -142,7 +142,7 @@ def test_a_page_with_many_contestants_stays_small() -> None:
 
 def test_names_of_bundles_are_text_and_nothing_else() -> None:
     evil = [Entry(EVIL, 10.0, accuracy=0.9), Entry('"><script>alert(2)</script>', 5.0, accuracy=0.8), *BASELINES]
-    page = rendered(held(evil, noise=(f"{EVIL}: spread",)), extras=[Section(EVIL, (EVIL,), [(EVIL,)], [EVIL])])
+    page = rendered(made_up(evil, noise=(f"{EVIL}: spread",)), extras=[Section(EVIL, (EVIL,), [(EVIL,)], [EVIL])])
     assert not page.named("img", "script") and page.inside == []
     assert page.texts["title"] == page.texts["h1"] and EVIL in page.texts["h1"][0]
     assert any(EVIL in text for text in page.texts["text"]), "in pictures, too"
@@ -150,7 +150,7 @@ def test_names_of_bundles_are_text_and_nothing_else() -> None:
 
 
 def test_characters_that_no_page_may_contain_are_replaced() -> None:
-    page = rendered(held([Entry("a\x00b\udcff\u202e\nc", 10.0)]))
+    page = rendered(made_up([Entry("a\x00b\udcff\u202e\nc", 10.0)]))
     assert "a�b���c" in page.words
     assert page.source.encode("utf-8") and not re.search("[\x00\u202e]", page.source)
 
@@ -158,29 +158,29 @@ def test_characters_that_no_page_may_contain_are_replaced() -> None:
 # What it says
 
 
-def test_a_quiet_and_complete_contest_says_that_the_machine_held_still() -> None:
-    page = rendered(held())
+def test_a_quiet_and_complete_benchmark_says_that_the_machine_held_still() -> None:
+    page = rendered(made_up())
     assert "The machine held still while it was measured." in page.texts["p"]
     assert "NOISY" not in page.words and "INCOMPLETE" not in page.words
 
 
-def test_a_noisy_contest_says_so_with_all_reasons(usual: Page) -> None:
+def test_a_noisy_benchmark_says_so_with_all_reasons(usual: Page) -> None:
     assert any(text.startswith("NOISY") for text in usual.texts["p"])
     assert any("12% of the median" in text for text in usual.texts["li"]) and not usual.named("details")
-    many = rendered(held(noise=[f"reason {i}" for i in range(9)]))
+    many = rendered(made_up(noise=[f"reason {i}" for i in range(9)]))
     assert [text for text in many.texts["li"] if "reason" in text] == [f"reason {i}" for i in range(9)]
     assert many.texts["summary"] == ["5 more"]
 
 
-def test_an_interrupted_contest_says_so() -> None:
-    page = rendered(held(complete=False, bound=False))
+def test_an_interrupted_benchmark_says_so() -> None:
+    page = rendered(made_up(complete=False, bound=False))
     assert any(text.startswith("INCOMPLETE") for text in page.texts["p"])
     assert not {"Roofline", "Where the time goes"} & set(page.texts["h2"])
 
 
 def test_the_fastest_is_one_that_computes_the_same() -> None:
-    plan, result = held((*PAIR, Entry("no-shift", 1.0, "baseline", remark="another network")))
-    first = summary.findings(result.standing)[0]
+    plan, result = made_up((*PAIR, Entry("no-shift", 1.0, "baseline", remark="another network")))
+    first = findings.findings(result.summary)[0]
     assert re.fullmatch(
         r"Fastest of those that compute the same: int8, 2\.\d\d times \(95% interval .* to .*\) as fast as fp32\.",
         first,
@@ -191,25 +191,25 @@ def test_the_fastest_is_one_that_computes_the_same() -> None:
 
 
 def test_what_shows_no_difference_is_not_called_faster() -> None:
-    _, result = held((Entry("a", 10.0), Entry("b", 10.0), Entry("c", 20.0)))
-    same = replace(result.standing.figures[1].speed, median=1.01, low=0.99, high=1.03)
-    figures = (result.standing.figures[0], replace(result.standing.figures[1], speed=same), result.standing.figures[2])
-    nothing, equal, slower = summary.findings(replace(result.standing, figures=figures))
+    _, result = made_up((Entry("a", 10.0), Entry("b", 10.0), Entry("c", 20.0)))
+    same = replace(result.summary.figures[1].speed, median=1.01, low=0.99, high=1.03)
+    figures = (result.summary.figures[0], replace(result.summary.figures[1], speed=same), result.summary.figures[2])
+    nothing, equal, slower = findings.findings(replace(result.summary, figures=figures))
     assert nothing.startswith("Nothing that computes the same is shown to be faster than a")
     assert equal == "No difference from a shown: b (1.01×, 0.99 to 1.03)." and slower.startswith(
         "Slower than a: c (0.5"
     )
 
 
-def test_one_contestant_has_nothing_to_be_compared_with() -> None:
-    page = rendered(held(PAIR[:1]))
+def test_one_candidate_has_nothing_to_be_compared_with() -> None:
+    page = rendered(made_up(PAIR[:1]))
     assert page.texts["h1"] == ["How fast fp32 is"] and "Ratios" not in page.texts["h3"]
     assert any("Nothing else here computes the same" in text for text in page.texts["p"])
 
 
 def test_what_is_not_known_is_called_unknown_and_what_does_not_apply_is_empty() -> None:
     unknown = replace(PAIR[1], accuracy=None)
-    page = rendered(held((PAIR[0], unknown, *BASELINES[:1])))
+    page = rendered(made_up((PAIR[0], unknown, *BASELINES[:1])))
     rows = re.findall(r'<tr><th scope="row">(\S+)</th>(.*?)</tr>', page.source)
     accuracy = {name: re.findall(r"<td[^>]*>[^<]*</td>", cells)[-1] for name, cells in rows[:3]}
     assert accuracy == {
@@ -220,16 +220,16 @@ def test_what_is_not_known_is_called_unknown_and_what_does_not_apply_is_empty() 
 
 
 def test_what_was_not_measured_has_no_section() -> None:
-    page = rendered(held(PAIR[:1], bound=False, cold=False))
+    page = rendered(made_up(PAIR[:1], bound=False, cold=False))
     assert page.texts["h2"] == ["In short", "Speed", "Machine", "How it was measured"]
     assert "products" not in page.texts["th"] and "accuracy" in page.texts["th"]
 
 
 def test_times_by_the_devices_own_clock_are_shown() -> None:
-    plan, result = held(PAIR)
-    timed = replace(result.standing.figures[0], on_device=Times(0.125, 2.5, 0.0625))
-    standing = replace(result.standing, figures=(timed, *result.standing.figures[1:]))
-    page = rendered((plan, replace(result, standing=standing)))
+    plan, result = made_up(PAIR)
+    timed = replace(result.summary.figures[0], on_device=Times(0.125, 2.5, 0.0625))
+    summary = replace(result.summary, figures=(timed, *result.summary.figures[1:]))
+    page = rendered((plan, replace(result, summary=summary)))
     assert "Milliseconds a batch, by the device's own clock" in page.texts["caption"]
     assert {"0.125", "2.50", "0.0625"} <= set(page.texts["td"])
 
@@ -239,26 +239,32 @@ def test_it_can_be_repeated(usual: Page) -> None:
     options = dict(zip(usual.texts["dt"], usual.texts["dd"], strict=True))
     assert options["bundles"] == "some where/fp32, some where/int8" and options["seed of the orders"] == "7"
     assert options["measured for at least"] == "2 s and 30 rounds" and options["threads"] == "the runtime's own choice"
-    assert options["energy"] == "not measured: nothing here could tell" and options["cold starts"] == "measured"
+    assert (
+        options["energy"] == "not measured: no sensor or counter for it here" and options["cold starts"] == "measured"
+    )
     assert options["versions"] == "onnxruntime 1.32.0, numpy 2.4.6" and options["processor"] == "Some CPU <&>"
 
 
 def test_energy_is_called_measured_only_where_joules_were() -> None:
-    plan, result = held(PAIR, cold=False, bound=False)
+    plan, result = made_up(PAIR, cold=False, bound=False)
     silent = replace(result, devices=Devices((), {"fp32": None, "int8": None}, ()))
     told = replace(result, devices=Devices((), {"fp32": None, "int8": JOULES}, ()))
     said = [
         dict(zip(page.texts["dt"], page.texts["dd"], strict=True))
-        for page in (rendered((plan, silent)), rendered((plan, told)), rendered((replace(plan, energy=False), result)))
+        for page in (
+            rendered((plan, silent)),
+            rendered((plan, told)),
+            rendered((replace(plan, energy=False), result)),
+        )
     ]
-    assert [one["energy"] for one in said] == ["not measured: nothing here could tell", "measured", "not asked for"]
-    assert said[0]["cold starts"] == said[0]["matrix products alone"] == "not asked for"
-    assert device_table.sections(result.standing, silent.devices.energies) == []
+    assert [one["energy"] for one in said] == ["not measured: no sensor or counter for it here", "measured", "left out"]
+    assert said[0]["cold starts"] == said[0]["matrix products alone"] == "left out"
+    assert device_table.sections(result.summary, silent.devices.energies) == []
 
 
 def test_threads_are_a_column_of_headers_and_what_names_share_is_said_once() -> None:
     prefixed = [replace(e, source=f"fashion_mnist-onnx-{e.source}") for e in PAIR]
-    page = rendered(held(swept(prefixed, (1, 2))))
+    page = rendered(made_up(swept(prefixed, (1, 2))))
     rows = re.findall(r'<tr><th scope="row">([^<]*)</th><th scope="row">([^<]*)</th><td', page.source)
     assert rows[:4] == [("fp32", "1"), ("fp32", "2"), ("int8", "1"), ("int8", "2")]
     assert 'Names leave out what all bundles\' names begin with, "fashion_mnist-onnx-".' in page.words
@@ -267,7 +273,7 @@ def test_threads_are_a_column_of_headers_and_what_names_share_is_said_once() -> 
 
 def test_further_sections_are_tables_with_notes() -> None:
     section = Section("Energy", ("", "mJ an image"), [("fp32", "3.1"), ("int8", None)], ["All that the device took."])
-    page = rendered(held(), extras=[section])
+    page = rendered(made_up(), extras=[section])
     assert "Energy" in page.texts["h2"] and "mJ an image" in page.texts["th"] and "3.1" in page.texts["td"]
     assert "All that the device took." in page.texts["p"]
     with pytest.raises(ValueError, match="Energy: 1 cells under 2 headings"):
@@ -328,7 +334,7 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A report with everything in it, and names that are long, and that would run as code."""
     entries = [replace(PAIR[0], source=EVIL), replace(PAIR[1], source="a-long-name-" * 8), *PAIR, *BASELINES]
     section = Section("Energy", ("", *(f"a long heading {i}" for i in range(12))), [("fp32", *["123.4"] * 12)])
-    plan, result = held(swept(entries, (1, 2)), noise=[f"{EVIL}: reason {i}" for i in range(6)])
+    plan, result = made_up(swept(entries, (1, 2)), noise=[f"{EVIL}: reason {i}" for i in range(6)])
     path = tmp_path_factory.mktemp("report") / "report.html"
     path.write_text(html.render(plan, result, ENVIRONMENT, command=COMMAND + " --x" * 80, extras=[section]), "utf-8")
     return path

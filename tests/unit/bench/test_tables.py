@@ -1,4 +1,4 @@
-"""Tables of a contest on terminals of every width: whole numbers, names that can be told apart, a column for each setting."""
+"""Tables of a benchmark on terminals of every width: whole numbers, names that can be told apart, a column for each setting."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from rich.cells import cell_len
 from rich.console import Console
 
-from helpers.benchmarks import BASELINES, ENVIRONMENT, PAIR, Entry, held, swept
+from helpers.benchmarks import BASELINES, ENVIRONMENT, PAIR, Entry, made_up, swept
 from s2mlp_bench.benchmark import Result
 from s2mlp_bench.candidate import Point
 from s2mlp_bench.report import names, section, table, tables
@@ -33,8 +33,8 @@ def printed(result: Result, width: int) -> str:
 
 def sections(result: Result) -> list[Section]:
     found = (
-        tables.latency(result.standing),
-        tables.cold(result.standing),
+        tables.latency(result.summary),
+        tables.cold(result.summary),
         tables.roofline(result),
         tables.profile(result),
     )
@@ -70,8 +70,8 @@ def test_names_are_folded_where_words_end() -> None:
 
 
 def test_what_all_bundles_begin_with_is_left_out_and_said_once() -> None:
-    _, result = held(ON_TWO)
-    found = result.standing
+    _, result = made_up(ON_TWO)
+    found = result.summary
     assert found.prefix == "fashion_mnist-"
     shown = list(dict.fromkeys(found.short(f) for f in found.figures))
     assert shown[:4] == ["onnx-fp32", "onnx-int8", "ort-int8", "openvino, onnx-fp32"] and "torch-eager" in shown
@@ -84,16 +84,16 @@ def test_a_name_is_shortened_only_where_it_stays_the_only_one_of_its_kind() -> N
         replace(PAIR[1], source="mine-fp32"),
         Entry("mixer", 3.0, "baseline"),
     ]
-    assert held(entries)[1].standing.prefix == ""
-    assert held(entries[:2])[1].standing.prefix == "mine-"
-    assert held([replace(PAIR[0], source="fashion_mnist-onnx-fp32"), *BASELINES])[1].standing.prefix == ""
+    assert made_up(entries)[1].summary.prefix == ""
+    assert made_up(entries[:2])[1].summary.prefix == "mine-"
+    assert made_up([replace(PAIR[0], source="fashion_mnist-onnx-fp32"), *BASELINES])[1].summary.prefix == ""
 
 
 # Settings
 
 
 def test_threads_that_differ_are_a_column_of_every_table() -> None:
-    for one in sections(held(ON_TWO)[1]):
+    for one in sections(made_up(ON_TWO)[1]):
         assert (one.headings[1], one.keys) == ("threads", 2)
         told_apart = [tuple(row[:2]) for row in one.rows]
         assert len(set(told_apart)) == len(told_apart) and {row[1] for row in one.rows} == {"1", "2"}
@@ -101,15 +101,15 @@ def test_threads_that_differ_are_a_column_of_every_table() -> None:
 
 
 def test_settings_that_all_share_are_in_the_title_alone() -> None:
-    one = tables.latency(held(swept(PAIR, (2,)))[1].standing)
+    one = tables.latency(made_up(swept(PAIR, (2,)))[1].summary)
     assert one.title == "Milliseconds a batch, 2 threads" and one.keys == 1 and "threads" not in one.headings
 
 
 def test_every_setting_can_have_a_column() -> None:
     points = [Point(), Point(4), Point(size=(224, 192)), Point(provider="cuda")]
-    _, result = held([Entry(f"bundle{i}", 5.0) for i in range(4)])
-    figures = tuple(replace(f, point=p) for f, p in zip(result.standing.figures, points, strict=True))
-    found = replace(result.standing, figures=figures)
+    _, result = made_up([Entry(f"bundle{i}", 5.0) for i in range(4)])
+    figures = tuple(replace(f, point=p) for f, p in zip(result.summary.figures, points, strict=True))
+    found = replace(result.summary, figures=figures)
     assert found.swept == ("provider", "batch", "image size") and found.shared == ()
     assert [found.keys(f)[1:] for f in figures] == [
         ["default", "1", "default"], ["default", "4", "default"], ["default", "1", "224x192"], ["cuda", "1", "default"],
@@ -122,7 +122,7 @@ def test_every_setting_can_have_a_column() -> None:
 
 @pytest.mark.parametrize("width", [50, 60, 80, 100, 120, 200])
 def test_no_number_is_cut_and_no_line_is_too_long(width: int) -> None:
-    _, result = held(ON_TWO, noise=["x"])
+    _, result = made_up(ON_TWO, noise=["x"])
     text = printed(result, width)
     assert max(map(cell_len, text.splitlines())) <= width
     assert not re.search(r"\S…|…\S", text), "only intervals have an ellipsis, between blanks"
@@ -133,7 +133,7 @@ def test_no_number_is_cut_and_no_line_is_too_long(width: int) -> None:
 
 
 def test_what_does_not_fit_follows_below_with_names_and_threads_repeated() -> None:
-    _, result = held(ON_TWO)
+    _, result = made_up(ON_TWO)
     narrow, wide = printed(result, 80), printed(result, 120)
     assert "Milliseconds a batch (continued)" in narrow and "continued" not in wide
     assert len(re.findall(r"│ onnx-int8 +│ +2 │", narrow)) == 6 and len(re.findall(r"│ onnx-int8 +│ +2 │", wide)) == 4
@@ -141,7 +141,7 @@ def test_what_does_not_fit_follows_below_with_names_and_threads_repeated() -> No
 
 def test_sentences_in_cells_are_wrapped_and_not_cut() -> None:
     words = "the processor and the memory beside it, as the operating system counts them"
-    one = Section("Energy", ("contestant", "mJ an image", "of"), [["fp32", "1.23", words]])
+    one = Section("Energy", ("candidate", "mJ an image", "of"), [["fp32", "1.23", words]])
     console = Console(width=60, highlight=False, file=io.StringIO())
     console.print(section.render(one))
     text = console.file.getvalue()  # type: ignore[attr-defined]
@@ -153,10 +153,10 @@ def test_sentences_in_cells_are_wrapped_and_not_cut() -> None:
 
 
 def test_what_shows_no_difference_is_said_in_a_sentence() -> None:
-    _, result = held((Entry("a", 10.0), Entry("b", 10.0), Entry("c", 20.0)))
-    same = replace(result.standing.figures[1].speed, median=1.01, low=0.99, high=1.03)
-    figures = (result.standing.figures[0], replace(result.standing.figures[1], speed=same), result.standing.figures[2])
-    one = tables.latency(replace(result.standing, figures=figures))
+    _, result = made_up((Entry("a", 10.0), Entry("b", 10.0), Entry("c", 20.0)))
+    same = replace(result.summary.figures[1].speed, median=1.01, low=0.99, high=1.03)
+    figures = (result.summary.figures[0], replace(result.summary.figures[1], speed=same), result.summary.figures[2])
+    one = tables.latency(replace(result.summary, figures=figures))
     assert [note for note in one.notes if note.startswith("No difference")] == [
         "No difference from the first is shown, since 1 lies in the interval: b."
     ]
@@ -165,7 +165,7 @@ def test_what_shows_no_difference_is_said_in_a_sentence() -> None:
 
 def test_a_remark_is_made_once_for_all_threads_and_once_each_where_it_differs() -> None:
     entries = swept([PAIR[0], BASELINES[1]], (1, 2))
-    found = held(entries)[1].standing
+    found = made_up(entries)[1].summary
     assert found.remarks(found.figures) == [("no-shift", "another network")]
     figures = (*found.figures[:-1], replace(found.figures[-1], remark="something else"))
     found = replace(found, figures=figures)
@@ -177,8 +177,8 @@ def test_a_remark_is_made_once_for_all_threads_and_once_each_where_it_differs() 
 
 def test_one_of_a_kind_is_no_plural() -> None:
     assert (counted(1, "round"), counted(2, "round"), counted(0, "round")) == ("1 round", "2 rounds", "0 rounds")
-    result = held(PAIR)[1]
-    once = replace(result, standing=replace(result.standing, rounds=1))
+    result = made_up(PAIR)[1]
+    once = replace(result, summary=replace(result.summary, rounds=1))
     assert "1 interleaved round after" in printed(once, 120)
     console = Console(width=120, file=io.StringIO())
     console.print(table.render(once, {**AROUND, "usable_cores": 1}))

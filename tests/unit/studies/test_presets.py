@@ -15,12 +15,12 @@ from rich.console import Console
 
 from helpers.support import ROOT, save_checkpoint, small_spec
 from s2mlp_bench import environment
-from s2mlp_bench.backends import OnnxWay
+from s2mlp_bench.backends import OnnxBackend
 from s2mlp_bench.benchmark import Devices, Plan, Result
-from s2mlp_bench.candidate import Contestant, Point
-from s2mlp_bench.interleaved_timing import NOTHING, Course, Record
+from s2mlp_bench.candidate import Candidate, Point
+from s2mlp_bench.interleaved_timing import NOTHING, Record, Schedule
 from s2mlp_bench.process import ProcessCost
-from s2mlp_bench.summary import standing
+from s2mlp_bench.summary import summarize
 from s2mlp_deploy.checkpoint.load import load_checkpoint
 from s2mlp_deploy.graph.lowered import Lowered
 from s2mlp_deploy.graph.spatial_shift import LOWERINGS
@@ -32,7 +32,7 @@ from s2mlp_studies.presets import latency, markdown, report
 from s2mlp_studies.presets.engines import EngineCost, Engines, Figures, measure_engines
 from s2mlp_studies.presets.export_cost import GATE, IMPORTS, NAIVE, NO_GATE, ExportCost
 from s2mlp_studies.presets.goals import Goal, engine_goals, export_goals, latency_goals
-from s2mlp_studies.presets.latency import Contest, Latency, alone, on
+from s2mlp_studies.presets.latency import Benchmark, Latency, alone, on
 
 
 @pytest.fixture(scope="module")
@@ -59,10 +59,15 @@ def test_baselines_that_are_missing_are_left_out_and_told() -> None:
     assert pip_install("openvino") in done.stderr
 
 
-def test_four_contests_are_held_with_the_same_small_model(tmp_path: Path) -> None:
+def test_four_benchmarks_are_held_with_the_same_small_model(tmp_path: Path) -> None:
     path = save_checkpoint(tmp_path / "small.pt", small_spec(channels=16))
     found = latency.measure_latency(
-        "small", path, tmp_path, baselines=["no-shift", "openvino-static"], course=Course(0, 6, 0), listener=Listener()
+        "small",
+        path,
+        tmp_path,
+        baselines=["no-shift", "openvino-static"],
+        schedule=Schedule(0, 6, 0),
+        listener=Listener(),
     )
     shown = {"small-onnx-fp32", "small-onnx-int8"}
     assert set(found.everything.result.samples_ms) == {
@@ -73,7 +78,7 @@ def test_four_contests_are_held_with_the_same_small_model(tmp_path: Path) -> Non
     assert set(found.inputs.result.samples_ms) == {on("small-onnx-fp32"), on("uint8"), NOTHING}
     assert found.best_lowering in LOWERINGS
     assert found.everything.result.roofline is not None and len(found.everything.result.profiles) == 2
-    assert found.everything.result.standing.figures[0].cold is not None
+    assert found.everything.result.summary.figures[0].cold is not None
 
 
 def test_all_lowerings_share_one_calibration_for_int8(small: Lowered, tmp_path: Path) -> None:
@@ -130,12 +135,12 @@ def synthetic_cost() -> ExportCost:
     return ExportCost("wide", 200, samples)
 
 
-def synthetic_contest(times_ms: Mapping[str, float], bundles: Collection[str]) -> Contest:
+def synthetic_benchmark(times_ms: Mapping[str, float], bundles: Collection[str]) -> Benchmark:
     samples = {name: tuple(ms * slow for slow in (1, 1.5, 2, 1, 1.5, 2)) for name, ms in times_ms.items()}
     runners = [Timed(name, ms) for name, ms in times_ms.items()]
     record = Record({**samples, NOTHING: (0.0,)}, 10, True)
-    result = Result(standing(runners, record, {}), record.samples_ms, (), None, Devices((), {}, ()))  # type: ignore[arg-type]
-    return Contest(Plan(tuple(map(Path, bundles))), result)
+    result = Result(summarize(runners, record, {}), record.samples_ms, (), None, Devices((), {}, ()))  # type: ignore[arg-type]
+    return Benchmark(Plan(tuple(map(Path, bundles))), result)
 
 
 def synthetic_latency() -> Latency:
@@ -148,20 +153,20 @@ def synthetic_latency() -> Latency:
     threads = {on(fp32): 102.0, on(fp32, 2): 51.0, on(int8): 34.0, on(int8, 2): 20.0}
     inputs = {on(fp32): 100.0, on(latency.UINT8): 101.0}
     return Latency(
-        "deep", fp32, int8, synthetic_contest(everything, [fp32, int8]), synthetic_contest(lowerings, ["gather", "slice"]),
-        synthetic_contest(threads, [fp32, int8]), synthetic_contest(inputs, [fp32, latency.UINT8]), environment.describe(),
+        "deep", fp32, int8, synthetic_benchmark(everything, [fp32, int8]), synthetic_benchmark(lowerings, ["gather", "slice"]),
+        synthetic_benchmark(threads, [fp32, int8]), synthetic_benchmark(inputs, [fp32, latency.UINT8]), environment.describe(),
     )  # fmt: skip
 
 
 class Timed:
-    """Stands in for a loaded contestant, of which only the name counts."""
+    """Stands in for a loaded candidate, of which only the name counts."""
 
     def __init__(self, name: str, ms: float) -> None:
         source, _, threads = name.rpartition(", ")
         kind, of = ("bound", name.replace(", products alone", "")) if "alone" in source else ("bundle", None)
-        way = OnnxWay(Path(__file__))
+        backend = OnnxBackend(Path(__file__))
         point = Point(threads=int(threads[0]))
-        self.contestant = Contestant(source, kind, way, point, "fp32", 1, None, "", of)  # type: ignore[arg-type]
+        self.candidate = Candidate(source, kind, backend, point, "fp32", 1, None, "", of)  # type: ignore[arg-type]
         self.distance, self.parts = None, list[Any]()
 
 
@@ -235,7 +240,7 @@ def test_a_goal_whose_limit_lies_inside_the_interval_is_unclear() -> None:
     assert not Goal("wide", "", Estimate(5.5, 4.5, 6.0), at_least=5).clear
 
 
-def test_the_tables_show_every_contestant_and_verdict() -> None:
+def test_the_tables_show_every_candidate_and_verdict() -> None:
     cost, measured = synthetic_cost(), synthetic_latency()
     goals = [*export_goals(cost), *latency_goals(measured)]
     console = Console(width=120)

@@ -203,13 +203,13 @@ def timed(times: dict[str, Callable[[], float]], plan: Plan) -> tuple[dict[str, 
     clock, order = FakeClock(), list[str]()
 
     def call(name: str) -> Callable[[], float]:
-        def contestant() -> float:
+        def candidate() -> float:
             order.append(name)
             milliseconds = times[name]()
             clock.now += milliseconds / 1e3
             return milliseconds
 
-        return contestant
+        return candidate
 
     keys = {name: (name, plan.base) for name in times}
     samples = take_rounds({key: call(name) for name, key in keys.items()}, plan, Listener(), clock)

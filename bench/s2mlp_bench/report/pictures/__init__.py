@@ -1,4 +1,4 @@
-"""The pictures of a contest: one file with two of them side by side, and narrow ones for the report."""
+"""The pictures of a benchmark: one file with two of them side by side, and narrow ones for the report."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from s2mlp_bench.report.pictures import alternatives, drawing, key, roofline_plo
 from s2mlp_bench.report.pictures.drawing import QUIET, printable
 from s2mlp_bench.report.pictures.key import Mark
 from s2mlp_bench.results import output
-from s2mlp_bench.summary import Standing
+from s2mlp_bench.summary import Summary
 from s2mlp_deploy.cli import plot
 from s2mlp_deploy.errors import UsageError
 from s2mlp_deploy.system.wording import counted
@@ -29,7 +29,7 @@ NARROW = 358.0
 REPORT_FONT, FILE_FONT, NOTE_FONT = 11.0, 10.0, 9.0
 
 WIDTH, HEIGHT = 792.0, 324.0
-"""Of the picture file, 11 by 4.5 inches; with many contestants it is higher."""
+"""Of the picture file, 11 by 4.5 inches; with many candidates it is higher."""
 
 _MARGIN, _BETWEEN, _TITLE, _AXIS, _NOTE = 14.0, 46.0, 34.0, 36.0, 34.0
 """Around everything; between two pictures, for the numbers of the second; for titles; below axes, for numbers and what
@@ -99,16 +99,16 @@ def content(result: Result, suffix: str) -> bytes:
 
 def figure(result: Result) -> Figure:
     """The same, to be used in a :func:`drawing.style`."""
-    several = len(result.standing.figures) > 1
+    several = len(result.summary.figures) > 1
     panels = [_ratios(result) if several else _latencies(result)]
     if result.roofline or several:
         panels.append(_roofline(result) if result.roofline else _latencies(result))
-    return _side_by_side(panels, result.standing)
+    return _side_by_side(panels, result.summary)
 
 
 def of_report(result: Result) -> list[Picture]:
     """The narrow pictures, as far as there is something to draw."""
-    found = result.standing
+    found = result.summary
     with drawing.style(REPORT_FONT, text_as_text=True):
         pictures = [_narrow("latencies", _latencies(result), alternatives.latencies(found))]
         if len(found.figures) > 1:
@@ -126,7 +126,7 @@ def of_report(result: Result) -> list[Picture]:
 
 
 def _ratios(result: Result) -> _Panel:
-    found = result.standing
+    found = result.summary
 
     def on(axes: Axes) -> tuple[str, ...]:
         rows.ratios(axes, found)
@@ -137,7 +137,7 @@ def _ratios(result: Result) -> _Panel:
 
 
 def _latencies(result: Result) -> _Panel:
-    found = result.standing
+    found = result.summary
 
     def on(axes: Axes) -> tuple[str, ...]:
         rows.latencies(axes, found, result.samples_ms)
@@ -148,7 +148,7 @@ def _latencies(result: Result) -> _Panel:
 
 def _profile(result: Result) -> _Panel:
     def on(axes: Axes) -> tuple[str, ...]:
-        rows.profile(axes, result.profiles, result.standing)
+        rows.profile(axes, result.profiles, result.summary)
         return ()
 
     marks = rows.profile_marks(result.profiles)
@@ -159,7 +159,7 @@ def _roofline(result: Result) -> _Panel:
     return _Panel("Roofline", (), lambda axes: roofline_plot.draw(axes, result), "operations a byte", "Gop/s", 0)
 
 
-def _accuracy(found: Standing, against: str, below: str) -> _Panel:
+def _accuracy(found: Summary, against: str, below: str) -> _Panel:
     return _Panel("Accuracy", (), lambda axes: scatter.accuracy(axes, found, against=against), below, "accuracy, %", 0)
 
 
@@ -191,7 +191,7 @@ def _put(drawn: Figure, panel: _Panel, *, left: float, top: float, width: float,
     return panel.draw(axes)
 
 
-def _side_by_side(panels: Sequence[_Panel], found: Standing) -> Figure:
+def _side_by_side(panels: Sequence[_Panel], found: Summary) -> Figure:
     half = (WIDTH - 2 * _MARGIN - _BETWEEN) / 2
     top = _TITLE + 8 + max(key.height(panel.marks, half) for panel in panels)
     needed = max(panel.rows for panel in panels) * rows.ROW * drawing.font_size()
@@ -215,7 +215,7 @@ def _text(drawn: Figure, left: float, down: float, words: str, **how: Any) -> Te
     return drawn.text(left / width, 1 - down / height, words, va="center", **how)
 
 
-def _state(found: Standing) -> str:
+def _state(found: Summary) -> str:
     """How far the picture can be believed."""
     words = ", ".join([counted(found.rounds, "interleaved round"), *found.shared])
     if not found.complete:

@@ -15,7 +15,7 @@ from s2mlp_bench.report.pictures.drawing import PAPER, QUIET
 from s2mlp_bench.report.pictures.labels import Box
 from s2mlp_bench.report.pictures.scatter import Name
 from s2mlp_bench.roofline.roofline import Dot, Roof, Roofline, layer_dots
-from s2mlp_bench.summary import Standing
+from s2mlp_bench.summary import Summary
 from s2mlp_deploy.schema.precision import ON_CPUS
 from s2mlp_deploy.system.wording import counted
 
@@ -52,12 +52,12 @@ def draw(axes: Axes, result: Result) -> tuple[str, ...]:
     """Operations a second over operations a byte. Sentences that must stand below it."""
     found = result.roofline
     assert found is not None
-    bundles, layers = [dot for dot in found.dots if dot.kind == "contestant"], list(_layers(result))
+    bundles, layers = [dot for dot in found.dots if dot.kind == "candidate"], list(_layers(result))
     _scale(axes, found, [*bundles, *layers])
     for roof in found.roofs:
         _draw_roof(axes, roof, found)
     for dot in (*bundles, *layers):
-        width = 1.0 if dot.kind == "contestant" else 0.6
+        width = 1.0 if dot.kind == "candidate" else 0.6
         axes.plot(
             dot.intensity, dot.operations_per_s / 1e9, MARKERS[dot.precision], color=COLOURS[dot.precision],
             markersize=_size(dot), markeredgecolor=PAPER, markeredgewidth=width, zorder=4 if width == 1 else 5,
@@ -65,7 +65,7 @@ def draw(axes: Axes, result: Result) -> tuple[str, ...]:
     taken = [_box(axes, dot) for dot in (*bundles, *layers)]
     taken += _name_slope(axes, found, taken)
     names = [_roof_name(axes, roof, found) for roof in sorted(found.roofs, key=lambda roof: -roof.operations_per_s)]
-    for group in _groups(axes, bundles, partial(_bundles, result.standing), TOGETHER):
+    for group in _groups(axes, bundles, partial(_bundles, result.summary), TOGETHER):
         colour = WORDS[group.dot.precision]
         names.append(Name("\n".join(group.lines), *_at(axes, group.dot), colour, "bold"))
     for group in _groups(axes, layers, lambda dots: (dots[0].name,), CLUSTER):
@@ -75,9 +75,9 @@ def draw(axes: Axes, result: Result) -> tuple[str, ...]:
 
 
 def _layers(result: Result) -> Iterator[Dot]:
-    contestants = {f.name: f for f in result.standing.figures}
+    candidates = {f.name: f for f in result.summary.figures}
     for one in result.profiles:
-        f = contestants[one.contestant]
+        f = candidates[one.candidate]
         if f.precision in COLOURS:
             yield from layer_dots(one, f.precision, f.point.threads)
 
@@ -149,7 +149,7 @@ def _tilted(x: float, y: float, width: float, height: float, angle: float) -> li
     return found
 
 
-def _bundles(found: Standing, dots: Sequence[Dot]) -> tuple[str, ...]:
+def _bundles(found: Summary, dots: Sequence[Dot]) -> tuple[str, ...]:
     """A line for each bundle, with all of its settings."""
     figures, settings = {f.name: f for f in found.figures}, dict[str, list[str]]()
     for dot in dots:
@@ -169,7 +169,7 @@ def _groups(
     groups: list[list[Dot]] = []
     for dot in dots:
         near = [
-            g for g in groups if (dot.kind == "contestant" or g[0].name == dot.name) and _near(axes, dot, g, distance)
+            g for g in groups if (dot.kind == "candidate" or g[0].name == dot.name) and _near(axes, dot, g, distance)
         ]
         groups = [g for g in groups if g not in near] + [[*(d for g in near for d in g), dot]]
     for group in groups:
@@ -187,7 +187,7 @@ def _at(axes: Axes, dot: Dot) -> tuple[float, float]:
 
 
 def _size(dot: Dot) -> float:
-    return LARGE if dot.kind == "contestant" else SMALL
+    return LARGE if dot.kind == "candidate" else SMALL
 
 
 def _box(axes: Axes, dot: Dot) -> Box:

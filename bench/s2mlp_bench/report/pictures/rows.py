@@ -1,4 +1,4 @@
-"""Pictures with a row for each contestant: its name and figures in one line, what is drawn of it below them.
+"""Pictures with a row for each candidate: its name and figures in one line, what is drawn of it below them.
 
 So names may be long, and nothing can cover anything. Vertical data coordinates are points from the upper edge.
 """
@@ -18,7 +18,7 @@ from s2mlp_bench.report.pictures import drawing
 from s2mlp_bench.report.pictures.drawing import BASELINE, BUNDLE, FAINT, GRID, INK, PAPER, QUIET
 from s2mlp_bench.report.pictures.key import Mark
 from s2mlp_bench.report.section import interval
-from s2mlp_bench.summary import Figures, Standing
+from s2mlp_bench.summary import Figures, Summary
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -44,7 +44,7 @@ _POINTS = 96
 """Of a distribution's outline."""
 
 
-def ratio_marks(found: Standing) -> list[Mark]:
+def ratio_marks(found: Summary) -> list[Mark]:
     """What the markers of :func:`ratios` mean."""
     shown = found.figures
     marks = []
@@ -68,7 +68,7 @@ def profile_marks(profiles: Sequence[Profile]) -> list[Mark]:
     return [Mark(kind, "", KIND_COLOURS[kind]) for kind in kinds(profiles)]
 
 
-def ratios(axes: Axes, found: Standing) -> None:
+def ratios(axes: Axes, found: Summary) -> None:
     """How many times as fast as the first each is, with its 95% interval and the bound of a bundle."""
     values = [value for f in found.figures for value in (f.speed.low, f.speed.high, *_bound(f))]
     _scale(axes, values, unit="×")
@@ -87,8 +87,8 @@ def ratios(axes: Axes, found: Standing) -> None:
         axes.plot(_bound(f), [y] * len(_bound(f)), "|", color=INK, markersize=9, markeredgewidth=1.6, zorder=2)
 
 
-def latencies(axes: Axes, found: Standing, samples_ms: Mapping[str, Sequence[float]]) -> None:
-    """Each contestant's samples as an outline of how they are distributed, with its p50, p90 and p99."""
+def latencies(axes: Axes, found: Summary, samples_ms: Mapping[str, Sequence[float]]) -> None:
+    """Each candidate's samples as an outline of how they are distributed, with its p50, p90 and p99."""
     _scale(axes, [value for f in found.figures for value in (min(samples_ms[f.name]), f.p99_ms)])
     lines = [
         _Line(
@@ -109,11 +109,11 @@ def latencies(axes: Axes, found: Standing, samples_ms: Mapping[str, Sequence[flo
         )
 
 
-def profile(axes: Axes, profiles: Sequence[Profile], found: Standing) -> None:
+def profile(axes: Axes, profiles: Sequence[Profile], found: Summary) -> None:
     """Milliseconds of a batch by kind of layer, one bar a bundle."""
     _scale(axes, [0.0, *(p.total_ms for p in profiles)])
     figures = {f.name: f for f in found.figures}
-    shown = [(figures[one.contestant], f"{section.figure(one.total_ms)} ms") for one in profiles]
+    shown = [(figures[one.candidate], f"{section.figure(one.total_ms)} ms") for one in profiles]
     lines = [_Line(found.short(f), "", ", ".join(found.settings(f)), words) for f, words in shown]
     for one, lane in zip(profiles, _lanes(axes, lines), strict=True):
         left, times = 0.0, {part.kind: part.time_ms for part in one.parts}
@@ -203,7 +203,7 @@ def _write(axes: Axes, x: float, y: float, words: str, **how: Any) -> Text:
 
 
 def _short(f: Figures) -> str:
-    """The first words of a remark; wrong is what was asked the same and answered something else."""
+    """A remark shortened to its first words; "wrong answers" where the logits for the same inputs differ."""
     if not f.comparable and f.distance is not None:
         return "wrong answers"
     return f.remark.split(",")[0].split(" (")[0]

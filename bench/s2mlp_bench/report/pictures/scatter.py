@@ -11,7 +11,7 @@ from s2mlp_bench.report.pictures import drawing, labels
 from s2mlp_bench.report.pictures.drawing import BUNDLE, GRID, INK, PAPER
 from s2mlp_bench.report.pictures.labels import Box, Label
 from s2mlp_bench.report.pictures.rows import LARGE_SPREAD
-from s2mlp_bench.summary import Standing
+from s2mlp_bench.summary import Summary
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -38,7 +38,7 @@ class Name:
     far: float = FAR
 
 
-def accuracy(axes: Axes, found: Standing, *, against: str) -> tuple[str, ...]:
+def accuracy(axes: Axes, found: Summary, *, against: str) -> tuple[str, ...]:
     """Accuracy of the bundles that carry it over their ``latency`` or ``size``; a bundle has one size. What must be said below."""
     shown = [f for f in found.figures if f.accuracy is not None]
     if against == "size":

@@ -59,7 +59,7 @@ def bench(
     # torch and onnxruntime are not needed for --help.
     from s2mlp_bench import environment
     from s2mlp_bench.baselines.registry import BASELINES
-    from s2mlp_bench.interleaved_timing import Course
+    from s2mlp_bench.interleaved_timing import Schedule
     from s2mlp_deploy.checkpoint.load import load_checkpoint
     from s2mlp_studies.presets import report
     from s2mlp_studies.presets.engines import measure_engines, require_tensorrt_rtx
@@ -71,7 +71,7 @@ def bench(
     from s2mlp_studies.scale.measure import measure
     from s2mlp_studies.scale.scaling import Plan, default_sizes
 
-    told = ConsoleListener()
+    listener = ConsoleListener()
     if write:
         from s2mlp_studies.presets import markdown
 
@@ -79,7 +79,7 @@ def bench(
     baselines = []
     for name, baseline in BASELINES.items():
         if reason := baseline.missing():
-            told.warn(f"the baseline {name} is left out: {reason}")
+            listener.warn(f"the baseline {name} is left out: {reason}")
         else:
             baselines.append(name)
     with_engines = only in (None, Part.engines)
@@ -88,9 +88,9 @@ def bench(
             require_tensorrt_rtx()
         except RuntimeMissingError as error:
             if only is Part.engines:
-                told.warn(str(error))
+                listener.warn(str(error))
                 raise typer.Exit(error.exit_code) from None
-            told.warn(f"engines are left out: {error}")
+            listener.warn(f"engines are left out: {error}")
             with_engines = False
 
     out = Console(highlight=False)
@@ -110,7 +110,12 @@ def bench(
                 out.print(report.export_table(cost))
             if only in (None, Part.latency):
                 latency = measure_latency(
-                    preset, checkpoint, scratch, baselines=baselines, course=Course(0, rounds, SEED), listener=told
+                    preset,
+                    checkpoint,
+                    scratch,
+                    baselines=baselines,
+                    schedule=Schedule(0, rounds, SEED),
+                    listener=listener,
                 )
                 measured.latencies.append(latency)
                 measured.goals += latency_goals(latency)
@@ -120,7 +125,7 @@ def bench(
                 plan = Plan(
                     default_sizes(PRESETS[preset]), (1, 2, 4, 8), DEPTHS, threads=1, rounds=10, min_seconds=0, seed=SEED
                 )
-                scaling = measure(source, plan, told)
+                scaling = measure(source, plan, listener)
                 around = environment.describe()
                 measured.scalings.append(report.Scaled(preset, source.sha256, scaling, around))
                 out.print(table.render(scaling, around))

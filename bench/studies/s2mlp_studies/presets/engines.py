@@ -25,7 +25,7 @@ LOWERED_AS = ("gather", "slice", "pad", "conv")
 
 @dataclass(frozen=True)
 class Figures:
-    """What the builder tells of one engine.
+    """The builder's figures of one engine.
 
     ``kernels`` are those that it lists, ``shift_kernels`` those of them that do nothing but the shift;
     ``moved_bytes`` are the activations that they read and write.

@@ -18,36 +18,36 @@ from s2mlp_deploy.families.s2mlp.spec import PRESETS
 from s2mlp_deploy.system.timing import Estimate, estimate, interleave, ratio
 
 NO_GATE, GATE, NAIVE, IMPORTS = "s2mlp-export --no-gate", "s2mlp-export", "torch.onnx.export", "imports only"
-"""The contestants. ``imports only`` is what an export holds before it has read a byte of the checkpoint."""
+"""The candidates. ``imports only`` is what an export holds before it has read a byte of the checkpoint."""
 
 
 @dataclass(frozen=True)
 class ExportCost:
-    """Raw samples of one model: by contestant, one :class:`ProcessCost` a round."""
+    """Raw samples of one model: by candidate, one :class:`ProcessCost` a round."""
 
     model: str
     checkpoint_bytes: int
     samples: Mapping[str, tuple[ProcessCost, ...]]
 
-    def wall_s(self, contestant: str) -> Estimate:
+    def wall_s(self, candidate: str) -> Estimate:
         """Seconds from start to exit."""
-        return estimate([cost.wall_s for cost in self.samples[contestant]])
+        return estimate([cost.wall_s for cost in self.samples[candidate]])
 
-    def cpu_s(self, contestant: str) -> Estimate:
+    def cpu_s(self, candidate: str) -> Estimate:
         """Seconds of processor time, over all cores."""
-        return estimate([cost.cpu_s for cost in self.samples[contestant]])
+        return estimate([cost.cpu_s for cost in self.samples[candidate]])
 
-    def peak_rss_bytes(self, contestant: str) -> Estimate:
+    def peak_rss_bytes(self, candidate: str) -> Estimate:
         """Largest resident set."""
-        return estimate([cost.peak_rss_bytes for cost in self.samples[contestant]])
+        return estimate([cost.peak_rss_bytes for cost in self.samples[candidate]])
 
-    def speedup(self, contestant: str) -> Estimate:
+    def speedup(self, candidate: str) -> Estimate:
         """How many times faster than ``torch.onnx.export`` it is."""
-        return ratio(*([cost.wall_s for cost in self.samples[name]] for name in (NAIVE, contestant)))
+        return ratio(*([cost.wall_s for cost in self.samples[name]] for name in (NAIVE, candidate)))
 
-    def memory_ratio(self, contestant: str) -> Estimate:
+    def memory_ratio(self, candidate: str) -> Estimate:
         """Peak memory beyond the imports', in sizes of the checkpoint."""
-        pairs = zip(self.samples[contestant], self.samples[IMPORTS], strict=True)
+        pairs = zip(self.samples[candidate], self.samples[IMPORTS], strict=True)
         return estimate([(a.peak_rss_bytes - b.peak_rss_bytes) / self.checkpoint_bytes for a, b in pairs])
 
 
@@ -63,26 +63,26 @@ def measure_exports(
     weights = {name: tensor.numpy() for name, tensor in source.weights.items()}
     state = Model(PRESETS[preset], weights).save(scratch / "state")
     export = [script, str(checkpoint), "--format", "onnx", "-o", str(bundle)]
-    contestants = {
+    candidates = {
         NO_GATE: _process(NO_GATE, [*export, "--no-gate"], bundle, announce),
         GATE: _process(GATE, export, bundle, announce),
         NAIVE: _process(NAIVE, naive_command(state, 1, source.spec.image_size, naive), naive.parent, announce),
         IMPORTS: _process(IMPORTS, [sys.executable, "-c", "import torch, onnxruntime, onnxsim"], None, announce),
     }
-    contestants[IMPORTS]()  # so that no contestant pays for reading the packages from the disk
-    samples = interleave(contestants, rounds=repeats, rng=rng, announce=announce)
+    candidates[IMPORTS]()  # so that no candidate pays for reading the packages from the disk
+    samples = interleave(candidates, rounds=repeats, rng=rng, announce=announce)
     return ExportCost(preset, checkpoint.stat().st_size, samples)
 
 
 def _process(
     name: str, command: list[str], output: Path | None, announce: Callable[[str], None]
 ) -> Callable[[], ProcessCost]:
-    """A contestant that runs ``command``, which finds no directory ``output`` from the last time."""
+    """A candidate that runs ``command``, which finds no directory ``output`` from the last time."""
 
-    def contestant() -> ProcessCost:
+    def candidate() -> ProcessCost:
         announce(name)
         if output and output.exists():
             shutil.rmtree(output)
         return measure(command)
 
-    return contestant
+    return candidate

@@ -9,7 +9,7 @@ from s2mlp_deploy.system.timing import Estimate, estimate
 from s2mlp_studies.presets import export_cost
 from s2mlp_studies.presets.engines import EngineCost, Engines
 from s2mlp_studies.presets.export_cost import ExportCost
-from s2mlp_studies.presets.latency import NAIVE, NO_SHIFT, OPENVINO_STATIC, UINT8, Contest, Latency, alone, on
+from s2mlp_studies.presets.latency import NAIVE, NO_SHIFT, OPENVINO_STATIC, UINT8, Benchmark, Latency, alone, on
 
 INT8_GAIN = {"wide": 3.3, "deep": 2.8}
 """On processors with VNNI. Wide gains more: a larger share of its time is matrix products."""
@@ -67,8 +67,8 @@ def latency_goals(latency: Latency) -> list[Goal]:
     """
     model, fp32, int8 = latency.model, latency.fp32, latency.int8
 
-    def over(contest: Contest, numerator: str, denominator: str, **limit: float) -> Goal:
-        measured = contest.over(on(numerator), on(denominator))
+    def over(benchmark: Benchmark, numerator: str, denominator: str, **limit: float) -> Goal:
+        measured = benchmark.over(on(numerator), on(denominator))
         return Goal(model, f"latency of {numerator} / {denominator}", measured, **limit)
 
     everything = latency.everything

@@ -1,6 +1,6 @@
-"""S²-MLP-wide and -deep on the CPU, one image at a time: contests, as ``s2mlp-bench`` holds them.
+"""S²-MLP-wide and -deep on the CPU, one image at a time: benchmarks, as ``s2mlp-bench`` holds them.
 
-All contestants run on one thread, but for one contest. Weights are random: speed does not depend on them.
+All candidates run on one thread, but for one benchmark. Weights are random: speed does not depend on them.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from s2mlp_bench import environment
-from s2mlp_bench.benchmark import Plan, Result, hold
-from s2mlp_bench.interleaved_timing import Course
+from s2mlp_bench.benchmark import Plan, Result, run
+from s2mlp_bench.interleaved_timing import Schedule
 from s2mlp_deploy.graph.spatial_shift import LOWERINGS
 from s2mlp_deploy.pipeline.deploy import deploy, deploy_all
 from s2mlp_deploy.pipeline.request import SYNTHETIC, Request
@@ -29,19 +29,19 @@ NO_SHIFT, NAIVE, OPENVINO_STATIC = "no-shift", "naive-onnx", "openvino-static"
 
 
 @dataclass(frozen=True)
-class Contest:
+class Benchmark:
     """A plan and what came of it."""
 
     plan: Plan
     result: Result
 
-    def over(self, contestant: str, other: str) -> Estimate:
+    def over(self, candidate: str, other: str) -> Estimate:
         """Its time in units of the ``other``'s."""
-        return ratio(self.samples_ms(contestant), self.samples_ms(other))
+        return ratio(self.samples_ms(candidate), self.samples_ms(other))
 
-    def samples_ms(self, contestant: str) -> Sequence[float]:
+    def samples_ms(self, candidate: str) -> Sequence[float]:
         """Milliseconds of each batch."""
-        return self.result.samples_ms[contestant]
+        return self.result.samples_ms[candidate]
 
 
 @dataclass(frozen=True)
@@ -52,10 +52,10 @@ class Latency:
     model: str
     fp32: str
     int8: str
-    everything: Contest
-    lowerings: Contest
-    threads: Contest
-    inputs: Contest
+    everything: Benchmark
+    lowerings: Benchmark
+    threads: Benchmark
+    inputs: Benchmark
     environment: Mapping[str, object]
 
     @property
@@ -78,7 +78,7 @@ class Latency:
 
 
 def on(source: str, threads: int = 1) -> str:
-    """The name of a contestant on so many threads."""
+    """The name of a candidate on so many threads."""
     return f"{source}, {threads} thread{'s' if threads > 1 else ''}"
 
 
@@ -93,11 +93,11 @@ def measure_latency(
     scratch: Path,
     *,
     baselines: Sequence[str],
-    course: Course,
+    schedule: Schedule,
     listener: Listener,
     clock: Clock = time.perf_counter,
 ) -> Latency:
-    """Make the bundles of ``checkpoint`` in ``scratch``, and hold the contests, the first against ``baselines``.
+    """Make the bundles of ``checkpoint`` in ``scratch``, and run the benchmarks, the first against ``baselines``.
 
     Raises:
         ParityError: where a bundle does not compute what it is timed for.
@@ -111,19 +111,21 @@ def measure_latency(
     list(deploy_all(requests, listener))
     deploy(Request(checkpoint, output=scratch / UINT8, interface=BYTES), listener)
 
-    def contest(bundles: Sequence[Path], baselines: Sequence[str], threads: Sequence[int], *, extras: bool) -> Contest:
+    def benchmark(
+        bundles: Sequence[Path], baselines: Sequence[str], threads: Sequence[int], *, extras: bool
+    ) -> Benchmark:
         plan = Plan(
-            tuple(bundles), tuple(baselines), threads=tuple(threads), course=course, cold=extras, bound=extras
+            tuple(bundles), tuple(baselines), threads=tuple(threads), schedule=schedule, cold=extras, bound=extras
         )  # fmt: skip
-        return Contest(plan, hold(plan, listener, clock))
+        return Benchmark(plan, run(plan, listener, clock))
 
     return Latency(
         preset,
         fp32.name,
         int8.name,
-        contest([fp32, int8], baselines, [1], extras=True),
-        contest(list(lowered.values()), [NO_SHIFT], [1], extras=False),
-        contest([fp32, int8], [], [1, 2], extras=False),
-        contest([fp32, scratch / UINT8], [], [1], extras=False),
+        benchmark([fp32, int8], baselines, [1], extras=True),
+        benchmark(list(lowered.values()), [NO_SHIFT], [1], extras=False),
+        benchmark([fp32, int8], [], [1, 2], extras=False),
+        benchmark([fp32, scratch / UINT8], [], [1], extras=False),
         environment.describe(),
     )

@@ -72,13 +72,13 @@ def latency_tables(latency: Latency) -> RenderableType:
 
 def lowering_table(latency: Latency) -> RenderableType:
     """Each way to write the shift, and what it costs beyond no shift at all."""
-    contest = latency.lowerings
-    standing = contest.result.standing
+    benchmark = latency.lowerings
+    summary = benchmark.result.summary
     table = _table(
-        f"{latency.model}: lowerings, {standing.rounds} interleaved rounds", "latency, ms", f"it / {NO_SHIFT}"
+        f"{latency.model}: lowerings, {summary.rounds} interleaved rounds", "latency, ms", f"it / {NO_SHIFT}"
     )
-    for f in standing.figures:
-        table.add_row(standing.label(f), f"{f.p50_ms:.1f}", _show(contest.over(f.name, on(NO_SHIFT)), 3))
+    for f in summary.figures:
+        table.add_row(summary.label(f), f"{f.p50_ms:.1f}", _show(benchmark.over(f.name, on(NO_SHIFT)), 3))
     return table
 
 
@@ -182,10 +182,10 @@ def document(measured: Measured) -> dict[str, Any]:
 
 
 def _latency_document(latency: Latency) -> dict[str, Any]:
-    contests = {name: getattr(latency, name) for name in ("everything", "lowerings", "threads", "inputs")}
+    benchmarks = {name: getattr(latency, name) for name in ("everything", "lowerings", "threads", "inputs")}
     return {
         "model": latency.model,
-        **{name: document_of(c.plan, c.result, latency.environment) for name, c in contests.items()},
+        **{name: document_of(c.plan, c.result, latency.environment) for name, c in benchmarks.items()},
     }
 
 

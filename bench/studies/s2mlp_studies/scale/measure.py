@@ -231,11 +231,11 @@ def take_rounds(
 
 
 def _second(call: Callable[[], float]) -> Callable[[], float]:
-    def contestant() -> float:
+    def candidate() -> float:
         call()
         return call()
 
-    return contestant
+    return candidate
 
 
 def _point(network: _Network, setting: Setting, taken: Footprint, samples_ms: tuple[float, ...]) -> Point:

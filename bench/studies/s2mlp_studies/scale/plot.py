@@ -1,6 +1,6 @@
 """A picture of latency against the number of positions: measured points, fitted lines, and their exponents.
 
-matplotlib is imported only here and only when a picture is asked for, and used by its objects, without pyplot.
+matplotlib is imported only here and only when a picture is drawn, and used by its objects, without pyplot.
 """
 
 from __future__ import annotations

@@ -26,7 +26,7 @@ QUANTITIES: tuple[Quantity, ...] = ("latency", "peak memory", "memory to run", "
 """What grows with it. ``memory to run`` is what running took on top of a loaded model."""
 
 LONG_MS = 500.0
-"""What takes less runs twice in its turn, and the second time counts. The models of a race run unequally often, so that one
+"""What takes less runs twice in its turn, and the second time counts. The models run unequally often, so that one
 would find its weights in the processor's caches where another has to fetch them; that takes some milliseconds."""
 
 

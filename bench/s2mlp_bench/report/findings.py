@@ -1,24 +1,24 @@
-"""What a contest showed, in plain words."""
+"""What a benchmark showed, in plain words."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 from s2mlp_bench.benchmark import Plan
-from s2mlp_bench.summary import Figures, Standing
+from s2mlp_bench.summary import Figures, Summary
 from s2mlp_deploy.system.wording import counted
 
 NAMED = 6
-"""Contestants that a sentence names."""
+"""Candidates that a sentence names."""
 
 
-def title(found: Standing) -> str:
+def title(found: Summary) -> str:
     """What was compared."""
     bundles = list(dict.fromkeys(f.source for f in found.figures if f.kind == "bundle"))
     return f"How fast {_listed(bundles)} {'is' if len(bundles) == 1 else 'are'}"
 
 
-def subtitle(found: Standing, plan: Plan) -> str:
+def subtitle(found: Summary, plan: Plan) -> str:
     """Against what, at which settings, and how often."""
     parts = []
     if plan.baselines:
@@ -34,7 +34,7 @@ def subtitle(found: Standing, plan: Plan) -> str:
     return " ".join([text[0].upper() + text[1:] + ".", *found.shortening])
 
 
-def findings(found: Standing) -> list[str]:
+def findings(found: Summary) -> list[str]:
     """The fastest that computes the same, and how all stand to the first, with their intervals."""
     first, *others = found.figures
     right = [f for f in others if f.comparable]
@@ -66,7 +66,7 @@ def findings(found: Standing) -> list[str]:
     return said
 
 
-def verdict(found: Standing) -> str:
+def verdict(found: Summary) -> str:
     """How far the figures can be believed; why not, ``found.noise`` says."""
     words = (
         "The machine held still while it was measured." if found.stable
@@ -75,12 +75,12 @@ def verdict(found: Standing) -> str:
     return words if found.complete else f"INCOMPLETE: interrupted before the time was up. {words}"
 
 
-def remarks(found: Standing) -> list[tuple[str, str]]:
-    """Contestants that cannot be compared with the others, and why."""
+def remarks(found: Summary) -> list[tuple[str, str]]:
+    """Candidates that cannot be compared with the others, and why."""
     return found.remarks(f for f in found.figures if not f.comparable)
 
 
-def _with_remark(found: Standing, f: Figures) -> str:
+def _with_remark(found: Summary, f: Figures) -> str:
     return found.label(f) + (f", {f.remark}" if f.remark else "")
 
 

@@ -1,4 +1,4 @@
-"""The report of a contest: one HTML file that needs no other, for light and dark, wide and narrow screens.
+"""Write the report of a benchmark as one self-contained HTML file, for light and dark, wide and narrow screens.
 
 Names of bundles come from directories, so everything is escaped but the pictures, which escape by themselves; and the page
 allows itself neither scripts nor requests.
@@ -11,8 +11,7 @@ from importlib import resources
 from typing import Any
 
 from s2mlp_bench.benchmark import Plan, Result
-from s2mlp_bench.report import pictures, tables
-from s2mlp_bench.report.documents import summary
+from s2mlp_bench.report import findings, pictures, tables
 from s2mlp_bench.report.pictures import drawing, inline_svg
 from s2mlp_bench.report.pictures.drawing import printable
 from s2mlp_bench.report.section import UNKNOWN, Section
@@ -50,7 +49,7 @@ def render(
     from jinja2 import Environment, StrictUndefined
     from markupsafe import Markup
 
-    found = result.standing
+    found = result.summary
     shown = {
         picture.name: {
             "svg": Markup(inline_svg.inline(picture.svg, name=picture.name, words=picture.words)),
@@ -62,13 +61,11 @@ def render(
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True,
         finalize=_shown,
     )  # fmt: skip
-    template = engine.from_string(
-        (resources.files("s2mlp_bench.report.documents") / "report.html.j2").read_text("utf-8")
-    )
+    template = engine.from_string((resources.files("s2mlp_bench.report") / "report.html.j2").read_text("utf-8"))
     return template.render(
-        title=summary.title(found), subtitle=summary.subtitle(found, plan), today=today,
-        findings=summary.findings(found), verdict=summary.verdict(found), good=found.stable and found.complete,
-        noise=found.noise, few=SHOWN, unknown=UNKNOWN, remarks=summary.remarks(found), pictures=shown,
+        title=findings.title(found), subtitle=findings.subtitle(found, plan), today=today,
+        findings=findings.findings(found), verdict=findings.verdict(found), good=found.stable and found.complete,
+        noise=found.noise, few=SHOWN, unknown=UNKNOWN, remarks=findings.remarks(found), pictures=shown,
         latency=tables.latency(found),
         starts=[t for t in (tables.cold(found), tables.on_device(found)) if t],
         roofline=tables.roofline(result), profile=tables.profile(result), extras=extras,
@@ -98,7 +95,7 @@ def _words(value: object) -> str | None:
 
 def _options(plan: Plan, result: Result) -> list[tuple[str, str]]:
     """The plan in words, what was left to its default, too; and of what could be measured besides, what was."""
-    course, figures = plan.course, result.standing.figures
+    schedule, figures = plan.schedule, result.summary.figures
     joules = any(energy is not None for energy in result.devices.energies.values())
     return [
         ("bundles", ", ".join(map(str, plan.bundles))),
@@ -107,15 +104,15 @@ def _options(plan: Plan, result: Result) -> list[tuple[str, str]]:
         ("threads", ", ".join("the runtime's own choice" if n is None else str(n) for n in plan.threads)),
         ("image sizes", ", ".join("the model's own" if size is None else format_size(size) for size in plan.sizes)),
         ("providers", ", ".join("the bundle's own" if name is None else name for name in plan.providers)),
-        ("measured for at least", f"{course.seconds:g} s and {counted(course.rounds, 'round')}"),
-        ("seed of the orders", str(course.seed)),
-        ("cold starts", _measured(any(f.cold for f in figures), asked=plan.cold)),
-        ("matrix products alone", _measured(any(f.of_bound for f in figures), asked=plan.bound)),
-        ("energy", _measured(joules, asked=plan.energy)),
+        ("measured for at least", f"{schedule.seconds:g} s and {counted(schedule.rounds, 'round')}"),
+        ("seed of the orders", str(schedule.seed)),
+        ("cold starts", _measured(any(f.cold for f in figures), wanted=plan.cold)),
+        ("matrix products alone", _measured(any(f.of_bound for f in figures), wanted=plan.bound)),
+        ("energy", _measured(joules, wanted=plan.energy)),
     ]
 
 
-def _measured(measured: bool, *, asked: bool) -> str:
+def _measured(measured: bool, *, wanted: bool) -> str:
     if measured:
         return "measured"
-    return "not measured: nothing here could tell" if asked else "not asked for"
+    return "not measured: no sensor or counter for it here" if wanted else "left out"
