@@ -511,7 +511,7 @@ def test_devices_are_watched_from_the_first_round_that_counts_and_their_energy_i
 
     from s2mlp_bench import benchmark
 
-    monkeypatch.setattr(benchmark, "sensors", here)
+    monkeypatch.setattr(benchmark, "open_sensors", here)
     monkeypatch.setattr(benchmark, "ENERGY_SECONDS", 0.05)
     ran = bench(place / "fp32", *QUICK, "--json-file", tmp_path / "r.json")
     assert ran.code == 0, ran.err
