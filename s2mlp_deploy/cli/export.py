@@ -36,7 +36,7 @@ from s2mlp_deploy.schema.choices import (
     ShiftLowering,
     Target,
 )
-from s2mlp_deploy.schema.precision import PRECISIONS
+from s2mlp_deploy.schema.precision import FP32, PRECISIONS, having
 from s2mlp_deploy.schema.shift import Semantics
 
 if TYPE_CHECKING:
@@ -282,7 +282,7 @@ def export(
     from s2mlp_deploy.schema.manifest import Interface
 
     from_bundle = Request(source).from_bundle
-    own = read_manifest(source).precision if from_bundle else "fp32"
+    own = read_manifest(source).precision if from_bundle else FP32.name
     precisions = precision or [own]
     if unknown := [kind for kind in precisions if kind not in PRECISIONS]:
         raise UsageError(f"--precision {unknown[0]!r}: expected {', '.join(PRECISIONS)}")
@@ -293,8 +293,10 @@ def export(
         raise UsageError("-o names one bundle: leave it out, or give one --format and one --precision at a time")
     if crop_fraction is not None and not 0 < crop_fraction <= 1:
         raise UsageError(f"--crop-fraction {crop_fraction}: expected a share of the image, above 0 and up to 1")
-    if io_dtype == "fp16" and "fp16" not in precisions:
-        raise UsageError("--io-dtype fp16 is for --precision fp16")
+    chosen = [PRECISIONS[kind] for kind in precisions]
+    io_type = PRECISIONS[io_dtype].on_gpu.inputs
+    if not any(io_type in row.io_types for row in chosen):
+        raise UsageError(f"--io-dtype {io_dtype} is for --precision {having(lambda row: io_type in row.io_types)}")
     with torch_needed():
         from s2mlp_deploy.cli import layer_error, tables
         from s2mlp_deploy.pipeline import comparison
@@ -321,20 +323,25 @@ def export(
         raise UsageError(f"{flags(unused)}: not for --format {' or '.join(format)}")
     if allow_unverified_engine and not any(isinstance(registry.find(f), formats_base.Compiler) for f in format):
         raise UsageError(f"--allow-unverified-engine: --format {' or '.join(format)} makes no engine")
-    for_int8 = {
+    for_calibrated = {
         "calibration": calibration, "calibration_count": calibration_count,
         "calibration_method": calibration_method, "max_accuracy_drop": max_accuracy_drop,
         "min_agreement": min_agreement, "quantize_ends": quantize_ends,
     }  # fmt: skip
     defaults = {field.name: field.default for field in fields(Request)}
-    if target and not {"int8", "fp16"} & set(precisions):
-        raise UsageError("--target is for --precision fp16 and int8")
-    if "int8" not in precisions and (idle := [name for name, v in for_int8.items() if v != defaults[name]]):
-        raise UsageError(f"{flags(idle)}: only for --precision int8")
-    for_target = {"target": target}
+    if target and not any(row.targets for row in chosen):
+        raise UsageError(f"--target is for --precision {having(lambda row: row.targets)}")
+    idle = [name for name, value in for_calibrated.items() if value != defaults[name]]
+    if idle and not any(row.calibrated for row in chosen):
+        raise UsageError(f"{flags(idle)}: only for --precision {having(lambda row: row.calibrated)}")
     by_precision: dict[str, dict[str, Any]] = {
-        "fp16": {"io_dtype": io_dtype, **for_target}, "int8": {**for_int8, **for_target},
-    }  # fmt: skip
+        row.name: {
+            **({"io_dtype": io_dtype} if io_type in row.io_types else {}),
+            **({"target": target} if row.targets else {}),
+            **(for_calibrated if row.calibrated else {}),
+        }
+        for row in chosen
+    }
     requests = [
             Request(
                 source, name, kind, output, force,
@@ -350,7 +357,7 @@ def export(
                 crop_fraction=crop_fraction, labels=labels, golden_images=golden_images,
                 interface=Interface(input=input, output=answer),
                 reference=reference, data=data, data_count=data_count, gate=gate, sbom=sbom,
-                allow_unverified_engine=allow_unverified_engine, **by_precision.get(kind, {}),
+                allow_unverified_engine=allow_unverified_engine, **by_precision[kind],
             )
         for name, kind in wanted
     ]  # fmt: skip

@@ -20,6 +20,7 @@ from s2mlp_deploy.pipeline.comparison import Row
 from s2mlp_deploy.pipeline.latency import Method
 from s2mlp_deploy.pipeline.verify import Verification
 from s2mlp_deploy.schema.manifest import Manifest, Preprocessing, Quantization, TensorEntry
+from s2mlp_deploy.schema.precision import precision
 from s2mlp_deploy.schema.size import format_size
 from s2mlp_deploy.schema.spec import Spec, categories
 from s2mlp_deploy.system.timing import Estimate
@@ -114,7 +115,7 @@ def export(result: Export) -> RenderableType:
         # Of a graph that nothing here runs rightly, only the one in float32 was judged.
         graph, left = (
             ("float32 graph", "one")
-            if manifest.format == "onnx" or manifest.precision == "bf16"
+            if manifest.format == "onnx" or not precision(manifest.precision).on_cpu
             else ("graph", "engine")
         )
         waits = f"PENDING A DEVICE: its {graph} passed, the {left} has not run; s2mlp-verify checks it there"

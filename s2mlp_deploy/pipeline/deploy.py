@@ -27,7 +27,7 @@ from s2mlp_deploy.formats.names import ONNX
 from s2mlp_deploy.pipeline import compile as compile_stage
 from s2mlp_deploy.pipeline.request import SYNTHETIC, Export, Request, flags
 from s2mlp_deploy.schema.manifest import FLOAT_LOGITS
-from s2mlp_deploy.schema.precision import PRECISIONS, names, precision
+from s2mlp_deploy.schema.precision import PRECISIONS, having, precision
 from s2mlp_deploy.system import workdir
 from s2mlp_deploy.system.dependencies import pip_install
 from s2mlp_deploy.system.progress import Listener, Progress
@@ -236,9 +236,9 @@ def _format(request: Request) -> Exporter | Compiler:
         )
     row = precision(request.precision)
     if not row.calibrated and request.calibration:
-        raise UsageError(f"--calibration is for --precision {names(lambda p: p.calibrated)}")
+        raise UsageError(f"--calibration is for --precision {having(lambda p: p.calibrated)}")
     if not row.targets and request.target:
-        raise UsageError(f"--target is for --precision {names(lambda p: p.targets)}")
+        raise UsageError(f"--target is for --precision {having(lambda p: p.targets)}")
     if request.target is not None and request.target not in target.targets:
         raise UsageError(
             f"--format {request.format} does not take {request.precision} graphs for --target {request.target}: expected "
@@ -246,7 +246,7 @@ def _format(request: Request) -> Exporter | Compiler:
         )
     if request.dtype not in row.io_types:
         raise UsageError(
-            f"--io-dtype {request.io_dtype} is for --precision {names(lambda p: request.dtype in p.io_types)}"
+            f"--io-dtype {request.io_dtype} is for --precision {having(lambda p: request.dtype in p.io_types)}"
         )
     if request.dtype != row.io_types[0] and request.interface != FLOAT_LOGITS:
         raise UsageError(

@@ -62,9 +62,14 @@ class Arithmetic:
         return self.weights == "float16"
 
     @property
+    def half_weights(self) -> bool:
+        """Whether the weights are floats of 16 bits."""
+        return self.weights in ("float16", "bfloat16")
+
+    @property
     def widens_weights(self) -> bool:
-        """Whether the weights are narrow floats in the file, and cast to the type of the inputs when the file is loaded."""
-        return self.weights in ("float16", "bfloat16") and self.weights != self.inputs
+        """Whether the weights are floats of 16 bits, cast to the wider type of the inputs when the file is loaded."""
+        return self.half_weights and self.weights != self.inputs
 
     @property
     def item_bytes(self) -> tuple[int, int, int]:
@@ -161,6 +166,6 @@ def precision(name: str) -> Precision:
     return PRECISIONS[name]
 
 
-def names(having: Callable[[Precision], object]) -> str:
+def having(attribute: Callable[[Precision], object]) -> str:
     """The names of all precisions that have an attribute, for messages: ``fp16 and int8``."""
-    return " and ".join(row.name for row in PRECISIONS.values() if having(row))
+    return " and ".join(row.name for row in PRECISIONS.values() if attribute(row))

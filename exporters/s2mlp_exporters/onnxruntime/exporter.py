@@ -26,6 +26,7 @@ from s2mlp_deploy.formats.settings import complaint, recorded
 from s2mlp_deploy.runtime import onnxruntime_versions
 from s2mlp_deploy.runtime.onnxruntime import PROVIDERS, REMEDY, RESTING, Loading, OnnxSession, load, missing
 from s2mlp_deploy.schema.manifest import Setting
+from s2mlp_deploy.schema.precision import precision
 from s2mlp_deploy.system.dependencies import distributions
 from s2mlp_exporters.onnxruntime import artifact_scan, canonical
 
@@ -122,7 +123,9 @@ class OrtModel:
                 saved_as[_DATA_FILE] = beside[0]
             optimizer = "cpu" if provider in COMPILING else provider
             # float16 weights that are widened here would be saved as float32, in a file of twice the size.
-            without = ("ConstantFolding",) if bundle.manifest.arithmetic == "float32" else ()
+            manifest = bundle.manifest
+            widens = precision(manifest.precision).read(manifest.arithmetic).widens_weights
+            without = ("ConstantFolding",) if widens else ()
             load(
                 bundle.artifact.path,
                 Loading(optimizer, chosen.optimization, saved_as, save_to=made, without=without),

@@ -22,6 +22,7 @@ from s2mlp_deploy.formats.base import refuse_other_files
 from s2mlp_deploy.formats.settings import recorded
 from s2mlp_deploy.runtime.onnxruntime import REMEDY, TracedSession, missing
 from s2mlp_deploy.schema.manifest import FileName, Setting
+from s2mlp_deploy.schema.precision import precision
 from s2mlp_deploy.system.dependencies import Shipped
 
 FILE = "model.onnx"
@@ -139,7 +140,8 @@ def _refuse_what_no_browser_runs(bundle: Bundle) -> None:
             f"{bundle.directory} keeps its weights in a file of their own, and is more than a browser can hold: export a "
             "smaller model, or --precision int8"
         )
-    needed = bundle.size_bytes * (COPIES_OF_HALF if manifest.precision == "fp16" else COPIES)
+    half = precision(manifest.precision).read(manifest.arithmetic).half_weights
+    needed = bundle.size_bytes * (COPIES_OF_HALF if half else COPIES)
     if needed > MEMORY_BYTES:
         raise UsageError(
             f"{bundle.directory} takes {needed / 1e9:.1f} GB to load, and a browser has {MEMORY_BYTES / 1e9:.1f} GB: export a smaller "
