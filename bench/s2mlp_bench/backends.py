@@ -17,7 +17,6 @@ import numpy as np
 from s2mlp_bench.candidate import Point
 from s2mlp_deploy.bundle.contents import Bundle
 from s2mlp_deploy.errors import UsageError
-from s2mlp_deploy.formats import base as formats_base
 from s2mlp_deploy.formats import registry
 from s2mlp_deploy.runtime.onnxruntime import RESTING, Loading, OnnxSession, load
 from s2mlp_deploy.runtime.session import Session
@@ -68,16 +67,8 @@ class BundleBackend:
             )
         target = registry.find(manifest.format)
         if point.provider:
-            if not isinstance(target, formats_base.Provided):
-                raise UsageError(
-                    f"--provider: bundles of format {manifest.format} run on what they were made for: give ONNX bundles"
-                )
             return target.open_on(artifact, point.provider, point.threads)
-        if isinstance(target, formats_base.Threaded):
-            return target.open_with_threads(artifact, point.threads)
-        if point.threads is not None:
-            raise UsageError(f"--threads: engines of format {manifest.format} have no threads to set")
-        return target.open(artifact)
+        return target.open_with_threads(artifact, point.threads)
 
 
 @dataclass(frozen=True)

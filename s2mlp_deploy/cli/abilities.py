@@ -10,7 +10,7 @@ from typing import Any
 from s2mlp_deploy import __version__
 from s2mlp_deploy.errors import RuntimeMissingError
 from s2mlp_deploy.formats import registry
-from s2mlp_deploy.formats.base import Compiler, Limited
+from s2mlp_deploy.formats.base import Compiler
 from s2mlp_deploy.runtime import onnxruntime as ort_runtime
 from s2mlp_deploy.runtime import onnxruntime_versions
 from s2mlp_deploy.system import machine
@@ -65,7 +65,7 @@ class Report:
 def examine() -> Report:
     """Look at the machine at hand; nothing heavy is imported."""
     abilities = [Ability("export a checkpoint", _missing(EXPORT_MODULES), pip_install("export"))]
-    for name in registry.available():
+    for name in registry.names():
         abilities += _with_format(name)
     abilities += _with_old_onnx_runtime()
     return Report(machine.describe(), machine.installed(), tuple(abilities))
@@ -81,10 +81,10 @@ def _with_format(name: str) -> Iterator[Ability]:
         return
     missing = _missing(target.modules)
     if isinstance(target, Compiler):
-        reason = target.cannot_compile({})
-        yield Ability(f"build {name} bundles", _missing(target.modules[:1]), target.remedy, reason)
-    reason = target.cannot_run({}) if isinstance(target, Limited) and not missing else None
-    yield Ability(run, missing, target.remedy, reason)
+        reason = target.cannot_compile(target.options())
+        yield Ability(f"build {name} bundles", _missing(target.modules[:1]), target.install_hint, reason)
+    reason = None if missing else target.cannot_run(target.options())
+    yield Ability(run, missing, target.install_hint, reason)
 
 
 def _with_old_onnx_runtime() -> Iterator[Ability]:

@@ -24,8 +24,8 @@ from s2mlp_deploy.cli.options import (
 )
 from s2mlp_deploy.cli.terminal import ConsoleListener, command, show, torch_needed
 from s2mlp_deploy.errors import Error, UsageError
-from s2mlp_deploy.formats import names
-from s2mlp_deploy.formats.names import ONNX
+from s2mlp_deploy.formats import registry
+from s2mlp_deploy.formats.onnx import ONNX
 from s2mlp_deploy.schema.choices import (
     CalibrationMethod,
     InputKind,
@@ -63,7 +63,7 @@ def export(
     ],
     format: Annotated[
         list[str],
-        artifact_option(metavar="FORMAT", help=f"What to make; may be repeated. {one_of(names.names())}"),
+        artifact_option(metavar="FORMAT", help=f"What to make; may be repeated. {one_of(registry.names())}"),
     ] = [ONNX],  # noqa: B006
     precision: Annotated[
         list[str] | None,
@@ -276,8 +276,7 @@ def export(
 ) -> None:
     """Export a checkpoint as a bundle whose numbers were checked against the checkpoint's own."""
     from s2mlp_deploy.bundle.read import read_manifest
-    from s2mlp_deploy.formats import base as formats_base
-    from s2mlp_deploy.formats import registry
+    from s2mlp_deploy.formats.base import Compiler
     from s2mlp_deploy.pipeline.request import Request, flags
     from s2mlp_deploy.schema.manifest import Interface
 
@@ -319,9 +318,9 @@ def export(
         "preferred_batch": tuple(preferred_batch.split(",")) if preferred_batch else None,
     }  # fmt: skip
     settings = {name: value for name, value in for_formats.items() if value is not None}
-    if unused := [name for name in settings if not any(name in registry.find(f).options for f in format)]:
+    if unused := [name for name in settings if not any(name in registry.find(f).options.model_fields for f in format)]:
         raise UsageError(f"{flags(unused)}: not for --format {' or '.join(format)}")
-    if allow_unverified_engine and not any(isinstance(registry.find(f), formats_base.Compiler) for f in format):
+    if allow_unverified_engine and not any(isinstance(registry.find(f), Compiler) for f in format):
         raise UsageError(f"--allow-unverified-engine: --format {' or '.join(format)} makes no engine")
     for_calibrated = {
         "calibration": calibration, "calibration_count": calibration_count,
@@ -345,7 +344,7 @@ def export(
     requests = [
             Request(
                 source, name, kind, output, force,
-                {n: value for n, value in settings.items() if n in registry.find(name).options},
+                {n: value for n, value in settings.items() if n in registry.find(name).options.model_fields},
                 layout=layout, weights=weights, lowering=shift,
                 semantics=shift_semantics,
                 offsets=option_values.directions(shift_directions), dynamic_size=dynamic_size,

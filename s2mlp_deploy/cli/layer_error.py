@@ -45,7 +45,7 @@ def check(directory: Path, path: Path, *, replace: bool) -> None:
         UsageError, OutputError, RuntimeMissingError: as :func:`plan`.
     """
     manifest = read_manifest(directory)
-    if manifest.format in registry.available() and not verifying.shows_layers(manifest.format):
+    if manifest.format in registry.names() and not verifying.shows_layers(manifest.format):
         raise UsageError(f"--plot has nothing to draw: {_hidden(manifest.format)}")
     _check(path, [directory], replace=replace)
 

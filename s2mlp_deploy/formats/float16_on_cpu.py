@@ -5,13 +5,11 @@ Graphs that have float16 weights alone compute in float32 (schema/precision.py) 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 from s2mlp_deploy.bundle.contents import Bundle
 from s2mlp_deploy.errors import RuntimeMissingError
-from s2mlp_deploy.formats.base import Format, OnGpus
+from s2mlp_deploy.formats.base import Format
 from s2mlp_deploy.runtime import onnxruntime_versions
-from s2mlp_deploy.schema.manifest import Manifest, Setting
+from s2mlp_deploy.schema.manifest import Manifest
 from s2mlp_deploy.schema.precision import precision
 from s2mlp_deploy.system import machine
 
@@ -30,15 +28,15 @@ def refuse_old(bundle: Bundle, target: Format) -> None:
     Raises:
         RuntimeMissingError: with the least release.
     """
-    if _concerns(bundle.manifest, target, bundle.manifest.engine or {}) and (
+    if _concerns(bundle.manifest, target, on_gpu=target.on_gpu(bundle.artifact)) and (
         reason := onnxruntime_versions.too_old("float16")
     ):
         raise RuntimeMissingError(f"{bundle.directory} computes in float16: {reason}")
 
 
-def why_inexact(manifest: Manifest, target: Format, settings: Mapping[str, Setting]) -> str | None:
+def why_inexact(manifest: Manifest, target: Format, *, on_gpu: bool) -> str | None:
     """Why the artifact may be further off here than its tolerance allows, and what serves better; None where nothing is known."""
-    if not (_concerns(manifest, target, settings) and adds_up_in_float16()):
+    if not (_concerns(manifest, target, on_gpu=on_gpu) and adds_up_in_float16()):
         return None
     return (
         "the graph computes in float16, as GPUs do best, and on this processor ONNX Runtime also adds up in float16: for CPUs export "
@@ -46,8 +44,7 @@ def why_inexact(manifest: Manifest, target: Format, settings: Mapping[str, Setti
     )
 
 
-def _concerns(manifest: Manifest, target: Format, settings: Mapping[str, Setting]) -> bool:
+def _concerns(manifest: Manifest, target: Format, *, on_gpu: bool) -> bool:
     """Whether an artifact computes in float16, and runs in ONNX Runtime on the CPU."""
-    on_gpu = isinstance(target, OnGpus) and target.on_gpu(settings)
     sums_in_float16 = precision(manifest.precision).read(manifest.arithmetic).sums_in_float16
     return sums_in_float16 and "onnxruntime" in target.modules and not on_gpu

@@ -7,7 +7,7 @@ fails as if the machine had no more.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from math import prod
 from pathlib import Path
@@ -19,9 +19,6 @@ except ImportError:  # Windows
     resource = None  # type: ignore[assignment]
 
 from s2mlp_deploy.bundle.contents import GOLDEN, Bundle
-from s2mlp_deploy.formats import base as formats_base
-from s2mlp_deploy.formats import registry
-from s2mlp_deploy.schema.manifest import Setting
 
 SPARE_BYTES = 2 << 30
 """For libraries, threads and buffers, whatever the model."""
@@ -40,16 +37,16 @@ _turn = RLock()
 
 
 @contextmanager
-def bounded(bundle: Bundle, format: str, settings: Mapping[str, Setting]) -> Iterator[None]:
-    """Within this, running ``bundle`` or compiling it, as ``format`` with ``settings``, takes no more memory than its size allows.
+def bounded(bundle: Bundle, *, on_gpu: bool) -> Iterator[None]:
+    """Within this, running ``bundle`` or compiling it takes no more memory than its size allows.
 
-    Threads take turns: the bound is the whole process's.
-    Linux alone keeps such a bound; and drivers of GPUs reserve so much that none says anything of them.
+    Threads take turns: the limit is the whole process's. Linux alone keeps such a limit; and drivers of GPUs reserve so much that
+    none can be set ``on_gpu``.
     """
-    limit = _most_bytes(bundle) if _on_cpu(format, settings) else None
-    if resource is None or limit is None:
+    if resource is None or on_gpu:
         yield
         return
+    limit = _most_bytes(bundle)
     with _turn:
         before = resource.getrlimit(resource.RLIMIT_DATA)
         if now := _kibibytes("/proc/self/status", "VmData"):
@@ -72,13 +69,6 @@ def _most_bytes(bundle: Bundle) -> int:
     most = SPARE_BYTES + COPIES * sum(sizes.values()) + ACTIVATIONS * batch
     free = _kibibytes("/proc/meminfo", "MemAvailable")
     return min(most, free << 10) if free else most
-
-
-def _on_cpu(format: str, settings: Mapping[str, Setting]) -> bool:
-    if format not in registry.available():
-        return False
-    target = registry.find(format)
-    return not (isinstance(target, formats_base.OnGpus) and target.on_gpu(settings))
 
 
 def _kibibytes(path: str, name: str) -> int | None:

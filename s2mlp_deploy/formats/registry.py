@@ -1,66 +1,119 @@
-"""Formats by name: each is found by the entry point group ``s2mlp_deploy.exporters``, inside or outside this project; its name there
-is the ``--format``.
+"""Formats by name: ONNX, which is built in, and those that the entry point group ``s2mlp_deploy.exporters`` names, inside or outside
+this project.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from importlib.metadata import entry_points
+import inspect as inspection
+from collections.abc import Mapping
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any, cast
+
+from pydantic import ValidationError
 
 from s2mlp_deploy.bundle.contents import Bundle
 from s2mlp_deploy.errors import RuntimeMissingError, UsageError
-from s2mlp_deploy.formats.base import Compiler, Exporter, Inspected
-from s2mlp_deploy.formats.names import GROUP, ONNX
-from s2mlp_deploy.graph.lowered import Lowered
-from s2mlp_deploy.runtime.session import TracingSession
-from s2mlp_deploy.system import workdir
+from s2mlp_deploy.formats.base import Compiler, Exporter, Format
+from s2mlp_deploy.formats.onnx import ONNX, OnnxFile
+from s2mlp_deploy.formats.options import Options, expectation
+from s2mlp_deploy.system.dependencies import PROJECT
+
+GROUP = "s2mlp_deploy.exporters"
 
 
-def available() -> dict[str, Callable[[], Exporter | Compiler]]:
-    """A way to load each exporter and compiler that is installed, by format."""
-    return {
-        point.name: (lambda p=point: p.load()())  # type: ignore[misc]
-        for point in sorted(entry_points(group=GROUP), key=lambda p: p.name)
-    }
+def names() -> tuple[str, ...]:
+    """The formats that there are, in alphabetical order; none is loaded."""
+    return tuple(sorted({ONNX, *_points()}))
 
 
 def find(name: str) -> Exporter | Compiler:
-    """The exporter or compiler for format ``name``.
+    """The format called ``name``.
 
     Raises:
         UsageError: where no installed package offers it.
-        RuntimeMissingError: where the package that offers it cannot be loaded.
+        RuntimeMissingError: where the package that offers it cannot be loaded, or its class is not a whole format.
     """
-    exporters = available()
-    if name not in exporters:
-        raise UsageError(f"no exporter for format {name!r} is installed: there are {', '.join(exporters) or 'none'}")
+    if name == ONNX:
+        return OnnxFile()
+    points = _points()
+    if name not in points:
+        raise UsageError(f"no exporter for format {name!r} is installed: there are {', '.join(names())}")
     try:
-        return exporters[name]()
+        found = points[name].load()
     except (ImportError, AttributeError) as error:
         raise RuntimeMissingError(
             f"the exporter for format {name!r} cannot be loaded ({error}): install what it needs, or reinstall it"
         ) from error
+    if reason := _unfit(found, name):
+        raise RuntimeMissingError(
+            f"the format {name!r} of the package {_package(points[name])} cannot be used: {reason}. Install a release of that package "
+            "for this release of s2mlp-deploy, or uninstall it"
+        )
+    return cast("Exporter | Compiler", found())
 
 
-@contextmanager
-def scratch_session(lowered: Lowered) -> Iterator[TracingSession]:
-    """ONNX Runtime on a graph that is not published: where every graph is looked into on its way."""
-    target = find(ONNX)
-    assert isinstance(target, Exporter)
-    with workdir.temporary() as directory:
-        session = target.open(target.export(lowered, directory))
-        assert isinstance(session, TracingSession)
-        yield session
+def built_in() -> tuple[Exporter | Compiler, ...]:
+    """The formats that come with this project, in alphabetical order."""
+    return tuple(find(name) for name in names() if is_built_in(name))
+
+
+def is_built_in(name: str) -> bool:
+    """Whether the format called ``name`` comes with this project."""
+    return name == ONNX or (name in (points := _points()) and _package(points[name]) == PROJECT)
 
 
 def inspect(bundle: Bundle) -> None:
-    """Let the bundle's format look at it: before every first use of a bundle that may come from elsewhere.
+    """Let the bundle's format inspect it, before the first use of a bundle that may come from elsewhere.
 
     Raises:
-        BundleError: as :meth:`Inspected.inspect`.
+        BundleError: as :meth:`~s2mlp_deploy.formats.base.Format.inspect`.
         UsageError, RuntimeMissingError: as :func:`find`.
     """
-    target = find(bundle.manifest.format)
-    if isinstance(target, Inspected):
-        target.inspect(bundle)
+    find(bundle.manifest.format).inspect(bundle)
+
+
+def options(target: Format, given: Mapping[str, Any]) -> Options:
+    """The options ``given`` by name, as text or as values, in the model of the format ``target``.
+
+    Raises:
+        UsageError: for an option that the format does not have, or a value that the option cannot have.
+    """
+    known = target.options.model_fields
+    if unknown := sorted(given.keys() - known.keys()):
+        raise UsageError(
+            f"{flags(target.name, *unknown)}: not for --format {target.name}"
+            + (f", which knows {flags(target.name, *known)}" if known else "")
+        )
+    try:
+        return target.options.model_validate(dict(given))
+    except ValidationError as error:
+        name, value, reason = expectation(error)
+        raise UsageError(f"{flags(target.name, name)} {value}: {reason}") from error
+
+
+def flags(format: str, *options: str) -> str:
+    """The ``options`` of ``format`` as one types them: those of a format that comes with this project have flags of their own."""
+    named = is_built_in(format)
+    return ", ".join("--" + name.replace("_", "-") if named else f"-O {name}" for name in options)
+
+
+def _points() -> dict[str, EntryPoint]:
+    return {point.name: point for point in entry_points(group=GROUP) if point.name != ONNX}
+
+
+def _package(point: EntryPoint) -> str:
+    return point.dist.name if point.dist else point.value
+
+
+def _unfit(found: object, name: str) -> str | None:
+    """Why the object behind an entry point is not a format called ``name``; None where it is."""
+    if not (isinstance(found, type) and issubclass(found, (Exporter, Compiler))):
+        return "it is no subclass of s2mlp_deploy.formats.base.Exporter or Compiler"
+    if inspection.isabstract(found):
+        missing = sorted(found.__abstractmethods__)
+        unsafe = (
+            "inspect" in missing and ", and without inspect its artifacts could not be checked before they are loaded"
+        )
+        return f"its class {found.__name__} does not define {', '.join(missing)}{unsafe or ''}"
+    own: object = found.name
+    return None if own == name else f"its class {found.__name__} calls itself {own!r}"

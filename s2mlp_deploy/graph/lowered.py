@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-
-import onnx_ir as ir
+from typing import TYPE_CHECKING
 
 from s2mlp_deploy.schema.size import Size
 from s2mlp_deploy.schema.spec import Spec
+
+if TYPE_CHECKING:  # takes a second to import, which a device that runs a model does not need
+    import onnx_ir as ir
 
 OPSET = 20
 """The first opset with Gelu as one operator; every runtime since early 2024 reads it."""

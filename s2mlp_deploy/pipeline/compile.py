@@ -15,10 +15,9 @@ from s2mlp_deploy.bundle.contents import GOLDEN, Artifact, Bundle
 from s2mlp_deploy.bundle.read import read_bundle
 from s2mlp_deploy.bundle.staging import staged
 from s2mlp_deploy.errors import AccuracyError, BundleError, OutputError, UnverifiedError, UsageError
-from s2mlp_deploy.formats import base as formats_base
 from s2mlp_deploy.formats import float16_on_cpu, memory_limit, registry
-from s2mlp_deploy.formats.base import Compiler, shipped_by
-from s2mlp_deploy.formats.names import ONNX
+from s2mlp_deploy.formats.base import Compiler
+from s2mlp_deploy.formats.onnx import ONNX
 from s2mlp_deploy.gate import gate as gates
 from s2mlp_deploy.gate import golden, manifest_consistency
 from s2mlp_deploy.gate.checks import Verdict
@@ -58,7 +57,7 @@ def open_bundle(directory: Path, request: Request, target: Compiler) -> Bundle:
             f"{flags(given)}: settled when {directory} was "
             "exported; leave out, or give the checkpoint instead of the bundle"
         )
-    formats_base.refuse_interface(target, request.format, manifest.interface)
+    target.refuse_interface(manifest.interface)
     recipe = manifest.quantization
     if recipe and recipe.target not in target.targets:
         raise UsageError(
@@ -81,7 +80,7 @@ def compile_foreign(bundle: Bundle, target: Compiler, request: Request, progress
     Raises:
         ParityError: as :func:`compile`.
     """
-    with memory_limit.bounded(bundle, request.format, request.settings):
+    with memory_limit.bounded(bundle, on_gpu=target.for_gpu(request.options_of(target))):
         return compile(bundle, target, request, progress)
 
 
@@ -107,7 +106,7 @@ def compile(
     with staged(request.destination, replace=request.force) as staging:
         _check_room(bundle, staging.directory)
         with progress.step(f"compiling for {request.format}"):
-            made = target.compile(bundle, staging.directory, request.settings)
+            made = target.compile(bundle, staging.directory, request.options_of(target))
         verdict: Verdict | None = None
         description: Description | None = None
         figures: dict[str, Any] = {}
@@ -140,9 +139,7 @@ def compile(
         if request.sbom:
             from s2mlp_deploy.bundle import sbom
 
-            manifest = sbom.add(
-                manifest, staging.directory, modules=target.modules, others=shipped_by(target, manifest.engine or {})
-            )
+            manifest = sbom.add(manifest, staging.directory, modules=target.modules, others=target.shipped(made))
         manifest_consistency.check(manifest, description, request.destination)
         published = staging.publish(manifest, found)
     return Export(published, verdict, found)
@@ -154,7 +151,7 @@ def cannot_judge(target: Compiler, request: Request) -> str | None:
     Raises:
         UnverifiedError: where it cannot, and must be.
     """
-    reason = target.cannot_run(request.settings)
+    reason = target.cannot_run(request.options_of(target))
     if reason and not request.allow_unverified_engine:
         raise UnverifiedError(
             f"the {request.format} engine could be built here, but not checked ({reason}), so nothing is published. Export on "
@@ -187,7 +184,7 @@ def _judge(
     tolerance = source.tolerance
     session = target.open(made)
     adapter = IoAdapter.of(source)
-    cause = float16_on_cpu.why_inexact(source, target, request.settings)
+    cause = float16_on_cpu.why_inexact(source, target, on_gpu=target.for_gpu(request.options_of(target)))
     verdict = gates.require(session, golden.load(path), tolerance, ArtifactIo.of(source), cause)
     figures: dict[str, Any] = {"distances": {case: vars(d) for case, d in verdict.distances.items()}}
     if evaluation and precision(source.precision).calibrated:

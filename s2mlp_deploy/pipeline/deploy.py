@@ -20,10 +20,9 @@ from s2mlp_deploy.bundle.contents import Bundle
 from s2mlp_deploy.bundle.read import read_bundle
 from s2mlp_deploy.bundle.staging import check_destination
 from s2mlp_deploy.errors import BundleError, OutputError, RuntimeMissingError, UsageError
-from s2mlp_deploy.formats import base as formats_base
 from s2mlp_deploy.formats import registry
 from s2mlp_deploy.formats.base import Compiler, Exporter
-from s2mlp_deploy.formats.names import ONNX
+from s2mlp_deploy.formats.onnx import ONNX, OnnxFile
 from s2mlp_deploy.pipeline import compile as compile_stage
 from s2mlp_deploy.pipeline.request import SYNTHETIC, Export, Request, flags
 from s2mlp_deploy.schema.manifest import FLOAT_LOGITS
@@ -111,7 +110,7 @@ def _open(request: Request, target: Exporter | Compiler) -> Bundle:
             "checkpoint's file, or another --format for an ONNX bundle"
         )
     bundle = compile_stage.open_bundle(request.source, request, target)
-    if reason := target.cannot_compile(request.settings):
+    if reason := target.cannot_compile(request.options_of(target)):
         raise RuntimeMissingError(_way_on(request, target, reason, bundle))
     return bundle
 
@@ -119,7 +118,7 @@ def _open(request: Request, target: Exporter | Compiler) -> Bundle:
 def _from_checkpoint(request: Request, target: Exporter | Compiler, progress: Progress, work: _Work) -> Export:
     from s2mlp_deploy.pipeline import export_onnx
 
-    reason = target.cannot_compile(request.settings) if isinstance(target, Compiler) else None
+    reason = target.cannot_compile(request.options_of(target)) if isinstance(target, Compiler) else None
     if isinstance(target, Compiler) and not reason and request.gate and request.calibration != SYNTHETIC:
         compile_stage.cannot_judge(target, request)  # before the work that would be for nothing
     if work.several and work.context is None:
@@ -157,10 +156,8 @@ def _graph(
     recipe = _recipe(request, target)
     if (request.precision, recipe) in work.graphs:
         return work.graphs[request.precision, recipe]
-    exporters = registry.find(ONNX)
-    assert isinstance(exporters, Exporter)
     graph = replace(request, format=ONNX, output=output, settings={}, target=recipe)
-    return export_onnx.export(graph, exporters, progress, work.context)
+    return export_onnx.export(graph, OnnxFile(), progress, work.context)
 
 
 def _graph_for_elsewhere(request: Request, target: Compiler, reason: str, progress: Progress, work: _Work) -> Bundle:
@@ -196,12 +193,12 @@ def _way_on(request: Request, target: Compiler, reason: str, bundle: Bundle) -> 
     """How to get the engine where this machine cannot build it, in order of use."""
     words = ["s2mlp-export", bundle.directory.resolve().name, "--format", request.format]
     for name, value in request.settings.items():
-        flag = flags([name])
+        flag = registry.flags(request.format, name)
         words += [flag] if value is True else [flag, ",".join(value) if isinstance(value, tuple) else str(value)]
     known = "verified" if bundle.manifest.verdict == "passed" else bundle.manifest.precision
     return (
         f"{_cannot_build(request, reason)}. Copy the {known} ONNX bundle {bundle.directory} "
-        f"to the device, and run there: {shlex.join(words)}" + (f". {target.elsewhere}" if target.elsewhere else "")
+        f"to the device, and run there: {shlex.join(words)}" + (f". {target.alternative}" if target.alternative else "")
     )
 
 
@@ -229,11 +226,7 @@ def _format(request: Request) -> Exporter | Compiler:
             f"--format {request.format} cannot be made with --precision {request.precision}: expected "
             + " or ".join(p for p in target.precisions if p in PRECISIONS)
         )
-    if unknown := sorted(request.settings.keys() - set(target.options)):
-        raise UsageError(
-            f"{flags(unknown)}: not for --format {request.format}"
-            + (f", which knows {flags(target.options)}" if target.options else "")
-        )
+    request.options_of(target)
     row = precision(request.precision)
     if not row.calibrated and request.calibration:
         raise UsageError(f"--calibration is for --precision {having(lambda p: p.calibrated)}")
@@ -252,5 +245,5 @@ def _format(request: Request) -> Exporter | Compiler:
         raise UsageError(
             f"--io-dtype {request.io_dtype} is for prepared images and logits: leave out --input and --answer"
         )
-    formats_base.refuse_interface(target, request.format, request.interface)
+    target.refuse_interface(request.interface)
     return target

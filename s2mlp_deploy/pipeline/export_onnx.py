@@ -16,8 +16,8 @@ from s2mlp_deploy.bundle.staging import staged
 from s2mlp_deploy.families.reference import ReferenceModel
 from s2mlp_deploy.families.registry import family_of
 from s2mlp_deploy.formats import float16_on_cpu
-from s2mlp_deploy.formats.base import Exporter, shipped_by
-from s2mlp_deploy.formats.registry import scratch_session
+from s2mlp_deploy.formats.base import Exporter
+from s2mlp_deploy.formats.onnx import scratch_session
 from s2mlp_deploy.gate import gate as gates
 from s2mlp_deploy.gate import golden, golden_images, manifest_consistency, reference_logits
 from s2mlp_deploy.gate.checks import Verdict
@@ -134,9 +134,7 @@ def export(
         if request.sbom:
             from s2mlp_deploy.bundle import sbom
 
-            manifest = sbom.add(
-                manifest, staging.directory, modules=target.modules, others=shipped_by(target, manifest.engine or {})
-            )
+            manifest = sbom.add(manifest, staging.directory, modules=target.modules, others=target.shipped(made))
         manifest_consistency.check(manifest, result.description if result else None, request.destination)
         report = {
             "data": asdict(prepared.data.folder) if prepared.data and prepared.data.folder else None,

@@ -13,7 +13,6 @@ from pathlib import Path
 import numpy as np
 
 from s2mlp_deploy.bundle.contents import GOLDEN, Bundle
-from s2mlp_deploy.formats import base as formats_base
 from s2mlp_deploy.formats import registry
 from s2mlp_deploy.gate import golden
 from s2mlp_deploy.gate.io_adapter import IoAdapter
@@ -76,11 +75,7 @@ def measure(bundles: Sequence[Bundle], clock: Clock = time.perf_counter) -> Late
     images, source = _images(bundles, batch)
     contestants: dict[str, Callable[[], float]] = {}
     for bundle in bundles:
-        target = registry.find(bundle.manifest.format)
-        if isinstance(target, formats_base.Threaded):
-            session = target.open_with_threads(bundle.artifact, None)
-        else:
-            session = target.open(bundle.artifact)
+        session = registry.find(bundle.manifest.format).open_with_threads(bundle.artifact, None)
         contestants[str(bundle.directory)] = timed_ms(partial(session.run, images), clock)
     rng = random.Random(SEED)
     start = clock()

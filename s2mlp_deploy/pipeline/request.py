@@ -9,11 +9,13 @@ from typing import Any, Literal
 
 from s2mlp_deploy.bundle.contents import Bundle
 from s2mlp_deploy.bundle.read import is_bundle
-from s2mlp_deploy.formats.base import Format, OnGpus
-from s2mlp_deploy.formats.names import ONNX
+from s2mlp_deploy.formats import registry
+from s2mlp_deploy.formats.base import Format
+from s2mlp_deploy.formats.onnx import ONNX
+from s2mlp_deploy.formats.options import Options
 from s2mlp_deploy.gate.checks import Verdict
 from s2mlp_deploy.schema.choices import CalibrationMethod, Interpolation, IoDtype, Resize
-from s2mlp_deploy.schema.manifest import FLOAT_LOGITS, Interface, Setting
+from s2mlp_deploy.schema.manifest import FLOAT_LOGITS, Interface
 from s2mlp_deploy.schema.precision import FP32, TRT, X86, precision
 from s2mlp_deploy.schema.shift import Offset
 from s2mlp_deploy.schema.size import Size
@@ -53,7 +55,7 @@ class Request:
     precision: str = FP32.name
     output: Path | None = None
     force: bool = False
-    settings: Mapping[str, Setting] = field(default_factory=dict)
+    settings: Mapping[str, Any] = field(default_factory=dict)
     layout: str | None = None
     weights: str | None = None
     lowering: str = "auto"
@@ -118,11 +120,19 @@ class Request:
         name = place.name.removesuffix(f"-{self.format}-{self.precision}")
         return place.with_name(f"{name}-{ONNX}-{self.precision}")
 
+    def options_of(self, format: Format) -> Options:
+        """The settings as ``format``'s options.
+
+        Raises:
+            UsageError: where they are not.
+        """
+        return registry.options(format, self.settings)
+
     def target_of(self, format: Format) -> str:
         """What an int8 or fp16 graph for ``format`` is for: as asked, else what the format runs on."""
         if self.target:
             return self.target
-        if precision(self.precision).by_processor and isinstance(format, OnGpus) and format.on_gpu(self.settings):
+        if precision(self.precision).by_processor and format.for_gpu(self.options_of(format)):
             return TRT.name
         return next(iter(format.targets), X86.name)
 

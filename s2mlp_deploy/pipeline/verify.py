@@ -64,8 +64,14 @@ def verify(directory: Path, *, per_block: bool = False) -> Verification:
         UsageError: for ``per_block`` where the runtime cannot show what happens inside.
     """
     bundle = read_bundle(directory)
-    with memory_limit.bounded(bundle, bundle.manifest.format, bundle.manifest.engine or {}):
+    with memory_limit.bounded(bundle, on_gpu=_on_gpu(bundle)):
         return _verify(bundle, per_block=per_block)
+
+
+def _on_gpu(bundle: Bundle) -> bool:
+    """Whether the bundle runs on a GPU; False where nothing runs its format."""
+    name = bundle.manifest.format
+    return name in registry.names() and registry.find(name).on_gpu(bundle.artifact)
 
 
 def _verify(bundle: Bundle, *, per_block: bool) -> Verification:
@@ -82,8 +88,8 @@ def _verify(bundle: Bundle, *, per_block: bool) -> Verification:
 
 
 def _cause(bundle: Bundle) -> str | None:
-    manifest = bundle.manifest
-    return float16_on_cpu.why_inexact(manifest, registry.find(manifest.format), manifest.engine or {})
+    target = registry.find(bundle.manifest.format)
+    return float16_on_cpu.why_inexact(bundle.manifest, target, on_gpu=target.on_gpu(bundle.artifact))
 
 
 def layers(bundle: Bundle) -> Layers:
@@ -116,7 +122,7 @@ def _load(bundle: Bundle) -> tuple[Golden, Tolerance, Session]:
             f"{bundle.directory} was exported with --no-gate or synthetic calibration and holds no golden tensors to check "
             "against: export it again without"
         )
-    if manifest.format not in (formats := registry.available()):
+    if manifest.format not in (formats := registry.names()):
         raise RuntimeMissingError(
             f"{bundle.directory} has the format {manifest.format!r}, and no installed package runs it: there are "
             f"{', '.join(formats) or 'none'}"

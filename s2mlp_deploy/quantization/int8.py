@@ -17,7 +17,7 @@ from s2mlp_deploy.data import images
 from s2mlp_deploy.errors import AccuracyError, DataError, UsageError
 from s2mlp_deploy.families.reference import ReferenceModel
 from s2mlp_deploy.families.registry import family_of
-from s2mlp_deploy.formats.registry import scratch_session
+from s2mlp_deploy.formats.onnx import scratch_session
 from s2mlp_deploy.gate import reference_logits
 from s2mlp_deploy.gate.distance import compare
 from s2mlp_deploy.gate.evaluation import EvaluationSet, logits_of

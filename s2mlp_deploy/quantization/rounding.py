@@ -10,7 +10,7 @@ import numpy as np
 import onnx_ir as ir
 
 from s2mlp_deploy.errors import ParityError
-from s2mlp_deploy.formats.registry import scratch_session
+from s2mlp_deploy.formats.onnx import scratch_session
 from s2mlp_deploy.graph.lowered import Lowered
 from s2mlp_deploy.passes import verify_rewrite
 from s2mlp_deploy.passes.float16 import matrices

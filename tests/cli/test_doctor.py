@@ -84,7 +84,15 @@ def test_a_missing_runtime_is_named_with_its_remedy(monkeypatch: pytest.MonkeyPa
 
 
 def test_formats_of_others_are_listed_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    content = "class Abacus:\n    modules = ('no_such.beads',)\n    remedy = 'buy beads'\n"
+    content = """
+from s2mlp_deploy.formats.base import Exporter
+from s2mlp_deploy.formats.options import Options
+
+class Abacus(Exporter):
+    name, precisions, options = "abacus", ("fp32",), Options
+    modules, install_hint = ("no_such.beads",), "buy beads"
+    export = inspect = open = versions = None
+"""
     install(tmp_path, monkeypatch, module="abacus_exporter", content=content)
     ability = abilities()["run and verify abacus bundles"]
     assert (ability["missing"], ability["remedy"], ability["available"]) == (["no_such.beads"], "buy beads", False)

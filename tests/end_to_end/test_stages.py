@@ -35,38 +35,40 @@ import json
 
 import numpy as np
 import onnxruntime
-from s2mlp_deploy import golden
+from s2mlp_deploy.gate import golden
 from s2mlp_deploy.bundle.contents import Artifact
 from s2mlp_deploy.errors import RuntimeMissingError
+from s2mlp_deploy.formats.base import Compiler, refuse_other_files
+from s2mlp_deploy.formats.options import Options
 
 calls = []
-"""The bundles and settings that compilers were given."""
+"""The bundles and options that compilers were given."""
 
 
 def digests(images):
     return [hashlib.sha256(image.tobytes()).hexdigest() for image in images]
 
 
-class Compiled:
+class SpeedOptions(Options):
+    speed: int = 1
+
+
+class Compiled(Compiler):
+    name = "compiled"
     precisions = ("fp32", "fp16", "int8")
-    targets = ("x86", "arm", "trt")
-    options = ("speed",)
+    options = SpeedOptions
     modules = ("onnxruntime",)
-    remedy = "pip install onnxruntime"
-    elsewhere = ""
+    install_hint = "pip install onnxruntime"
 
-    def cannot_compile(self, settings):
-        return None
-
-    def cannot_run(self, settings):
-        return None
-
-    def compile(self, bundle, destination, settings):
-        calls.append((bundle.directory, dict(settings)))
+    def compile(self, bundle, destination, options):
+        calls.append((bundle.directory, options.given))
         (destination / "engine.bin").write_bytes(bundle.artifact.path.read_bytes())
         inputs = golden.load(bundle.golden).inputs.values() if bundle.golden.exists() else ()
         (destination / "golden.json").write_text(json.dumps([d for images in inputs for d in digests(images)]))
-        return Artifact(destination, "engine.bin", ("engine.bin", "golden.json"), {"speed": settings.get("speed", 1)})
+        return Artifact(destination, "engine.bin", ("engine.bin", "golden.json"), {"speed": options.speed})
+
+    def inspect(self, bundle):
+        refuse_other_files(bundle, "engine.bin", "golden.json")
 
     def open(self, artifact):
         session = onnxruntime.InferenceSession(artifact.path.read_bytes(), providers=["CPUExecutionProvider"])
@@ -86,16 +88,21 @@ class Session:
 
 
 class Wrong(Compiled):
+    name = "wrong"
+
     def answer(self, images, logits, known):
         return logits * np.float32(1.5)
 
 
 class Lossy(Compiled):
+    name = "lossy"
+
     def answer(self, images, logits, known):
         return logits[:, :-1]
 
 
 class Sly(Compiled):
+    name = "sly"
     # Right on the golden inputs alone.
     def answer(self, images, logits, known):
         unknown = np.array([d not in known for d in digests(images)])
@@ -103,25 +110,30 @@ class Sly(Compiled):
 
 
 class Messy(Compiled):
-    def compile(self, bundle, destination, settings):
+    name = "messy"
+
+    def compile(self, bundle, destination, options):
         (destination / "scratch.tmp").write_text("forgotten")
-        return super().compile(bundle, destination, settings)
+        return super().compile(bundle, destination, options)
 
 
 class Stopped(Compiled):
+    name = "stopped"
     error = KeyboardInterrupt()
 
-    def compile(self, bundle, destination, settings):
+    def compile(self, bundle, destination, options):
         (destination / "tactics").mkdir()
         (destination / "tactics" / "half.bin").write_text("half")
         raise self.error
 
 
 class Homeless(Stopped):
+    name = "homeless"
     error = RuntimeMissingError("there is no such device here")
 
 
 class ForTrt(Compiled):
+    name = "fortrt"
     targets = ("trt",)
 '''
 FORMATS = {"compiled": "Compiled", "wrong": "Wrong", "lossy": "Lossy", "sly": "Sly", "messy": "Messy",

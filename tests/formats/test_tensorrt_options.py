@@ -22,7 +22,7 @@ from s2mlp_deploy.errors import DataError, RuntimeMissingError, UsageError
 from s2mlp_exporters.tensorrt import build as building
 from s2mlp_exporters.tensorrt.build import build
 from s2mlp_exporters.tensorrt.log import Log
-from s2mlp_exporters.tensorrt.options import OPTIONS, configure, offers
+from s2mlp_exporters.tensorrt.options import SETTERS, configure, offers
 from s2mlp_exporters.tensorrt.profile import Profile
 from s2mlp_exporters.tensorrt.runtime import TENSORRT as RUNTIME
 from s2mlp_exporters.tensorrt.trt import TensorRtEngine
@@ -41,7 +41,7 @@ VALUES: dict[str, Any] = {
     "opt_level": 5,
     "strip_weights": True,
     "tf32": True,
-    "timing_cache": "timing.cache",
+    "timing_cache": Path("timing.cache"),
     "version_compatible": True,
     "workspace_mib": 64,
 }
@@ -113,7 +113,7 @@ def test_the_recorded_apis_are_those_of_the_runtimes_that_devices_have() -> None
 
 
 def test_every_option_of_the_builder_has_a_value_here() -> None:
-    assert VALUES.keys() == OPTIONS.keys()
+    assert VALUES.keys() == SETTERS.keys()
 
 
 @pytest.mark.parametrize("name", APIS)
@@ -122,8 +122,8 @@ def test_every_option_that_a_format_knows_is_set_on_its_runtime(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     trt = stand_in(name)
-    for option in set(format_for(name).options) & OPTIONS.keys():
-        assert offers(trt, OPTIONS[option].offered_as), option
+    for option in format_for(name).options.model_fields.keys() & SETTERS.keys():
+        assert offers(trt, SETTERS[option].offered_as), option
         config = Config(name)
         configure(trt, config, {option: VALUES[option]})
         flags = {flag.name: config.flags[int(flag)] for flag in trt.BuilderFlag if int(flag) in config.flags}
@@ -141,10 +141,10 @@ def test_every_option_that_a_format_knows_is_set_on_its_runtime(
 
 
 @pytest.mark.parametrize("name", APIS)
-@pytest.mark.parametrize("option", OPTIONS)
+@pytest.mark.parametrize("option", SETTERS)
 def test_an_option_that_the_runtime_does_not_have_is_refused_by_name(name: str, option: str) -> None:
     trt = stand_in(name)
-    owner, _, last = OPTIONS[option].offered_as.rpartition(".")
+    owner, _, last = SETTERS[option].offered_as.rpartition(".")
     lacking = SimpleNamespace(**vars(trt))
     if owner:
         setattr(lacking, owner, type(owner, (), {n: v for n, v in vars(getattr(trt, owner)).items() if n != last}))
@@ -153,7 +153,7 @@ def test_an_option_that_the_runtime_does_not_have_is_refused_by_name(name: str, 
     if option != "tf32":
         lacking.BuilderFlag = SimpleNamespace(**dict(lacking.BuilderFlag.__dict__.items()))
         lacking.BuilderFlag.TF32 = trt.BuilderFlag.TF32
-    assert not offers(lacking, OPTIONS[option].offered_as)
+    assert not offers(lacking, SETTERS[option].offered_as)
     flag = "--" + option.replace("_", "-")
     with pytest.raises(UsageError, match=f"^{flag}: {trt.__name__} {trt.__version__} does not have it; leave it out$"):
         configure(lacking, Config(name), {option: VALUES[option]})
@@ -210,7 +210,7 @@ def cache(tmp_path: Path) -> Path:
 def use(cache: Path, **answers: Any) -> Config:
     config = Config("tensorrt-10.3")
     config.__dict__.update(answers)
-    configure(stand_in("tensorrt-10.3"), config, {"timing_cache": str(cache)})
+    configure(stand_in("tensorrt-10.3"), config, {"timing_cache": cache})
     return config
 
 
@@ -284,7 +284,7 @@ def used() -> Iterator[str]:
                 yield path.removeprefix("trt.")
 
 
-USED = sorted(set(used()) | {option.offered_as for option in OPTIONS.values()})
+USED = sorted(set(used()) | {option.offered_as for option in SETTERS.values()})
 
 
 def test_the_uses_are_found() -> None:

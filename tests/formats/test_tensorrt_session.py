@@ -20,6 +20,7 @@ from s2mlp_exporters.tensorrt import engine as engines
 from s2mlp_exporters.tensorrt import runtime
 from s2mlp_exporters.tensorrt.engine import Settings
 from s2mlp_exporters.tensorrt.log import Log
+from s2mlp_exporters.tensorrt.options import TensorRtRtxOptions
 from s2mlp_exporters.tensorrt.runtime import Gpu, find_gpu
 from s2mlp_exporters.tensorrt.session import Times, load
 from s2mlp_exporters.tensorrt.trt import TensorRtEngine
@@ -452,14 +453,14 @@ def test_no_engine_of_tensorrt_for_rtx_is_built_again_for_a_gpu_that_it_does_not
         RuntimeMissingError, match=r"8\.0, 8\.6, 8\.9, 12\.0 and later, .*: build an .* with --format trt$"
     ):
         TensorRtRtxEngine().open(artifact)
-    reason = TensorRtRtxEngine().cannot_run({})
+    reason = TensorRtRtxEngine().cannot_run(TensorRtRtxOptions())
     assert reason is not None and str(gpu) in reason and reason.endswith("--format trt")
 
 
 @pytest.mark.parametrize("capability", [(7, 5), (8, 0), (8, 6), (8, 9), (12, 0), (12, 1), (13, 0)])
 def test_it_runs_on_desktops_from_turing_on(capability: tuple[int, int], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(engines, "find_gpu", lambda: Gpu("RTX", capability, 0))
-    assert TensorRtRtxEngine().cannot_run({}) is None
+    assert TensorRtRtxEngine().cannot_run(TensorRtRtxOptions()) is None
 
 
 def test_an_engine_for_turing_is_built_again_for_turing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -29,10 +29,12 @@ from s2mlp_deploy.bundle.contents import Artifact, Bundle
 from s2mlp_deploy.bundle.read import read_bundle
 from s2mlp_deploy.errors import BundleError, UsageError
 from s2mlp_deploy.formats import registry
+from s2mlp_deploy.formats.base import Compiler
 from s2mlp_deploy.gate import golden
 from s2mlp_deploy.pipeline.deploy import deploy
 from s2mlp_deploy.runtime.onnxruntime import OnnxSession
 from s2mlp_deploy.schema.array import Array
+from s2mlp_exporters.tensorrt.options import TensorRtOptions
 from s2mlp_exporters.triton import config as triton_config
 from s2mlp_exporters.triton.config import Serving, Signature, Tensor
 from s2mlp_exporters.triton.exporter import CONFIG, LABELS, MAX_BATCH
@@ -260,14 +262,14 @@ def test_the_doctor_knows_it(monkeypatch: pytest.MonkeyPatch) -> None:
         (("--preferred-batch", "many"), "--preferred-batch 'many'"),
         (("--max-batch", 1, "--queue-delay-us", 5), "--queue-delay-us: with --max-batch 1 there are no batches"),
         (("--max-batch", 1, "--preferred-batch", 1), "--preferred-batch: with --max-batch 1"),
-        (("--max-batch", 70000), "--max-batch 70000"),
+        (("--max-batch", 70000), "--max-batch"),
         (("--max-batch", 0), "--max-batch"),
         (("--queue-delay-us", -1), "--queue-delay-us"),
         (("--instances", 0), "--instances '0'"),
         (("--instances", "two"), "--instances 'two'"),
-        (("--instances", "tpu:2"), "--instances 'tpu'"),
-        (("--instances", ":2"), "--instances ''"),
-        (("--instances", "cpu:"), "--instances ''"),
+        (("--instances", "tpu:2"), "--instances 'tpu:2'"),
+        (("--instances", ":2"), "--instances ':2'"),
+        (("--instances", "cpu:"), "--instances 'cpu:'"),
         (("--triton-backend", "abacus"), "abacus"),
         (("--provider", "cpu"), "--provider: not for --format triton"),
     ],
@@ -451,23 +453,20 @@ def test_a_model_with_a_type_that_triton_has_no_name_for_is_told(made: Path, tmp
 # An engine of TensorRT, with a stand-in for the format that builds it
 
 
-class Builder:
-    """What ``--format trt`` does with a graph, without a GPU: the plan is the graph, and ONNX Runtime runs it."""
+class Builder(Compiler):
+    """A stand-in for ``--format trt`` without a GPU: the plan is the graph, and ONNX Runtime runs it."""
 
-    precisions, targets, options = ("fp32", "fp16", "int8"), ("trt",), ()
-    modules, remedy, elsewhere = ("onnxruntime",), "", ""
+    name, precisions, options, targets = "trt", ("fp32", "fp16", "int8"), TensorRtOptions, ("trt",)
+    modules = ("onnxruntime",)
 
     def __init__(self) -> None:
         self.profiles: list[Mapping[str, object]] = []
 
-    def cannot_compile(self, settings: Mapping[str, object]) -> str | None:
-        return None
+    def inspect(self, bundle: Bundle) -> None:
+        raise AssertionError("nothing here is a bundle of trt")
 
-    def cannot_run(self, settings: Mapping[str, object]) -> str | None:
-        return None
-
-    def compile(self, bundle: Bundle, destination: Path, settings: Mapping[str, object]) -> Artifact:
-        self.profiles.append(dict(settings))
+    def compile(self, bundle: Bundle, destination: Path, options: TensorRtOptions) -> Artifact:
+        self.profiles.append(options.given)
         for name in ("model.plan", "model.onnx"):
             shutil.copyfile(bundle.artifact.path, destination / name)
         record = {"runtime": "tensorrt", "built_for": ("sm86", "a GPU")}
@@ -486,8 +485,8 @@ class Builder:
 
 @pytest.fixture
 def builder(monkeypatch: pytest.MonkeyPatch) -> Builder:
-    stand_in, formats = Builder(), registry.available()
-    monkeypatch.setattr(registry, "available", lambda: {**formats, "trt": lambda: stand_in})
+    stand_in, find = Builder(), registry.find
+    monkeypatch.setattr(registry, "find", lambda name: stand_in if name == "trt" else find(name))
     return stand_in
 
 
@@ -518,7 +517,7 @@ def test_an_engine_is_built_for_the_batches_that_triton_makes(
     assert manifest["engine"]["engine.runtime"] == "tensorrt" and manifest["engine"]["engine.built_for"][0] == "sm86"
     assert run("verify", entry).code == 0
     with pytest.raises(UsageError, match="have no threads to set"):
-        registry.find("triton").open_with_threads(read_bundle(entry).artifact, 1)  # type: ignore[union-attr]
+        registry.find("triton").open_with_threads(read_bundle(entry).artifact, 1)
 
 
 def test_an_engine_for_a_fixed_batch_needs_no_profile(checkpoint: Path, tmp_path: Path, builder: Builder) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from s2mlp_deploy.formats.names import GROUP
+from s2mlp_deploy.formats.registry import GROUP
 
 FAKE = '''
 """A format of somebody else: the graph in a file of another name, run by ONNX Runtime."""
@@ -16,20 +16,25 @@ import onnx
 import onnx_ir as ir
 import onnxruntime
 from s2mlp_deploy.bundle.contents import Artifact
+from s2mlp_deploy.formats.base import Exporter, refuse_other_files
+from s2mlp_deploy.formats.options import Options
 
 
-class Fake:
+class Fake(Exporter):
+    name = "fake"
     precisions = ("fp32",)
-    targets = ()
-    options = ()
+    options = Options
     modules = ("onnxruntime",)
-    remedy = "pip install onnxruntime"
+    install_hint = "pip install onnxruntime"
     error = 0.0
 
     def export(self, lowered, destination):
         (destination / "engine.bin").write_bytes(ir.to_proto(lowered.model).SerializeToString())
         (destination / "tables.json").write_text("{}")
         return Artifact(destination, "engine.bin", ("engine.bin", "tables.json"))
+
+    def inspect(self, bundle):
+        refuse_other_files(bundle, "engine.bin", "tables.json")
 
     def open(self, artifact):
         return Session(artifact.path.read_bytes(), self.error)
@@ -39,11 +44,12 @@ class Fake:
 
 
 class Wrong(Fake):
+    name = "wrong"
     error = 1e-3
 
 
 class Lossy(Fake):
-    precisions = ("fp32",)
+    name = "lossy"
 
     def open(self, artifact):
         session = Session(artifact.path.read_bytes(), 0.0)
@@ -52,6 +58,8 @@ class Lossy(Fake):
 
 
 class Messy(Fake):
+    name = "messy"
+
     def export(self, lowered, destination):
         (destination / "scratch.tmp").write_text("forgotten")
         return super().export(lowered, destination)

@@ -16,16 +16,15 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from s2mlp_deploy.bundle.contents import Artifact, Bundle
 from s2mlp_deploy.errors import RuntimeMissingError, UsageError
 from s2mlp_deploy.formats import onnx_scan
-from s2mlp_deploy.formats.base import refuse_other_files
-from s2mlp_deploy.formats.settings import complaint, recorded
+from s2mlp_deploy.formats.base import Compiler, refuse_other_files
+from s2mlp_deploy.formats.options import Metavar, Options, recorded
 from s2mlp_deploy.runtime import onnxruntime_versions
-from s2mlp_deploy.runtime.onnxruntime import PROVIDERS, REMEDY, RESTING, Loading, OnnxSession, load, missing
-from s2mlp_deploy.schema.manifest import Setting
+from s2mlp_deploy.runtime.onnxruntime import REMEDY, RESTING, Loading, OnnxSession, load, missing
 from s2mlp_deploy.schema.precision import precision
 from s2mlp_deploy.system.dependencies import distributions
 from s2mlp_exporters.onnxruntime import artifact_scan, canonical
@@ -51,15 +50,31 @@ def _known(entry: str) -> str:
     return entry
 
 
+Provider = Literal["cpu", "coreml", "cuda", "directml", "openvino", "qnn", "tensorrt", "xnnpack"]
+Style = Literal["ort", "onnx"]
+
+ON_GPU = ("cuda", "directml", "tensorrt")
+"""Providers that run on GPUs."""
+
+
+class OrtOptions(Options):
+    """How ONNX Runtime optimizes the model, and in which format it saves it."""
+
+    ort_style: Annotated[
+        Style, Metavar("STYLE"), Field(description="A file for phones and minimal builds, or an optimized ONNX model.")
+    ] = "ort"
+    provider: Annotated[Provider, Metavar("NAME"), Field(description="The execution provider to optimize for.")] = "cpu"
+
+
 class Settings(BaseModel):
-    """What the manifest records of a model that ONNX Runtime optimized."""
+    """The settings that the manifest records of a model that ONNX Runtime optimized."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     runtime: Literal["onnxruntime"] = "onnxruntime"
     runtime_version: str
-    provider: Literal["cpu", "coreml", "cuda", "directml", "openvino", "qnn", "tensorrt", "xnnpack"]
-    style: Literal["ort", "onnx"]
+    provider: Provider
+    style: Style
     optimization: Literal["basic", "extended"]
     session_options: tuple[Annotated[str, AfterValidator(_known)], ...] = ()
 
@@ -68,48 +83,41 @@ class Settings(BaseModel):
         return Loading(self.provider, "none", dict(entry.split("=", 1) for entry in self.session_options))
 
 
-class OrtModel:
+class OrtModel(Compiler):
     """Writes ``model.ort`` (or an optimized ``model.onnx``) and runs it."""
 
-    precisions: tuple[str, ...] = ("fp32", "fp16", "int8")
-    targets: tuple[str, ...] = ("x86", "arm", "trt")
-    options: tuple[str, ...] = ("ort_style", "provider")
-    inputs: tuple[str, ...] = ("float", "uint8", "image")
-    outputs: tuple[str, ...] = ("logits", "probabilities", "top5")
-    modules: tuple[str, ...] = ("onnxruntime",)
-    remedy = REMEDY
-    elsewhere = ""
+    name = "ort"
+    precisions = ("fp32", "fp16", "int8")
+    options = OrtOptions
+    inputs = ("float", "uint8", "image")
+    outputs = ("logits", "probabilities", "top5")
+    modules = ("onnxruntime",)
+    install_hint = REMEDY
 
-    def cannot_compile(self, settings: Mapping[str, Setting]) -> str | None:
+    def cannot_compile(self, options: OrtOptions) -> str | None:
         """That onnxruntime, or the provider, is not here, or too old."""
-        provider = str(settings.get("provider", "cpu"))
-        return _missing(provider) if provider in PROVIDERS else None
+        return _missing(options.provider)
 
-    def cannot_run(self, settings: Mapping[str, Setting]) -> str | None:
-        """The same: what can be compiled can be run."""
-        return self.cannot_compile(settings)
+    def cannot_run(self, options: OrtOptions) -> str | None:
+        """The same reasons: where a model is optimized it also runs."""
+        return self.cannot_compile(options)
 
-    def compile(self, bundle: Bundle, destination: Path, settings: Mapping[str, Setting]) -> Artifact:
-        """Optimize the bundle's model for ``provider`` (cpu) and write it in the format ``ort_style`` (ort).
+    def compile(self, bundle: Bundle, destination: Path, options: OrtOptions) -> Artifact:
+        """Optimize the bundle's model for ``provider`` and write it in the format ``ort_style``.
 
         Raises:
-            UsageError: for a provider or a style that there is not, or a model that is too large for it.
+            UsageError: for a model that is too large for an ``.ort`` file.
             RuntimeMissingError: where the provider is not here or cannot run the whole model, or where this
                 onnxruntime writes files that are not known.
         """
-        provider, style = str(settings.get("provider", "cpu")), str(settings.get("ort_style", "ort"))
-        try:
-            chosen = Settings.model_validate(
-                {
-                    "runtime_version": _version(),
-                    "provider": provider,
-                    "style": style,
-                    "optimization": "basic" if provider in COMPILING else "extended",
-                    "session_options": tuple(f"{key}={value}" for key, value in SESSION_OPTIONS.items()),
-                }
-            )
-        except ValidationError as error:
-            raise UsageError(complaint(error)) from error
+        provider, style = options.provider, options.ort_style
+        chosen = Settings(
+            runtime_version=_version(),
+            provider=provider,
+            style=style,
+            optimization="basic" if provider in COMPILING else "extended",
+            session_options=tuple(f"{key}={value}" for key, value in SESSION_OPTIONS.items()),
+        )
         if style == "ort" and bundle.size_bytes >= LIMIT_BYTES:
             raise UsageError(
                 f"{bundle.directory} takes {bundle.size_bytes / 1e9:.1f} GB, and an .ort file can hold {LIMIT_BYTES / 1e9:.1f} GB: "
@@ -144,12 +152,16 @@ class OrtModel:
         _write_operators(destination)
         return Artifact(destination, main, (main, OPERATORS), chosen.model_dump())
 
-    def on_gpu(self, settings: Mapping[str, Setting]) -> bool:
-        """As :meth:`OnGpus.on_gpu`."""
-        return settings.get("provider") in ("cuda", "directml", "tensorrt")
+    def for_gpu(self, options: OrtOptions) -> bool:
+        """Whether the provider runs on a GPU."""
+        return options.provider in ON_GPU
+
+    def on_gpu(self, artifact: Artifact) -> bool:
+        """Whether the recorded provider runs on a GPU."""
+        return artifact.settings.get("provider") in ON_GPU
 
     def inspect(self, bundle: Bundle) -> None:
-        """As :meth:`Inspected.inspect`."""
+        """Refuse an artifact that is not one of this format, or could do more than compute."""
         settings = recorded(bundle.artifact, Settings)
         refuse_other_files(bundle, f"model.{settings.style}")
         if reason := _missing("cpu"):

@@ -23,12 +23,12 @@ from pydantic import BaseModel, ConfigDict
 
 from s2mlp_deploy.bundle.contents import Artifact, Bundle
 from s2mlp_deploy.errors import BundleError, CompilerError, RuntimeMissingError
-from s2mlp_deploy.formats.base import refuse_other_files
-from s2mlp_deploy.formats.settings import recorded
+from s2mlp_deploy.formats.base import Compiler, refuse_other_files
+from s2mlp_deploy.formats.options import Options, recorded
 from s2mlp_deploy.graph.layer import INPUT, OUTPUT
 from s2mlp_deploy.runtime.session import Description
 from s2mlp_deploy.schema.array import Array
-from s2mlp_deploy.schema.manifest import Setting, TensorEntry
+from s2mlp_deploy.schema.manifest import TensorEntry
 from s2mlp_deploy.system.dependencies import pip_install
 from s2mlp_exporters.openvino import artifact_scan
 
@@ -56,25 +56,24 @@ class Settings(BaseModel):
     inference_precision: Literal["f32"] = "f32"
 
 
-class OpenVinoIr:
+class OpenVinoIr(Compiler):
     """Writes ``model.xml`` and ``model.bin``, and runs them."""
 
-    precisions: tuple[str, ...] = ("fp32", "fp16", "int8")
-    targets: tuple[str, ...] = ("x86", "arm", "trt")
-    options: tuple[str, ...] = ()
-    modules: tuple[str, ...] = ("openvino",)
-    remedy = REMEDY
-    elsewhere = ""
+    name = "openvino"
+    precisions = ("fp32", "fp16", "int8")
+    options = Options
+    modules = ("openvino",)
+    install_hint = REMEDY
 
-    def cannot_compile(self, settings: Mapping[str, Setting]) -> str | None:
+    def cannot_compile(self, options: Options) -> str | None:
         """That openvino is not here."""
         return None if find_spec("openvino") else f"this needs the package openvino: {REMEDY}"
 
-    def cannot_run(self, settings: Mapping[str, Setting]) -> str | None:
-        """The same: what can be written can be run."""
-        return self.cannot_compile(settings)
+    def cannot_run(self, options: Options) -> str | None:
+        """The same reason: where a model is written it also runs."""
+        return self.cannot_compile(options)
 
-    def compile(self, bundle: Bundle, destination: Path, settings: Mapping[str, Setting]) -> Artifact:
+    def compile(self, bundle: Bundle, destination: Path, options: Options) -> Artifact:
         """Write the bundle's model as OpenVINO reads it; every weight keeps its type.
 
         Raises:
@@ -96,7 +95,7 @@ class OpenVinoIr:
         return Artifact(destination, XML, (XML, BIN), Settings(runtime_version=_version()).model_dump())
 
     def inspect(self, bundle: Bundle) -> None:
-        """As :meth:`Inspected.inspect`."""
+        """Refuse an artifact that is not one of this format, or could do more than compute."""
         recorded(bundle.artifact, Settings)
         refuse_other_files(bundle, XML, BIN)
         artifact_scan.inspect(bundle.directory / XML, bundle.directory / BIN)

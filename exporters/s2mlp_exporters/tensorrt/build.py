@@ -10,18 +10,17 @@ from typing import Any
 
 from s2mlp_deploy.errors import CompilerError, UsageError
 from s2mlp_deploy.graph.layer import INPUT
-from s2mlp_deploy.schema.manifest import Setting
 from s2mlp_exporters.tensorrt.log import Log, reason
 from s2mlp_exporters.tensorrt.options import configure
 from s2mlp_exporters.tensorrt.profile import Profile
 from s2mlp_exporters.tensorrt.runtime import Module
 
 
-def build(trt: Module, model: Path, profile: Profile, settings: Mapping[str, Setting], log: Log) -> memoryview:
-    """The serialized engine of the ONNX file ``model``, strongly typed: precision is what the graph says.
+def build(trt: Module, model: Path, profile: Profile, given: Mapping[str, Any], log: Log) -> memoryview:
+    """The serialized engine of the ONNX file ``model`` with the options ``given``, strongly typed: the graph decides the precision.
 
     Raises:
-        UsageError: where ``settings`` or ``profile`` are not for this runtime or model.
+        UsageError: where ``given`` or ``profile`` are not for this runtime or model.
         CompilerError: where its parser does not take the graph, or it cannot build an engine.
     """
     logger = log.into(trt)
@@ -33,7 +32,7 @@ def build(trt: Module, model: Path, profile: Profile, settings: Mapping[str, Set
         raise CompilerError(f"{trt.__name__} {trt.__version__} does not take the graph: {_refusal(parser)}")
     config = builder.create_builder_config()
     config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED  # so that the log lists the kernels
-    configure(trt, config, settings)
+    configure(trt, config, given)
     shapes = builder.create_optimization_profile()
     shapes.set_shape(INPUT, profile.smallest, profile.usual, profile.largest)
     if config.add_optimization_profile(shapes) < 0:
@@ -43,8 +42,8 @@ def build(trt: Module, model: Path, profile: Profile, settings: Mapping[str, Set
         plan = builder.build_serialized_network(network, config)
     if plan is None:
         raise CompilerError(f"{trt.__name__} {trt.__version__} cannot build an engine: {_failure(log)}")
-    if "timing_cache" in settings:
-        _keep_timing_cache(config, Path(str(settings["timing_cache"])))
+    if cache := given.get("timing_cache"):
+        _keep_timing_cache(config, cache)
     return memoryview(plan)
 
 

@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 import shutil
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
 from s2mlp_deploy.bundle.contents import GOLDEN, Artifact, Bundle
 from s2mlp_deploy.errors import RuntimeMissingError
 from s2mlp_deploy.formats import onnx_scan
-from s2mlp_deploy.formats.base import refuse_other_files
-from s2mlp_deploy.formats.settings import recorded
+from s2mlp_deploy.formats.base import Compiler, refuse_other_files
+from s2mlp_deploy.formats.options import recorded
 from s2mlp_deploy.gate import golden
-from s2mlp_deploy.schema.manifest import Setting
 from s2mlp_deploy.system.dependencies import distributions
 from s2mlp_exporters.tensorrt.build import build
 from s2mlp_exporters.tensorrt.log import Log, summary
+from s2mlp_exporters.tensorrt.options import EngineOptions
 from s2mlp_exporters.tensorrt.profile import Profile, profile_for
 from s2mlp_exporters.tensorrt.runtime import Cuda, Gpu, Module, Runtime, find_gpu
 from s2mlp_exporters.tensorrt.session import EngineSession, load
@@ -48,63 +49,55 @@ class Settings(BaseModel):
         return f"{option}=true" in self.options
 
 
-class EngineFormat(ABC):
+class EngineFormat(Compiler):
     """Builds engines with one runtime, and runs them."""
 
-    precisions: tuple[str, ...] = ("fp32", "fp16", "bf16", "int8")
-    targets: tuple[str, ...] = ("trt",)
-    options: tuple[str, ...] = ("batch", "size_profile", "strip_weights", "tf32", "workspace_mib")
-    inputs: tuple[str, ...] = ("float", "uint8")
-    outputs: tuple[str, ...] = ("logits",)
-    elsewhere = ""
-    name: str
+    precisions = ("fp32", "fp16", "bf16", "int8")
+    targets = ("trt",)
+    inputs = ("float", "uint8")
     runtime: Runtime
 
-    @property
-    def modules(self) -> tuple[str, ...]:
-        return (self.runtime.module, "cuda.bindings")
-
-    @property
-    def remedy(self) -> str:
-        return self.runtime.remedy
-
-    def cannot_run(self, settings: Mapping[str, Setting]) -> str | None:
+    def cannot_run(self, options: EngineOptions) -> str | None:
         """Why engines cannot run on this machine, in words; None where they can."""
         found = find_gpu()
         return self.runtime.refusal(found) if isinstance(found, Gpu) else found
 
-    def compile(self, bundle: Bundle, destination: Path, settings: Mapping[str, Setting]) -> Artifact:
+    def compile(self, bundle: Bundle, destination: Path, options: EngineOptions) -> Artifact:
         """Build the engine for the bundle's graph; the graph goes with it.
 
         Raises:
-            UsageError: for settings that this runtime does not offer, or that do not fit the graph.
+            UsageError: for options that this runtime does not offer, or that do not fit the graph.
             CompilerError: where it cannot build an engine.
             RuntimeMissingError: where it is not here, or needs a GPU that is not.
         """
         trt = self.runtime.load()
-        if settings.get("strip_weights") and (reason := self.cannot_run(settings)):
+        if options.strip_weights and (reason := self.cannot_run(options)):
             raise RuntimeMissingError(f"--strip-weights makes the builder ask a GPU, and {reason}: leave it out")
         manifest = bundle.manifest
         inputs = golden.load(bundle.golden).inputs if GOLDEN in manifest.files else {}
         shapes = {case: images.shape for case, images in inputs.items()}
-        profile = profile_for(manifest, shapes, settings)
+        profile = profile_for(manifest, shapes, options)
         log = Log()
-        plan = build(trt, bundle.artifact.path, profile, settings, log)
+        plan = build(trt, bundle.artifact.path, profile, options.given, log)
         (destination / PLAN).write_bytes(plan)
         graph = bundle.artifact.files
         for name in graph:
             shutil.copyfile(bundle.directory / name, destination / name)
         report = {**summary(log.kernels()), "engine_bytes": plan.nbytes, "build_log": log.text()}
         beyond = tuple(case for case, shape in shapes.items() if not profile.admits_size_of(shape))
-        record = self._record(trt, profile, settings).model_dump()
+        record = self._record(trt, profile, options).model_dump()
         return Artifact(destination, PLAN, (PLAN,), record, graph, report, beyond)
 
-    def on_gpu(self, settings: Mapping[str, Setting]) -> bool:
-        """As :meth:`OnGpus.on_gpu`: always."""
+    def for_gpu(self, options: EngineOptions) -> bool:
+        """Always."""
+        return True
+
+    def on_gpu(self, artifact: Artifact) -> bool:
+        """Always."""
         return True
 
     def inspect(self, bundle: Bundle) -> None:
-        """As :meth:`Inspected.inspect`."""
+        """Refuse an artifact that is not one of this format, or could do more than compute."""
         recorded(bundle.artifact, Settings)
         refuse_other_files(bundle, PLAN)
         for name in bundle.manifest.graph[:1]:
@@ -132,9 +125,8 @@ class EngineFormat(ABC):
             )
         cuda = Cuda()
         weights = artifact.directory / artifact.graph[0] if settings.has("strip_weights") and artifact.graph else None
-        engine, owners = load(
-            trt, plan, Log(), weights=weights, brings_runtime=settings.has("version_compatible")
-        )  # fmt: skip
+        brings_runtime = settings.has("version_compatible")
+        engine, owners = load(trt, plan, Log(), weights=weights, brings_runtime=brings_runtime)
         return EngineSession(trt, engine, owners, cuda)
 
     def versions(self) -> Mapping[str, str]:
@@ -147,7 +139,7 @@ class EngineFormat(ABC):
         return {self.runtime.module: str(self.runtime.load().__version__)}
 
     @abstractmethod
-    def _built_for(self, trt: Module, settings: Mapping[str, Setting]) -> tuple[str, ...]:
+    def _built_for(self, trt: Module, options: Any) -> tuple[str, ...]:
         """The compute capabilities that an engine is built for, or the GPU."""
 
     @abstractmethod
@@ -158,21 +150,17 @@ class EngineFormat(ABC):
         """The options, after a blank, that an engine for ``gpu`` takes."""
         return ""
 
-    def _record(self, trt: Module, profile: Profile, settings: Mapping[str, Setting]) -> Settings:
-        shapes = {
-            "smallest": profile.smallest,
-            "usual": profile.usual,
-            "largest": profile.largest,
-        }
-        given = {n: v for n, v in settings.items() if n not in ("batch", "size_profile", "timing_cache")}
+    def _record(self, trt: Module, profile: Profile, options: EngineOptions) -> Settings:
+        shapes = {"smallest": profile.smallest, "usual": profile.usual, "largest": profile.largest}
+        given = {n: v for n, v in options.given.items() if n not in ("batch", "size_profile", "timing_cache")}
         return Settings(
             runtime=self.runtime.module,
             runtime_version=str(trt.__version__),
-            built_for=self._built_for(trt, settings),
+            built_for=self._built_for(trt, options),
             options=tuple(f"{name}={_text(value)}" for name, value in sorted(given.items())),
             **{name: tuple(map(str, shape)) for name, shape in shapes.items()},
         )
 
 
-def _text(value: Setting) -> str:
+def _text(value: object) -> str:
     return ",".join(value) if isinstance(value, tuple) else str(value).lower()

@@ -1,4 +1,4 @@
-"""What can be asked of a builder, and which runtime offers it."""
+"""The options of engines, and how each is set on a builder that has it."""
 
 from __future__ import annotations
 
@@ -6,18 +6,63 @@ import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, Field
 
 from s2mlp_deploy.errors import DataError, UsageError
-from s2mlp_deploy.schema.manifest import Setting
+from s2mlp_deploy.formats.options import CommaSeparated, Metavar, Options
 from s2mlp_exporters.tensorrt.runtime import Module
 
 _MIB = 2**20
 
 
+class EngineOptions(Options):
+    """The options that engines of both runtimes have."""
+
+    batch: Annotated[
+        str | None, Metavar("MIN:OPT:MAX"), Field(description="Batch sizes, where the graph takes any; else 1:1:8.")
+    ] = None
+    size_profile: Annotated[
+        str | None, Metavar("MIN:OPT:MAX"), Field(description="With --dynamic-size: image sizes, each N or HxW.")
+    ] = None
+    workspace_mib: Annotated[
+        int | None, Metavar("N"), Field(ge=1, description="Memory that a layer's kernels may use, in MiB.")
+    ] = None
+    strip_weights: Annotated[bool, Field(description="Leave the weights to the ONNX file in the bundle.")] = False
+    tf32: Annotated[bool, Field(description="Round float32 products to TF32.")] = False
+
+
+class TensorRtOptions(EngineOptions):
+    """The options of TensorRT's engines."""
+
+    opt_level: Annotated[
+        int | None, Metavar("N"), Field(ge=0, le=5, description="How long to look for fast kernels, 0 to 5.")
+    ] = None
+    timing_cache: Annotated[Path | None, Metavar("FILE"), Field(description="Kernel timings, read and kept.")] = None
+    version_compatible: Annotated[bool, Field(description="Run on later releases, too.")] = False
+    hardware_compatible: Annotated[bool, Field(description="Run on all GPUs from Ampere on.")] = False
+
+
+def _lowered(names: tuple[str, ...] | None) -> tuple[str, ...] | None:
+    return names and tuple(name.lower() for name in names)
+
+
+class TensorRtRtxOptions(EngineOptions):
+    """The options of engines of TensorRT for RTX."""
+
+    compute_capability: Annotated[
+        tuple[str, ...] | None,
+        CommaSeparated,
+        AfterValidator(_lowered),
+        Metavar("SM,SM"),
+        Field(description="GPUs to build for, as in sm86,sm89; else sm80, sm86, sm89, sm120 and later."),
+    ] = None
+
+
 @dataclass(frozen=True)
-class Option:
-    """A setting: ``offered_as`` is where a runtime that has it keeps it, ``apply`` sets it."""
+class Setter:
+    """How an option is set: ``offered_as`` is the attribute of a runtime that has it, ``apply`` sets it."""
 
     offered_as: str
     apply: Callable[[Module, Any, Any], None]
@@ -46,18 +91,17 @@ def _hardware_compatible(trt: Module, config: Any, wanted: bool) -> None:
     config.hardware_compatibility_level = level.AMPERE_PLUS if wanted else level.NONE
 
 
-def _timing_cache(trt: Module, config: Any, file: str) -> None:
-    path = Path(file)
+def _timing_cache(trt: Module, config: Any, path: Path) -> None:
     try:
         content = path.read_bytes() if path.exists() else b""
     except OSError as error:
-        raise DataError(f"cannot read the timing cache {file}: {error.strerror}") from error
+        raise DataError(f"cannot read the timing cache {path}: {error.strerror}") from error
     if not os.access(path.parent, os.W_OK):  # known before the build rather than after it
-        raise DataError(f"cannot write the timing cache {file}: {path.parent} is no directory that you can write to")
+        raise DataError(f"cannot write the timing cache {path}: {path.parent} is no directory that you can write to")
     cache = config.create_timing_cache(content)
     if cache is None or not config.set_timing_cache(cache, False):
         raise DataError(
-            f"{file} is no timing cache of this {trt.__name__} {trt.__version__} on this GPU: name a file that does not exist "
+            f"{path} is no timing cache of this {trt.__name__} {trt.__version__} on this GPU: name a file that does not exist "
             "yet, and it will be written"
         )
 
@@ -73,15 +117,15 @@ def _capabilities(trt: Module, config: Any, names: tuple[str, ...]) -> None:
         config.set_compute_capability(known[name], index)
 
 
-OPTIONS = {
-    "compute_capability": Option("ComputeCapability", _capabilities),
-    "hardware_compatible": Option("HardwareCompatibilityLevel.AMPERE_PLUS", _hardware_compatible),
-    "opt_level": Option("IBuilderConfig.builder_optimization_level", _opt_level),
-    "strip_weights": Option("BuilderFlag.STRIP_PLAN", _flag("STRIP_PLAN")),
-    "tf32": Option("BuilderFlag.TF32", _flag("TF32")),
-    "timing_cache": Option("IBuilderConfig.create_timing_cache", _timing_cache),
-    "version_compatible": Option("BuilderFlag.VERSION_COMPATIBLE", _flag("VERSION_COMPATIBLE")),
-    "workspace_mib": Option("MemoryPoolType.WORKSPACE", _workspace),
+SETTERS = {
+    "compute_capability": Setter("ComputeCapability", _capabilities),
+    "hardware_compatible": Setter("HardwareCompatibilityLevel.AMPERE_PLUS", _hardware_compatible),
+    "opt_level": Setter("IBuilderConfig.builder_optimization_level", _opt_level),
+    "strip_weights": Setter("BuilderFlag.STRIP_PLAN", _flag("STRIP_PLAN")),
+    "tf32": Setter("BuilderFlag.TF32", _flag("TF32")),
+    "timing_cache": Setter("IBuilderConfig.create_timing_cache", _timing_cache),
+    "version_compatible": Setter("BuilderFlag.VERSION_COMPATIBLE", _flag("VERSION_COMPATIBLE")),
+    "workspace_mib": Setter("MemoryPoolType.WORKSPACE", _workspace),
 }
 """By the name of the command line's option.
 
@@ -90,17 +134,17 @@ TensorRT for RTX 1.7 has the attributes of ``opt_level``, ``hardware_compatible`
 """
 
 
-def configure(trt: Module, config: Any, settings: Mapping[str, Setting]) -> None:
-    """Set the builder's ``config`` as ``settings`` say; TF32 is off where they do not say otherwise.
+def configure(trt: Module, config: Any, given: Mapping[str, Any]) -> None:
+    """Set the options ``given``, by name, on the builder's ``config``; TF32 is off unless it is among them.
 
     Raises:
-        UsageError: where this runtime does not offer what is asked for.
+        UsageError: where this runtime does not have an option.
         DataError: for a timing cache that is not its own.
     """
-    for name, value in {"tf32": False, **settings}.items():
-        if name not in OPTIONS:
+    for name, value in {"tf32": False, **given}.items():
+        if name not in SETTERS:
             continue  # profiles, which are no options of the builder
-        option = OPTIONS[name]
+        option = SETTERS[name]
         if not offers(trt, option.offered_as):
             if value is False:
                 continue  # what it does not have is off

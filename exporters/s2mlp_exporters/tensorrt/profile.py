@@ -9,9 +9,10 @@ from typing import Any, TypeAlias
 
 from s2mlp_deploy.errors import SpecError, UsageError
 from s2mlp_deploy.gate.golden import LARGE
-from s2mlp_deploy.schema.manifest import Manifest, Setting
+from s2mlp_deploy.schema.manifest import Manifest
 from s2mlp_deploy.schema.size import Size, format_size
 from s2mlp_deploy.schema.spec import Spec
+from s2mlp_exporters.tensorrt.options import EngineOptions
 
 Shape: TypeAlias = tuple[int, ...]
 
@@ -39,8 +40,8 @@ class Profile:
         return " to ".join("x".join(map(str, shape)) for shape in (self.smallest, self.largest))
 
 
-def profile_for(manifest: Manifest, golden: Mapping[str, Shape], settings: Mapping[str, Setting]) -> Profile:
-    """The profile for the bundle's graph: its own shape, and where that is free, what ``settings`` or the golden inputs say.
+def profile_for(manifest: Manifest, golden: Mapping[str, Shape], options: EngineOptions) -> Profile:
+    """The profile for the bundle's graph: its own shape, and where that is free, the range of ``options`` or of the golden inputs.
 
     ``golden`` are the shapes of the golden inputs by case: an engine that cannot take them could not be judged. The large ones
     alone may be left out, for who asks for a range that ends before them.
@@ -51,8 +52,8 @@ def profile_for(manifest: Manifest, golden: Mapping[str, Shape], settings: Mappi
     spec = manifest.spec
     sizes = {_size(shape, manifest) for shape in golden.values()} | {spec.image_size}
     large = {_size(shape, manifest) for case, shape in golden.items() if case.startswith(LARGE)}
-    batches = _batches(manifest.batch, settings.get("batch"))
-    heights, widths = _sizes(manifest, spec, sizes, settings.get("size_profile"))
+    batches = _batches(manifest.batch, options.batch)
+    heights, widths = _sizes(manifest, spec, sizes, options.size_profile)
     profile = Profile(*(_shape(b, (h, w), manifest) for b, h, w in zip(batches, heights, widths, strict=True)))
     for size in sizes - large:
         if not profile.admits(_shape(profile.smallest[0], size, manifest)):
@@ -73,7 +74,7 @@ def _size(shape: tuple[Any, ...], manifest: Manifest) -> tuple[Any, Any]:
     return (shape[1], shape[2]) if manifest.input.layout == "NHWC" else (shape[2], shape[3])
 
 
-def _batches(fixed: int | None, asked: Setting | None) -> tuple[int, int, int]:
+def _batches(fixed: int | None, asked: str | None) -> tuple[int, int, int]:
     if fixed:
         if asked is not None:
             raise UsageError(
@@ -82,14 +83,14 @@ def _batches(fixed: int | None, asked: Setting | None) -> tuple[int, int, int]:
         return fixed, fixed, fixed
     if asked is None:
         return DEFAULT_BATCHES
-    match = re.fullmatch(r"(\d{1,6}):(\d{1,6}):(\d{1,6})", str(asked))
+    match = re.fullmatch(r"(\d{1,6}):(\d{1,6}):(\d{1,6})", asked)
     batches = tuple(map(int, match.groups())) if match else ()
     if len(batches) != 3 or not 0 < batches[0] <= batches[1] <= batches[2]:
         raise UsageError(f"--batch {asked!r}: expected MIN:OPT:MAX in rising order, as in 1:4:16")
     return batches[0], batches[1], batches[2]
 
 
-def _sizes(manifest: Manifest, spec: Spec, sizes: set[Size], asked: Setting | None) -> tuple[Shape, Shape]:
+def _sizes(manifest: Manifest, spec: Spec, sizes: set[Size], asked: str | None) -> tuple[Shape, Shape]:
     """Heights and widths, smallest, usual and largest."""
     if isinstance(_size(manifest.input.shape, manifest)[0], int):
         if asked is not None:
@@ -101,7 +102,7 @@ def _sizes(manifest: Manifest, spec: Spec, sizes: set[Size], asked: Setting | No
     if asked is None:
         (h, w), tall, wide = spec.image_size, [size[0] for size in sizes], [size[1] for size in sizes]
         return (min(tall), h, max(tall)), (min(wide), w, max(wide))
-    match = re.fullmatch(r"(\d{1,5})(?:x(\d{1,5}))?:(\d{1,5})(?:x(\d{1,5}))?:(\d{1,5})(?:x(\d{1,5}))?", str(asked))
+    match = re.fullmatch(r"(\d{1,5})(?:x(\d{1,5}))?:(\d{1,5})(?:x(\d{1,5}))?:(\d{1,5})(?:x(\d{1,5}))?", asked)
     if not match:
         raise UsageError(f"--size-profile {asked!r}: expected MIN:OPT:MAX, each N or HxW, as in 192:224:448")
     heights, widths = tuple(int(match[i]) for i in (1, 3, 5)), tuple(int(match[i] or match[i - 1]) for i in (2, 4, 6))

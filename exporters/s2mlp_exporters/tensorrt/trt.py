@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 from s2mlp_deploy.errors import RuntimeMissingError
-from s2mlp_deploy.schema.manifest import Setting
 from s2mlp_exporters.tensorrt.engine import EngineFormat, Settings
+from s2mlp_exporters.tensorrt.options import TensorRtOptions
 from s2mlp_exporters.tensorrt.runtime import TENSORRT, Gpu, Module, find_gpu, release
 
 
@@ -19,20 +17,20 @@ class TensorRtEngine(EngineFormat):
 
     name = "trt"
     runtime = TENSORRT
-    elsewhere = "Or build an engine for desktop GPUs on this machine, with --format trt-rtx"
-    options = (
-        *EngineFormat.options, "hardware_compatible", "opt_level", "timing_cache", "version_compatible",
-    )  # fmt: skip
+    modules = (TENSORRT.module, "cuda.bindings")
+    install_hint = TENSORRT.remedy
+    alternative = "Or build an engine for desktop GPUs on this machine, with --format trt-rtx"
+    options = TensorRtOptions
 
-    def cannot_compile(self, settings: Mapping[str, Setting]) -> str | None:
+    def cannot_compile(self, options: TensorRtOptions) -> str | None:
         """Why this machine cannot build: TensorRT measures its kernels on the GPU while it builds."""
         try:
             self.runtime.load()
         except RuntimeMissingError as error:
             return str(error)
-        return self.cannot_run(settings)
+        return self.cannot_run(options)
 
-    def _built_for(self, trt: Module, settings: Mapping[str, Setting]) -> tuple[str, ...]:
+    def _built_for(self, trt: Module, options: TensorRtOptions) -> tuple[str, ...]:
         found = find_gpu()
         if not isinstance(found, Gpu):
             raise RuntimeMissingError(f"building a TensorRT engine needs an NVIDIA GPU: {found}")

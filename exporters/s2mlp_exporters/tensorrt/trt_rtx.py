@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 from s2mlp_deploy.errors import RuntimeMissingError
-from s2mlp_deploy.schema.manifest import Setting
 from s2mlp_exporters.tensorrt.engine import EngineFormat, Settings
 from s2mlp_exporters.tensorrt.log import Log
+from s2mlp_exporters.tensorrt.options import TensorRtRtxOptions
 from s2mlp_exporters.tensorrt.runtime import TENSORRT_RTX, Gpu, Module
 
 
@@ -16,9 +14,11 @@ class TensorRtRtxEngine(EngineFormat):
 
     name = "trt-rtx"
     runtime = TENSORRT_RTX
-    options = (*EngineFormat.options, "compute_capability")
+    modules = (TENSORRT_RTX.module, "cuda.bindings")
+    install_hint = TENSORRT_RTX.remedy
+    options = TensorRtRtxOptions
 
-    def cannot_compile(self, settings: Mapping[str, Setting]) -> str | None:
+    def cannot_compile(self, options: TensorRtRtxOptions) -> str | None:
         """Why this machine cannot build, where the runtime is missing: no GPU is needed."""
         try:
             self.runtime.load()
@@ -26,9 +26,8 @@ class TensorRtRtxEngine(EngineFormat):
             return str(error)
         return None
 
-    def _built_for(self, trt: Module, settings: Mapping[str, Setting]) -> tuple[str, ...]:
-        asked = settings.get("compute_capability")
-        return tuple(asked) if isinstance(asked, tuple) else ("sm80", "sm86", "sm89", "sm120 and later")
+    def _built_for(self, trt: Module, options: TensorRtRtxOptions) -> tuple[str, ...]:
+        return options.compute_capability or ("sm80", "sm86", "sm89", "sm120 and later")
 
     def _options_for(self, gpu: Gpu) -> str:
         """Turing has to be named."""

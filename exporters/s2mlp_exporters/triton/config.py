@@ -31,6 +31,7 @@ _TYPES: dict[int, str] = {
 }
 
 Size = Annotated[int, Field(ge=1, lt=2**16)]
+Backend = Literal["onnxruntime", "tensorrt"]
 
 
 class Serving(BaseModel):
@@ -42,7 +43,7 @@ class Serving(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    backend: Literal["onnxruntime", "tensorrt"]
+    backend: Backend
     max_batch: Annotated[int, Field(ge=0, lt=2**16)]
     preferred_batch: tuple[Size, ...]
     queue_delay_us: Annotated[int, Field(ge=0, lt=2**31)]

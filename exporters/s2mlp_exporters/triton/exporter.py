@@ -8,26 +8,24 @@ backend onnxruntime runs it; or as ``1/model.plan``, an engine that ``--format t
 from __future__ import annotations
 
 import re
-import reprlib
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Annotated, Literal
 
-from pydantic import ValidationError
+from pydantic import AfterValidator, Field
 
 from s2mlp_deploy.bundle.contents import Artifact, Bundle
 from s2mlp_deploy.errors import BundleError, UsageError
-from s2mlp_deploy.formats import base as formats_base
 from s2mlp_deploy.formats import onnx_scan, registry
-from s2mlp_deploy.formats.base import Compiler
-from s2mlp_deploy.formats.settings import recorded
-from s2mlp_deploy.pipeline.request import flags
+from s2mlp_deploy.formats.base import Compiler, refuse_other_files
+from s2mlp_deploy.formats.options import CommaSeparated, Metavar, Options, recorded
 from s2mlp_deploy.runtime.onnxruntime import REMEDY, RESTING, Loading, OnnxSession, missing
 from s2mlp_deploy.runtime.session import Session
 from s2mlp_deploy.schema.manifest import Setting
 from s2mlp_exporters.triton import config
-from s2mlp_exporters.triton.config import FILES, VERSION, Serving, Signature
+from s2mlp_exporters.triton.config import FILES, VERSION, Backend, Serving, Signature, Size
 
 CONFIG, LABELS = "config.pbtxt", "labels.txt"
 
@@ -35,7 +33,7 @@ MAX_BATCH = 8
 """The largest batch that Triton makes, where the model takes any and nothing else is asked for."""
 
 BATCHING = ("max_batch", "preferred_batch", "queue_delay_us")
-"""The settings that say how Triton makes batches."""
+"""The options that say how Triton makes batches."""
 
 _ENGINE = "engine."
 """What the manifest puts before the settings of the TensorRT engine in an entry."""
@@ -43,33 +41,78 @@ _ENGINE = "engine."
 _LINE_BREAKS = re.compile("[\n\r\v\f\x1c-\x1e\x85\u2028\u2029]")
 
 
-class TritonRepository:
+def _place(text: str) -> str:
+    """``text``, which is N, cpu:N or gpu:N."""
+    if not re.fullmatch("(?:(?:cpu|gpu):)?[0-9]{1,5}", text) or not 0 < int(text.rpartition(":")[2]) < 2**16:
+        raise ValueError("expected cpu:N or gpu:N")
+    return text
+
+
+class TritonOptions(Options):
+    """How Triton is to serve the model."""
+
+    triton_backend: Annotated[Backend, Metavar("NAME"), Field(description="The backend that runs the model.")] = (
+        "onnxruntime"
+    )
+    instances: Annotated[
+        str,
+        Metavar("WHERE:N"),
+        AfterValidator(_place),
+        Field(
+            description="How often the model is loaded, and where: cpu:N or gpu:N; else cpu:1, or gpu:1 with tensorrt."
+        ),
+    ] = "1"
+    max_batch: Annotated[
+        int | None,
+        Metavar("N"),
+        Field(ge=1, lt=2**16, description="The largest batch that is made of requests; else 8."),
+    ] = None
+    preferred_batch: Annotated[
+        tuple[Size, ...],
+        CommaSeparated,
+        Metavar("N,N"),
+        Field(description="The batch sizes that are made where that is possible."),
+    ] = ()
+    queue_delay_us: Annotated[
+        int, Metavar("N"), Field(ge=0, lt=2**31, description="Microseconds that a request waits for others.")
+    ] = 0
+
+    @property
+    def kind(self) -> Literal["cpu", "gpu"]:
+        """The processor that the model runs on."""
+        named = self.instances.rpartition(":")[0]
+        return "gpu" if named == "gpu" or (not named and self.triton_backend == "tensorrt") else "cpu"
+
+
+class TritonRepository(Compiler):
     """Writes an entry for a model repository, and runs its model."""
 
-    precisions: tuple[str, ...] = ("fp32", "fp16", "int8")
-    targets: tuple[str, ...] = ("x86", "arm", "trt")
-    options: tuple[str, ...] = ("instances", *BATCHING, "triton_backend")
-    modules: tuple[str, ...] = ("onnxruntime",)
-    remedy = REMEDY
-    elsewhere = ""
+    name = "triton"
+    precisions = ("fp32", "fp16", "int8")
+    options = TritonOptions
+    modules = ("onnxruntime",)
+    install_hint = REMEDY
 
-    def cannot_compile(self, settings: Mapping[str, Setting]) -> str | None:
-        """That what judges the model is not here; or why TensorRT cannot build an engine."""
-        return _tensorrt().cannot_compile({}) if _for_tensorrt(settings) else missing("cpu")
+    def cannot_compile(self, options: TritonOptions) -> str | None:
+        """That onnxruntime, which judges the model, is not here; or why TensorRT cannot build an engine."""
+        if options.triton_backend == "tensorrt":
+            engines = _tensorrt()
+            return engines.cannot_compile(engines.options())
+        return missing("cpu")
 
-    def cannot_run(self, settings: Mapping[str, Setting]) -> str | None:
+    def cannot_run(self, options: TritonOptions) -> str | None:
         """Why the model cannot be judged where it is to run: on the CPU, or on a GPU."""
-        if _for_tensorrt(settings):
-            return _tensorrt().cannot_run({})
-        provider = "cuda" if str(settings.get("instances", "")).startswith("gpu:") else "cpu"
-        reason = missing(provider)
+        if options.triton_backend == "tensorrt":
+            engines = _tensorrt()
+            return engines.cannot_run(engines.options())
+        reason = missing("cuda" if options.kind == "gpu" else "cpu")
         return reason.partition(": ")[0] if reason else None
 
-    def compile(self, bundle: Bundle, destination: Path, settings: Mapping[str, Setting]) -> Artifact:
+    def compile(self, bundle: Bundle, destination: Path, options: TritonOptions) -> Artifact:
         """Write the entry for the bundle's model.
 
         Raises:
-            UsageError: for settings that Triton, or this model, does not allow for.
+            UsageError: for options that Triton, or this model, does not allow for.
             RuntimeMissingError: where TensorRT is to build an engine, and cannot.
         """
         try:
@@ -78,7 +121,7 @@ class TritonRepository:
             raise UsageError(
                 f"{bundle.artifact.main}: {error}, which Triton cannot be told: export it again"
             ) from error
-        serving = _choose(model, settings, bundle)
+        serving = _choose(model, options, bundle)
         (destination / VERSION).mkdir()
         main = f"{VERSION}/{FILES[serving.backend]}"
         record: dict[str, Setting] = {
@@ -96,16 +139,19 @@ class TritonRepository:
         record |= {f"{_ENGINE}{name}": value for name, value in engine.settings.items()}
         return Artifact(destination, main, files, record, engine.graph, engine.report)
 
-    def on_gpu(self, settings: Mapping[str, Setting]) -> bool:
-        """As :meth:`OnGpus.on_gpu`: settings that are asked for say where by ``instances``, those recorded by ``kind``."""
-        place = str(settings.get("kind", settings.get("instances", "cpu")))
-        return place.startswith("gpu") or "tensorrt" in (settings.get("triton_backend"), settings.get("backend"))
+    def for_gpu(self, options: TritonOptions) -> bool:
+        """Whether the model is to run on a GPU, as engines of TensorRT always do."""
+        return options.kind == "gpu" or options.triton_backend == "tensorrt"
+
+    def on_gpu(self, artifact: Artifact) -> bool:
+        """Whether the recorded kind of instances, or the backend, is for GPUs."""
+        return artifact.settings.get("kind") == "gpu" or artifact.settings.get("backend") == "tensorrt"
 
     def inspect(self, bundle: Bundle) -> None:
-        """As :meth:`Inspected.inspect`."""
+        """Refuse an artifact that is not one of this format, or could do more than compute."""
         serving = _recorded(bundle.artifact)
         main = f"{VERSION}/{FILES[serving.backend]}"
-        formats_base.refuse_other_files(bundle, main, CONFIG)
+        refuse_other_files(bundle, main, CONFIG)
         for name in (main,) if serving.backend == "onnxruntime" else bundle.manifest.graph[:1]:
             onnx_scan.inspect(bundle, name)
         _check_config(bundle.artifact, serving)
@@ -146,43 +192,33 @@ def _tensorrt() -> Compiler:
     return target
 
 
-def _for_tensorrt(settings: Mapping[str, Setting]) -> bool:
-    return settings.get("triton_backend") == "tensorrt"
+def _flags(options: list[str]) -> str:
+    return registry.flags("triton", *options)
 
 
-def _choose(model: Signature, settings: Mapping[str, Setting], bundle: Bundle) -> Serving:
-    """The settings, completed and found to fit each other and the model.
+def _choose(model: Signature, options: TritonOptions, bundle: Bundle) -> Serving:
+    """The options with defaults that fit the model, after checking that they fit each other.
 
     Raises:
         UsageError: where they do not.
     """
-    given = [name for name in BATCHING if name in settings]
+    given = [name for name in BATCHING if name in options.given]
     if given and not model.is_free_batch:
         raise UsageError(
-            f"{flags(given)}: the model has a fixed batch, and Triton makes batches only for models that take any: leave out, or "
+            f"{_flags(given)}: the model has a fixed batch, and Triton makes batches only for models that take any: leave out, or "
             "export the checkpoint with --batch dynamic"
         )
-    backend = settings.get("triton_backend", "onnxruntime")
-    kind, given_kind, count = str(settings.get("instances", "1")).rpartition(":")
-    try:
-        serving = Serving.model_validate(
-            {
-                "backend": backend,
-                "max_batch": settings.get("max_batch", MAX_BATCH if model.is_free_batch else 0),
-                "preferred_batch": settings.get("preferred_batch", ()),
-                "queue_delay_us": settings.get("queue_delay_us", 0),
-                "kind": kind if given_kind else "gpu" if backend == "tensorrt" else "cpu",
-                "instances": count,
-            }
-        )
-    except ValidationError as error:
-        first = error.errors()[0]
-        name = {"backend": "triton_backend", "kind": "instances"}.get(str(first["loc"][0]), str(first["loc"][0]))
-        raise UsageError(f"{flags([name])} {reprlib.repr(first['input'])}: {first['msg']}") from error
-    if "max_batch" in given and serving.max_batch == 0:
-        raise UsageError("--max-batch 0: expected 1 or more; with 1, Triton passes requests on one by one")
+    free = MAX_BATCH if model.is_free_batch else 0
+    serving = Serving(
+        backend=options.triton_backend,
+        max_batch=free if options.max_batch is None else options.max_batch,
+        preferred_batch=options.preferred_batch,
+        queue_delay_us=options.queue_delay_us,
+        kind=options.kind,
+        instances=int(options.instances.rpartition(":")[2]),
+    )
     if serving.max_batch == 1 and (idle := [name for name in given if name != "max_batch"]):
-        raise UsageError(f"{flags(idle)}: with --max-batch 1 there are no batches to make: leave out one of them")
+        raise UsageError(f"{_flags(idle)}: with --max-batch 1 there are no batches to make: leave out one of them")
     if any(size > serving.max_batch for size in serving.preferred_batch):
         raise UsageError(
             f"--preferred-batch {','.join(map(str, serving.preferred_batch))}: larger than --max-batch {serving.max_batch}"
@@ -206,9 +242,9 @@ def _build(bundle: Bundle, destination: Path, serving: Serving) -> Artifact:
             + " or ".join(target.targets)
         )
     usual = max(serving.preferred_batch, default=serving.max_batch)
-    profile: dict[str, Setting] = {"batch": f"1:{usual}:{serving.max_batch}"} if serving.max_batch else {}
+    profile = {"batch": f"1:{usual}:{serving.max_batch}"} if serving.max_batch else {}
     with TemporaryDirectory(dir=destination, prefix=".") as place:
-        made = target.compile(bundle, Path(place), profile)
+        made = target.compile(bundle, Path(place), target.options.model_validate(profile))
         made.path.rename(destination / VERSION / FILES["tensorrt"])
         for name in made.graph:
             (made.directory / name).rename(destination / name)

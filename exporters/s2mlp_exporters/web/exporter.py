@@ -11,17 +11,17 @@ import json
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from s2mlp_deploy.bundle.contents import Artifact, Bundle
 from s2mlp_deploy.errors import RuntimeMissingError, UsageError
 from s2mlp_deploy.formats import onnx_scan
-from s2mlp_deploy.formats.base import refuse_other_files
-from s2mlp_deploy.formats.settings import recorded
+from s2mlp_deploy.formats.base import Compiler, refuse_other_files
+from s2mlp_deploy.formats.options import Metavar, Options, recorded
 from s2mlp_deploy.runtime.onnxruntime import REMEDY, TracedSession, missing
-from s2mlp_deploy.schema.manifest import FileName, Setting
+from s2mlp_deploy.schema.manifest import FileName
 from s2mlp_deploy.schema.precision import precision
 from s2mlp_deploy.system.dependencies import Shipped
 
@@ -56,8 +56,18 @@ COPIES, COPIES_OF_HALF = 2, 4
 files of 1.9 GB in float32 and 0.8 GB in float16 load, of 1.1 GB in float16 do not)."""
 
 
+class WebOptions(Options):
+    """Where ONNX Runtime Web is."""
+
+    ort_web: Annotated[
+        Path | None,
+        Metavar("DIR"),
+        Field(description="The folder dist of onnxruntime-web; else the one in node_modules."),
+    ] = None
+
+
 class Settings(BaseModel):
-    """What the manifest records of a site: the runtime's release and files, and the page's files."""
+    """The settings that the manifest records of a site: the runtime's release and files, and the page's files."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -67,29 +77,28 @@ class Settings(BaseModel):
     page: tuple[FileName, ...]
 
 
-class WebSite:
+class WebSite(Compiler):
     """Puts page, runtime and ``model.onnx`` together, and runs the latter."""
 
-    precisions: tuple[str, ...] = ("fp32", "fp16", "int8")
-    targets: tuple[str, ...] = ("x86", "arm", "trt")
-    options: tuple[str, ...] = ("ort_web",)
-    modules: tuple[str, ...] = ("onnxruntime",)
-    remedy = REMEDY
-    elsewhere = ""
+    name = "web"
+    precisions = ("fp32", "fp16", "int8")
+    options = WebOptions
+    modules = ("onnxruntime",)
+    install_hint = REMEDY
 
-    def cannot_compile(self, settings: Mapping[str, Setting]) -> str | None:
+    def cannot_compile(self, options: WebOptions) -> str | None:
         """That ONNX Runtime Web is not here."""
         try:
-            _runtime_version(_distribution(settings))
+            _runtime_version(_distribution(options))
         except RuntimeMissingError as error:
             return str(error)
         return None
 
-    def cannot_run(self, settings: Mapping[str, Setting]) -> str | None:
+    def cannot_run(self, options: WebOptions) -> str | None:
         """That onnxruntime is not here."""
         return missing("cpu")
 
-    def compile(self, bundle: Bundle, destination: Path, settings: Mapping[str, Setting]) -> Artifact:
+    def compile(self, bundle: Bundle, destination: Path, options: WebOptions) -> Artifact:
         """Copy the bundle's model, the page, and the runtime from ``ort_web`` (else from node_modules).
 
         Raises:
@@ -97,7 +106,7 @@ class WebSite:
             RuntimeMissingError: where the runtime's files are not here.
         """
         _refuse_what_no_browser_runs(bundle)
-        distribution = _distribution(settings)
+        distribution = _distribution(options)
         version = _runtime_version(distribution)
         page = tuple(sorted(file.name for file in PAGE.iterdir() if file.is_file()))
         shutil.copyfile(bundle.artifact.path, destination / FILE)
@@ -105,11 +114,11 @@ class WebSite:
             shutil.copyfile(PAGE / name, destination / name)
         for name in RUNTIME:
             shutil.copyfile(distribution / name, destination / name)
-        recorded = Settings(runtime_version=version, page=page)
-        return Artifact(destination, FILE, (FILE, *page, *RUNTIME), recorded.model_dump())
+        settings = Settings(runtime_version=version, page=page)
+        return Artifact(destination, FILE, (FILE, *page, *RUNTIME), settings.model_dump())
 
     def inspect(self, bundle: Bundle) -> None:
-        """As :meth:`Inspected.inspect`."""
+        """Refuse an artifact that is not one of this format, or could do more than compute."""
         settings = recorded(bundle.artifact, Settings)
         refuse_other_files(bundle, FILE, *settings.page, *settings.runtime_files)
         onnx_scan.inspect(bundle, FILE)
@@ -128,9 +137,9 @@ class WebSite:
         """None of Python's: the page comes with this package, and the runtime's release stands in the settings."""
         return {}
 
-    def shipped(self, settings: Mapping[str, Setting]) -> tuple[Shipped, ...]:
+    def shipped(self, artifact: Artifact) -> tuple[Shipped, ...]:
         """ONNX Runtime Web."""
-        return (Shipped("npm", PACKAGE, str(settings["runtime_version"]), LICENSE),)
+        return (Shipped("npm", PACKAGE, recorded(artifact, Settings).runtime_version, LICENSE),)
 
 
 def _refuse_what_no_browser_runs(bundle: Bundle) -> None:
@@ -154,10 +163,10 @@ def _refuse_what_no_browser_runs(bundle: Bundle) -> None:
         )
 
 
-def _distribution(settings: Mapping[str, Setting]) -> Path:
+def _distribution(options: WebOptions) -> Path:
     """The folder with ONNX Runtime Web's files: as given, or in node_modules here or in this repository."""
-    if "ort_web" in settings:
-        return Path(str(settings["ort_web"]))
+    if options.ort_web:
+        return options.ort_web
     places = [Path.cwd() / DIST, PAGE.parent.parent / DIST]
     return next((place for place in places if place.is_dir()), DIST)
 

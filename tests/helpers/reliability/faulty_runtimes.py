@@ -17,32 +17,31 @@ from helpers.reliability.injections import (
 from s2mlp_deploy.bundle.contents import Artifact, Bundle
 from s2mlp_deploy.checkpoint.load import load_checkpoint
 from s2mlp_deploy.families.s2mlp.reference import build
+from s2mlp_deploy.formats.base import Compiler, refuse_other_files
+from s2mlp_deploy.formats.options import Options
 from s2mlp_deploy.gate import reference_logits
 from s2mlp_deploy.runtime.onnxruntime import OnnxSession
 from s2mlp_deploy.schema.array import Array
 
 
-class StandIn:
+class StandIn(Compiler):
     """A stand-in for TensorRT for RTX, which needs a GPU: takes its graphs, and runs them in ONNX Runtime.
 
     bfloat16, which ONNX Runtime has not on CPUs, PyTorch computes in its place, from the checkpoint ``torch``.
     """
 
+    name = "trt-rtx"
     precisions = ("fp32", "fp16", "bf16", "int8")
     targets = ("trt",)
-    options: tuple[str, ...] = ()
-    modules: tuple[str, ...] = ()
-    remedy = elsewhere = ""
+    options = Options
     torch: Path
 
-    def cannot_compile(self, settings: Mapping[str, Any]) -> str | None:
-        return None
-
-    cannot_run = cannot_compile
-
-    def compile(self, bundle: Bundle, destination: Path, settings: Mapping[str, Any]) -> Artifact:
+    def compile(self, bundle: Bundle, destination: Path, options: Options) -> Artifact:
         shutil.copyfile(bundle.artifact.path, destination / "model.plan")
         return Artifact(destination, "model.plan", ("model.plan",), {"precision": bundle.manifest.precision})
+
+    def inspect(self, bundle: Bundle) -> None:
+        refuse_other_files(bundle, "model.plan")
 
     def open(self, artifact: Artifact) -> Any:
         return InTorch(self.torch) if artifact.settings["precision"] == "bf16" else OnnxSession(artifact.path)

@@ -20,7 +20,7 @@ from s2mlp_bench.roofline.products import products
 from s2mlp_deploy.checkpoint.load import load_checkpoint
 from s2mlp_deploy.families.s2mlp.emit import emit
 from s2mlp_deploy.families.s2mlp.layers import block_layers
-from s2mlp_deploy.formats.registry import scratch_session
+from s2mlp_deploy.formats.onnx import scratch_session
 from s2mlp_deploy.gate.distance import compare
 from s2mlp_deploy.graph.lowered import Axes, Lowered
 from s2mlp_deploy.graph.spatial_shift import LOWERINGS, Lowering

@@ -20,7 +20,7 @@ from s2mlp_deploy.families.s2mlp.emit import emit
 from s2mlp_deploy.families.s2mlp.layers import block_layers, end_layers
 from s2mlp_deploy.families.s2mlp.reference import S2MLP
 from s2mlp_deploy.families.s2mlp.spec import S2MLPSpec
-from s2mlp_deploy.formats.registry import scratch_session
+from s2mlp_deploy.formats.onnx import scratch_session
 from s2mlp_deploy.graph.layer import Layer
 from s2mlp_deploy.graph.lowered import Axes, Lowered
 from s2mlp_deploy.graph.spatial_shift import LOWERINGS

@@ -76,7 +76,8 @@ class _Recorder:
     def __init__(self) -> None:
         self.images: list[Array] = []
 
-    def open(self, _: Artifact) -> _Recorder:
+    def open_with_threads(self, _: Artifact, threads: int | None) -> _Recorder:
+        assert threads is None
         return self
 
     def run(self, images: Array) -> Array:
@@ -87,7 +88,7 @@ class _Recorder:
 def seen(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> tuple[Array, Method]:
     """What ``bundle``'s session is timed on."""
     recorder, clock = _Recorder(), ticking(1.0)
-    monkeypatch.setattr(latency.exporter, "find", lambda name: recorder)
+    monkeypatch.setattr(latency.registry, "find", lambda name: recorder)
     measured = measure([bundle], lambda: next(clock))
     assert measured is not None and len(recorder.images) == WARMUP + FEWEST_ROUNDS
     return recorder.images[0], measured.method

@@ -19,6 +19,7 @@ from s2mlp_deploy.bundle.contents import GOLDEN
 from s2mlp_deploy.bundle.read import read_bundle
 from s2mlp_deploy.errors import BundleError, RuntimeMissingError, UsageError
 from s2mlp_deploy.families.s2mlp.spec import S2MLPSpec, Stage
+from s2mlp_deploy.formats.onnx import OnnxFile
 from s2mlp_deploy.gate import golden
 from s2mlp_deploy.graph import writer
 from s2mlp_deploy.pipeline import verify as verifying
@@ -231,13 +232,11 @@ class _Blind:
         raise AssertionError("judged before the request was refused")
 
 
-class _Formats:
+class _Formats(OnnxFile):
     """Ways for a format to say what its sessions can do."""
 
-    precisions = ("fp32",)
-
     def __init__(self, open_it: Callable[..., object]) -> None:
-        self.open = open_it
+        self.open = open_it  # type: ignore[method-assign,assignment]
 
 
 def opens_blind(artifact: object) -> _Blind:
@@ -263,14 +262,14 @@ def opens_silently(artifact):  # type: ignore[no-untyped-def]
 def test_a_format_shows_its_layers_if_its_open_says_so(
     monkeypatch: pytest.MonkeyPatch, open_it: Callable[..., object], shows: bool
 ) -> None:
-    monkeypatch.setattr(verifying.exporter, "find", lambda name: _Formats(open_it))
+    monkeypatch.setattr(verifying.registry, "find", lambda name: _Formats(open_it))
     assert verifying.shows_layers("any") is shows
 
 
 def test_a_format_that_hides_its_layers_is_refused_before_it_is_judged(
     pristine: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(verifying.exporter, "find", lambda name: _Formats(opens_blind))
+    monkeypatch.setattr(verifying.registry, "find", lambda name: _Formats(opens_blind))
     with pytest.raises(UsageError, match="--per-block is for formats that show their layers, and onnx does not"):
         verify(pristine, per_block=True)
 

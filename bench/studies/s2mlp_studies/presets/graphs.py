@@ -10,7 +10,7 @@ import onnx_ir as ir
 from s2mlp_bench.graphs import noise
 from s2mlp_deploy.checkpoint.load import Checkpoint
 from s2mlp_deploy.families.registry import family_of
-from s2mlp_deploy.formats import registry
+from s2mlp_deploy.formats.onnx import scratch_session
 from s2mlp_deploy.graph.lowered import Axes, Lowered
 from s2mlp_deploy.graph.spatial_shift import Lowering
 from s2mlp_deploy.passes.float16 import to_float16
@@ -39,7 +39,7 @@ def half(lowered: Lowered) -> Lowered:
 def ranges(lowered: Lowered) -> dict[str, Range]:
     """What the layers of the blocks read, calibrated on noise; the same for every lowering."""
     names = tuple(layer.activation for layer in family_of(lowered.spec).block_layers(lowered.spec))
-    with registry.scratch_session(lowered) as session:
+    with scratch_session(lowered) as session:
         return calibrate(lambda x: session.trace(x, names), noise(lowered.spec), "minmax", batch=1)
 
 
