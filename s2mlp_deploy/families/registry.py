@@ -7,10 +7,11 @@ from typing import Any
 
 from s2mlp_deploy.errors import SpecError
 from s2mlp_deploy.families.base import Family
+from s2mlp_deploy.families.mixer.family import MixerFamily
 from s2mlp_deploy.families.s2mlp.family import S2MLPFamily
 from s2mlp_deploy.schema.spec import Spec
 
-FAMILIES: tuple[Family[Any], ...] = (S2MLPFamily(),)
+FAMILIES: tuple[Family[Any], ...] = (S2MLPFamily(), MixerFamily())
 
 
 def find(name: str) -> Family[Any]:

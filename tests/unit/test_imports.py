@@ -40,6 +40,7 @@ NEEDS = {
     "s2mlp_deploy.pipeline.context": "torch",
     "s2mlp_deploy.families.reference": "torch",
     "s2mlp_deploy.families.shift_reference": "torch",
+    "s2mlp_deploy.families.mixer.reference": "torch",
     "s2mlp_deploy.families.s2mlp.reference": "torch",
     "s2mlp_deploy.families.s2mlp.structures": "torch",
     "s2mlp_deploy.gate.structure_evidence": "torch",

@@ -174,7 +174,7 @@ def _mixer(context: BaselineContext) -> Iterator[Candidate]:
         size = point.size or spec.image_size
         if size not in files:
             files[size] = graphs.write(mixer.lower(spec, Axes(None, size)), context.scratch / f"mixer{len(files)}")
-        macs = mixer.macs(spec, size)
+        macs = mixer.like(spec, size).macs()
         yield context.candidate("mixer", OnnxBackend(files[size]), point, limit=None, remark=ANOTHER, macs=macs)
 
 

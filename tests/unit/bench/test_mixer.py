@@ -81,14 +81,14 @@ def test_every_image_of_a_batch_is_mixed_with_itself_alone() -> None:
 def test_mixer_b_16_costs_what_the_paper_says() -> None:
     """59 M parameters (table 1); 12.6 G multiply-adds is what others count for it."""
     base = single_stage(channels=768, depth=12, patch=16)
-    assert mixer.parameters(base, (224, 224)) == 59_880_472
-    assert 12.6e9 <= mixer.macs(base, (224, 224)) < 12.7e9
+    assert mixer.like(base, (224, 224)).parameters() == 59_880_472
+    assert 12.6e9 <= mixer.like(base, (224, 224)).macs() < 12.7e9
 
 
 def test_mixer_s_16_and_l_16_cost_what_the_paper_says() -> None:
     small, large = single_stage(channels=512, depth=8), single_stage(channels=1024, depth=24)
-    assert round(mixer.parameters(small, (224, 224)) / 1e6, 1) == 18.5
-    assert round(mixer.parameters(large, (224, 224)) / 1e6) == 208
+    assert round(mixer.like(small, (224, 224)).parameters() / 1e6, 1) == 18.5
+    assert round(mixer.like(large, (224, 224)).parameters() / 1e6) == 208
 
 
 @pytest.mark.parametrize("size", [(20, 28), (36, 8)])
@@ -97,7 +97,7 @@ def test_what_is_counted_is_what_the_graph_holds(size: Size) -> None:
     spec = small_spec(channels=15, depth=3)
     model = mixer.emit(spec, Axes(1, size))
     parameters = [v for name, v in values(model).items() if name.endswith((".weight", ".bias"))]
-    assert sum(map(torch.numel, parameters)) == mixer.parameters(spec, size)
+    assert sum(map(torch.numel, parameters)) == mixer.like(spec, size).parameters()
     inferred = onnx.shape_inference.infer_shapes(ir.to_proto(model))
     shapes = {
         v.name: [d.dim_value for d in v.type.tensor_type.shape.dim]
@@ -111,7 +111,7 @@ def test_what_is_counted_is_what_the_graph_holds(size: Size) -> None:
             macs += prod(shapes[node.output[0]]) * inner
         elif node.op_type == "Conv":
             macs += prod(shapes[node.output[0]]) * prod(shapes[node.input[1]][1:])
-    assert macs == mixer.macs(spec, size)
+    assert macs == mixer.like(spec, size).macs()
 
 
 def test_nothing_is_transposed_but_the_embedding_and_all_products_are_gemms() -> None:
@@ -124,7 +124,7 @@ def test_nothing_is_transposed_but_the_embedding_and_all_products_are_gemms() ->
 
 def test_another_image_size_is_another_model() -> None:
     spec = small_spec()
-    shapes = {size: mixer.parameter_shapes(spec, size) for size in ((20, 28), (28, 40))}
+    shapes = {size: mixer.like(spec, size).parameter_shapes() for size in ((20, 28), (28, 40))}
     changed = {name for name, shape in shapes[20, 28].items() if shapes[28, 40][name] != shape}
     assert changed == {
         f"block{b}.{name}" for b in range(2) for name in ("token1.weight", "token2.weight", "token2.bias")
@@ -141,9 +141,8 @@ def test_the_seed_draws_the_weights() -> None:
 
 
 def test_what_has_no_mixer_of_its_form_is_refused_with_the_reason() -> None:
-    for call in (mixer.parameters, mixer.macs):
-        with pytest.raises(UsageError, match="an MLP-Mixer has one stage, and this S²-MLP has 3"):
-            call(pyramid_spec(), (36, 28))
+    with pytest.raises(UsageError, match="an MLP-Mixer has one stage, and this S²-MLP has 3"):
+        mixer.like(pyramid_spec(), (36, 28))
     with pytest.raises(UsageError, match="one stage"):
         mixer.lower(pyramid_spec(), Axes(1, (36, 28)))
     with pytest.raises(UsageError, match="cannot serve every image size"):

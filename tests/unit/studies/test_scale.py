@@ -418,7 +418,7 @@ def test_the_json_holds_every_point_with_its_raw_samples(place: Path) -> None:
         counted = (
             (spec.parameters(), spec.macs(size))
             if p["model"] == S2MLP
-            else (mixer.parameters(spec, size), mixer.macs(spec, size))
+            else (mixer.like(spec, size).parameters(), mixer.like(spec, size).macs())
         )
         assert (p["parameters"], p["macs"]) == (counted[0], p["batch"] * counted[1])
     assert (

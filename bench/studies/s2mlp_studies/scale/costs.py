@@ -46,7 +46,8 @@ def compared(spec: S2MLPSpec, image_size: Size) -> Compared:
     """
     other = None
     if mixer.refusal(spec) is None:
-        other = Cost(mixer.parameters(spec, image_size), mixer.macs(spec, image_size))
+        like = mixer.like(spec, image_size)
+        other = Cost(like.parameters(), like.macs())
     own = Cost(spec.parameters(), spec.macs(image_size))
     positions = prod(spec.map_sizes(image_size)[0])
     return Compared(spec.stages[0].embedding.stride, image_size, positions, own, other)

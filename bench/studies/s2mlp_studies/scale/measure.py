@@ -114,7 +114,7 @@ class _Network:
 
     @property
     def parameters(self) -> int:
-        return self.spec.parameters() if self.size is None else mixer.parameters(self.spec, self.size)
+        return self.spec.parameters() if self.size is None else mixer.like(self.spec, self.size).parameters()
 
     @property
     def words(self) -> str:
@@ -240,7 +240,7 @@ def _second(call: Callable[[], float]) -> Callable[[], float]:
 
 def _point(network: _Network, setting: Setting, taken: Footprint, samples_ms: tuple[float, ...]) -> Point:
     spec, size = network.spec, setting.size
-    macs = spec.macs(size) if network.size is None else mixer.macs(spec, size)
+    macs = spec.macs(size) if network.size is None else mixer.like(spec, size).macs()
     positions = prod(spec.map_sizes(size)[0])
     return Point(
         network.model, setting, positions, spec.depth, network.parameters, setting.batch * macs, taken, samples_ms

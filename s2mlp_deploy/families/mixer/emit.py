@@ -1,0 +1,78 @@
+"""From an MLP-Mixer's spec and weights to an ONNX graph.
+
+Tokens are ordered by position first, (M · batch, c), which is (M, batch · c) in the same memory: token mixing is a 2-D Gemm for
+any batch with its bias in it, as channel mixing is, and nothing is transposed. That is as fast as ONNX Runtime's CPU provider
+allows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import onnx_ir as ir
+
+from s2mlp_deploy.errors import UsageError
+from s2mlp_deploy.families.emission import LayerEmitter, finish, image_input
+from s2mlp_deploy.families.mixer.spec import EMBEDDING, MixerSpec, block_name
+from s2mlp_deploy.graph.builder import GraphBuilder
+from s2mlp_deploy.graph.layer import OUTPUT
+from s2mlp_deploy.graph.lowered import Axes
+
+
+def emit(spec: MixerSpec, weights: Mapping[str, np.ndarray], axes: Axes) -> ir.Model:
+    """The graph of ``spec`` with ``weights`` (canonical names; shared, not copied, where float32).
+
+    Input ``input`` (batch, channels, height, width) float32, output ``logits`` (batch, classes).
+
+    Raises:
+        UsageError: where ``axes`` has another image size, or leaves it open.
+    """
+    if axes.size != spec.image_size:
+        raise UsageError("an MLP-Mixer cannot serve every image size: its token-mixing weights are for one")
+    emitter = _MixerEmitter(GraphBuilder(), weights, spec.norm_epsilon, spec)
+    images = image_input(spec, axes)
+    x = emitter.embedding(images)
+    for b in range(spec.depth):
+        x = emitter.block(x, f"block{b}", block_name(b))
+    return finish(emitter.out, images, emitter.head(x), spec, axes, "mlp_mixer")
+
+
+@dataclass(frozen=True)
+class _MixerEmitter(LayerEmitter):
+    spec: MixerSpec
+
+    def embedding(self, images: ir.Value) -> ir.Value:
+        """Images to tokens (positions · batch, channels)."""
+        x = self.convolution(images, self.spec.embedding, EMBEDDING, f"{EMBEDDING}/conv")
+        x = self.out.op("Transpose", [x], f"{EMBEDDING}/positions_first", perm=[2, 3, 0, 1])
+        return self.out.op("Reshape", [x, self._tokens], EMBEDDING)
+
+    def block(self, x: ir.Value, layer: str, name: str) -> ir.Value:
+        """Tokens to tokens (paper, equation 1)."""
+        y = self.norm(x, f"{layer}.norm1", f"{name}/norm1")
+        y = self.out.op("Reshape", [y, self.out.integers("rows", self.spec.positions, -1)], f"{name}/rows")
+        y = self.gelu(self._mix(y, f"{layer}.token1", f"{name}/token1"), f"{name}/gelu1")
+        y = self.out.op("Reshape", [self._mix(y, f"{layer}.token2", f"{name}/token2"), self._tokens], f"{name}/tokens")
+        x = self.out.op("Add", [x, y], f"{name}/add1")
+        y = self.norm(x, f"{layer}.norm2", f"{name}/norm2")
+        y = self.gelu(self.linear(y, f"{layer}.fc3", f"{name}/fc3"), f"{name}/gelu2")
+        return self.out.op("Add", [x, self.linear(y, f"{layer}.fc4", f"{name}/fc4")], name)
+
+    def head(self, x: ir.Value) -> ir.Value:
+        """Tokens to logits (batch, classes)."""
+        x = self.norm(x, "head.norm", "head/norm")
+        shape = self.out.integers("map", self.spec.positions, -1, self.spec.channels)
+        x = self.out.op("Reshape", [x, shape], "head/map")
+        x = self.out.op("ReduceMean", [x, self.out.integers("axis_of_positions", 0)], "head/mean", keepdims=0)
+        return self.linear(x, "head.fc", OUTPUT)
+
+    def _mix(self, x: ir.Value, layer: str, name: str) -> ir.Value:
+        """W·x + b on x (positions, batch · channels): the bias (rows, 1) is each row's own."""
+        bias = self.out.constant(f"{layer}.bias", np.asarray(self.weights[f"{layer}.bias"], np.float32)[:, None])
+        return self.out.op("Gemm", [self.parameter(f"{layer}.weight"), x, bias], name)
+
+    @property
+    def _tokens(self) -> ir.Value:
+        return self.out.integers("tokens", -1, self.spec.channels)
