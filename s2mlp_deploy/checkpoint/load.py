@@ -19,8 +19,8 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from s2mlp_deploy.checkpoint import weight_sets
-from s2mlp_deploy.checkpoint.torch_format import archive
-from s2mlp_deploy.checkpoint.torch_format.archive import Foreign
+from s2mlp_deploy.checkpoint.torch_format.read import read_torch_file
+from s2mlp_deploy.checkpoint.torch_format.tensors import Foreign
 from s2mlp_deploy.checkpoint.training_metadata import Recorded, read_recorded
 from s2mlp_deploy.checkpoint.weight_sets import Found, of_the_same_model
 from s2mlp_deploy.errors import CheckpointError, LayoutError
@@ -176,7 +176,7 @@ def checkpoint_notes(source: Checkpoint) -> list[str]:
 def _read(path: Path) -> tuple[Any, Recorded]:
     if _is_safetensors(path):
         return _read_safetensors(path)
-    content = archive.read(path)
+    content = read_torch_file(path)
     return content, read_recorded(content if isinstance(content, dict) else {})
 
 

@@ -10,7 +10,8 @@ from typing import Any
 
 from torch import Tensor
 
-from s2mlp_deploy.checkpoint.torch_format.archive import SAVE_HINT, Foreign
+from s2mlp_deploy.checkpoint.torch_format.archive import SAVE_HINT
+from s2mlp_deploy.checkpoint.torch_format.tensors import Foreign
 from s2mlp_deploy.errors import CheckpointError
 
 OWN = ("model", "state_dict", "model_state_dict", "net", "module", "params")

@@ -8,8 +8,8 @@ from pathlib import Path
 from s2mlp_deploy.bundle.contents import Bundle
 from s2mlp_deploy.bundle.read import read_manifest
 from s2mlp_deploy.cli import plot
+from s2mlp_deploy.cli.lines import model_line
 from s2mlp_deploy.cli.plot import Curve
-from s2mlp_deploy.cli.tables import model_line
 from s2mlp_deploy.errors import UsageError
 from s2mlp_deploy.formats import registry
 from s2mlp_deploy.gate import golden

@@ -1,4 +1,4 @@
-"""Tables and one-line findings that commands print, for any width of terminal."""
+"""Tables that commands print, for any width of terminal."""
 
 from __future__ import annotations
 
@@ -12,17 +12,27 @@ from rich.table import Table
 from rich.text import Text
 
 from s2mlp_deploy.bundle.contents import Bundle
-from s2mlp_deploy.data.image_files import describe
+from s2mlp_deploy.cli.lines import (
+    artifact_line,
+    int8_line,
+    labelled_line,
+    left_out_line,
+    model_line,
+    preprocessing_line,
+    readable_size,
+    shift_line,
+    tensor_line,
+)
 from s2mlp_deploy.families.registry import family_of
 from s2mlp_deploy.gate.checks import Verdict
 from s2mlp_deploy.gate.golden_images import Preparation
 from s2mlp_deploy.pipeline.comparison import Row
 from s2mlp_deploy.pipeline.latency import Method
 from s2mlp_deploy.pipeline.verify import Verification
-from s2mlp_deploy.schema.manifest import Manifest, Preprocessing, Quantization, TensorEntry
+from s2mlp_deploy.schema.manifest import Preprocessing
 from s2mlp_deploy.schema.precision import precision
 from s2mlp_deploy.schema.size import format_size
-from s2mlp_deploy.schema.spec import Spec, categories
+from s2mlp_deploy.schema.spec import categories
 from s2mlp_deploy.system.timing import Estimate
 from s2mlp_deploy.system.wording import counted
 
@@ -35,7 +45,7 @@ def inspection(source: Checkpoint, contract: Preprocessing | None, warnings: lis
     """What ``s2mlp-inspect`` found in a checkpoint."""
     spec = source.spec
     grid = _grid()
-    _row(grid, "checkpoint", f"{source.path.name}, {size(source.size_bytes)}, {', '.join(source.dtypes)}")
+    _row(grid, "checkpoint", f"{source.path.name}, {readable_size(source.size_bytes)}, {', '.join(source.dtypes)}")
     _row(grid, "sha256", source.sha256)
     prefix = f", prefix {source.prefix}" if source.prefix else ""
     _row(grid, "layout", source.layout.name + (f", under {source.wrapper!r}" if source.wrapper else "") + prefix)
@@ -108,8 +118,8 @@ def export(result: Export) -> RenderableType:
         _row(
             grid,
             "engine",
-            f"{counted(engine['kernels'], 'kernel')}, {engine['shift_kernels']} of them only shift; {size(engine['moved_bytes'])} of "
-            f"activations moved, {size(engine['shift_moved_bytes'])} by those",
+            f"{counted(engine['kernels'], 'kernel')}, {engine['shift_kernels']} of them only shift; {readable_size(engine['moved_bytes'])} of "
+            f"activations moved, {readable_size(engine['shift_moved_bytes'])} by those",
         )
     if manifest.verdict == "pending a device":
         # Of a graph that nothing here runs rightly, only the one in float32 was judged.
@@ -137,7 +147,7 @@ def comparison(rows: Sequence[Row]) -> RenderableType:
     table = _side_by_side("side by side", "size", "× first", "relative L2", "cosine", "same class", "accuracy")
     for row in rows:
         table.add_row(
-            Text(row.bundle), size(row.size_bytes), f"{row.size_ratio:.3f}", _or_dash(row.relative_l2, ".1e"),
+            Text(row.bundle), readable_size(row.size_bytes), f"{row.size_ratio:.3f}", _or_dash(row.relative_l2, ".1e"),
             _or_dash(row.cosine, ".6f"), _or_dash(row.same_class, ".2%"), _or_dash(row.accuracy, ".2%"),
         )  # fmt: skip
     return table
@@ -252,23 +262,6 @@ def _some(names: Sequence[str], most: int = 10) -> str:
     return ", ".join(names[:most]) + (f" and {len(names) - most:,} more" if len(names) > most else "")
 
 
-def artifact_line(found: Bundle) -> str:
-    """An artifact in a few words: its main file, what else belongs to it, its precision."""
-    artifact, *others = found.artifact.files
-    line = f"{artifact}, {size((found.directory / artifact).stat().st_size)}"
-    if others:
-        line += f", with {counted(len(others), 'other file')}: {size(found.size_bytes)}"
-    return f"{line}, {found.manifest.precision}"
-
-
-def int8_line(manifest: Manifest, quantization: Quantization) -> str:
-    """How an int8 artifact was calibrated."""
-    count = quantization.calibration_images
-    noise = manifest.verdict == "for benchmarks only"
-    samples = f"{counted(count, 'sample')} of noise" if noise else counted(count, "image")
-    return f"for {quantization.target}, {quantization.method} over {samples}"
-
-
 def bundle_grid(bundle: Bundle) -> Table:
     """A bundle in a few lines."""
     manifest = bundle.manifest
@@ -325,76 +318,6 @@ def layer_line(result: Verification) -> Text:
     if result.diverges_at is None:
         return Text(f"no layer is further from the reference than {result.layer_limit:.0e}", style="green")
     return Text(f"first layer beyond {result.layer_limit:.0e}: {result.diverges_at}", style="bold red")
-
-
-def model_line(spec: Spec) -> str:
-    """A model in one line."""
-    outputs = counted(spec.classes, "class") if spec.classes > 1 else "1 logit for 2 classes"
-    directions = " and ".join(dict.fromkeys(shift.directions for shift in spec.shifts))
-    return (
-        f"{family_of(spec).title}, {counted(len(spec.embeddings), 'stage')}, {counted(spec.depth, 'block')}, "
-        f"{spec.parameters():,} parameters, {outputs}" + f", shift directions {directions}" * bool(directions)
-    )
-
-
-def shift_line(spec: Spec) -> str:
-    """What of a model's structure is a choice: semantics, and border and the rest where they are not the paper's."""
-    borders = dict.fromkeys(shift.border for shift in spec.shifts if shift.border != "keep")
-    parts = [f"{spec.semantics} semantics"] if spec.semantics else ["none"]
-    return ", ".join([*parts, *(f"border {border}" for border in borders), *family_of(spec).peculiarities(spec)])
-
-
-def tensor_line(entry: TensorEntry) -> str:
-    """An input or output in a few words."""
-    layout = "" if entry.layout in (None, "NCHW") else f" {entry.layout}"
-    return f"{entry.name} {list(entry.shape)} {entry.dtype}{layout}"
-
-
-def left_out_line(tensors: Sequence[Mapping[str, Any]]) -> str:
-    """Tensors of a checkpoint that are no weights, and why each is none."""
-    shown = [f"{tensor['key'][:100]} {list(tensor['shape'])}, {tensor['why']}" for tensor in tensors[:6]]
-    more = [f"and {len(tensors) - 6} more"] if len(tensors) > 6 else []
-    return "; ".join(shown + more)
-
-
-def preprocessing_line(contract: Preprocessing) -> str:
-    """How images are prepared, in a line, and what of it nobody gave."""
-    ways = {
-        "shorter": "shorter side, centre crop",
-        "shorter-then-crop": "shorter side, then centre crop",
-        "squash": "squashed",
-    }
-    crop = "" if contract.crop_fraction == 1 else f" of {contract.crop_fraction:g}"
-    numbers = (
-        f"{name} {', '.join(f'{v:g}' for v in values)}"
-        for name, values in (("mean", contract.mean), ("std", contract.std))
-    )
-    assumed = f" (assumed: {', '.join(contract.assumed)})" if contract.assumed else ""
-    return f"{ways[contract.resize]}{crop}, {contract.interpolation}, {contract.channel_order}, {', '.join(numbers)}{assumed}"
-
-
-def labelled_line(data: Mapping[str, Any], labels: Sequence[str] | None) -> str:
-    """What of a folder of labelled images went without saying, in a line; nothing where all did."""
-    parts = []
-    if data["named_by"] == "order":
-        parts.append(f"classes assumed in the order of the subfolders: {_few(list(data['classes']))}")
-    if data["respelled"]:
-        parts.append(f"subfolders taken for labels that are spelled otherwise: {_few(data['respelled'])}")
-    if data["left_out"]:
-        parts.append(f"left out: {describe(data['left_out'])}")
-    if data["without_images"]:
-        names = [labels[i] if labels and i < len(labels) else str(i) for i in data["without_images"]]
-        parts.append(f"no images of class {_few(names)}")
-    return "; ".join(parts)
-
-
-def _few(names: Sequence[str], count: int = 5) -> str:
-    return ", ".join(names[:count]) + (f", … ({len(names)} in all)" if len(names) > count else "")
-
-
-def size(size_bytes: int) -> str:
-    """Bytes as people read them."""
-    return f"{size_bytes / 1e6:.1f} MB" if size_bytes >= 1e5 else f"{size_bytes / 1e3:.1f} kB"
 
 
 def _row(grid: Table, name: str, content: str) -> None:

@@ -25,7 +25,7 @@ import s2mlp_deploy
 from helpers.support import PAPER_CHECKPOINT, TEST_IMAGES, Ran, random_model, run, save_checkpoint, small_spec
 from s2mlp_deploy.bundle.read import read_bundle, read_manifest
 from s2mlp_deploy.cli import export as export_command
-from s2mlp_deploy.cli import tables
+from s2mlp_deploy.cli.lines import readable_size
 from s2mlp_deploy.gate import reference_logits
 from s2mlp_deploy.schema.manifest import Manifest
 from s2mlp_deploy.schema.precision import PRECISIONS
@@ -396,7 +396,7 @@ def test_a_checkpoint_beside_a_bundles_files_is_a_checkpoint(bundle: Path, check
 def test_the_size_of_other_files_is_not_called_the_models(checkpoint: Path, tmp_path: Path) -> None:
     ran = run("export", checkpoint, "--format", "openvino", "-o", tmp_path / "bundle")
     files = [tmp_path / "bundle" / name for name in ("model.xml", "model.bin")]
-    own, whole = (tables.size(sum(f.stat().st_size for f in chosen)) for chosen in (files[:1], files))
+    own, whole = (readable_size(sum(f.stat().st_size for f in chosen)) for chosen in (files[:1], files))
     assert f"model.xml, {own}, with 1 other file: {whole}, fp32" in ran.out
 
 

@@ -46,6 +46,9 @@ NEEDS = {
     "s2mlp_deploy.gate.structure_evidence": "torch",
     "s2mlp_deploy.bundle.sbom": "cyclonedx",
     "s2mlp_deploy.checkpoint.torch_format.archive": "torch",
+    "s2mlp_deploy.checkpoint.torch_format.legacy": "torch",
+    "s2mlp_deploy.checkpoint.torch_format.read": "torch",
+    "s2mlp_deploy.checkpoint.torch_format.tensors": "torch",
     "s2mlp_deploy.checkpoint.weight_sets": "torch",
     "s2mlp_bench.baselines.naive": "torch",
 }

@@ -9,7 +9,7 @@ from s2mlp_bench.profile import kinds
 from s2mlp_bench.report import names
 from s2mlp_bench.report.section import Cell, Section, figure, interval
 from s2mlp_bench.summary import Figures, Summary
-from s2mlp_deploy.cli.tables import size
+from s2mlp_deploy.cli.lines import readable_size
 from s2mlp_deploy.system.wording import counted
 
 ACCURACY = "Accuracy: what the bundle's own report says; it was not measured again."
@@ -33,8 +33,8 @@ def cold(found: Summary) -> Section | None:
     rows: list[list[Cell]] = []
     for f in found.figures:
         c = f.cold
-        started = [figure(c.load_ms), figure(c.first_ms), size(c.peak_rss_bytes)] if c else [None] * 3
-        rows.append([*found.keys(f), *started, size(f.size_bytes)])
+        started = [figure(c.load_ms), figure(c.first_ms), readable_size(c.peak_rss_bytes)] if c else [None] * 3
+        rows.append([*found.keys(f), *started, readable_size(f.size_bytes)])
     headings = ("load, ms", "first batch, ms", "peak memory", "artifact")
     return _section(found, "A cold start, in a process of its own", headings, rows)
 

@@ -11,7 +11,7 @@ from math import log10
 from typing import TYPE_CHECKING
 
 from s2mlp_deploy.cli import plot
-from s2mlp_deploy.cli.tables import model_line
+from s2mlp_deploy.cli.lines import model_line
 from s2mlp_deploy.schema.size import format_size
 from s2mlp_deploy.system.wording import counted
 from s2mlp_studies.scale.growth import Growth

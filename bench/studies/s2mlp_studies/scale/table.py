@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from s2mlp_bench.summary import SPREAD
-from s2mlp_deploy.cli.tables import model_line
+from s2mlp_deploy.cli.lines import model_line
 from s2mlp_deploy.schema.size import format_size
 from s2mlp_deploy.system.timing import Estimate
 from s2mlp_deploy.system.wording import counted

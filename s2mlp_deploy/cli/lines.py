@@ -1,0 +1,100 @@
+"""Findings in one line each, for tables of any width."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from s2mlp_deploy.bundle.contents import Bundle
+from s2mlp_deploy.data.image_files import describe
+from s2mlp_deploy.families.registry import family_of
+from s2mlp_deploy.schema.manifest import Manifest, Preprocessing, Quantization, TensorEntry
+from s2mlp_deploy.schema.spec import Spec
+from s2mlp_deploy.system.wording import counted
+
+
+def artifact_line(found: Bundle) -> str:
+    """An artifact in a few words: its main file, what else belongs to it, its precision."""
+    artifact, *others = found.artifact.files
+    line = f"{artifact}, {readable_size((found.directory / artifact).stat().st_size)}"
+    if others:
+        line += f", with {counted(len(others), 'other file')}: {readable_size(found.size_bytes)}"
+    return f"{line}, {found.manifest.precision}"
+
+
+def int8_line(manifest: Manifest, quantization: Quantization) -> str:
+    """How an int8 artifact was calibrated."""
+    count = quantization.calibration_images
+    noise = manifest.verdict == "for benchmarks only"
+    samples = f"{counted(count, 'sample')} of noise" if noise else counted(count, "image")
+    return f"for {quantization.target}, {quantization.method} over {samples}"
+
+
+def model_line(spec: Spec) -> str:
+    """A model in one line."""
+    outputs = counted(spec.classes, "class") if spec.classes > 1 else "1 logit for 2 classes"
+    directions = " and ".join(dict.fromkeys(shift.directions for shift in spec.shifts))
+    return (
+        f"{family_of(spec).title}, {counted(len(spec.embeddings), 'stage')}, {counted(spec.depth, 'block')}, "
+        f"{spec.parameters():,} parameters, {outputs}" + f", shift directions {directions}" * bool(directions)
+    )
+
+
+def shift_line(spec: Spec) -> str:
+    """What of a model's structure is a choice: semantics, and border and the rest where they are not the paper's."""
+    borders = dict.fromkeys(shift.border for shift in spec.shifts if shift.border != "keep")
+    parts = [f"{spec.semantics} semantics"] if spec.semantics else ["none"]
+    return ", ".join([*parts, *(f"border {border}" for border in borders), *family_of(spec).peculiarities(spec)])
+
+
+def tensor_line(entry: TensorEntry) -> str:
+    """An input or output in a few words."""
+    layout = "" if entry.layout in (None, "NCHW") else f" {entry.layout}"
+    return f"{entry.name} {list(entry.shape)} {entry.dtype}{layout}"
+
+
+def left_out_line(tensors: Sequence[Mapping[str, Any]]) -> str:
+    """Tensors of a checkpoint that are no weights, and why each is none."""
+    shown = [f"{tensor['key'][:100]} {list(tensor['shape'])}, {tensor['why']}" for tensor in tensors[:6]]
+    more = [f"and {len(tensors) - 6} more"] if len(tensors) > 6 else []
+    return "; ".join(shown + more)
+
+
+def preprocessing_line(contract: Preprocessing) -> str:
+    """How images are prepared, in a line, and what of it nobody gave."""
+    ways = {
+        "shorter": "shorter side, centre crop",
+        "shorter-then-crop": "shorter side, then centre crop",
+        "squash": "squashed",
+    }
+    crop = "" if contract.crop_fraction == 1 else f" of {contract.crop_fraction:g}"
+    numbers = (
+        f"{name} {', '.join(f'{v:g}' for v in values)}"
+        for name, values in (("mean", contract.mean), ("std", contract.std))
+    )
+    assumed = f" (assumed: {', '.join(contract.assumed)})" if contract.assumed else ""
+    return f"{ways[contract.resize]}{crop}, {contract.interpolation}, {contract.channel_order}, {', '.join(numbers)}{assumed}"
+
+
+def labelled_line(data: Mapping[str, Any], labels: Sequence[str] | None) -> str:
+    """What of a folder of labelled images went without saying, in a line; nothing where all did."""
+    parts = []
+    if data["named_by"] == "order":
+        parts.append(f"classes assumed in the order of the subfolders: {_few(list(data['classes']))}")
+    if data["respelled"]:
+        parts.append(f"subfolders taken for labels that are spelled otherwise: {_few(data['respelled'])}")
+    if data["left_out"]:
+        parts.append(f"left out: {describe(data['left_out'])}")
+    if data["without_images"]:
+        names = [labels[i] if labels and i < len(labels) else str(i) for i in data["without_images"]]
+        parts.append(f"no images of class {_few(names)}")
+    return "; ".join(parts)
+
+
+def _few(names: Sequence[str], count: int = 5) -> str:
+    return ", ".join(names[:count]) + (f", … ({len(names)} in all)" if len(names) > count else "")
+
+
+def readable_size(size_bytes: int) -> str:
+    """Bytes as people read them."""
+    return f"{size_bytes / 1e6:.1f} MB" if size_bytes >= 1e5 else f"{size_bytes / 1e3:.1f} kB"
