@@ -3,7 +3,7 @@
 ::
 
     Error
-    ├── UsageError             2   the request contradicts itself, or cannot be done as asked
+    ├── UsageError             2   the request contradicts itself, or cannot be done
     │   └── LoweringError          this way of expressing the shift would not be exact
     ├── InputError             3   a file that the user gave is not what it must be
     │   ├── CheckpointError
@@ -13,8 +13,8 @@
     │   └── BundleError
     ├── ParityError            1   the numbers are off, so nothing was published
     │   ├── EvidenceError          neither shift semantics explains the evidence
-    │   ├── AccuracyError          int8 cannot keep the accuracy asked for
-    │   ├── UnverifiedError        the engine cannot be judged on this machine
+    │   ├── AccuracyError          int8 cannot keep the required accuracy
+    │   ├── UnverifiedError        the engine cannot be checked on this machine
     │   └── SimplifierError        onnxsim failed, or changed what it must not
     ├── RuntimeMissingError    4   a package or a device is missing
     │   └── CompilerError          the runtime at hand cannot compile the graph
@@ -36,11 +36,11 @@ class Error(Exception):
 
     exit_code = 1
     done: Mapping[str, Any] | None = None
-    """What was done before it, as ``--json`` shows it; nothing unless a command sets it."""
+    """The results that were complete before the error, as ``--json`` shows them; None unless a command sets it."""
 
 
 class UsageError(Error):
-    """The request contradicts itself, or asks for what cannot be done."""
+    """The request contradicts itself, or cannot be done."""
 
     exit_code = 2
 
@@ -76,7 +76,7 @@ class BundleError(InputError):
 
 
 class OutputError(InputError):
-    """The result cannot be written where it was asked to go."""
+    """The result cannot be written to its destination."""
 
 
 class ParityError(Error):
@@ -92,7 +92,7 @@ class AccuracyError(ParityError):
 
 
 class UnverifiedError(ParityError):
-    """The engine was asked to be verified, and cannot run on this machine."""
+    """The engine must be verified, and cannot run on this machine."""
 
 
 class SimplifierError(ParityError):

@@ -108,7 +108,7 @@ def _refuse_file_of_bundle(path: Path) -> None:
 
 
 def files_of_bundle(directory: Path) -> set[str] | None:
-    """What a bundle of any schema version at ``directory`` consists of; None where there is none.
+    """The names of all files of a bundle at ``directory``, of any schema version; None where there is no bundle.
 
     Other programs have files called manifest.json too, and their directories must not be replaced.
     """
@@ -122,7 +122,7 @@ def files_of_bundle(directory: Path) -> set[str] | None:
 
 
 def read_beside(path: Path) -> bytes:
-    """What the plain file at ``path`` holds, which is no more than a manifest or a report may have.
+    """The bytes of the plain file at ``path``, which may be as large as a manifest or a report.
 
     Raises:
         OSError: where it cannot be read.

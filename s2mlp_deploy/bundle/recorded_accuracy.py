@@ -24,7 +24,7 @@ class RecordedAccuracy:
 
 
 def read(bundle: Bundle) -> RecordedAccuracy | None:
-    """What the report beside ``bundle`` says; None where it says nothing, or cannot be read."""
+    """The accuracy in the report beside ``bundle``; None where it records none, or cannot be read."""
     try:
         report = json.loads(read_beside(bundle.directory / REPORT))
     except (OSError, ValueError, RecursionError):
@@ -37,7 +37,7 @@ def read(bundle: Bundle) -> RecordedAccuracy | None:
 
 
 def as_source(bundle: Bundle) -> dict[str, Any]:
-    """What the report of an engine says of ``bundle``, which it is built from: which one it is, and its accuracy."""
+    """The entry for ``bundle`` in the report of an engine that is built from it: its identity and its accuracy."""
     recorded = read(bundle)
     accuracy = {"images": {"accuracy": recorded.accuracy}} if recorded else {}
     return {"sha256": bundle.manifest.files[bundle.manifest.artifact], **accuracy}

@@ -82,15 +82,15 @@ def _declared(licenses: tuple[str, ...]) -> list[License]:
 
 
 def _bundle(manifest: Manifest) -> Component:
-    """What the bill is of: the files of a bundle, made from a checkpoint."""
+    """The subject of the bill: the files of a bundle, made from a checkpoint."""
     kind = ComponentType.MACHINE_LEARNING_MODEL
-    told = {"format": manifest.format, "precision": manifest.precision, "shift": manifest.spec.semantics or "none"}
+    facts = {"format": manifest.format, "precision": manifest.precision, "shift": manifest.spec.semantics or "none"}
     checkpoint = Component(type=kind, name="checkpoint", bom_ref="checkpoint", hashes=[_hash(manifest.source.sha256)])
     return Component(
         type=kind,
         name=family_of(manifest.spec).title,
         bom_ref="bundle",
-        properties=[Property(name=f"s2mlp-deploy:{name}", value=value) for name, value in told.items()],
+        properties=[Property(name=f"s2mlp-deploy:{name}", value=value) for name, value in facts.items()],
         pedigree=Pedigree(ancestors=[checkpoint]),
         components=[
             Component(type=ComponentType.FILE, name=name, bom_ref=f"file:{name}", hashes=[_hash(digest)])

@@ -130,7 +130,7 @@ def check_destination(destination: Path, *, replace: bool) -> None:
 
 
 def _contents(directory: Path) -> set[str]:
-    """What lies in ``directory``, named as in a manifest; a directory that no manifest can name ends in a slash."""
+    """The names of all files in ``directory``, as in a manifest; a directory that no manifest can name ends in a slash."""
     found: set[str] = set()
     for path in directory.iterdir():
         inside = list(path.iterdir()) if VERSION.fullmatch(path.name) and _is_directory(path) else []

@@ -116,7 +116,7 @@ def load_checkpoint(
 
 
 def _others(found: Found, match: Match) -> tuple[str, ...]:
-    """What else --weights could name: other weights of the same model, in the file or in the same dict."""
+    """Other values for --weights: weights of the same model, in the file or in the same dict."""
 
     def plainly(key: str) -> str:
         return without(WRAPPERS | {"module"}, key)
@@ -128,7 +128,7 @@ def _others(found: Found, match: Match) -> tuple[str, ...]:
 
 
 def checkpoint_warnings(source: Checkpoint, requested: Semantics | None = None) -> list[str]:
-    """What the user should know about a checkpoint that no evidence speaks for.
+    """Warnings about a checkpoint for which no evidence decides.
 
     ``requested`` is the semantics that the user chose instead of what the layout says.
     """
@@ -161,7 +161,7 @@ def _structure_warnings(source: Checkpoint) -> Iterator[str]:
 
 
 def checkpoint_notes(source: Checkpoint) -> list[str]:
-    """What the user should know about the choice of weights."""
+    """Notes on the choice of weights, where the file holds several."""
     if not source.others:
         return []
     chosen = f"those under {source.wrapper!r}" if source.wrapper else "the model's own"
@@ -205,7 +205,7 @@ def _is_safetensors(path: Path) -> bool:
 
 
 def _distributed(path: Path) -> str:
-    """What to do with what torch.distributed.checkpoint wrote: the directory, or a file of it."""
+    """The remedy for a checkpoint of torch.distributed.checkpoint: the directory, or a file of it."""
     directory = path if path.is_dir() else path.parent
     convert = shlex.join(
         ["python", "-m", "torch.distributed.checkpoint.format_utils", "dcp_to_torch", str(directory), "whole.pt"]

@@ -46,7 +46,7 @@ CROP_MODES: dict[Any, Resize | None] = {"center": "shorter-then-crop", "squash":
 LABELS = (
     "class_names", "labels", "classes", "class_to_idx", "idx_to_class", "id2label", "label2id", "idx2label", "label2idx",
 )  # fmt: skip
-"""What scripts call the class names: a list, names by index, or indices by name."""
+"""The keys under which scripts keep class names: a list, names by index, or indices by name."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ class Recorded:
 
     @property
     def resize(self) -> Resize | None:
-        """How the code resized that recorded a crop as timm does; None where it recorded nothing, or what nobody here does."""
+        """The way of resizing that a crop mode of timm implies; None where none was recorded, or one that is not supported."""
         if self.crop_mode is None and self.crop_fraction is None:
             return None
         return CROP_MODES[self.crop_mode or "center"]

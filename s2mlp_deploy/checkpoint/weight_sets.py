@@ -15,10 +15,10 @@ from s2mlp_deploy.checkpoint.torch_format.tensors import Foreign
 from s2mlp_deploy.errors import CheckpointError
 
 OWN = ("model", "state_dict", "model_state_dict", "net", "module", "params")
-"""Where scripts keep the weights that were trained."""
+"""The keys under which scripts keep the trained weights."""
 
 AVERAGED = ("model_ema", "state_dict_ema", "ema", "ema_state_dict", "model_ema_state_dict", "params_ema")
-"""Where they keep averages of them."""
+"""The keys under which they keep averages of them."""
 
 MOST_SETS, MOST_DEPTH = 300, 4
 
@@ -41,7 +41,7 @@ def find(content: Any, where: str, name: str | None) -> Found:
     """The weights called ``name`` in ``content``, or those that its entries' names say are the model's own.
 
     Raises:
-        CheckpointError: where there are none, or several and nothing that tells which.
+        CheckpointError: where there are none, or several that nothing distinguishes.
     """
     if not isinstance(content, dict):
         raise CheckpointError(f"{where} holds a {type(content).__name__}, expected a dict of weights. {SAVE_HINT}")
@@ -104,7 +104,7 @@ def _all(content: dict[Any, Any]) -> dict[str, Weights]:
 
 
 def _at(content: dict[Any, Any], path: str) -> Weights | None:
-    """What lies at ``path``: an entry, an entry of an entry, or those of its tensors whose keys begin with the rest of it."""
+    """The content at ``path``: an entry, an entry of an entry, or the tensors whose keys begin with the rest of it."""
     value: Any = content
     parts = [path] if path in content else path.split(".")
     while parts and isinstance(value, dict) and parts[0] in value:

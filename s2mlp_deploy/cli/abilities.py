@@ -17,7 +17,7 @@ from s2mlp_deploy.system import machine
 from s2mlp_deploy.system.dependencies import pip_install
 
 EXPORT_MODULES = ("torch", "onnxruntime", "onnxsim", "PIL")
-"""What turning a checkpoint into a verified bundle needs, besides the base packages."""
+"""The packages that an export needs besides the base packages."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ def examine() -> Report:
 
 
 def _with_format(name: str) -> Iterator[Ability]:
-    """What can be done with bundles of one format; asking looks for a GPU, and runs nothing."""
+    """The abilities for one format; this looks for a GPU, and runs nothing."""
     run = f"run and verify {name} bundles"
     try:
         target = registry.find(name)
@@ -88,7 +88,7 @@ def _with_format(name: str) -> Iterator[Ability]:
 
 
 def _with_old_onnx_runtime() -> Iterator[Ability]:
-    """What the ONNX Runtime at hand is too old for, beyond running any bundle."""
+    """The features that the installed ONNX Runtime is too old for."""
     if _missing(("onnxruntime",)):
         return
     reasons = {"float16": onnxruntime_versions.too_old("float16"), "bytes": ort_runtime.miscomputes()}

@@ -21,7 +21,7 @@ from s2mlp_deploy.schema.spec import Spec
 
 
 def plan(requests: Sequence[Request], path: Path, *, replace: bool, warn: Callable[[str], None]) -> tuple[Path, ...]:
-    """Those of the bundles to be made that ``path`` will show, before any work is done; ``warn`` hears of the others.
+    """Those of the bundles to be made that ``path`` will show, before any work is done; ``warn`` receives the reasons for the others.
 
     Raises:
         UsageError: where none of them can be drawn, or ``path`` lies in one of them.

@@ -23,7 +23,7 @@ def artifact_line(found: Bundle) -> str:
 
 
 def int8_line(manifest: Manifest, quantization: Quantization) -> str:
-    """How an int8 artifact was calibrated."""
+    """The calibration of an int8 artifact, in a line."""
     count = quantization.calibration_images
     noise = manifest.verdict == "for benchmarks only"
     samples = f"{counted(count, 'sample')} of noise" if noise else counted(count, "image")
@@ -41,7 +41,7 @@ def model_line(spec: Spec) -> str:
 
 
 def shift_line(spec: Spec) -> str:
-    """What of a model's structure is a choice: semantics, and border and the rest where they are not the paper's."""
+    """The choices in a model's structure: semantics, and border and the rest where they are not the paper's."""
     borders = dict.fromkeys(shift.border for shift in spec.shifts if shift.border != "keep")
     parts = [f"{spec.semantics} semantics"] if spec.semantics else ["none"]
     return ", ".join([*parts, *(f"border {border}" for border in borders), *family_of(spec).peculiarities(spec)])
@@ -61,7 +61,7 @@ def left_out_line(tensors: Sequence[Mapping[str, Any]]) -> str:
 
 
 def preprocessing_line(contract: Preprocessing) -> str:
-    """How images are prepared, in a line, and what of it nobody gave."""
+    """The preparation of images in a line, with the values that were assumed."""
     ways = {
         "shorter": "shorter side, centre crop",
         "shorter-then-crop": "shorter side, then centre crop",
@@ -77,7 +77,7 @@ def preprocessing_line(contract: Preprocessing) -> str:
 
 
 def labelled_line(data: Mapping[str, Any], labels: Sequence[str] | None) -> str:
-    """What of a folder of labelled images went without saying, in a line; nothing where all did."""
+    """The assumptions made about a folder of labelled images, in a line; empty where there are none."""
     parts = []
     if data["named_by"] == "order":
         parts.append(f"classes assumed in the order of the subfolders: {_few(list(data['classes']))}")

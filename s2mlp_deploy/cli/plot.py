@@ -42,7 +42,7 @@ _LABEL_POINTS = 12.5
 """The least distance between two labels at the right edge."""
 
 _EXACT = 1e-9
-"""Where a layer is drawn that is not off at all: a logarithmic axis has no zero. Float32 cannot come closer."""
+"""The place of a layer without error: a logarithmic axis has no zero, and float32 cannot come closer."""
 
 
 @dataclass(frozen=True)
@@ -238,7 +238,7 @@ def _name_layers(axes: Axes, names: Sequence[str], *, crowded: bool) -> None:
 
 
 def _notes(curves: Sequence[Curve]) -> list[str]:
-    """What the picture does not say by itself, in sentences."""
+    """The caption: sentences for everything that the curves do not show."""
     inputs = {kind: [curve.name for curve in curves if curve.input == kind] for kind in (c.input for c in curves)}
     kinds = [f"{kind} ({', '.join(names)})" if len(inputs) > 1 else kind for kind, names in inputs.items()]
     notes = [f"Traced on one golden input: {', '.join(kinds)}. Tolerances are those of the logits."]

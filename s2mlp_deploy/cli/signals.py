@@ -1,8 +1,8 @@
 """End a command within two seconds of a signal: Ctrl-C, ``kill``, a terminal that closes.
 
 A signal becomes :class:`Interrupted`, so that everything on the way cleans up after itself. But Python handles a signal only
-between two of its own instructions, and a runtime that compiles a model can keep it from them for minutes. So a thread hears
-of every signal, too, and ends the process where nobody has taken the exception after a while.
+between two of its own instructions, and a runtime that compiles a model can keep it from them for minutes. So a thread receives
+every signal, too, and ends the process where the exception has not been handled after a while.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from types import FrameType
 from s2mlp_deploy.system import workdir
 
 GRACE_S = 1.5
-"""How long an exception may take to come to where it is handled."""
+"""The time in which the exception must reach its handler."""
 
 MESSAGE = "interrupted; nothing unfinished was published"
 
@@ -30,11 +30,11 @@ _on_its_way = False
 
 
 class Interrupted(KeyboardInterrupt):
-    """A signal asked this process to end."""
+    """A signal that ends this process."""
 
 
 def take() -> int:
-    """Say that the interruption has arrived where it is handled. What to exit with then: 130, or 143 for SIGTERM."""
+    """Record that the interruption has reached its handler, and return the exit code: 130, or 143 for SIGTERM."""
     global _on_its_way
     _on_its_way = False
     _taken.set()
@@ -45,17 +45,17 @@ def take() -> int:
 def prompt() -> Iterator[None]:
     """Around a whole command, in the main thread: signals end it within two seconds.
 
-    Signals that are ignored (``nohup``, jobs in the background) or handled by somebody else stay so.
+    Signals that are ignored (``nohup``, jobs in the background) or already handled elsewhere stay so.
     """
     mine = [number for number in SIGNALS if signal.getsignal(number) in (signal.SIG_DFL, signal.default_int_handler)]
     if threading.current_thread() is not threading.main_thread() or not mine:
         yield
         return
-    heard, tell = os.pipe()
-    os.set_blocking(tell, False)
+    reading, writing = os.pipe()
+    os.set_blocking(writing, False)
     before = {number: signal.signal(number, _raise) for number in mine}
-    told = signal.set_wakeup_fd(tell, warn_on_full_buffer=False)
-    threading.Thread(target=_watch, args=(heard,), name="s2mlp-signals", daemon=True).start()
+    previous = signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
+    threading.Thread(target=_watch, args=(reading,), name="s2mlp-signals", daemon=True).start()
     try:
         yield
     except (KeyboardInterrupt, SystemExit) as error:
@@ -67,10 +67,10 @@ def prompt() -> Iterator[None]:
         sys.exit(code)
     finally:
         workdir.clear()
-        signal.set_wakeup_fd(told)
+        signal.set_wakeup_fd(previous)
         for number, handler in before.items():
             signal.signal(number, handler)
-        os.close(tell)
+        os.close(writing)
 
 
 def _raise(number: int, frame: FrameType | None) -> None:
@@ -79,9 +79,9 @@ def _raise(number: int, frame: FrameType | None) -> None:
     raise Interrupted
 
 
-def _watch(heard: int) -> None:
+def _watch(reading: int) -> None:
     """Wait for signals; the end of the pipe is the end of the command."""
-    while number := os.read(heard, 1):
+    while number := os.read(reading, 1):
         if number[0] in SIGNALS and signal.getsignal(number[0]) is _raise:
             _taken.clear()
             if not _taken.wait(GRACE_S):
@@ -89,7 +89,7 @@ def _watch(heard: int) -> None:
                 with suppress(OSError):
                     os.write(2, f"error: {MESSAGE}\n".encode())
                 os._exit(128 + number[0])
-    os.close(heard)
+    os.close(reading)
 
 
 def entered(module: str, function: str, summary: str) -> Callable[[], None]:

@@ -42,7 +42,7 @@ if TYPE_CHECKING:  # these need torch, and checking a bundle does not
 
 
 def inspection(source: Checkpoint, contract: Preprocessing | None, warnings: list[str]) -> RenderableType:
-    """What ``s2mlp-inspect`` found in a checkpoint."""
+    """The findings of ``s2mlp-inspect`` in a checkpoint."""
     spec = source.spec
     grid = _grid()
     _row(grid, "checkpoint", f"{source.path.name}, {readable_size(source.size_bytes)}, {', '.join(source.dtypes)}")
@@ -77,7 +77,7 @@ def inspection_json(source: Checkpoint, contract: Preprocessing | None, warnings
 
 
 def export(result: Export) -> RenderableType:
-    """What ``s2mlp-export`` made."""
+    """The result of ``s2mlp-export``."""
     manifest = result.bundle.manifest
     grid = _grid()
     _row(grid, "bundle", str(result.bundle.directory))
@@ -154,7 +154,7 @@ def comparison(rows: Sequence[Row]) -> RenderableType:
 
 
 def latencies(rows: Sequence[Row], method: Method) -> RenderableType:
-    """How long each export takes a batch, beside the first where there are several, and how it was measured."""
+    """The time of a batch for each export, relative to the first where there are several, and the method of measurement."""
     several = len(rows) > 1
     table = _side_by_side("latency", "ms a batch", "95% interval", *(["× first", "95% interval"] if several else []))
     first = next((row for row in rows if row.latency), None)
@@ -199,14 +199,14 @@ def _or_dash(value: float | None, style: str) -> str:
 
 
 def picture(path: Path) -> RenderableType:
-    """Where error against depth was drawn."""
+    """The file of the plot."""
     grid = _grid()
     _row(grid, "plot", str(path))
     return grid
 
 
 def verification(result: Verification) -> RenderableType:
-    """What ``s2mlp-verify`` found."""
+    """The findings of ``s2mlp-verify``."""
     parts: list[RenderableType] = [bundle_grid(result.bundle)]
     if result.preparation:
         parts.append(preparation_line(result.preparation))
@@ -219,7 +219,7 @@ def verification(result: Verification) -> RenderableType:
 
 
 def preparation_line(preparation: Preparation) -> Text:
-    """How golden images fared on their way to the model."""
+    """The check of preprocessing on golden images, in a line."""
     images = counted(preparation.images, "golden image")
     if preparation.skipped:
         return Text(f"{images} NOT PREPARED HERE: {preparation.skipped}", style="bold yellow")
@@ -232,7 +232,7 @@ def preparation_line(preparation: Preparation) -> Text:
 
 
 def bundle(found: Bundle) -> RenderableType:
-    """What a bundle's manifest says."""
+    """The manifest of a bundle."""
     manifest = found.manifest
     grid = bundle_grid(found)
     source, quantization = manifest.source, manifest.quantization
@@ -314,7 +314,7 @@ def layer_table(result: Verification) -> Table:
 
 
 def layer_line(result: Verification) -> Text:
-    """Where the first divergence is."""
+    """The first layer that diverges, in a line."""
     if result.diverges_at is None:
         return Text(f"no layer is further from the reference than {result.layer_limit:.0e}", style="green")
     return Text(f"first layer beyond {result.layer_limit:.0e}: {result.diverges_at}", style="bold red")

@@ -103,8 +103,8 @@ def command(function: Callable[..., None]) -> Callable[[], None]:
         except Error as error:
             _fail(type(error).__name__, str(error), error.exit_code, error.done)
         except MemoryError:
-            told = "this machine has not enough memory for that: try a smaller --image-size or --batch"
-            _fail("MemoryError", told, RuntimeMissingError.exit_code)
+            message = "this machine has not enough memory for that: try a smaller --image-size or --batch"
+            _fail("MemoryError", message, RuntimeMissingError.exit_code)
         except KeyboardInterrupt:
             _fail("Interrupted", signals.MESSAGE, signals.take())
         except BrokenPipeError:
@@ -113,8 +113,8 @@ def command(function: Callable[..., None]) -> Callable[[], None]:
             if not isinstance(error.filename, str | bytes):
                 raise
             reason = f"{os.fsdecode(error.filename)}: {error.strerror}"
-            told = f"{reason}. If something moved or removed it meanwhile, try again"
-            _fail("OSError", told, InputError.exit_code)
+            message = f"{reason}. If something moved or removed it meanwhile, try again"
+            _fail("OSError", message, InputError.exit_code)
 
     own = inspect.signature(function, eval_str=True)
     guarded.__signature__ = own.replace(parameters=[*own.parameters.values(), *_COMMON])  # type: ignore[attr-defined]

@@ -22,7 +22,7 @@ NEVER = frozenset({
     ".ds_store", ".git", ".ipynb_checkpoints", "$recycle.bin", "@eadir", "__macosx", "desktop.ini", "lost+found",
     "system volume information", "thumbs.db",
 })  # fmt: skip
-"""What file systems and editors leave in folders, in lower case: no image of the user's, so neither read nor counted."""
+"""Names, in lower case, that file systems and editors leave in folders; neither read nor counted."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ def find(directory: Path) -> ImageFiles:
 
 
 def entries(directory: Path) -> list[Path]:
-    """What lies in ``directory``, sorted, without what is never read.
+    """The entries of ``directory``, sorted, without those that are never read.
 
     Raises:
         DataError: where it cannot be read.
@@ -78,7 +78,7 @@ def describe(left_out: Mapping[str, int]) -> str:
 
 
 def expected(left_out: Mapping[str, int]) -> str:
-    """What is read, and what was found in its place."""
+    """The images to read, and other files found beside them."""
     return f"({', '.join(sorted(SUFFIXES))})" + (f"; left out: {describe(left_out)}" if left_out else "")
 
 

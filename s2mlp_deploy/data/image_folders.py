@@ -22,12 +22,12 @@ from s2mlp_deploy.schema.spec import categories
 from s2mlp_deploy.system.wording import counted
 
 NamedBy = Literal["index", "label", "order"]
-"""How the names of subfolders say which class is in each: by its index, by its label, or by their sorted order."""
+"""The way in which subfolders name classes: by index, by label, or by their sorted order."""
 
 
 @dataclass(frozen=True)
 class LabelledFolder:
-    """What was made of a folder of labelled images, for people to check.
+    """The reading of a folder of labelled images, for people to check.
 
     ``respelled`` subfolders are called like labels but for Unicode form, case, blanks and underscores. ``left_out`` counts
     what was not read, by kind; ``empty`` does so for the subfolders in which nothing was. Of the classes ``without_images``
@@ -117,7 +117,7 @@ def find_pictures(
 def _class_indices(
     folders: Sequence[str], classes: int, names: Sequence[str] | None, directory: Path
 ) -> tuple[NamedBy, dict[str, int]]:
-    """How ``folders`` are named, and the class of each."""
+    """The way in which ``folders`` are named, and the class of each."""
     groups = categories(classes)
     if names:
         if both := set(folders) & set(shared(names)):

@@ -25,7 +25,7 @@ from s2mlp_deploy.system.wording import counted
 logging.getLogger("PIL").addHandler(logging.NullHandler())  # what it cannot read is said once, by the error
 
 FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP", "TIFF", "PPM")
-"""What image files are, whatever a file is called: Pillow knows formats that start other programs, too."""
+"""The image formats that are read, whatever a file is called: Pillow knows others that start programs."""
 DEEP = {"I", "F", "I;16", "I;16L", "I;16B", "I;16N"}
 """Pillow's modes for grey of 16 and 32 bits."""
 
@@ -84,7 +84,7 @@ def _opened(path: Path) -> Iterator[Image.Image]:
 
 
 def pixel_count(path: Path) -> int:
-    """How many pixels the image in a file has; only its head is read.
+    """The number of pixels of the image in a file; only its head is read.
 
     Raises:
         DataError: where it is not an image.
@@ -128,7 +128,7 @@ def read_inputs(
 ) -> Array:
     """At most ``count`` inputs, evenly over what ``path`` holds: (count, channels, height, width) float32.
 
-    What is left out of a folder is told to ``warn``.
+    ``warn`` receives the files of a folder that are left out.
 
     ``path`` is a folder of images, with or without subfolders, or a .npy, .npz or .safetensors file
     of prepared inputs (``input``, or the only array).

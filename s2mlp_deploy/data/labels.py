@@ -47,7 +47,7 @@ AS_TEXT = (
     "the folders in the order of their names as text (0, 1, 10, 2, …), as torchvision's ImageFolder does, pass --labels with a "
     "file of the names in that order (LC_ALL=C ls DIR > labels.txt)"
 )
-"""What to do where numbers are names."""
+"""The remedy where class names are numbers."""
 
 
 def shared(names: Sequence[str]) -> tuple[str, ...]:

@@ -17,7 +17,7 @@ from s2mlp_deploy.schema.size import Size
 
 @dataclass(frozen=True)
 class Plan:
-    """How an image is resized and cropped, in this order.
+    """The resize and the crop of an image, in this order.
 
     ``box`` (left, top, right, bottom) is the part of it that becomes an image of ``scaled`` (height, width); its
     edges may lie between pixels. Of that image the model sees its size from ``corner`` (top, left) on.

@@ -57,7 +57,7 @@ Level: TypeAlias = Literal["none", "basic", "extended", "all"]
 
 @dataclass(frozen=True)
 class Loading:
-    """How a model is loaded.
+    """The options that a model is loaded with.
 
     ``config`` are ONNX Runtime's session configuration entries. With ``save_to``, the graph as it is after
     optimization is written there. ``without`` are optimizers, by ONNX Runtime's names, that are left out. ``threads`` is None for ONNX Runtime's own choice, one a core. With ``profile_to``
@@ -101,7 +101,7 @@ class OnnxSession:
         return scores, classes
 
     def describe(self) -> Description:
-        """What the model says of itself."""
+        """The interface and metadata that the model declares."""
         session = self._session()
         metadata = session.get_modelmeta().custom_metadata_map
         return Description(_entries(session.get_inputs()), _entries(session.get_outputs()), metadata)
@@ -119,7 +119,7 @@ class OnnxSession:
 
     def _session(self, names: tuple[str, ...] = ()) -> onnxruntime.InferenceSession:
         """The session with the values called ``names`` as outputs, too: each holds all weights, so one is kept at a time."""
-        loaded = self._loaded  # other threads may ask for other names meanwhile
+        loaded = self._loaded  # other threads may need other names meanwhile
         if loaded is None or loaded[0] != names:
             self._loaded = loaded = None  # makes room
             loaded = names, self._tracing_session(names) if names else load(self._path, self._loading)
@@ -169,7 +169,7 @@ class TracedSession(OnnxSession):
 
 
 def missing(provider: str) -> str | None:
-    """What lacks here to run models on ``provider``, in words; None where nothing does."""
+    """The reason why models cannot run on ``provider`` here; None where they can."""
     if find_spec("onnxruntime") is None:
         return f"running an ONNX file needs onnxruntime: {REMEDY}"
     if reason := onnxruntime_versions.too_old("graphs"):
@@ -214,7 +214,7 @@ def _multiplies_bytes(model: Path | bytes) -> bool:
 
 
 def load(model: Path | bytes, loading: Loading = DEFAULT) -> onnxruntime.InferenceSession:
-    """A session for a file, or for the content of one, that runs on the provider asked for and on no other.
+    """A session for a file, or for the content of one, that runs on the provider given and on no other.
 
     Raises:
         RuntimeMissingError: where ONNX Runtime, or its provider, is not here or cannot run the whole model.

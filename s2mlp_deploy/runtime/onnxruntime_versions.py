@@ -52,5 +52,5 @@ def too_old(feature: Feature) -> str | None:
 
 
 def remedy(feature: Feature) -> str:
-    """How to get a release that serves for ``feature``."""
+    """The remedy: the release to install for ``feature``."""
     return f"pip install 'onnxruntime>={LEAST[feature].release}'"

@@ -41,7 +41,7 @@ class RankingSession(Session, Protocol):
 
 @dataclass(frozen=True)
 class Description:
-    """What an artifact says of itself: inputs and outputs, whose free axes have any name, and what it carries along."""
+    """An artifact's declared inputs and outputs, whose free axes have any name, and its metadata."""
 
     inputs: tuple[TensorEntry, ...]
     outputs: tuple[TensorEntry, ...]
@@ -50,7 +50,7 @@ class Description:
 
 @runtime_checkable
 class DescribedSession(Session, Protocol):
-    """A session that tells what the artifact says of itself."""
+    """A session that returns the interface and metadata that the artifact declares."""
 
     def describe(self) -> Description:
         """Inputs, outputs and metadata, as they stand in the artifact."""
@@ -58,7 +58,7 @@ class DescribedSession(Session, Protocol):
 
 
 def description_of(session: Session) -> Description | None:
-    """What the artifact in ``session`` says of itself, where that can be told."""
+    """The interface and metadata that the artifact in ``session`` declares; None where its runtime shows neither."""
     return session.describe() if isinstance(session, DescribedSession) else None
 
 
@@ -96,7 +96,7 @@ class Kernel:
 
 @runtime_checkable
 class ProfilingSession(Session, Protocol):
-    """A session that can tell where its time goes."""
+    """A session that measures the time of each operator."""
 
     def profile(self, images: Array, runs: int) -> tuple[Kernel, ...]:
         """Every operator's runs on ``images``, ``runs`` times all over, in the order of computation."""
@@ -105,7 +105,7 @@ class ProfilingSession(Session, Protocol):
 
 @runtime_checkable
 class TimedSession(Session, Protocol):
-    """A session whose device tells how long its parts take."""
+    """A session whose device measures copies and computation by its own clock."""
 
     def time(self, images: Array) -> Times:
         """The times of one batch; the first with a shape prepares, and says little."""

@@ -37,7 +37,7 @@ SCHEMA_VERSION: Literal[1] = 1
 
 
 VERSION = re.compile("[1-9][0-9]{0,8}")
-"""What a directory in a bundle may be called: servers keep each version of a model in one. Such directories hold files alone."""
+"""The name of a directory in a bundle: servers keep each version of a model in one. Such directories hold files alone."""
 
 
 _NAME = r"[A-Za-z0-9][A-Za-z0-9._+-]{0,99}"
@@ -101,7 +101,7 @@ _Renamed = BeforeValidator(_as_now)
 
 
 class Preprocessing(StrictModel):
-    """How an image becomes the input, step by step as docs/preprocessing.md says: turn upright, take ``channel_order``,
+    """The steps from an image to the input, as in docs/preprocessing.md: turn upright, take ``channel_order``,
     resize and crop, scale to 0…1, subtract ``mean``, divide by ``std``.
 
     ``mean`` and ``std`` are per channel in ``channel_order``. All filters but ``nearest`` are widened when they shrink
@@ -119,7 +119,7 @@ class Preprocessing(StrictModel):
 
 
 class Interface(StrictModel):
-    """What the artifact takes and gives.
+    """The kinds of input and output of an artifact.
 
     ``input``: ``float``, prepared images; ``uint8``, images of the model's size as bytes; ``image``, an image of any
     size as bytes. ``output``: ``logits``, ``probabilities``, or the ``top5`` probabilities and their classes.
@@ -130,7 +130,7 @@ class Interface(StrictModel):
 
 
 FLOAT_LOGITS = Interface()
-"""What artifacts take and give unless asked otherwise."""
+"""The interface of an artifact unless another is requested."""
 
 
 class GoldenImage(StrictModel):
@@ -150,7 +150,7 @@ class TensorEntry(StrictModel):
 
 
 class Quantization(StrictModel):
-    """How an int8 artifact was made: the recipe's target, calibration, and the layers that stayed in float."""
+    """The making of an int8 artifact: the recipe's target, calibration, and the layers that stayed in float."""
 
     target: str
     method: str

@@ -1,4 +1,4 @@
-"""How far an artifact's logits may be from the reference logits, and how that limit follows from PyTorch's own distance."""
+"""Tolerances: the largest distance of an artifact's logits from the reference, derived from PyTorch's own distance."""
 
 from __future__ import annotations
 

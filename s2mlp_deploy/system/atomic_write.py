@@ -9,7 +9,7 @@ from s2mlp_deploy.system import workdir
 
 
 def check(path: Path, *, replace: bool, option: str = "") -> None:
-    """Refuse what could not be written in the end to ``path``, which ``option`` may have asked for.
+    """Refuse a ``path`` that could not be written in the end; ``option`` is the option that named it, if any.
 
     Raises:
         OutputError: where ``path`` is taken (without ``replace``), no plain file, or nothing can be written there.
@@ -30,7 +30,7 @@ def check(path: Path, *, replace: bool, option: str = "") -> None:
 
 
 def write(path: Path, content: bytes, *, option: str = "") -> None:
-    """``content`` at ``path``, which ``option`` may have asked for, in place of what may be there.
+    """Write ``content`` to ``path``, in place of a file that may be there; ``option`` is the option that named it, if any.
 
     Raises:
         OutputError: where that fails; what was there stays.

@@ -15,7 +15,7 @@ from packaging.utils import canonicalize_name
 PROJECT = "s2mlp-deploy"
 
 _LONGEST_NAME = 80
-"""What is longer, in the field for a licence's name, is its text."""
+"""A longer value, in the field for a licence's name, is its text."""
 
 
 @dataclass(frozen=True)

@@ -32,7 +32,7 @@ def installed(packages: tuple[str, ...] = PACKAGES) -> dict[str, str]:
 
 
 def features() -> frozenset[str]:
-    """What the processor can do beyond the usual, as Linux calls it (``amx_int8``, ``asimdhp``); empty where nothing tells."""
+    """Instruction sets of the processor that change speed or rounding, as Linux calls them (``amx_int8``, ``asimdhp``); empty where unknown."""
     return frozenset((_cpuinfo("flags") or _cpuinfo("Features")).split())
 
 

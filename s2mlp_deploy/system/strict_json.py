@@ -7,7 +7,7 @@ from typing import Any
 
 
 def loads(text: str | bytes) -> Any:
-    """What ``text`` holds.
+    """The content of ``text``.
 
     Raises:
         ValueError: where it is not JSON, or a key occurs twice.

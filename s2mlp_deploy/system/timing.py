@@ -1,4 +1,4 @@
-"""Interleaved measurement: every contestant once a round, in an order that is drawn anew each round.
+"""Interleaved measurement: every candidate once a round, in an order that is drawn anew each round.
 
 A machine drifts: clocks throttle, neighbours come and go. What runs in the same round meets nearly
 the same machine, so ratios are formed within a round and only then summarised.
@@ -18,40 +18,40 @@ Clock: TypeAlias = Callable[[], float]
 """Seconds since any fixed moment."""
 
 _TAIL = Fraction(1, 40)
-"""What the 95% interval leaves out on each side."""
+"""The share that the 95% interval leaves out on each side."""
 
 
 def interleave(
-    contestants: Mapping[str, Callable[[], T]],
+    candidates: Mapping[str, Callable[[], T]],
     *,
     rounds: int,
     rng: random.Random,
     warmup: int = 0,
     announce: Callable[[str], None] = lambda text: None,
 ) -> dict[str, tuple[T, ...]]:
-    """What each contestant returned in each of ``rounds`` rounds, after ``warmup`` rounds that are dropped.
+    """The samples of each candidate in each of ``rounds`` rounds, after ``warmup`` rounds that are dropped.
 
-    The i-th samples of all contestants are from the same round. ``announce`` hears which round begins.
+    The i-th samples of all candidates are from the same round. ``announce`` is called with the number of each round.
     """
-    samples: dict[str, list[T]] = {name: [] for name in contestants}
+    samples: dict[str, list[T]] = {name: [] for name in candidates}
     for i in range(-warmup, rounds):
         announce(f"round {i + 1} of {rounds}" if i >= 0 else f"warm-up {i + warmup + 1} of {warmup}")
-        for name in rng.sample(list(contestants), len(contestants)):
-            sample = contestants[name]()
+        for name in rng.sample(list(candidates), len(candidates)):
+            sample = candidates[name]()
             if i >= 0:
                 samples[name].append(sample)
     return {name: tuple(values) for name, values in samples.items()}
 
 
 def timed_ms(call: Callable[[], object], clock: Clock) -> Callable[[], float]:
-    """A contestant that runs ``call`` and returns how many milliseconds it took by ``clock``."""
+    """A candidate that runs ``call`` and returns how many milliseconds it took by ``clock``."""
 
-    def contestant() -> float:
+    def candidate() -> float:
         start = clock()
         call()
         return (clock() - start) * 1e3
 
-    return contestant
+    return candidate
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ MOST_TEXT = 16 << 20
 
 
 def check_regular(path: Path) -> None:
-    """Refuse what has no end or no size: a pipe that nobody writes to is waited for, and a device may go on for ever.
+    """Refuse what has no end or no size: a pipe without a writer blocks, and a device may never end.
 
     Raises:
         OSError: where there is nothing at ``path``.
@@ -33,7 +33,7 @@ def check_regular(path: Path) -> None:
 
 
 def read_bytes(path: Path, most: int = MOST_TEXT) -> bytes:
-    """What the file at ``path`` holds, however long it says that it is.
+    """The bytes of the file at ``path``, whatever length it claims.
 
     Raises:
         OSError: where it cannot be read.

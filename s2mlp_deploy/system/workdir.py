@@ -25,19 +25,19 @@ except ImportError:  # Windows
 
 PREFIX = ".s2mlp-"
 LOCK, WORK, OLD, NAME = "lock", "work", "old", "name"
-"""What is in a scratch directory: its lock, the directory to work in, and while a bundle is replaced in two steps, the
+"""The entries of a scratch directory: its lock, the directory to work in, and while a bundle is replaced in two steps, the
 old one and the name it had."""
 
 _mine: dict[Path, list[Path]] = {}
 """The scratch directories of this process, and the directories above each that were made for it."""
 
 publishing = threading.Lock()
-"""Held while what lies in a scratch directory is given its name: nobody may remove it then."""
+"""Held while the content of a scratch directory is given its name: it must not be removed then."""
 
 
 @contextmanager
 def beside(destination: Path, option: str = "-o") -> Iterator[Path]:
-    """An empty directory on the file system of ``destination``, which ``option`` asked for; gone afterwards, whatever happens.
+    """An empty directory on the file system of ``destination``, named by ``option``; gone afterwards, whatever happens.
 
     Raises:
         OutputError: where it cannot be made.
@@ -88,7 +88,7 @@ def _cannot_write(place: Path, error: OSError, option: str) -> OutputError:
 
 
 def another_place(option: str) -> str:
-    """What to choose where one cannot write."""
+    """The remedy where a place cannot be written."""
     return f"another place with {option}" if option else "another place"
 
 
@@ -115,7 +115,7 @@ def abandon() -> None:
 
 
 def step_aside(scratch: Path, destination: Path) -> Path:
-    """Where ``destination`` may step aside to; if this process is killed meanwhile, the next :func:`sweep` moves it back."""
+    """The place that ``destination`` may step aside to; if this process is killed meanwhile, the next :func:`sweep` moves it back."""
     directory = scratch.parent
     (directory / NAME).write_bytes(os.fsencode(destination.name))
     return directory / OLD
@@ -125,11 +125,11 @@ def _make(directory: Path) -> int:
     """Make a scratch directory; returns the descriptor that holds its lock."""
     while True:
         directory.mkdir(0o700)
-        with suppress(FileNotFoundError):  # somebody swept it away between two of these lines
+        with suppress(FileNotFoundError):  # another process swept it away between two of these lines
             lock = os.open(directory / LOCK, os.O_RDWR | os.O_CREAT, 0o600)
             try:
                 if not _lock(lock, wait=True) and fcntl is not None:
-                    (directory / LOCK).unlink()  # who can have locks here would take this for nobody's
+                    (directory / LOCK).unlink()  # a process that can take locks here would take this one for abandoned
                 (directory / WORK).mkdir()
             except BaseException:
                 os.close(lock)

@@ -76,7 +76,7 @@ class Archive:
         return values
 
     def _start(self, entry: zipfile.ZipInfo) -> int:
-        """Where the bytes of ``entry`` begin, behind its own head."""
+        """The position of the first byte of ``entry``, behind its own head."""
         self._file.seek(entry.header_offset)
         head = self._file.read(30)
         if len(head) < 30 or head[:4] != b"PK\3\4":
@@ -94,7 +94,7 @@ class Archive:
 
 
 def _check(entry: zipfile.ZipInfo, crc: int) -> None:
-    """Compare checksums; torch.save leaves zeros where it was told not to compute them."""
+    """Compare checksums; torch.save leaves zeros where it does not compute them."""
     if entry.CRC not in (0, crc):
         raise Malformed(f"{entry.filename[:50]} has another checksum than the archive's directory says")
 

@@ -11,7 +11,7 @@ from s2mlp_deploy.checkpoint.torch_format.tensors import MOST_PICKLED, StorageKi
 from s2mlp_deploy.checkpoint.torch_format.unpickler import Malformed
 
 LEGACY = 0x1950A86A20F9469CFC6C, 1001
-"""What files before PyTorch 1.6 begin with: a magic number and a version."""
+"""The first pickles of files before PyTorch 1.6: a magic number and a version."""
 
 
 def read_legacy(path: Path, file: IO[bytes]) -> Any:

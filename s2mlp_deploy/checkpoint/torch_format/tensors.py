@@ -29,7 +29,7 @@ class Foreign:
 
 
 class Values:
-    """The bytes of the file at ``path``, mapped once something of them is asked for."""
+    """The bytes of the file at ``path``, mapped when the first of them is needed."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -140,7 +140,7 @@ def _without_values(dtype: Any, size: Any, *others: Any) -> Foreign:
 
 @lru_cache(maxsize=1)
 def meanings() -> Mapping[str, Any]:
-    """What the names in checkpoints stand for here."""
+    """The meaning here of each name that a checkpoint may mention."""
     functions: dict[str, Callable[..., Any]] = {
         "torch.Size": lambda size: size,
         "torch.serialization._get_layout": lambda name: name,

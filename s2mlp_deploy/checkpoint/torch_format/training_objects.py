@@ -20,7 +20,7 @@ MOST_VALUES = 1024
 
 
 def names() -> dict[str, Any]:
-    """What each name stands for."""
+    """The meaning of each name."""
     functions: dict[str, Callable[..., Any]] = {
         "argparse.Namespace": Namespace,
         "types.SimpleNamespace": Namespace,
@@ -76,7 +76,7 @@ _PLACEHOLDERS = [
     *(f"datetime.{name}" for name in ("datetime", "date", "time", "timedelta", "timezone")),
     "decimal.Decimal", "fractions.Fraction", "uuid.UUID", "omegaconf.base.Metadata", "omegaconf.base.ContainerMetadata",
 ]  # fmt: skip
-"""What is called or mentioned, and is of no use here."""
+"""Names that a pickle may call or mention, and that are not used here."""
 
 
 def _opaque(*_: Any) -> Opaque:
@@ -118,7 +118,7 @@ class _Config(_Stated):
 
 
 def entries(value: Any) -> Mapping[Any, Any] | None:
-    """What a dict holds, or an object that has attributes or entries like one; None of anything else."""
+    """The entries of a dict, or of an object with attributes or entries like one; None for anything else."""
     if isinstance(value, Namespace):
         return vars(value)
     if isinstance(value, _Config):
