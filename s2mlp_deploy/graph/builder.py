@@ -132,17 +132,18 @@ def insert_cast(
 ) -> ir.Value:
     """Convert ``value`` to ``dtype`` by a Cast called ``name``; ``users``, or all nodes that read it, read the result instead.
 
-    The Cast stands behind the node that computes ``value``, or before the first that reads it where none does.
+    The Cast stands behind the node that computes ``value``; that of an input comes first, and that of a constant before its reader.
     """
     readers = set(users if users is not None else (node for node, _ in value.uses()))
     uses = [(node, index) for node, index in value.uses() if node in readers]
     result = ir.Value(name=name, type=ir.TensorType(dtype), shape=value.shape)
     cast = ir.node("Cast", [value], {"to": dtype}, outputs=[result], name=name)
     producer = value.producer()
-    if producer is None:
-        graph.insert_before(next(node for node in graph if node in readers), cast)
-    else:
+    if producer is not None:
         graph.insert_after(producer, cast)
+    else:
+        first = graph.node(0) if value.is_graph_input() else next(node for node in graph if node in readers)
+        graph.insert_before(first, cast)
     for node, index in uses:
         node.replace_input_with(index, result)
     return result

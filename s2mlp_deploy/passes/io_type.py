@@ -1,40 +1,46 @@
-"""The element type of a graph's input and logits: casts at the border, where it is not the type that the graph computes in."""
+"""Give a graph's input and logits an element type: casts at the border, where the graph computes in another."""
 
 from __future__ import annotations
 
 import onnx_ir as ir
+from onnx_ir.passes import InPlacePass, PassResult, PostconditionError
+
+from s2mlp_deploy.graph.builder import cast_output, insert_cast
 
 
-def cast_io(model: ir.Model, dtype: ir.DataType) -> None:
-    """Give the images that ``model`` takes, and the logits that it returns, the element type ``dtype``, in place."""
-    graph = model.graph
-    (images,), (logits,) = graph.inputs, graph.outputs
-    if images.dtype != dtype:
-        _cast_input(graph, images, dtype)
-    if logits.dtype != dtype:
-        _cast_output(graph, logits, dtype)
+class CastIo(InPlacePass):
+    """Make ``dtype`` the element type of the images that a graph takes and of the logits that it returns.
 
+    Requires: one input and one output, whose types are known.
+    Ensures: both have that type and their names.
+    """
 
-def _cast_input(graph: ir.Graph, images: ir.Value, dtype: ir.DataType) -> None:
-    own = images.type
-    assert own is not None
-    uses = list(images.uses())
-    inner = ir.Value(name=f"{images.name}/{_word(own.dtype)}", type=own, shape=images.shape)
-    images.type = ir.TensorType(dtype)
-    cast = ir.node("Cast", [images], {"to": own.dtype}, outputs=[inner], name=str(inner.name))
-    for user, index in uses:
-        user.replace_input_with(index, inner)
-    graph.insert_before(graph.node(0), cast)
+    def __init__(self, dtype: ir.DataType) -> None:
+        self.dtype = dtype
 
+    def requires(self, model: ir.Model) -> None:
+        """One input, one output, of known types."""
+        (images,), (logits,) = model.graph.inputs, model.graph.outputs
+        if images.dtype is None or logits.dtype is None:
+            raise ValueError("the type of the input or output is unknown")
 
-def _cast_output(graph: ir.Graph, logits: ir.Value, dtype: ir.DataType) -> None:
-    """The cast value takes over the name of the logits."""
-    assert logits.dtype is not None
-    name = str(logits.name)
-    cast = ir.Value(name=name, type=ir.TensorType(dtype), shape=logits.shape)
-    logits.name = f"{name}/{_word(logits.dtype)}"
-    graph.append(ir.node("Cast", [logits], {"to": dtype}, outputs=[cast], name=f"{name}/cast"))
-    graph.outputs[0] = cast
+    def call(self, model: ir.Model) -> PassResult:
+        graph = model.graph
+        (images,), (logits,) = graph.inputs, graph.outputs
+        own, computed = images.dtype, logits.dtype
+        assert own is not None and computed is not None
+        if own != self.dtype:
+            images.type = ir.TensorType(self.dtype)
+            insert_cast(graph, images, own, f"{images.name}/{_word(own)}")
+        if computed != self.dtype:
+            cast_output(graph, self.dtype, f"{logits.name}/{_word(computed)}")
+        return PassResult(model, modified=(own, computed) != (self.dtype, self.dtype))
+
+    def ensures(self, model: ir.Model) -> None:
+        """Input and output have the type."""
+        for value in (*model.graph.inputs, *model.graph.outputs):
+            if value.dtype != self.dtype:
+                raise PostconditionError(f"{value.name} is {value.dtype}: expected {self.dtype}")
 
 
 def _word(dtype: ir.DataType) -> str:

@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from s2mlp_deploy.errors import DataError
-from s2mlp_deploy.passes.quantize import Range
+from s2mlp_deploy.passes.recipe import Range
 from s2mlp_deploy.schema.array import Array
 from s2mlp_deploy.schema.choices import CalibrationMethod
 

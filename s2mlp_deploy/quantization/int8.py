@@ -24,8 +24,9 @@ from s2mlp_deploy.gate.evaluation import EvaluationSet, logits_of
 from s2mlp_deploy.gate.io_adapter import ArtifactIo, IoAdapter
 from s2mlp_deploy.graph.layer import INPUT, Layer
 from s2mlp_deploy.graph.lowered import Lowered
-from s2mlp_deploy.passes import verify_rewrite
-from s2mlp_deploy.passes.quantize import RECIPES, Range, quantize
+from s2mlp_deploy.passes.quantize import Quantize
+from s2mlp_deploy.passes.recipe import RECIPES, Range
+from s2mlp_deploy.passes.run_passes import run_passes
 from s2mlp_deploy.pipeline.context import Prepared
 from s2mlp_deploy.pipeline.request import SYNTHETIC, Request
 from s2mlp_deploy.quantization import calibration
@@ -76,9 +77,8 @@ def to_int8(
 
     def build(float_layers: tuple[str, ...]) -> Lowered:
         kept = [layer for layer in layers if layer.name not in float_layers]
-        graph = quantize(lowered.model, ranges, RECIPES[target], kept)
-        # Before anything is tried: a faulty layer would be left in float, as one that costs too much.
-        verify_rewrite.check_quantized(graph, lowered.model, ranges, RECIPES[target], kept)
+        # The pass compares the graphs: in the trials below, a faulty layer would be left in float as one that costs too much.
+        graph = run_passes(lowered.model, Quantize(ranges, RECIPES[target], kept))
         return replace(lowered, model=graph, precision="int8")
 
     if (
@@ -136,7 +136,7 @@ def _costs(
         expected = logits_of(session, inputs, lowered.axes.batch).reshape(1, -1)
     costs = {}
     for layer in layers:
-        graph = quantize(lowered.model, ranges, RECIPES[target], [layer])
+        graph = run_passes(lowered.model, Quantize(ranges, RECIPES[target], [layer]))
         with scratch_session(replace(lowered, model=graph)) as session:
             costs[layer.name] = compare(
                 logits_of(session, inputs, lowered.axes.batch).reshape(1, -1), expected

@@ -12,9 +12,9 @@ import onnx_ir as ir
 from s2mlp_deploy.errors import ParityError
 from s2mlp_deploy.formats.onnx import scratch_session
 from s2mlp_deploy.graph.lowered import Lowered
-from s2mlp_deploy.passes import verify_rewrite
-from s2mlp_deploy.passes.float16 import matrices
-from s2mlp_deploy.passes.io_type import cast_io
+from s2mlp_deploy.passes.float16_storage import matrices
+from s2mlp_deploy.passes.io_type import CastIo
+from s2mlp_deploy.passes.run_passes import run_passes
 from s2mlp_deploy.schema.array import Array
 from s2mlp_deploy.schema.precision import Arithmetic, Precision
 from s2mlp_deploy.system.wording import counted
@@ -47,9 +47,8 @@ def round_graph(
     if arithmetic.weights_overflow:
         _check_range(_spans(lowered, arithmetic, inputs), warn)
     assert arithmetic.rounding is not None
-    model = resolve_name(arithmetic.rounding)(lowered.model)
-    cast_io(model, ir.DataType.from_numpy(np.dtype(rounding.io_type)))
-    verify_rewrite.check_rounded(model, lowered.model)
+    io_type = ir.DataType.from_numpy(np.dtype(rounding.io_type))
+    model = run_passes(lowered.model, resolve_name(arithmetic.rounding)(), CastIo(io_type))
     return replace(lowered, model=model, precision=rounding.precision.name)
 
 

@@ -124,9 +124,9 @@ class Precision:
 
 _EVERY_TARGET = tuple(TARGETS)
 _IN_FLOAT32 = Arithmetic("float32", "float32", "float32")
-_IN_FLOAT16 = Arithmetic("float16", "float16", "float16", "s2mlp_deploy.passes.float16:to_float16")
-_FLOAT16_WEIGHTS = Arithmetic("float16", "float32", "float32", "s2mlp_deploy.passes.float16:store_float16")
-_IN_BFLOAT16 = Arithmetic("bfloat16", "bfloat16", "bfloat16", "s2mlp_deploy.passes.float16:to_bfloat16")
+_IN_FLOAT16 = Arithmetic("float16", "float16", "float16", "s2mlp_deploy.passes.float16:ToFloat16")
+_FLOAT16_WEIGHTS = Arithmetic("float16", "float32", "float32", "s2mlp_deploy.passes.float16_storage:StoreFloat16")
+_IN_BFLOAT16 = Arithmetic("bfloat16", "bfloat16", "bfloat16", "s2mlp_deploy.passes.bfloat16:ToBfloat16")
 _IN_INT8 = Arithmetic("int8", "int8", "float32")  # quantization/int8.py; between the layers it computes in float32
 
 FP32 = Precision("fp32", Rule(factor=8, floor=2.0**-23, top1_agreement=1.0), _IN_FLOAT32, _IN_FLOAT32)

@@ -21,9 +21,11 @@ from s2mlp_deploy.families.s2mlp.spec import S2MLPSpec
 from s2mlp_deploy.formats import float16_on_cpu
 from s2mlp_deploy.graph.lowered import Axes
 from s2mlp_deploy.graph.spatial_shift import LOWERINGS
-from s2mlp_deploy.passes.float16 import store_float16, to_float16
-from s2mlp_deploy.passes.io_type import cast_io
+from s2mlp_deploy.passes.float16 import ToFloat16
+from s2mlp_deploy.passes.float16_storage import StoreFloat16
+from s2mlp_deploy.passes.io_type import CastIo
 from s2mlp_deploy.passes.optimize import optimize
+from s2mlp_deploy.passes.run_passes import run_passes
 from s2mlp_deploy.pipeline.deploy import Request, deploy
 from s2mlp_deploy.quantization.rounding import Span, spans, weight_spans
 from s2mlp_deploy.system import machine
@@ -61,8 +63,7 @@ def test_every_weight_and_activation_is_float16_and_the_model_is_still_the_same(
         pytest.skip("refused, and tested as such")
     before = graph(spec, lowering, axes=Axes(None, None if dynamic else spec.image_size))
     untouched = ir.to_proto(before).SerializeToString(deterministic=True)
-    after = to_float16(before)
-    cast_io(after, border)
+    after = run_passes(before, ToFloat16(), CastIo(border))
     assert ir.to_proto(before).SerializeToString(deterministic=True) == untouched
     proto = ir.to_proto(after)
     onnx.checker.check_model(proto, full_check=True)
@@ -99,8 +100,7 @@ def test_for_cpus_every_matrix_is_float16_and_everything_is_computed_in_float32(
     """ARM processors with float16 arithmetic would add up in float16 whatever is float16 when it is multiplied."""
     spec = pyramid_spec()
     before = graph(spec, lowering)
-    after = store_float16(before)
-    cast_io(after, border)
+    after = run_passes(before, StoreFloat16(), CastIo(border))
     onnx.checker.check_model(ir.to_proto(after), full_check=True)
     stored = {name for name, value in after.graph.initializers.items() if value.dtype == HALF}
     assert stored == {name for name in before.graph.initializers if name.endswith(".weight")}
@@ -127,7 +127,9 @@ def test_for_cpus_every_matrix_is_float16_and_everything_is_computed_in_float32(
 
 
 def test_the_mean_and_variance_of_a_norm_are_computed_in_float32() -> None:
-    norms = [node for node in to_float16(graph(small_spec())).graph if node.op_type == "LayerNormalization"]
+    norms = [
+        node for node in run_passes(graph(small_spec()), ToFloat16()).graph if node.op_type == "LayerNormalization"
+    ]
     assert norms
     for norm in norms:
         stash = norm.attributes.get("stash_type")

@@ -32,9 +32,10 @@ from s2mlp_deploy.graph import resize as resampling
 from s2mlp_deploy.graph.builder import GraphBuilder
 from s2mlp_deploy.graph.lowered import Axes, Lowered
 from s2mlp_deploy.graph.spatial_shift import LOWERINGS
-from s2mlp_deploy.passes.float16 import to_float16
-from s2mlp_deploy.passes.io_type import cast_io
+from s2mlp_deploy.passes.float16 import ToFloat16
+from s2mlp_deploy.passes.io_type import CastIo
 from s2mlp_deploy.passes.optimize import optimize
+from s2mlp_deploy.passes.run_passes import run_passes
 from s2mlp_deploy.runtime.onnxruntime import OnnxSession
 from s2mlp_deploy.schema.array import Array
 from s2mlp_deploy.schema.choices import Resize
@@ -127,8 +128,8 @@ def test_a_graph_in_half_precision_takes_bytes_in_full(tmp_path: Path) -> None:
     """Its first convolution folds what half precision would round away."""
     spec = small_spec()
     graph = lowered(spec, weights_of(random_model(spec)))
-    half = replace(graph, model=to_float16(graph.model), precision="fp16")
-    cast_io(half.model, ir.DataType.FLOAT)
+    model = run_passes(graph.model, ToFloat16(), CastIo(ir.DataType.FLOAT))
+    half = replace(graph, model=model, precision="fp16")
     raw = noise(2, *spec.image_size, 3)
     x = images.normalize(raw, UNEVEN)
     expected = opened(graph, tmp_path / "full").run(x)

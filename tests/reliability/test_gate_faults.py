@@ -28,6 +28,7 @@ import numpy as np
 import onnx
 import onnx_ir as ir
 import pytest
+from onnx_ir.passes import PassResult
 from PIL import Image
 
 from helpers import faults as graph_faults
@@ -80,12 +81,13 @@ from s2mlp_deploy.data import images
 from s2mlp_deploy.formats import base as formats_base
 from s2mlp_deploy.formats import registry
 from s2mlp_deploy.graph import io_signature
-from s2mlp_deploy.passes import float16 as precision
+from s2mlp_deploy.passes.float16 import ToFloat16
+from s2mlp_deploy.passes.float16_storage import StoreFloat16
+from s2mlp_deploy.passes.quantize import Quantize
 from s2mlp_deploy.pipeline import deploy as deploying
 from s2mlp_deploy.pipeline import export_onnx
 from s2mlp_deploy.pipeline.deploy import Request, deploy
 from s2mlp_deploy.pipeline.verify import verify
-from s2mlp_deploy.quantization import int8
 from s2mlp_deploy.schema.manifest import Interface, Manifest
 from s2mlp_deploy.system.progress import Progress
 
@@ -198,7 +200,7 @@ def test_faults_in_the_parameters_of_int8(
     """Scales, zero points and bytes of one layer are wrong in the int8 graph, or two layers' ranges are exchanged, for each
     target.
     """
-    quantize, found = int8.quantize, Catalogue()
+    call, found = Quantize.call, Catalogue()
     of_bias = {name for name in IN_INT8 if name.startswith("bias")}
     tried = [
         (name, target) for name, target in product([*IN_INT8, "ranges of two layers exchanged"], TARGETS)
@@ -206,16 +208,17 @@ def test_faults_in_the_parameters_of_int8(
     ]  # fmt: skip
     for fault, target in some(trials, tried, 4):
 
-        def faulty(model: Any, ranges: Any, *rest: Any, fault: str = fault, **more: Any) -> ir.Model:
+        def faulty(self: Quantize, model: ir.Model, fault: str = fault) -> PassResult:
             if fault not in IN_INT8:
                 a, b = "stage0/block01/norm1", "stage0/block01/gelu1"
-                return quantize(model, {**ranges, a: ranges[b], b: ranges[a]}, *rest, **more)
-            graph = quantize(model, ranges, *rest, **more)
-            if {X, f"{OTHER}/x_scale"} <= graph.graph.initializers.keys():
-                IN_INT8[fault](graph)
-            return graph
+                exchanged = {**self.ranges, a: self.ranges[b], b: self.ranges[a]}
+                return call(Quantize(exchanged, self.recipe, self.layers), model)
+            result = call(self, model)
+            if {X, f"{OTHER}/x_scale"} <= result.model.graph.initializers.keys():
+                IN_INT8[fault](result.model)
+            return result
 
-        monkeypatch.setattr(int8, "quantize", faulty)
+        monkeypatch.setattr(Quantize, "call", faulty)
         found.try_export(
             f"{fault} [{target}]",
             lambda steps, target=target: deploy(request(made, tmp_path / "out", "int8", target), steps),  # type: ignore[misc]
@@ -228,13 +231,10 @@ def test_faults_of_float16(trials: Trials, made: Written, monkeypatch: pytest.Mo
     on a model with large values.
     """
     found = Catalogue()
-    passes = {"x86": "store_float16", "trt": "to_float16"}
-    to_float16 = precision.to_float16
+    passes = {"x86": StoreFloat16, "trt": ToFloat16}
     for fault, target in some(trials, list(product(IN_FLOAT16, passes)), 5):
         with monkeypatch.context() as patch:
-            patch.setattr(
-                precision, passes[target], half_changed(IN_FLOAT16[fault])(getattr(precision, passes[target]))
-            )
+            patch.setattr(passes[target], "call", half_changed(passes[target], IN_FLOAT16[fault]))
             wanted = request(made, tmp_path / "out", "fp16", target)
             found.try_export(f"{fault} [{target}]", lambda steps, wanted=wanted: deploy(wanted, steps))  # type: ignore[misc]
     import torch
@@ -244,11 +244,11 @@ def test_faults_of_float16(trials: Trials, made: Written, monkeypatch: pytest.Mo
         content["model"]["stages.0.embedding.weight"] *= factor
         torch.save(content, tmp_path / "large.pt")
         large = Request(tmp_path / "large.pt", precision="fp16", target="trt", output=tmp_path / "out", force=True)
-        monkeypatch.setattr(precision, "to_float16", to_float16)
-        if factor < 1000:
-            deploy(large)  # which is healthy
-            monkeypatch.setattr(precision, "to_float16", half_changed(without_layer_norm)(to_float16))
-        found.try_export(fault, lambda steps, large=large: deploy(large, steps))  # type: ignore[misc]
+        with monkeypatch.context() as patch:
+            if factor < 1000:
+                deploy(large)  # which is healthy
+                patch.setattr(ToFloat16, "call", half_changed(ToFloat16, without_layer_norm))
+            found.try_export(fault, lambda steps, large=large: deploy(large, steps))  # type: ignore[misc]
     found.tell(trials)
 
 

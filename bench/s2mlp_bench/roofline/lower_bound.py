@@ -16,7 +16,9 @@ from s2mlp_bench.roofline.products import products
 from s2mlp_deploy.families.registry import family_of
 from s2mlp_deploy.graph import writer
 from s2mlp_deploy.graph.lowered import Axes, Lowered
-from s2mlp_deploy.passes.quantize import RECIPES, Range, quantize
+from s2mlp_deploy.passes.quantize import Quantize
+from s2mlp_deploy.passes.recipe import RECIPES, Range
+from s2mlp_deploy.passes.run_passes import run_passes
 from s2mlp_deploy.schema.array import Array
 from s2mlp_deploy.schema.manifest import Manifest
 from s2mlp_deploy.schema.precision import precision as row_of
@@ -67,11 +69,11 @@ def write_twin(
     model = ShapeInferencePass()(family.emit(spec, _random_weights(spec), NoShift(), axes)).model
     rounding = row_of(precision).on_gpu.rounding
     if rounding:
-        model = resolve_name(rounding)(model)
+        model = run_passes(model, resolve_name(rounding)())
     elif target is not None:
         layers = [layer for layer in family.block_layers(spec) if layer.name not in float_layers]
         ranges = {layer.activation: _ANY_RANGE for layer in layers}
-        model = quantize(model, ranges, RECIPES[target], layers)
+        model = run_passes(model, Quantize(ranges, RECIPES[target], layers))
     writer.write(products(Lowered(model, spec, axes, NoShift.name, precision)).model, path)
 
 

@@ -7,8 +7,10 @@ from typing import Any
 
 import numpy as np
 import onnx_ir as ir
+from onnx_ir.passes import PassResult
 
 from helpers import faults as graph_faults
+from s2mlp_deploy.passes.precision_pass import PrecisionPass
 from s2mlp_deploy.schema.array import Array
 
 LAYER, OTHER = "stage0/block01/fc1", "stage0/block01/fc3"
@@ -116,16 +118,16 @@ IN_INT8: dict[str, Callable[[ir.Model], None]] = {
 }
 
 
-def half_changed(change: Callable[[ir.Model], None]) -> Callable[[Any], Callable[..., ir.Model]]:
-    def wrap(to_float16: Any) -> Callable[..., ir.Model]:
-        def faulty(model: ir.Model, **options: Any) -> ir.Model:
-            graph: ir.Model = to_float16(model, **options)
-            change(graph)
-            return graph
+def half_changed(kind: type[PrecisionPass], change: Callable[[ir.Model], None]) -> Callable[..., PassResult]:
+    """``call`` of the pass ``kind``, whose result ``change`` changes."""
+    call = kind.call
 
-        return faulty
+    def faulty(self: PrecisionPass, model: ir.Model) -> PassResult:
+        result = call(self, model)
+        change(result.model)
+        return result
 
-    return wrap
+    return faulty
 
 
 def without_layer_norm(model: ir.Model) -> None:

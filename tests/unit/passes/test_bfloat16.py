@@ -21,9 +21,10 @@ from s2mlp_deploy.gate.golden import make_inputs
 from s2mlp_deploy.gate.rules import tolerance_for
 from s2mlp_deploy.graph.lowered import Axes
 from s2mlp_deploy.graph.spatial_shift import LOWERINGS
-from s2mlp_deploy.passes.float16 import to_bfloat16
-from s2mlp_deploy.passes.io_type import cast_io
+from s2mlp_deploy.passes.bfloat16 import ToBfloat16
+from s2mlp_deploy.passes.io_type import CastIo
 from s2mlp_deploy.passes.optimize import optimize
+from s2mlp_deploy.passes.run_passes import run_passes
 from s2mlp_deploy.schema.shift import DIRECTIONS, Shift
 from s2mlp_exporters.tensorrt.runtime import Gpu, find_gpu
 
@@ -36,8 +37,7 @@ def graph_of(
 ) -> onnx.ModelProto:
     axes = Axes(None, spec.image_size)
     model = optimize(emit(spec, weights or weights_of(random_model(spec)), LOWERINGS[lowering], axes))
-    rounded = to_bfloat16(model)
-    cast_io(rounded, ir.DataType.FLOAT)
+    rounded = run_passes(model, ToBfloat16(), CastIo(ir.DataType.FLOAT))
     return ir.to_proto(rounded)
 
 

@@ -16,16 +16,20 @@ import pytest
 import torch
 
 from helpers.support import pyramid_spec, random_model, small_spec, weights_of, with_biases, with_stem_norms
+from s2mlp_deploy.errors import InternalError, ParityError
 from s2mlp_deploy.families.s2mlp.emit import emit
 from s2mlp_deploy.families.s2mlp.layers import block_layers, end_layers
 from s2mlp_deploy.families.s2mlp.reference import S2MLP
 from s2mlp_deploy.families.s2mlp.spec import S2MLPSpec
 from s2mlp_deploy.formats.onnx import scratch_session
+from s2mlp_deploy.graph.builder import set_array
 from s2mlp_deploy.graph.layer import Layer
 from s2mlp_deploy.graph.lowered import Axes, Lowered
 from s2mlp_deploy.graph.spatial_shift import LOWERINGS
 from s2mlp_deploy.passes.optimize import optimize
-from s2mlp_deploy.passes.quantize import RECIPES, Range, quantize
+from s2mlp_deploy.passes.quantize import Quantize
+from s2mlp_deploy.passes.recipe import RECIPES, Range
+from s2mlp_deploy.passes.run_passes import run_passes
 from s2mlp_deploy.schema.array import Array
 from s2mlp_deploy.schema.shift import DIRECTIONS, Shift
 
@@ -61,7 +65,7 @@ class Float:
     ranges: dict[str, Range]
 
     @classmethod
-    @functools.cache  # quantize() does not touch the graph, which is tested
+    @functools.cache  # Quantize does not touch the graph, which is tested
     def of(
         cls, spec: S2MLPSpec, lowering: str = "gather", *, axes: Axes | None = None, model: S2MLP | None = None
     ) -> Float:
@@ -76,9 +80,7 @@ class Float:
 
     def at(self, target: str, layers: Collection[Layer] | None = None) -> Lowered:
         wanted = block_layers(self.lowered.spec) if layers is None else layers
-        graph = quantize(
-            self.lowered.model, self.ranges, RECIPES[target], wanted
-        )  # fmt: skip
+        graph = run_passes(self.lowered.model, Quantize(self.ranges, RECIPES[target], wanted))
         return replace(self.lowered, model=graph, precision="int8")
 
 
@@ -365,7 +367,7 @@ def test_an_activations_range_always_holds_zero_which_is_exact(span: Range, targ
     layer = block_layers(given.lowered.spec)[0]
     ranges = {**given.ranges, layer.activation: span}
     recipe = RECIPES[target]
-    model = quantize(given.lowered.model, ranges, recipe, [layer])
+    model = run_passes(given.lowered.model, Quantize(ranges, recipe, [layer]))
     scale = constant(model, f"{layer.name}/x_scale").astype(np.float64)
     zero_point = int(constant(model, f"{layer.name}/x_zero_point"))
     low, high = recipe.limits
@@ -394,3 +396,49 @@ def test_layers_are_listed_in_the_order_of_computation() -> None:
         places = [order.index(layer.name) for layer in layers]
         assert places == sorted(places)
     assert len(all_layers(spec)) == sum(n.op_type in ("Gemm", "Conv") for n in Float.of(spec).lowered.model.graph)
+
+
+# What the pass requires and ensures
+
+
+def test_a_layer_that_is_not_there_or_has_no_range_is_refused() -> None:
+    given = Float.of(small_spec(depth=1))
+    recipe = RECIPES["x86"]
+    with pytest.raises(InternalError, match="stage9/block00/fc1 is no layer with a constant weight"):
+        run_passes(given.lowered.model, Quantize(given.ranges, recipe, [Layer("stage9/block00/fc1", "input")]))
+    with pytest.raises(
+        InternalError, match="stage0/block00/norm1, which stage0/block00/fc1 reads, has no calibrated range"
+    ):
+        run_passes(given.lowered.model, Quantize({}, recipe, block_layers(given.lowered.spec)))
+
+
+def test_an_int8_graph_is_not_quantized_again() -> None:
+    given = Float.of(small_spec(depth=1))
+    quantized, layers = given.at("x86").model, block_layers(given.lowered.spec)
+    with pytest.raises(InternalError, match="the pass takes a float32 graph"):
+        run_passes(quantized, Quantize(given.ranges, RECIPES["x86"], layers))
+
+
+@pytest.mark.parametrize("target", RECIPES)
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        ("x_scale", "the input of stage0/block00/fc3 is quantized for another range than"),
+        ("weight_scale", "the weight of stage0/block00/fc3 is another"),
+    ],
+)
+def test_a_result_that_is_off_by_more_than_rounding_is_caught(
+    target: str, damage: str, message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = Float.of(small_spec(depth=1))
+    rewrite = Quantize.rewrite
+
+    def damaged(self: Quantize, graph: ir.Graph) -> None:
+        rewrite(self, graph)
+        value = graph.initializers[f"stage0/block00/fc3/{damage}"]
+        assert value.const_value is not None
+        set_array(value, value.const_value.numpy() * np.float32(1.05))
+
+    monkeypatch.setattr(Quantize, "rewrite", damaged)
+    with pytest.raises(ParityError, match=message):
+        given.at(target)

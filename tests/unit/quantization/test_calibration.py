@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from s2mlp_deploy.errors import DataError
-from s2mlp_deploy.passes.quantize import Range
+from s2mlp_deploy.passes.recipe import Range
 from s2mlp_deploy.quantization.calibration import Observe, calibrate
 from s2mlp_deploy.schema.array import Array
 from s2mlp_deploy.schema.choices import CalibrationMethod

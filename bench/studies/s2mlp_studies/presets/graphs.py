@@ -13,10 +13,12 @@ from s2mlp_deploy.families.registry import family_of
 from s2mlp_deploy.formats.onnx import scratch_session
 from s2mlp_deploy.graph.lowered import Axes, Lowered
 from s2mlp_deploy.graph.spatial_shift import Lowering
-from s2mlp_deploy.passes.float16 import to_float16
-from s2mlp_deploy.passes.io_type import cast_io
+from s2mlp_deploy.passes.float16 import ToFloat16
+from s2mlp_deploy.passes.io_type import CastIo
 from s2mlp_deploy.passes.optimize import optimize
-from s2mlp_deploy.passes.quantize import RECIPES, Range, quantize
+from s2mlp_deploy.passes.quantize import Quantize
+from s2mlp_deploy.passes.recipe import RECIPES, Range
+from s2mlp_deploy.passes.run_passes import run_passes
 from s2mlp_deploy.quantization.calibration import calibrate
 from s2mlp_deploy.schema.precision import FP16, FP32, INT8
 
@@ -31,8 +33,7 @@ def lower(source: Checkpoint, lowering: Lowering) -> Lowered:
 
 def half(lowered: Lowered) -> Lowered:
     """The float16 graph, whose values are not looked at: they do not matter for speed."""
-    model = to_float16(lowered.model)
-    cast_io(model, ir.DataType.FLOAT)
+    model = run_passes(lowered.model, ToFloat16(), CastIo(ir.DataType.FLOAT))
     return replace(lowered, model=model, precision=FP16.name)
 
 
@@ -46,5 +47,5 @@ def ranges(lowered: Lowered) -> dict[str, Range]:
 def quantized(lowered: Lowered, ranges: Mapping[str, Range], target: str) -> Lowered:
     """The int8 graph for ``target`` (a name of quantize.RECIPES)."""
     layers = family_of(lowered.spec).block_layers(lowered.spec)
-    graph = quantize(lowered.model, ranges, RECIPES[target], layers)
+    graph = run_passes(lowered.model, Quantize(ranges, RECIPES[target], layers))
     return replace(lowered, model=graph, precision=INT8.name)

@@ -1,0 +1,51 @@
+"""The int8 recipes: which type activations have, and whether biases are quantized, for each target.
+
+One int8 graph does not fit all targets; a :class:`Recipe` has the types that a target runs fastest and that its compiler accepts.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+LARGEST_BIAS = 2**30
+"""Of 32 bits, a bias takes no more than this; integer kernels add up products in the rest, without a check."""
+
+
+@dataclass(frozen=True)
+class Range:
+    """The smallest and the largest value that an activation is quantized for."""
+
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """The types of a target's int8 graph.
+
+    ``activation`` is the type of quantized activations; ``symmetric`` puts their zero point at 0.
+    ``int32_bias`` quantizes biases with the product of both scales, as integer kernels add them.
+    """
+
+    activation: type[np.uint8] | type[np.int8]
+    symmetric: bool
+    int32_bias: bool
+
+    @property
+    def limits(self) -> tuple[int, int]:
+        """The smallest and largest quantized activation; symmetric ones leave out −128."""
+        info = np.iinfo(self.activation)
+        return (-int(info.max) if self.symmetric else int(info.min)), int(info.max)
+
+
+RECIPES: dict[str, Recipe] = {
+    # ONNX Runtime fuses this into QGemm, whose u8×s8 kernel is what VNNI computes; symmetric int8
+    # activations take twice the time there.
+    "x86": Recipe(np.uint8, symmetric=False, int32_bias=True),
+    # ARM's dot-product instructions multiply s8×s8.
+    "arm": Recipe(np.int8, symmetric=False, int32_bias=True),
+    # TensorRT's parser accepts neither uint8 activations nor a quantized bias.
+    "trt": Recipe(np.int8, symmetric=True, int32_bias=False),
+}
