@@ -1,9 +1,11 @@
 # make demo       install, export the bundled checkpoint, verify the result
 # make test       install, run every test
+# make quick      run the core's unit tests, but for the slow ones (a minute)
 # make lint       ruff, mypy --strict, import contracts, and Biome for JavaScript and style sheets (from npm)
 # make bench      measure exports, latency, growth and engine builds, and write docs/benchmarks.md (20 minutes)
 # make accuracy   what fp16 and int8 cost on 10,000 images (minutes)
 # make reliability  try every promise of docs/reliability.md as often as it says, and write it (45 minutes)
+# make thorough   try in more settings what make test tries in a few (minutes)
 # make fuzz       100,000 damaged inputs and more, to everything that reads files (minutes)
 # make oldest     run the tests with the oldest versions that pyproject.toml allows (ten minutes)
 # make arm        verify bundles on emulated ARM processors, where qemu-user and Debian 12 are (minutes)
@@ -25,7 +27,7 @@ SITE := fashion_mnist-web-fp32
 NODE_STAMP := node_modules/.package-lock.json
 DATASET ?= /usr/share/datasets/fashion-mnist
 
-.PHONY: venv demo test lint bench accuracy reliability fuzz oldest arm docs-output licenses web web-deps clean
+.PHONY: venv demo test quick thorough lint bench accuracy reliability fuzz oldest arm docs-output licenses web web-deps clean
 
 venv: $(STAMP)
 
@@ -44,9 +46,15 @@ demo: $(STAMP)
 
 # Tests that need nothing of npm's come before its packages do: so in a fresh clone they are known to need nothing.
 test: $(STAMP)
-	$(BIN)/python -m pytest -n 2 -m 'not npm'
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m 'not npm'
 	@$(MAKE) --no-print-directory web-deps || echo "npm's packages cannot be had here: what needs them is skipped"
-	$(BIN)/python -m pytest -n 2 -m npm
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m npm
+
+quick: $(STAMP)
+	$(BIN)/python -m pytest -n 2 --dist worksteal tests/unit --ignore tests/unit/bench --ignore tests/unit/studies -m 'not slow and not npm'
+
+thorough: $(STAMP)
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m thorough --thorough
 
 lint: $(STAMP) $(NODE_STAMP)
 	$(BIN)/ruff check
@@ -59,10 +67,10 @@ bench: $(STAMP)
 	$(BIN)/python -m s2mlp_studies.presets --write docs
 
 reliability: $(STAMP) $(NODE_STAMP)
-	$(BIN)/python -m pytest -n 2 tests/reliability/test_*$(ONLY)*.py --thorough --write docs/reliability.md
+	$(BIN)/python -m pytest -n 2 --dist worksteal tests/reliability/test_*$(ONLY)*.py --thorough --write docs/reliability.md
 
 fuzz: $(STAMP)
-	$(BIN)/python -m pytest -n 2 tests/reliability/test_fuzz.py --thorough
+	$(BIN)/python -m pytest -n 2 --dist worksteal tests/reliability/test_fuzz.py --thorough
 
 # torch's oldest build for the CPU alone is newer than the oldest that is allowed. Old packages warn of newer ones. Left out are tests of
 # what old packages do otherwise, not this project: onnx's reference implementation knows no bfloat16, NumPy 1 names its modules

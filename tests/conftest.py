@@ -17,8 +17,16 @@ from helpers.support import run, save_checkpoint, small_spec
 torch.set_num_threads(1)
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--thorough", action="store_true", help="try what takes long, and each promise as often as it says"
+    )
+
+
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """Skip what needs packages from npm that are not here."""
+    """Skip what takes long unless it is wanted, and what needs packages from npm that are not here."""
+    if item.get_closest_marker("thorough") and not item.config.getoption("--thorough"):
+        pytest.skip("takes long: make thorough")
     for mark in item.iter_markers("npm"):
         for package in mark.args:
             if not npm.has(package):

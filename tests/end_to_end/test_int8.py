@@ -422,7 +422,10 @@ def prepared_training_images(count: int) -> Array:
 
 
 @needs_dataset
-@pytest.mark.parametrize(("precision", "target"), [("int8", "x86"), ("int8", "trt"), ("fp16", None)])
+@pytest.mark.parametrize(
+    ("precision", "target"),
+    [("int8", "x86"), *(pytest.param(*case, marks=pytest.mark.thorough) for case in [("int8", "trt"), ("fp16", None)])],
+)
 def test_all_10_000_test_images_keep_their_accuracy(precision: str, target: str | None, tmp_path: Path) -> None:
     options: dict[str, Any] = {}
     if precision == "int8":

@@ -96,7 +96,7 @@ def test_other_options_of_an_export_go_together_with_it(
     assert run("verify", tmp_path / "engine").code == 0
 
 
-@pytest.mark.parametrize("precision", PRECISIONS)
+@pytest.mark.parametrize("precision", ["fp32", pytest.param("fp16", marks=pytest.mark.thorough), "int8"])
 def test_the_bundled_checkpoint_keeps_its_accuracy_as_an_engine(precision: str, tmp_path: Path) -> None:
     int8 = {"calibration": TEST_IMAGES, "max_accuracy_drop": 1.0} if precision == "int8" else {}
     request = Request(

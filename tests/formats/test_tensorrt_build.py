@@ -7,6 +7,7 @@ import re
 import shutil
 import sys
 from collections.abc import Callable
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -104,9 +105,19 @@ def profile(*batches: int) -> Profile:
 # What it builds
 
 
-@pytest.mark.parametrize("free", [False, True], ids=["static", "profile"])
-@pytest.mark.parametrize("precision", PRECISIONS)
-@pytest.mark.parametrize("lowering", LOWERINGS)
+QUICK = {("gather", "fp32", True), ("slice", "fp16", True), ("pad", "int8", True), ("conv", "fp32", True),
+         ("gather", "int8", False), ("slice", "int8", False), ("pad", "fp16", False), ("conv", "int8", False)}  # fmt: skip
+"""Every lowering at two precisions, with fixed sizes and with ranges of them. The others are tried by make thorough."""
+
+
+@pytest.mark.parametrize(
+    ("lowering", "precision", "free"),
+    [
+        pytest.param(*case, marks=[] if case in QUICK else pytest.mark.thorough)
+        for case in product(LOWERINGS, PRECISIONS, (False, True))
+    ],
+    ids=lambda value: {False: "static", True: "profile"}.get(value, value),
+)
 def test_every_lowering_builds_at_every_precision(
     lowering: str, precision: str, free: bool, graphs: Graphs, tmp_path: Path
 ) -> None:
@@ -123,6 +134,7 @@ def test_every_lowering_builds_at_every_precision(
     assert read_bundle(tmp_path / "engine").manifest.lowering == lowering
 
 
+@pytest.mark.thorough
 def test_the_wide_preset_builds(tmp_path: Path) -> None:
     checkpoint = save_random("wide", tmp_path / "wide.pt", seed=0)
     export = deploy(

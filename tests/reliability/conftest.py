@@ -22,7 +22,6 @@ from helpers.support import save_checkpoint, small_spec
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("reliability")
-    group.addoption("--thorough", action="store_true", help="try each promise as often as docs/reliability.md says")
     group.addoption(
         "--write",
         metavar="FILE",
@@ -41,7 +40,7 @@ def pytest_configure(config: pytest.Config) -> None:
 @pytest.fixture
 def trials(request: pytest.FixtureRequest) -> Trials:
     """How often to try what the test's docstring says, and what to tell of it."""
-    counted = Trials(thorough=request.config.getoption("--thorough", default=False))
+    counted = Trials(thorough=request.config.getoption("--thorough"))
     request.node.user_properties.append(counted.entry(request.module.__doc__, request.function.__doc__))
     return counted
 
@@ -88,7 +87,7 @@ def case(request: pytest.FixtureRequest, checkpoints: Path, cases: dict[str, Cas
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Tests of a case run for every format, or for a few."""
     if "case" in metafunc.fixturenames:
-        names = list(FORMATS) if metafunc.config.getoption("--thorough", default=False) else list(QUICK)
+        names = list(FORMATS) if metafunc.config.getoption("--thorough") else list(QUICK)
         if metafunc.definition.get_closest_marker("few_formats"):
             names = [name for name in names if name in FEW]
         metafunc.parametrize("case", names, indirect=True)

@@ -106,9 +106,10 @@ def test_a_file_without_a_weight_is_no_source_of_weights(tmp_path: Path) -> None
 # Each baseline
 
 
-def test_pytorch_and_openvino_answer_as_the_bundle_does(place: Path, tmp_path: Path) -> None:
+def test_pytorch_and_openvino_answer_as_the_bundle_does(tmp_path: Path) -> None:
     names = ("torch-eager", "torch-compile", "openvino", "naive-onnx")
-    found = measured(tmp_path, place / "paper", *(word for name in names for word in ("--baseline", name)))
+    paper = export(tmp_path, "paper", small_spec(channels=16, depth=1))  # compiling takes as long as the graph is large
+    found = measured(tmp_path, paper, *(word for name in names for word in ("--baseline", name)))
     assert list(found) == ["paper", "torch-eager", "torch-compile", "openvino, paper", "naive-onnx"]
     for figures in found.values():
         assert figures["remark"] == "" and 0 < figures["distance"] < 1e-5, figures["name"]
@@ -138,31 +139,22 @@ def test_other_networks_are_timed_and_labelled(place: Path, tmp_path: Path) -> N
 def test_every_baseline_runs_at_every_point(place: Path, tmp_path: Path) -> None:
     options = [word for name in registry.BASELINES if name != "torch-compile" for word in ("--baseline", name)]
     ran = bench(
-        place / "paper", *options, *QUICK[:-2], "--threads", "1,2", "--batch", "1,3", "--json-file", tmp_path / "r.json"
+        place / "paper", *options, *QUICK[:-2], "--threads", "1,2", "--batch", "3", "--json-file", tmp_path / "r.json"
     )
     assert ran.code == 0, ran.err
     figures = json.loads((tmp_path / "r.json").read_text())["summary"]["figures"]
     points = {(f["source"], f["point"]["threads"], f["point"]["batch"]) for f in figures}
     sources = {f["source"] for f in figures}
-    assert len(sources) == len(registry.BASELINES) and len(points) == len(figures) == 4 * len(sources)
+    assert len(sources) == len(registry.BASELINES) and len(points) == len(figures) == 2 * len(sources)
 
 
 def test_the_image_size_is_swept_where_bundles_serve_any(tmp_path: Path) -> None:
     place = export(tmp_path, "any", small_spec(channels=16), "--dynamic-size")
-    options = (
-        "--image-size",
-        "20x28,36x24",
-        "--baseline",
-        "naive-onnx",
-        "--baseline",
-        "no-shift",
-        "--baseline",
-        "mixer",
-    )
+    options = ("--image-size", "20x28,36x24", "--baseline", "naive-onnx", "--baseline", "no-shift")
     ran = bench(place, *options, *QUICK, "--json-file", tmp_path / "r.json")
     assert ran.code == 0, ran.err
     figures = json.loads((tmp_path / "r.json").read_text())["summary"]["figures"]
-    assert {tuple(f["point"]["size"]) for f in figures} == {(20, 28), (36, 24)} and len(figures) == 8
+    assert {tuple(f["point"]["size"]) for f in figures} == {(20, 28), (36, 24)} and len(figures) == 6
     assert all(f["remark"] == "" for f in figures if f["source"] in ("any", "naive-onnx"))
 
 

@@ -507,6 +507,7 @@ def test_a_model_of_other_channels_takes_no_image_files(tmp_path: Path, out: Pat
     assert not list(out.parent.iterdir())
 
 
+@pytest.mark.slow
 def test_images_of_any_size_and_kind_serve_as_data(tmp_path: Path, out: Path) -> None:
     """Labelled by the model itself, so that its accuracy is known: it must be right on all of them."""
     spec = small_spec()

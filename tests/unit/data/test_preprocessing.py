@@ -276,6 +276,7 @@ def test_sizes_recorded_differently_are_said(tmp_path: Path) -> None:
     assert "recorded" not in warning and "20 28 (args.img_size), 12 12 (args.crop_size)" in warning
 
 
+@pytest.mark.slow
 def test_statistics_of_bytes_are_divided_and_it_is_said(tmp_path: Path) -> None:
     mean, std = [127.5, 51.0, 102.0], [25.5, 51.0, 63.75]
     (warning,) = warned(tmp_path, mean=mean, std=std)

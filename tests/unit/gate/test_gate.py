@@ -121,6 +121,7 @@ def random_specs(count: int) -> Iterator[S2MLPSpec]:
         )  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "spec",
     list(random_specs(24)),
@@ -135,6 +136,7 @@ def test_the_gate_passes_healthy_models_of_any_shape(spec: S2MLPSpec, tmp_path: 
             assert verdict.passed, (name, verdict.failures)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("semantics", ["paper", "inplace"])
 def test_a_checkpoint_exported_under_the_wrong_semantics_is_not_the_gates_to_find_but_evidences(
     semantics: str, tmp_path: Path

@@ -391,6 +391,7 @@ def test_a_choice_that_the_reference_contradicts_is_refused_with_both_distances(
     assert "inplace 0. The model was trained with inplace semantics" in ran.err
 
 
+@pytest.mark.slow
 def test_a_reference_that_fits_neither_is_refused_with_both_distances(tmp_path: Path, small: Path) -> None:
     other = reference_logits.run(random_model(SPEC, seed=1), images())
     path = record(tmp_path / "recorded.npz", input=images(), logits=other)
@@ -439,6 +440,7 @@ def test_recorded_logits_decide_for_a_trained_model(tmp_path: Path, semantics: S
     assert ran.json["exports"][0]["manifest"]["spec"]["shift_semantics"] == semantics
 
 
+@pytest.mark.slow
 def test_labelled_images_decide_for_a_model_trained_with_the_papers_shift(tmp_path: Path) -> None:
     options = ("--data", TEST_IMAGES, "--data-count", "60", "--shift-semantics", "auto", "--json")
     ran = export(tmp_path, PAPER_CHECKPOINT, *options)
@@ -450,6 +452,7 @@ def test_labelled_images_decide_for_a_model_trained_with_the_papers_shift(tmp_pa
     assert made["report"]["images"]["count"] == weighed["samples"] == 60
 
 
+@pytest.mark.slow
 def test_labelled_images_contradict_the_papers_shift_for_a_model_trained_in_place(tmp_path: Path) -> None:
     ran = export(tmp_path, INPLACE_CHECKPOINT, "--data", TEST_IMAGES, "--shift-semantics", "paper")
     assert ran.code == 1
@@ -457,6 +460,7 @@ def test_labelled_images_contradict_the_papers_shift_for_a_model_trained_in_plac
     assert "pass --shift-semantics inplace" in ran.err
 
 
+@pytest.mark.slow
 def test_folders_numbered_in_the_order_of_text_are_refused_with_the_remedy_that_helps(tmp_path: Path) -> None:
     """The bundled model with two more classes, as trained on folders called 0 to 11, which ImageFolder sorts as text."""
     order = sorted(range(12), key=str)
@@ -484,6 +488,7 @@ def test_folders_numbered_in_the_order_of_text_are_refused_with_the_remedy_that_
     assert made["report"]["images"]["accuracy"] > 0.8 and made["manifest"]["labels"] == names
 
 
+@pytest.mark.slow
 def test_a_handful_of_labelled_images_is_exported_with_a_warning(tmp_path: Path) -> None:
     for index in range(2):  # one of ten classes is right in a tenth of all guesses
         (tmp_path / "data" / str(index)).mkdir(parents=True)
@@ -500,6 +505,7 @@ def test_readme_records_a_reference_on_one_thread() -> None:
     assert snippet.index("torch.set_num_threads(1)") < snippet.index("model.eval()")
 
 
+@pytest.mark.slow
 def test_labels_in_another_order_are_noticed(tmp_path: Path) -> None:
     for index in range(10):
         (tmp_path / "data" / str((index + 1) % 10)).mkdir(parents=True)

@@ -28,6 +28,8 @@ from s2mlp_deploy.schema.array import Array
 from s2mlp_deploy.schema.shift import Shift
 from s2mlp_deploy.schema.spec import Embedding
 
+pytestmark = pytest.mark.slow  # every structure that it knows is tried
+
 Move = Callable[[Tensor], Tensor]
 SPEC = replace(small_spec(channels=16), final_norm=True)
 
