@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -106,10 +107,13 @@ def test_a_file_without_a_weight_is_no_source_of_weights(tmp_path: Path) -> None
 # Each baseline
 
 
-def test_pytorch_and_openvino_answer_as_the_bundle_does(tmp_path: Path) -> None:
+@pytest.mark.parametrize("backend", ["eager", pytest.param("inductor", marks=pytest.mark.thorough)])
+def test_pytorch_and_openvino_answer_as_the_bundle_does(
+    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, backend: str
+) -> None:
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend=backend))
     names = ("torch-eager", "torch-compile", "openvino", "naive-onnx")
-    paper = export(tmp_path, "paper", small_spec(channels=16, depth=1))  # compiling takes as long as the graph is large
-    found = measured(tmp_path, paper, *(word for name in names for word in ("--baseline", name)))
+    found = measured(tmp_path, place / "paper", *(word for name in names for word in ("--baseline", name)))
     assert list(found) == ["paper", "torch-eager", "torch-compile", "openvino, paper", "naive-onnx"]
     for figures in found.values():
         assert figures["remark"] == "" and 0 < figures["distance"] < 1e-5, figures["name"]
