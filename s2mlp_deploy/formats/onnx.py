@@ -13,6 +13,7 @@ from s2mlp_deploy.formats import onnx_scan
 from s2mlp_deploy.formats.base import Exporter
 from s2mlp_deploy.formats.options import Options
 from s2mlp_deploy.runtime.onnxruntime import REMEDY, RESTING, Loading, OnnxSession, TracedSession, missing
+from s2mlp_deploy.schema.precision import ON_CPUS
 from s2mlp_deploy.system import workdir
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ class OnnxFile(Exporter):
     """Writes ``model.onnx`` and runs it."""
 
     name = ONNX
-    precisions = ("fp32", "fp16", "int8")
+    precisions = ON_CPUS
     options = Options
     inputs = ("float", "uint8", "image")
     outputs = ("logits", "probabilities", "top5")

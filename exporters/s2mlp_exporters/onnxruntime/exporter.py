@@ -25,7 +25,7 @@ from s2mlp_deploy.formats.base import Compiler, refuse_other_files
 from s2mlp_deploy.formats.options import Metavar, Options, recorded
 from s2mlp_deploy.runtime import onnxruntime_versions
 from s2mlp_deploy.runtime.onnxruntime import REMEDY, RESTING, Loading, OnnxSession, load, missing
-from s2mlp_deploy.schema.precision import precision
+from s2mlp_deploy.schema.precision import ON_CPUS, precision
 from s2mlp_deploy.system.dependencies import distributions
 from s2mlp_exporters.onnxruntime import artifact_scan, canonical
 
@@ -87,7 +87,7 @@ class OrtModel(Compiler):
     """Writes ``model.ort`` (or an optimized ``model.onnx``) and runs it."""
 
     name = "ort"
-    precisions = ("fp32", "fp16", "int8")
+    precisions = ON_CPUS
     options = OrtOptions
     inputs = ("float", "uint8", "image")
     outputs = ("logits", "probabilities", "top5")

@@ -29,6 +29,7 @@ from s2mlp_deploy.graph.layer import INPUT, OUTPUT
 from s2mlp_deploy.runtime.session import Description
 from s2mlp_deploy.schema.array import Array
 from s2mlp_deploy.schema.manifest import TensorEntry
+from s2mlp_deploy.schema.precision import ON_CPUS
 from s2mlp_deploy.system.dependencies import pip_install
 from s2mlp_exporters.openvino import artifact_scan
 
@@ -60,7 +61,7 @@ class OpenVinoIr(Compiler):
     """Writes ``model.xml`` and ``model.bin``, and runs them."""
 
     name = "openvino"
-    precisions = ("fp32", "fp16", "int8")
+    precisions = ON_CPUS
     options = Options
     modules = ("openvino",)
     install_hint = REMEDY

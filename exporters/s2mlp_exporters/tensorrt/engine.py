@@ -17,6 +17,7 @@ from s2mlp_deploy.formats import onnx_scan
 from s2mlp_deploy.formats.base import Compiler, refuse_other_files
 from s2mlp_deploy.formats.options import recorded
 from s2mlp_deploy.gate import golden
+from s2mlp_deploy.schema.precision import PRECISIONS
 from s2mlp_deploy.system.dependencies import distributions
 from s2mlp_exporters.tensorrt.build import build
 from s2mlp_exporters.tensorrt.log import Log, summary
@@ -52,7 +53,7 @@ class Settings(BaseModel):
 class EngineFormat(Compiler):
     """Builds engines with one runtime, and runs them."""
 
-    precisions = ("fp32", "fp16", "bf16", "int8")
+    precisions = tuple(PRECISIONS)
     targets = ("trt",)
     inputs = ("float", "uint8")
     runtime: Runtime

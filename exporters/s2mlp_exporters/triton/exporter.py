@@ -24,6 +24,7 @@ from s2mlp_deploy.formats.options import CommaSeparated, Metavar, Options, recor
 from s2mlp_deploy.runtime.onnxruntime import REMEDY, RESTING, Loading, OnnxSession, missing
 from s2mlp_deploy.runtime.session import Session
 from s2mlp_deploy.schema.manifest import Setting
+from s2mlp_deploy.schema.precision import ON_CPUS
 from s2mlp_exporters.triton import config
 from s2mlp_exporters.triton.config import FILES, VERSION, Backend, Serving, Signature, Size
 
@@ -88,7 +89,7 @@ class TritonRepository(Compiler):
     """Writes an entry for a model repository, and runs its model."""
 
     name = "triton"
-    precisions = ("fp32", "fp16", "int8")
+    precisions = ON_CPUS
     options = TritonOptions
     modules = ("onnxruntime",)
     install_hint = REMEDY

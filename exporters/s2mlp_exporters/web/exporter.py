@@ -22,7 +22,7 @@ from s2mlp_deploy.formats.base import Compiler, refuse_other_files
 from s2mlp_deploy.formats.options import Metavar, Options, recorded
 from s2mlp_deploy.runtime.onnxruntime import REMEDY, TracedSession, missing
 from s2mlp_deploy.schema.manifest import FileName
-from s2mlp_deploy.schema.precision import precision
+from s2mlp_deploy.schema.precision import ON_CPUS, precision
 from s2mlp_deploy.system.dependencies import Shipped
 
 FILE = "model.onnx"
@@ -81,7 +81,7 @@ class WebSite(Compiler):
     """Puts page, runtime and ``model.onnx`` together, and runs the latter."""
 
     name = "web"
-    precisions = ("fp32", "fp16", "int8")
+    precisions = ON_CPUS
     options = WebOptions
     modules = ("onnxruntime",)
     install_hint = REMEDY
