@@ -31,7 +31,7 @@ from s2mlp_deploy.schema.spec import Embedding
 pytestmark = pytest.mark.slow  # every structure that it knows is tried
 
 Move = Callable[[Tensor], Tensor]
-SPEC = replace(small_spec(channels=16), final_norm=True)
+SPEC = replace(small_spec(channels=16, depth=1), final_norm=True)
 
 
 def groups(x: Tensor) -> list[Tensor]:
