@@ -41,7 +41,7 @@ class Format(ABC):
         """The model of the options that ``-O name=value`` sets; :class:`Options` itself where there are none."""
 
     targets: tuple[str, ...] = ("x86", "arm", "trt")
-    """The processors that int8 and fp16 graphs may be for (``quantize.RECIPES``, ``float16.ARITHMETIC``), the format's own first."""
+    """The processors that int8 and fp16 graphs may be for (passes/recipe.py, schema/precision.py), the format's own first."""
 
     inputs: tuple[str, ...] = ("float",)
     outputs: tuple[str, ...] = ("logits",)
