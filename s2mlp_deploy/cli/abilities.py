@@ -11,8 +11,8 @@ from s2mlp_deploy import __version__
 from s2mlp_deploy.errors import RuntimeMissingError
 from s2mlp_deploy.formats import registry
 from s2mlp_deploy.formats.base import Compiler
-from s2mlp_deploy.runtime import onnxruntime as ort_runtime
 from s2mlp_deploy.runtime import onnxruntime_versions
+from s2mlp_deploy.runtime.onnxruntime import miscomputes
 from s2mlp_deploy.system import machine
 from s2mlp_deploy.system.dependencies import pip_install
 
@@ -91,7 +91,7 @@ def _with_old_onnx_runtime() -> Iterator[Ability]:
     """The features that the installed ONNX Runtime is too old for."""
     if _missing(("onnxruntime",)):
         return
-    reasons = {"float16": onnxruntime_versions.too_old("float16"), "bytes": ort_runtime.miscomputes()}
+    reasons = {"float16": onnxruntime_versions.too_old("float16"), "bytes": miscomputes()}
     for feature, least in onnxruntime_versions.LEAST.items():
         if reason := reasons.get(feature):
             yield Ability(f"run {least.what}", (), onnxruntime_versions.remedy(feature), reason)

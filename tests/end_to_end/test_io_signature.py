@@ -22,15 +22,15 @@ from s2mlp_deploy.errors import ParityError, UsageError
 from s2mlp_deploy.families.s2mlp.emit import emit
 from s2mlp_deploy.families.s2mlp.spec import S2MLPSpec, single_stage
 from s2mlp_deploy.formats import registry
-from s2mlp_deploy.gate import gate as gates
 from s2mlp_deploy.gate import golden, io_adapter, reference_logits
 from s2mlp_deploy.gate.checks import Verdict
+from s2mlp_deploy.gate.gate import gate
 from s2mlp_deploy.gate.io_adapter import ArtifactIo, IoAdapter
 from s2mlp_deploy.gate.rules import tolerance_for
 from s2mlp_deploy.graph import io_signature
-from s2mlp_deploy.graph import resize as resampling
 from s2mlp_deploy.graph.builder import GraphBuilder
 from s2mlp_deploy.graph.lowered import Axes, Lowered
+from s2mlp_deploy.graph.resize import FILTERS, emit_fit
 from s2mlp_deploy.graph.spatial_shift import LOWERINGS
 from s2mlp_deploy.passes.float16 import ToFloat16
 from s2mlp_deploy.passes.io_type import CastIo
@@ -154,7 +154,7 @@ def resizing(contract: Preprocessing, size: Size, channels: int, path: Path) -> 
     shape = ir.Shape([1, "height", "width", channels])
     image = ir.Value(name="input", type=ir.TensorType(ir.DataType.UINT8), shape=shape)
     out = GraphBuilder()
-    y = resampling.emit_fit(out, image, contract, size)
+    y = emit_fit(out, image, contract, size)
     y.type, y.shape = ir.TensorType(ir.DataType.UINT8), ir.Shape([1, channels, *size])
     graph = ir.Graph(
         [image], [y], nodes=out.nodes, initializers=list(out.initializers.values()), opset_imports={"": 20}, name="fit"
@@ -166,7 +166,7 @@ def resizing(contract: Preprocessing, size: Size, channels: int, path: Path) -> 
     return lambda pixels: session.run(pixels[None])[0].transpose(1, 2, 0)
 
 
-@pytest.mark.parametrize("interpolation", resampling.FILTERS)
+@pytest.mark.parametrize("interpolation", FILTERS)
 @pytest.mark.parametrize("resize", get_args(Resize))
 @pytest.mark.parametrize("fraction", [1.0, 0.875, 0.6])
 def test_the_graph_resizes_as_pillow_does_to_the_byte(
@@ -322,7 +322,7 @@ def verdict(kind: Interface, fault: str | None, directory: Path, written_for: Pr
     if fault:
         damage(fault)(damaged.graph)
     session = opened(replace(graph, model=damaged), directory)
-    return gates.gate(
+    return gate(
         session, replace(golden_reference.golden, inputs=test_inputs.raw), tolerance, ArtifactIo(graph.axes.batch, kind)
     )
 

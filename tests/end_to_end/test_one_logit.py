@@ -21,10 +21,10 @@ from s2mlp_deploy.data import images
 from s2mlp_deploy.errors import UsageError
 from s2mlp_deploy.families.s2mlp.emit import emit
 from s2mlp_deploy.formats import registry
-from s2mlp_deploy.gate import gate as gates
 from s2mlp_deploy.gate import golden, io_adapter, reference_logits
 from s2mlp_deploy.gate.checks import Verdict, check_logits
 from s2mlp_deploy.gate.distance import compare, leading_class, scale_of
+from s2mlp_deploy.gate.gate import gate
 from s2mlp_deploy.gate.io_adapter import ArtifactIo, IoAdapter
 from s2mlp_deploy.gate.rules import tolerance_for
 from s2mlp_deploy.graph import io_signature
@@ -188,7 +188,7 @@ def verdict(fault: str | None, directory: Path) -> Verdict:
     target = registry.find("onnx")
     session = target.open(target.export(replace(graph, model=damaged), directory))  # type: ignore[union-attr]
     tolerance = tolerance_for("fp32", golden_reference)
-    return gates.gate(
+    return gate(
         session,
         replace(golden_reference.golden, inputs=test_inputs.raw),
         tolerance,

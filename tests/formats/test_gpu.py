@@ -13,9 +13,9 @@ from helpers.support import PAPER_CHECKPOINT, TEST_IMAGES, run
 from s2mlp_deploy import Request
 from s2mlp_deploy.bundle.read import read_bundle
 from s2mlp_deploy.errors import BundleError, RuntimeMissingError, UsageError
-from s2mlp_deploy.gate import gate as gates
 from s2mlp_deploy.gate import golden
 from s2mlp_deploy.gate.distance import compare
+from s2mlp_deploy.gate.gate import gate
 from s2mlp_deploy.gate.io_adapter import ArtifactIo
 from s2mlp_deploy.pipeline.deploy import deploy
 from s2mlp_deploy.pipeline.request import Export
@@ -121,8 +121,8 @@ def test_the_gate_catches_an_engine_that_gets_something_wrong(
             return right.run(images[:, :, ::-1])
 
     expected, tolerance = golden.load(bundle.golden), bundle.manifest.tolerance
-    assert gates.gate(right, expected, tolerance, ArtifactIo.of(bundle.manifest)).passed
-    assert not gates.gate(UpsideDown(), expected, tolerance, ArtifactIo.of(bundle.manifest)).passed
+    assert gate(right, expected, tolerance, ArtifactIo.of(bundle.manifest)).passed
+    assert not gate(UpsideDown(), expected, tolerance, ArtifactIo.of(bundle.manifest)).passed
 
 
 def test_a_pending_bundle_is_completed_by_verifying_it(

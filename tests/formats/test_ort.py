@@ -26,8 +26,7 @@ from s2mlp_deploy import Request
 from s2mlp_deploy.bundle.read import read_bundle
 from s2mlp_deploy.errors import RuntimeMissingError, UsageError
 from s2mlp_deploy.pipeline.deploy import deploy
-from s2mlp_deploy.runtime import onnxruntime as ort_runtime
-from s2mlp_deploy.runtime.onnxruntime import PROVIDERS, Loading, OnnxSession
+from s2mlp_deploy.runtime.onnxruntime import PROVIDERS, Loading, OnnxSession, load
 from s2mlp_exporters.onnxruntime import canonical, exporter
 from s2mlp_exporters.onnxruntime.exporter import OPERATORS, OrtModel
 
@@ -200,7 +199,7 @@ FBS = canonical.bindings()
 
 def as_onnxruntime_writes_it(made: Path, precision: str, destination: Path) -> Path:
     loading = Loading("cpu", "extended", {"session.save_model_format": "ORT"}, save_to=destination)
-    ort_runtime.load(made / f"onnx-{precision}" / "model.onnx", loading)
+    load(made / f"onnx-{precision}" / "model.onnx", loading)
     return destination
 
 
@@ -538,7 +537,7 @@ def test_a_provider_that_cannot_run_the_whole_model_is_an_error_and_no_detour(
         pytest.skip("this onnxruntime has no provider that runs no operator of the model")
     monkeypatch.setitem(PROVIDERS, "azure", "AzureExecutionProvider")
     with pytest.raises(RuntimeMissingError, match="AzureExecutionProvider cannot run the whole model here"):
-        ort_runtime.load(made / "onnx-fp32" / "model.onnx", Loading("azure"))
+        load(made / "onnx-fp32" / "model.onnx", Loading("azure"))
     assert capfd.readouterr() == ("", "")
 
 

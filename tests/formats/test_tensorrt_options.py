@@ -19,8 +19,7 @@ import pytest
 
 from helpers.support import ROOT
 from s2mlp_deploy.errors import DataError, RuntimeMissingError, UsageError
-from s2mlp_exporters.tensorrt import build as building
-from s2mlp_exporters.tensorrt.build import build
+from s2mlp_exporters.tensorrt.build import _keep_timing_cache, build
 from s2mlp_exporters.tensorrt.log import Log
 from s2mlp_exporters.tensorrt.options import SETTERS, configure, offers
 from s2mlp_exporters.tensorrt.profile import Profile
@@ -240,7 +239,7 @@ def test_a_timing_cache_that_cannot_be_read_or_written_is_told_before_the_build(
 
 def test_timings_are_kept_in_one_step(cache: Path) -> None:
     cache.write_bytes(b"timings")
-    building._keep_timing_cache(Config("tensorrt-10.3"), cache)
+    _keep_timing_cache(Config("tensorrt-10.3"), cache)
     assert cache.read_bytes() == b"new timings" and [p.name for p in cache.parent.iterdir()] == ["timing.cache"]
 
 
