@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Literal, TypeAlias
 
 ShiftLowering: TypeAlias = Literal["auto", "slice", "conv", "gather", "pad"]
-"""How the graph expresses the shift (graph/spatial_shift.py)."""
+"""How the graph expresses the shift (graph/spatial_shift/)."""
 
 Resize: TypeAlias = Literal["shorter", "shorter-then-crop", "squash"]
 Interpolation: TypeAlias = Literal["bilinear", "bicubic", "lanczos", "hamming", "box", "nearest"]

@@ -17,7 +17,8 @@ from s2mlp_deploy.errors import LoweringError, SpecError, UsageError
 from s2mlp_deploy.families.shift_reference import spatial_shift
 from s2mlp_deploy.graph.builder import GraphBuilder
 from s2mlp_deploy.graph.lowered import IR_VERSION, OPSET
-from s2mlp_deploy.graph.spatial_shift import LOWERINGS, FeatureMap, choose, source_positions
+from s2mlp_deploy.graph.spatial_shift import LOWERINGS, FeatureMap, choose
+from s2mlp_deploy.graph.spatial_shift.gather_lowering import source_positions
 from s2mlp_deploy.schema.shift import DIRECTIONS, Border, Offset, Semantics, Shift
 
 AXIS_ALIGNED = [(1, 0), (-1, 0), (0, 1), (0, -1)]
