@@ -17,7 +17,7 @@ from s2mlp_deploy.system.progress import Listener
 if TYPE_CHECKING:  # needs torch, and checking a bundle does not
     from s2mlp_deploy.bundle.contents import Bundle
     from s2mlp_deploy.checkpoint.load import Checkpoint
-    from s2mlp_deploy.families.s2mlp.layouts import Layout
+    from s2mlp_deploy.families.layouts import Layout
     from s2mlp_deploy.pipeline.verify import Verification
     from s2mlp_deploy.schema.shift import Offset, Semantics
     from s2mlp_deploy.schema.size import Size

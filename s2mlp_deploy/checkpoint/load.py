@@ -24,10 +24,9 @@ from s2mlp_deploy.checkpoint.torch_format.tensors import Foreign
 from s2mlp_deploy.checkpoint.training_metadata import Recorded, read_recorded
 from s2mlp_deploy.checkpoint.weight_sets import Found, of_the_same_model
 from s2mlp_deploy.errors import CheckpointError, LayoutError
-from s2mlp_deploy.families.registry import family_of
-from s2mlp_deploy.families.s2mlp import layouts
-from s2mlp_deploy.families.s2mlp.layouts import Layout, LeftOut, Match
-from s2mlp_deploy.families.s2mlp.layouts.recognition import WRAPPERS, without
+from s2mlp_deploy.families.layouts import Layout
+from s2mlp_deploy.families.recognition import WRAPPERS, LeftOut, Match, recognise, without
+from s2mlp_deploy.families.registry import builtin_layouts, family_of, find_family
 from s2mlp_deploy.schema.shift import Offset, Semantics
 from s2mlp_deploy.schema.size import Size
 from s2mlp_deploy.schema.spec import Spec
@@ -85,8 +84,9 @@ def load_checkpoint(
     shapes = {key: tuple(tensor.shape) for key, tensor in found.weights.items()}
     integers = {key for key, tensor in found.weights.items() if isinstance(tensor, Tensor) and not _is_real(tensor)}
     try:
-        match = layouts.recognise(shapes, [layout] if layout else layouts.builtin(), integers)
-        spec = layouts.infer_spec(
+        match = recognise(shapes, [layout] if layout else builtin_layouts(), integers)
+        family = find_family(match.layout.family)
+        spec = family.infer_spec(
             match,
             shapes,
             image_size=image_size or recorded.image_size or DEFAULT_IMAGE_SIZE,
@@ -95,7 +95,7 @@ def load_checkpoint(
         used = {match.names[n]: found.weights[match.names[n]] for n in spec.parameter_shapes()}
         _check_claims(used, path.stat().st_size)
         weights = {n: _floats(match.names[n], used[match.names[n]]) for n in spec.parameter_shapes()}
-        forms = {n: layouts.form_of(match, n, shapes) for n in weights}
+        forms = {n: family.form_of(match, n, shapes) for n in weights}
         weights = {n: form.apply(weights[n]) if (form := forms[n]) else weights[n] for n in weights}
     except (CheckpointError, LayoutError) as error:
         raise type(error)(f"{path}: {error}") from error
@@ -115,7 +115,7 @@ def load_checkpoint(
     )
 
 
-def _others(found: Found, match: Match) -> tuple[str, ...]:
+def _others(found: Found, match: Match[Any]) -> tuple[str, ...]:
     """Other values for --weights: weights of the same model, in the file or in the same dict."""
 
     def plainly(key: str) -> str:
@@ -153,6 +153,8 @@ def _semantics_warnings(layout: Layout, requested: Semantics | None) -> Iterator
 
 
 def _structure_warnings(source: Checkpoint) -> Iterator[str]:
+    if source.layout in builtin_layouts():  # whose code was read
+        return
     if parts := family_of(source.spec).taken_on_trust(source.layout, source.spec):
         yield (
             f"layout {source.layout.name}: weights do not show all of a structure, so this was taken on trust: "

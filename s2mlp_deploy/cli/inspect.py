@@ -49,13 +49,13 @@ def inspect(
     with torch_needed():
         from s2mlp_deploy.checkpoint.load import checkpoint_notes, checkpoint_warnings, load_checkpoint
         from s2mlp_deploy.cli import tables
-        from s2mlp_deploy.families.s2mlp import layouts
+        from s2mlp_deploy.families.registry import find_layout
         from s2mlp_deploy.pipeline import resolve_preprocessing
 
     size = option_values.size("--image-size", image_size) if image_size is not None else None
     checkpoint = load_checkpoint(
         source,
-        layout=layouts.find(layout) if layout is not None else None,
+        layout=find_layout(layout) if layout is not None else None,
         wrapper=weights,
         image_size=size,
         offsets=option_values.directions(shift_directions),

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, ClassVar, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
+from s2mlp_deploy.errors import LayoutError
 from s2mlp_deploy.graph.layer import Layer
-from s2mlp_deploy.schema.size import format_size
+from s2mlp_deploy.schema.shift import Shift
+from s2mlp_deploy.schema.size import Size, format_size
 from s2mlp_deploy.schema.spec import Spec
 
 if TYPE_CHECKING:
@@ -15,8 +17,10 @@ if TYPE_CHECKING:
     import onnx_ir as ir
     from torch import Tensor
 
+    from s2mlp_deploy.families.forms import Form
+    from s2mlp_deploy.families.layouts import Layout
+    from s2mlp_deploy.families.recognition import Match, Shapes
     from s2mlp_deploy.families.reference import ReferenceModel
-    from s2mlp_deploy.families.s2mlp.layouts import Layout
     from s2mlp_deploy.families.structure import Structure
     from s2mlp_deploy.graph.lowered import Axes
     from s2mlp_deploy.graph.spatial_shift import Lowering
@@ -46,8 +50,29 @@ class Family(ABC, Generic[S]):
         Input ``input`` (batch, channels, height, width) float32, output ``logits`` (batch, classes).
         """
 
-    def taken_on_trust(self, layout: Layout, spec: S) -> tuple[str, ...]:
-        """What ``layout`` says of ``spec`` that its weights do not show, in words."""
+    def layout_type(self) -> type[Layout] | None:
+        """The class of layouts; None where no checkpoint of the family is exported."""
+        return None
+
+    def infer_spec(self, match: Match[Any], shapes: Shapes, *, image_size: Size, shift: Shift) -> S:
+        """The architecture that the ``shapes`` of a checkpoint imply, whose keys ``match`` explains.
+
+        Raises:
+            LayoutError: where a parameter is missing, unexpected or misshapen.
+            SpecError: where the numbers cannot be a network of the family.
+        """
+        raise LayoutError(f"checkpoints of {self.title} are not exported")
+
+    def form_of(self, match: Match[Any], name: str, shapes: Shapes) -> Form | None:
+        """The form in which the checkpoint keeps the weight with this canonical name; None where it is the usual one.
+
+        Raises:
+            LayoutError: where the layout says that it is a form which its shape does not have.
+        """
+        return None
+
+    def taken_on_trust(self, layout: Any, spec: S) -> tuple[str, ...]:
+        """What ``layout``, a file of the user's own, says of ``spec`` that its weights do not show, in words."""
         return ()
 
     def alternatives(self, spec: S) -> Iterator[Iterator[Structure]]:

@@ -1,20 +1,29 @@
-"""The families of this package, and which of them a spec belongs to."""
+"""The families of this package: which of them a spec belongs to, and the layouts of all."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cache
+from importlib import resources
+from pathlib import Path
 from typing import Any
 
-from s2mlp_deploy.errors import SpecError
+from s2mlp_deploy.errors import LayoutError, SpecError
 from s2mlp_deploy.families.base import Family
+from s2mlp_deploy.families.layouts import Layout, extend, read_toml, validate
 from s2mlp_deploy.families.mixer.family import MixerFamily
+from s2mlp_deploy.families.recognition import shown
 from s2mlp_deploy.families.s2mlp.family import S2MLPFamily
 from s2mlp_deploy.schema.spec import Spec
+from s2mlp_deploy.system import untrusted_input
+
+MOST_LAYOUT = 64 << 10
+"""Bytes of a layout file: of one that names every layer of 36 blocks by itself, and more."""
 
 FAMILIES: tuple[Family[Any], ...] = (S2MLPFamily(), MixerFamily())
 
 
-def find(name: str) -> Family[Any]:
+def find_family(name: str) -> Family[Any]:
     """The family called ``name``.
 
     Raises:
@@ -29,7 +38,7 @@ def find(name: str) -> Family[Any]:
 
 def family_of(spec: Spec) -> Family[Any]:
     """The family that ``spec`` belongs to."""
-    return find(spec.family)
+    return find_family(spec.family)
 
 
 def read_spec(content: Any) -> Spec:
@@ -40,5 +49,64 @@ def read_spec(content: Any) -> Spec:
         SpecError: where the family is unknown, or the numbers cannot be a network of it.
     """
     name = content.get("family", S2MLPFamily.name) if isinstance(content, Mapping) else S2MLPFamily.name
-    spec: Spec = find(str(name)).spec_type.from_json(content)
+    spec: Spec = find_family(str(name)).spec_type.from_json(content)
     return spec
+
+
+@cache
+def builtin_layouts() -> tuple[Layout, ...]:
+    """The layouts that come with the package: those of each family, in the order of their names."""
+    found = []
+    for family in FAMILIES:
+        if family.layout_type():
+            folder = resources.files(f"s2mlp_deploy.families.{family.name}") / "layouts"
+            files = sorted((f for f in folder.iterdir() if f.name.endswith(".toml")), key=lambda f: f.name)
+            found += [_parse(f.read_text("utf-8"), f.name, family) for f in files]
+    return tuple(found)
+
+
+def find_layout(name_or_file: str) -> Layout:
+    """The layout called so, or described by the TOML file at that path.
+
+    Raises:
+        LayoutError: where there is no such layout, or the file is not a layout.
+    """
+    path = Path(name_or_file)
+    if path.suffix != ".toml":
+        return _named(name_or_file)
+    try:
+        return _parse(untrusted_input.read_text(path, MOST_LAYOUT), str(path), FAMILIES[0])
+    except OSError as error:
+        raise LayoutError(f"cannot read the layout file {path}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise LayoutError(f"{path} is not a text file in UTF-8, so not a layout") from error
+    except ValueError as error:
+        raise LayoutError(f"{path} is too large for a layout: {error}") from error
+
+
+def _named(name: str) -> Layout:
+    for layout in builtin_layouts():
+        if layout.name == name:
+            return layout
+    known = ", ".join(layout.name for layout in builtin_layouts())
+    raise LayoutError(f"no layout is called {shown(name)!r}: expected one of {known}, or a .toml file")
+
+
+def _parse(text: str, where: str, default: Family[Any]) -> Layout:
+    """The layout in ``text``: of the family that it names or extends, else of ``default``."""
+    content = read_toml(text, where)
+    family = default
+    try:
+        if "family" in content:
+            family = find_family(str(content.pop("family")))
+        if "extends" in content:
+            base = _named(str(content.pop("extends")))
+            family, content = find_family(base.family), extend(content, base, Path(where).stem)
+    except SpecError as error:
+        raise LayoutError(f"{where}: family: {error}") from error
+    except LayoutError as error:
+        raise LayoutError(f"{where}: extends: {error}") from error
+    layout_type = family.layout_type()
+    if layout_type is None:
+        raise LayoutError(f"{where}: family: checkpoints of {family.title} are not exported")
+    return validate(content, where, layout_type)

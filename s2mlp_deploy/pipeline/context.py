@@ -15,8 +15,7 @@ from s2mlp_deploy.data.image_folders import LabelledFolder, find_labelled, find_
 from s2mlp_deploy.data.labels import read_labels, shared
 from s2mlp_deploy.errors import DataError
 from s2mlp_deploy.families.reference import ReferenceModel
-from s2mlp_deploy.families.registry import family_of
-from s2mlp_deploy.families.s2mlp import layouts
+from s2mlp_deploy.families.registry import builtin_layouts, family_of, find_layout
 from s2mlp_deploy.gate import golden_images, reference_logits, structure_evidence
 from s2mlp_deploy.gate import shift_evidence as evidence
 from s2mlp_deploy.gate.golden_images import Pictures
@@ -83,7 +82,7 @@ def prepare(request: Request, progress: Progress) -> Prepared:
 def _load(request: Request) -> Checkpoint:
     return load_checkpoint(
         request.source,
-        layout=layouts.find(request.layout) if request.layout is not None else None,
+        layout=find_layout(request.layout) if request.layout is not None else None,
         wrapper=request.weights,
         image_size=request.image_size,
         offsets=request.offsets,
@@ -171,7 +170,7 @@ def _settle_semantics(
 
     def explain(images: Array, recorded: Array) -> str | None:
         fits = structure_evidence.find(source.spec, source.weights, images, recorded, evidence.FITS_RELATIVE_L2)
-        own = source.layout not in layouts.builtin()
+        own = source.layout not in builtin_layouts()
         return structure_evidence.describe(fits, source.spec, source.layout.name, own=own) if fits else None
 
     found = []

@@ -6,10 +6,15 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from s2mlp_deploy.families.base import Family
-from s2mlp_deploy.families.s2mlp import layers
+from s2mlp_deploy.families.forms import Form
+from s2mlp_deploy.families.layouts import Layout
+from s2mlp_deploy.families.recognition import Match, Shapes
+from s2mlp_deploy.families.s2mlp import layers, layout
+from s2mlp_deploy.families.s2mlp.layout import S2MLPLayout, taken_on_trust
 from s2mlp_deploy.families.s2mlp.spec import S2MLPSpec, Stage
 from s2mlp_deploy.graph.layer import Layer
-from s2mlp_deploy.schema.size import format_size
+from s2mlp_deploy.schema.shift import Shift
+from s2mlp_deploy.schema.size import Size, format_size
 from s2mlp_deploy.system.wording import counted
 
 if TYPE_CHECKING:
@@ -17,7 +22,6 @@ if TYPE_CHECKING:
     import onnx_ir as ir
     from torch import Tensor
 
-    from s2mlp_deploy.families.s2mlp.layouts import Layout
     from s2mlp_deploy.families.s2mlp.reference import S2MLP
     from s2mlp_deploy.families.structure import Structure
     from s2mlp_deploy.graph.lowered import Axes
@@ -40,10 +44,17 @@ class S2MLPFamily(Family[S2MLPSpec]):
 
         return emit(spec, weights, lowering, axes)
 
-    def taken_on_trust(self, layout: Layout, spec: S2MLPSpec) -> tuple[str, ...]:
-        from s2mlp_deploy.families.s2mlp import layouts
+    def layout_type(self) -> type[Layout]:
+        return S2MLPLayout
 
-        return layouts.taken_on_trust(layout, spec)
+    def infer_spec(self, match: Match[S2MLPLayout], shapes: Shapes, *, image_size: Size, shift: Shift) -> S2MLPSpec:
+        return layout.infer_spec(match, shapes, image_size=image_size, shift=shift)
+
+    def form_of(self, match: Match[S2MLPLayout], name: str, shapes: Shapes) -> Form | None:
+        return layout.form_of(match, name, shapes)
+
+    def taken_on_trust(self, layout: S2MLPLayout, spec: S2MLPSpec) -> tuple[str, ...]:
+        return taken_on_trust(layout, spec)
 
     def alternatives(self, spec: S2MLPSpec) -> Iterator[Iterator[Structure]]:
         from s2mlp_deploy.families.s2mlp.structures import alternatives

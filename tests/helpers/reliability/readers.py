@@ -24,8 +24,10 @@ from s2mlp_deploy.checkpoint.load import checkpoint_warnings, load_checkpoint
 from s2mlp_deploy.data import image_folders, images
 from s2mlp_deploy.data.labels import read_labels
 from s2mlp_deploy.errors import LayoutError
-from s2mlp_deploy.families.registry import read_spec
-from s2mlp_deploy.families.s2mlp import layouts
+from s2mlp_deploy.families import s2mlp
+from s2mlp_deploy.families.recognition import recognise
+from s2mlp_deploy.families.registry import find_layout, read_spec
+from s2mlp_deploy.families.s2mlp.layout import infer_spec
 from s2mlp_deploy.gate import golden, golden_images, shift_evidence
 from s2mlp_deploy.schema.manifest import Preprocessing, parse_manifest
 
@@ -93,7 +95,7 @@ def make_seeds(place: Path) -> None:
     (place / "list.json").write_text('["cat", "dog", "bird"]')
     (place / "index.json").write_text('{"cat": 0, "dog": 1, "bird": 2}')
     (place / "names.json").write_text('{"0": ["n01", "cat"], "1": ["n02", "dog"], "2": ["n03", "bird"]}')
-    for file in Path(layouts.__file__).parent.glob("*.toml"):
+    for file in (Path(s2mlp.__path__[0]) / "layouts").glob("*.toml"):
         shutil.copy(file, place / file.name)
 
 
@@ -153,7 +155,7 @@ _SHAPES = SPEC.parameter_shapes()
 
 
 def _layout(path: Path) -> None:
-    layout = layouts.find(str(path))
+    layout = find_layout(str(path))
     assert 0 < layout.norm_epsilon < 1
     for prefix, names in layout.translate(_SHAPES).items():
         assert all(key in _SHAPES and key.startswith(prefix) for key in names.values())
@@ -161,8 +163,8 @@ def _layout(path: Path) -> None:
     shapes = {f"{prefix}.weight": (4, 4) for prefix in spelled}
     for known in (_SHAPES, shapes):
         try:
-            match = layouts.recognise(known, [layout])
-            layouts.infer_spec(match, known, image_size=(224, 224), shift=SPEC.shift).map_sizes((224, 224))
+            match = recognise(known, [layout])
+            infer_spec(match, known, image_size=(224, 224), shift=SPEC.shift).map_sizes((224, 224))
         except LayoutError:
             continue
 

@@ -20,9 +20,11 @@ from torch import Tensor, nn
 from helpers.support import ROOT, random_model, save_checkpoint, small_spec
 from s2mlp_deploy.checkpoint.load import load_checkpoint
 from s2mlp_deploy.errors import LayoutError, SpecError
+from s2mlp_deploy.families.layouts import Layout
+from s2mlp_deploy.families.recognition import recognise
 from s2mlp_deploy.families.reference import logits
-from s2mlp_deploy.families.s2mlp import layouts, reference
-from s2mlp_deploy.families.s2mlp.layouts import Layout
+from s2mlp_deploy.families.registry import builtin_layouts, find_layout
+from s2mlp_deploy.families.s2mlp import reference
 from s2mlp_deploy.schema.shift import DIRECTIONS, Semantics
 from s2mlp_deploy.schema.size import Size
 
@@ -433,17 +435,17 @@ def test_too_few_channels_for_the_shift_are_refused(tmp_path: Path, directions: 
 
 
 def test_two_layouts_that_both_fit_are_named(tmp_path: Path) -> None:
-    ours = layouts.find("jittor-mlp")
+    ours = find_layout("jittor-mlp")
     twin = ours.model_copy(update={"name": "its-twin"})
     shapes = {key: tuple(tensor.shape) for key, tensor in jittor_state().items()}
     with pytest.raises(LayoutError, match=r"more than one layout, jittor-mlp and its-twin: .* --layout NAME"):
-        layouts.recognise(shapes, [*layouts.builtin(), twin])
+        recognise(shapes, [*builtin_layouts(), twin])
 
 
 def test_a_pyramid_without_blocks_fits_two_layouts_until_one_is_named(tmp_path: Path) -> None:
     tensors = dict(ModelPFlat(shift_as_meant, 4, 13, 0).state_dict())
     assert "model-p-flat and model-p" in refusal(tmp_path, tensors)
-    found = load_checkpoint(tmp_path / "model.pt", layout=layouts.find("model-p"))
+    found = load_checkpoint(tmp_path / "model.pt", layout=find_layout("model-p"))
     assert found.spec.depth == 0
 
 
@@ -485,7 +487,7 @@ def test_a_layout_file_describes_other_names(tmp_path: Path) -> None:
     file = tmp_path / "mine.toml"
     file.write_text(CUSTOM, "utf-8")
     assert "none of the" in refusal(tmp_path, custom_state())
-    found = load_checkpoint(tmp_path / "model.pt", layout=layouts.find(str(file)), image_size=(20, 28))
+    found = load_checkpoint(tmp_path / "model.pt", layout=find_layout(str(file)), image_size=(20, 28))
     assert (found.layout.name, found.layout.shift_semantics) == ("mine", "inplace")
     assert found.spec.norm_epsilon == 1e-3 and not found.spec.final_norm
     assert all(torch.equal(found.weights[name], tensor) for name, tensor in state().items())
@@ -496,13 +498,13 @@ def test_a_layout_file_says_which_tensors_are_no_weights(tmp_path: Path) -> None
     file = tmp_path / "mine.toml"
     file.write_text(CUSTOM.replace("norm_epsilon", 'ignore = ["aux.*", "pos_embed"]\nnorm_epsilon'), "utf-8")
     torch.save({f"net.{key}": tensor for key, tensor in (custom_state() | extras).items()}, tmp_path / "model.pt")
-    found = load_checkpoint(tmp_path / "model.pt", layout=layouts.find(str(file)), image_size=(20, 28))
+    found = load_checkpoint(tmp_path / "model.pt", layout=find_layout(str(file)), image_size=(20, 28))
     assert all(torch.equal(found.weights[name], tensor) for name, tensor in state().items())
     assert [(item.key, item.why) for item in found.left_out] == [
         (f"net.{key}", "ignored by the layout") for key in extras
     ]
     assert "no place for other [1]" in refusal(
-        tmp_path, custom_state() | {"other": torch.zeros(1)}, layout=layouts.find(str(file))
+        tmp_path, custom_state() | {"other": torch.zeros(1)}, layout=find_layout(str(file))
     )
 
 
@@ -510,14 +512,14 @@ def test_what_a_layout_explains_is_not_ignored(tmp_path: Path) -> None:
     file = tmp_path / "mine.toml"
     file.write_text(CUSTOM.replace("norm_epsilon", 'ignore = ["trunk.*"]\nnorm_epsilon'), "utf-8")
     torch.save(custom_state(), tmp_path / "model.pt")
-    found = load_checkpoint(tmp_path / "model.pt", layout=layouts.find(str(file)), image_size=(20, 28))
+    found = load_checkpoint(tmp_path / "model.pt", layout=find_layout(str(file)), image_size=(20, 28))
     assert found.spec.depth == 2 and found.left_out == ()
 
 
 def test_a_layout_file_extends_a_built_in_one(tmp_path: Path) -> None:
     file = tmp_path / "mine.toml"
     file.write_text('name = "mine"\nextends = "jittor-mlp"\nignore = ["aux.*"]\n[keys]\n"head.fc" = "top"\n', "utf-8")
-    built_in, layout = layouts.find("jittor-mlp"), layouts.find(str(file))
+    built_in, layout = find_layout("jittor-mlp"), find_layout(str(file))
     assert layout == built_in.model_copy(
         update={"name": "mine", "ignore": ("aux.*",), "keys": {**built_in.keys, "head.fc": "top"}}
     )
@@ -527,7 +529,7 @@ def test_a_layout_file_extends_a_built_in_one(tmp_path: Path) -> None:
 
 
 def test_a_layout_asked_for_by_name_is_the_only_one_tried(tmp_path: Path) -> None:
-    message = refusal(tmp_path, jittor_state(), layout=layouts.find("canonical"))
+    message = refusal(tmp_path, jittor_state(), layout=find_layout("canonical"))
     assert "(canonical)" in message or "Nearest is canonical" in message
 
 
@@ -536,7 +538,7 @@ def test_a_key_missing_under_names_with_braces_is_named(tmp_path: Path) -> None:
     file.write_text(CUSTOM.replace('"head.fc" = "classifier"', '"head.fc" = "class{ifier}"'), "utf-8")
     tensors = {key.replace("classifier", "class{ifier}"): tensor for key, tensor in custom_state().items()}
     del tensors["class{ifier}.bias"], tensors["class{ifier}.weight"]
-    assert "lacks class{ifier}.weight" in refusal(tmp_path, tensors, layout=layouts.find(str(file)))
+    assert "lacks class{ifier}.weight" in refusal(tmp_path, tensors, layout=find_layout(str(file)))
 
 
 @pytest.mark.parametrize(
@@ -575,7 +577,7 @@ def test_a_malformed_layout_file_is_refused_with_the_place(
     file = tmp_path / "mine.toml"
     file.write_text(change(CUSTOM), "utf-8")
     with pytest.raises(LayoutError) as caught:
-        layouts.find(str(file))
+        find_layout(str(file))
     message = str(caught.value)
     assert message.startswith(str(file)) and place in message and "\n" not in message
 
@@ -583,36 +585,36 @@ def test_a_malformed_layout_file_is_refused_with_the_place(
 def test_a_layout_file_that_is_not_text_is_refused(tmp_path: Path) -> None:
     (tmp_path / "mine.toml").write_bytes(CUSTOM.replace("my own", "mé").encode("latin-1"))
     with pytest.raises(LayoutError, match=r"mine\.toml is not a text file in UTF-8"):
-        layouts.find(str(tmp_path / "mine.toml"))
+        find_layout(str(tmp_path / "mine.toml"))
 
 
 def test_a_layout_file_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(LayoutError, match=r"cannot read the layout file .*mine\.toml: No such file"):
-        layouts.find(str(tmp_path / "mine.toml"))
+        find_layout(str(tmp_path / "mine.toml"))
     (tmp_path / "folder.toml").mkdir()
     with pytest.raises(LayoutError, match=r"cannot read the layout file .*directory"):
-        layouts.find(str(tmp_path / "folder.toml"))
+        find_layout(str(tmp_path / "folder.toml"))
 
 
 def test_a_layout_name_that_is_not_known_is_answered_with_those_that_are() -> None:
-    names = ", ".join(layout.name for layout in layouts.builtin())
+    names = ", ".join(layout.name for layout in builtin_layouts())
     with pytest.raises(LayoutError, match=rf"no layout is called 'mine': expected one of {names}, or a \.toml file"):
-        layouts.find("mine")
+        find_layout("mine")
 
 
 def test_every_layout_has_a_name_of_its_own_and_maps_every_layer() -> None:
-    found = layouts.builtin()
+    found = builtin_layouts()
     assert [layout.name for layout in found] == ["canonical", "jittor-mlp", "model-p-flat", "model-p", "post-norm"]
     for layout in found:
         layers = {name.rsplit(".", 1)[-1] for name in layout.keys}
         assert {"embedding", "norm1", "fc1", "fc2", "norm2", "fc3", "fc4", "fc"} <= layers
-        assert isinstance(layouts.find(layout.name), Layout)
+        assert isinstance(find_layout(layout.name), Layout)
 
 
 def test_the_worked_example_of_the_documentation_works(tmp_path: Path) -> None:
     text = (ROOT / "docs" / "layouts.md").read_text("utf-8")
     (tmp_path / "my.toml").write_text(text.split("```toml\n")[1].split("```")[0], "utf-8")
-    layout = layouts.find(str(tmp_path / "my.toml"))
+    layout = find_layout(str(tmp_path / "my.toml"))
     spec = replace(small_spec(), final_norm=True, biases=frozenset({"embedding", "norm1", "norm2", "norm"}))
     names = {f"stages.0.blocks.{b}.{part}": f"trunk.{b}.{prefix}" for b in range(spec.depth) for part, prefix in {
         "norm1": "shift_mlp.norm", "fc1": "shift_mlp.up", "fc2": "shift_mlp.down", "norm2": "mlp.norm", "fc3": "mlp.up",

@@ -13,7 +13,7 @@ import torch
 from s2mlp_deploy.errors import SpecError, UsageError
 from s2mlp_deploy.families.mixer.spec import MixerSpec
 from s2mlp_deploy.families.reference import activations, logits
-from s2mlp_deploy.families.registry import family_of, find, read_spec
+from s2mlp_deploy.families.registry import family_of, find_family, read_spec
 from s2mlp_deploy.gate.distance import compare
 from s2mlp_deploy.graph.lowered import Axes
 from s2mlp_deploy.graph.spatial_shift import LOWERINGS
@@ -77,6 +77,6 @@ def test_another_image_size_takes_other_weights() -> None:
 
 def test_a_family_that_is_not_known_is_refused_by_name() -> None:
     with pytest.raises(SpecError, match="no family of networks is called 'vit': expected s2mlp, mixer"):
-        find("vit")
+        find_family("vit")
     with pytest.raises(SpecError, match="'vit'"):
         read_spec({"family": "vit"})

@@ -22,7 +22,8 @@ from s2mlp_deploy.bundle.read import read_bundle
 from s2mlp_deploy.checkpoint.load import checkpoint_warnings, load_checkpoint
 from s2mlp_deploy.errors import LayoutError
 from s2mlp_deploy.families.reference import activations, logits
-from s2mlp_deploy.families.s2mlp import layouts, reference, structures
+from s2mlp_deploy.families.registry import find_layout
+from s2mlp_deploy.families.s2mlp import reference, structures
 from s2mlp_deploy.families.s2mlp.spec import S2MLPSpec
 from s2mlp_deploy.schema.array import Array
 from s2mlp_deploy.schema.shift import Shift
@@ -247,7 +248,7 @@ def own(path: Path, *lines: str) -> Path:
     ],
 )
 def test_directions_are_said_by_name_or_in_numbers(tmp_path: Path, line: str, offsets: str) -> None:
-    assert layouts.find(str(own(tmp_path / "own.toml", line))).shift.directions == offsets
+    assert find_layout(str(own(tmp_path / "own.toml", line))).shift.directions == offsets
 
 
 @pytest.mark.parametrize(
@@ -267,18 +268,18 @@ def test_a_structure_that_cannot_be_is_refused_with_the_place(tmp_path: Path, li
     path = tmp_path / "own.toml"
     path.write_text(line if line.startswith("extends") else f'extends = "canonical"\n{line}')
     with pytest.raises(LayoutError) as caught:
-        layouts.find(str(path))
+        find_layout(str(path))
     assert problem in str(caught.value) and "\n" not in str(caught.value)
 
 
 def test_a_layout_that_extends_another_adds_names_and_keeps_a_refusal(tmp_path: Path) -> None:
     path = tmp_path / "own.toml"
     path.write_text('extends = "jittor-mlp"\n[keys]\n"head.norm" = "norm"\n"head.fc" = "mlp_head.2"')
-    found, base = layouts.find(str(path)), layouts.find("jittor-mlp")
+    found, base = find_layout(str(path)), find_layout("jittor-mlp")
     assert found.keys == {**base.keys, "head.norm": "norm", "head.fc": "mlp_head.2"}
     assert found.name == "own" and found.code_shifts_in_place
     path.write_text('extends = "post-norm"')
-    assert layouts.find(str(path)).refuse == layouts.find("post-norm").refuse
+    assert find_layout(str(path)).refuse == find_layout("post-norm").refuse
 
 
 def test_a_norm_after_the_mean_needs_a_norm(tmp_path: Path) -> None:
@@ -290,7 +291,7 @@ def test_a_norm_after_the_mean_needs_a_norm(tmp_path: Path) -> None:
 
 def test_the_command_line_replaces_the_directions_of_a_layout_and_leaves_the_rest(tmp_path: Path) -> None:
     torch.save(random_model(SPEC).state_dict(), tmp_path / "model.pt")
-    layout = layouts.find(str(own(tmp_path / "own.toml", 'border = "wrap"', 'directions = "8"')))
+    layout = find_layout(str(own(tmp_path / "own.toml", 'border = "wrap"', 'directions = "8"')))
     load = {"layout": layout, "image_size": (20, 28)}
     assert load_checkpoint(tmp_path / "model.pt", **load).spec.shift.directions == "8"  # type: ignore[arg-type]
     replaced = load_checkpoint(tmp_path / "model.pt", offsets=((0, 1), (1, 0)), **load).spec  # type: ignore[arg-type]
@@ -306,7 +307,7 @@ def random_state(spec: S2MLPSpec) -> dict[str, Tensor]:
 
 def logits_of(path: Path, layout: Path, x: Tensor) -> Tensor:
     """The reference's logits of the checkpoint at ``path``."""
-    found = load_checkpoint(path, layout=layouts.find(str(layout)), image_size=(x.shape[2], x.shape[3]))
+    found = load_checkpoint(path, layout=find_layout(str(layout)), image_size=(x.shape[2], x.shape[3]))
     return logits(reference.build(found.spec, found.weights), x)
 
 
@@ -337,7 +338,7 @@ def test_a_linear_patch_embedding_is_read_in_the_order_in_which_its_code_flatten
     cut = x.reshape(3, c, 5, ph, 7, pw).permute(0, 2, 4, *((1, 3, 5) if order == "channels-first" else (3, 5, 1)))
     expected = F.linear(cut.flatten(3), weight, state["stages.0.embedding.bias"])
     layout = own(tmp_path / "own.toml", f'patch = {{ size = [{ph}, {pw}], order = "{order}" }}')
-    found = load_checkpoint(tmp_path / "model.pt", layout=layouts.find(str(layout)), image_size=(20, 14))
+    found = load_checkpoint(tmp_path / "model.pt", layout=find_layout(str(layout)), image_size=(20, 14))
     model = reference.build(found.spec, found.weights)
     _, embedded = next(activations(model, x))
     torch.testing.assert_close(embedded, expected, rtol=1e-9, atol=1e-12)
@@ -367,7 +368,7 @@ def test_a_patch_embedding_in_another_form_than_said_is_refused(
 )
 def test_a_linear_patch_embedding_needs_size_and_order_and_no_stride(tmp_path: Path, line: str) -> None:
     with pytest.raises(LayoutError, match="a linear patch embedding"):
-        layouts.find(str(own(tmp_path / "own.toml", f"patch = {{ {line} }}")))
+        find_layout(str(own(tmp_path / "own.toml", f"patch = {{ {line} }}")))
 
 
 def test_a_norm_behind_the_patch_embedding_is_exported_and_traced(tmp_path: Path) -> None:
@@ -380,7 +381,7 @@ def test_a_norm_behind_the_patch_embedding_is_exported_and_traced(tmp_path: Path
     expected = F.conv2d(x, state[f"{e}.weight"], state[f"{e}.bias"], 4).permute(0, 2, 3, 1)
     weight, bias = state["stages.0.stem_norm.weight"], state["stages.0.stem_norm.bias"]
     expected = layer_norm(expected, weight, bias)
-    found = load_checkpoint(tmp_path / "model.pt", layout=layouts.find(str(layout)), image_size=(20, 28))
+    found = load_checkpoint(tmp_path / "model.pt", layout=find_layout(str(layout)), image_size=(20, 28))
     assert found.spec == replace(spec, biases=found.spec.biases)
     _, embedded = next(activations(reference.build(found.spec, found.weights), x))
     torch.testing.assert_close(embedded, expected)
@@ -394,7 +395,7 @@ def test_a_norm_behind_the_patch_embedding_is_exported_and_traced(tmp_path: Path
 
 def warnings_of(spec: S2MLPSpec, tmp_path: Path, *lines: str) -> list[str]:
     torch.save(random_model(spec).state_dict(), tmp_path / "model.pt")
-    layout = layouts.find(str(own(tmp_path / "own.toml", *lines)))
+    layout = find_layout(str(own(tmp_path / "own.toml", *lines)))
     return checkpoint_warnings(load_checkpoint(tmp_path / "model.pt", layout=layout, image_size=spec.image_size))
 
 

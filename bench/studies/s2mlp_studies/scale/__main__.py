@@ -82,7 +82,7 @@ def scale(
 
     try:
         from s2mlp_deploy.checkpoint.load import load_checkpoint
-        from s2mlp_deploy.families.s2mlp import layouts
+        from s2mlp_deploy.families.registry import find_layout
         from s2mlp_deploy.families.s2mlp.spec import only_s2mlp
         from s2mlp_studies.scale.measure import measure
     except ModuleNotFoundError as error:
@@ -98,7 +98,7 @@ def scale(
     batches, depths = numbers("--batch", batch), _shares("--depth", depth)
     source = load_checkpoint(
         checkpoint,
-        layout=layouts.find(layout) if layout is not None else None,
+        layout=find_layout(layout) if layout is not None else None,
         wrapper=weights,
         offsets=directions(shift_directions),
         semantics=shift_semantics,

@@ -12,14 +12,16 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from math import prod
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from s2mlp_deploy.errors import LayoutError
 
 if TYPE_CHECKING:
-    from s2mlp_deploy.families.s2mlp.layouts import Layout
+    from s2mlp_deploy.families.layouts import Layout
 
 Shapes = Mapping[str, tuple[int, ...]]
+
+L = TypeVar("L", bound="Layout")
 
 MOST_TENSORS = 20_000
 """Tensors of one model: an S²-MLP of 36 blocks has 434."""
@@ -46,14 +48,14 @@ class LeftOut:
 
 
 @dataclass(frozen=True)
-class Match:
+class Match(Generic[L]):
     """A layout, and the checkpoint's key for each canonical parameter name.
 
     ``prefix`` stands before each of them. ``others`` are the prefixes of whole models of the same form beside it, which are
     averages of this one by their names.
     """
 
-    layout: Layout
+    layout: L
     names: Mapping[str, str]
     prefix: str = ""
     left_out: tuple[LeftOut, ...] = ()
@@ -63,10 +65,10 @@ class Match:
     @property
     def whole(self) -> bool:
         """Whether it has the first layer and the last."""
-        return {"stages.0.embedding.weight", "head.fc.weight"} <= self.names.keys()
+        return self.layout.ends <= self.names.keys()
 
 
-def recognise(shapes: Shapes, candidates: Iterable[Layout], integers: Collection[str] = ()) -> Match:
+def recognise(shapes: Shapes, candidates: Iterable[Layout], integers: Collection[str] = ()) -> Match[Any]:
     """The one layout of ``candidates`` that explains every key that can be a weight; ``integers`` are keys of whole numbers.
 
     Raises:
@@ -75,7 +77,7 @@ def recognise(shapes: Shapes, candidates: Iterable[Layout], integers: Collection
     if len(shapes) > MOST_TENSORS:
         raise LayoutError(f"there are {len(shapes):,} tensors, and no S²-MLP has more than {MOST_TENSORS:,}")
     candidates = tuple(candidates)
-    tried: list[Match] = []
+    tried: list[Match[Any]] = []
     for keys in _spellings(shapes):
         found = [m for layout in candidates for m in _matches(layout, keys, shapes, integers)]
         if complete := _complete(found):
@@ -106,7 +108,7 @@ def without(wrappers: Collection[str], key: str) -> str:
     return ".".join(part for part in key.split(".") if part not in wrappers)
 
 
-def _matches(layout: Layout, keys: Mapping[str, str], shapes: Shapes, integers: Collection[str]) -> list[Match]:
+def _matches(layout: Layout, keys: Mapping[str, str], shapes: Shapes, integers: Collection[str]) -> list[Match[Any]]:
     """What ``layout`` makes of the keys under each prefix; ``keys`` has the checkpoint's key for each as it is read."""
     found = []
     for prefix, names in sorted(layout.translate(keys).items(), key=lambda item: -len(item[1]))[:MOST_PREFIXES]:
@@ -140,7 +142,7 @@ def _why_left_out(layout: Layout, key: str, prefix: str, shape: tuple[int, ...],
     return None
 
 
-def _complete(matches: list[Match]) -> list[Match]:
+def _complete(matches: list[Match[Any]]) -> list[Match[Any]]:
     """Those of ``matches`` that leave nothing unexplained but other whole models of the same layout, which they then name."""
     found = []
     for match in matches:
@@ -154,7 +156,7 @@ def _complete(matches: list[Match]) -> list[Match]:
     return found
 
 
-def _one(complete: list[Match]) -> Match:
+def _one(complete: list[Match[Any]]) -> Match[Any]:
     prefixes = {m.prefix for m in complete}
     plain = {p for p in prefixes if not any(_AVERAGED.fullmatch(part) for part in p.split("."))}
     if len(prefixes) > 1 and len(plain) != 1:
@@ -169,7 +171,7 @@ def _one(complete: list[Match]) -> Match:
     return chosen[0]
 
 
-def _no_match(shapes: Shapes, candidates: tuple[Layout, ...], tried: list[Match]) -> str:
+def _no_match(shapes: Shapes, candidates: tuple[Layout, ...], tried: list[Match[Any]]) -> str:
     if not tried:
         return (
             f"none of the {len(shapes)} keys ({some(list(shapes))}) belongs to a known layout "
