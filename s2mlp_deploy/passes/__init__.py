@@ -1,1 +1,4 @@
-"""Changes of a graph, one a module, and the check that a change kept what it had to."""
+"""Passes, one a module: changes of a graph that check their requirements and promises.
+
+Read optimize.py (the sequence for every graph) first, then fold_layernorm.py (one pass).
+"""

@@ -42,7 +42,6 @@ LONG_FUNCTIONS = {
 LONG_MODULES = {
     "s2mlp_deploy/cli/export.py": "the options of the command, with their help",
     "s2mlp_deploy/families/s2mlp/layouts/__init__.py": "the format of layout files is checked field by field",
-    "s2mlp_deploy/graph/spatial_shift.py": "four lowerings of one operation, side by side",
 }
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
