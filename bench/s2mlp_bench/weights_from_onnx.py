@@ -15,7 +15,7 @@ from s2mlp_deploy.bundle.contents import Bundle
 from s2mlp_deploy.errors import BundleError
 from s2mlp_deploy.families.s2mlp.layers import initializer_name
 from s2mlp_deploy.families.s2mlp.spec import LAYERS, S2MLPSpec, only_s2mlp
-from s2mlp_deploy.formats.onnx import ONNX
+from s2mlp_deploy.formats.registry import ONNX
 from s2mlp_deploy.schema.array import Array
 from s2mlp_deploy.schema.manifest import FLOAT_LOGITS
 from s2mlp_deploy.schema.precision import precision

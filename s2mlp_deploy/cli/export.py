@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from s2mlp_deploy.cli import option_values
+from s2mlp_deploy.cli import format_options, option_values
 from s2mlp_deploy.cli.help import one_of, section
 from s2mlp_deploy.cli.options import (
     DirectionsOption,
@@ -25,7 +25,7 @@ from s2mlp_deploy.cli.options import (
 from s2mlp_deploy.cli.terminal import ConsoleListener, command, show, torch_needed
 from s2mlp_deploy.errors import Error, UsageError
 from s2mlp_deploy.formats import registry
-from s2mlp_deploy.formats.onnx import ONNX
+from s2mlp_deploy.formats.registry import ONNX
 from s2mlp_deploy.schema.choices import (
     CalibrationMethod,
     InputKind,
@@ -41,19 +41,10 @@ from s2mlp_deploy.schema.shift import Semantics
 
 if TYPE_CHECKING:
     from s2mlp_deploy.cli.plot import Curve
-    from s2mlp_deploy.schema.manifest import Setting
-
-OrtStyle = Literal["ort", "onnx"]
-Provider = Literal["cpu", "coreml", "cuda", "directml", "openvino", "qnn", "tensorrt", "xnnpack"]
-TritonBackend = Literal["onnxruntime", "tensorrt"]
 
 artifact_option = section("Artifact")
 image_option = section("Images")
 int8_option = section("With --precision int8")
-ort_option = section("With --format ort")
-web_option = section("With --format web")
-tensorrt_option = section("With --format trt or trt-rtx")
-triton_option = section("With --format triton")
 
 
 def export(
@@ -72,6 +63,10 @@ def export(
             help="Precision of weights and activations; may be repeated. Else fp32, or the bundle's own. "
             + one_of(tuple(PRECISIONS)),
         ),
+    ] = None,
+    option: Annotated[
+        list[str] | None,
+        artifact_option("-O", metavar="NAME=VALUE", help="An option of the format's own; may be repeated."),
     ] = None,
     shift: Annotated[
         ShiftLowering,
@@ -189,72 +184,6 @@ def export(
     quantize_ends: Annotated[
         bool, int8_option("--quantize-ends", help="Quantize the embeddings and the classifier, too.")
     ] = False,
-    ort_style: Annotated[
-        OrtStyle | None,
-        ort_option(
-            metavar="STYLE",
-            help="A file for phones and minimal builds (ort), or an optimized ONNX model (onnx); else ort.",
-        ),
-    ] = None,
-    provider: Annotated[
-        Provider | None,
-        ort_option(metavar="NAME", help=f"The execution provider to optimize for; else cpu. {one_of(Provider)}"),
-    ] = None,
-    ort_web: Annotated[
-        Path | None,
-        web_option(metavar="DIR", help="The folder dist of onnxruntime-web; else the one in node_modules."),
-    ] = None,
-    compute_capability: Annotated[
-        str | None,
-        tensorrt_option(
-            metavar="SM,SM",
-            help="Only trt-rtx: GPUs to build for, as in sm86,sm89; else sm80, sm86, sm89, sm120 and later.",
-        ),
-    ] = None,
-    workspace_mib: Annotated[
-        int | None, tensorrt_option(metavar="N", min=1, help="Memory that a layer's kernels may use, in MiB.")
-    ] = None,
-    size_profile: Annotated[
-        str | None,
-        tensorrt_option(metavar="MIN:OPT:MAX", help="With --dynamic-size: image sizes, each N or HxW."),
-    ] = None,
-    opt_level: Annotated[
-        int | None,
-        tensorrt_option(metavar="N", min=0, max=5, help="Only trt: how long to look for fast kernels, 0 to 5."),
-    ] = None,
-    timing_cache: Annotated[
-        Path | None, tensorrt_option(metavar="FILE", help="Only trt: kernel timings, read and kept.")
-    ] = None,
-    version_compatible: Annotated[
-        bool, tensorrt_option("--version-compatible", help="Only trt: run on later releases, too.")
-    ] = False,
-    hardware_compatible: Annotated[
-        bool, tensorrt_option("--hardware-compatible", help="Only trt: run on all GPUs from Ampere on.")
-    ] = False,
-    strip_weights: Annotated[
-        bool, tensorrt_option("--strip-weights", help="Leave the weights to the ONNX file in the bundle.")
-    ] = False,
-    tf32: Annotated[bool, tensorrt_option("--tf32", help="Round float32 products to TF32.")] = False,
-    triton_backend: Annotated[
-        TritonBackend | None,
-        triton_option(metavar="NAME", help=f"What is to run the model; else onnxruntime. {one_of(TritonBackend)}"),
-    ] = None,
-    instances: Annotated[
-        str | None,
-        triton_option(
-            metavar="WHERE:N", help="How often the model is loaded, and on what: cpu:N or gpu:N; else cpu:1."
-        ),
-    ] = None,
-    max_batch: Annotated[
-        int | None, triton_option(metavar="N", min=1, help="The largest batch that is made of requests; else 8.")
-    ] = None,
-    preferred_batch: Annotated[
-        str | None, triton_option(metavar="N,N", help="The batches that are made where that is possible.")
-    ] = None,
-    queue_delay_us: Annotated[
-        int | None,
-        triton_option(metavar="N", min=0, help="Microseconds that a request waits for others; else 0."),
-    ] = None,
     allow_unverified_engine: Annotated[
         bool,
         check_option("--allow-unverified-engine", help="Publish an engine that cannot run here; a device verifies it."),
@@ -273,6 +202,7 @@ def export(
         bool, output_option("--latency", help="Time what was exported, side by side on this machine.")
     ] = False,
     as_json: JsonOption = False,
+    **flags_of_formats: Any,
 ) -> None:
     """Export a checkpoint as a bundle whose numbers were checked against the checkpoint's own."""
     from s2mlp_deploy.bundle.read import read_manifest
@@ -305,21 +235,8 @@ def export(
         if not from_bundle:
             from s2mlp_deploy.pipeline import export_onnx  # noqa: F401
 
-    for_formats: dict[str, Setting | None] = {
-        "ort_style": ort_style, "provider": provider,
-        "ort_web": str(ort_web) if ort_web else None,
-        "compute_capability": tuple(compute_capability.lower().split(",")) if compute_capability else None,
-        "workspace_mib": workspace_mib, "size_profile": size_profile, "batch": batch if ":" in batch else None,
-        "opt_level": opt_level, "timing_cache": str(timing_cache) if timing_cache else None,
-        "version_compatible": version_compatible or None, "hardware_compatible": hardware_compatible or None,
-        "strip_weights": strip_weights or None, "tf32": tf32 or None,
-        "triton_backend": triton_backend, "instances": instances,
-        "max_batch": max_batch, "queue_delay_us": queue_delay_us,
-        "preferred_batch": tuple(preferred_batch.split(",")) if preferred_batch else None,
-    }  # fmt: skip
-    settings = {name: value for name, value in for_formats.items() if value is not None}
-    if unused := [name for name in settings if not any(name in registry.find(f).options.model_fields for f in format)]:
-        raise UsageError(f"{flags(unused)}: not for --format {' or '.join(format)}")
+    profile = {"batch": batch} if ":" in batch else {}  # of engines, whose option is called like the command's
+    settings = format_options.chosen({**flags_of_formats, **profile}, option or (), format)
     if allow_unverified_engine and not any(isinstance(registry.find(f), Compiler) for f in format):
         raise UsageError(f"--allow-unverified-engine: --format {' or '.join(format)} makes no engine")
     for_calibrated = {
@@ -344,7 +261,7 @@ def export(
     requests = [
             Request(
                 source, name, kind, output, force,
-                {n: value for n, value in settings.items() if n in registry.find(name).options.model_fields},
+                settings[name],
                 layout=layout, weights=weights, lowering=shift,
                 semantics=shift_semantics,
                 offsets=option_values.directions(shift_directions), dynamic_size=dynamic_size,
@@ -418,4 +335,6 @@ def _plot_json(file: Path, curves: Sequence[Curve]) -> dict[str, Any]:
     }
 
 
-main = command(export)
+def main() -> None:
+    """The entry point: :func:`export` with a flag for each option of the formats of this project."""
+    command(format_options.with_flags(export, before="output"))()

@@ -12,15 +12,13 @@ from s2mlp_deploy.bundle.contents import Artifact, Bundle
 from s2mlp_deploy.formats import onnx_scan
 from s2mlp_deploy.formats.base import Exporter
 from s2mlp_deploy.formats.options import Options
+from s2mlp_deploy.formats.registry import ONNX
 from s2mlp_deploy.runtime.onnxruntime import REMEDY, RESTING, Loading, OnnxSession, TracedSession, missing
 from s2mlp_deploy.schema.precision import ON_CPUS
 from s2mlp_deploy.system import workdir
 
 if TYPE_CHECKING:
     from s2mlp_deploy.graph.lowered import Lowered
-
-ONNX = "onnx"
-"""The name of the format."""
 
 FILE = "model.onnx"
 

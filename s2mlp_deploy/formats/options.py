@@ -1,20 +1,13 @@
-"""A format's options, and the settings that its manifests record, as pydantic models of the format's own."""
+"""The options of a format, as a pydantic model of its own. It needs pydantic alone, so that ``--help`` lists them without any runtime."""
 
 from __future__ import annotations
 
 import re
 import reprlib
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
-
-from s2mlp_deploy.bundle.contents import MANIFEST, Artifact
-from s2mlp_deploy.errors import BundleError
-from s2mlp_deploy.schema.manifest import Setting
-
-M = TypeVar("M", bound=BaseModel)
 
 
 class Options(BaseModel):
@@ -45,27 +38,6 @@ def _split(value: Any) -> Any:
 
 CommaSeparated = BeforeValidator(_split)
 """In a field's ``Annotated`` type, a tuple: the command line gives its items with commas between."""
-
-
-def recorded(artifact: Artifact, model: type[M], settings: Mapping[str, Setting] | None = None) -> M:
-    """The settings that the artifact's manifest records, or ``settings`` among them, as ``model``.
-
-    Raises:
-        BundleError: where they are not what the format records.
-    """
-    try:
-        return model.model_validate(dict(artifact.settings if settings is None else settings))
-    except ValidationError as error:
-        raise BundleError(
-            f"{artifact.directory / MANIFEST}: engine: {complaint(error)}. The bundle was changed or damaged; copy it again"
-        ) from error
-
-
-def complaint(error: ValidationError) -> str:
-    """The first thing that is wrong: where, the value, and what was expected."""
-    first = error.errors()[0]
-    where = ".".join(map(str, first["loc"]))[:200]
-    return f"{where} {reprlib.repr(first['input'])}: {first['msg']}"
 
 
 def expectation(error: ValidationError) -> tuple[str, str, str]:

@@ -6,19 +6,25 @@ from __future__ import annotations
 
 import inspect as inspection
 from collections.abc import Mapping
+from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
-from typing import Any, cast
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any, cast
 
 from pydantic import ValidationError
 
-from s2mlp_deploy.bundle.contents import Bundle
 from s2mlp_deploy.errors import RuntimeMissingError, UsageError
-from s2mlp_deploy.formats.base import Compiler, Exporter, Format
-from s2mlp_deploy.formats.onnx import ONNX, OnnxFile
 from s2mlp_deploy.formats.options import Options, expectation
 from s2mlp_deploy.system.dependencies import PROJECT
 
+if TYPE_CHECKING:  # the runtimes' side, which names and options do not need
+    from s2mlp_deploy.bundle.contents import Bundle
+    from s2mlp_deploy.formats.base import Compiler, Exporter, Format
+
 GROUP = "s2mlp_deploy.exporters"
+
+ONNX = "onnx"
+"""The format that is built in, and that all others start from."""
 
 
 def names() -> tuple[str, ...]:
@@ -34,6 +40,8 @@ def find(name: str) -> Exporter | Compiler:
         RuntimeMissingError: where the package that offers it cannot be loaded, or its class is not a whole format.
     """
     if name == ONNX:
+        from s2mlp_deploy.formats.onnx import OnnxFile
+
         return OnnxFile()
     points = _points()
     if name not in points:
@@ -52,9 +60,15 @@ def find(name: str) -> Exporter | Compiler:
     return cast("Exporter | Compiler", found())
 
 
-def built_in() -> tuple[Exporter | Compiler, ...]:
-    """The formats that come with this project, in alphabetical order."""
-    return tuple(find(name) for name in names() if is_built_in(name))
+def built_in_options() -> dict[str, type[Options]]:
+    """The options of the formats that come with this project, without loading what the formats need.
+
+    Each package of exporters keeps them in a module ``options``, whose ``OPTIONS`` has a model by format; one that has no such
+    module has no options.
+    """
+    modules = (f"{point.module.rpartition('.')[0]}.options" for name, point in _points().items() if is_built_in(name))
+    found = {module: import_module(module).OPTIONS for module in sorted(set(modules)) if find_spec(module)}
+    return {name: model for models in found.values() for name, model in models.items()}
 
 
 def is_built_in(name: str) -> bool:
@@ -107,6 +121,8 @@ def _package(point: EntryPoint) -> str:
 
 def _unfit(found: object, name: str) -> str | None:
     """Why the object behind an entry point is not a format called ``name``; None where it is."""
+    from s2mlp_deploy.formats.base import Compiler, Exporter
+
     if not (isinstance(found, type) and issubclass(found, (Exporter, Compiler))):
         return "it is no subclass of s2mlp_deploy.formats.base.Exporter or Compiler"
     if inspection.isabstract(found):

@@ -17,7 +17,7 @@ from s2mlp_deploy.bundle.staging import staged
 from s2mlp_deploy.errors import AccuracyError, BundleError, OutputError, UnverifiedError, UsageError
 from s2mlp_deploy.formats import float16_on_cpu, memory_limit, registry
 from s2mlp_deploy.formats.base import Compiler
-from s2mlp_deploy.formats.onnx import ONNX
+from s2mlp_deploy.formats.registry import ONNX
 from s2mlp_deploy.gate import gate as gates
 from s2mlp_deploy.gate import golden, manifest_consistency
 from s2mlp_deploy.gate.checks import Verdict

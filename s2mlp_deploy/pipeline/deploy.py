@@ -22,7 +22,8 @@ from s2mlp_deploy.bundle.staging import check_destination
 from s2mlp_deploy.errors import BundleError, OutputError, RuntimeMissingError, UsageError
 from s2mlp_deploy.formats import registry
 from s2mlp_deploy.formats.base import Compiler, Exporter
-from s2mlp_deploy.formats.onnx import ONNX, OnnxFile
+from s2mlp_deploy.formats.onnx import OnnxFile
+from s2mlp_deploy.formats.registry import ONNX
 from s2mlp_deploy.pipeline import compile as compile_stage
 from s2mlp_deploy.pipeline.request import SYNTHETIC, Export, Request, flags
 from s2mlp_deploy.schema.manifest import FLOAT_LOGITS

@@ -11,8 +11,8 @@ from s2mlp_deploy.bundle.contents import Bundle
 from s2mlp_deploy.bundle.read import is_bundle
 from s2mlp_deploy.formats import registry
 from s2mlp_deploy.formats.base import Format
-from s2mlp_deploy.formats.onnx import ONNX
 from s2mlp_deploy.formats.options import Options
+from s2mlp_deploy.formats.registry import ONNX
 from s2mlp_deploy.gate.checks import Verdict
 from s2mlp_deploy.schema.choices import CalibrationMethod, Interpolation, IoDtype, Resize
 from s2mlp_deploy.schema.manifest import FLOAT_LOGITS, Interface

@@ -26,6 +26,7 @@ from helpers.support import PAPER_CHECKPOINT, TEST_IMAGES, Ran, random_model, ru
 from s2mlp_deploy.bundle.read import read_bundle, read_manifest
 from s2mlp_deploy.cli import export as export_command
 from s2mlp_deploy.cli.lines import readable_size
+from s2mlp_deploy.formats import registry
 from s2mlp_deploy.gate import reference_logits
 from s2mlp_deploy.schema.manifest import Manifest
 from s2mlp_deploy.schema.precision import PRECISIONS
@@ -33,6 +34,7 @@ from s2mlp_deploy.schema.shift import DIRECTIONS
 from s2mlp_deploy.system import wording
 from s2mlp_deploy.system.dependencies import pip_install
 from s2mlp_deploy.system.hashing import sha256
+from s2mlp_exporters.onnxruntime.options import OrtOptions
 
 COMMANDS = ("inspect", "export", "verify", "doctor")
 RUNTIMES = ("torch", "onnxruntime", "onnxsim", "PIL", "tensorrt", "tensorrt_rtx", "openvino", "polygraphy")
@@ -116,22 +118,24 @@ def literal_values(annotation: Any) -> list[str]:
 def test_help_shows_every_choice_in_sections() -> None:
     text = " ".join(run("export", "--help").out.split())
     parameters = inspect.signature(export_command.export, eval_str=True).parameters.values()
-    choices = {choice for parameter in parameters for choice in literal_values(parameter.annotation)}
+    fields = [f for model in registry.built_in_options().values() for f in model.model_fields.values()]
+    types = [*(parameter.annotation for parameter in parameters), *(field.annotation for field in fields)]
+    choices = {choice for kind in types for choice in literal_values(kind)}
     assert {"gather", "inplace", "lanczos", "top5", "xnnpack"} <= choices
     assert all(re.search(rf"\b{choice}\b", text) for choice in (*PRECISIONS, *choices))
     assert all(re.search(rf"\b{name}\b", text) for name in DIRECTIONS)
     assert "may be repeated. One of onnx, openvino, ort, triton, trt, trt-rtx, web. Default: onnx." in text
     titles = [line for line in run("export", "--help").out.splitlines() if re.fullmatch(r"\S.*:", line)]
     assert titles[1:] == [
-        "Artifact:", "Checkpoint:", "Images:", "Checks:", "With --precision int8:", "With --format ort:", "With --format web:",
-        "With --format trt or trt-rtx:", "With --format triton:", "Output:", "General:",
+        "Artifact:", "Checkpoint:", "Images:", "Checks:", "With --precision int8:", "With --format ort:", "With --format triton:",
+        "With --format trt or trt-rtx:", "With --format web:", "Output:", "General:",
     ]  # fmt: skip
 
 
 def test_the_providers_to_choose_are_those_that_there_are() -> None:
     from s2mlp_deploy.runtime.onnxruntime import PROVIDERS
 
-    assert get_args(export_command.Provider) == tuple(PROVIDERS)
+    assert get_args(OrtOptions.model_fields["provider"].annotation) == tuple(PROVIDERS)
 
 
 @pytest.mark.parametrize("command", COMMANDS)

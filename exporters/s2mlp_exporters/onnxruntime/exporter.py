@@ -16,18 +16,19 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict
 
 from s2mlp_deploy.bundle.contents import Artifact, Bundle
 from s2mlp_deploy.errors import RuntimeMissingError, UsageError
 from s2mlp_deploy.formats import onnx_scan
 from s2mlp_deploy.formats.base import Compiler, refuse_other_files
-from s2mlp_deploy.formats.options import Metavar, Options, recorded
+from s2mlp_deploy.formats.settings import recorded
 from s2mlp_deploy.runtime import onnxruntime_versions
 from s2mlp_deploy.runtime.onnxruntime import REMEDY, RESTING, Loading, OnnxSession, load, missing
 from s2mlp_deploy.schema.precision import ON_CPUS, precision
 from s2mlp_deploy.system.dependencies import distributions
 from s2mlp_exporters.onnxruntime import artifact_scan, canonical
+from s2mlp_exporters.onnxruntime.options import ON_GPU, OrtOptions, Provider, Style
 
 OPERATORS = "required_operators.config"
 
@@ -48,22 +49,6 @@ def _known(entry: str) -> str:
     if entry not in {f"{key}={value}" for key, value in SESSION_OPTIONS.items()}:
         raise ValueError("expected an entry that this project gives")
     return entry
-
-
-Provider = Literal["cpu", "coreml", "cuda", "directml", "openvino", "qnn", "tensorrt", "xnnpack"]
-Style = Literal["ort", "onnx"]
-
-ON_GPU = ("cuda", "directml", "tensorrt")
-"""Providers that run on GPUs."""
-
-
-class OrtOptions(Options):
-    """How ONNX Runtime optimizes the model, and in which format it saves it."""
-
-    ort_style: Annotated[
-        Style, Metavar("STYLE"), Field(description="A file for phones and minimal builds, or an optimized ONNX model.")
-    ] = "ort"
-    provider: Annotated[Provider, Metavar("NAME"), Field(description="The execution provider to optimize for.")] = "cpu"
 
 
 class Settings(BaseModel):

@@ -24,7 +24,8 @@ from pydantic import BaseModel, ConfigDict
 from s2mlp_deploy.bundle.contents import Artifact, Bundle
 from s2mlp_deploy.errors import BundleError, CompilerError, RuntimeMissingError
 from s2mlp_deploy.formats.base import Compiler, refuse_other_files
-from s2mlp_deploy.formats.options import Options, recorded
+from s2mlp_deploy.formats.options import Options
+from s2mlp_deploy.formats.settings import recorded
 from s2mlp_deploy.graph.layer import INPUT, OUTPUT
 from s2mlp_deploy.runtime.session import Description
 from s2mlp_deploy.schema.array import Array

@@ -15,7 +15,7 @@ from s2mlp_deploy.bundle.contents import GOLDEN, Artifact, Bundle
 from s2mlp_deploy.errors import RuntimeMissingError
 from s2mlp_deploy.formats import onnx_scan
 from s2mlp_deploy.formats.base import Compiler, refuse_other_files
-from s2mlp_deploy.formats.options import recorded
+from s2mlp_deploy.formats.settings import recorded
 from s2mlp_deploy.gate import golden
 from s2mlp_deploy.schema.precision import PRECISIONS
 from s2mlp_deploy.system.dependencies import distributions

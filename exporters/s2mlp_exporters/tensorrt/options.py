@@ -60,6 +60,9 @@ class TensorRtRtxOptions(EngineOptions):
     ] = None
 
 
+OPTIONS = {"trt": TensorRtOptions, "trt-rtx": TensorRtRtxOptions}
+
+
 @dataclass(frozen=True)
 class Setter:
     """How an option is set: ``offered_as`` is the attribute of a runtime that has it, ``apply`` sets it."""

@@ -16,6 +16,8 @@ import onnx
 from google.protobuf.message import DecodeError
 from pydantic import BaseModel, ConfigDict, Field
 
+from s2mlp_exporters.triton.options import Backend, Size
+
 VERSION = "1"
 """The directory of the model's only version. The configuration pins it, so that no other is served beside it."""
 
@@ -29,9 +31,6 @@ _TYPES: dict[int, str] = {
     onnx.TensorProto.INT32: "TYPE_INT32",
     onnx.TensorProto.INT64: "TYPE_INT64",
 }
-
-Size = Annotated[int, Field(ge=1, lt=2**16)]
-Backend = Literal["onnxruntime", "tensorrt"]
 
 
 class Serving(BaseModel):

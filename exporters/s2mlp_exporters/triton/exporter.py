@@ -12,21 +12,19 @@ import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Annotated, Literal
-
-from pydantic import AfterValidator, Field
 
 from s2mlp_deploy.bundle.contents import Artifact, Bundle
 from s2mlp_deploy.errors import BundleError, UsageError
 from s2mlp_deploy.formats import onnx_scan, registry
 from s2mlp_deploy.formats.base import Compiler, refuse_other_files
-from s2mlp_deploy.formats.options import CommaSeparated, Metavar, Options, recorded
+from s2mlp_deploy.formats.settings import recorded
 from s2mlp_deploy.runtime.onnxruntime import REMEDY, RESTING, Loading, OnnxSession, missing
 from s2mlp_deploy.runtime.session import Session
 from s2mlp_deploy.schema.manifest import Setting
 from s2mlp_deploy.schema.precision import ON_CPUS
 from s2mlp_exporters.triton import config
-from s2mlp_exporters.triton.config import FILES, VERSION, Backend, Serving, Signature, Size
+from s2mlp_exporters.triton.config import FILES, VERSION, Serving, Signature
+from s2mlp_exporters.triton.options import TritonOptions
 
 CONFIG, LABELS = "config.pbtxt", "labels.txt"
 
@@ -40,49 +38,6 @@ _ENGINE = "engine."
 """What the manifest puts before the settings of the TensorRT engine in an entry."""
 
 _LINE_BREAKS = re.compile("[\n\r\v\f\x1c-\x1e\x85\u2028\u2029]")
-
-
-def _place(text: str) -> str:
-    """``text``, which is N, cpu:N or gpu:N."""
-    if not re.fullmatch("(?:(?:cpu|gpu):)?[0-9]{1,5}", text) or not 0 < int(text.rpartition(":")[2]) < 2**16:
-        raise ValueError("expected cpu:N or gpu:N")
-    return text
-
-
-class TritonOptions(Options):
-    """How Triton is to serve the model."""
-
-    triton_backend: Annotated[Backend, Metavar("NAME"), Field(description="The backend that runs the model.")] = (
-        "onnxruntime"
-    )
-    instances: Annotated[
-        str,
-        Metavar("WHERE:N"),
-        AfterValidator(_place),
-        Field(
-            description="How often the model is loaded, and where: cpu:N or gpu:N; else cpu:1, or gpu:1 with tensorrt."
-        ),
-    ] = "1"
-    max_batch: Annotated[
-        int | None,
-        Metavar("N"),
-        Field(ge=1, lt=2**16, description="The largest batch that is made of requests; else 8."),
-    ] = None
-    preferred_batch: Annotated[
-        tuple[Size, ...],
-        CommaSeparated,
-        Metavar("N,N"),
-        Field(description="The batch sizes that are made where that is possible."),
-    ] = ()
-    queue_delay_us: Annotated[
-        int, Metavar("N"), Field(ge=0, lt=2**31, description="Microseconds that a request waits for others.")
-    ] = 0
-
-    @property
-    def kind(self) -> Literal["cpu", "gpu"]:
-        """The processor that the model runs on."""
-        named = self.instances.rpartition(":")[0]
-        return "gpu" if named == "gpu" or (not named and self.triton_backend == "tensorrt") else "cpu"
 
 
 class TritonRepository(Compiler):

@@ -11,19 +11,20 @@ import json
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict
 
 from s2mlp_deploy.bundle.contents import Artifact, Bundle
 from s2mlp_deploy.errors import RuntimeMissingError, UsageError
 from s2mlp_deploy.formats import onnx_scan
 from s2mlp_deploy.formats.base import Compiler, refuse_other_files
-from s2mlp_deploy.formats.options import Metavar, Options, recorded
+from s2mlp_deploy.formats.settings import recorded
 from s2mlp_deploy.runtime.onnxruntime import REMEDY, TracedSession, missing
 from s2mlp_deploy.schema.manifest import FileName
 from s2mlp_deploy.schema.precision import ON_CPUS, precision
 from s2mlp_deploy.system.dependencies import Shipped
+from s2mlp_exporters.web.options import WebOptions
 
 FILE = "model.onnx"
 
@@ -54,16 +55,6 @@ MEMORY_BYTES = 2**32
 COPIES, COPIES_OF_HALF = 2, 4
 """The file and the weights; of float16 also the weights as float32, twice as large, which WebAssembly computes in (measured:
 files of 1.9 GB in float32 and 0.8 GB in float16 load, of 1.1 GB in float16 do not)."""
-
-
-class WebOptions(Options):
-    """Where ONNX Runtime Web is."""
-
-    ort_web: Annotated[
-        Path | None,
-        Metavar("DIR"),
-        Field(description="The folder dist of onnxruntime-web; else the one in node_modules."),
-    ] = None
 
 
 class Settings(BaseModel):
