@@ -35,6 +35,7 @@ from PIL import Image
 from safetensors.numpy import load_file, save_file
 
 from helpers import npm, processes
+from helpers.damaged_bundles import rehash
 from helpers.formats import change_manifest, exported, manifest_of, replace_file
 from helpers.reliability import hostile_bundles as hostile
 from helpers.reliability.confined import Used, confine
@@ -366,7 +367,7 @@ def _golden(change: Callable[[dict[str, Any]], object]) -> Change:
         tensors = load_file(bundle / "golden.safetensors")
         change(tensors)
         save_file(tensors, bundle / "golden.safetensors")
-        hostile.rehash(bundle)
+        rehash(bundle)
 
     return apply
 
@@ -401,7 +402,7 @@ def test_other_healthy_files_under_this_name(victim: Victim, trials: Trials) -> 
         ("onnx", "the model of another checkpoint"): _swapped("model.onnx", other / "onnx"),
         ("onnx", "golden tensors of another checkpoint"): _swapped("golden.safetensors", other / "onnx"),
         ("onnx", "the manifest of another checkpoint"): lambda bundle: (
-            shutil.copy(other / "onnx" / "manifest.json", bundle), hostile.rehash(bundle)),
+            shutil.copy(other / "onnx" / "manifest.json", bundle), rehash(bundle)),
         ("onnx", "another graph"): _another_graph,
         ("onnx", "weights a little off"): _weights(lambda w: w * np.float32(1.001)),
         ("onnx", "weights that are NaN"): _weights(lambda w: w * np.float32(np.nan)),

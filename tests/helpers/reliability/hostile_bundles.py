@@ -21,11 +21,6 @@ Change: TypeAlias = Callable[[Path], object]
 """Changes the bundle in a directory."""
 
 
-def rehash(bundle: Path) -> None:
-    """The manifest agrees with the files again."""
-    change_manifest(bundle, lambda m: m.update(files={name: sha256(bundle / name) for name in m["files"]}))
-
-
 def main_of(bundle: Path) -> str:
     return str(manifest_of(bundle)["artifact"])
 
