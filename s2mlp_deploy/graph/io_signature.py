@@ -1,4 +1,4 @@
-"""What an artifact takes and gives: heads and tails around a graph that is finished in every other respect.
+"""The interface of an artifact: heads that take bytes or images, tails that give probabilities or the best classes.
 
 The graph in the middle takes prepared images and gives logits, at every precision; ranges, tolerances and golden logits
 are found on it. A head for bytes folds the normalization into the first convolution:
@@ -36,10 +36,10 @@ PIXELS = f"{INPUT}/pixels"
 
 
 def refuse(interface: Interface, preprocessing: Preprocessing, spec: Spec, *, dynamic_size: bool) -> None:
-    """Refuse what cannot be done as asked.
+    """Refuse an ``interface`` that the model or the other options do not allow.
 
     Raises:
-        UsageError: naming it.
+        UsageError: naming the option and the remedy.
     """
     if interface.output == "top5" and spec.classes == 1:
         raise UsageError(
@@ -66,7 +66,7 @@ def refuse(interface: Interface, preprocessing: Preprocessing, spec: Spec, *, dy
 
 
 def attach(lowered: Lowered, interface: Interface, preprocessing: Preprocessing) -> ir.Model:
-    """The graph of ``lowered`` with head and tail; as it is where it needs none."""
+    """A copy of the graph of ``lowered`` with head and tail; the graph itself where it needs none."""
     if interface == FLOAT_LOGITS:
         return lowered.model
     model = lowered.model.clone()
@@ -150,7 +150,7 @@ def _stored(value: ir.Value) -> ir.Value:
 
 
 def _fold(graph: ir.Graph, convolution: ir.Node, pixels: ir.Value, preprocessing: Preprocessing) -> None:
-    """Have ``convolution`` take bytes, in float32 whatever the graph's precision: half of it would round away what it folds."""
+    """Let ``convolution`` read bytes, in float32 whatever the graph's precision: float16 would round away the folded terms."""
     read, bias = convolution.inputs[1], convolution.inputs[2] if len(convolution.inputs) > 2 else None
     assert read is not None
     weight = _stored(read)

@@ -33,7 +33,7 @@ def emit_mean(out: GraphBuilder, tokens: ir.Value, fmap: FeatureMap, name: str) 
         return _emit_cascade(out, tokens, sizes, fmap.channels, name, last=name)
     # No groups of one size make up a number with a large prime factor. Zeros are added, and taken out of the count again.
     x = out.op("Reshape", [tokens, _shape(out, name, -1, positions, fmap.channels)], f"{name}/positions")
-    missing = out.constant(f"{name}/missing", np.array([0, 0, 0, 0, padded - positions, 0]))
+    missing = out.integers(f"{name}/missing", 0, 0, 0, 0, padded - positions, 0)
     x = out.op("Pad", [x, missing], f"{name}/pad")
     x = _emit_cascade(out, x, sizes, fmap.channels, name, last=f"{name}/padded")
     return out.op("Mul", [x, out.constant(f"{name}/share", np.array(padded / positions, np.float32))], name)
@@ -52,7 +52,7 @@ def groups(positions: int) -> tuple[int, ...]:
 
 
 def _is_smooth(number: int) -> bool:
-    """Whether :func:`groups` finds some."""
+    """Whether no prime factor of ``number`` is beyond TERMS."""
     for factor in range(2, TERMS + 1):
         while number % factor == 0:
             number //= factor
@@ -92,7 +92,7 @@ def _emit_of_any_size(out: GraphBuilder, tokens: ir.Value, fmap: FeatureMap, nam
     n, c = TERMS, fmap.channels
     size = out.op(
         "Slice",
-        [fmap.shape, out.constant("axis1", np.array([1])), out.constant("axis3", np.array([3]))],
+        [fmap.shape, out.integers("axis1", 1), out.integers("axis3", 3)],
         f"{name}/size",
     )
     missing = out.op(
@@ -121,8 +121,8 @@ def _pad(out: GraphBuilder, x: ir.Value, missing: ir.Value, *, before: int, afte
 
 
 def _average(out: GraphBuilder, x: ir.Value, axis: int, name: str) -> ir.Value:
-    return out.op("ReduceMean", [x, out.constant(f"axis{axis}", np.array([axis]))], name, keepdims=0)
+    return out.op("ReduceMean", [x, out.integers(f"axis{axis}", axis)], name, keepdims=0)
 
 
 def _shape(out: GraphBuilder, name: str, *sizes: int) -> ir.Value:
-    return out.constant(f"{name}/{'x'.join('any' if n == -1 else str(n) for n in sizes)}", np.array(sizes))
+    return out.integers(f"{name}/{'x'.join('any' if n == -1 else str(n) for n in sizes)}", *sizes)

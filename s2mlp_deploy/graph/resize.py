@@ -20,7 +20,7 @@ from s2mlp_deploy.schema.manifest import Preprocessing
 from s2mlp_deploy.schema.size import Size
 
 NAME = "prepare"
-"""What all nodes and constants here are called by."""
+"""The prefix of all names of nodes and constants here."""
 
 _PRECISION = 2**22
 _OFFSET = 2**23
@@ -61,7 +61,7 @@ class _Axis:
 
 
 def emit_fit(out: GraphBuilder, image: ir.Value, preprocessing: Preprocessing, size: Size) -> ir.Value:
-    """What the model sees of ``image`` uint8 (1, any height, any width, channels): uint8 (1, channels, height, width)."""
+    """Resize and crop ``image`` uint8 (1, any height, any width, channels) to uint8 (1, channels, height, width)."""
     pen = _Pen(out)
     shape = pen("Shape", image)
     extents = [out.constant(f"{NAME}/axis{axis}", np.array(axis)) for axis in (1, 2)]

@@ -34,7 +34,7 @@ class ConvLowering(PaddingLowering):
         if shift.border == "zero":
             x = out.op("Conv", [x, weight], f"{name}/conv", group=c, kernel_shape=[3, 3], pads=[1, 1, 1, 1])
         else:
-            pads = out.constant("pad_nchw", np.array([0, 0, 1, 1, 0, 0, 1, 1]))
+            pads = out.integers("pad_nchw", 0, 0, 1, 1, 0, 0, 1, 1)
             x = out.op("Pad", [x, pads], f"{name}/pad", mode="edge")
             x = out.op("Conv", [x, weight], f"{name}/conv", group=c, kernel_shape=[3, 3])
         x = out.op("Transpose", [x], f"{name}/to_nhwc", perm=[0, 2, 3, 1])

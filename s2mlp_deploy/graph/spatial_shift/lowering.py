@@ -50,10 +50,10 @@ def split_channels(out: GraphBuilder, x: ir.Value, groups: tuple[Group, ...], ax
     if len(groups) == 1:
         return [x]
     widths = [g.stop - g.start for g in groups]
-    sizes = out.constant("groups_" + "_".join(map(str, widths)), np.array(widths))
+    sizes = out.integers("groups_" + "_".join(map(str, widths)), *widths)
     return out.ops("Split", [x, sizes], f"{name}/split", len(groups), axis=axis)
 
 
 def to_tokens(out: GraphBuilder, x: ir.Value, fmap: FeatureMap, name: str) -> ir.Value:
-    shape = out.constant(f"tokens{fmap.channels}", np.array([-1, fmap.channels]))
+    shape = out.integers(f"tokens{fmap.channels}", -1, fmap.channels)
     return out.op("Reshape", [x, shape], f"{name}/tokens")

@@ -27,7 +27,7 @@ class PadLowering(PaddingLowering):
     def emit(self, out: GraphBuilder, tokens: ir.Value, shift: Shift, fmap: FeatureMap, name: str) -> ir.Value:
         x = out.op("Reshape", [tokens, fmap.shape], f"{name}/map")
         far_h, far_w = (max(abs(o[axis]) for o in shift.offsets) if shift.border == "zero" else 1 for axis in (0, 1))
-        pads = out.constant("pad_nhwc", np.array([0, far_h, far_w, 0, 0, far_h, far_w, 0]))
+        pads = out.integers("pad_nhwc", 0, far_h, far_w, 0, 0, far_h, far_w, 0)
         x = out.op("Pad", [x, pads], f"{name}/pad", mode="constant" if shift.border == "zero" else "edge")
         groups = shift.groups(fmap.channels)
         parts = []
@@ -38,7 +38,7 @@ class PadLowering(PaddingLowering):
             # leaves far + d rows or columns at the end.
             first, left = (far_h - dh, far_w - dw), (far_h + dh, far_w + dw)
             starts = out.constant("window_start{}_{}".format(*first), np.array(first))
-            ends = out.constant("window_end{}_{}".format(*left), np.array([-n if n else END for n in left]))
-            axes = out.constant("axes_hw", np.array([HEIGHT, WIDTH]))
+            ends = out.integers("window_end{}_{}".format(*left), *(-n if n else END for n in left))
+            axes = out.integers("axes_hw", HEIGHT, WIDTH)
             parts.append(out.op("Slice", [part, starts, ends, axes], f"{name}/group{i}/window"))
         return to_tokens(out, out.op("Concat", parts, f"{name}/concat", axis=CHANNELS), fmap, name)

@@ -134,7 +134,7 @@ def _join(out: GraphBuilder, border: ir.Value, moved: ir.Value, axis: int, delta
 
 def _slice(out: GraphBuilder, x: ir.Value, axis: int, start: int, stop: int, name: str) -> ir.Value:
     def index(n: int) -> ir.Value:
-        return out.constant("end" if n == END else f"index{n}", np.array([n]))
+        return out.integers("end" if n == END else f"index{n}", n)
 
     return out.op("Slice", [x, index(start), index(stop), index(axis)], name)
 
@@ -146,7 +146,7 @@ def _extent(out: GraphBuilder, fmap: FeatureMap, axis: int) -> ir.Value:
         return out.constant(name, np.array([fmap.size[i - 1] if i == axis else 1 for i in range(4)]))
     if known := out.find(name):
         return known
-    one = out.constant("index1", np.array([1]))
-    length = out.op("Slice", [fmap.shape, out.constant(f"index{axis}", np.array([axis])),
-                              out.constant(f"index{axis + 1}", np.array([axis + 1]))], f"{name}/length")  # fmt: skip
+    one = out.integers("index1", 1)
+    length = out.op("Slice", [fmap.shape, out.integers(f"index{axis}", axis),
+                              out.integers(f"index{axis + 1}", axis + 1)], f"{name}/length")  # fmt: skip
     return out.op("Concat", [length if i == axis else one for i in range(4)], name, axis=0)

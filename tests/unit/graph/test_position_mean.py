@@ -15,7 +15,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from s2mlp_deploy.graph.builder import GraphBuilder
-from s2mlp_deploy.graph.lowered import IR_VERSION, OPSET
 from s2mlp_deploy.graph.position_mean import TERMS, emit_mean, groups
 from s2mlp_deploy.graph.spatial_shift import FeatureMap
 from s2mlp_deploy.passes.float16 import ToFloat16
@@ -35,8 +34,7 @@ def mean_model(size: Size | None) -> ir.Model:
     tokens = out.op("Reshape", [x, out.constant("tokens_shape", np.array([-1, C]))], "tokens")
     y = emit_mean(out, tokens, FeatureMap("stage0", C, size, shape), "mean")
     y.type, y.shape = ir.TensorType(ir.DataType.FLOAT), ir.Shape(["batch", C])
-    graph = ir.Graph([x], [y], nodes=out.nodes, initializers=list(out.initializers.values()), opset_imports={"": OPSET})
-    return ir.Model(graph, ir_version=IR_VERSION)
+    return out.model([x], [y], "mean")
 
 
 def in_onnxruntime(model: ir.Model, x: Array) -> Array:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 import onnx_ir as ir
 import onnxruntime
@@ -16,7 +14,6 @@ from helpers.support import small_spec
 from s2mlp_deploy.errors import LoweringError, SpecError, UsageError
 from s2mlp_deploy.families.shift_reference import spatial_shift
 from s2mlp_deploy.graph.builder import GraphBuilder
-from s2mlp_deploy.graph.lowered import IR_VERSION, OPSET
 from s2mlp_deploy.graph.spatial_shift import LOWERINGS, FeatureMap, choose
 from s2mlp_deploy.graph.spatial_shift.gather_lowering import source_positions
 from s2mlp_deploy.schema.shift import DIRECTIONS, Border, Offset, Semantics, Shift
@@ -35,7 +32,6 @@ def run_lowering(
     shift: Shift,
     *,
     dynamic_size: bool,
-    simplify: Callable[[ir.Model], ir.Model] = lambda m: m,
 ) -> np.ndarray:
     """ONNX Runtime's result of a graph that is nothing but this lowering; x is (batch, height, width, channels)."""
     batch, height, width, channels = x.shape
@@ -51,10 +47,7 @@ def run_lowering(
     fmap = FeatureMap("stage0", channels, None if dynamic_size else (height, width), shape)
     y = LOWERINGS[name].emit(out, tokens, shift, fmap, "shift")
     y.type, y.shape = ir.TensorType(ir.DataType.FLOAT), ir.Shape(["tokens", channels])
-    graph = ir.Graph(
-        [image], [y], nodes=out.nodes, initializers=list(out.initializers.values()), opset_imports={"": OPSET}, name="g"
-    )
-    model = simplify(ir.Model(graph, ir_version=IR_VERSION))
+    model = out.model([image], [y], "g")
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     session = onnxruntime.InferenceSession(ir.to_proto(model).SerializeToString(), options)

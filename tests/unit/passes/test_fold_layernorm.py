@@ -14,7 +14,7 @@ from s2mlp_deploy.errors import InternalError, ParityError
 from s2mlp_deploy.families.s2mlp.emit import emit
 from s2mlp_deploy.families.s2mlp.spec import S2MLPSpec
 from s2mlp_deploy.graph.builder import GraphBuilder
-from s2mlp_deploy.graph.lowered import IR_VERSION, OPSET, Axes
+from s2mlp_deploy.graph.lowered import Axes
 from s2mlp_deploy.graph.spatial_shift import LOWERINGS
 from s2mlp_deploy.passes import fold_layernorm
 from s2mlp_deploy.passes.fold_layernorm import FoldLayerNormAffineIntoGemm
@@ -46,9 +46,7 @@ def norm_and_gemm(
     if second_consumer:
         y = out.op("Add", [y, out.op("ReduceMax", [n], "max", keepdims=1)], "sum")
     y.type, y.shape = ir.TensorType(ir.DataType.FLOAT), ir.Shape(["tokens", OUT])
-    values = list(out.initializers.values())
-    graph = ir.Graph([x], [y], nodes=out.nodes, initializers=values, opset_imports={"": OPSET}, name="g")
-    return ir.Model(graph, ir_version=IR_VERSION)
+    return out.model([x], [y], "g")
 
 
 def outputs(model: ir.Model, **inputs: np.ndarray) -> np.ndarray:
