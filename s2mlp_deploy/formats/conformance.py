@@ -60,10 +60,14 @@ class FormatConformance:
         """Each by its hash; and by inspection, with a manifest that has the hash of what lies there, before anything loads it."""
         bundle = self._export(tmp_path, "bundle")
         artifact = read_bundle(bundle).artifact
+        for name in read_bundle(bundle).manifest.files:
+            content = (bundle / name).read_bytes()
+            (bundle / name).write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+            assert self.run("verify", bundle) == 3, f"a byte of {name} was changed"
+            (bundle / name).write_bytes(content)
         for name in (artifact.main, *artifact.graph[:1]):
             content, manifest = (bundle / name).read_bytes(), (bundle / MANIFEST).read_text("utf-8")
             (bundle / name).write_bytes(b"foreign")
-            assert self.run("verify", bundle) == 3, f"{name} was changed"
             changed: dict[str, Any] = json.loads(manifest)
             changed["files"][name] = hashlib.sha256(b"foreign").hexdigest()
             (bundle / MANIFEST).write_text(json.dumps(changed), "utf-8")

@@ -290,15 +290,6 @@ def test_a_damaged_engine_entry_is_a_damaged_bundle(engine: Path, entry: Mapping
     assert f"{engine / 'manifest.json'}: engine" in message and said in message and "copy it again" in message
 
 
-@pytest.mark.parametrize("name", [XML, BIN])
-def test_a_changed_byte_is_found_before_anything_is_loaded(engine: Path, name: str) -> None:
-    content = bytearray((engine / name).read_bytes())
-    content[len(content) // 2] ^= 1
-    (engine / name).write_bytes(content)
-    ran = run("verify", engine)
-    assert ran.code == 3 and f"{engine / name} is not the file that was exported" in ran.err
-
-
 OTHER_NETWORK = b'<?xml version="1.0"?><net name="x" version="11"><layers></layers><edges></edges></net>'
 
 
