@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from s2mlp_bench.benchmark import Result
-from s2mlp_bench.report.pictures import alternatives, drawing, key, roofline_plot, rows, scatter
+from s2mlp_bench.report.pictures import alternatives, drawing, legend, roofline_plot, rows, scatter
 from s2mlp_bench.report.pictures.drawing import QUIET, printable
-from s2mlp_bench.report.pictures.key import Mark
+from s2mlp_bench.report.pictures.legend import Marks
 from s2mlp_bench.results import output
 from s2mlp_bench.summary import Summary
 from s2mlp_deploy.cli import plot
@@ -55,10 +55,10 @@ class Picture:
 
 @dataclass(frozen=True)
 class _Panel:
-    """Axes to be: their key, what draws on them and returns sentences for below, and what the axes are."""
+    """Axes to be: their legend, what draws on them and returns sentences for below, and what the axes are."""
 
     title: str
-    marks: Sequence[Mark]
+    marks: Marks
     draw: Callable[[Axes], tuple[str, ...]]
     below: str
     above: str
@@ -133,7 +133,7 @@ def _ratios(result: Result) -> _Panel:
         return ()
 
     title = f"Speed, relative to {found.label(found.figures[0])}"
-    return _Panel(title, rows.ratio_marks(found), on, "times as fast, with 95% intervals", "", len(found.figures))
+    return _Panel(title, [rows.ratio_marks(found)], on, "times as fast, with 95% intervals", "", len(found.figures))
 
 
 def _latencies(result: Result) -> _Panel:
@@ -143,7 +143,7 @@ def _latencies(result: Result) -> _Panel:
         rows.latencies(axes, found, result.samples_ms)
         return ()
 
-    return _Panel("Latency", rows.LATENCY_MARKS, on, "milliseconds a batch", "", len(found.figures))
+    return _Panel("Latency", [rows.LATENCY_MARKS], on, "milliseconds a batch", "", len(found.figures))
 
 
 def _profile(result: Result) -> _Panel:
@@ -152,24 +152,34 @@ def _profile(result: Result) -> _Panel:
         return ()
 
     marks = rows.profile_marks(result.profiles)
-    return _Panel("Where the time goes", marks, on, "milliseconds a batch", "", len(result.profiles))
+    return _Panel("Where the time goes", [marks], on, "milliseconds a batch", "", len(result.profiles))
 
 
 def _roofline(result: Result) -> _Panel:
-    return _Panel("Roofline", (), lambda axes: roofline_plot.draw(axes, result), "operations a byte", "Gop/s", 0)
+    return _Panel(
+        "Roofline",
+        roofline_plot.marks(result),
+        lambda axes: roofline_plot.draw(axes, result),
+        "operations a byte",
+        "Gop/s",
+        0,
+    )
 
 
 def _accuracy(found: Summary, against: str, below: str) -> _Panel:
-    return _Panel("Accuracy", (), lambda axes: scatter.accuracy(axes, found, against=against), below, "accuracy, %", 0)
+    marks = [scatter.accuracy_marks(found, against=against)]
+    return _Panel(
+        "Accuracy", marks, lambda axes: scatter.accuracy(axes, found, against=against), below, "accuracy, %", 0
+    )
 
 
 def _narrow(name: str, panel: _Panel, words: str) -> Picture:
     """A panel as a picture of its own; its title and its notes are the report's to write."""
-    top = key.height(panel.marks, NARROW - 2) + 6 if panel.marks else 22.0
+    top = legend.height(panel.marks, NARROW - 2) + 6 if panel.marks else 22.0
     high = panel.rows * rows.ROW * drawing.font_size() or _SQUARE / (1 if name == "roofline" else 2)
     drawn = drawing.blank(NARROW, top + high + _AXIS)
     left = 6 if panel.rows else 42
-    key.write(drawn, panel.marks, left=1, top=0, width=NARROW - 2)
+    legend.write(drawn, panel.marks, left=1, top=0, width=NARROW - 2)
     notes = _put(drawn, panel, left=left, top=top, width=NARROW - left - 6, height=high)
     return Picture(name, printable(words), notes, plot.encode(drawn, ".svg"))
 
@@ -193,7 +203,7 @@ def _put(drawn: Figure, panel: _Panel, *, left: float, top: float, width: float,
 
 def _side_by_side(panels: Sequence[_Panel], found: Summary) -> Figure:
     half = (WIDTH - 2 * _MARGIN - _BETWEEN) / 2
-    top = _TITLE + 8 + max(key.height(panel.marks, half) for panel in panels)
+    top = _TITLE + 8 + max(legend.height(panel.marks, half) for panel in panels)
     needed = max(panel.rows for panel in panels) * rows.ROW * drawing.font_size()
     roomy = HEIGHT - top - _AXIS - _NOTE
     high = max(needed, roomy if any(not panel.rows for panel in panels) else min(roomy, _ROOMY * needed))
@@ -202,7 +212,7 @@ def _side_by_side(panels: Sequence[_Panel], found: Summary) -> Figure:
         left = _MARGIN + i * (half + _BETWEEN)
         title = _text(drawn, left, 18, printable(panel.title), size=13, weight="bold")
         drawing.fit(title, half)
-        key.write(drawn, panel.marks, left=left, top=_TITLE, width=half)
+        legend.write(drawn, panel.marks, left=left, top=_TITLE, width=half)
         notes = _put(drawn, panel, left=left, top=top, width=half, height=high)
         below = " ".join(notes[1:]) if i else _state(found)
         lines = textwrap.wrap(below, int(half / (0.52 * NOTE_FONT)))

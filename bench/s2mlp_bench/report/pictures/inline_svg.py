@@ -23,7 +23,6 @@ VARIABLES = {
     drawing.INK: "ink", drawing.QUIET: "quiet", drawing.FAINT: "faint", drawing.GRID: "grid", drawing.PAPER: "paper",
     drawing.BUNDLE: "bundle", drawing.BASELINE: "baseline",
     **{colour: precision for precision, colour in roofline_plot.COLOURS.items()},
-    **{colour: f"{precision}-words" for precision, colour in roofline_plot.WORDS.items()},
     **{colour: f"kind-{i}" for i, colour in enumerate(rows.KIND_COLOURS.values())},
 }  # fmt: skip
 """The page's variables by the colours of the pictures."""

@@ -16,7 +16,7 @@ from s2mlp_bench.profile import Profile, kinds
 from s2mlp_bench.report import section
 from s2mlp_bench.report.pictures import drawing
 from s2mlp_bench.report.pictures.drawing import BASELINE, BUNDLE, FAINT, GRID, INK, PAPER, QUIET
-from s2mlp_bench.report.pictures.key import Mark
+from s2mlp_bench.report.pictures.legend import Mark
 from s2mlp_bench.report.section import interval
 from s2mlp_bench.summary import Figures, Summary
 
