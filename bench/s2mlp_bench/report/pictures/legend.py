@@ -42,7 +42,7 @@ def height(groups: Marks, width: float) -> float:
 
 def write(figure: Figure, groups: Marks, *, left: float, top: float, width: float) -> float:
     """Write ``groups`` at a place counted from the upper left corner, each in as many columns as fit; their height."""
-    down = top
+    down = top + BETWEEN * drawing.font_size()  # text is higher than the box that matplotlib reserves for it
     for marks in groups:
         if marks:
             down += _write_group(figure, marks, left, down, width) + BETWEEN * drawing.font_size()
