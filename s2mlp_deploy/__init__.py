@@ -1,8 +1,8 @@
 """s2mlp-deploy: from a trained S²-MLP checkpoint to verified artifacts.
 
-    from s2mlp_deploy import Request, deploy
+    from s2mlp_deploy import ExportRequest, Source, deploy
 
-    export = deploy(Request("ckpt.pt"))
+    export = deploy(ExportRequest(Source("ckpt.pt")))
 
 The public names are those of ``__all__``. They are loaded when first used, so that importing the
 package needs none of the optional runtimes.
@@ -20,8 +20,17 @@ if TYPE_CHECKING:
     from s2mlp_deploy.checkpoint.load import Checkpoint
     from s2mlp_deploy.errors import Error
     from s2mlp_deploy.families.s2mlp.spec import PRESETS
-    from s2mlp_deploy.pipeline.request import Export, Request
+    from s2mlp_deploy.pipeline.request import (
+        EvidenceOptions,
+        Export,
+        ExportRequest,
+        FormatOptions,
+        GraphOptions,
+        OutputOptions,
+        Source,
+    )
     from s2mlp_deploy.pipeline.verify import Verification
+    from s2mlp_deploy.quantization.settings import BFloat16, Float16, Float32, Int8
     from s2mlp_deploy.schema.shift import DIRECTIONS, Shift
     from s2mlp_deploy.schema.spec import Spec
 
@@ -32,13 +41,24 @@ __version__ = "0.1.0"
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 _NAMES = {
+    **{
+        name: ("pipeline.request", name)
+        for name in (
+            "EvidenceOptions",
+            "Export",
+            "ExportRequest",
+            "FormatOptions",
+            "GraphOptions",
+            "OutputOptions",
+            "Source",
+        )
+    },
+    **{name: ("quantization.settings", name) for name in ("BFloat16", "Float16", "Float32", "Int8")},
     "Bundle": ("bundle.contents", "Bundle"),
     "Checkpoint": ("checkpoint.load", "Checkpoint"),
     "DIRECTIONS": ("schema.shift", "DIRECTIONS"),
     "Error": ("errors", "Error"),
-    "Export": ("pipeline.deploy", "Export"),
     "PRESETS": ("families.s2mlp.spec", "PRESETS"),
-    "Request": ("pipeline.deploy", "Request"),
     "Shift": ("schema.shift", "Shift"),
     "Spec": ("schema.spec", "Spec"),
     "Verification": ("pipeline.verify", "Verification"),
@@ -49,7 +69,8 @@ _NAMES = {
 }
 
 __all__ = [  # noqa: RUF022 - the order of the story
-    "deploy", "Request", "Export", "verify", "Verification", "read_bundle", "Bundle", "load_checkpoint", "Checkpoint",
+    "deploy", "ExportRequest", "Source", "GraphOptions", "Float32", "Float16", "BFloat16", "Int8", "FormatOptions",
+    "EvidenceOptions", "OutputOptions", "Export", "verify", "Verification", "read_bundle", "Bundle", "load_checkpoint", "Checkpoint",
     "Spec", "Shift", "PRESETS", "DIRECTIONS", "Error",
 ]  # fmt: skip
 

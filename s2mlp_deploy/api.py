@@ -11,7 +11,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
 from s2mlp_deploy.errors import Error
-from s2mlp_deploy.pipeline.request import OPTIONS, Export, Request
+from s2mlp_deploy.pipeline.request import (
+    FLAGS,
+    EvidenceOptions,
+    Export,
+    ExportRequest,
+    FormatOptions,
+    GraphOptions,
+    OutputOptions,
+    Source,
+)
+from s2mlp_deploy.quantization.settings import Float16, Int8
 from s2mlp_deploy.system.progress import Listener
 
 if TYPE_CHECKING:  # needs torch, and checking a bundle does not
@@ -24,19 +34,34 @@ if TYPE_CHECKING:  # needs torch, and checking a bundle does not
 
 AnyPath: TypeAlias = str | os.PathLike[str]
 
-_FIELDS = {
-    **{f"--{f.name.replace('_', '-')}": f"{f.name}=True" for f in fields(Request) if f.default is False},
-    **{option: name for name, option in OPTIONS.items()},
-    "--no-gate": "gate=False", "--input": "interface.input", "--answer": "interface.output", "-o": "output",
+_PARTS = {
+    "source": Source, "graph": GraphOptions, "precision": Float16, "format": FormatOptions, "evidence": EvidenceOptions,
+    "output": OutputOptions,
 }  # fmt: skip
-"""Options whose field is not called like them."""
+
+
+def _names() -> dict[str, str]:
+    """The field that each option stands for, as in ``evidence.data``."""
+    found: dict[str, str] = {}
+    for part, kind in (*_PARTS.items(), ("precision", Int8)):
+        for f in fields(kind):
+            option = FLAGS.get(f.name, f"--{f.name.replace('_', '-')}")
+            found[option] = f"{part}.{f.name}" + ("=True" if f.default is False else "")
+    return {
+        **found, "--no-gate": "evidence.gate=False", "--input": "graph.interface.input", "--answer": "graph.interface.output",
+        "-o": "output.directory",
+    }  # fmt: skip
+
+
+_FIELDS = _names()
+"""Options of ``s2mlp-export`` and the fields of a request that they stand for."""
 
 _OPTION = re.compile(r"(?<![\w-])(--[a-z][a-z0-9-]*[a-z0-9]|-o\b)")
 _COMMAND = re.compile(r"(?:s2mlp-[a-z]+|pip|npm) ")
 
 
-def deploy(request: Request, listener: Listener | None = None) -> Export:
-    """Export ``request.source`` as one verified bundle.
+def deploy(request: ExportRequest, listener: Listener | None = None) -> Export:
+    """Export the request's source as one verified bundle.
 
     Raises:
         ParityError: where the artifact's numbers are off; nothing is published then.

@@ -7,14 +7,14 @@ from pathlib import Path
 
 from s2mlp_bench.backends import BundleBackend
 from s2mlp_bench.candidate import Candidate, Point
-from s2mlp_deploy.bundle import recorded_accuracy
 from s2mlp_deploy.bundle.contents import Bundle
-from s2mlp_deploy.bundle.read import read_bundle, read_manifest
+from s2mlp_deploy.bundle.read import read_bundle, read_manifest, read_report
 from s2mlp_deploy.errors import BundleError, ParityError, UsageError
 from s2mlp_deploy.formats import registry
 from s2mlp_deploy.pipeline import verify as verifying
 from s2mlp_deploy.schema.manifest import Manifest
 from s2mlp_deploy.schema.precision import INT8
+from s2mlp_deploy.schema.report import Report
 from s2mlp_deploy.schema.size import format_size
 from s2mlp_deploy.system.progress import Listener
 from s2mlp_deploy.system.wording import counted
@@ -79,11 +79,11 @@ def candidate_of(bundle: Bundle, point: Point, bundles: Sequence[Bundle]) -> Can
         limit = manifest.tolerance.relative_l2
     else:
         golden_bundle, remark = _verified_twin(bundle, bundles), "for speed only"
-    recorded = recorded_accuracy.read(bundle)
+    report = read_report(bundle) or Report()
     return Candidate(
         bundle.directory.resolve().name, "bundle", BundleBackend(bundle), point, manifest.precision, spec.macs(point.size), limit,
-        remark, golden_bundle=golden_bundle.directory, accuracy=recorded.accuracy if recorded else None,
-        accuracy_inherited=recorded.inherited if recorded else False, interface=manifest.interface,
+        remark, golden_bundle=golden_bundle.directory, accuracy=report.accuracy,
+        accuracy_inherited=report.accuracy is not None and report.own_accuracy is None, interface=manifest.interface,
     )  # fmt: skip
 
 

@@ -10,6 +10,7 @@ from s2mlp_deploy.bundle.contents import GOLDEN, MANIFEST, REPORT, Bundle
 from s2mlp_deploy.errors import BundleError
 from s2mlp_deploy.families.registry import read_spec
 from s2mlp_deploy.schema.manifest import Manifest, parse_manifest
+from s2mlp_deploy.schema.report import Report, parse_report
 from s2mlp_deploy.system import untrusted_input
 from s2mlp_deploy.system.hashing import sha256
 
@@ -85,6 +86,14 @@ def _manifest_bytes(directory: Path) -> bytes:
         raise BundleError(f"cannot take {path}: {error}. Copy the whole bundle again") from error
     except OSError as error:
         raise BundleError(f"cannot read {path}: {error.strerror}. Expected a bundle directory") from error
+
+
+def read_report(bundle: Bundle) -> Report | None:
+    """The report of ``bundle``; None where there is none, or it is damaged: its figures are to be shown, not trusted."""
+    try:
+        return parse_report(read_beside(bundle.directory / REPORT))
+    except (OSError, ValueError):
+        return None
 
 
 def is_bundle(path: Path) -> bool:

@@ -8,18 +8,17 @@ from __future__ import annotations
 
 import ctypes
 import errno
-import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from s2mlp_deploy.bundle.contents import MANIFEST, REPORT, Bundle
 from s2mlp_deploy.bundle.read import NO_TEXT, files_of_bundle, is_text
 from s2mlp_deploy.errors import Error, OutputError
 from s2mlp_deploy.schema.manifest import VERSION, Manifest
+from s2mlp_deploy.schema.report import Report
 from s2mlp_deploy.system import workdir
 
 
@@ -31,7 +30,7 @@ class Staging:
     destination: Path
     replace: bool
 
-    def publish(self, manifest: Manifest, report: dict[str, Any]) -> Bundle:
+    def publish(self, manifest: Manifest, report: Report) -> Bundle:
         """Write manifest and report, flush everything to disk, and give the bundle its name.
 
         Raises:
@@ -44,7 +43,7 @@ class Staging:
                 f"published: {_some(unlisted)}. Please report this to its authors"
             )
         (self.directory / MANIFEST).write_text(manifest.to_json(), "utf-8")
-        (self.directory / REPORT).write_text(json.dumps(report, indent=2, ensure_ascii=False) + "\n", "utf-8")
+        (self.directory / REPORT).write_text(report.to_json(), "utf-8")
         for name in _contents(self.directory):
             file = self.directory / name
             _open_to_others(file, 0o666)

@@ -25,8 +25,9 @@ from s2mlp_deploy.checkpoint.training_metadata import Recorded, read_recorded
 from s2mlp_deploy.checkpoint.weight_sets import Found, of_the_same_model
 from s2mlp_deploy.errors import CheckpointError, LayoutError
 from s2mlp_deploy.families.layouts import Layout
-from s2mlp_deploy.families.recognition import WRAPPERS, LeftOut, Match, recognise, without
+from s2mlp_deploy.families.recognition import WRAPPERS, Match, recognise, without
 from s2mlp_deploy.families.registry import builtin_layouts, family_of, find_family
+from s2mlp_deploy.schema.report import LeftOut
 from s2mlp_deploy.schema.shift import Offset, Semantics
 from s2mlp_deploy.schema.size import Size
 from s2mlp_deploy.schema.spec import Spec

@@ -207,10 +207,19 @@ def export(
     """Export a checkpoint as a bundle whose numbers were checked against the checkpoint's own."""
     from s2mlp_deploy.bundle.read import read_manifest
     from s2mlp_deploy.formats.base import Compiler
-    from s2mlp_deploy.pipeline.request import Request, flags
+    from s2mlp_deploy.pipeline.request import (
+        EvidenceOptions,
+        ExportRequest,
+        FormatOptions,
+        GraphOptions,
+        OutputOptions,
+        Source,
+        flags,
+    )
+    from s2mlp_deploy.quantization.settings import OPTIONS, Int8
     from s2mlp_deploy.schema.manifest import Interface
 
-    from_bundle = Request(source).from_bundle
+    from_bundle = Source(source).is_bundle
     own = read_manifest(source).precision if from_bundle else FP32.name
     precisions = precision or [own]
     if unknown := [kind for kind in precisions if kind not in PRECISIONS]:
@@ -244,39 +253,34 @@ def export(
         "calibration_method": calibration_method, "max_accuracy_drop": max_accuracy_drop,
         "min_agreement": min_agreement, "quantize_ends": quantize_ends,
     }  # fmt: skip
-    defaults = {field.name: field.default for field in fields(Request)}
     if target and not any(row.targets for row in chosen):
         raise UsageError(f"--target is for --precision {having(lambda row: row.targets)}")
-    idle = [name for name, value in for_calibrated.items() if value != defaults[name]]
+    idle = [name for name, value in for_calibrated.items() if value != getattr(Int8(), name)]
     if idle and not any(row.calibrated for row in chosen):
         raise UsageError(f"{flags(idle)}: only for --precision {having(lambda row: row.calibrated)}")
-    by_precision: dict[str, dict[str, Any]] = {
-        row.name: {
-            **({"io_dtype": io_dtype} if io_type in row.io_types else {}),
-            **({"target": target} if row.targets else {}),
-            **(for_calibrated if row.calibrated else {}),
-        }
-        for row in chosen
-    }
+    of_precisions: dict[str, Any] = {"io_dtype": io_dtype, "target": target, **for_calibrated}
+    stated = Source(
+        source, layout, weights, shift_semantics, option_values.directions(shift_directions),
+        image_size=option_values.size("--image-size", image_size) if image_size is not None else None,
+        mean=option_values.floats("--mean", mean) if mean is not None else None,
+        std=option_values.floats("--std", std) if std is not None else None,
+        resize=resize, interpolation=interpolation, crop_fraction=crop_fraction, labels=labels,
+    )  # fmt: skip
+    graph = GraphOptions(
+        shift, dynamic_size, None if ":" in batch else option_values.batch(batch), Interface(input=input, output=answer)
+    )
+    evidence = EvidenceOptions(reference, data, data_count, golden_images, gate, allow_unverified_engine)
     requests = [
-            Request(
-                source, name, kind, output, force,
-                settings[name],
-                layout=layout, weights=weights, lowering=shift,
-                semantics=shift_semantics,
-                offsets=option_values.directions(shift_directions), dynamic_size=dynamic_size,
-                image_size=option_values.size("--image-size", image_size) if image_size is not None else None,
-                batch=None if ":" in batch else option_values.batch(batch),
-                mean=option_values.floats("--mean", mean) if mean is not None else None,
-                std=option_values.floats("--std", std) if std is not None else None,
-                resize=resize, interpolation=interpolation,
-                crop_fraction=crop_fraction, labels=labels, golden_images=golden_images,
-                interface=Interface(input=input, output=answer),
-                reference=reference, data=data, data_count=data_count, gate=gate, sbom=sbom,
-                allow_unverified_engine=allow_unverified_engine, **by_precision[kind],
-            )
+        ExportRequest(
+            stated,
+            graph,
+            OPTIONS[kind](**{f.name: of_precisions[f.name] for f in fields(OPTIONS[kind])}),
+            FormatOptions(name, settings[name]),
+            evidence,
+            OutputOptions(output, force, sbom),
+        )
         for name, kind in wanted
-    ]  # fmt: skip
+    ]
     told = ConsoleListener()
     drawn = layer_error.plan(requests, plot, replace=force, warn=told.warn) if plot else ()
     results = []
@@ -324,7 +328,7 @@ def _export_json(result: Any) -> dict[str, Any]:
         "bundle": str(result.bundle.directory),
         "passed": result.verdict.passed if result.verdict else None,
         "manifest": result.bundle.manifest.model_dump(mode="json"),
-        "report": result.report,
+        "report": result.report.as_dict(),
     }
 
 

@@ -32,9 +32,9 @@ def inspect(
     torch.
     """
     from s2mlp_deploy.bundle.read import read_bundle
-    from s2mlp_deploy.pipeline.request import Request, flags
+    from s2mlp_deploy.pipeline.request import Source, flags
 
-    if Request(source).from_bundle:
+    if Source(source).is_bundle:
         given = {"layout": layout, "weights": weights, "image_size": image_size, "shift_directions": shift_directions}
         if settled := [name for name, value in given.items() if value is not None]:
             raise UsageError(f"{flags(settled)}: settled when {source} was exported; leave out, or give the checkpoint")
@@ -63,9 +63,9 @@ def inspect(
     warnings = [*checkpoint_notes(checkpoint), *checkpoint_warnings(checkpoint)]
     preprocessing = None
     try:
-        request = Request(source, image_size=size)
-        preprocessing = resolve_preprocessing.preprocessing_for(checkpoint, request)
-        warnings += resolve_preprocessing.warnings(checkpoint, request, preprocessing)
+        stated = Source(source, image_size=size)
+        preprocessing = resolve_preprocessing.preprocessing_for(checkpoint, stated)
+        warnings += resolve_preprocessing.warnings(checkpoint, stated, preprocessing)
     except UsageError as error:  # what an export would need an option for
         warnings = [*warnings, str(error)]
     if as_json:

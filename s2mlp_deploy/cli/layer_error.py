@@ -14,13 +14,16 @@ from s2mlp_deploy.errors import UsageError
 from s2mlp_deploy.formats import registry
 from s2mlp_deploy.gate import golden
 from s2mlp_deploy.pipeline import verify as verifying
-from s2mlp_deploy.pipeline.request import SYNTHETIC, Request
+from s2mlp_deploy.pipeline.request import ExportRequest
 from s2mlp_deploy.pipeline.verify import Layers
+from s2mlp_deploy.quantization.settings import SYNTHETIC
 from s2mlp_deploy.schema.manifest import Manifest
 from s2mlp_deploy.schema.spec import Spec
 
 
-def plan(requests: Sequence[Request], path: Path, *, replace: bool, warn: Callable[[str], None]) -> tuple[Path, ...]:
+def plan(
+    requests: Sequence[ExportRequest], path: Path, *, replace: bool, warn: Callable[[str], None]
+) -> tuple[Path, ...]:
     """Those of the bundles to be made that ``path`` will show, before any work is done; ``warn`` receives the reasons for the others.
 
     Raises:
@@ -77,16 +80,18 @@ def draw(curves: Sequence[Curve], spec: Spec, path: Path, *, replace: bool) -> N
     plot.save(plot.figure(curves, model_line(spec)), path, replace=replace)
 
 
-def _reason(request: Request) -> str | None:
+def _reason(request: ExportRequest) -> str | None:
     """Why the bundle cannot be drawn, or None."""
-    if not verifying.shows_layers(request.format):
-        return _hidden(request.format)
-    if not request.gate:
+    if not verifying.shows_layers(request.format.name):
+        return _hidden(request.format.name)
+    if not request.evidence.gate:
         return "with --no-gate there are no golden tensors to compare the layers with"
-    if request.calibration == SYNTHETIC:
-        return f"with --calibration {SYNTHETIC} there are no golden tensors to compare {request.precision} with"
-    if request.from_bundle and read_manifest(request.source).tolerance is None:
-        return f"{request.source} holds no golden tensors to compare the layers with"
+    if request.synthetic:
+        return (
+            f"with --calibration {SYNTHETIC} there are no golden tensors to compare {request.precision.row.name} with"
+        )
+    if request.source.is_bundle and read_manifest(request.source.path).tolerance is None:
+        return f"{request.source.path} holds no golden tensors to compare the layers with"
     return None
 
 

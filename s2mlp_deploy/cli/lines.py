@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from s2mlp_deploy.bundle.contents import Bundle
 from s2mlp_deploy.data.image_files import describe
 from s2mlp_deploy.families.registry import family_of
 from s2mlp_deploy.schema.manifest import Manifest, Preprocessing, Quantization, TensorEntry
+from s2mlp_deploy.schema.report import LabelledFolder, LeftOut
 from s2mlp_deploy.schema.spec import Spec
 from s2mlp_deploy.system.wording import counted
 
@@ -53,9 +53,9 @@ def tensor_line(entry: TensorEntry) -> str:
     return f"{entry.name} {list(entry.shape)} {entry.dtype}{layout}"
 
 
-def left_out_line(tensors: Sequence[Mapping[str, Any]]) -> str:
+def left_out_line(tensors: Sequence[LeftOut]) -> str:
     """Tensors of a checkpoint that are no weights, and why each is none."""
-    shown = [f"{tensor['key'][:100]} {list(tensor['shape'])}, {tensor['why']}" for tensor in tensors[:6]]
+    shown = [f"{tensor.key[:100]} {list(tensor.shape)}, {tensor.why}" for tensor in tensors[:6]]
     more = [f"and {len(tensors) - 6} more"] if len(tensors) > 6 else []
     return "; ".join(shown + more)
 
@@ -76,17 +76,17 @@ def preprocessing_line(contract: Preprocessing) -> str:
     return f"{ways[contract.resize]}{crop}, {contract.interpolation}, {contract.channel_order}, {', '.join(numbers)}{assumed}"
 
 
-def labelled_line(data: Mapping[str, Any], labels: Sequence[str] | None) -> str:
+def labelled_line(data: LabelledFolder, labels: Sequence[str] | None) -> str:
     """The assumptions made about a folder of labelled images, in a line; empty where there are none."""
     parts = []
-    if data["named_by"] == "order":
-        parts.append(f"classes assumed in the order of the subfolders: {_few(list(data['classes']))}")
-    if data["respelled"]:
-        parts.append(f"subfolders taken for labels that are spelled otherwise: {_few(data['respelled'])}")
-    if data["left_out"]:
-        parts.append(f"left out: {describe(data['left_out'])}")
-    if data["without_images"]:
-        names = [labels[i] if labels and i < len(labels) else str(i) for i in data["without_images"]]
+    if data.named_by == "order":
+        parts.append(f"classes assumed in the order of the subfolders: {_few(list(data.classes))}")
+    if data.respelled:
+        parts.append(f"subfolders taken for labels that are spelled otherwise: {_few(data.respelled)}")
+    if data.left_out:
+        parts.append(f"left out: {describe(data.left_out)}")
+    if data.without_images:
+        names = [labels[i] if labels and i < len(labels) else str(i) for i in data.without_images]
         parts.append(f"no images of class {_few(names)}")
     return "; ".join(parts)
 

@@ -50,7 +50,7 @@ def inspection(source: Checkpoint, contract: Preprocessing | None, warnings: lis
     prefix = f", prefix {source.prefix}" if source.prefix else ""
     _row(grid, "layout", source.layout.name + (f", under {source.wrapper!r}" if source.wrapper else "") + prefix)
     if source.left_out:
-        _row(grid, "left out", left_out_line([vars(tensor) for tensor in source.left_out]))
+        _row(grid, "left out", left_out_line(source.left_out))
     _row(grid, "model", model_line(spec))
     for i, line in enumerate(family_of(spec).stage_lines(spec)):
         _row(grid, f"stage {i}", line)
@@ -89,37 +89,33 @@ def export(result: Export) -> RenderableType:
         outputs = [entry for entry in (manifest.output, manifest.output_classes) if entry]
         _row(grid, "output", ", ".join(map(tensor_line, outputs)))
     _row(grid, "images", preprocessing_line(manifest.preprocessing))
-    if left_out := result.report.get("left_out"):
+    if left_out := result.report.left_out:
         _row(grid, "left out", left_out_line(left_out))
-    if (data := result.report.get("data")) and (line := labelled_line(data, manifest.labels)):
+    if (data := result.report.data) and (line := labelled_line(data, manifest.labels)):
         _row(grid, "data", line)
-    for evidence in result.report["evidence"]:
-        figures = ", ".join(f"{s} {v:.2%}" if evidence["quantity"] == "accuracy" else f"{s} {v:.2g}"
-                            for s, v in evidence["measured"].items())  # fmt: skip
-        _row(grid, "evidence", f"{evidence['quantity']} over {counted(evidence['samples'], 'sample')}: {figures}")
-    if labelled := result.report.get("images"):
+    for evidence in result.report.evidence:
+        _row(grid, "evidence", f"{evidence.quantity} over {counted(evidence.samples, 'sample')}: {evidence.figures}")
+    if labelled := result.report.images:
         _row(
             grid,
             "accuracy",
-            f"{labelled['accuracy']:.2%} on {counted(labelled['count'], 'image')}, PyTorch {labelled['accuracy_pytorch']:.2%}, "
-            f"same class on {labelled['top1_agreement']:.2%}",
+            f"{labelled.accuracy:.2%} on {counted(labelled.count, 'image')}, PyTorch {labelled.accuracy_pytorch:.2%}, "
+            f"same class on {labelled.top1_agreement:.2%}",
         )
     if quantization := manifest.quantization:
         _row(grid, "int8", int8_line(manifest, quantization))
         if quantization.float_layers:
             _row(grid, "in float", ", ".join(quantization.float_layers))
-    if trials := result.report["trials"]:
+    if trials := result.report.trials:
         last = trials[-1]
-        accuracy = (
-            "" if last["accuracy"] is None else f"accuracy {last['accuracy']:.2%}, float {last['float_accuracy']:.2%}, "
-        )
-        _row(grid, "judged", f"{accuracy}same class on {last['agreement']:.2%} of images that did not calibrate")
-    if engine := result.report.get("engine"):
+        accuracy = "" if last.accuracy is None else f"accuracy {last.accuracy:.2%}, float {last.float_accuracy:.2%}, "
+        _row(grid, "judged", f"{accuracy}same class on {last.agreement:.2%} of images that did not calibrate")
+    if engine := result.report.engine:
         _row(
             grid,
             "engine",
-            f"{counted(engine['kernels'], 'kernel')}, {engine['shift_kernels']} of them only shift; {readable_size(engine['moved_bytes'])} of "
-            f"activations moved, {readable_size(engine['shift_moved_bytes'])} by those",
+            f"{counted(engine.kernels, 'kernel')}, {engine.shift_kernels} of them only shift; {readable_size(engine.moved_bytes)} of "
+            f"activations moved, {readable_size(engine.shift_moved_bytes)} by those",
         )
     if manifest.verdict == "pending a device":
         # Of a graph that nothing here runs rightly, only the one in float32 was judged.
@@ -132,7 +128,7 @@ def export(result: Export) -> RenderableType:
         return Group(grid, Text(waits, "bold yellow"))
     if result.verdict is None:
         return Group(grid, Text(f"NOT JUDGED: {_WHY_NOT_JUDGED[manifest.verdict]}", style="bold yellow"))
-    torch = {case: d["relative_l2"] for case, d in result.report["pytorch_distances"].items()}
+    torch = {case: d.relative_l2 for case, d in result.report.pytorch_distances.items()}
     return Group(grid, parity_table(result.verdict, torch), verdict_line(result.verdict))
 
 

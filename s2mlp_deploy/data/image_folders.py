@@ -18,28 +18,12 @@ from s2mlp_deploy.data.arrays import spread
 from s2mlp_deploy.data.image_files import is_folder
 from s2mlp_deploy.data.labels import AS_TEXT, match, shared
 from s2mlp_deploy.errors import DataError
+from s2mlp_deploy.schema.report import LabelledFolder
 from s2mlp_deploy.schema.spec import categories
 from s2mlp_deploy.system.wording import counted
 
 NamedBy = Literal["index", "label", "order"]
 """The way in which subfolders name classes: by index, by label, or by their sorted order."""
-
-
-@dataclass(frozen=True)
-class LabelledFolder:
-    """The reading of a folder of labelled images, for people to check.
-
-    ``respelled`` subfolders are called like labels but for Unicode form, case, blanks and underscores. ``left_out`` counts
-    what was not read, by kind; ``empty`` does so for the subfolders in which nothing was. Of the classes ``without_images``
-    there is no image.
-    """
-
-    named_by: NamedBy
-    classes: Mapping[str, int]
-    respelled: tuple[str, ...]
-    left_out: Mapping[str, int]
-    empty: Mapping[str, Mapping[str, int]]
-    without_images: tuple[int, ...]
 
 
 @dataclass(frozen=True)

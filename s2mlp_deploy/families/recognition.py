@@ -15,6 +15,7 @@ from math import prod
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from s2mlp_deploy.errors import LayoutError
+from s2mlp_deploy.schema.report import LeftOut
 
 if TYPE_CHECKING:
     from s2mlp_deploy.families.layouts import Layout
@@ -36,15 +37,6 @@ _LOSS = re.compile(r"criterion|criteria|loss(es)?|loss_?(fn|func|function)|\w+_l
 _AVERAGE = re.compile(r"(model|net|network)_?(ema|swa|avg|averaged)|(ema|swa|avg|averaged)_?(model|net|network)")
 _AVERAGED = re.compile(r"(\w+_)?(ema|swa|avg|averaged?|shadow|teacher|momentum|target)(_\w+)?")
 """Parts of names that say that a second model of the same form is an average of the first, or its teacher."""
-
-
-@dataclass(frozen=True)
-class LeftOut:
-    """A tensor that is no weight of the model."""
-
-    key: str
-    shape: tuple[int, ...]
-    why: str
 
 
 @dataclass(frozen=True)

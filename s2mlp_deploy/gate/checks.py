@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from s2mlp_deploy.gate.distance import Distance, compare, row_sizes, scale_of
+from s2mlp_deploy.gate.distance import compare, row_sizes, scale_of
 from s2mlp_deploy.schema.array import Array
+from s2mlp_deploy.schema.report import Distance
 from s2mlp_deploy.schema.tolerance import Tolerance, round_up
 
 QUANTIZED_SHARE, QUANTIZED_FLOOR = 0.5, 1e-3

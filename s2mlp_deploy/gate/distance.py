@@ -3,27 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
 from s2mlp_deploy.schema.array import Array
-
-
-@dataclass(frozen=True)
-class Distance:
-    """How far ``samples`` rows of logits are from the reference; the worst row counts.
-
-    ``relative_l2`` is ‖actual − expected‖ / ‖expected‖. ``margin`` is the smallest gap between the
-    reference's first and second class, in units of ‖expected‖, among rows whose first class differs.
-    """
-
-    samples: int
-    relative_l2: float
-    cosine: float
-    max_abs: float
-    top1_agreement: float
-    margin: float = 0.0
+from s2mlp_deploy.schema.report import Distance
 
 
 def leading_class(logits: Array) -> Array:

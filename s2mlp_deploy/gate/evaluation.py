@@ -14,6 +14,7 @@ from s2mlp_deploy.gate.golden_images import Pictures
 from s2mlp_deploy.gate.io_adapter import IoAdapter
 from s2mlp_deploy.runtime.session import BATCH, Session, run_in_batches
 from s2mlp_deploy.schema.array import Array
+from s2mlp_deploy.schema.report import ImageAccuracy
 from s2mlp_deploy.schema.tolerance import Tolerance
 
 
@@ -36,16 +37,6 @@ class EvaluationSet:
         return Pictures.choose(self.images, self.files, labels)
 
 
-@dataclass(frozen=True)
-class ImageAccuracy:
-    """What was measured on an evaluation set: shares of its ``count`` images; accuracies are None without labels."""
-
-    count: int
-    accuracy: float | None
-    accuracy_pytorch: float | None
-    top1_agreement: float
-
-
 def check_images(
     session: Session, evaluation: EvaluationSet, tolerance: Tolerance, adapter: IoAdapter
 ) -> ImageAccuracy:
@@ -59,10 +50,10 @@ def check_images(
     if not verdict.passed:
         raise ParityError(failure(verdict))
     return ImageAccuracy(
-        len(evaluation.images),
-        _accuracy(actual, evaluation.labels),
-        _accuracy(evaluation.float_logits, evaluation.labels),
-        verdict.distances["images"].top1_agreement,
+        count=len(evaluation.images),
+        accuracy=_accuracy(actual, evaluation.labels),
+        accuracy_pytorch=_accuracy(evaluation.float_logits, evaluation.labels),
+        top1_agreement=verdict.distances["images"].top1_agreement,
     )
 
 

@@ -17,9 +17,9 @@ from safetensors.numpy import load_file
 from safetensors.numpy import save as to_bytes
 
 from s2mlp_deploy.errors import BundleError
-from s2mlp_deploy.gate.distance import Distance
 from s2mlp_deploy.graph.lowered import Axes
 from s2mlp_deploy.schema.array import Array
+from s2mlp_deploy.schema.report import Distance
 from s2mlp_deploy.schema.size import Size, format_size
 from s2mlp_deploy.schema.spec import Spec
 from s2mlp_deploy.system.untrusted_input import check_safetensors

@@ -8,7 +8,6 @@ contradicts is refused, with both figures.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 from math import exp, lgamma, log
 from pathlib import Path
 from typing import Literal, get_args
@@ -20,6 +19,7 @@ from s2mlp_deploy.data.labels import AS_TEXT
 from s2mlp_deploy.errors import DataError, EvidenceError, UsageError
 from s2mlp_deploy.gate.distance import compare, leading_class
 from s2mlp_deploy.schema.array import Array
+from s2mlp_deploy.schema.report import Evidence
 from s2mlp_deploy.schema.shift import Semantics
 from s2mlp_deploy.schema.size import Size, format_size
 from s2mlp_deploy.schema.spec import Spec, categories
@@ -40,28 +40,6 @@ NEITHER = "neither semantics gives the recorded logits"
 
 SIGNIFICANCE = 0.01
 """Labelled images decide where chance would give such a difference less often than this."""
-
-
-@dataclass(frozen=True)
-class Evidence:
-    """What was measured under each semantics, and which one that supports.
-
-    ``quantity`` is ``relative L2`` (smaller is better) or ``accuracy`` (larger is better).
-    ``supports`` is None where neither explains the evidence, or where it cannot tell them apart.
-    """
-
-    kind: Literal["reference", "images"]
-    quantity: Literal["relative L2", "accuracy"]
-    measured: Mapping[Semantics, float]
-    samples: int
-    supports: Semantics | None
-    reason: str
-
-    def __str__(self) -> str:
-        form = "{:.2%}" if self.quantity == "accuracy" else "{:.2g}"
-        figures = ", ".join(f"{s} {form.format(v)}" for s, v in self.measured.items())
-        what = "images" if self.kind == "images" else "recorded samples"
-        return f"{self.quantity} over {self.samples} {what}: {figures}"
 
 
 def decide(

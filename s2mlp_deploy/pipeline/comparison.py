@@ -47,7 +47,7 @@ def _row(result: Export, first_bytes: int, latency: Latency | None) -> Row:
 
 
 def _on_images(result: Export) -> tuple[float | None, float | None]:
-    if trials := result.report["trials"]:
-        return trials[-1]["agreement"], trials[-1]["accuracy"]
-    judged = result.report.get("images") or {}
-    return judged.get("top1_agreement"), judged.get("accuracy")
+    if trials := result.report.trials:
+        return trials[-1].agreement, trials[-1].accuracy
+    images = result.report.images
+    return (images.top1_agreement, images.accuracy) if images else (None, None)

@@ -1,11 +1,11 @@
-"""What the user asks for, and what comes of it, as data."""
+"""The user's request for one bundle, in parts, and the export that it results in."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 from s2mlp_deploy.bundle.contents import Bundle
 from s2mlp_deploy.bundle.read import is_bundle
@@ -14,143 +14,194 @@ from s2mlp_deploy.formats.base import Format
 from s2mlp_deploy.formats.options import Options
 from s2mlp_deploy.formats.registry import ONNX
 from s2mlp_deploy.gate.checks import Verdict
-from s2mlp_deploy.schema.choices import CalibrationMethod, Interpolation, IoDtype, Resize
+from s2mlp_deploy.quantization.settings import Float16, Float32, Int8, PrecisionOptions
+from s2mlp_deploy.schema.choices import Interpolation, Resize
 from s2mlp_deploy.schema.manifest import FLOAT_LOGITS, Interface
-from s2mlp_deploy.schema.precision import FP32, TRT, X86, precision
+from s2mlp_deploy.schema.precision import TRT, X86
+from s2mlp_deploy.schema.report import Report
 from s2mlp_deploy.schema.shift import Offset
 from s2mlp_deploy.schema.size import Size
 
-SYNTHETIC = "synthetic"
-"""Calibration on noise: for measuring speed, never for use."""
-
-
-OPTIONS = {
+FLAGS = {
     "lowering": "--shift",
     "semantics": "--shift-semantics",
     "offsets": "--shift-directions",
     "gate": "--no-gate",
     "interface": "--input, --answer",
+    "directory": "--output",
+    "name": "--format",
 }
-"""The options of ``s2mlp-export`` that are not called like the request's fields."""
+"""The options of ``s2mlp-export`` that are not called like the fields of the request."""
 
 
-_PATHS = ("source", "output", "labels", "golden_images", "reference", "data")
+RequestedSemantics: TypeAlias = Literal["paper", "inplace", "auto"] | None
 
 
 def flags(names: Iterable[str]) -> str:
-    """The options for these fields or settings, as one types them."""
-    return ", ".join(OPTIONS.get(name, "--" + name.replace("_", "-")) for name in names)
+    """The options for these fields or format options, as one types them."""
+    return ", ".join(FLAGS.get(name, "--" + name.replace("_", "-")) for name in names)
+
+
+class _Part:
+    """A part of a request; paths may be given as strings."""
+
+    _paths: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        for name in self._paths:
+            value = getattr(self, name)
+            object.__setattr__(self, name, None if value is None else Path(value))
+
+    def given(self) -> tuple[str, ...]:
+        """The fields that have another value than their default."""
+        return tuple(f.name for f in fields(self) if getattr(self, f.name) != f.default)  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True)
-class Request:
-    """What to export and how; the fields are the options of ``s2mlp-export``.
+class Source(_Part):
+    """A checkpoint, or the directory of an ONNX bundle, and facts about a checkpoint that its file does not record.
 
-    ``source`` is a checkpoint, or the directory of an ONNX bundle; it and other paths may be given as strings. ``settings`` are for the format's own
-    compiler, by name. Without ``semantics`` and ``offsets`` the shift is as the checkpoint's layout declares, else the paper's.
+    Without ``semantics`` and ``offsets`` the shift is as the checkpoint's layout declares, else the paper's. ``mean`` to
+    ``crop_fraction`` say how images are prepared; None: as the checkpoint records, else a default.
     """
 
-    source: Path
-    format: str = ONNX
-    precision: str = FP32.name
-    output: Path | None = None
-    force: bool = False
-    settings: Mapping[str, Any] = field(default_factory=dict)
+    path: Path
     layout: str | None = None
     weights: str | None = None
-    lowering: str = "auto"
-    semantics: Literal["paper", "inplace", "auto"] | None = None
+    semantics: RequestedSemantics = None
     offsets: tuple[Offset, ...] | None = None
     image_size: Size | None = None
-    dynamic_size: bool = False
-    batch: int | None = None
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] | None = None
     resize: Resize | None = None
     interpolation: Interpolation | None = None
     crop_fraction: float | None = None
     labels: Path | None = None
-    golden_images: Path | None = None
-    interface: Interface = FLOAT_LOGITS
-    reference: Path | None = None
-    data: Path | None = None
-    data_count: int = 1000
-    gate: bool = True
-    sbom: bool = False
-    allow_unverified_engine: bool = False
-    io_dtype: IoDtype = "fp32"
-    target: str | None = None
-    calibration: str | Path | None = None
-    calibration_count: int = 256
-    calibration_method: CalibrationMethod = "minmax"
-    max_accuracy_drop: float = 0.5
-    min_agreement: float = 0.99
-    quantize_ends: bool = False
 
-    def __post_init__(self) -> None:
-        for name in _PATHS:
-            value = getattr(self, name)
-            object.__setattr__(self, name, None if value is None else Path(value))
+    _paths = ("path", "labels")
 
     @property
-    def from_bundle(self) -> bool:
-        """Whether ``source`` is a bundle.
+    def is_bundle(self) -> bool:
+        """Whether it is a bundle.
 
         Raises:
             BundleError: where it is a file in one.
         """
-        return is_bundle(self.source)
+        return is_bundle(self.path)
+
+
+@dataclass(frozen=True)
+class GraphOptions(_Part):
+    """How the checkpoint becomes a graph: the shift's lowering, free or fixed axes, and the artifact's interface."""
+
+    lowering: str = "auto"
+    dynamic_size: bool = False
+    batch: int | None = None
+    interface: Interface = FLOAT_LOGITS
+
+
+@dataclass(frozen=True)
+class FormatOptions(_Part):
+    """The format by name, and options of its own by name."""
+
+    name: str = ONNX
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class EvidenceOptions(_Part):
+    """What the export is checked with.
+
+    ``reference`` holds inputs and logits that the user's own model gave, ``data`` labelled images, ``golden_images`` images
+    that travel in the bundle (else some of ``data``). Without ``gate`` nothing is checked, and the bundle records that.
+    """
+
+    reference: Path | None = None
+    data: Path | None = None
+    data_count: int = 1000
+    golden_images: Path | None = None
+    gate: bool = True
+    allow_unverified_engine: bool = False
+
+    _paths = ("reference", "data", "golden_images")
+
+
+@dataclass(frozen=True)
+class OutputOptions(_Part):
+    """Where the bundle goes, whether it replaces one that is there (``force``), and whether it holds an SBOM."""
+
+    directory: Path | None = None
+    force: bool = False
+    sbom: bool = False
+
+    _paths = ("directory",)
+
+
+@dataclass(frozen=True)
+class ExportRequest:
+    """One bundle to make. Each part has a default but ``source``."""
+
+    source: Source
+    graph: GraphOptions = field(default_factory=GraphOptions)
+    precision: PrecisionOptions = field(default_factory=Float32)
+    format: FormatOptions = field(default_factory=FormatOptions)
+    evidence: EvidenceOptions = field(default_factory=EvidenceOptions)
+    output: OutputOptions = field(default_factory=OutputOptions)
 
     @property
     def destination(self) -> Path:
-        """Where the bundle goes."""
-        name = (
-            self.source.resolve().name.removesuffix(f"-{ONNX}-{self.precision}")
-            if self.from_bundle
-            else self.source.stem
-        )
-        return self.output or Path(f"{name}-{self.format}-{self.precision}")
+        """The bundle's directory."""
+        path, precision = self.source.path, self.precision.row.name
+        name = path.resolve().name.removesuffix(f"-{ONNX}-{precision}") if self.source.is_bundle else path.stem
+        return self.output.directory or Path(f"{name}-{self.format.name}-{precision}")
 
     @property
     def graph_destination(self) -> Path:
-        """Where the ONNX bundle goes where only another machine can build the engine: beside the engine's own place, named after it."""
+        """The directory of the ONNX bundle where only another machine can build the engine: beside the engine's own place."""
         place = self.destination
         if place.name in ("", ".."):
             place = place.resolve()
-        name = place.name.removesuffix(f"-{self.format}-{self.precision}")
-        return place.with_name(f"{name}-{ONNX}-{self.precision}")
+        name = place.name.removesuffix(f"-{self.format.name}-{self.precision.row.name}")
+        return place.with_name(f"{name}-{ONNX}-{self.precision.row.name}")
 
     def options_of(self, format: Format) -> Options:
-        """The settings as ``format``'s options.
+        """The format's own options.
 
         Raises:
             UsageError: where they are not.
         """
-        return registry.options(format, self.settings)
+        return registry.options(format, self.format.options)
 
     def target_of(self, format: Format) -> str:
-        """What an int8 or fp16 graph for ``format`` is for: as asked, else what the format runs on."""
-        if self.target:
-            return self.target
-        if precision(self.precision).by_processor and format.for_gpu(self.options_of(format)):
+        """The processor that a graph for ``format`` is for: the one given, else the one that the format runs on."""
+        precision = self.precision
+        if isinstance(precision, Float16 | Int8) and precision.target:
+            return precision.target
+        if precision.row.by_processor and format.for_gpu(self.options_of(format)):
             return TRT.name
         return next(iter(format.targets), X86.name)
 
     @property
     def dtype(self) -> str:
         """The type of logits, and of prepared images, in the artifact."""
-        return precision(self.io_dtype).on_gpu.inputs
+        return self.precision.io_type if isinstance(self.precision, Float16) else self.precision.row.io_types[0]
 
-    def for_graph(self) -> tuple[str, ...]:
-        """The options given that say how a checkpoint becomes a graph; a bundle's graph is settled."""
-        compiling = {"source", "format", "precision", "output", "force", "settings", "allow_unverified_engine", "sbom"}
-        return tuple(f.name for f in fields(self) if f.name not in compiling and getattr(self, f.name) != f.default)
+    @property
+    def synthetic(self) -> bool:
+        """Whether the artifact is calibrated on noise, for measuring speed alone: nothing is checked then."""
+        return isinstance(self.precision, Int8) and self.precision.synthetic
+
+    def settled_by_a_bundle(self) -> tuple[str, ...]:
+        """The given fields that a bundle's graph has settled already."""
+        of_precision = [f.name for f in fields(self.precision) if getattr(self.precision, f.name) != f.default]
+        of_evidence = [name for name in self.evidence.given() if name != "allow_unverified_engine"]
+        return (*self.source.given()[1:], *self.graph.given(), *of_evidence, *of_precision)
 
 
 @dataclass(frozen=True)
 class Export:
-    """A published bundle and what the gate measured (None where it did not run)."""
+    """A published bundle, the gate's verdict (None where it did not run), and the report."""
 
     bundle: Bundle
     verdict: Verdict | None
-    report: dict[str, Any]
+    report: Report

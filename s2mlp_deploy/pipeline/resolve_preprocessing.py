@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from s2mlp_deploy.errors import UsageError
-from s2mlp_deploy.pipeline.request import Request
+from s2mlp_deploy.pipeline.request import Source
 from s2mlp_deploy.schema.manifest import Preprocessing
 from s2mlp_deploy.schema.size import format_size
 from s2mlp_deploy.system.wording import counted
@@ -20,24 +20,24 @@ LEAST_STD = 1e-4
 """A fortieth of the step between two bytes: to divide by less makes noise of rounding."""
 
 
-def preprocessing_for(source: Checkpoint, request: Request) -> Preprocessing:
+def preprocessing_for(source: Checkpoint, stated: Source) -> Preprocessing:
     """Preprocessing as asked for, else as the checkpoint records it, else the default and ImageNet's normalization.
 
     Raises:
         UsageError: where the values do not fit the model's channels or each other, or are recorded and not known here.
     """
     recorded = source.recorded
-    if recorded.crop_mode and recorded.resize is None and request.resize is None:
+    if recorded.crop_mode and recorded.resize is None and stated.resize is None:
         raise UsageError(
             f"the checkpoint records crop_mode {recorded.crop_mode!r}, which is not known here: pass --resize with what comes "
             "closest, and judge it with --data"
         )
-    normalization = _normalization(source, request)
+    normalization = _normalization(source, stated)
     known = {
-        "image_size": request.image_size or recorded.image_size,
-        "resize": request.resize or recorded.resize,
-        "interpolation": request.interpolation or recorded.interpolation,
-        "crop_fraction": request.crop_fraction or recorded.crop_fraction,
+        "image_size": stated.image_size or recorded.image_size,
+        "resize": stated.resize or recorded.resize,
+        "interpolation": stated.interpolation or recorded.interpolation,
+        "crop_fraction": stated.crop_fraction or recorded.crop_fraction,
         "mean": normalization.mean,
         "std": normalization.std,
     }
@@ -57,7 +57,7 @@ def preprocessing_for(source: Checkpoint, request: Request) -> Preprocessing:
     )
 
 
-def warnings(source: Checkpoint, request: Request, preprocessing: Preprocessing) -> list[str]:
+def warnings(source: Checkpoint, stated: Source, preprocessing: Preprocessing) -> list[str]:
     """What of ``preprocessing`` and the image size nobody said plainly."""
     found = [
         f"the checkpoint records a value more than once and differently, and the first is taken: {conflict}"
@@ -73,7 +73,7 @@ def warnings(source: Checkpoint, request: Request, preprocessing: Preprocessing)
             f"the checkpoint does not record how its images were normalized: mean {preprocessing.mean} and std "
             f"{preprocessing.std} are assumed and written into the bundle; pass --mean and --std if they were others"
         )
-    if divided := _normalization(source, request).divided:
+    if divided := _normalization(source, stated).divided:
         found.append(
             f"{' and '.join(divided)} {'are' if len(divided) > 1 else 'is'} of pixels in 0…255, and divided by 255: the bundle "
             "has them of pixels in 0…1"
@@ -93,10 +93,10 @@ class _Normalization:
     divided: tuple[str, ...]
 
 
-def _normalization(source: Checkpoint, request: Request) -> _Normalization:
+def _normalization(source: Checkpoint, stated: Source) -> _Normalization:
     recorded, channels = source.recorded, source.spec.in_channels
     values, names = [], []
-    for option, given, stored in (("--mean", request.mean, recorded.mean), ("--std", request.std, recorded.std)):
+    for option, given, stored in (("--mean", stated.mean, recorded.mean), ("--std", stated.std, recorded.std)):
         value = given or stored
         if value is not None and len(value) not in (1, channels):
             whose = f"{option} has" if given else f"the checkpoint records for {option}"

@@ -18,12 +18,13 @@ from s2mlp_deploy.formats import float16_on_cpu, memory_limit, registry
 from s2mlp_deploy.gate import gate as gates
 from s2mlp_deploy.gate import golden, golden_images, manifest_consistency
 from s2mlp_deploy.gate.checks import Verdict
-from s2mlp_deploy.gate.distance import Distance, compare, first_divergence, scale_of
+from s2mlp_deploy.gate.distance import compare, first_divergence, scale_of
 from s2mlp_deploy.gate.golden import Golden
 from s2mlp_deploy.gate.golden_images import Preparation
 from s2mlp_deploy.gate.io_adapter import ArtifactIo
 from s2mlp_deploy.runtime.session import Session, TracingSession, description_of
 from s2mlp_deploy.schema.array import Array
+from s2mlp_deploy.schema.report import Distance
 from s2mlp_deploy.schema.spec import Spec
 from s2mlp_deploy.schema.tolerance import Tolerance
 

@@ -2,34 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from s2mlp_deploy.gate.checks import check_logits
 from s2mlp_deploy.gate.distance import leading_class
 from s2mlp_deploy.gate.evaluation import EvaluationSet
-from s2mlp_deploy.pipeline.request import Request
+from s2mlp_deploy.quantization.settings import Int8
 from s2mlp_deploy.schema.array import Array
 from s2mlp_deploy.schema.precision import INT8
+from s2mlp_deploy.schema.report import Trial
 
 
-@dataclass(frozen=True)
-class Trial:
-    """One set of layers left in float, and what that gives on the judging images.
-
-    ``agreement`` is the share of images with the float model's class; accuracies are shares, too, and
-    None without labels. ``relative_l2`` is the distance on the images that the gate will see.
-    """
-
-    float_layers: tuple[str, ...]
-    agreement: float
-    accuracy: float | None
-    float_accuracy: float | None
-    relative_l2: float
-    passed: bool
-
-
-def assess(float_layers: tuple[str, ...], logits: Array, evaluation: EvaluationSet, request: Request) -> Trial:
-    """Hold an int8 model's ``logits`` of the judging images to the limits that ``request`` sets."""
+def assess(float_layers: tuple[str, ...], logits: Array, evaluation: EvaluationSet, settings: Int8) -> Trial:
+    """Hold an int8 model's ``logits`` of the judging images to the limits that ``settings`` set."""
     classes, expected = leading_class(logits), leading_class(evaluation.float_logits)
     agreement = float((classes == expected).mean())
     # What the gate will ask for, so that layers are kept for its sake, too.
@@ -38,11 +21,11 @@ def assess(float_layers: tuple[str, ...], logits: Array, evaluation: EvaluationS
     gate = check_logits({"images": logits[rows]}, {"images": evaluation.float_logits[rows]}, tolerance)
     relative_l2 = gate.distances["images"].relative_l2
     if evaluation.labels is None:
-        passed = gate.passed and agreement >= request.min_agreement
+        passed = gate.passed and agreement >= settings.min_agreement
         return Trial(float_layers, agreement, None, None, relative_l2, passed)
     accuracy, float_accuracy = (float((c == evaluation.labels).mean()) for c in (classes, expected))
     drop = round(100 * (float_accuracy - accuracy), 9)  # so that 0.895 - 0.89 is not more than half a point
-    passed = gate.passed and drop <= request.max_accuracy_drop
+    passed = gate.passed and drop <= settings.max_accuracy_drop
     return Trial(float_layers, agreement, accuracy, float_accuracy, relative_l2, passed)
 
 
@@ -55,11 +38,11 @@ def describe(trial: Trial) -> str:
     )
 
 
-def limits(trial: Trial, request: Request) -> str:
+def limits(trial: Trial, settings: Int8) -> str:
     """The limits that ``trial`` is held to, by their options."""
     asked = (
-        f"--min-agreement {request.min_agreement}"
+        f"--min-agreement {settings.min_agreement}"
         if trial.accuracy is None
-        else f"--max-accuracy-drop {request.max_accuracy_drop}"
+        else f"--max-accuracy-drop {settings.max_accuracy_drop}"
     )
     return f"{asked} and a relative L2 of {INT8.rule.floor}"

@@ -16,7 +16,8 @@ import pytest
 from helpers.fashion_mnist import needs_dataset, read, run_alone
 from helpers.support import EXAMPLES, INPLACE_CHECKPOINT, PAPER_CHECKPOINT, TEST_IMAGES
 from s2mlp_deploy.data import image_folders, images
-from s2mlp_deploy.pipeline.deploy import Request, deploy
+from s2mlp_deploy.pipeline.deploy import deploy
+from s2mlp_deploy.pipeline.request import EvidenceOptions, ExportRequest, OutputOptions, Source
 from s2mlp_deploy.schema.manifest import Preprocessing
 
 
@@ -24,7 +25,7 @@ from s2mlp_deploy.schema.manifest import Preprocessing
 @pytest.mark.parametrize("source", [PAPER_CHECKPOINT, INPLACE_CHECKPOINT], ids=["paper", "inplace"])
 def test_the_export_repeats_the_class_of_each_of_the_10_000_test_images(source: Path, tmp_path: Path) -> None:
     recipe = json.loads(source.with_suffix(".json").read_text())
-    deploy(Request(source, output=tmp_path / "out", semantics=recipe["shift"]))
+    deploy(ExportRequest(Source(source, semantics=recipe["shift"]), output=OutputOptions(tmp_path / "out")))
     classes = run_alone(tmp_path / "out" / "model.onnx", read("t10k-images-idx3-ubyte.gz", 16).reshape(-1, 28, 28))
     np.testing.assert_array_equal(classes, np.load(source.with_suffix(".predictions.npy")))
     assert int((classes == read("t10k-labels-idx1-ubyte.gz", 8)).sum()) == recipe["test_correct"]
@@ -49,8 +50,17 @@ def test_the_committed_images_are_those_of_the_data_set() -> None:
 
 @pytest.mark.parametrize("source", [PAPER_CHECKPOINT, INPLACE_CHECKPOINT], ids=["paper", "inplace"])
 def test_the_committed_images_decide_the_semantics_and_keep_their_classes(source: Path, tmp_path: Path) -> None:
-    export = deploy(Request(source, output=tmp_path / "out", semantics="auto", data=TEST_IMAGES))
+    export = deploy(
+        ExportRequest(
+            Source(source, semantics="auto"),
+            evidence=EvidenceOptions(data=TEST_IMAGES),
+            output=OutputOptions(tmp_path / "out"),
+        )
+    )
     recipe = json.loads(source.with_suffix(".json").read_text())
     assert export.bundle.manifest.spec.semantics == recipe["shift"]
     assert export.report["images"]["top1_agreement"] == 1.0
     assert export.report["images"]["accuracy"] == export.report["images"]["accuracy_pytorch"]
+    assert export.bundle.manifest.spec.shift_semantics == recipe["shift"]
+    assert export.report.images.top1_agreement == 1.0
+    assert export.report.images.accuracy == export.report.images.accuracy_pytorch

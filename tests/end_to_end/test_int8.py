@@ -18,13 +18,17 @@ from helpers.fashion_mnist import needs_dataset, read, run_alone
 from helpers.support import PAPER_CHECKPOINT, TEST_IMAGES, Ran, run, save_checkpoint, small_spec
 from s2mlp_deploy.bundle.contents import Bundle
 from s2mlp_deploy.checkpoint.load import load_checkpoint
+from s2mlp_deploy.data.labelled_data import LabelledData
 from s2mlp_deploy.errors import DataError, UsageError
 from s2mlp_deploy.families.s2mlp import reference
 from s2mlp_deploy.gate.evaluation import EvaluationSet
+from s2mlp_deploy.gate.io_adapter import IoAdapter
 from s2mlp_deploy.pipeline import resolve_preprocessing
-from s2mlp_deploy.pipeline.context import Data, Prepared
-from s2mlp_deploy.pipeline.deploy import Request, deploy
+from s2mlp_deploy.pipeline.deploy import deploy
+from s2mlp_deploy.pipeline.request import ExportRequest, OutputOptions, Source
 from s2mlp_deploy.quantization import accuracy, int8
+from s2mlp_deploy.quantization.int8 import QuantizationTask
+from s2mlp_deploy.quantization.settings import Float16, Int8, PrecisionOptions
 from s2mlp_deploy.schema.array import Array
 from s2mlp_deploy.schema.manifest import Preprocessing
 from s2mlp_deploy.system.progress import Listener, Progress
@@ -97,7 +101,11 @@ def test_no_option_for_int8_is_ignored_when_only_other_precisions_are_made(
 def test_a_target_that_the_format_does_not_take_is_refused(checkpoint: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="does not take int8 graphs for --target openvino: expected x86 or arm or trt"):
         deploy(
-            Request(checkpoint, precision="int8", target="openvino", calibration="synthetic", output=tmp_path / "out")
+            ExportRequest(
+                Source(checkpoint),
+                precision=Int8(target="openvino", calibration="synthetic"),
+                output=OutputOptions(tmp_path / "out"),
+            )
         )
     assert run("export", checkpoint, "--precision", "int8", "--target", "riscv").code == 2
 
@@ -214,14 +222,18 @@ def test_unusable_calibration_data_is_bad_input_and_nothing_is_published(
 def split(inputs: Array, data: Array | None, directory: Path) -> tuple[Array, EvaluationSet]:
     source = load_checkpoint(save_checkpoint(directory / "split.pt", small_spec()))
     np.save(directory / "split.npy", inputs)
-    labelled = None if data is None else Data(data, np.arange(len(data)) % 7)
-    prepared = Prepared(source, Preprocessing(mean=(0.0,) * 3, std=(1.0,) * 3), labelled, ())
-    request = Request(Path("unused"), precision="int8", calibration=directory / "split.npy", calibration_count=1000)
-    calibrating, judges = int8._split(
-        request, prepared, reference.build(source.spec, source.weights), Progress(Listener())
+    labelled = None if data is None else LabelledData(data, np.arange(len(data)) % 7)
+    preprocessing = Preprocessing(mean=(0.0,) * 3, std=(1.0,) * 3)
+    task = QuantizationTask(
+        Int8(directory / "split.npy", calibration_count=1000),
+        "x86",
+        reference.build(source.spec, source.weights),
+        IoAdapter(preprocessing, source.spec.image_size),
+        labelled,
     )
-    assert judges is not None
-    return calibrating, judges
+    calibrating, evaluation = int8._split(task, source.spec, Progress(Listener()))
+    assert evaluation is not None
+    return calibrating, evaluation
 
 
 def as_set(images: Array) -> set[bytes]:
@@ -295,12 +307,10 @@ def test_through_the_command_one_folder_may_be_both(tmp_path: Path) -> None:
 @pytest.mark.parametrize("target", TARGETS)
 def test_the_bundled_checkpoint_keeps_its_classes_in_every_recipe(target: str, tmp_path: Path) -> None:
     export = deploy(
-        Request(
-            PAPER_CHECKPOINT, precision="int8", calibration=TEST_IMAGES, target=target, output=tmp_path / "out"
-        )
+        ExportRequest(Source(PAPER_CHECKPOINT), precision=Int8(target=target, calibration=TEST_IMAGES), output=OutputOptions(tmp_path / "out"))
     )  # fmt: skip
-    (trial,) = export.report["trials"]
-    assert trial["passed"] and trial["agreement"] >= 0.99 and trial["accuracy"] is None
+    (trial,) = export.report.trials
+    assert trial.passed and trial.agreement >= 0.99 and trial.accuracy is None
     quantization = export.bundle.manifest.quantization
     assert quantization is not None
     assert (quantization.target, quantization.calibration_images, quantization.float_layers) == (target, 150, ())
@@ -367,8 +377,10 @@ def test_layers_that_8_bits_ruin_stay_in_float_and_accuracy_holds(tmp_path: Path
 
 def test_layers_stay_in_float_for_the_gates_sake_too_where_every_class_is_kept(tmp_path: Path) -> None:
     hard = with_outliers(tmp_path / "hard.pt", (1, "fc3", "fc4"))
-    export = deploy(Request(hard, precision="int8", calibration=TEST_IMAGES, output=tmp_path / "out"))
-    first, last = export.report["trials"]
+    export = deploy(
+        ExportRequest(Source(hard), precision=Int8(calibration=TEST_IMAGES), output=OutputOptions(tmp_path / "out"))
+    )
+    first, last = export.report.trials
     assert first["agreement"] >= 0.99 and first["relative_l2"] > 0.1 and not first["passed"]
     assert last["relative_l2"] < 0.1 and last["float_layers"] == ("stage0/block01/fc4",) and last["passed"]
     assert export.verdict is not None and export.verdict.passed
@@ -401,7 +413,7 @@ def test_an_accuracy_drop_that_is_exactly_the_limit_is_within_it() -> None:
         logits = 1 + 1e-3 * np.eye(2)[(np.arange(200) >= float_right).astype(int)]
         judges = EvaluationSet(images, logits, labels)
         actual = 1 + 1e-3 * np.eye(2)[(np.arange(200) >= right).astype(int)]
-        return accuracy.assess((), actual, judges, Request(Path("unused"), max_accuracy_drop=limit)).passed
+        return accuracy.assess((), actual, judges, Int8(max_accuracy_drop=limit)).passed
 
     for right in range(100, 199):
         assert trial(right, right + 1, 0.5)
@@ -414,9 +426,7 @@ def test_an_accuracy_drop_that_is_exactly_the_limit_is_within_it() -> None:
 
 def prepared_training_images(count: int) -> Array:
     pixels = read("train-images-idx3-ubyte.gz", 16).reshape(-1, 28, 28)[:: 60_000 // count][:count]
-    preprocessing = resolve_preprocessing.preprocessing_for(
-        load_checkpoint(PAPER_CHECKPOINT), Request(PAPER_CHECKPOINT)
-    )
+    preprocessing = resolve_preprocessing.preprocessing_for(load_checkpoint(PAPER_CHECKPOINT), Source(PAPER_CHECKPOINT))
     mean, std = (np.array(v, np.float32).reshape(3, 1, 1) for v in (preprocessing.mean, preprocessing.std))
     return (pixels[:, None].astype(np.float32) * np.float32(preprocessing.scale) - mean) / std
 
@@ -427,13 +437,12 @@ def prepared_training_images(count: int) -> Array:
     [("int8", "x86"), *(pytest.param(*case, marks=pytest.mark.thorough) for case in [("int8", "trt"), ("fp16", None)])],
 )
 def test_all_10_000_test_images_keep_their_accuracy(precision: str, target: str | None, tmp_path: Path) -> None:
-    options: dict[str, Any] = {}
+    options: PrecisionOptions = Float16()
     if precision == "int8":
         np.save(tmp_path / "training.npy", prepared_training_images(341))  # a fourth judges: 256 calibrate
-        options = {"target": target, "calibration": tmp_path / "training.npy", "calibration_count": 341}
-    bundle: Bundle = deploy(
-        Request(PAPER_CHECKPOINT, precision=precision, output=tmp_path / "out", **options), Listener()
-    ).bundle
+        options = Int8(tmp_path / "training.npy", calibration_count=341, target=target)
+    wanted = ExportRequest(Source(PAPER_CHECKPOINT), precision=options, output=OutputOptions(tmp_path / "out"))
+    bundle: Bundle = deploy(wanted, Listener()).bundle
     quantization = bundle.manifest.quantization
     assert quantization is None or (quantization.calibration_images, quantization.float_layers) == (256, ())
     classes = run_alone(tmp_path / "out" / "model.onnx", read("t10k-images-idx3-ubyte.gz", 16).reshape(-1, 28, 28))

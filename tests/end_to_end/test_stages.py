@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import sys
-from dataclasses import fields, replace
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -17,11 +17,19 @@ from helpers.bare import OPTIONAL, Bare, answer, bare
 from helpers.fake_formats import install
 from helpers.formats import manifest_of, promised
 from helpers.support import PAPER_CHECKPOINT, TEST_IMAGES, Ran, run, save_checkpoint, small_spec
-from s2mlp_deploy import Request
 from s2mlp_deploy.bundle.read import read_bundle
 from s2mlp_deploy.errors import AccuracyError, BundleError, ParityError, UsageError
 from s2mlp_deploy.pipeline import compile as engine
-from s2mlp_deploy.pipeline.deploy import OWN, deploy, deploy_all
+from s2mlp_deploy.pipeline.deploy import deploy, deploy_all
+from s2mlp_deploy.pipeline.request import (
+    EvidenceOptions,
+    ExportRequest,
+    FormatOptions,
+    GraphOptions,
+    OutputOptions,
+    Source,
+)
+from s2mlp_deploy.quantization.settings import Int8
 from s2mlp_deploy.schema.manifest import Interface
 from s2mlp_exporters.onnxruntime.exporter import OrtModel
 
@@ -324,7 +332,7 @@ def test_a_bundle_that_lacks_a_file_is_not_compiled(place: Path, compilers: Any)
     (place / "small-onnx-fp32" / "golden.safetensors").unlink()
     assert run("export", "small-onnx-fp32", "--format", "compiled").code == 3
     with pytest.raises(BundleError, match=r"golden\.safetensors is missing"):
-        deploy(Request(Path("small-onnx-fp32"), "compiled"))
+        deploy(ExportRequest(Source(Path("small-onnx-fp32")), format=FormatOptions("compiled")))
     assert compilers.calls == []
 
 
@@ -366,7 +374,11 @@ def test_a_compiler_of_others_works_from_both_sources(place: Path, compilers: An
 @pytest.mark.usefixtures("place")
 def test_settings_reach_the_compiler_and_the_manifest(compilers: Any) -> None:
     for source in ("small.pt", "small-onnx-fp32"):
-        made = deploy(Request(Path(source), "compiled", settings={"speed": 9}, force=True))
+        made = deploy(
+            ExportRequest(
+                Source(Path(source)), format=FormatOptions("compiled", {"speed": 9}), output=OutputOptions(force=True)
+            )
+        )
         assert made.bundle.manifest.engine == {"speed": 9}
     assert [settings for _, settings in compilers.calls] == [{"speed": 9}] * 2
 
@@ -387,7 +399,14 @@ def test_an_engine_that_is_wrong_is_not_published(
 @pytest.mark.usefixtures("compilers", "place")
 def test_an_engine_that_is_wrong_beyond_the_golden_tensors_is_found_by_labelled_images(tmp_path: Path) -> None:
     with pytest.raises(ParityError, match="images: relative L2"):
-        deploy(Request(PAPER_CHECKPOINT, "sly", data=TEST_IMAGES, data_count=40, output=tmp_path / "out"))
+        deploy(
+            ExportRequest(
+                Source(PAPER_CHECKPOINT),
+                format=FormatOptions("sly"),
+                evidence=EvidenceOptions(data=TEST_IMAGES, data_count=40),
+                output=OutputOptions(tmp_path / "out"),
+            )
+        )
     ran = run("export", PAPER_CHECKPOINT, "--format", "sly", "--data", TEST_IMAGES, "-o", tmp_path / "out")
     assert ran.code == 1 and "images: same class" in message(ran)
     assert not (tmp_path / "out").exists()
@@ -404,9 +423,7 @@ def test_an_int8_engine_that_is_wrong_beyond_the_golden_tensors_is_found_by_the_
 
 @pytest.mark.usefixtures("compilers", "place")
 def test_an_int8_engine_that_loses_accuracy_is_found_by_labels(tmp_path: Path) -> None:
-    request = Request(
-        PAPER_CHECKPOINT, "sly", "int8", tmp_path / "out", calibration=TEST_IMAGES, data=TEST_IMAGES, max_accuracy_drop=1
-    )  # fmt: skip
+    request = ExportRequest(Source(PAPER_CHECKPOINT), precision=Int8(calibration=TEST_IMAGES, max_accuracy_drop=1), format=FormatOptions("sly"), evidence=EvidenceOptions(data=TEST_IMAGES), output=OutputOptions(tmp_path / "out"))  # fmt: skip
     with pytest.raises(AccuracyError, match=r"no longer keeps --max-accuracy-drop 1 and .*: 0 in float: same class"):
         deploy(request)
     assert not (tmp_path / "out").exists()
@@ -564,13 +581,15 @@ def test_a_disk_without_room_is_found_before_the_engine_is_built(
 
 
 def test_artifacts_made_together_must_have_in_common_what_is_shared(place: Path) -> None:
-    first = Request(place / "small.pt", output=place / "never a")
-    for field, value in {"semantics": "inplace", "interface": Interface(input="uint8"), "batch": 3}.items():
-        other = replace(first, output=place / "never b", **{field: value})
+    first = ExportRequest(Source(place / "small.pt"), output=OutputOptions(place / "never a"))
+    others = (
+        replace(first, source=replace(first.source, semantics="inplace")),
+        replace(first, graph=GraphOptions(interface=Interface(input="uint8"))),
+        replace(first, graph=GraphOptions(batch=3)),
+        replace(first, evidence=EvidenceOptions(data_count=3)),
+    )
+    for other in others:
+        other = replace(other, output=OutputOptions(place / "never b"))
         with pytest.raises(UsageError, match="made together must have this in common"):
             list(deploy_all([first, other]))
     assert not list(place.glob("never*"))
-
-
-def test_every_field_of_a_request_is_shared_or_an_artifacts_own() -> None:
-    assert {f.name for f in fields(Request)} > OWN

@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 
 from helpers.support import PAPER_CHECKPOINT, TEST_IMAGES, run
-from s2mlp_deploy import Request
 from s2mlp_deploy.bundle.read import read_bundle
 from s2mlp_deploy.errors import BundleError, RuntimeMissingError, UsageError
 from s2mlp_deploy.gate import golden
@@ -18,7 +17,16 @@ from s2mlp_deploy.gate.distance import compare
 from s2mlp_deploy.gate.gate import gate
 from s2mlp_deploy.gate.io_adapter import ArtifactIo
 from s2mlp_deploy.pipeline.deploy import deploy
-from s2mlp_deploy.pipeline.request import Export
+from s2mlp_deploy.pipeline.request import (
+    EvidenceOptions,
+    Export,
+    ExportRequest,
+    FormatOptions,
+    GraphOptions,
+    OutputOptions,
+    Source,
+)
+from s2mlp_deploy.quantization.settings import OPTIONS, BFloat16, Float16, Int8, PrecisionOptions
 from s2mlp_deploy.schema.array import Array
 from s2mlp_exporters.tensorrt.engine import EngineFormat
 from s2mlp_exporters.tensorrt.runtime import Gpu, find_gpu
@@ -56,15 +64,22 @@ def graphs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """ONNX bundles of the bundled checkpoint by precision, for any batch."""
     place = tmp_path_factory.mktemp("graphs")
     for precision in PRECISIONS:
-        given: dict[str, Any] = {"target": "trt"} if precision in ("int8", "fp16") else {}
-        given |= {"calibration": TEST_IMAGES} if precision == "int8" else {}
-        deploy(Request(PAPER_CHECKPOINT, precision=precision, output=place / precision, **given))
+        options: dict[str, PrecisionOptions] = {"int8": Int8(TEST_IMAGES, target="trt"), "fp16": Float16(target="trt")}
+        wanted = options.get(precision) or OPTIONS[precision]()
+        deploy(ExportRequest(Source(PAPER_CHECKPOINT), precision=wanted, output=OutputOptions(place / precision)))
     return {precision: place / precision for precision in PRECISIONS}
 
 
 def engine(source: Path, output: Path, format: str, precision: str, **settings: Any) -> Export:
     """The ONNX bundle ``source`` built and judged here."""
-    return deploy(Request(source, format=format, precision=precision, output=output, settings=settings))
+    return deploy(
+        ExportRequest(
+            Source(source),
+            precision=OPTIONS[precision](),
+            format=FormatOptions(format, settings),
+            output=OutputOptions(output),
+        )
+    )
 
 
 def images(count: int, size: tuple[int, int] = (28, 28), seed: int = 0) -> Array:
@@ -88,7 +103,13 @@ def test_an_engine_built_here_keeps_parity_and_is_verified(
 @pytest.mark.parametrize("lowering", ["slice", "gather", "pad", "conv"])
 def test_every_lowering_keeps_parity(format: str, lowering: str, tmp_path: Path) -> None:
     export = deploy(
-        Request(PAPER_CHECKPOINT, format=format, precision="fp16", lowering=lowering, output=tmp_path / "engine")
+        ExportRequest(
+            Source(PAPER_CHECKPOINT),
+            graph=GraphOptions(lowering=lowering),
+            precision=Float16(),
+            format=FormatOptions(format),
+            output=OutputOptions(tmp_path / "engine"),
+        )
     )
     assert export.verdict is not None and export.verdict.passed
 
@@ -97,13 +118,26 @@ def test_bfloat16_is_judged_where_it_can_run(format: str, tmp_path: Path) -> Non
     assert isinstance(GPU, Gpu)
     if GPU.capability < (8, 0):
         pytest.skip(f"{GPU} has no bfloat16")
-    export = deploy(Request(PAPER_CHECKPOINT, format=format, precision="bf16", output=tmp_path / "engine"))
+    export = deploy(
+        ExportRequest(
+            Source(PAPER_CHECKPOINT),
+            precision=BFloat16(),
+            format=FormatOptions(format),
+            output=OutputOptions(tmp_path / "engine"),
+        )
+    )
     assert export.verdict is not None and export.verdict.passed and export.bundle.manifest.verdict == "passed"
 
 
 def test_an_engine_for_a_range_of_sizes_keeps_parity_at_all_golden_ones(format: str, tmp_path: Path) -> None:
     export = deploy(
-        Request(PAPER_CHECKPOINT, format=format, precision="fp16", dynamic_size=True, output=tmp_path / "engine")
+        ExportRequest(
+            Source(PAPER_CHECKPOINT),
+            graph=GraphOptions(dynamic_size=True),
+            precision=Float16(),
+            format=FormatOptions(format),
+            output=OutputOptions(tmp_path / "engine"),
+        )
     )
     assert export.verdict is not None and export.verdict.passed
 
@@ -131,9 +165,7 @@ def test_a_pending_bundle_is_completed_by_verifying_it(
     usable("trt-rtx")
     monkeypatch.setattr(EngineFormat, "cannot_run", lambda *_: "the GPU is not looked at")
     deploy(
-        Request(
-            graphs["fp16"], format="trt-rtx", precision="fp16", output=tmp_path / "engine", allow_unverified_engine=True
-        )
+        ExportRequest(Source(graphs["fp16"]), precision=Float16(), format=FormatOptions("trt-rtx"), evidence=EvidenceOptions(allow_unverified_engine=True), output=OutputOptions(tmp_path / "engine"))
     )  # fmt: skip
     monkeypatch.undo()
     assert read_bundle(tmp_path / "engine").manifest.verdict == "pending a device"

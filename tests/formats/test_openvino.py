@@ -22,7 +22,6 @@ import pytest
 from helpers import formats
 from helpers.formats import PRECISIONS, change_manifest, exported, manifest_of, noise, promised, replace_file
 from helpers.support import PAPER_CHECKPOINT, TEST_IMAGES, command, run, save_checkpoint, small_spec
-from s2mlp_deploy import Request
 from s2mlp_deploy.bundle.read import read_bundle
 from s2mlp_deploy.errors import BundleError, CompilerError, RuntimeMissingError, UsageError
 from s2mlp_deploy.formats import registry
@@ -30,6 +29,8 @@ from s2mlp_deploy.gate import golden
 from s2mlp_deploy.gate.gate import gate
 from s2mlp_deploy.gate.io_adapter import ArtifactIo
 from s2mlp_deploy.pipeline.deploy import deploy
+from s2mlp_deploy.pipeline.request import EvidenceOptions, ExportRequest, FormatOptions, OutputOptions, Source
+from s2mlp_deploy.quantization.settings import OPTIONS, Int8
 from s2mlp_exporters.openvino import exporter
 from s2mlp_exporters.openvino.exporter import BIN, LOADING, XML, OpenVinoIr, OpenVinoSession, Settings, load_openvino
 
@@ -111,16 +112,19 @@ def test_it_runs_on_as_many_threads_as_asked_for(made: Path, threads: int | None
 
 @pytest.mark.parametrize("precision", ["fp32", pytest.param("fp16", marks=pytest.mark.thorough), "int8"])
 def test_the_bundled_checkpoint_keeps_its_accuracy(precision: str, tmp_path: Path) -> None:
-    int8 = {"calibration": TEST_IMAGES, "max_accuracy_drop": 1.0} if precision == "int8" else {}
-    request = Request(
-        PAPER_CHECKPOINT, "openvino", precision, tmp_path / "engine", data=TEST_IMAGES, **int8  # type: ignore[arg-type]
-    )  # fmt: skip
+    request = ExportRequest(
+        Source(PAPER_CHECKPOINT),
+        precision=Int8(TEST_IMAGES, max_accuracy_drop=1.0) if precision == "int8" else OPTIONS[precision](),
+        format=FormatOptions("openvino"),
+        evidence=EvidenceOptions(data=TEST_IMAGES),
+        output=OutputOptions(tmp_path / "engine"),
+    )
     report = deploy(request).report
     if precision == "int8":
-        _graphs, trial = report["trials"]
-        assert trial["passed"] and abs(trial["float_accuracy"] - trial["accuracy"]) < 0.0101
+        _graphs, trial = report.trials
+        assert trial.passed and abs(trial.float_accuracy - trial.accuracy) < 0.0101
     else:
-        assert report["images"]["accuracy"] == report["images"]["accuracy_pytorch"] == 0.895
+        assert report.images.accuracy == report.images.accuracy_pytorch == 0.895
     assert run("verify", tmp_path / "engine").code == 0
 
 
@@ -389,7 +393,9 @@ def test_a_graph_that_openvino_does_not_take_is_told(
     bundle = Path(shutil.copytree(made / "onnx-fp32", tmp_path / "graph"))
     replace_file(bundle, "model.onnx", change((bundle / "model.onnx").read_bytes()))
     with pytest.raises(CompilerError, match=r"OpenVINO .* cannot take this graph .*install another version"):
-        deploy(Request(bundle, "openvino", output=tmp_path / "engine"))
+        deploy(
+            ExportRequest(Source(bundle), format=FormatOptions("openvino"), output=OutputOptions(tmp_path / "engine"))
+        )
     assert list(tmp_path.iterdir()) == [bundle] and capfd.readouterr() == ("", "")
 
 
@@ -402,4 +408,10 @@ def test_what_it_does_not_have_is_refused(made: Path, tmp_path: Path, option: tu
 
 def test_a_setting_that_it_does_not_know_is_refused(made: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="--device: not for --format openvino"):
-        deploy(Request(made / "onnx-fp32", "openvino", output=tmp_path / "out", settings={"device": "GPU"}))
+        deploy(
+            ExportRequest(
+                Source(made / "onnx-fp32"),
+                format=FormatOptions("openvino", {"device": "GPU"}),
+                output=OutputOptions(tmp_path / "out"),
+            )
+        )

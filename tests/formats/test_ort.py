@@ -22,10 +22,11 @@ import pytest
 from helpers import formats
 from helpers.formats import PRECISIONS, change_manifest, exported, manifest_of, noise, promised, replace_file
 from helpers.support import PAPER_CHECKPOINT, TEST_IMAGES, run, save_checkpoint, small_spec
-from s2mlp_deploy import Request
 from s2mlp_deploy.bundle.read import read_bundle
 from s2mlp_deploy.errors import RuntimeMissingError, UsageError
 from s2mlp_deploy.pipeline.deploy import deploy
+from s2mlp_deploy.pipeline.request import EvidenceOptions, ExportRequest, FormatOptions, OutputOptions, Source
+from s2mlp_deploy.quantization.settings import OPTIONS, Int8
 from s2mlp_deploy.runtime.onnxruntime import PROVIDERS, Loading, OnnxSession, load
 from s2mlp_exporters.onnxruntime import canonical, exporter
 from s2mlp_exporters.onnxruntime.exporter import OPERATORS, OrtModel
@@ -97,17 +98,20 @@ def test_other_options_of_an_export_go_together_with_it(
 
 @pytest.mark.parametrize("precision", ["fp32", pytest.param("fp16", marks=pytest.mark.thorough), "int8"])
 def test_the_bundled_checkpoint_keeps_its_accuracy_as_an_engine(precision: str, tmp_path: Path) -> None:
-    int8 = {"calibration": TEST_IMAGES, "max_accuracy_drop": 1.0} if precision == "int8" else {}
-    request = Request(
-        PAPER_CHECKPOINT, "ort", precision, tmp_path / "engine", data=TEST_IMAGES, **int8  # type: ignore[arg-type]
-    )  # fmt: skip
+    request = ExportRequest(
+        Source(PAPER_CHECKPOINT),
+        precision=Int8(TEST_IMAGES, max_accuracy_drop=1.0) if precision == "int8" else OPTIONS[precision](),
+        format=FormatOptions("ort"),
+        evidence=EvidenceOptions(data=TEST_IMAGES),
+        output=OutputOptions(tmp_path / "engine"),
+    )
     report = deploy(request).report
     if precision == "int8":
-        _graphs, trial = report["trials"]
-        assert trial["passed"] and abs(trial["float_accuracy"] - trial["accuracy"]) < 0.0101
+        _graphs, trial = report.trials
+        assert trial.passed and abs(trial.float_accuracy - trial.accuracy) < 0.0101
     else:
-        assert report["images"]["count"] == 200 and report["images"]["top1_agreement"] == 1
-        assert report["images"]["accuracy"] == report["images"]["accuracy_pytorch"] == 0.895
+        assert report.images.count == 200 and report.images.top1_agreement == 1
+        assert report.images.accuracy == report.images.accuracy_pytorch == 0.895
     assert run("verify", tmp_path / "engine").code == 0
 
 
@@ -405,8 +409,8 @@ def test_libraries_print_nothing_when_a_checkpoint_is_compiled(made: Path, tmp_p
 
 def test_the_programs_own_logging_is_left_as_it_is(made: Path, tmp_path: Path) -> None:
     code = (
-        "import logging, sys; from pathlib import Path; from s2mlp_deploy import Request, deploy; "
-        "deploy(Request(Path(sys.argv[1]), 'ort', output=Path(sys.argv[2]))); print(logging.root.handlers)"
+        "import logging, sys; from pathlib import Path; from s2mlp_deploy import ExportRequest, FormatOptions, OutputOptions, Source, deploy; "
+        "deploy(ExportRequest(Source(Path(sys.argv[1])), format=FormatOptions('ort'), output=OutputOptions(Path(sys.argv[2])))); print(logging.root.handlers)"
     )
     arguments = [str(made / "onnx-fp32"), str(tmp_path / "engine")]
     done = subprocess.run([sys.executable, "-W", "error", "-c", code, *arguments], capture_output=True, text=True)
@@ -546,13 +550,25 @@ def test_a_provider_or_style_that_there_is_not_is_refused(made: Path, tmp_path: 
     ran = run("export", made / "onnx-fp32", "--format", "ort", flag, value, "-o", tmp_path / "out")
     assert ran.code == 2 and value in ran.err
     with pytest.raises(UsageError, match=repr(value)):
-        deploy(Request(made / "onnx-fp32", "ort", output=tmp_path / "out", settings={option: value}))
+        deploy(
+            ExportRequest(
+                Source(made / "onnx-fp32"),
+                format=FormatOptions("ort", {option: value}),
+                output=OutputOptions(tmp_path / "out"),
+            )
+        )
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_setting_that_it_does_not_know_is_refused(made: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="--workspace: not for --format ort, which knows --ort-style, --provider"):
-        deploy(Request(made / "onnx-fp32", "ort", output=tmp_path / "out", settings={"workspace": 4}))
+        deploy(
+            ExportRequest(
+                Source(made / "onnx-fp32"),
+                format=FormatOptions("ort", {"workspace": 4}),
+                output=OutputOptions(tmp_path / "out"),
+            )
+        )
 
 
 def test_without_onnxruntime_it_says_what_to_install(

@@ -17,12 +17,20 @@ import pytest
 
 from helpers.bare import OPTIONAL, bare
 from helpers.support import PAPER_CHECKPOINT, TEST_IMAGES, run
-from s2mlp_deploy import Request
 from s2mlp_deploy.bundle.read import read_bundle
 from s2mlp_deploy.errors import CompilerError, RuntimeMissingError, UnverifiedError, UsageError
 from s2mlp_deploy.gate import golden
 from s2mlp_deploy.pipeline.deploy import deploy
-from s2mlp_deploy.pipeline.request import Export
+from s2mlp_deploy.pipeline.request import (
+    EvidenceOptions,
+    Export,
+    ExportRequest,
+    FormatOptions,
+    GraphOptions,
+    OutputOptions,
+    Source,
+)
+from s2mlp_deploy.quantization.settings import OPTIONS, Float16, Int8, PrecisionOptions
 from s2mlp_deploy.schema.manifest import Interface
 from s2mlp_deploy.system.dependencies import pip_install
 from s2mlp_deploy.system.hashing import sha256
@@ -57,12 +65,17 @@ def graphs(tmp_path_factory: pytest.TempPathFactory) -> Graphs:
     ) -> Path:  # fmt: skip
         name = f"{lowering}-{precision}-{batch}-{dynamic_size}-{target}-{judged}"
         if not (place / name).exists():
-            given = {"target": target} if precision in ("int8", "fp16") else {}
-            int8 = {"calibration": TEST_IMAGES} if precision == "int8" else {}
-            request = Request(
-                PAPER_CHECKPOINT, precision=precision, lowering=lowering, batch=batch, dynamic_size=dynamic_size,
-                gate=judged, output=place / name, **given, **int8,  # type: ignore[arg-type]
-            )  # fmt: skip
+            options: dict[str, PrecisionOptions] = {
+                "int8": Int8(TEST_IMAGES, target=target),
+                "fp16": Float16(target=target),
+            }
+            request = ExportRequest(
+                Source(PAPER_CHECKPOINT),
+                graph=GraphOptions(lowering, dynamic_size, batch),
+                precision=options.get(precision) or OPTIONS[precision](),
+                evidence=EvidenceOptions(gate=judged),
+                output=OutputOptions(place / name),
+            )
             deploy(request)
         return place / name
 
@@ -88,9 +101,7 @@ def engine(source: Path, output: Path, *, format: str = "trt-rtx", allow: bool =
     """``source``, an ONNX bundle, compiled."""
     precision = json.loads((source / "manifest.json").read_text())["precision"]
     return deploy(
-        Request(
-            source, format=format, precision=precision, output=output, allow_unverified_engine=allow, settings=settings
-        )
+        ExportRequest(Source(source), precision=OPTIONS[precision](), format=FormatOptions(format, settings), evidence=EvidenceOptions(allow_unverified_engine=allow), output=OutputOptions(output))
     )  # fmt: skip
 
 
@@ -130,7 +141,7 @@ def test_every_lowering_builds_at_every_precision(
     smallest, largest = (("1", "5") if free else ("2", "2"))  # fmt: skip
     assert recorded["smallest"] == (smallest, "3", *(("20", "24") if any_size else ("28", "28")))
     assert recorded["largest"] == (largest, "3", *(("32", "40") if any_size else ("28", "28")))
-    assert (tmp_path / "engine" / "model.plan").stat().st_size == export.report["engine"]["engine_bytes"] > 0
+    assert (tmp_path / "engine" / "model.plan").stat().st_size == export.report.as_dict()["engine"]["engine_bytes"] > 0
     assert read_bundle(tmp_path / "engine").manifest.lowering == lowering
 
 
@@ -138,12 +149,19 @@ def test_every_lowering_builds_at_every_precision(
 def test_the_wide_preset_builds(tmp_path: Path) -> None:
     checkpoint = save_random("wide", tmp_path / "wide.pt", seed=0)
     export = deploy(
-        Request(checkpoint, format="trt-rtx", precision="fp16", batch=1, gate=False, output=tmp_path / "engine")
+        ExportRequest(
+            Source(checkpoint),
+            graph=GraphOptions(batch=1),
+            precision=Float16(),
+            format=FormatOptions("trt-rtx"),
+            evidence=EvidenceOptions(gate=False),
+            output=OutputOptions(tmp_path / "engine"),
+        )
     )
     checkpoint.unlink()
     weights = 2 * 72_206_824
-    assert export.report["engine"]["engine_bytes"] > weights
-    assert export.report["engine"]["kernels"] > 12
+    assert export.report.as_dict()["engine"]["engine_bytes"] > weights
+    assert export.report.engine.kernels > 12
     assert sorted(file.name for file in tmp_path.iterdir()) == ["engine"]
     shutil.rmtree(tmp_path / "engine")
 
@@ -236,22 +254,23 @@ def test_the_command_refuses_it_too(graph: Path, tmp_path: Path) -> None:
 
 @without_gpu
 def test_from_a_checkpoint_the_graph_is_judged_and_the_engine_is_pending(tmp_path: Path) -> None:
-    request = Request(
-        PAPER_CHECKPOINT, format="trt-rtx", precision="fp16", output=tmp_path / "engine", allow_unverified_engine=True
+    request = ExportRequest(
+        Source(PAPER_CHECKPOINT),
+        precision=Float16(),
+        format=FormatOptions("trt-rtx"),
+        evidence=EvidenceOptions(allow_unverified_engine=True),
+        output=OutputOptions(tmp_path / "engine"),
     )
     export = deploy(request)
     assert export.bundle.manifest.verdict == "pending a device"
-    assert export.report["engine"]["kernels"] > 0
+    assert export.report.engine.kernels > 0
     assert [file.name for file in tmp_path.iterdir()] == ["engine"]
 
 
 @without_gpu
 @pytest.mark.parametrize("precision", ["fp32", "fp16", "bf16"])
 def test_an_engine_may_take_bytes(precision: str, tmp_path: Path) -> None:
-    request = Request(
-        PAPER_CHECKPOINT, format="trt-rtx", precision=precision, output=tmp_path / "engine",
-        allow_unverified_engine=True, interface=Interface(input="uint8"),
-    )  # fmt: skip
+    request = ExportRequest(Source(PAPER_CHECKPOINT), graph=GraphOptions(interface=Interface(input="uint8")), precision=OPTIONS[precision](), format=FormatOptions("trt-rtx"), evidence=EvidenceOptions(allow_unverified_engine=True), output=OutputOptions(tmp_path / "engine"))  # fmt: skip
     manifest = deploy(request).bundle.manifest
     assert (manifest.input.dtype, manifest.input.layout, manifest.input.shape) == (
         "uint8",
@@ -469,10 +488,7 @@ def no_tensorrt(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_without_tensorrt_a_checkpoint_gets_as_far_as_the_verified_graph_and_the_way_on_is_told(
     tmp_path: Path,
 ) -> None:
-    request = Request(
-        PAPER_CHECKPOINT, format="trt", precision="fp16", output=tmp_path / "engine",
-        settings={"workspace_mib": 512, "batch": "1:4:16"},
-    )  # fmt: skip
+    request = ExportRequest(Source(PAPER_CHECKPOINT), precision=Float16(), format=FormatOptions("trt", {"workspace_mib": 512, "batch": "1:4:16"}), output=OutputOptions(tmp_path / "engine"))  # fmt: skip
     with pytest.raises(RuntimeMissingError) as caught:
         deploy(request)
     graph = tmp_path / "engine-onnx-fp16"

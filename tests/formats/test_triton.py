@@ -24,7 +24,6 @@ from google.protobuf import text_format
 from helpers import formats
 from helpers.formats import PRECISIONS, change_manifest, exported, manifest_of, promised, replace_file, silence
 from helpers.support import PAPER_CHECKPOINT, TEST_IMAGES, command, run, save_checkpoint, small_spec
-from s2mlp_deploy import Request
 from s2mlp_deploy.bundle.contents import Artifact, Bundle
 from s2mlp_deploy.bundle.read import read_bundle
 from s2mlp_deploy.errors import BundleError, UsageError
@@ -32,6 +31,7 @@ from s2mlp_deploy.formats import registry
 from s2mlp_deploy.formats.base import Compiler
 from s2mlp_deploy.gate import golden
 from s2mlp_deploy.pipeline.deploy import deploy
+from s2mlp_deploy.pipeline.request import ExportRequest, FormatOptions, OutputOptions, Source
 from s2mlp_deploy.runtime.onnxruntime import OnnxSession
 from s2mlp_deploy.schema.array import Array
 from s2mlp_exporters.tensorrt.options import TensorRtOptions
@@ -307,7 +307,13 @@ def test_its_options_are_refused_for_other_formats(
 @pytest.mark.parametrize("settings", [{"max_batch": 0}, {"max_batch": "many"}, {"triton_backend": "abacus"}], ids=str)
 def test_settings_from_python_are_judged_too(made: Path, tmp_path: Path, settings: dict[str, Any]) -> None:
     with pytest.raises(UsageError):
-        deploy(Request(made / "onnx-fp32", "triton", output=tmp_path / "out", settings=settings))
+        deploy(
+            ExportRequest(
+                Source(made / "onnx-fp32"),
+                format=FormatOptions("triton", settings),
+                output=OutputOptions(tmp_path / "out"),
+            )
+        )
 
 
 def test_a_label_of_several_lines_is_refused(labelled: Path, tmp_path: Path) -> None:

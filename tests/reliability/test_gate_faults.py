@@ -86,9 +86,18 @@ from s2mlp_deploy.passes.float16_storage import StoreFloat16
 from s2mlp_deploy.passes.quantize import Quantize
 from s2mlp_deploy.pipeline import deploy as deploying
 from s2mlp_deploy.pipeline import export_onnx
-from s2mlp_deploy.pipeline.deploy import Request, deploy
+from s2mlp_deploy.pipeline.deploy import deploy
+from s2mlp_deploy.pipeline.request import (
+    EvidenceOptions,
+    ExportRequest,
+    FormatOptions,
+    GraphOptions,
+    OutputOptions,
+    Source,
+)
 from s2mlp_deploy.pipeline.verify import verify
-from s2mlp_deploy.schema.manifest import Interface, Manifest
+from s2mlp_deploy.quantization.settings import OPTIONS, Float16, Int8, PrecisionOptions
+from s2mlp_deploy.schema.manifest import FLOAT_LOGITS, Interface, Manifest
 from s2mlp_deploy.system.progress import Progress
 
 TARGETS = ("x86", "arm", "trt")
@@ -123,12 +132,31 @@ def pictures(place: Path) -> Path:
     return place / "pictures"
 
 
-def request(made: Written, output: Path, precision: str = "fp32", target: str | None = None, **more: Any) -> Request:
+def request(
+    made: Written,
+    output: Path,
+    precision: str = "fp32",
+    target: str | None = None,
+    *,
+    format: str = "onnx",
+    interface: Interface = FLOAT_LOGITS,
+    labels: Path | None = None,
+    golden_images: Path | None = None,
+) -> ExportRequest:
+    return ExportRequest(
+        Source(made.checkpoint, labels=labels),
+        graph=GraphOptions(interface=interface),
+        precision=options(precision, target, made.calibration),
+        format=FormatOptions(format),
+        evidence=EvidenceOptions(golden_images=golden_images),
+        output=OutputOptions(output, force=True),
+    )
+
+
+def options(precision: str, target: str | None, calibration: Path | None = None) -> PrecisionOptions:
     if precision == "int8":
-        more |= {"calibration": made.calibration, "target": target or "x86"}
-    elif target:
-        more |= {"target": target}
-    return Request(made.checkpoint, precision=precision, output=output, force=True, **more)
+        return Int8(calibration, target=target or "x86")
+    return Float16(target=target) if precision == "fp16" else OPTIONS[precision]()
 
 
 @pytest.fixture(scope="module")
@@ -146,7 +174,14 @@ def bundles(made: Written, pictures: Path, place: Path) -> Callable[..., Path]:
                 deploy(request(made, place / key, precision, target, **more))
             else:
                 source = bundle("onnx", precision, target, **more)
-                deploy(Request(source, format, precision, output=place / key))
+                deploy(
+                    ExportRequest(
+                        Source(source),
+                        precision=OPTIONS[precision](),
+                        format=FormatOptions(format),
+                        output=OutputOptions(place / key),
+                    )
+                )
             assert not verify(place / key).verdict.failures
             known[key] = place / key
         return known[key]
@@ -169,7 +204,7 @@ HIDDEN_BY_ROUNDING = (
 def test_faults_in_the_graph(trials: Trials, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """The graph of the bundled checkpoint computes something slightly else; at fp16 and int8, the smallest of these faults."""
     lower = export_onnx.lower
-    first = Request(PAPER_CHECKPOINT, output=tmp_path / "out")
+    first = ExportRequest(Source(PAPER_CHECKPOINT), output=OutputOptions(tmp_path / "out"))
     known = export_onnx.read_checkpoint(first, Progress(Steps()))
     onnx_file = registry.find("onnx")
     assert isinstance(onnx_file, formats_base.Exporter)
@@ -185,7 +220,7 @@ def test_faults_in_the_graph(trials: Trials, monkeypatch: pytest.MonkeyPatch, tm
             )
 
         monkeypatch.setattr(export_onnx, "lower", faulty)
-        wanted = replace(first, precision=kind, target=target, calibration=TEST_IMAGES if kind == "int8" else None)
+        wanted = replace(first, precision=options(kind, target, TEST_IMAGES))
         where = "" if kind == "fp32" else f" [{kind} {target or ''}".rstrip() + "]"
         found.try_export(
             fault + where,
@@ -243,7 +278,11 @@ def test_faults_of_float16(trials: Trials, made: Written, monkeypatch: pytest.Mo
         content = torch.load(made.checkpoint)
         content["model"]["stages.0.embedding.weight"] *= factor
         torch.save(content, tmp_path / "large.pt")
-        large = Request(tmp_path / "large.pt", precision="fp16", target="trt", output=tmp_path / "out", force=True)
+        large = ExportRequest(
+            Source(tmp_path / "large.pt"),
+            precision=Float16(target="trt"),
+            output=OutputOptions(tmp_path / "out", force=True),
+        )
         with monkeypatch.context() as patch:
             if factor < 1000:
                 deploy(large)  # which is healthy
@@ -286,7 +325,13 @@ def others(made: Written, place: Path) -> Mapping[str, Path]:
     ):
         for kind in ("fp32", "fp16"):
             known[f"{name} {kind}"] = place / f"{name}-{kind}"
-            deploy(Request(path, precision=kind, output=known[f"{name} {kind}"], semantics=semantics))  # type: ignore[arg-type]
+            deploy(
+                ExportRequest(
+                    Source(path, semantics=semantics),
+                    precision=OPTIONS[kind](),
+                    output=OutputOptions(known[f"{name} {kind}"]),
+                )
+            )  # type: ignore[arg-type]
     return known
 
 
@@ -348,7 +393,12 @@ def test_faults_of_compilers(
         change(altered / "model.onnx")
         with monkeypatch.context() as patch:
             patch.setattr(kind, "compile", mistaking(kind, altered))
-            wanted = Request(source, format, at, output=tmp_path / "out", force=True)
+            wanted = ExportRequest(
+                Source(source),
+                precision=OPTIONS[at](),
+                format=FormatOptions(format),
+                output=OutputOptions(tmp_path / "out", force=True),
+            )
             found.try_export(f"{fault} [{at} {format}]", lambda steps, wanted=wanted: deploy(wanted, steps))  # type: ignore[misc]
     found.tell(trials)
 
@@ -363,20 +413,29 @@ def test_faults_of_settings_of_runtimes(
     for at in ("fp32", "fp16", "int8"):
         with monkeypatch.context() as patch:
             patch.setattr(exporter, "LOADING", {**exporter.LOADING, "INFERENCE_PRECISION_HINT": "bf16"})
-            wanted = Request(bundles("onnx", at), "openvino", at, output=tmp_path / "out", force=True)
+            wanted = ExportRequest(
+                Source(bundles("onnx", at)),
+                precision=OPTIONS[at](),
+                format=FormatOptions("openvino"),
+                output=OutputOptions(tmp_path / "out", force=True),
+            )
             found.try_export(f"OpenVINO in bfloat16 [{at}]", lambda steps, wanted=wanted: deploy(wanted, steps))  # type: ignore[misc]
     openvino = exporter.load_openvino()
     save = openvino.save_model
     with monkeypatch.context() as patch:
         patch.setattr(openvino, "save_model", lambda model, path, **_: save(model, path, compress_to_fp16=True))
-        wanted = Request(bundles("onnx", "fp32"), "openvino", output=tmp_path / "out", force=True)
+        wanted = ExportRequest(
+            Source(bundles("onnx", "fp32")),
+            format=FormatOptions("openvino"),
+            output=OutputOptions(tmp_path / "out", force=True),
+        )
         found.try_export("OpenVINO's weights as float16 [fp32]", lambda steps: deploy(wanted, steps))
     graph = deploying._graph
     for asked, given in (("fp16", "fp32"), ("fp32", "fp16"), ("int8", "fp32")):
         with monkeypatch.context() as patch:
             patch.setattr(
                 deploying, "_graph",
-                lambda request, *rest, given=given: graph(replace(request, precision=given, calibration=None, target=None), *rest),
+                lambda request, *rest, given=given: graph(replace(request, precision=OPTIONS[given]()), *rest),
             )  # fmt: skip
             mixed = request(made, tmp_path / "out", asked, format="ort")
             found.try_export(f"{given} graph for {asked}", lambda steps, mixed=mixed: deploy(mixed, steps))  # type: ignore[misc]
@@ -527,11 +586,15 @@ def test_faults_of_the_pipeline(
     shuffled = tmp_path / "shuffled"
     for folder in sorted(TEST_IMAGES.iterdir()):
         shutil.copytree(folder, shuffled / str((int(folder.name) + 3) % 10))
-    contradicted: dict[str, dict[str, Any]] = {
-        "in-place semantics of a checkpoint trained with the paper's": {"semantics": "inplace", "data": TEST_IMAGES},
-        "classes in another order than the images' folders": {"data": shuffled},
+    contradicted = {
+        "in-place semantics of a checkpoint trained with the paper's": ("inplace", TEST_IMAGES),
+        "classes in another order than the images' folders": (None, shuffled),
     }
-    for fault, options in some(trials, list(contradicted.items()), 1):
-        wanted = Request(PAPER_CHECKPOINT, output=tmp_path / "out", force=True, **options)
+    for fault, (semantics, data) in some(trials, list(contradicted.items()), 1):
+        wanted = ExportRequest(
+            Source(PAPER_CHECKPOINT, semantics=semantics),  # type: ignore[arg-type]
+            evidence=EvidenceOptions(data=data),
+            output=OutputOptions(tmp_path / "out", force=True),
+        )
         found.try_export(fault, lambda steps, wanted=wanted: deploy(wanted, steps))  # type: ignore[misc]
     found.tell(trials)

@@ -15,7 +15,7 @@ nothing here can run.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from itertools import islice
 from pathlib import Path
 
@@ -24,8 +24,10 @@ import pytest
 from helpers.reliability.random_checkpoints import Case, cases, large_cases, write
 from helpers.reliability.record import Trials
 from s2mlp_deploy.errors import Error
-from s2mlp_deploy.pipeline.deploy import Export, Request, deploy
+from s2mlp_deploy.pipeline.deploy import Export, deploy
+from s2mlp_deploy.pipeline.request import ExportRequest, FormatOptions, GraphOptions, OutputOptions, Source
 from s2mlp_deploy.pipeline.verify import verify
+from s2mlp_deploy.quantization.settings import OPTIONS, Int8
 
 PRECISIONS = ("fp32", "fp16", "int8")
 FORMATS = ("onnx", "ort", "openvino")
@@ -33,22 +35,23 @@ TARGETS = ("x86", "arm", "trt")
 PARTS = 3
 
 
-def request(case: Case, precision: str, directory: Path) -> Request:
+def request(case: Case, precision: str, directory: Path) -> ExportRequest:
     """The export of ``case`` at ``precision``; over the cases each format meets each precision and each target."""
     written = write(case, directory)
     turn = case.index + PRECISIONS.index(precision)
-    int8 = precision == "int8"
-    return Request(
-        written.checkpoint,
-        format=FORMATS[turn % len(FORMATS)],
-        precision=precision,
-        output=directory / precision,
-        layout=written.layout,
-        lowering=case.lowering,
-        semantics=case.spec.shift.semantics,
-        offsets=case.spec.shift.offsets,
-        calibration=written.calibration if int8 else None,
-        target=TARGETS[case.index // len(FORMATS) % len(TARGETS)] if int8 else None,
+    return ExportRequest(
+        Source(
+            written.checkpoint,
+            layout=written.layout,
+            semantics=case.spec.shift.semantics,
+            offsets=case.spec.shift.offsets,
+        ),
+        graph=GraphOptions(lowering=case.lowering),
+        precision=Int8(written.calibration, target=TARGETS[case.index // len(FORMATS) % len(TARGETS)])
+        if precision == "int8"
+        else OPTIONS[precision](),
+        format=FormatOptions(FORMATS[turn % len(FORMATS)]),
+        output=OutputOptions(directory / precision),
     )
 
 
@@ -95,5 +98,5 @@ def worst(made: Export) -> float:
     """The largest distance of any golden case, in units of its limit."""
     tolerance = made.bundle.manifest.tolerance
     assert made.verdict and tolerance
-    distances: Mapping[str, Mapping[str, float]] = made.report["distances"]
+    distances = made.report.distances
     return max(d["relative_l2"] for d in distances.values()) / tolerance.relative_l2

@@ -34,7 +34,8 @@ from s2mlp_deploy.formats import registry
 from s2mlp_deploy.gate import golden
 from s2mlp_deploy.pipeline import verify as verifying
 from s2mlp_deploy.pipeline.deploy import deploy, deploy_all
-from s2mlp_deploy.pipeline.request import Request
+from s2mlp_deploy.pipeline.request import ExportRequest, FormatOptions, GraphOptions, OutputOptions, Source
+from s2mlp_deploy.quantization.settings import OPTIONS, Int8
 from s2mlp_deploy.runtime.session import Session, TracingSession
 from s2mlp_deploy.schema.array import Array
 
@@ -71,17 +72,15 @@ def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
 
 
-def request(checkpoint: Path, format: str, precision: str, output: Path, *, dynamic: bool = False) -> Request:
-    calibration = str(checkpoint.with_name("calibration.npy")) if precision == "int8" else None
-    return Request(
-        checkpoint,
-        format,
-        precision,
-        output,
-        force=True,
-        calibration=calibration,
-        min_agreement=0.5,
-        dynamic_size=dynamic,
+def request(checkpoint: Path, format: str, precision: str, output: Path, *, dynamic: bool = False) -> ExportRequest:
+    return ExportRequest(
+        Source(checkpoint),
+        graph=GraphOptions(dynamic_size=dynamic),
+        precision=Int8(checkpoint.with_name("calibration.npy"), min_agreement=0.5)
+        if precision == "int8"
+        else OPTIONS[precision](),
+        format=FormatOptions(format),
+        output=OutputOptions(output, force=True),
     )
 
 

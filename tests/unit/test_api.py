@@ -13,14 +13,32 @@ import torch
 
 import s2mlp_deploy
 from helpers.support import random_model, small_spec
-from s2mlp_deploy import Error, Request, deploy, load_checkpoint, read_bundle, verify
+from s2mlp_deploy import (
+    Error,
+    EvidenceOptions,
+    ExportRequest,
+    Float16,
+    FormatOptions,
+    GraphOptions,
+    Int8,
+    OutputOptions,
+    Source,
+    deploy,
+    load_checkpoint,
+    read_bundle,
+    verify,
+)
 from s2mlp_deploy.api import in_fields
 from s2mlp_deploy.schema.manifest import Interface
 from s2mlp_deploy.system.progress import Listener
 
 
-def text_request(source: str, output: str, **fields: Any) -> Request:
-    return Request(source, output=output, **fields)  # type: ignore[arg-type]
+def text_request(checkpoint: str, output: str, **parts: Any) -> ExportRequest:
+    return ExportRequest(
+        parts.pop("source", Source(checkpoint)),  # type: ignore[arg-type]
+        output=OutputOptions(output),  # type: ignore[arg-type]
+        **parts,
+    )
 
 
 def test_paths_may_be_strings(checkpoint: Path, tmp_path: Path) -> None:
@@ -29,28 +47,38 @@ def test_paths_may_be_strings(checkpoint: Path, tmp_path: Path) -> None:
     assert read_bundle(str(tmp_path / "bundle")).manifest == made.bundle.manifest
     assert verify(str(tmp_path / "bundle"), per_block=True).passed
     assert load_checkpoint(str(checkpoint)).sha256 == made.bundle.manifest.source.sha256
-    fields = {"labels": "l", "golden_images": "g", "reference": "r", "data": "d"}
-    given = Request("c.pt", **fields)  # type: ignore[arg-type]
-    assert given == Request(Path("c.pt"), **{name: Path(value) for name, value in fields.items()})  # type: ignore[arg-type]
-    assert replace(given, source="b").source == Path("b")  # type: ignore[arg-type]
+    assert Source("c.pt", labels="l") == Source(Path("c.pt"), labels=Path("l"))  # type: ignore[arg-type]
+    files = {"golden_images": "g", "reference": "r", "data": "d"}
+    paths = {name: Path(value) for name, value in files.items()}
+    assert EvidenceOptions(**files) == EvidenceOptions(**paths)  # type: ignore[arg-type]
+    assert replace(OutputOptions(Path("a")), directory="b").directory == Path("b")  # type: ignore[arg-type]
+
+
+def of_small(**fields: Any) -> Any:
+    return lambda checkpoint: Source(checkpoint, **fields)
 
 
 @pytest.mark.parametrize(
-    ("fields", "said"),
+    ("parts", "said"),
     [
-        ({"precision": "int8"}, "calibration"),
-        ({"io_dtype": "fp16"}, "io_dtype fp16 is for precision fp16"),
-        ({"format": "tflite"}, "no exporter for format 'tflite'"),
-        ({"format": "onnx", "settings": {"workspace_mib": 1}}, "workspace_mib: not for format onnx"),
-        ({"mean": (0.5, 0.5)}, "mean has 2 values"),
-        ({"batch": 2, "interface": Interface(input="image")}, "interface.input image takes one image"),
-        ({"lowering": "gather", "dynamic_size": True}, "lowering"),
+        ({"precision": Int8()}, "calibration"),
+        (
+            {"precision": Float16("fp16"), "graph": GraphOptions(interface=Interface(output="top5"))},
+            "precision.io_dtype fp16 is for prepared images and logits: leave out graph.interface.input",
+        ),
+        ({"format": FormatOptions("tflite")}, "no exporter for format 'tflite'"),
+        ({"format": FormatOptions("onnx", {"workspace_mib": 1})}, "workspace_mib: not for format.name onnx"),
+        ({"source": of_small(mean=(0.5, 0.5))}, "mean has 2 values"),
+        ({"graph": GraphOptions(batch=2, interface=Interface(input="image"))}, "graph.interface.input image takes one"),
+        ({"graph": GraphOptions("gather", dynamic_size=True)}, "lowering"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, dict) else None,
 )
-def test_errors_name_fields(checkpoint: Path, tmp_path: Path, fields: dict[str, Any], said: str) -> None:
+def test_errors_name_fields(checkpoint: Path, tmp_path: Path, parts: dict[str, Any], said: str) -> None:
+    if "source" in parts:
+        parts = {**parts, "source": parts["source"](checkpoint)}
     with pytest.raises(Error) as caught:
-        deploy(text_request(str(checkpoint), str(tmp_path / "bundle"), **fields))
+        deploy(text_request(str(checkpoint), str(tmp_path / "bundle"), **parts))
     assert said in str(caught.value) and "--" not in str(caught.value), caught.value
     assert not (tmp_path / "bundle").exists()
 
@@ -58,7 +86,9 @@ def test_errors_name_fields(checkpoint: Path, tmp_path: Path, fields: dict[str, 
 def test_a_bundle_that_is_there_and_an_ambiguous_checkpoint_are_told_in_parameters(
     bundle: Path, tmp_path: Path
 ) -> None:
-    with pytest.raises(Error, match=r"choose another place with output, or replace it with force=True"):
+    with pytest.raises(
+        Error, match=r"choose another place with output.directory, or replace it with output.force=True"
+    ):
         deploy(text_request(str(tmp_path / "small.pt"), str(bundle)))
     torch.save({n: random_model(small_spec()).state_dict() for n in ("model", "net")}, tmp_path / "two.pt")
     with pytest.raises(Error, match="wrapper"):
@@ -79,15 +109,18 @@ def test_warnings_name_fields(checkpoint: Path, tmp_path: Path) -> None:
 
     bare = tmp_path / "bare.pt"
     torch.save(torch.load(checkpoint, weights_only=True)["model"], bare)
-    deploy(text_request(str(bare), str(tmp_path / "bundle"), image_size=(20, 28)), Listening())
-    assert any("mean and std" in text for text in Listening.warned) and "reading the checkpoint" in Listening.steps
+    deploy(text_request("", str(tmp_path / "bundle"), source=Source(bare, image_size=(20, 28))), Listening())
+    assert (
+        any("source.mean and source.std" in text for text in Listening.warned)
+        and "reading the checkpoint" in Listening.steps
+    )
     assert not any("--" in text for text in Listening.warned)
 
 
 def test_commands_to_type_stay_as_they_are() -> None:
     told = "--format trt cannot be built here. Run there: s2mlp-export b --format trt --force. Or pass --format trt-rtx; --no-gate"
     assert in_fields(told) == (
-        "format trt cannot be built here. Run there: s2mlp-export b --format trt --force. Or pass format trt-rtx; gate=False"
+        "format.name trt cannot be built here. Run there: s2mlp-export b --format trt --force. Or pass format.name trt-rtx; evidence.gate=False"
     )
 
 

@@ -33,7 +33,8 @@ from s2mlp_deploy.gate.rules import tolerance_for
 from s2mlp_deploy.graph.lowered import Axes, Lowered
 from s2mlp_deploy.graph.spatial_shift import LOWERINGS
 from s2mlp_deploy.pipeline import lower
-from s2mlp_deploy.pipeline.deploy import Request, deploy
+from s2mlp_deploy.pipeline.deploy import deploy
+from s2mlp_deploy.pipeline.request import ExportRequest, GraphOptions, OutputOptions, Source
 from s2mlp_deploy.schema.shift import DIRECTIONS, Border, Semantics, Shift
 from s2mlp_deploy.schema.tolerance import Tolerance
 
@@ -143,7 +144,7 @@ def test_a_checkpoint_exported_under_the_wrong_semantics_is_not_the_gates_to_fin
 ) -> None:
     # Parity holds under either semantics; only evidence tells which one the model was trained with.
     source = INPLACE_CHECKPOINT
-    export = deploy(Request(source, output=tmp_path / "out", semantics=semantics))  # type: ignore[arg-type]
+    export = deploy(ExportRequest(Source(source, semantics=semantics), output=OutputOptions(tmp_path / "out")))  # type: ignore[arg-type]
     assert export.verdict is not None
     assert export.verdict.passed
 
@@ -153,7 +154,9 @@ def test_a_failed_gate_publishes_nothing(tmp_path: Path, monkeypatch: pytest.Mon
     emit = lower.emit
     monkeypatch.setattr(lower, "emit", lambda spec, *rest: emit(spec.with_shift(Shift(semantics="inplace")), *rest))
     with pytest.raises(ParityError, match="does not compute what the checkpoint computes"):
-        deploy(Request(path, output=tmp_path / "out", lowering="gather"))
+        deploy(
+            ExportRequest(Source(path), graph=GraphOptions(lowering="gather"), output=OutputOptions(tmp_path / "out"))
+        )
     assert sorted(p.name for p in tmp_path.iterdir()) == ["small.pt"]
 
 

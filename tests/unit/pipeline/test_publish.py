@@ -16,7 +16,6 @@ from types import SimpleNamespace
 import pytest
 
 from helpers.support import run, save_checkpoint, small_spec
-from s2mlp_deploy import Request
 from s2mlp_deploy.bundle.contents import Artifact
 from s2mlp_deploy.bundle.staging import staged
 from s2mlp_deploy.cli import signals
@@ -25,8 +24,10 @@ from s2mlp_deploy.families.registry import read_spec
 from s2mlp_deploy.formats.onnx import OnnxFile
 from s2mlp_deploy.graph.lowered import Lowered
 from s2mlp_deploy.pipeline.deploy import deploy
+from s2mlp_deploy.pipeline.request import ExportRequest, OutputOptions, Source
 from s2mlp_deploy.schema.manifest import Manifest, parse_manifest
 from s2mlp_deploy.schema.precision import FP32, PRECISIONS
+from s2mlp_deploy.schema.report import Report
 from s2mlp_deploy.schema.tolerance import Rule
 from s2mlp_deploy.system import workdir
 
@@ -103,7 +104,7 @@ def publish(
     with staged(destination, replace=replace) as staging:
         (staging.directory / "model.onnx").write_text("new")
         meanwhile(staging.directory)
-        staging.publish(manifest_of(pristine, "model.onnx"), {"report": 1})
+        staging.publish(manifest_of(pristine, "model.onnx"), Report())
 
 
 def is_new(bundle: Path) -> bool:
@@ -264,7 +265,7 @@ def test_nothing_is_published_when_the_gate_fails(
     ran = run("export", checkpoint, "-o", place)
     assert (ran.code, ran.out) == (1, "") and "nothing was published" in ran.err
     with pytest.raises(ParityError, match="relative L2"):
-        deploy(Request(checkpoint, output=place))
+        deploy(ExportRequest(Source(checkpoint), output=OutputOptions(place)))
     assert os.listdir(tmp_path) == []
 
 
@@ -332,7 +333,7 @@ def publish_version(pristine: Path, destination: Path, *, replace: bool = False,
         for name in ("model.onnx", "1/model.plan", *([also] if also else [])):
             (staging.directory / name).parent.mkdir(exist_ok=True, parents=True)
             (staging.directory / name).write_text("new")
-        staging.publish(manifest_of(pristine, "model.onnx", "1/model.plan"), {"report": 1})
+        staging.publish(manifest_of(pristine, "model.onnx", "1/model.plan"), Report())
 
 
 def test_a_version_is_published_and_replaced_with_the_rest(pristine: Path, tmp_path: Path) -> None:

@@ -15,9 +15,9 @@ from s2mlp_bench.benchmark import Plan, Result, run
 from s2mlp_bench.interleaved_timing import Schedule
 from s2mlp_deploy.graph.spatial_shift import LOWERINGS
 from s2mlp_deploy.pipeline.deploy import deploy, deploy_all
-from s2mlp_deploy.pipeline.request import SYNTHETIC, Request
+from s2mlp_deploy.pipeline.request import ExportRequest, GraphOptions, OutputOptions, Source
+from s2mlp_deploy.quantization.settings import SYNTHETIC, Int8
 from s2mlp_deploy.schema.manifest import Interface
-from s2mlp_deploy.schema.precision import INT8
 from s2mlp_deploy.system.progress import Listener
 from s2mlp_deploy.system.timing import Clock, Estimate, ratio
 
@@ -105,11 +105,17 @@ def measure_latency(
     """
     fp32, int8 = scratch / f"{preset}-onnx-fp32", scratch / f"{preset}-onnx-int8"
     lowered = {name: scratch / name for name in LOWERINGS}
-    requests = [Request(checkpoint, output=place, lowering=name) for name, place in lowered.items()]
-    requests += [Request(checkpoint, output=fp32)]
-    requests += [Request(checkpoint, output=int8, precision=INT8.name, calibration=SYNTHETIC)]
+    requests = [
+        ExportRequest(Source(checkpoint), graph=GraphOptions(lowering=name), output=OutputOptions(place))
+        for name, place in lowered.items()
+    ]
+    requests += [ExportRequest(Source(checkpoint), output=OutputOptions(fp32))]
+    requests += [ExportRequest(Source(checkpoint), precision=Int8(SYNTHETIC), output=OutputOptions(int8))]
     list(deploy_all(requests, listener))
-    deploy(Request(checkpoint, output=scratch / UINT8, interface=BYTES), listener)
+    deploy(
+        ExportRequest(Source(checkpoint), graph=GraphOptions(interface=BYTES), output=OutputOptions(scratch / UINT8)),
+        listener,
+    )
 
     def benchmark(
         bundles: Sequence[Path], baselines: Sequence[str], threads: Sequence[int], *, extras: bool

@@ -1,0 +1,24 @@
+"""Labelled images in memory, prepared for a model."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from s2mlp_deploy.schema.array import Array
+from s2mlp_deploy.schema.report import LabelledFolder
+
+
+@dataclass(frozen=True)
+class LabelledData:
+    """Prepared images (count, channels, height, width) float32 and their class indices (count,) int64.
+
+    ``files`` are what they were read from, where they were files; ``folder`` says how their folder was read, and ``as_text``
+    are other labels that it may have meant (image_folders.LabelledImages).
+    """
+
+    images: Array
+    labels: Array
+    files: tuple[Path, ...] = ()
+    folder: LabelledFolder | None = None
+    as_text: Array | None = None

@@ -1,0 +1,121 @@
+"""Check an artifact, describe it, and publish it as a bundle: one way for both stages."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from s2mlp_deploy.bundle.contents import GOLDEN, Artifact
+from s2mlp_deploy.bundle.staging import Staging
+from s2mlp_deploy.errors import AccuracyError
+from s2mlp_deploy.formats.base import Compiler, Format
+from s2mlp_deploy.gate import gate as gates
+from s2mlp_deploy.gate import manifest_consistency
+from s2mlp_deploy.gate.checks import Verdict
+from s2mlp_deploy.gate.evaluation import EvaluationSet, check_images
+from s2mlp_deploy.gate.golden import Golden
+from s2mlp_deploy.gate.io_adapter import IoAdapter
+from s2mlp_deploy.pipeline.request import Export
+from s2mlp_deploy.quantization import accuracy
+from s2mlp_deploy.quantization.settings import Int8
+from s2mlp_deploy.runtime.session import Description, Session, description_of
+from s2mlp_deploy.schema.manifest import Manifest
+from s2mlp_deploy.schema.report import Report
+from s2mlp_deploy.system import machine
+from s2mlp_deploy.system.hashing import sha256
+from s2mlp_deploy.system.progress import Progress
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """An artifact that may become a bundle, and everything that is needed to decide that.
+
+    Attributes:
+        artifact: The files, as the format wrote them.
+        draft: The manifest but for hashes. Its ``verdict`` is the one to publish where nothing is checked.
+        golden: Golden tensors that lie beside the artifact; None where nothing is checked.
+        pending: Whether a device has to check the artifact, because this machine cannot.
+        evaluation: Images to check the artifact on besides.
+        limits: The limits that an int8 artifact keeps on them; None for other precisions.
+        report: What was measured so far.
+        cause: Why numbers may be off, where that is known.
+    """
+
+    artifact: Artifact
+    draft: Manifest
+    golden: Golden | None
+    report: Report
+    pending: bool = False
+    evaluation: EvaluationSet | None = None
+    limits: Int8 | None = None
+    cause: str | None = None
+
+
+def publish(candidate: Candidate, target: Format, staging: Staging, progress: Progress, *, sbom: bool) -> Export:
+    """Pass ``candidate`` through the gate, complete its manifest and its report, and give the bundle its name.
+
+    Raises:
+        ParityError, AccuracyError: where its numbers are off; nothing is published then.
+        BundleError: where the manifest does not describe the artifact.
+    """
+    verdict: Verdict | None = None
+    description: Description | None = None
+    report = candidate.report
+    if candidate.golden and not candidate.pending:
+        with progress.step(_step(candidate.draft, target)):
+            session = target.open(candidate.artifact)
+            verdict, report = check(session, candidate)
+            description = description_of(session)
+    manifest = _complete(candidate, verdict)
+    if sbom:
+        manifest = _with_sbom(manifest, target, candidate.artifact)
+    manifest_consistency.check(manifest, description, staging.destination)
+    size = sum((staging.directory / name).stat().st_size for name in candidate.artifact.files)
+    report = report.model_copy(update={"size_bytes": size, "seconds": progress.seconds, "machine": machine.describe()})
+    return Export(staging.publish(manifest, report), verdict, report)
+
+
+def check(session: Session, candidate: Candidate) -> tuple[Verdict, Report]:
+    """What the gate measures of the artifact in ``session``, and the report with it.
+
+    Raises:
+        ParityError, AccuracyError: where its numbers are off.
+    """
+    draft, report, evaluation = candidate.draft, candidate.report, candidate.evaluation
+    assert candidate.golden and draft.tolerance
+    adapter = IoAdapter.of(draft)
+    verdict = gates.require(session, candidate.golden, draft.tolerance, adapter.io, candidate.cause)
+    measured: dict[str, object] = {"distances": dict(verdict.distances)}
+    if evaluation and candidate.limits:
+        left = draft.quantization.float_layers if draft.quantization else ()
+        logits = adapter.logits(session, evaluation.images, evaluation.float_logits, evaluation.files)
+        trial = accuracy.assess(left, logits, evaluation, candidate.limits)
+        if not trial.passed:
+            raise AccuracyError(
+                f"compiled for {draft.format}, the int8 graph no longer keeps {accuracy.limits(trial, candidate.limits)}, so "
+                f"nothing was published: {accuracy.describe(trial)}"
+            )
+        measured["trials"] = (*report.trials, trial)
+    elif evaluation:
+        measured["images"] = check_images(session, evaluation, draft.tolerance, adapter)
+    return verdict, report.model_copy(update=measured)
+
+
+def _step(draft: Manifest, target: Format) -> str:
+    of_engine = f" of the {draft.format} engine" if isinstance(target, Compiler) else ""
+    return f"checking {draft.precision} parity{of_engine} with the reference"
+
+
+def _complete(candidate: Candidate, verdict: Verdict | None) -> Manifest:
+    """The manifest with the hash of every file, and the gate's verdict."""
+    artifact, draft = candidate.artifact, candidate.draft
+    beside = [GOLDEN, *(image.file for image in draft.golden_images)] if candidate.golden else []
+    files = sorted([*artifact.files, *artifact.graph, *beside])
+    checked = {"verdict": "passed" if verdict else "pending a device"} if candidate.golden else {}
+    hashes = {name: sha256(artifact.directory / name) for name in files}
+    return draft.model_copy(update={"files": hashes, **checked})
+
+
+def _with_sbom(manifest: Manifest, target: Format, artifact: Artifact) -> Manifest:
+    from s2mlp_deploy.bundle import sbom
+
+    return sbom.add(manifest, artifact.directory, modules=target.modules, others=target.shipped(artifact))

@@ -1,0 +1,106 @@
+"""Refuse requests that no format, or not this one, can fulfil: every check of how the parts of a request go together."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from s2mlp_deploy.errors import RuntimeMissingError, UsageError
+from s2mlp_deploy.formats import registry
+from s2mlp_deploy.formats.base import Compiler, Exporter
+from s2mlp_deploy.pipeline.request import ExportRequest, flags
+from s2mlp_deploy.quantization.settings import Float16, Int8
+from s2mlp_deploy.schema.manifest import FLOAT_LOGITS
+from s2mlp_deploy.schema.precision import PRECISIONS
+from s2mlp_deploy.system.dependencies import pip_install
+
+
+def checked(request: ExportRequest) -> tuple[ExportRequest, Exporter | Compiler]:
+    """``request``, with a batch of one where it must be that, and its format.
+
+    Raises:
+        UsageError: where its parts do not go together.
+        RuntimeMissingError: where a package that it takes is missing.
+    """
+    request = _one_image_at_a_time(request)
+    target = registry.find(request.format.name)
+    _check_format(request, target)
+    _check_precision(request, target)
+    target.refuse_interface(request.graph.interface)
+    if request.output.sbom:
+        _check_sbom()
+    return request, target
+
+
+def check_shared(requests: list[ExportRequest]) -> None:
+    """Artifacts that are made together share one checkpoint, its golden inputs among it.
+
+    Raises:
+        UsageError: where they differ in a field that these depend on.
+    """
+    first, *others = requests
+    for other in others:
+        different = [
+            *_differences(first.source, other.source),
+            *(name for name in _differences(first.graph, other.graph) if name != "lowering"),
+            *(name for name in _differences(first.evidence, other.evidence) if name != "allow_unverified_engine"),
+            *(["sbom"] if first.output.sbom != other.output.sbom else []),
+        ]
+        if different:
+            raise UsageError(f"{flags(different)}: artifacts that are made together must have this in common")
+
+
+def _differences(one: object, other: object) -> list[str]:
+    return [name for name, value in vars(one).items() if vars(other)[name] != value]
+
+
+def _one_image_at_a_time(request: ExportRequest) -> ExportRequest:
+    """Images of different sizes cannot lie in one batch, so an artifact that takes them takes one."""
+    batch = request.graph.batch
+    if request.graph.interface.input != "image" or request.source.is_bundle:
+        return request
+    if batch not in (None, 1):
+        raise UsageError(
+            f"--input image takes one image of any size at a time, and --batch is {batch}: leave it out, or use --input uint8"
+        )
+    return replace(request, graph=replace(request.graph, batch=1))
+
+
+def _check_format(request: ExportRequest, target: Exporter | Compiler) -> None:
+    name, row = request.format.name, request.precision.row
+    if row.name not in target.precisions:
+        raise UsageError(
+            f"--format {name} cannot be made with --precision {row.name}: expected "
+            + " or ".join(p for p in target.precisions if p in PRECISIONS)
+        )
+    request.options_of(target)
+
+
+def _check_precision(request: ExportRequest, target: Exporter | Compiler) -> None:
+    precision = request.precision
+    if isinstance(precision, Float16 | Int8) and precision.target and precision.target not in target.targets:
+        raise UsageError(
+            f"--format {request.format.name} does not take {precision.row.name} graphs for --target {precision.target}: expected "
+            + " or ".join(target.targets)
+        )
+    if (
+        isinstance(precision, Float16)
+        and request.dtype != precision.row.io_types[0]
+        and request.graph.interface != FLOAT_LOGITS
+    ):
+        raise UsageError(
+            f"--io-dtype {precision.io_dtype} is for prepared images and logits: leave out --input and --answer"
+        )
+    if isinstance(precision, Int8) and precision.calibration is None and not request.source.is_bundle:
+        raise UsageError(
+            "--precision int8 needs --calibration: images of the kind the model will see (a folder, or prepared inputs as "
+            ".npy, .npz or .safetensors). Calibrating on noise would give wrong ranges"
+        )
+
+
+def _check_sbom() -> None:
+    try:
+        from s2mlp_deploy.bundle import sbom  # noqa: F401
+    except ImportError as error:
+        raise RuntimeMissingError(
+            f"--sbom needs the package cyclonedx-python-lib ({error}): {pip_install('sbom')}"
+        ) from error

@@ -1,0 +1,180 @@
+"""The report: what was measured when a bundle was made (``report.json``).
+
+Figures in it are shown to people and never trusted: the manifest holds no hash of it, and :func:`parse_report` ignores a report
+that is damaged.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from s2mlp_deploy.schema.shift import Semantics
+
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+@dataclass(frozen=True)
+class Distance:
+    """How far ``samples`` rows of logits are from the reference; the worst row counts.
+
+    ``relative_l2`` is ‖actual − expected‖ / ‖expected‖. ``margin`` is the smallest gap between the
+    reference's first and second class, in units of ‖expected‖, among rows whose first class differs.
+    """
+
+    samples: int
+    relative_l2: float
+    cosine: float
+    max_abs: float
+    top1_agreement: float
+    margin: float = 0.0
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What was measured under each semantics of the shift, and which one that supports.
+
+    ``quantity`` is ``relative L2`` (smaller is better) or ``accuracy`` (larger is better).
+    ``supports`` is None where neither explains the evidence, or where it cannot tell them apart.
+    """
+
+    kind: Literal["reference", "images"]
+    quantity: Literal["relative L2", "accuracy"]
+    measured: Mapping[Semantics, float]
+    samples: int
+    supports: Semantics | None
+    reason: str
+
+    def __str__(self) -> str:
+        what = "images" if self.kind == "images" else "recorded samples"
+        return f"{self.quantity} over {self.samples} {what}: {self.figures}"
+
+    @property
+    def figures(self) -> str:
+        """The measured value of each semantics."""
+        form = "{:.2%}" if self.quantity == "accuracy" else "{:.2g}"
+        return ", ".join(f"{s} {form.format(v)}" for s, v in self.measured.items())
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """A tensor of the checkpoint that is no weight of the model, and why."""
+
+    key: str
+    shape: tuple[int, ...]
+    why: str
+
+
+@dataclass(frozen=True)
+class LabelledFolder:
+    """How the subfolders of ``--data`` were read as classes.
+
+    ``respelled`` subfolders are called like labels but for Unicode form, case, blanks and underscores. ``left_out`` counts
+    files that were not read, by kind; ``empty`` does so for the subfolders in which nothing was. Of the classes
+    ``without_images`` there is no image.
+    """
+
+    named_by: Literal["index", "label", "order"]
+    classes: Mapping[str, int]
+    respelled: tuple[str, ...]
+    left_out: Mapping[str, int]
+    empty: Mapping[str, Mapping[str, int]]
+    without_images: tuple[int, ...]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True)
+
+
+class ImageAccuracy(_Part):
+    """What was measured on the ``count`` images of an evaluation set; accuracies are None without labels."""
+
+    count: int = 0
+    accuracy: Share | None = None
+    accuracy_pytorch: Share | None = None
+    top1_agreement: Share | None = None
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One set of layers left in float, and its figures on the evaluation set.
+
+    ``agreement`` is the share of images with the float model's class; accuracies are shares, too, and
+    None without labels. ``relative_l2`` is the distance on the images that the gate will check.
+    """
+
+    float_layers: tuple[str, ...]
+    agreement: Share
+    accuracy: Share | None
+    float_accuracy: Share | None
+    relative_l2: float
+    passed: bool
+
+
+class SourceBundle(_Part):
+    """The ONNX bundle that an engine was built from: the hash of its model, and its accuracy where its report has one."""
+
+    sha256: str
+    images: ImageAccuracy | None = None
+
+
+class EngineReport(BaseModel):
+    """What compiling showed; formats may add figures of their own."""
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+
+    kernels: int = 0
+    shift_kernels: int = 0
+    moved_bytes: int = 0
+    shift_moved_bytes: int = 0
+
+
+class Report(_Part):
+    """``report.json``. ``seconds`` is the duration of each step; ``built_from`` is for engines of a bundle made earlier."""
+
+    data: LabelledFolder | None = None
+    built_from: SourceBundle | None = None
+    evidence: tuple[Evidence, ...] = ()
+    left_out: tuple[LeftOut, ...] = ()
+    distances: Mapping[str, Distance] = {}
+    pytorch_distances: Mapping[str, Distance] = {}
+    images: ImageAccuracy | None = None
+    trials: tuple[Trial, ...] = ()
+    engine: EngineReport | None = None
+    size_bytes: int = 0
+    seconds: Mapping[str, float] = {}
+    machine: Mapping[str, str | int] = {}
+
+    def as_dict(self) -> dict[str, Any]:
+        """The fields that were measured, for JSON."""
+        return self.model_dump(mode="json", exclude_unset=True)
+
+    def to_json(self) -> str:
+        """The report as it stands in the bundle: indented, keys in the order of this class."""
+        return json.dumps(self.as_dict(), indent=2, ensure_ascii=False) + "\n"
+
+    @property
+    def own_accuracy(self) -> float | None:
+        """The share of labelled images that the artifact itself classified right; None where it was not measured."""
+        if self.trials:
+            return self.trials[-1].accuracy
+        return self.images.accuracy if self.images else None
+
+    @property
+    def accuracy(self) -> float | None:
+        """The same, else that of the ONNX bundle that the artifact was built from."""
+        if self.own_accuracy is not None:
+            return self.own_accuracy
+        return self.built_from.images.accuracy if self.built_from and self.built_from.images else None
+
+
+def parse_report(text: bytes) -> Report | None:
+    """The report in ``text``; None where it is damaged."""
+    try:
+        return Report.model_validate_json(text)
+    except ValidationError:
+        return None
