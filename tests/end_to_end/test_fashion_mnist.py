@@ -59,8 +59,8 @@ def test_the_committed_images_decide_the_semantics_and_keep_their_classes(source
     )
     recipe = json.loads(source.with_suffix(".json").read_text())
     assert export.bundle.manifest.spec.semantics == recipe["shift"]
-    assert export.report["images"]["top1_agreement"] == 1.0
-    assert export.report["images"]["accuracy"] == export.report["images"]["accuracy_pytorch"]
+    assert export.report.images.top1_agreement == 1.0
+    assert export.report.images.accuracy == export.report.images.accuracy_pytorch
     assert export.bundle.manifest.spec.shift_semantics == recipe["shift"]
     assert export.report.images.top1_agreement == 1.0
     assert export.report.images.accuracy == export.report.images.accuracy_pytorch
