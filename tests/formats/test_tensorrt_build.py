@@ -405,6 +405,8 @@ def test_a_setting_that_the_format_does_not_know_is_refused(option: str, graph: 
 
 def test_too_little_workspace_is_told_with_the_option_that_gives_more(graph: Path, tmp_path: Path) -> None:
     with pytest.raises(CompilerError, match=r"workspace.*--workspace-mib"):
+        build(rtx, model(graph), profile(1, 1, 8), {"workspace_mib": 0}, Log())
+    with pytest.raises(UsageError, match=r"--workspace-mib 0: expected a number greater than or equal to 1"):
         engine(graph, tmp_path / "engine", workspace_mib=0)
     assert list(tmp_path.iterdir()) == []
 
