@@ -31,9 +31,10 @@ from s2mlp_deploy.pipeline.context import Prepared, prepare
 from s2mlp_deploy.pipeline.lower import lower
 from s2mlp_deploy.pipeline.publish import Candidate, publish
 from s2mlp_deploy.pipeline.request import Export, ExportRequest
-from s2mlp_deploy.quantization.int8 import QuantizationTask, Quantized, to_int8
+from s2mlp_deploy.quantization.int8 import Quantized, to_int8
 from s2mlp_deploy.quantization.rounding import Rounding, round_graph
 from s2mlp_deploy.quantization.settings import Int8
+from s2mlp_deploy.quantization.task import QuantizationTask
 from s2mlp_deploy.schema.manifest import FLOAT_LOGITS, GoldenImage, Manifest, Quantization, Source
 from s2mlp_deploy.schema.precision import FP32, Arithmetic
 from s2mlp_deploy.schema.report import Report, Trial

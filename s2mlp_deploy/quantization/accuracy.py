@@ -1,21 +1,40 @@
-"""What quantization costs on images that took no part in calibration, and whether that is too much."""
+"""Measure the accuracy of an int8 graph on images that took no part in calibration, and hold it to the user's limits."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
+from s2mlp_deploy.formats.onnx import scratch_session
 from s2mlp_deploy.gate.checks import check_logits
 from s2mlp_deploy.gate.distance import leading_class
-from s2mlp_deploy.gate.evaluation import EvaluationSet
+from s2mlp_deploy.gate.evaluation import EvaluationSet, logits_of
+from s2mlp_deploy.graph.lowered import Lowered
 from s2mlp_deploy.quantization.settings import Int8
 from s2mlp_deploy.schema.array import Array
 from s2mlp_deploy.schema.precision import INT8
 from s2mlp_deploy.schema.report import Trial
 
 
+@dataclass(frozen=True)
+class Evaluator:
+    """Measures int8 graphs of a fixed ``batch`` size (None for any) on an evaluation set, by the limits in ``settings``."""
+
+    evaluation: EvaluationSet
+    settings: Int8
+    batch: int | None
+
+    def trial(self, float_layers: tuple[str, ...], lowered: Lowered) -> Trial:
+        """The accuracy of ``lowered``, which has ``float_layers`` in float."""
+        with scratch_session(lowered) as session:
+            logits = logits_of(session, self.evaluation.images, self.batch)
+        return assess(float_layers, logits, self.evaluation, self.settings)
+
+
 def assess(float_layers: tuple[str, ...], logits: Array, evaluation: EvaluationSet, settings: Int8) -> Trial:
-    """Hold an int8 model's ``logits`` of the judging images to the limits that ``settings`` set."""
+    """Hold an int8 model's ``logits`` of the evaluation images to the limits that ``settings`` set."""
     classes, expected = leading_class(logits), leading_class(evaluation.float_logits)
     agreement = float((classes == expected).mean())
-    # What the gate will ask for, so that layers are kept for its sake, too.
+    # The gate checks these images, so layers are left in float for its sake, too.
     rows = list(evaluation.pictures().rows)
     tolerance = INT8.rule.tolerance(0.0)
     gate = check_logits({"images": logits[rows]}, {"images": evaluation.float_logits[rows]}, tolerance)
@@ -30,7 +49,7 @@ def assess(float_layers: tuple[str, ...], logits: Array, evaluation: EvaluationS
 
 
 def describe(trial: Trial) -> str:
-    """``trial`` in a line."""
+    """One line about ``trial``, for messages."""
     accuracy = "" if trial.accuracy is None else f", accuracy {trial.accuracy:.2%} (float {trial.float_accuracy:.2%})"
     return (
         f"{len(trial.float_layers)} in float: same class {trial.agreement:.2%}{accuracy}, "
@@ -40,9 +59,9 @@ def describe(trial: Trial) -> str:
 
 def limits(trial: Trial, settings: Int8) -> str:
     """The limits that ``trial`` is held to, by their options."""
-    asked = (
+    limit = (
         f"--min-agreement {settings.min_agreement}"
         if trial.accuracy is None
         else f"--max-accuracy-drop {settings.max_accuracy_drop}"
     )
-    return f"{asked} and a relative L2 of {INT8.rule.floor}"
+    return f"{limit} and a relative L2 of {INT8.rule.floor}"

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
 
 from s2mlp_deploy.errors import DataError
+from s2mlp_deploy.graph.layer import INPUT, Layer
 from s2mlp_deploy.passes.recipe import Range
+from s2mlp_deploy.runtime.session import TracingSession
 from s2mlp_deploy.schema.array import Array
 from s2mlp_deploy.schema.choices import CalibrationMethod
 
@@ -47,6 +49,19 @@ def calibrate(observe: Observe, images: Array, method: CalibrationMethod, *, bat
         return extremes
     clip = {"percentile": _percentile, "mse": _mse, "entropy": _entropy}[method]
     return {name: clip(h) for name, h in _histograms(_batches(observe, images, batch), extremes).items()}
+
+
+def observer(session: TracingSession, layers: Sequence[Layer], batch: int | None) -> Observe:
+    """A function that runs ``session``, whose batch size may be fixed, and returns the activations that ``layers`` read."""
+    names = tuple(dict.fromkeys(layer.activation for layer in layers if layer.activation != INPUT))
+    reads_input = any(layer.activation == INPUT for layer in layers)
+
+    def observe(inputs: Array) -> Mapping[str, Array]:
+        if batch:  # copies of an image do not change a range
+            inputs = inputs[np.arange(batch) % len(inputs)]
+        return {**session.trace(inputs, names), **({INPUT: inputs} if reads_input else {})}
+
+    return observe
 
 
 def _batches(observe: Observe, images: Array, batch: int) -> Iterator[Mapping[str, Array]]:

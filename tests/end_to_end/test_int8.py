@@ -26,12 +26,13 @@ from s2mlp_deploy.gate.io_adapter import IoAdapter
 from s2mlp_deploy.pipeline import resolve_preprocessing
 from s2mlp_deploy.pipeline.deploy import deploy
 from s2mlp_deploy.pipeline.request import ExportRequest, OutputOptions, Source
-from s2mlp_deploy.quantization import accuracy, int8
-from s2mlp_deploy.quantization.int8 import QuantizationTask
+from s2mlp_deploy.quantization import accuracy
+from s2mlp_deploy.quantization.evaluation_split import split_images
 from s2mlp_deploy.quantization.settings import Float16, Int8, PrecisionOptions
+from s2mlp_deploy.quantization.task import QuantizationTask
 from s2mlp_deploy.schema.array import Array
 from s2mlp_deploy.schema.manifest import Preprocessing
-from s2mlp_deploy.system.progress import Listener, Progress
+from s2mlp_deploy.system.progress import Listener
 
 SHAPE = (3, 20, 28)
 TARGETS = ("x86", "arm", "trt")
@@ -231,9 +232,9 @@ def split(inputs: Array, data: Array | None, directory: Path) -> tuple[Array, Ev
         IoAdapter(preprocessing, source.spec.image_size),
         labelled,
     )
-    calibrating, evaluation = int8._split(task, source.spec, Progress(Listener()))
-    assert evaluation is not None
-    return calibrating, evaluation
+    found = split_images(task, source.spec, warn=Listener().warn)
+    assert found.evaluation is not None
+    return found.calibration, found.evaluation
 
 
 def as_set(images: Array) -> set[bytes]:

@@ -35,6 +35,8 @@ NEEDS = {
     "s2mlp_deploy.checkpoint.load": "torch",
     "s2mlp_deploy.data.images": "PIL",
     "s2mlp_deploy.quantization.int8": "PIL",
+    "s2mlp_deploy.quantization.evaluation_split": "PIL",
+    "s2mlp_deploy.quantization.task": "torch",
     "s2mlp_deploy.gate.reference_logits": "torch",
     "s2mlp_deploy.pipeline.export_onnx": "torch",
     "s2mlp_deploy.pipeline.context": "torch",

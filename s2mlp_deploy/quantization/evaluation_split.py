@@ -1,0 +1,94 @@
+"""Divide the user's images into those that calibrate a quantized model and those that evaluate it: no image does both."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from s2mlp_deploy.data import images
+from s2mlp_deploy.data.labelled_data import LabelledData
+from s2mlp_deploy.errors import DataError, UsageError
+from s2mlp_deploy.gate import reference_logits
+from s2mlp_deploy.gate.evaluation import EvaluationSet
+from s2mlp_deploy.quantization.calibration import MINIMUM_IMAGES
+from s2mlp_deploy.quantization.task import QuantizationTask
+from s2mlp_deploy.schema.array import Array
+from s2mlp_deploy.schema.spec import Spec
+from s2mlp_deploy.system.wording import counted
+
+HELD_OUT = 4
+"""Without labelled images, every fourth calibration image evaluates instead."""
+
+
+@dataclass(frozen=True)
+class ImageSplit:
+    """Images (count, channels, height, width) float32 that calibrate, and those that evaluate (None for synthetic calibration)."""
+
+    calibration: Array
+    evaluation: EvaluationSet | None
+
+
+def split_images(task: QuantizationTask, spec: Spec, warn: Callable[[str], None]) -> ImageSplit:
+    """Read the calibration images of ``task``, and set apart those that evaluate.
+
+    Labelled images evaluate, where there are any; an image that is in both sets goes to one of them in turn. Without,
+    every fourth calibration image evaluates.
+
+    Raises:
+        UsageError: without calibration images.
+        DataError: where they cannot be read, or leave too few to evaluate.
+    """
+    settings = task.settings
+    if settings.calibration is None:
+        raise UsageError(
+            "--precision int8 needs --calibration: images of the kind the model will see (a folder, or prepared inputs as "
+            ".npy, .npz or .safetensors). Calibrating on noise would give wrong ranges"
+        )
+    if settings.synthetic:
+        return ImageSplit(_noise(spec), None)
+    given = images.read_inputs(
+        Path(settings.calibration), task.adapter.preprocessing, spec, settings.calibration_count, warn
+    )
+    given = given[sorted({image.tobytes(): i for i, image in enumerate(given)}.values())]  # each image once
+    calibrating, evaluating = _hold_out(given) if task.data is None else _separate(given, task.data)
+    snapped = task.adapter.snapped(evaluating.images)
+    if len(snapped) < MINIMUM_IMAGES:
+        raise DataError(
+            f"calibration leaves {counted(len(snapped), 'image')} to judge the int8 model on, and it takes at least "
+            f"{MINIMUM_IMAGES} that took no part in calibration: give more, or other, images"
+        )
+    logits = reference_logits.run(task.model, snapped)
+    return ImageSplit(calibrating, EvaluationSet(snapped, logits, evaluating.labels, evaluating.files))
+
+
+@dataclass(frozen=True)
+class _Evaluating:
+    """The images that evaluate, before they are rounded to what files of pictures hold."""
+
+    images: Array
+    labels: Array | None = None
+    files: tuple[Path, ...] = ()
+
+
+def _noise(spec: Spec) -> Array:
+    shape = (MINIMUM_IMAGES, spec.in_channels, *spec.image_size)
+    return np.random.default_rng(0).standard_normal(shape, dtype=np.float32)
+
+
+def _hold_out(given: Array) -> tuple[Array, _Evaluating]:
+    held_out = np.arange(len(given)) % HELD_OUT == HELD_OUT - 1
+    return given[~held_out], _Evaluating(given[held_out])
+
+
+def _separate(given: Array, data: LabelledData) -> tuple[Array, _Evaluating]:
+    """The calibration images and the labelled ones, each of those in both left to one of them in turn."""
+    known = {image.tobytes(): i for i, image in enumerate(given)}
+    both = [(i, known[x.tobytes()]) for i, x in enumerate(data.images) if x.tobytes() in known]
+    keep = np.ones(len(data.images), bool)
+    keep[[i for i, _ in both[::2]]] = False
+    calibrating = np.delete(given, [j for _, j in both[1::2]], axis=0)
+    files = tuple(path for path, kept in zip(data.files, keep, strict=False) if kept)
+    return calibrating, _Evaluating(data.images[keep], data.labels[keep], files)
