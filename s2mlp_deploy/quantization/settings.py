@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, TypeAlias
@@ -78,5 +79,14 @@ class Int8:
 
 PrecisionOptions: TypeAlias = Float32 | Float16 | BFloat16 | Int8
 
-OPTIONS: dict[str, type[PrecisionOptions]] = {kind.row.name: kind for kind in (Float32, Float16, BFloat16, Int8)}
+_OF_THEIR_OWN: tuple[type[PrecisionOptions], ...] = (Float32, Float16, BFloat16, Int8)
+
+
+def _options(row: Precision) -> type[PrecisionOptions]:
+    """The class for ``row``: its own, or one without options where only the table knows it."""
+    own = (kind for kind in _OF_THEIR_OWN if kind.row is row)
+    return next(own, None) or dataclass(frozen=True)(type(row.name, (Float32,), {"row": row}))
+
+
+OPTIONS: Mapping[str, type[PrecisionOptions]] = {name: _options(row) for name, row in rows.PRECISIONS.items()}
 """The class for each name of ``--precision``."""
