@@ -382,8 +382,8 @@ def test_layers_stay_in_float_for_the_gates_sake_too_where_every_class_is_kept(t
         ExportRequest(Source(hard), precision=Int8(calibration=TEST_IMAGES), output=OutputOptions(tmp_path / "out"))
     )
     first, last = export.report.trials
-    assert first["agreement"] >= 0.99 and first["relative_l2"] > 0.1 and not first["passed"]
-    assert last["relative_l2"] < 0.1 and last["float_layers"] == ("stage0/block01/fc4",) and last["passed"]
+    assert first.agreement >= 0.99 and first.relative_l2 > 0.1 and not first.passed
+    assert last.relative_l2 < 0.1 and last.float_layers == ("stage0/block01/fc4",) and last.passed
     assert export.verdict is not None and export.verdict.passed
 
 
