@@ -28,7 +28,6 @@ MANY_PARAMETERS = {
     "s2mlp_deploy/pipeline/compile.py:_judge": "an engine, its source and the images to check it on",
     "s2mlp_deploy/pipeline/export_onnx.py:_check": "a graph, its reference and the images to check it on",
     "s2mlp_deploy/pipeline/export_onnx.py:_manifest": "one for each part that a manifest describes",
-    "s2mlp_deploy/quantization/int8.py:_search": "a graph, its ranges, its layers and the images that rank them",
     "bench/s2mlp_bench/baselines/registry.py:candidate": "one for each column of a baseline's row, most with a default",
     "bench/s2mlp_bench/energy/energy.py:measure_energy": "clock, pause and interval are injected",
     "bench/s2mlp_bench/mlperf/scenario.py:run": "images, logits and limit besides LoadGen's own settings",
