@@ -15,7 +15,6 @@ import torch
 
 from helpers.support import pyramid_spec, random_model, run, save_checkpoint, small_spec, weights_of
 from s2mlp_deploy.bundle.read import read_bundle
-from s2mlp_deploy.errors import UsageError
 from s2mlp_deploy.families.s2mlp.emit import emit
 from s2mlp_deploy.families.s2mlp.spec import S2MLPSpec
 from s2mlp_deploy.formats import float16_on_cpu
@@ -26,10 +25,7 @@ from s2mlp_deploy.passes.float16_storage import StoreFloat16
 from s2mlp_deploy.passes.io_type import CastIo
 from s2mlp_deploy.passes.optimize import optimize
 from s2mlp_deploy.passes.run_passes import run_passes
-from s2mlp_deploy.pipeline.deploy import deploy
-from s2mlp_deploy.pipeline.request import ExportRequest, OutputOptions, Source
 from s2mlp_deploy.quantization.rounding import Span, spans, weight_spans
-from s2mlp_deploy.quantization.settings import Float16
 from s2mlp_deploy.system import machine
 
 HALF, FLOAT = ir.DataType.FLOAT16, ir.DataType.FLOAT
@@ -303,12 +299,8 @@ def test_linux_tells_such_processors_by_their_features(monkeypatch: pytest.Monke
 
 
 def test_float16_input_is_for_fp16_alone(checkpoint: Path, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="--io-dtype fp16 is for --precision fp16"):
-        deploy(
-            ExportRequest(
-                Source(checkpoint), precision=Float16(io_dtype="fp16"), output=OutputOptions(tmp_path / "out")
-            )
-        )
+    ran = run("export", checkpoint, "--precision", "fp32", "--io-dtype", "fp16", "-o", tmp_path / "out")
+    assert ran.code == 2 and "--io-dtype fp16 is for --precision fp16" in ran.err
     assert left_behind(tmp_path) == ["small.pt"]
 
 
