@@ -46,12 +46,27 @@ COMPILE = (
     (12, 5, "engine bundle", "published whole"),
 )
 ARROWS = (
-    *((EXPORT[a], EXPORT[b]) for a, b in (
-        (0, 1), (1, 2), (2, 3), (3, 4), (3, 5), (4, 6), (5, 7), (7, 9), (8, 9), (9, 10), (10, 11), (6, 11), (11, 12)
-    )),
+    *(
+        (EXPORT[a], EXPORT[b])
+        for a, b in (
+            (0, 1),
+            (1, 2),
+            (2, 3),
+            (3, 4),
+            (3, 5),
+            (4, 6),
+            (5, 7),
+            (7, 9),
+            (8, 9),
+            (9, 10),
+            (10, 11),
+            (6, 11),
+            (11, 12),
+        )
+    ),
     (EXPORT[12], COMPILE[1]),
     *((COMPILE[a], COMPILE[b]) for a, b in ((0, 1), (1, 2), (2, 3), (3, 4), (4, 5))),
-)  # fmt: skip
+)
 
 
 def draw() -> str:
@@ -69,8 +84,9 @@ def draw() -> str:
         parts.append(_text(20, y + 28, name, 14, "#0f172a", weight="bold", anchor="start"))
         parts.append(_text(20, y + 46, holds, 11, "#64748b", anchor="start"))
     for title, first, last, colour in (
-        ("A checkpoint becomes an ONNX bundle", 0, 8, "#1d4ed8"), ("A bundle becomes an engine, without torch", 9, 12, "#047857"),
-    ):  # fmt: skip
+        ("A checkpoint becomes an ONNX bundle", 0, 8, "#1d4ed8"),
+        ("A bundle becomes an engine, without torch", 9, 12, "#047857"),
+    ):
         x1, x2 = LEFT + first * COLUMN, LEFT + last * COLUMN + WIDTH
         parts.append(_text((x1 + x2) / 2, 28, title, 16, colour, weight="bold"))
         parts.append(f'<path d="M{x1},42 H{x2}" stroke="{colour}" stroke-width="3"/>')
@@ -87,11 +103,13 @@ def _corner(step: tuple[int, int, str, str]) -> tuple[int, int]:
 
 def _box(step: tuple[int, int, str, str], fill: str, line: str) -> str:
     x, y = _corner(step)
-    return "\n".join([
-        f'<rect x="{x}" y="{y}" width="{WIDTH}" height="{HEIGHT}" rx="5" fill="{fill}" stroke="{line}"/>',
-        _text(x + WIDTH / 2, y + 19, step[2], 13, "#0f172a", weight="bold"),
-        _text(x + WIDTH / 2, y + 34, step[3], 9.5, "#334155"),
-    ])  # fmt: skip
+    return "\n".join(
+        [
+            f'<rect x="{x}" y="{y}" width="{WIDTH}" height="{HEIGHT}" rx="5" fill="{fill}" stroke="{line}"/>',
+            _text(x + WIDTH / 2, y + 19, step[2], 13, "#0f172a", weight="bold"),
+            _text(x + WIDTH / 2, y + 34, step[3], 9.5, "#334155"),
+        ]
+    )
 
 
 def _arrow(start: tuple[int, int, str, str], end: tuple[int, int, str, str]) -> str:

@@ -47,8 +47,13 @@ def literal_inplace_shift(x: Tensor, shift: Shift) -> Tensor:
 def jittor_mlp_names(state: dict[str, Tensor]) -> dict[str, Tensor]:
     """The same weights under the names of the most copied public code (docs/layouts.md)."""
     parts = {
-        "norm1": "0.norm", "fc1": "0.fn.0", "fc2": "0.fn.3", "norm2": "1.norm", "fc3": "1.fn.0", "fc4": "1.fn.3",
-    }  # fmt: skip
+        "norm1": "0.norm",
+        "fc1": "0.fn.0",
+        "fc2": "0.fn.3",
+        "norm2": "1.norm",
+        "fc3": "1.fn.0",
+        "fc4": "1.fn.3",
+    }
     renamed = {}
     for key, value in state.items():
         match key.split("."):
@@ -118,9 +123,13 @@ def main() -> None:
     test_images, test_labels = load(args.data, "t10k")
 
     spec = single_stage(
-        channels=args.channels, depth=args.depth, patch=args.patch_size, expansion=args.expansion, classes=10,
+        channels=args.channels,
+        depth=args.depth,
+        patch=args.patch_size,
+        expansion=args.expansion,
+        classes=10,
         image_size=(28, 28),
-    )  # fmt: skip
+    )
     spec = replace(spec, shift=Shift(semantics=args.shift))
     model = S2MLP(spec, literal_inplace_shift if args.shift == "inplace" else spatial_shift)
     optimizer = torch.optim.AdamW(model.parameters(), weight_decay=args.weight_decay)
@@ -154,14 +163,21 @@ def main() -> None:
         state = jittor_mlp_names(state)
     stored = argparse.Namespace(
         **{k: v for k, v in vars(args).items() if k not in ("data", "output")},
-        img_size=28, num_classes=10, mean=[MEAN] * 3, std=[STD] * 3, class_names=CLASSES,
-    )  # fmt: skip
+        img_size=28,
+        num_classes=10,
+        mean=[MEAN] * 3,
+        std=[STD] * 3,
+        class_names=CLASSES,
+    )
     torch.save({"model": state, "epoch": args.epochs, "args": stored}, args.output)
     np.save(args.output.with_suffix(".predictions.npy"), predictions.numpy().astype(np.uint8))
     recipe = {
-        **vars(stored), "test_correct": correct, "test_images": len(test_labels), "parameters": spec.parameters(),
+        **vars(stored),
+        "test_correct": correct,
+        "test_images": len(test_labels),
+        "parameters": spec.parameters(),
         "torch": torch.__version__,
-    }  # fmt: skip
+    }
     args.output.with_suffix(".json").write_text(json.dumps(recipe, indent=2, sort_keys=True) + "\n")
     print(f"{args.output}: {correct} of {len(test_labels)} test images right")
 

@@ -69,10 +69,30 @@ _NAMES = {
 }
 
 __all__ = [  # noqa: RUF022 - the order of the story
-    "deploy", "ExportRequest", "Source", "GraphOptions", "Float32", "Float16", "BFloat16", "Int8", "FormatOptions",
-    "EvidenceOptions", "OutputOptions", "Export", "verify", "Verification", "read_bundle", "Bundle", "load_checkpoint", "Checkpoint",
-    "Spec", "Shift", "PRESETS", "DIRECTIONS", "Error",
-]  # fmt: skip
+    "deploy",
+    "ExportRequest",
+    "Source",
+    "GraphOptions",
+    "Float32",
+    "Float16",
+    "BFloat16",
+    "Int8",
+    "FormatOptions",
+    "EvidenceOptions",
+    "OutputOptions",
+    "Export",
+    "verify",
+    "Verification",
+    "read_bundle",
+    "Bundle",
+    "load_checkpoint",
+    "Checkpoint",
+    "Spec",
+    "Shift",
+    "PRESETS",
+    "DIRECTIONS",
+    "Error",
+]
 
 
 def __dir__() -> list[str]:

@@ -35,9 +35,13 @@ if TYPE_CHECKING:  # needs torch, and checking a bundle does not
 AnyPath: TypeAlias = str | os.PathLike[str]
 
 _PARTS = {
-    "source": Source, "graph": GraphOptions, "precision": Float16, "format": FormatOptions, "evidence": EvidenceOptions,
+    "source": Source,
+    "graph": GraphOptions,
+    "precision": Float16,
+    "format": FormatOptions,
+    "evidence": EvidenceOptions,
     "output": OutputOptions,
-}  # fmt: skip
+}
 
 
 def _names() -> dict[str, str]:
@@ -48,9 +52,12 @@ def _names() -> dict[str, str]:
             option = FLAGS.get(f.name, f"--{f.name.replace('_', '-')}")
             found[option] = f"{part}.{f.name}" + ("=True" if f.default is False else "")
     return {
-        **found, "--no-gate": "evidence.gate=False", "--input": "graph.interface.input", "--answer": "graph.interface.output",
+        **found,
+        "--no-gate": "evidence.gate=False",
+        "--input": "graph.interface.input",
+        "--answer": "graph.interface.output",
         "-o": "output.directory",
-    }  # fmt: skip
+    }
 
 
 _FIELDS = _names()
@@ -98,9 +105,14 @@ def read_bundle(directory: AnyPath) -> Bundle:
 
 
 def load_checkpoint(
-    path: AnyPath, *, layout: Layout | None = None, wrapper: str | None = None, image_size: Size | None = None,
-    offsets: tuple[Offset, ...] | None = None, semantics: Semantics | None = None,
-) -> Checkpoint:  # fmt: skip
+    path: AnyPath,
+    *,
+    layout: Layout | None = None,
+    wrapper: str | None = None,
+    image_size: Size | None = None,
+    offsets: tuple[Offset, ...] | None = None,
+    semantics: Semantics | None = None,
+) -> Checkpoint:
     """Read, recognise and check the checkpoint at ``path``; the parameters are those of :func:`s2mlp_deploy.checkpoint.load.load_checkpoint`.
 
     Raises:

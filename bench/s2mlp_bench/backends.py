@@ -207,8 +207,11 @@ class ProductsSession:
 
 
 _DTYPES: dict[str, Any] = {
-    "tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(uint8)": np.uint8, "tensor(int8)": np.int8,
-}  # fmt: skip
+    "tensor(float)": np.float32,
+    "tensor(float16)": np.float16,
+    "tensor(uint8)": np.uint8,
+    "tensor(int8)": np.int8,
+}
 
 
 def noise(rng: np.random.Generator, dtype: np.dtype[Any], shape: list[int]) -> Array:

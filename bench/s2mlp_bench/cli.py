@@ -163,16 +163,27 @@ def bench(
         energy=energy,
     )
     options = {
-        "min_seconds": scenario_seconds, "min_queries": scenario_queries, "target_qps": target_qps,
+        "min_seconds": scenario_seconds,
+        "min_queries": scenario_queries,
+        "target_qps": target_qps,
         "target_latency_ms": target_latency_ms,
-    }  # fmt: skip
+    }
     out = Console(highlight=False, width=None if os.isatty(1) else 120)
     if scenario:
         of_race = {
-            "--baseline": names, "--compare": compare, "--csv": csv_file, "--html": html_file, "--png": png_file,
-            "--min-seconds": min_seconds != SECONDS, "--min-rounds": min_rounds != ROUNDS, "--seed": seed, "--strict": strict,
-            "--no-cold": not cold, "--no-bound": not bound, "--no-energy": not energy,
-        }  # fmt: skip
+            "--baseline": names,
+            "--compare": compare,
+            "--csv": csv_file,
+            "--html": html_file,
+            "--png": png_file,
+            "--min-seconds": min_seconds != SECONDS,
+            "--min-rounds": min_rounds != ROUNDS,
+            "--seed": seed,
+            "--strict": strict,
+            "--no-cold": not cold,
+            "--no-bound": not bound,
+            "--no-energy": not energy,
+        }
         if given := [option for option, value in of_race.items() if value]:
             raise UsageError(
                 f"{', '.join(given)}: these belong to interleaved timing, which --scenario replaces: leave out either"

@@ -98,10 +98,7 @@ class InterleavedTiming:
 def _settled(rounds: Sequence[dict[str, float]]) -> bool:
     if len(rounds) < 2 * WINDOW:
         return False
-    return all(
-        abs(now - before) <= SETTLED * before
-        for before, now in _medians_of_two_windows(rounds)
-    )  # fmt: skip
+    return all(abs(now - before) <= SETTLED * before for before, now in _medians_of_two_windows(rounds))
 
 
 def _medians_of_two_windows(rounds: Sequence[dict[str, float]]) -> Iterator[tuple[float, float]]:

@@ -81,10 +81,19 @@ def candidate_of(bundle: Bundle, point: Point, bundles: Sequence[Bundle]) -> Can
         golden_bundle, remark = _verified_twin(bundle, bundles), "for speed only"
     report = read_report(bundle) or Report()
     return Candidate(
-        bundle.directory.resolve().name, "bundle", BundleBackend(bundle), point, manifest.precision, spec.macs(point.size), limit,
-        remark, golden_bundle=golden_bundle.directory, accuracy=report.accuracy,
-        accuracy_inherited=report.accuracy is not None and report.own_accuracy is None, interface=manifest.interface,
-    )  # fmt: skip
+        bundle.directory.resolve().name,
+        "bundle",
+        BundleBackend(bundle),
+        point,
+        manifest.precision,
+        spec.macs(point.size),
+        limit,
+        remark,
+        golden_bundle=golden_bundle.directory,
+        accuracy=report.accuracy,
+        accuracy_inherited=report.accuracy is not None and report.own_accuracy is None,
+        interface=manifest.interface,
+    )
 
 
 def _verified_twin(bundle: Bundle, bundles: Sequence[Bundle]) -> Bundle:

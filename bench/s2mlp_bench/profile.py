@@ -94,7 +94,7 @@ def _part(kind: str, kernels: Sequence[Kernel], spec: Spec, point: Point, weight
     duration_us = sum(kernel.duration_us for kernel in kernels)
     return Part(
         kind, tuple(operators), len(kernels) // RUNS, duration_us / RUNS / 1e3, operations // RUNS, moved // RUNS
-    )  # fmt: skip
+    )
 
 
 def _product(node: str, spec: Spec, point: Point) -> tuple[int, int]:

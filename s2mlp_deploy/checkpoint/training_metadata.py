@@ -22,15 +22,40 @@ from s2mlp_deploy.system import strict_json
 T = TypeVar("T")
 
 CONTAINERS = (
-    "args", "config", "cfg", "hparams", "hyper_parameters", "opt", "options", "pretrained_cfg", "default_cfg", "conf", "arguments",
-    "train_args", "model_args", "model_config", "data_config", "settings", "preprocessing", "preprocess", "transforms",
-)  # fmt: skip
+    "args",
+    "config",
+    "cfg",
+    "hparams",
+    "hyper_parameters",
+    "opt",
+    "options",
+    "pretrained_cfg",
+    "default_cfg",
+    "conf",
+    "arguments",
+    "train_args",
+    "model_args",
+    "model_config",
+    "data_config",
+    "settings",
+    "preprocessing",
+    "preprocess",
+    "transforms",
+)
 """Entries of a checkpoint that hold options, and dicts of options."""
 
 SIZES = (
-    "image_size", "img_size", "input_size", "image_resolution", "input_resolution", "resolution", "imgsz", "val_crop_size",
-    "test_crop_size", "crop_size",
-)  # fmt: skip
+    "image_size",
+    "img_size",
+    "input_size",
+    "image_resolution",
+    "input_resolution",
+    "resolution",
+    "imgsz",
+    "val_crop_size",
+    "test_crop_size",
+    "crop_size",
+)
 """Names of the size that the model sees, the plainest first. ``size`` alone may be anything's."""
 
 _NOT_OF_IMAGES = re.compile("optim|sched|loss|init")
@@ -44,8 +69,16 @@ CROP_MODES: dict[Any, Resize | None] = {"center": "shorter-then-crop", "squash":
 
 
 LABELS = (
-    "class_names", "labels", "classes", "class_to_idx", "idx_to_class", "id2label", "label2id", "idx2label", "label2idx",
-)  # fmt: skip
+    "class_names",
+    "labels",
+    "classes",
+    "class_to_idx",
+    "idx_to_class",
+    "id2label",
+    "label2id",
+    "idx2label",
+    "label2idx",
+)
 """The keys under which scripts keep class names: a list, names by index, or indices by name."""
 
 

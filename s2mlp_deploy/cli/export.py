@@ -249,10 +249,13 @@ def export(
     if allow_unverified_engine and not any(isinstance(registry.find(f), Compiler) for f in format):
         raise UsageError(f"--allow-unverified-engine: --format {' or '.join(format)} makes no engine")
     for_calibrated = {
-        "calibration": calibration, "calibration_count": calibration_count,
-        "calibration_method": calibration_method, "max_accuracy_drop": max_accuracy_drop,
-        "min_agreement": min_agreement, "quantize_ends": quantize_ends,
-    }  # fmt: skip
+        "calibration": calibration,
+        "calibration_count": calibration_count,
+        "calibration_method": calibration_method,
+        "max_accuracy_drop": max_accuracy_drop,
+        "min_agreement": min_agreement,
+        "quantize_ends": quantize_ends,
+    }
     if target and not any(row.targets for row in chosen):
         raise UsageError(f"--target is for --precision {having(lambda row: row.targets)}")
     idle = [name for name, value in for_calibrated.items() if value != getattr(Int8(), name)]
@@ -260,12 +263,19 @@ def export(
         raise UsageError(f"{flags(idle)}: only for --precision {having(lambda row: row.calibrated)}")
     of_precisions: dict[str, Any] = {"io_dtype": io_dtype, "target": target, **for_calibrated}
     stated = Source(
-        source, layout, weights, shift_semantics, option_values.directions(shift_directions),
+        source,
+        layout,
+        weights,
+        shift_semantics,
+        option_values.directions(shift_directions),
         image_size=option_values.size("--image-size", image_size) if image_size is not None else None,
         mean=option_values.floats("--mean", mean) if mean is not None else None,
         std=option_values.floats("--std", std) if std is not None else None,
-        resize=resize, interpolation=interpolation, crop_fraction=crop_fraction, labels=labels,
-    )  # fmt: skip
+        resize=resize,
+        interpolation=interpolation,
+        crop_fraction=crop_fraction,
+        labels=labels,
+    )
     graph = GraphOptions(
         shift, dynamic_size, None if ":" in batch else option_values.batch(batch), Interface(input=input, output=answer)
     )

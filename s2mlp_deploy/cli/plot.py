@@ -182,9 +182,17 @@ def _label_ends(axes: Axes, curves: Sequence[Curve]) -> None:
     places = _apart([place for place, *_ in wanted], gap)
     for place, (_, text, colour, weight) in zip(places, wanted, strict=True):
         axes.annotate(
-            text, (1, 10**place), (6, 0), xycoords=("axes fraction", "data"), textcoords="offset points", va="center",
-            color=_darker(colour), weight=weight, size=8.5, annotation_clip=False,
-        )  # fmt: skip
+            text,
+            (1, 10**place),
+            (6, 0),
+            xycoords=("axes fraction", "data"),
+            textcoords="offset points",
+            va="center",
+            color=_darker(colour),
+            weight=weight,
+            size=8.5,
+            annotation_clip=False,
+        )
 
 
 def _darker(colour: str) -> str:

@@ -68,12 +68,21 @@ def inspection_json(source: Checkpoint, contract: Preprocessing | None, warnings
     """The same for machines."""
     spec = source.spec
     return {
-        "sha256": source.sha256, "size_bytes": source.size_bytes, "dtypes": source.dtypes, "layout": source.layout.name,
-        "weights": source.wrapper, "prefix": source.prefix, "other_weights": source.others,
-        "left_out": [vars(tensor) for tensor in source.left_out], "spec": spec.to_json(), "parameters": spec.parameters(),
-        "macs": spec.macs(), "recorded": vars(source.recorded), "preprocessing": contract.model_dump(mode="json") if contract else None,
+        "sha256": source.sha256,
+        "size_bytes": source.size_bytes,
+        "dtypes": source.dtypes,
+        "layout": source.layout.name,
+        "weights": source.wrapper,
+        "prefix": source.prefix,
+        "other_weights": source.others,
+        "left_out": [vars(tensor) for tensor in source.left_out],
+        "spec": spec.to_json(),
+        "parameters": spec.parameters(),
+        "macs": spec.macs(),
+        "recorded": vars(source.recorded),
+        "preprocessing": contract.model_dump(mode="json") if contract else None,
         "warnings": warnings,
-    }  # fmt: skip
+    }
 
 
 def export(result: Export) -> RenderableType:
@@ -143,9 +152,14 @@ def comparison(rows: Sequence[Row]) -> RenderableType:
     table = _side_by_side("side by side", "size", "× first", "relative L2", "cosine", "same class", "accuracy")
     for row in rows:
         table.add_row(
-            Text(row.bundle), readable_size(row.size_bytes), f"{row.size_ratio:.3f}", _or_dash(row.relative_l2, ".1e"),
-            _or_dash(row.cosine, ".6f"), _or_dash(row.same_class, ".2%"), _or_dash(row.accuracy, ".2%"),
-        )  # fmt: skip
+            Text(row.bundle),
+            readable_size(row.size_bytes),
+            f"{row.size_ratio:.3f}",
+            _or_dash(row.relative_l2, ".1e"),
+            _or_dash(row.cosine, ".6f"),
+            _or_dash(row.same_class, ".2%"),
+            _or_dash(row.accuracy, ".2%"),
+        )
     return table
 
 

@@ -13,15 +13,41 @@ from pathlib import Path
 
 from s2mlp_deploy.errors import DataError
 
-SUFFIXES = frozenset({
-    ".png", ".apng", ".jpg", ".jpeg", ".jpe", ".jfif", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".pbm", ".pnm",
-})  # fmt: skip
+SUFFIXES = frozenset(
+    {
+        ".png",
+        ".apng",
+        ".jpg",
+        ".jpeg",
+        ".jpe",
+        ".jfif",
+        ".bmp",
+        ".gif",
+        ".webp",
+        ".tif",
+        ".tiff",
+        ".ppm",
+        ".pgm",
+        ".pbm",
+        ".pnm",
+    }
+)
 """Pillow's names for the formats that are read (images.FORMATS)."""
 
-NEVER = frozenset({
-    ".ds_store", ".git", ".ipynb_checkpoints", "$recycle.bin", "@eadir", "__macosx", "desktop.ini", "lost+found",
-    "system volume information", "thumbs.db",
-})  # fmt: skip
+NEVER = frozenset(
+    {
+        ".ds_store",
+        ".git",
+        ".ipynb_checkpoints",
+        "$recycle.bin",
+        "@eadir",
+        "__macosx",
+        "desktop.ini",
+        "lost+found",
+        "system volume information",
+        "thumbs.db",
+    }
+)
 """Names, in lower case, that file systems and editors leave in folders; neither read nor counted."""
 
 

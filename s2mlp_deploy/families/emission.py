@@ -47,9 +47,13 @@ class LayerEmitter:
     def convolution(self, x: ir.Value, embedding: Embedding, layer: str, name: str) -> ir.Value:
         """The convolution that opens a stage, from and to (batch, channels, height, width)."""
         return self.out.op(
-            "Conv", [x, *self._parameters(layer)], name,
-            kernel_shape=list(embedding.kernel), strides=list(embedding.stride), pads=[*embedding.padding, *embedding.padding],
-        )  # fmt: skip
+            "Conv",
+            [x, *self._parameters(layer)],
+            name,
+            kernel_shape=list(embedding.kernel),
+            strides=list(embedding.stride),
+            pads=[*embedding.padding, *embedding.padding],
+        )
 
     def parameter(self, name: str) -> ir.Value | None:
         """The initializer of a parameter; None where the layer has none."""

@@ -75,9 +75,14 @@ def check_logits(outputs: Mapping[str, Array], expected: Mapping[str, Array], li
         )
         undecided = distance.margin <= limit.relative_l2
         checks.append(
-            Check(case, "same class", distance.top1_agreement, limit.top1_agreement,
-                  distance.top1_agreement >= limit.top1_agreement or undecided)
-        )  # fmt: skip
+            Check(
+                case,
+                "same class",
+                distance.top1_agreement,
+                limit.top1_agreement,
+                distance.top1_agreement >= limit.top1_agreement or undecided,
+            )
+        )
     return Verdict(tuple(checks), distances)
 
 

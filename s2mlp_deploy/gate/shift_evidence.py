@@ -74,10 +74,12 @@ def decide(
         return stated
     if requested != "auto" and stated != choice:
         who = (
-            f"--shift-semantics {requested}" if requested
-            else f"the {declared} semantics that the layout declares" if declared
+            f"--shift-semantics {requested}"
+            if requested
+            else f"the {declared} semantics that the layout declares"
+            if declared
             else "the paper's shift, which is the default,"
-        )  # fmt: skip
+        )
         raise EvidenceError(
             f"{who} is contradicted by the evidence: {'; '.join(map(str, found))}. The model was "
             f"trained with {choice} semantics: pass --shift-semantics {choice}, or auto"
@@ -134,9 +136,13 @@ def read_reference(path: Path, spec: Spec) -> tuple[Array, Array]:
     images, logits = arrays["input"], arrays["logits"]
     expected = f"input [samples, {spec.in_channels}, height, width] and logits [samples, {spec.classes}]"
     if (
-        images.ndim != 4 or images.shape[1] != spec.in_channels or logits.shape != (len(images), spec.classes)
-        or not len(images) or images.dtype.kind != "f" or logits.dtype.kind != "f"
-    ):  # fmt: skip
+        images.ndim != 4
+        or images.shape[1] != spec.in_channels
+        or logits.shape != (len(images), spec.classes)
+        or not len(images)
+        or images.dtype.kind != "f"
+        or logits.dtype.kind != "f"
+    ):
         raise DataError(
             f"{path} holds input {list(images.shape)} {images.dtype} and logits {list(logits.shape)} {logits.dtype}: "
             f"expected floating-point {expected}"
@@ -153,9 +159,13 @@ def read_reference(path: Path, spec: Spec) -> tuple[Array, Array]:
 
 
 def weigh_images(
-    images: Array, labels: Array, classes: int, run: Run, as_text: Array | None = None,
+    images: Array,
+    labels: Array,
+    classes: int,
+    run: Run,
+    as_text: Array | None = None,
     possible: tuple[Semantics, ...] = SEMANTICS,
-) -> Evidence:  # fmt: skip
+) -> Evidence:
     """Compare the accuracy on ``images`` that each semantics gives.
 
     The images that only one of them gets right decide, by a sign test. Where there are too few to show that a model

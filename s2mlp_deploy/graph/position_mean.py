@@ -108,8 +108,9 @@ def _emit_of_any_size(out: GraphBuilder, tokens: ir.Value, fmap: FeatureMap, nam
     x = _average(out, x, 1, f"{name}/of_rows")
     x = _emit_cascade(out, x, (n, n), c, name, last=f"{name}/padded")
     ones = out.op("Expand", [out.constant(f"{name}/one", np.ones((1, 1), np.float32)), size], f"{name}/ones")
-    covered = out.op("ReduceMean", [_pad(out, ones, missing, before=2, after=0, name=f"{name}/covered")],
-                     f"{name}/share", keepdims=0)  # fmt: skip
+    covered = out.op(
+        "ReduceMean", [_pad(out, ones, missing, before=2, after=0, name=f"{name}/covered")], f"{name}/share", keepdims=0
+    )
     return out.op("Div", [x, covered], name)
 
 

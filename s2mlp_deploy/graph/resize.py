@@ -73,7 +73,7 @@ def emit_fit(out: GraphBuilder, image: ir.Value, preprocessing: Preprocessing, s
     )
     return _rounded(
         pen, [pen("MatMulInteger", a, planes, *zero) for a, *zero in _weights(pen, down, h, preprocessing, 1)]
-    )  # fmt: skip
+    )
 
 
 def _axes(pen: _Pen, h: ir.Value, w: ir.Value, preprocessing: Preprocessing, size: Size) -> tuple[_Axis, _Axis]:
@@ -86,11 +86,14 @@ def _axes(pen: _Pen, h: ir.Value, w: ir.Value, preprocessing: Preprocessing, siz
         scaled_w = pen("Where", wider, pen("Floor", pen("Div", pen("Mul", w, least_h), h)), least_w)
         return tuple(
             _Axis(
-                extent, pen.number(0), pen("Div", extent, scaled),
-                pen("Round", pen("Div", pen("Sub", scaled, kept), 2)), kept,
+                extent,
+                pen.number(0),
+                pen("Div", extent, scaled),
+                pen("Round", pen("Div", pen("Sub", scaled, kept), 2)),
+                kept,
             )
             for extent, scaled, kept in ((h, scaled_h, height), (w, scaled_w, width))
-        )  # type: ignore[return-value]  # fmt: skip
+        )  # type: ignore[return-value]
     box_h, box_w = h, w
     if preprocessing.resize == "shorter":
         wider = pen("GreaterOrEqual", pen("Div", w, h), width / height)

@@ -41,9 +41,15 @@ def _row(result: Export, first_bytes: int, latency: Latency | None) -> Row:
     same_class, accuracy = _on_images(result)
     size = result.bundle.size_bytes
     return Row(
-        result.bundle.directory.name, size, size / first_bytes, distance.relative_l2 if distance else None,
-        distance.cosine if distance else None, same_class, accuracy, latency,
-    )  # fmt: skip
+        result.bundle.directory.name,
+        size,
+        size / first_bytes,
+        distance.relative_l2 if distance else None,
+        distance.cosine if distance else None,
+        same_class,
+        accuracy,
+        latency,
+    )
 
 
 def _on_images(result: Export) -> tuple[float | None, float | None]:

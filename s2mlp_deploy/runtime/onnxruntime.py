@@ -155,9 +155,12 @@ def _entries(values: Sequence[Any]) -> tuple[TensorEntry, ...]:
 def _kernel(event: Mapping[str, Any]) -> Kernel:
     sizes = event["args"]
     return Kernel(
-        event["name"].removesuffix(_KERNEL), sizes["op_name"], float(event["dur"]), int(sizes["activation_size"]),
+        event["name"].removesuffix(_KERNEL),
+        sizes["op_name"],
+        float(event["dur"]),
+        int(sizes["activation_size"]),
         int(sizes["output_size"]),
-    )  # fmt: skip
+    )
 
 
 class TracedSession(OnnxSession):

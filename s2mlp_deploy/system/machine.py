@@ -8,8 +8,20 @@ from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-PACKAGES = ("torch", "onnx", "onnx-ir", "onnxruntime", "onnxruntime-gpu", "onnxsim", "tensorrt", "tensorrt-rtx-cu12",
-            "openvino", "numpy", "safetensors", "pillow")  # fmt: skip
+PACKAGES = (
+    "torch",
+    "onnx",
+    "onnx-ir",
+    "onnxruntime",
+    "onnxruntime-gpu",
+    "onnxsim",
+    "tensorrt",
+    "tensorrt-rtx-cu12",
+    "openvino",
+    "numpy",
+    "safetensors",
+    "pillow",
+)
 
 
 def describe() -> dict[str, str | int]:

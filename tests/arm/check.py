@@ -52,8 +52,9 @@ def main() -> int:
         shutil.rmtree(root, ignore_errors=True)
         subprocess.run(
             ["bash", HERE / "make-root.sh", root, ROOT / "constraints.txt", *PACKAGES],
-            check=True, stdout=subprocess.DEVNULL,
-        )  # fmt: skip
+            check=True,
+            stdout=subprocess.DEVNULL,
+        )
     install_self(root / "site")
     bundles = make_bundles(PLACE / "bundles")
     wrong = 0
@@ -112,8 +113,11 @@ def verified(root: Path, cpu: str, bundles: list[Path]) -> list[dict[str, object
     """What s2mlp-verify finds of ``bundles`` on ``cpu``."""
     done = subprocess.run(
         ["bash", HERE / "run.sh", root, cpu, HERE / "verify.py", *bundles],
-        stdout=subprocess.PIPE, text=True, check=True, env={**os.environ, "PYTHONPATH": str(ROOT)},
-    )  # fmt: skip
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
     return [json.loads(line) for line in done.stdout.splitlines()]
 
 

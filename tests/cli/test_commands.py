@@ -57,8 +57,11 @@ def start(
     environment = {**os.environ, "OMP_NUM_THREADS": "1", **(env or {})}
     return subprocess.Popen(
         [sys.executable, "-c", code, *map(str, arguments)],
-        env=environment, stderr=subprocess.PIPE, text=True, **{"stdout": subprocess.PIPE, **options},
-    )  # fmt: skip
+        env=environment,
+        stderr=subprocess.PIPE,
+        text=True,
+        **{"stdout": subprocess.PIPE, **options},
+    )
 
 
 def finish(process: subprocess.Popen[str]) -> Ran:
@@ -80,9 +83,14 @@ def jittor_name(key: str) -> str:
     key = re.sub(r"stages\.(\d+)\.embedding", r"stages.\1.0", key)
     key = re.sub(r"stages\.(\d+)\.blocks\.(\d+)", r"stages.\1.1.model.\2", key)
     for ours, theirs in {
-        "norm1": "0.norm", "fc1": "0.fn.0", "fc2": "0.fn.3", "norm2": "1.norm", "fc3": "1.fn.0", "fc4": "1.fn.3",
+        "norm1": "0.norm",
+        "fc1": "0.fn.0",
+        "fc2": "0.fn.3",
+        "norm2": "1.norm",
+        "fc3": "1.fn.0",
+        "fc4": "1.fn.3",
         "head.fc": "mlp_head.1",
-    }.items():  # fmt: skip
+    }.items():
         key = key.replace(ours, theirs)
     return key
 
@@ -127,9 +135,18 @@ def test_help_shows_every_choice_in_sections() -> None:
     assert "may be repeated. One of onnx, openvino, ort, triton, trt, trt-rtx, web. Default: onnx." in text
     titles = [line for line in run("export", "--help").out.splitlines() if re.fullmatch(r"\S.*:", line)]
     assert titles[1:] == [
-        "Artifact:", "Checkpoint:", "Images:", "Checks:", "With --precision int8:", "With --format ort:", "With --format triton:",
-        "With --format trt or trt-rtx:", "With --format web:", "Output:", "General:",
-    ]  # fmt: skip
+        "Artifact:",
+        "Checkpoint:",
+        "Images:",
+        "Checks:",
+        "With --precision int8:",
+        "With --format ort:",
+        "With --format triton:",
+        "With --format trt or trt-rtx:",
+        "With --format web:",
+        "Output:",
+        "General:",
+    ]
 
 
 def test_the_providers_to_choose_are_those_that_there_are() -> None:
@@ -257,8 +274,22 @@ def test_several_exports_are_compared_side_by_side_in_the_table_and_in_json(
         label = int(reference_logits.run(random_model(small_spec()), x.astype(np.float32)).argmax())
         (tmp_path / "images" / str(label)).mkdir(parents=True, exist_ok=True)
         Image.fromarray(pixels).save(tmp_path / "images" / str(label) / f"{i}.png")
-    options = ("--format", "onnx", "--format", "ort", "--precision", "fp32", "--precision", "int8", "--data", "images",
-               "--calibration", "images", "--max-accuracy-drop", 100)  # fmt: skip
+    options = (
+        "--format",
+        "onnx",
+        "--format",
+        "ort",
+        "--precision",
+        "fp32",
+        "--precision",
+        "int8",
+        "--data",
+        "images",
+        "--calibration",
+        "images",
+        "--max-accuracy-drop",
+        100,
+    )
     ran = run("export", checkpoint, *options, "--json")
     assert ran.code == 0, ran.err
     rows = strict_json(ran.out)["comparison"]
@@ -282,8 +313,12 @@ def test_several_exports_are_compared_side_by_side_in_the_table_and_in_json(
 def test_what_was_not_judged_is_compared_by_size_alone(checkpoint: Path, tmp_path: Path) -> None:
     (row,) = strict_json(run("export", checkpoint, "--no-gate", "-o", tmp_path / "bundle", "--json").out)["comparison"]
     assert {name for name, value in row.items() if value is None} == {
-        "relative_l2", "cosine", "same_class", "accuracy", "latency",
-    }  # fmt: skip
+        "relative_l2",
+        "cosine",
+        "same_class",
+        "accuracy",
+        "latency",
+    }
 
 
 def test_the_tables_name_what_was_found(checkpoint: Path, tmp_path: Path) -> None:
@@ -298,8 +333,10 @@ def test_the_tables_name_what_was_found(checkpoint: Path, tmp_path: Path) -> Non
 
 def test_one_thing_is_not_several(checkpoint: Path, tmp_path: Path) -> None:
     assert [wording.counted(n, noun) for n, noun in ((1, "class"), (0, "class"), (1200, "image"))] == [
-        "1 class", "0 classes", "1,200 images",
-    ]  # fmt: skip
+        "1 class",
+        "0 classes",
+        "1,200 images",
+    ]
     spec = small_spec(depth=1)
     shown = run("inspect", save_checkpoint(tmp_path / "one.pt", spec)).out
     assert "1 block of 13 and 39 channels" in shown and "1 stage, 1 block," in shown
@@ -455,7 +492,10 @@ def test_weights_are_chosen_by_name(tmp_path: Path) -> None:
 def own_layout(path: Path, *lines: str) -> Path:
     """A layout file with the canonical names but for ``out``, the classifier, and these lines."""
     layout = ['name = "mine"', *lines, "[keys]", '"head.fc" = "out"', '"stages.0.embedding" = "stages.0.embedding"']
-    layout += [f'"stages.0.blocks.{{b}}.{n}" = "stages.0.blocks.{{b}}.{n}"' for n in ("norm1", "fc1", "fc2", "norm2", "fc3", "fc4")]  # fmt: skip
+    layout += [
+        f'"stages.0.blocks.{{b}}.{n}" = "stages.0.blocks.{{b}}.{n}"'
+        for n in ("norm1", "fc1", "fc2", "norm2", "fc3", "fc4")
+    ]
     path.write_text("\n".join(layout))
     return path
 
@@ -565,7 +605,10 @@ def test_the_directions_asked_for_are_those_in_the_manifest(
     checkpoint: Path, tmp_path: Path, directions: str, groups: int
 ) -> None:
     assert len(export(tmp_path, checkpoint, "--shift-directions", directions).spec.shift.offsets) == groups
-    assert len(run("inspect", checkpoint, "--shift-directions", directions, "--json").json["spec"]["shift_offsets"]) == groups  # fmt: skip
+    assert (
+        len(run("inspect", checkpoint, "--shift-directions", directions, "--json").json["spec"]["shift_offsets"])
+        == groups
+    )
 
 
 def test_a_bundle_without_a_gate_says_so_and_cannot_be_verified(checkpoint: Path, tmp_path: Path) -> None:
@@ -576,7 +619,12 @@ def test_a_bundle_without_a_gate_says_so_and_cannot_be_verified(checkpoint: Path
     assert sorted(p.name for p in (tmp_path / "bundle").iterdir()) == ["manifest.json", "model.onnx", "report.json"]
     verified = run("verify", tmp_path / "bundle")
     assert verified.code == 3 and "was exported with --no-gate" in verified.err
-    assert run("export", checkpoint, "--no-gate", "--force", "-o", tmp_path / "bundle", "--json").json["exports"][0]["passed"] is None  # fmt: skip
+    assert (
+        run("export", checkpoint, "--no-gate", "--force", "-o", tmp_path / "bundle", "--json").json["exports"][0][
+            "passed"
+        ]
+        is None
+    )
 
 
 # Refusals
@@ -585,8 +633,14 @@ def test_a_bundle_without_a_gate_says_so_and_cannot_be_verified(checkpoint: Path
 @pytest.mark.parametrize(
     ("options", "problem"),
     [
-        *(((f"--image-size={v}",), "is not a size: expected N or HxW") for v in ("x", "0", "20x", "-20", "20X28", "1x2x3", "", "0x20", "２８", "123456")),
-        *(((f"--batch={v}",), "expected a positive number, or dynamic") for v in ("0", "-1", "x", "1.5", "", " 3", "３", "100000")),
+        *(
+            ((f"--image-size={v}",), "is not a size: expected N or HxW")
+            for v in ("x", "0", "20x", "-20", "20X28", "1x2x3", "", "0x20", "２８", "123456")
+        ),
+        *(
+            ((f"--batch={v}",), "expected a positive number, or dynamic")
+            for v in ("0", "-1", "x", "1.5", "", " 3", "３", "100000")
+        ),
         *(((f"--mean={v}",), "is not a list of numbers") for v in ("x", "", "0.5,,0.5", "0.5;0.5;0.5", "0.5 0.5 0.5")),
         *(((f"--std={v}",), "is not a sensible number") for v in ("nan,1,1", "inf,1,1", "1e9,1,1")),
         (("--mean=0.5,0.5",), "--mean has 2 values, and the model's input has 3 channels"),
@@ -600,7 +654,7 @@ def test_a_bundle_without_a_gate_says_so_and_cannot_be_verified(checkpoint: Path
         (("--shift-directions=8", "--shift=conv"), "--shift conv would change the model's predictions"),
         (("--shift-directions=8", "--shift=pad"), "--shift pad would change the model's predictions"),
     ],
-)  # fmt: skip
+)
 def test_a_request_that_cannot_be_met_is_refused_and_leaves_nothing(
     checkpoint: Path, tmp_path: Path, options: Sequence[str], problem: str
 ) -> None:
@@ -620,8 +674,14 @@ def test_a_format_given_twice_is_refused(checkpoint: Path) -> None:
 
 @pytest.mark.parametrize(
     "options",
-    [("--shift", "roll"), ("--shift-semantics", "both"), ("--shift-directions", "5"), ("--data-count", "0"), ("--nothing",)],
-)  # fmt: skip
+    [
+        ("--shift", "roll"),
+        ("--shift-semantics", "both"),
+        ("--shift-directions", "5"),
+        ("--data-count", "0"),
+        ("--nothing",),
+    ],
+)
 def test_an_option_that_does_not_exist_is_a_usage_error(checkpoint: Path, options: Sequence[str]) -> None:
     ran = run("export", checkpoint, *options)
     assert (ran.code, ran.out) == (2, "") and options[0] in ran.err and "Traceback" not in ran.err

@@ -42,8 +42,15 @@ def test_a_machine_with_everything_can_do_everything() -> None:
 
 def test_packages_and_machine_are_listed() -> None:
     out = run("doctor").out
-    for fact in (f"torch {version('torch')}", f"onnxruntime {version('onnxruntime')}", platform.python_version(),
-                 __version__, "processor", "cores", "system"):  # fmt: skip
+    for fact in (
+        f"torch {version('torch')}",
+        f"onnxruntime {version('onnxruntime')}",
+        platform.python_version(),
+        __version__,
+        "processor",
+        "cores",
+        "system",
+    ):
         assert fact in " ".join(out.split())
 
 

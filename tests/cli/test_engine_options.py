@@ -53,9 +53,22 @@ def test_json_says_that_nothing_was_judged(checkpoint: Path, tmp_path: Path) -> 
 @no_gpu
 def test_every_option_reaches_the_builder(checkpoint: Path, tmp_path: Path) -> None:
     ran = rtx(
-        checkpoint, tmp_path / "engine", "--allow-unverified-engine", "--dynamic-size", "--shift", "slice", "--batch", "2:3:5",
-        "--size-profile", "4x8:20x28:24x36", "--workspace-mib", 77, "--compute-capability", "SM89,sm86", "--tf32",
-    )  # fmt: skip
+        checkpoint,
+        tmp_path / "engine",
+        "--allow-unverified-engine",
+        "--dynamic-size",
+        "--shift",
+        "slice",
+        "--batch",
+        "2:3:5",
+        "--size-profile",
+        "4x8:20x28:24x36",
+        "--workspace-mib",
+        77,
+        "--compute-capability",
+        "SM89,sm86",
+        "--tf32",
+    )
     assert ran.code == 0, ran.err
     engine = json.loads((tmp_path / "engine" / "manifest.json").read_text())["engine"]
     assert engine["smallest"] == ["2", "3", "4", "8"] and engine["largest"] == ["5", "3", "24", "36"]
@@ -147,8 +160,12 @@ def test_a_bundle_that_is_the_same_as_the_one_to_take_to_the_device_is_that_one(
 
 @pytest.mark.parametrize(
     ("output", "place"),
-    [("out/engine", "out/engine-onnx-fp32"), ("out/mine-trt-fp32", "out/mine-onnx-fp32"), ("../engine", "../engine-onnx-fp32")],
-)  # fmt: skip
+    [
+        ("out/engine", "out/engine-onnx-fp32"),
+        ("out/mine-trt-fp32", "out/mine-onnx-fp32"),
+        ("../engine", "../engine-onnx-fp32"),
+    ],
+)
 def test_the_bundle_to_take_to_the_device_lies_beside_the_place_that_was_named(
     checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, output: str, place: str
 ) -> None:

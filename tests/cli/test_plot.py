@@ -190,9 +190,17 @@ def test_an_export_draws_every_precision(tmp_path: Path, monkeypatch: pytest.Mon
     checkpoint = save_checkpoint(tmp_path / "small.pt", small_spec())
     precisions = ("--precision", "fp32", "--precision", "fp16", "--precision", "int8")
     ran = run(
-        "export", checkpoint, *precisions, "--calibration", "images", "--min-agreement", 0.3, "--plot", "error.png",
+        "export",
+        checkpoint,
+        *precisions,
+        "--calibration",
+        "images",
+        "--min-agreement",
+        0.3,
+        "--plot",
+        "error.png",
         "--json",
-    )  # fmt: skip
+    )
     assert ran.code == 0, ran.err
     fp32, fp16, int8 = (c["layers"]["stage0/block01"] for c in ran.json["plot"]["curves"])
     assert fp32 < 1e-5 < fp16 < int8 < 0.5

@@ -207,8 +207,13 @@ def arithmetic(bundle: Path) -> object:
 
 @pytest.mark.parametrize(
     ("options", "expected"),
-    [((), "float32"), (("--target", "x86"), "float32"), (("--target", "arm"), "float32"), (("--target", "trt"), "float16")],
-)  # fmt: skip
+    [
+        ((), "float32"),
+        (("--target", "x86"), "float32"),
+        (("--target", "arm"), "float32"),
+        (("--target", "trt"), "float16"),
+    ],
+)
 def test_graphs_for_cpus_compute_in_float32_and_those_for_gpus_in_float16(
     options: tuple[str, ...], expected: str, checkpoint: Path, tmp_path: Path
 ) -> None:
@@ -228,9 +233,15 @@ def test_the_format_decides_where_no_target_is_given(checkpoint: Path, tmp_path:
 
 
 @pytest.mark.parametrize(
-    "options", [("--format", "trt"), ("--format", "trt-rtx"), ("--format", "ort", "--provider", "cuda"),
-                ("--format", "triton", "--instances", "gpu:1"), ("--format", "triton", "--triton-backend", "tensorrt")],
-)  # fmt: skip
+    "options",
+    [
+        ("--format", "trt"),
+        ("--format", "trt-rtx"),
+        ("--format", "ort", "--provider", "cuda"),
+        ("--format", "triton", "--instances", "gpu:1"),
+        ("--format", "triton", "--triton-backend", "tensorrt"),
+    ],
+)
 def test_no_gpu_is_given_a_graph_that_computes_in_float32(
     options: tuple[str, ...], checkpoint: Path, tmp_path: Path
 ) -> None:

@@ -145,9 +145,7 @@ def test_prepared_inputs_come_as_a_file_of_any_of_three_kinds(suffix: str, check
 @pytest.mark.parametrize("subfolders", [False, True])
 def test_images_come_in_a_folder_with_or_without_subfolders(subfolders: bool, checkpoint: Path, tmp_path: Path) -> None:
     folder = pictures(tmp_path / "images", 70, subfolders=subfolders)
-    ran = int8_export(
-        checkpoint, "--calibration", folder, "--calibration-count", 64, "-o", tmp_path / "out", "--json"
-    )  # fmt: skip
+    ran = int8_export(checkpoint, "--calibration", folder, "--calibration-count", 64, "-o", tmp_path / "out", "--json")
     assert ran.code == 0, ran.err
     assert ran.json["exports"][0]["manifest"]["quantization"]["calibration_images"] == 48
 
@@ -201,11 +199,21 @@ def unusable(directory: Path) -> dict[str, tuple[Path, str]]:
 @pytest.mark.parametrize(
     "case",
     [
-        "empty folder", "unreadable image", "wrong shape", "not floating-point", "not finite", "fewer than 16",
-        "fewer than 16 to judge on", "four images again and again", "constant images", "no array", "a pipe",
-        "no file", "no folder",
+        "empty folder",
+        "unreadable image",
+        "wrong shape",
+        "not floating-point",
+        "not finite",
+        "fewer than 16",
+        "fewer than 16 to judge on",
+        "four images again and again",
+        "constant images",
+        "no array",
+        "a pipe",
+        "no file",
+        "no folder",
     ],
-)  # fmt: skip
+)
 def test_unusable_calibration_data_is_bad_input_and_nothing_is_published(
     case: str, checkpoint: Path, tmp_path: Path
 ) -> None:
@@ -290,9 +298,20 @@ def test_too_few_images_left_to_judge_on_are_refused(tmp_path: Path) -> None:
 
 def test_through_the_command_one_folder_may_be_both(tmp_path: Path) -> None:
     ran = run(
-        "export", PAPER_CHECKPOINT, "--precision", "int8", "--calibration", TEST_IMAGES, "--data", TEST_IMAGES,
-        "--max-accuracy-drop", 1, "-o", tmp_path / "out", "--json",
-    )  # fmt: skip
+        "export",
+        PAPER_CHECKPOINT,
+        "--precision",
+        "int8",
+        "--calibration",
+        TEST_IMAGES,
+        "--data",
+        TEST_IMAGES,
+        "--max-accuracy-drop",
+        1,
+        "-o",
+        tmp_path / "out",
+        "--json",
+    )
     assert ran.code == 0, ran.err
     (export,) = ran.json["exports"]
     assert export["manifest"]["quantization"]["calibration_images"] == 100
@@ -308,8 +327,12 @@ def test_through_the_command_one_folder_may_be_both(tmp_path: Path) -> None:
 @pytest.mark.parametrize("target", TARGETS)
 def test_the_bundled_checkpoint_keeps_its_classes_in_every_recipe(target: str, tmp_path: Path) -> None:
     export = deploy(
-        ExportRequest(Source(PAPER_CHECKPOINT), precision=Int8(target=target, calibration=TEST_IMAGES), output=OutputOptions(tmp_path / "out"))
-    )  # fmt: skip
+        ExportRequest(
+            Source(PAPER_CHECKPOINT),
+            precision=Int8(target=target, calibration=TEST_IMAGES),
+            output=OutputOptions(tmp_path / "out"),
+        )
+    )
     (trial,) = export.report.trials
     assert trial.passed and trial.agreement >= 0.99 and trial.accuracy is None
     quantization = export.bundle.manifest.quantization
@@ -356,9 +379,20 @@ def test_layers_that_8_bits_ruin_stay_in_float_and_accuracy_holds(tmp_path: Path
     hard = with_outliers(tmp_path / "hard.pt", (1, "fc3", "fc4"), (4, "fc3", "fc4"), (2, "fc1", "fc2"))
     out = tmp_path / "out"
     ran = run(
-        "export", hard, "--precision", "int8", "--calibration", TEST_IMAGES, "--data", TEST_IMAGES,
-        "--max-accuracy-drop", 1, "-o", out, "--json",
-    )  # fmt: skip
+        "export",
+        hard,
+        "--precision",
+        "int8",
+        "--calibration",
+        TEST_IMAGES,
+        "--data",
+        TEST_IMAGES,
+        "--max-accuracy-drop",
+        1,
+        "-o",
+        out,
+        "--json",
+    )
     assert ran.code == 0, ran.err
     (export,) = ran.json["exports"]
     kept = export["manifest"]["quantization"]["float_layers"]
@@ -392,9 +426,17 @@ def test_what_cannot_be_rescued_is_refused_with_a_table_of_what_was_tried(tmp_pa
     close = save_checkpoint(tmp_path / "close.pt", small_spec(classes=2000))
     np.save(tmp_path / "inputs.npy", noise(256))
     ran = run(
-        "export", close, "--precision", "int8", "--calibration", tmp_path / "inputs.npy", "--min-agreement", 1,
-        "-o", tmp_path / "out",
-    )  # fmt: skip
+        "export",
+        close,
+        "--precision",
+        "int8",
+        "--calibration",
+        tmp_path / "inputs.npy",
+        "--min-agreement",
+        1,
+        "-o",
+        tmp_path / "out",
+    )
     assert (ran.code, ran.out) == (1, "")
     assert (
         "int8 cannot keep --min-agreement 1.0 and a relative L2 of 0.1, not even with 4 of 8 layers left in float"

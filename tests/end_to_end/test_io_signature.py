@@ -174,9 +174,13 @@ def test_the_graph_resizes_as_pillow_does_to_the_byte(
 ) -> None:
     for channels in (3, 1):
         contract = Preprocessing(
-            mean=(0.0,) * channels, std=(1.0,) * channels, channel_order="RGB" if channels == 3 else "L",
-            resize=resize, interpolation=interpolation, crop_fraction=fraction,
-        )  # fmt: skip
+            mean=(0.0,) * channels,
+            std=(1.0,) * channels,
+            channel_order="RGB" if channels == 3 else "L",
+            resize=resize,
+            interpolation=interpolation,
+            crop_fraction=fraction,
+        )
         fit = resizing(contract, (20, 28), channels, tmp_path / "fit.onnx")
         for size in SIZES:
             pixels = noise(*size, channels)
@@ -351,10 +355,16 @@ def test_the_gate_catches_other_faults_of_heads_and_tails(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize(
-    "change", [{"interpolation": "bilinear"}, {"interpolation": "lanczos"}, {"resize": "squash"}, {"crop_fraction": 0.95},
-               {"resize": "shorter-then-crop"}],
+    "change",
+    [
+        {"interpolation": "bilinear"},
+        {"interpolation": "lanczos"},
+        {"resize": "squash"},
+        {"crop_fraction": 0.95},
+        {"resize": "shorter-then-crop"},
+    ],
     ids=str,
-)  # fmt: skip
+)
 def test_the_gate_catches_another_way_to_resize_in_the_graph(change: dict[str, Any], tmp_path: Path) -> None:
     found = verdict(Interface(input="image"), None, tmp_path, UNEVEN.model_copy(update=change))
     failed = {check.case for check in found.failures}
@@ -389,10 +399,14 @@ def export(data: Path, out: Path, *options: object) -> Ran:
 
 
 KINDS = [
-    ("uint8", "logits", "fp32"), ("uint8", "top5", "fp16"), ("uint8", "probabilities", "int8"),
-    ("image", "logits", "fp16"), ("image", "top5", "int8"), ("image", "probabilities", "fp32"),
+    ("uint8", "logits", "fp32"),
+    ("uint8", "top5", "fp16"),
+    ("uint8", "probabilities", "int8"),
+    ("image", "logits", "fp16"),
+    ("image", "top5", "int8"),
+    ("image", "probabilities", "fp32"),
     ("float", "top5", "fp32"),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize(("input", "output", "precision"), KINDS)
@@ -412,14 +426,18 @@ def test_every_kind_is_exported_compiled_verified_and_described(
     manifest = read_bundle(tmp_path / "ort").manifest
     assert manifest.interface == Interface(input=input, output=output)
     shape, layout = {
-        "float": (("batch", 3, 20, 28), "NCHW"), "uint8": (("batch", 20, 28, 3), "NHWC"),
+        "float": (("batch", 3, 20, 28), "NCHW"),
+        "uint8": (("batch", 20, 28, 3), "NHWC"),
         "image": ((1, "height", "width", 3), "NHWC"),
-    }[input]  # fmt: skip
+    }[input]
     assert (manifest.input.shape, manifest.input.layout) == (shape, layout)
     assert manifest.input.dtype == ("float32" if input == "float" else "uint8")
     batch = shape[0]
-    named = {"logits": [("logits", (batch, 7))], "probabilities": [("probabilities", (batch, 7))],
-             "top5": [("top5_scores", (batch, 5)), ("top5_classes", (batch, 5))]}[output]  # fmt: skip
+    named = {
+        "logits": [("logits", (batch, 7))],
+        "probabilities": [("probabilities", (batch, 7))],
+        "top5": [("top5_scores", (batch, 5)), ("top5_classes", (batch, 5))],
+    }[output]
     found = [(entry.name, entry.shape) for entry in (manifest.output, manifest.output_classes) if entry]
     assert found == named
     graph = onnx.load(tmp_path / "onnx" / "model.onnx")

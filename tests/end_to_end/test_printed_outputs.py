@@ -39,9 +39,14 @@ def test_what_differs_between_machines_is_no_difference(line: str, other: str) -
 @pytest.mark.parametrize(
     ("old", "new"),
     [
-        (" 8 ", " 12 "), ("4e-06", "5e-06"), ("100%", "99%"), ("ok", "OFF"), ("noise", "noises"), ("3.0e-07", "nan"),
+        (" 8 ", " 12 "),
+        ("4e-06", "5e-06"),
+        ("100%", "99%"),
+        ("ok", "OFF"),
+        ("noise", "noises"),
+        ("3.0e-07", "nan"),
     ],
-)  # fmt: skip
+)
 def test_all_else_is(old: str, new: str) -> None:
     assert mask(ROW) != mask(ROW.replace(old, new))
     assert mask("accuracy  89.50% on 200 images") != mask("accuracy  89.00% on 200 images")

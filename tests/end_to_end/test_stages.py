@@ -144,8 +144,16 @@ class ForTrt(Compiled):
     name = "fortrt"
     targets = ("trt",)
 '''
-FORMATS = {"compiled": "Compiled", "wrong": "Wrong", "lossy": "Lossy", "sly": "Sly", "messy": "Messy",
-           "stopped": "Stopped", "homeless": "Homeless", "fortrt": "ForTrt"}  # fmt: skip
+FORMATS = {
+    "compiled": "Compiled",
+    "wrong": "Wrong",
+    "lossy": "Lossy",
+    "sly": "Sly",
+    "messy": "Messy",
+    "stopped": "Stopped",
+    "homeless": "Homeless",
+    "fortrt": "ForTrt",
+}
 
 # What int8 takes.
 INT8 = ("--calibration", "calibration.npy", "--min-agreement", "0.9")
@@ -423,7 +431,13 @@ def test_an_int8_engine_that_is_wrong_beyond_the_golden_tensors_is_found_by_the_
 
 @pytest.mark.usefixtures("compilers", "place")
 def test_an_int8_engine_that_loses_accuracy_is_found_by_labels(tmp_path: Path) -> None:
-    request = ExportRequest(Source(PAPER_CHECKPOINT), precision=Int8(calibration=TEST_IMAGES, max_accuracy_drop=1), format=FormatOptions("sly"), evidence=EvidenceOptions(data=TEST_IMAGES), output=OutputOptions(tmp_path / "out"))  # fmt: skip
+    request = ExportRequest(
+        Source(PAPER_CHECKPOINT),
+        precision=Int8(calibration=TEST_IMAGES, max_accuracy_drop=1),
+        format=FormatOptions("sly"),
+        evidence=EvidenceOptions(data=TEST_IMAGES),
+        output=OutputOptions(tmp_path / "out"),
+    )
     with pytest.raises(AccuracyError, match=r"no longer keeps --max-accuracy-drop 1 and .*: 0 in float: same class"):
         deploy(request)
     assert not (tmp_path / "out").exists()
@@ -477,9 +491,22 @@ def several(place: Path) -> Ran:
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(place / "several")
         return run(
-            "export", place / "small.pt", "--format", "onnx", "--format", "ort", "--precision", "fp32",
-            "--precision", "int8", "--calibration", place / "calibration.npy", "--min-agreement", "0.9", "--json",
-        )  # fmt: skip
+            "export",
+            place / "small.pt",
+            "--format",
+            "onnx",
+            "--format",
+            "ort",
+            "--precision",
+            "fp32",
+            "--precision",
+            "int8",
+            "--calibration",
+            place / "calibration.npy",
+            "--min-agreement",
+            "0.9",
+            "--json",
+        )
 
 
 def test_several_formats_and_precisions_share_one_reading_of_the_checkpoint(several: Ran) -> None:
@@ -488,8 +515,11 @@ def test_several_formats_and_precisions_share_one_reading_of_the_checkpoint(seve
     assert steps.count("reading the checkpoint …") == 1
     assert steps.count("computing golden logits in float64 …") == 1
     assert [e["bundle"] for e in several.json["exports"]] == [
-        "small-onnx-fp32", "small-onnx-int8", "small-ort-fp32", "small-ort-int8"
-    ]  # fmt: skip
+        "small-onnx-fp32",
+        "small-onnx-int8",
+        "small-ort-fp32",
+        "small-ort-int8",
+    ]
 
 
 @pytest.mark.usefixtures("several")

@@ -165,8 +165,14 @@ def test_a_pending_bundle_is_completed_by_verifying_it(
     usable("trt-rtx")
     monkeypatch.setattr(EngineFormat, "cannot_run", lambda *_: "the GPU is not looked at")
     deploy(
-        ExportRequest(Source(graphs["fp16"]), precision=Float16(), format=FormatOptions("trt-rtx"), evidence=EvidenceOptions(allow_unverified_engine=True), output=OutputOptions(tmp_path / "engine"))
-    )  # fmt: skip
+        ExportRequest(
+            Source(graphs["fp16"]),
+            precision=Float16(),
+            format=FormatOptions("trt-rtx"),
+            evidence=EvidenceOptions(allow_unverified_engine=True),
+            output=OutputOptions(tmp_path / "engine"),
+        )
+    )
     monkeypatch.undo()
     assert read_bundle(tmp_path / "engine").manifest.verdict == "pending a device"
     ran = run("verify", tmp_path / "engine", "--json")

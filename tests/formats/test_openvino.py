@@ -72,11 +72,19 @@ def test_from_the_checkpoint_and_from_its_bundle_every_byte_is_the_same(made: Pa
 
 @pytest.mark.parametrize(
     "options",
-    [("--batch", 3), ("--batch", 1), ("--dynamic-size",), ("--dynamic-size", "--precision", "fp16"),
-     ("--precision", "fp16", "--io-dtype", "fp16"), ("--shift", "conv"), ("--shift", "pad", "--dynamic-size"),
-     ("--shift-semantics", "inplace", "--shift", "slice"), ("--shift-directions", "8")],
+    [
+        ("--batch", 3),
+        ("--batch", 1),
+        ("--dynamic-size",),
+        ("--dynamic-size", "--precision", "fp16"),
+        ("--precision", "fp16", "--io-dtype", "fp16"),
+        ("--shift", "conv"),
+        ("--shift", "pad", "--dynamic-size"),
+        ("--shift-semantics", "inplace", "--shift", "slice"),
+        ("--shift-directions", "8"),
+    ],
     ids=lambda o: " ".join(map(str, o)),
-)  # fmt: skip
+)
 def test_other_options_of_an_export_go_together_with_it(
     options: tuple[object, ...], checkpoint: Path, tmp_path: Path
 ) -> None:
@@ -225,8 +233,11 @@ def test_what_it_takes_to_load_it_is_in_the_manifest(made: Path) -> None:
     manifest = manifest_of(made / "openvino-fp32")
     here = version("openvino")
     assert manifest["engine"] == {
-        "runtime": "openvino", "runtime_version": here, "device": "CPU", "inference_precision": "f32",
-    }  # fmt: skip
+        "runtime": "openvino",
+        "runtime_version": here,
+        "device": "CPU",
+        "inference_precision": "f32",
+    }
     assert (manifest["format"], manifest["artifact"], manifest["versions"]["openvino"]) == ("openvino", XML, here)
 
 
@@ -251,8 +262,10 @@ def alone(home: Path, command: str, *arguments: object) -> subprocess.CompletedP
     variables = {k: v for k, v in os.environ.items() if k not in ("CI", "TF_BUILD", "JENKINS_URL")}
     return subprocess.run(
         [sys.executable, "-W", "error", "-c", code, *map(str, arguments)],
-        capture_output=True, text=True, env={**variables, "HOME": str(home)},
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+        env={**variables, "HOME": str(home)},
+    )
 
 
 def test_libraries_print_nothing_and_send_nothing(made: Path, tmp_path: Path) -> None:
@@ -299,11 +312,18 @@ OTHER_NETWORK = b'<?xml version="1.0"?><net name="x" version="11"><layers></laye
 
 @pytest.mark.parametrize(
     "change",
-    [lambda x: b"", lambda x: b"garbage", lambda x: bytes(5000), lambda x: x[: len(x) // 2], lambda x: OTHER_NETWORK,
-     lambda x: b"<?xml no", lambda x: re.sub(rb'offset="\d+"', b'offset="99999999999"', x),
-     lambda x: x.replace(b'names="logits"', b'names="other"')],
+    [
+        lambda x: b"",
+        lambda x: b"garbage",
+        lambda x: bytes(5000),
+        lambda x: x[: len(x) // 2],
+        lambda x: OTHER_NETWORK,
+        lambda x: b"<?xml no",
+        lambda x: re.sub(rb'offset="\d+"', b'offset="99999999999"', x),
+        lambda x: x.replace(b'names="logits"', b'names="other"'),
+    ],
     ids=["empty", "garbage", "zeros", "cut", "another network", "no network", "no such place", "no logits"],
-)  # fmt: skip
+)
 def test_a_model_that_openvino_cannot_load_is_told_quietly(
     engine: Path, change: Callable[[bytes], bytes], capfd: pytest.CaptureFixture[str]
 ) -> None:

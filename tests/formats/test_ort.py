@@ -85,10 +85,16 @@ def test_the_golden_tensors_are_those_of_the_onnx_bundle(made: Path, precision: 
 
 @pytest.mark.parametrize(
     "options",
-    [("--batch", 3), ("--dynamic-size",), ("--precision", "fp16", "--io-dtype", "fp16"), ("--shift", "conv"),
-     ("--shift-semantics", "inplace", "--shift", "slice"), ("--ort-style", "onnx", "--batch", 1)],
+    [
+        ("--batch", 3),
+        ("--dynamic-size",),
+        ("--precision", "fp16", "--io-dtype", "fp16"),
+        ("--shift", "conv"),
+        ("--shift-semantics", "inplace", "--shift", "slice"),
+        ("--ort-style", "onnx", "--batch", 1),
+    ],
     ids=lambda o: " ".join(map(str, o)),
-)  # fmt: skip
+)
 def test_other_options_of_an_export_go_together_with_it(
     options: tuple[object, ...], checkpoint: Path, tmp_path: Path
 ) -> None:

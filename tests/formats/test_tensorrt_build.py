@@ -60,9 +60,14 @@ def graphs(tmp_path_factory: pytest.TempPathFactory) -> Graphs:
     place = tmp_path_factory.mktemp("graphs")
 
     def graph(
-        lowering: str = "gather", precision: str = "fp16", *, batch: int | None = None, dynamic_size: bool = False,
-        target: str = "trt", judged: bool = False,
-    ) -> Path:  # fmt: skip
+        lowering: str = "gather",
+        precision: str = "fp16",
+        *,
+        batch: int | None = None,
+        dynamic_size: bool = False,
+        target: str = "trt",
+        judged: bool = False,
+    ) -> Path:
         name = f"{lowering}-{precision}-{batch}-{dynamic_size}-{target}-{judged}"
         if not (place / name).exists():
             options: dict[str, PrecisionOptions] = {
@@ -92,17 +97,26 @@ def graph(graphs: Graphs) -> Path:
 def made(graph: Path, tmp_path_factory: pytest.TempPathFactory) -> Export:
     """``graph`` as an engine that no test changes."""
     return engine(
-        graph, tmp_path_factory.mktemp("made") / "engine",
-        workspace_mib=512, compute_capability=("sm86", "sm89"), batch="1:4:16",
-    )  # fmt: skip
+        graph,
+        tmp_path_factory.mktemp("made") / "engine",
+        workspace_mib=512,
+        compute_capability=("sm86", "sm89"),
+        batch="1:4:16",
+    )
 
 
 def engine(source: Path, output: Path, *, format: str = "trt-rtx", allow: bool = True, **settings: Any) -> Export:
     """``source``, an ONNX bundle, compiled."""
     precision = json.loads((source / "manifest.json").read_text())["precision"]
     return deploy(
-        ExportRequest(Source(source), precision=OPTIONS[precision](), format=FormatOptions(format, settings), evidence=EvidenceOptions(allow_unverified_engine=allow), output=OutputOptions(output))
-    )  # fmt: skip
+        ExportRequest(
+            Source(source),
+            precision=OPTIONS[precision](),
+            format=FormatOptions(format, settings),
+            evidence=EvidenceOptions(allow_unverified_engine=allow),
+            output=OutputOptions(output),
+        )
+    )
 
 
 def model(bundle: Path) -> Path:
@@ -116,8 +130,16 @@ def profile(*batches: int) -> Profile:
 # What it builds
 
 
-QUICK = {("gather", "fp32", True), ("slice", "fp16", True), ("pad", "int8", True), ("conv", "fp32", True),
-         ("gather", "int8", False), ("slice", "int8", False), ("pad", "fp16", False), ("conv", "int8", False)}  # fmt: skip
+QUICK = {
+    ("gather", "fp32", True),
+    ("slice", "fp16", True),
+    ("pad", "int8", True),
+    ("conv", "fp32", True),
+    ("gather", "int8", False),
+    ("slice", "int8", False),
+    ("pad", "fp16", False),
+    ("conv", "int8", False),
+}
 """Every lowering at two precisions, with fixed sizes and with ranges of them. The others are tried by make thorough."""
 
 
@@ -138,7 +160,7 @@ def test_every_lowering_builds_at_every_precision(
     export = engine(source, tmp_path / "engine", **settings)
     recorded = export.bundle.manifest.engine
     assert recorded is not None
-    smallest, largest = (("1", "5") if free else ("2", "2"))  # fmt: skip
+    smallest, largest = ("1", "5") if free else ("2", "2")
     assert recorded["smallest"] == (smallest, "3", *(("20", "24") if any_size else ("28", "28")))
     assert recorded["largest"] == (largest, "3", *(("32", "40") if any_size else ("28", "28")))
     assert (tmp_path / "engine" / "model.plan").stat().st_size == export.report.as_dict()["engine"]["engine_bytes"] > 0
@@ -270,7 +292,14 @@ def test_from_a_checkpoint_the_graph_is_judged_and_the_engine_is_pending(tmp_pat
 @without_gpu
 @pytest.mark.parametrize("precision", ["fp32", "fp16", "bf16"])
 def test_an_engine_may_take_bytes(precision: str, tmp_path: Path) -> None:
-    request = ExportRequest(Source(PAPER_CHECKPOINT), graph=GraphOptions(interface=Interface(input="uint8")), precision=OPTIONS[precision](), format=FormatOptions("trt-rtx"), evidence=EvidenceOptions(allow_unverified_engine=True), output=OutputOptions(tmp_path / "engine"))  # fmt: skip
+    request = ExportRequest(
+        Source(PAPER_CHECKPOINT),
+        graph=GraphOptions(interface=Interface(input="uint8")),
+        precision=OPTIONS[precision](),
+        format=FormatOptions("trt-rtx"),
+        evidence=EvidenceOptions(allow_unverified_engine=True),
+        output=OutputOptions(tmp_path / "engine"),
+    )
     manifest = deploy(request).bundle.manifest
     assert (manifest.input.dtype, manifest.input.layout, manifest.input.shape) == (
         "uint8",
@@ -317,9 +346,7 @@ def test_a_runtime_that_is_not_installed_is_named_with_its_remedy(
 @pytest.mark.parametrize(
     "damage", [{"runtime_version": 7}, {"surprise": True}, {"options": "workspace_mib"}, {"smallest": None}], ids=str
 )
-def test_damaged_settings_of_an_engine_are_a_bad_bundle(
-    damage: dict[str, Any], made: Export, tmp_path: Path
-) -> None:  # fmt: skip
+def test_damaged_settings_of_an_engine_are_a_bad_bundle(damage: dict[str, Any], made: Export, tmp_path: Path) -> None:
     bundle = Path(shutil.copytree(made.bundle.directory, tmp_path / "engine"))
     manifest = json.loads((bundle / "manifest.json").read_text())
     for name, value in damage.items():
@@ -394,9 +421,7 @@ def test_a_compute_capability_that_the_runtime_does_not_know_is_refused(graph: P
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize(
-    "option", ["timing_cache", "opt_level", "hardware_compatible", "version_compatible", "bf16"]
-)  # fmt: skip
+@pytest.mark.parametrize("option", ["timing_cache", "opt_level", "hardware_compatible", "version_compatible", "bf16"])
 def test_a_setting_that_the_format_does_not_know_is_refused(option: str, graph: Path, tmp_path: Path) -> None:
     flag = "--" + option.replace("_", "-")
     with pytest.raises(UsageError, match=f"{flag}: not for --format trt-rtx"):
@@ -490,14 +515,22 @@ def no_tensorrt(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_without_tensorrt_a_checkpoint_gets_as_far_as_the_verified_graph_and_the_way_on_is_told(
     tmp_path: Path,
 ) -> None:
-    request = ExportRequest(Source(PAPER_CHECKPOINT), precision=Float16(), format=FormatOptions("trt", {"workspace_mib": 512, "batch": "1:4:16"}), output=OutputOptions(tmp_path / "engine"))  # fmt: skip
+    request = ExportRequest(
+        Source(PAPER_CHECKPOINT),
+        precision=Float16(),
+        format=FormatOptions("trt", {"workspace_mib": 512, "batch": "1:4:16"}),
+        output=OutputOptions(tmp_path / "engine"),
+    )
     with pytest.raises(RuntimeMissingError) as caught:
         deploy(request)
     graph = tmp_path / "engine-onnx-fp16"
     steps = (
-        "TensorRT cannot be loaded", str(graph), "to the device",
-        "s2mlp-export engine-onnx-fp16 --format trt --workspace-mib 512 --batch 1:4:16", "--format trt-rtx",
-    )  # fmt: skip
+        "TensorRT cannot be loaded",
+        str(graph),
+        "to the device",
+        "s2mlp-export engine-onnx-fp16 --format trt --workspace-mib 512 --batch 1:4:16",
+        "--format trt-rtx",
+    )
     places = [str(caught.value).index(step) for step in steps]
     assert places == sorted(places) and caught.value.exit_code == 4
     assert list(tmp_path.iterdir()) == [graph]

@@ -59,9 +59,13 @@ class Config:
 
     def __init__(self, name: str, *, highest_level: int = 5) -> None:
         self.__dict__.update(
-            known=set(APIS[name]["classes"]["IBuilderConfig"]), flags={}, told={}, highest_level=highest_level,
-            takes_cache=True, cache=b"",
-        )  # fmt: skip
+            known=set(APIS[name]["classes"]["IBuilderConfig"]),
+            flags={},
+            told={},
+            highest_level=highest_level,
+            takes_cache=True,
+            cache=b"",
+        )
 
     def __setattr__(self, name: str, value: Any) -> None:
         assert name in self.known, name
@@ -247,25 +251,42 @@ def test_timings_are_kept_in_one_step(cache: Path) -> None:
 
 USES: dict[str, dict[str, str]] = {
     "tensorrt/build.py": {
-        "builder": "Builder", "config": "IBuilderConfig", "parser": "OnnxParser", "error": "ParserError",
+        "builder": "Builder",
+        "config": "IBuilderConfig",
+        "parser": "OnnxParser",
+        "error": "ParserError",
         "shapes": "IOptimizationProfile",
     },
     "tensorrt/log.py": {},
     "tensorrt/options.py": {"config": "IBuilderConfig"},
     "tensorrt/session.py": {
-        "runtime": "Runtime", "engine": "ICudaEngine", "self._engine": "ICudaEngine", "self._context": "IExecutionContext",
-        "refitter": "Refitter", "parser": "OnnxParserRefitter", "config": "IRuntimeConfig",
+        "runtime": "Runtime",
+        "engine": "ICudaEngine",
+        "self._engine": "ICudaEngine",
+        "self._context": "IExecutionContext",
+        "refitter": "Refitter",
+        "parser": "OnnxParserRefitter",
+        "config": "IRuntimeConfig",
     },
     "tensorrt/engine.py": {},
     "tensorrt/trt.py": {},
     "tensorrt/trt_rtx.py": {"runtime": "Runtime"},
-}  # fmt: skip
+}
 """By module, which of its variables hold an object of the runtime, and of which class."""
 
-OF_RTX = ("ComputeCapability", "CudaGraphStrategy", "DynamicShapesKernelSpecializationStrategy", "EngineValidity",
-          "EngineInvalidityDiagnostics", "IRuntimeConfig", "ICudaEngine.create_runtime_config",
-          "IBuilderConfig.num_compute_capabilities", "IBuilderConfig.set_compute_capability",
-          "Runtime.engine_header_size", "Runtime.get_engine_validity")  # fmt: skip
+OF_RTX = (
+    "ComputeCapability",
+    "CudaGraphStrategy",
+    "DynamicShapesKernelSpecializationStrategy",
+    "EngineValidity",
+    "EngineInvalidityDiagnostics",
+    "IRuntimeConfig",
+    "ICudaEngine.create_runtime_config",
+    "IBuilderConfig.num_compute_capabilities",
+    "IBuilderConfig.set_compute_capability",
+    "Runtime.engine_header_size",
+    "Runtime.get_engine_validity",
+)
 """What is used of TensorRT for RTX alone, where the code has found itself on it."""
 
 
@@ -288,14 +309,28 @@ USED = sorted(set(used()) | {option.offered_as for option in SETTERS.values()})
 
 def test_the_uses_are_found() -> None:
     assert {
-        "NetworkDefinitionCreationFlag.STRONGLY_TYPED", "ProfilingVerbosity.DETAILED", "OnnxParser.parse_from_file",
-        "OnnxParser.num_errors", "OnnxParser.get_error", "ParserError.node_name", "ParserError.node_operator",
-        "IBuilderConfig.add_optimization_profile", "Builder.build_serialized_network", "Runtime.deserialize_cuda_engine",
-        "Runtime.engine_host_code_allowed", "ICudaEngine.get_tensor_profile_shape", "ICudaEngine.get_tensor_dtype",
-        "IExecutionContext.execute_async_v3", "IExecutionContext.set_input_shape", "IExecutionContext.get_tensor_shape",
-        "IExecutionContext.set_tensor_address", "Refitter.refit_cuda_engine", "OnnxParserRefitter.refit_from_file",
-        "HardwareCompatibilityLevel.AMPERE_PLUS", "nptype",
-    } <= set(USED)  # fmt: skip
+        "NetworkDefinitionCreationFlag.STRONGLY_TYPED",
+        "ProfilingVerbosity.DETAILED",
+        "OnnxParser.parse_from_file",
+        "OnnxParser.num_errors",
+        "OnnxParser.get_error",
+        "ParserError.node_name",
+        "ParserError.node_operator",
+        "IBuilderConfig.add_optimization_profile",
+        "Builder.build_serialized_network",
+        "Runtime.deserialize_cuda_engine",
+        "Runtime.engine_host_code_allowed",
+        "ICudaEngine.get_tensor_profile_shape",
+        "ICudaEngine.get_tensor_dtype",
+        "IExecutionContext.execute_async_v3",
+        "IExecutionContext.set_input_shape",
+        "IExecutionContext.get_tensor_shape",
+        "IExecutionContext.set_tensor_address",
+        "Refitter.refit_cuda_engine",
+        "OnnxParserRefitter.refit_from_file",
+        "HardwareCompatibilityLevel.AMPERE_PLUS",
+        "nptype",
+    } <= set(USED)
 
 
 @pytest.mark.parametrize("name", APIS)

@@ -53,9 +53,13 @@ def test_closing_gives_everything_back_once() -> None:
     assert fake.cuda.memory == {}
     done = Counter(fake.cuda.done)
     for taken, given in (
-        ("Malloc", "Free"), ("MallocHost", "FreeHost"), ("EventCreate", "EventDestroy"), ("StreamCreate", "StreamDestroy"),
-        ("GraphInstantiate", "GraphExecDestroy"), ("StreamEndCapture", "GraphDestroy"),
-    ):  # fmt: skip
+        ("Malloc", "Free"),
+        ("MallocHost", "FreeHost"),
+        ("EventCreate", "EventDestroy"),
+        ("StreamCreate", "StreamDestroy"),
+        ("GraphInstantiate", "GraphExecDestroy"),
+        ("StreamEndCapture", "GraphDestroy"),
+    ):
         assert done[taken] == done[given] > 0, taken
 
 
@@ -183,8 +187,9 @@ def test_tensorrt_for_rtx_captures_by_itself() -> None:
         np.testing.assert_allclose(session.run(x), expected(x), rtol=1e-5)
     assert fake.cuda.count("StreamBeginCapture", "GraphLaunch") == 0
     assert vars(fake.engine.config) == {
-        "cuda_graph_strategy": "whole", "dynamic_shapes_kernel_specialization_strategy": "eager",
-    }  # fmt: skip
+        "cuda_graph_strategy": "whole",
+        "dynamic_shapes_kernel_specialization_strategy": "eager",
+    }
 
 
 def test_an_engine_that_cannot_be_captured_still_runs() -> None:
@@ -285,10 +290,13 @@ class FakeRuntime:
             return self.fails != "parse"
 
         self.trt: Any = SimpleNamespace(
-            __name__="tensorrt", __version__="10.3.0", ILogger=object, Runtime=Runtime,
+            __name__="tensorrt",
+            __version__="10.3.0",
+            ILogger=object,
+            Runtime=Runtime,
             Refitter=lambda engine, logger: SimpleNamespace(refit_cuda_engine=lambda: self.fails != "refit"),
             OnnxParserRefitter=lambda refitter, logger: SimpleNamespace(refit_from_file=refit),
-        )  # fmt: skip
+        )
 
 
 def test_an_engine_that_the_runtime_does_not_take_is_a_bad_bundle() -> None:
@@ -324,9 +332,12 @@ def cuda_module(
     module: Any = ModuleType("cuda.bindings.runtime")
     properties = SimpleNamespace(name=b"Orin", major=major, minor=minor, totalGlobalMem=8 << 30)
     answers = {
-        "DriverGetVersion": (driver,), "RuntimeGetVersion": (needed,), "GetDeviceCount": (gpus,),
-        "GetDeviceProperties": (properties,), "GetErrorString": (b"initialization error",),
-    }  # fmt: skip
+        "DriverGetVersion": (driver,),
+        "RuntimeGetVersion": (needed,),
+        "GetDeviceCount": (gpus,),
+        "GetDeviceProperties": (properties,),
+        "GetErrorString": (b"initialization error",),
+    }
     for name, values in answers.items():
         status = 3 if name == broken else 0
         setattr(module, f"cuda{name}", lambda *_, s=status, v=values: (s, *v))
@@ -371,9 +382,14 @@ ORIN, THOR, TURING = Gpu("Orin", (8, 7), 0), Gpu("Thor", (11, 0), 0), Gpu("RTX 2
 def settings(version: str = "10.3.0", built_for: tuple[str, ...] = ("sm87", "Orin"), *options: str) -> Settings:
     shape = ("1", "3", "28", "28")
     return Settings(
-        runtime="tensorrt", runtime_version=version, built_for=built_for, smallest=shape, usual=shape, largest=shape,
+        runtime="tensorrt",
+        runtime_version=version,
+        built_for=built_for,
+        smallest=shape,
+        usual=shape,
+        largest=shape,
         options=options,
-    )  # fmt: skip
+    )
 
 
 @pytest.mark.parametrize(
@@ -391,7 +407,7 @@ def settings(version: str = "10.3.0", built_for: tuple[str, ...] = ("sm87", "Ori
         (settings("10.3.0", ("sm87", "Orin"), "hardware_compatible=false"), "10.3.0", THOR, "Orin sm87, "),
         (settings("10.3.0", ("sm87", "Orin"), "hardware_compatible=true"), "10.3.0", TURING, "Orin sm87, "),
     ],
-)  # fmt: skip
+)
 def test_a_tensorrt_engine_fits_its_version_and_gpu_and_what_it_was_widened_to(
     made: Settings, here: str, gpu: Gpu, mismatch: str | None
 ) -> None:
@@ -428,9 +444,13 @@ class Validity:
         ("suboptimal", 0, None),
         ("invalid", 0, "tensorrt 1.6.0 and sm86, sm89, and this machine has 1.7.1 and Orin (sm87)"),
         ("invalid", 1, "tensorrt 1.6.0 and sm86, sm89, and this machine has 1.7.1 and Orin (sm87) (version mismatch)"),
-        ("invalid", 6, "tensorrt 1.6.0 and sm86, sm89, and this machine has 1.7.1 and Orin (sm87) (unsupported cc, old cuda driver)"),
+        (
+            "invalid",
+            6,
+            "tensorrt 1.6.0 and sm86, sm89, and this machine has 1.7.1 and Orin (sm87) (unsupported cc, old cuda driver)",
+        ),
     ],
-)  # fmt: skip
+)
 def test_tensorrt_for_rtx_says_itself_which_engine_fits(validity: str, diagnostics: int, mismatch: str | None) -> None:
     trt = Validity(validity, diagnostics)
     made = settings("1.6.0", ("sm86", "sm89"))

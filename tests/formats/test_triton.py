@@ -154,9 +154,13 @@ def test_every_option_reaches_the_configuration_and_the_manifest(made: Path, tmp
     assert config.dynamic_batching.max_queue_delay_microseconds == 250
     assert [(group.kind, group.count) for group in config.instance_group] == [(schema().ModelInstanceGroup.KIND_CPU, 3)]
     assert manifest_of(tmp_path / "entry")["engine"] == {
-        "backend": "onnxruntime", "max_batch": 16, "preferred_batch": ["4", "16"], "queue_delay_us": 250, "kind": "cpu",
+        "backend": "onnxruntime",
+        "max_batch": 16,
+        "preferred_batch": ["4", "16"],
+        "queue_delay_us": 250,
+        "kind": "cpu",
         "instances": 3,
-    }  # fmt: skip
+    }
     assert run("verify", tmp_path / "entry").code == 0
 
 
@@ -174,9 +178,7 @@ def signature(*outputs: tuple[int | str, ...], image: tuple[int | str, ...] = ("
     return Signature((Tensor("input", "TYPE_UINT8", image),), named)
 
 
-SERVING = Serving(
-    backend="onnxruntime", max_batch=4, preferred_batch=(), queue_delay_us=0, kind="gpu", instances=2
-)  # fmt: skip
+SERVING = Serving(backend="onnxruntime", max_batch=4, preferred_batch=(), queue_delay_us=0, kind="gpu", instances=2)
 
 
 def test_several_outputs_and_odd_names_are_written_as_they_are() -> None:
@@ -294,9 +296,16 @@ def test_batches_of_a_model_with_a_fixed_batch_are_refused(
 
 
 @pytest.mark.parametrize(
-    "option", [("--max-batch", 4), ("--preferred-batch", 2), ("--queue-delay-us", 9), ("--instances", 2),
-               ("--triton-backend", "tensorrt")], ids=str,
-)  # fmt: skip
+    "option",
+    [
+        ("--max-batch", 4),
+        ("--preferred-batch", 2),
+        ("--queue-delay-us", 9),
+        ("--instances", 2),
+        ("--triton-backend", "tensorrt"),
+    ],
+    ids=str,
+)
 def test_its_options_are_refused_for_other_formats(
     checkpoint: Path, tmp_path: Path, option: tuple[str, object]
 ) -> None:
@@ -392,10 +401,17 @@ def test_a_damaged_record_is_a_damaged_bundle(entry: Path, entry_change: Mapping
 
 @pytest.mark.parametrize(
     ("old", "new"),
-    [('name: "logits"', 'name: "scores"'), ("TYPE_FP32", "TYPE_FP16"), ("[ 3, 20, 28 ]", "[ 3, 28, 20 ]"),
-     ("max_batch_size: 8", "max_batch_size: 9"), ("count: 1", "count: 2"), ("[ 1 ]", "[ 2 ]"),
-     ("model.onnx", "other.onnx"), ("backend: ", "platform: ")],
-)  # fmt: skip
+    [
+        ('name: "logits"', 'name: "scores"'),
+        ("TYPE_FP32", "TYPE_FP16"),
+        ("[ 3, 20, 28 ]", "[ 3, 28, 20 ]"),
+        ("max_batch_size: 8", "max_batch_size: 9"),
+        ("count: 1", "count: 2"),
+        ("[ 1 ]", "[ 2 ]"),
+        ("model.onnx", "other.onnx"),
+        ("backend: ", "platform: "),
+    ],
+)
 def test_a_configuration_for_another_model_is_found(entry: Path, old: str, new: str) -> None:
     text = (entry / CONFIG).read_text("utf-8")
     assert old in text
@@ -549,8 +565,14 @@ def serving(repository: Path, log: Path) -> Iterator[str]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    options = [f"--model-repository={repository}", "--http-address=127.0.0.1", f"--http-port={port}",
-               "--allow-grpc=false", "--allow-metrics=false", "--disable-auto-complete-config"]  # fmt: skip
+    options = [
+        f"--model-repository={repository}",
+        "--http-address=127.0.0.1",
+        f"--http-port={port}",
+        "--allow-grpc=false",
+        "--allow-metrics=false",
+        "--disable-auto-complete-config",
+    ]
     with log.open("w") as out, subprocess.Popen([SERVER, *options], stdout=out, stderr=subprocess.STDOUT) as process:
         try:
             for _ in range(240):

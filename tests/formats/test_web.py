@@ -393,8 +393,17 @@ def test_a_file_of_tensors_is_not_believed_about_itself(visit: Visit, sites: Pat
 
     assert visit.parse(with_header()) == "1 tensors" and visit.parse(content).endswith(" tensors")
     damaged = [content[:cut] for cut in (0, 7, 8, 100, 8 + length, len(content) - 1)]
-    entries = [{"data_offsets": [0, 4]}, {"data_offsets": [4, 12]}, {"data_offsets": [8, 0]}, {"data_offsets": [-8, 0]},
-               {"data_offsets": None}, {"shape": [1e20]}, {"shape": [-2]}, {"shape": ["2"]}, {"dtype": "F64"}]  # fmt: skip
+    entries = [
+        {"data_offsets": [0, 4]},
+        {"data_offsets": [4, 12]},
+        {"data_offsets": [8, 0]},
+        {"data_offsets": [-8, 0]},
+        {"data_offsets": None},
+        {"shape": [1e20]},
+        {"shape": [-2]},
+        {"shape": ["2"]},
+        {"dtype": "F64"},
+    ]
     damaged += [with_header(**entry) for entry in entries]
     damaged += [
         b"\x02" + bytes(7) + b"[]",
@@ -439,9 +448,10 @@ REFUSED: dict[str, tuple[bytes, str]] = {
     "huge png": (png(12_000, 9_000, 8, 2), "108 megapixels (12000 × 9000), and this page reads up to 89"),
     "cmyk": (encoded(Image.fromarray(pixels()).convert("CMYK"), "JPEG"), "in CMYK"),
     "transparent webp": (
-        encoded(Image.fromarray(pixels(channels=4)), "WEBP", lossless=True, exact=True), "has transparent parts"
+        encoded(Image.fromarray(pixels(channels=4)), "WEBP", lossless=True, exact=True),
+        "has transparent parts",
     ),
-}  # fmt: skip
+}
 
 
 def test_a_picture_that_cannot_be_used_as_it_is_is_refused(visit: Visit) -> None:
@@ -493,8 +503,9 @@ READ: dict[str, bytes] = {
     "transparent grey": encoded(Image.fromarray(pixels(channels=4)).convert("LA")),
     "noise": encoded(np.random.default_rng(0).integers(0, 256, (31, 17, 3), dtype=np.uint8), optimize=True),
     "interlaced": interlaced(),
-    "16-bit colour": png(28, 20, 16, 2, b"".join(
-        b"\0" + row.astype(">u2").tobytes() for row in pixels(20, 28).astype(np.uint16) * 257)),
+    "16-bit colour": png(
+        28, 20, 16, 2, b"".join(b"\0" + row.astype(">u2").tobytes() for row in pixels(20, 28).astype(np.uint16) * 257)
+    ),
     **{f"turned {i}": encoded(COLOUR, exif=exif(i)) for i in range(1, 9)},
     "jpeg": encoded(COLOUR, "JPEG"),
     "progressive jpeg": encoded(COLOUR, "JPEG", progressive=True, quality=95),
@@ -504,7 +515,7 @@ READ: dict[str, bytes] = {
     "gif": encoded(COLOUR.quantize(64), "GIF"),
     "bmp": encoded(COLOUR, "BMP"),
     "taller than a strip": encoded(Image.fromarray(pixels(600, 9)), "BMP"),
-}  # fmt: skip
+}
 
 
 def test_pictures_are_read_as_pillow_reads_them(visit: Visit, tmp_path: Path) -> None:
@@ -529,10 +540,13 @@ def test_pictures_are_prepared_as_pillow_prepares_them_to_the_last_bit(visit: Vi
         order, channels = str(rng.choice(["RGB", "L"])), int(rng.choice([1, 3, 4]))
         bands = 1 if order == "L" else 3
         preprocessing = Preprocessing(
-            mean=tuple(rng.random(bands)), std=tuple(rng.random(bands) + 0.1), channel_order=order,  # type: ignore[arg-type]
-            resize=("shorter", "squash", "shorter-then-crop")[i % 3], interpolation=filters[i % 6 if i % 4 else 1],  # type: ignore[arg-type]
+            mean=tuple(rng.random(bands)),
+            std=tuple(rng.random(bands) + 0.1),
+            channel_order=order,  # type: ignore[arg-type]
+            resize=("shorter", "squash", "shorter-then-crop")[i % 3],
+            interpolation=filters[i % 6 if i % 4 else 1],  # type: ignore[arg-type]
             crop_fraction=float(rng.choice([1, 0.875, 0.4])),
-        )  # fmt: skip
+        )
         image = rng.integers(0, 256, (height, width, channels), dtype=np.uint8)
         Image.fromarray(image.squeeze(2) if channels == 1 else image).save(tmp_path / "a.png")
         expected = images.prepare(tmp_path / "a.png", preprocessing, size)

@@ -10,8 +10,24 @@ from typing import Any
 
 from helpers.support import ROOT
 
-OPTIONAL = ("torch", "torchvision", "onnxruntime", "onnxsim", "onnxscript", "PIL", "tensorrt", "tensorrt_rtx", "openvino",
-            "polygraphy", "matplotlib", "mlperf_loadgen", "jinja2", "pynvml", "jtop", "cyclonedx")  # fmt: skip
+OPTIONAL = (
+    "torch",
+    "torchvision",
+    "onnxruntime",
+    "onnxsim",
+    "onnxscript",
+    "PIL",
+    "tensorrt",
+    "tensorrt_rtx",
+    "openvino",
+    "polygraphy",
+    "matplotlib",
+    "mlperf_loadgen",
+    "jinja2",
+    "pynvml",
+    "jtop",
+    "cyclonedx",
+)
 """What only extras install."""
 
 
@@ -82,8 +98,10 @@ def bare(hidden: tuple[str, ...], *steps: tuple[str, ...]) -> Bare:
     """Run ``steps`` (``import MODULE``, or a command) where ``hidden`` packages cannot be found."""
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", BARE, json.dumps([hidden, steps])],
-        cwd=ROOT, capture_output=True, text=True,
-    )  # fmt: skip
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
     assert done.returncode == 0, done.stderr
     answers, modules = json.loads(done.stdout)
     return Bare(dict(zip(steps, answers, strict=True)), modules)

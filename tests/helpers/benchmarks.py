@@ -18,17 +18,27 @@ from s2mlp_bench.summary import Figures, Summary
 from s2mlp_deploy.system.timing import ratio
 
 ENVIRONMENT: dict[str, object] = {
-    "processor": "Some CPU <&>", "cores": 2, "features": ["avx2", "amx_int8"], "governor": "unknown",
-    "versions": {"onnxruntime": "1.32.0", "numpy": "2.4.6"}, "load_average": None,
-}  # fmt: skip
+    "processor": "Some CPU <&>",
+    "cores": 2,
+    "features": ["avx2", "amx_int8"],
+    "governor": "unknown",
+    "versions": {"onnxruntime": "1.32.0", "numpy": "2.4.6"},
+    "load_average": None,
+}
 
 ROUNDS = 40
 EVIL = "<img src=x onerror=alert(1)>"
 
 LAYERS = {
-    "FC₃": (60.0, 100e9), "FC₄": (61.0, 110e9), "FC₁, FC₂": (48.0, 118e9), "GELU": (1.0, 11e9), "LayerNorm": (1.0, 8e9),
-    "residual sums": (0.083, 2.7e9), "shift": (0.0, 0.0), "head": (0.0, 0.0),
-}  # fmt: skip
+    "FC₃": (60.0, 100e9),
+    "FC₄": (61.0, 110e9),
+    "FC₁, FC₂": (48.0, 118e9),
+    "GELU": (1.0, 11e9),
+    "LayerNorm": (1.0, 8e9),
+    "residual sums": (0.083, 2.7e9),
+    "shift": (0.0, 0.0),
+    "head": (0.0, 0.0),
+}
 """Operations a byte and operations a second."""
 
 
@@ -57,16 +67,21 @@ BASELINES = (
 
 
 def made_up(
-    entries: Sequence[Entry] = (*PAIR, *BASELINES), *, noise: Sequence[str] = (), complete: bool = True, bound: bool = True,
-    cold: bool = True, seed: int = 0,
-) -> tuple[Plan, Result]:  # fmt: skip
+    entries: Sequence[Entry] = (*PAIR, *BASELINES),
+    *,
+    noise: Sequence[str] = (),
+    complete: bool = True,
+    bound: bool = True,
+    cold: bool = True,
+    seed: int = 0,
+) -> tuple[Plan, Result]:
     """A plan and its result; bundles have a profile and a place in the roofline where ``bound`` is set."""
     rng = np.random.default_rng(seed)
     machine = np.exp(0.03 * rng.standard_normal(ROUNDS))
     samples = {
         _name(e): tuple(float(x) for x in e.p50_ms * machine * np.exp(0.02 * np.abs(rng.standard_normal(ROUNDS))))
         for e in entries
-    }  # fmt: skip
+    }
     first = samples[_name(entries[0])]
     figures = tuple(_figures(e, samples[_name(e)], first, bound=bound, cold=cold) for e in entries)
     found = Summary(figures, 0.0002, ROUNDS, 10, complete, tuple(noise))
@@ -75,8 +90,11 @@ def made_up(
     plan = Plan(
         tuple(dict.fromkeys(Path("some where") / e.source for e in bundles)),
         tuple(dict.fromkeys(e.source for e in entries if e.kind == "baseline")),
-        threads=tuple(dict.fromkeys(e.threads for e in entries)), schedule=Schedule(2.0, 30, 7), cold=cold, bound=bound,
-    )  # fmt: skip
+        threads=tuple(dict.fromkeys(e.threads for e in entries)),
+        schedule=Schedule(2.0, 30, 7),
+        cold=cold,
+        bound=bound,
+    )
     devices = Devices((), {}, ())
     return plan, Result(
         found, {**samples, NOTHING: (0.0002,)}, profiles, _roofline(bundles) if bound else None, devices
@@ -95,18 +113,42 @@ def _name(e: Entry) -> str:
 def _figures(e: Entry, samples: Sequence[float], first: Sequence[float], *, bound: bool, cold: bool) -> Figures:
     p50, p90, p99 = (float(value) for value in np.percentile(samples, [50, 90, 99]))
     return Figures(
-        _name(e), e.source, e.kind, Point(threads=e.threads), e.precision, e.remark, not e.remark, e.distance, p50, p90, p99,
-        float(np.mean(samples)), min(samples), 1e3 / p50, 2e9 / p50, ratio(first, samples),
-        ratio([0.8 * x for x in samples], samples) if bound and e.kind == "bundle" else None, None, e.size_bytes,
-        ColdStart(5 * p50, 2 * p50, 90_000_000) if cold else None, e.accuracy,
-    )  # fmt: skip
+        _name(e),
+        e.source,
+        e.kind,
+        Point(threads=e.threads),
+        e.precision,
+        e.remark,
+        not e.remark,
+        e.distance,
+        p50,
+        p90,
+        p99,
+        float(np.mean(samples)),
+        min(samples),
+        1e3 / p50,
+        2e9 / p50,
+        ratio(first, samples),
+        ratio([0.8 * x for x in samples], samples) if bound and e.kind == "bundle" else None,
+        None,
+        e.size_bytes,
+        ColdStart(5 * p50, 2 * p50, 90_000_000) if cold else None,
+        e.accuracy,
+    )
 
 
 def _profile(e: Entry) -> Profile:
     parts = tuple(
-        Part(kind, ("Op",), 1, e.p50_ms / (2 + i), round(rate * e.p50_ms / (2 + i) / 1e3), round(rate * e.p50_ms / (2 + i) / 1e3 / intensity) if intensity else 1000)
+        Part(
+            kind,
+            ("Op",),
+            1,
+            e.p50_ms / (2 + i),
+            round(rate * e.p50_ms / (2 + i) / 1e3),
+            round(rate * e.p50_ms / (2 + i) / 1e3 / intensity) if intensity else 1000,
+        )
         for i, (kind, (intensity, rate)) in enumerate(LAYERS.items())
-    )  # fmt: skip
+    )
     return Profile(_name(e), parts)
 
 
@@ -115,5 +157,15 @@ def _roofline(bundles: Sequence[Entry]) -> Roofline:
     roofs = dict.fromkeys((e.threads, e.precision) for e in bundles)
     return Roofline(
         tuple(Roof(threads, precision, peaks[precision] * (threads or 1), 15e9) for threads, precision in roofs),
-        tuple(Dot(_name(e), "candidate", e.precision, e.threads, 57.0 if e.precision == "fp32" else 140.0, 1.4e12 / e.p50_ms) for e in bundles),
-    )  # fmt: skip
+        tuple(
+            Dot(
+                _name(e),
+                "candidate",
+                e.precision,
+                e.threads,
+                57.0 if e.precision == "fp32" else 140.0,
+                1.4e12 / e.p50_ms,
+            )
+            for e in bundles
+        ),
+    )

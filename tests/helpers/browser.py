@@ -21,10 +21,15 @@ from s2mlp_exporters.web.exporter import PAGE
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 INSECURE = "page.test"
 FLAGS = (
-    "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update", "--disable-sync",
-    "--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--use-fake-device-for-media-stream",
+    "--use-fake-ui-for-media-stream",
     f"--host-resolver-rules=MAP {INSECURE} 127.0.0.1",
-)  # fmt: skip
+)
 PATIENCE_MS = 600_000
 """How long a page may take: a busy machine is slow, and where all is well nothing waits so long."""
 
@@ -201,8 +206,17 @@ class Visit:
         }"""
         height, width, channels = image.shape
         packed = base64.b64encode(image.tobytes()).decode()
-        found = self._call(script, {"file": packed, "width": width, "height": height, "channels": channels,
-                                    "preprocessing": preprocessing, "size": list(size)})  # fmt: skip
+        found = self._call(
+            script,
+            {
+                "file": packed,
+                "width": width,
+                "height": height,
+                "channels": channels,
+                "preprocessing": preprocessing,
+                "size": list(size),
+            },
+        )
         return np.frombuffer(base64.b64decode(found["data"]), np.float32).reshape(-1, *size)
 
     def _call(self, script: str, argument: object) -> Any:

@@ -166,9 +166,13 @@ class Fake:
     """A session with the fakes behind it."""
 
     def __init__(
-        self, *fails: str, batches: tuple[int, int, int] = (1, 2, 4), sizes: tuple[int, int, int] = (8, 8, 8),
-        rtx: bool = False, dtypes: tuple[str, str] = ("float32", "float32"),
-    ) -> None:  # fmt: skip
+        self,
+        *fails: str,
+        batches: tuple[int, int, int] = (1, 2, 4),
+        sizes: tuple[int, int, int] = (8, 8, 8),
+        rtx: bool = False,
+        dtypes: tuple[str, str] = ("float32", "float32"),
+    ) -> None:
         self.cuda = FakeCuda(*fails)
         profile = tuple((n, 3, size, 12) for n, size in zip(batches, sizes, strict=True))
         self.engine = FakeEngine(self.cuda, profile, dtypes)

@@ -17,9 +17,23 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
-PRELOADED = ["s2mlp_deploy.cli.export", "s2mlp_deploy.pipeline.export_onnx", "s2mlp_deploy.pipeline.deploy", "s2mlp_deploy.cli.tables", "s2mlp_deploy.gate.golden_images",
-             "s2mlp_deploy.formats.onnx", "s2mlp_exporters.onnxruntime.exporter", "s2mlp_exporters.openvino.exporter", "s2mlp_exporters.triton.exporter",
-             "s2mlp_exporters.web.exporter", "s2mlp_exporters.tensorrt.trt_rtx", "onnxruntime", "onnxsim", "openvino", "helpers.processes"]  # fmt: skip
+PRELOADED = [
+    "s2mlp_deploy.cli.export",
+    "s2mlp_deploy.pipeline.export_onnx",
+    "s2mlp_deploy.pipeline.deploy",
+    "s2mlp_deploy.cli.tables",
+    "s2mlp_deploy.gate.golden_images",
+    "s2mlp_deploy.formats.onnx",
+    "s2mlp_exporters.onnxruntime.exporter",
+    "s2mlp_exporters.openvino.exporter",
+    "s2mlp_exporters.triton.exporter",
+    "s2mlp_exporters.web.exporter",
+    "s2mlp_exporters.tensorrt.trt_rtx",
+    "onnxruntime",
+    "onnxsim",
+    "openvino",
+    "helpers.processes",
+]
 
 _server = multiprocessing.get_context("forkserver")
 _server.set_forkserver_preload(PRELOADED)
@@ -63,9 +77,12 @@ def export(output: Path, *arguments: object, env: Mapping[str, str] | None = Non
 
 
 def start(
-    command: str, output: Path, *arguments: object, env: Mapping[str, str] | None = None,
+    command: str,
+    output: Path,
+    *arguments: object,
+    env: Mapping[str, str] | None = None,
     before: Callable[[], Any] | None = None,
-) -> Running:  # fmt: skip
+) -> Running:
     """``s2mlp-COMMAND ARGUMENTS``, after ``before()``; what it prints goes to the file ``output``."""
     output.write_bytes(b"")
     process = _server.Process(target=_run, args=(command, output, [str(a) for a in arguments], dict(env or {}), before))

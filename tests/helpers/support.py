@@ -33,9 +33,15 @@ TEST_IMAGES = EXAMPLES / "test_images"
 
 
 def small_spec(
-    *, channels: int = 13, depth: int = 2, patch: int = 4, expansion: int = 3, classes: int = 7,
-    image_size: Size = (20, 28), shift: Shift | None = None,
-) -> S2MLPSpec:  # fmt: skip
+    *,
+    channels: int = 13,
+    depth: int = 2,
+    patch: int = 4,
+    expansion: int = 3,
+    classes: int = 7,
+    image_size: Size = (20, 28),
+    shift: Shift | None = None,
+) -> S2MLPSpec:
     """One stage with odd numbers and a map of 5 by 7, which expose swapped axes."""
     spec = single_stage(
         channels=channels, depth=depth, patch=patch, expansion=expansion, classes=classes, image_size=image_size

@@ -181,10 +181,19 @@ def test_told_to_stop_while_it_starts(checkpoints: Path, tmp_path: Path, trials:
     for turn in range(trials.times(2, 40)):
         number = (signal.SIGINT, signal.SIGTERM)[turn % 2]
         process = subprocess.Popen(
-            [sys.executable, "-c", f"import os, signal, sys; signal.signal({int(number)}, signal.SIG_DFL); os.execv(sys.argv[1], sys.argv[1:])",
-             str(command), str(checkpoints / "new.pt"), "-o", str(tmp_path / BUNDLE)],
-            stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-        )  # fmt: skip
+            [
+                sys.executable,
+                "-c",
+                f"import os, signal, sys; signal.signal({int(number)}, signal.SIG_DFL); os.execv(sys.argv[1], sys.argv[1:])",
+                str(command),
+                str(checkpoints / "new.pt"),
+                "-o",
+                str(tmp_path / BUNDLE),
+            ],
+            stderr=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
         time.sleep(rng.uniform(0.25, 1.2))
         process.send_signal(number)
         _, err = process.communicate(timeout=600)

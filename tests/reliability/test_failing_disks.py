@@ -99,10 +99,17 @@ def test_a_limit_on_files(case: Case, tmp_path: Path, trials: Trials, env: dict[
 
 
 ERRORS = {
-    "mkdir": ["ENOSPC", "EDQUOT", "EROFS", "EACCES"], "fsync": ["EIO", "ENOSPC", "EDQUOT"], "rename": ["EXDEV", "EBUSY", "EIO", "ESTALE", "EACCES"],
-    "renameat2": ["EXDEV", "EBUSY", "EIO", "ESTALE", "ENOSYS", "EINVAL"], "unlink": ["EBUSY", "EIO", "ESTALE"], "unlinkat": ["EBUSY", "EIO"],
-    "rmdir": ["ENOTEMPTY", "EBUSY", "EIO"], "chmod": ["EPERM", "EIO"], "fchmodat": ["EPERM", "EIO"], "flock": ["ENOLCK", "EBADF"],
-}  # fmt: skip
+    "mkdir": ["ENOSPC", "EDQUOT", "EROFS", "EACCES"],
+    "fsync": ["EIO", "ENOSPC", "EDQUOT"],
+    "rename": ["EXDEV", "EBUSY", "EIO", "ESTALE", "EACCES"],
+    "renameat2": ["EXDEV", "EBUSY", "EIO", "ESTALE", "ENOSYS", "EINVAL"],
+    "unlink": ["EBUSY", "EIO", "ESTALE"],
+    "unlinkat": ["EBUSY", "EIO"],
+    "rmdir": ["ENOTEMPTY", "EBUSY", "EIO"],
+    "chmod": ["EPERM", "EIO"],
+    "fchmodat": ["EPERM", "EIO"],
+    "flock": ["ENOLCK", "EBADF"],
+}
 """What calls can fail with, on local disks and on network file systems."""
 
 
@@ -205,8 +212,17 @@ def test_a_source_that_may_not_be_read(
     assert os.listdir(tmp_path / "out") == []
 
 
-NAMES = {"spaces": "my model, v 2", "scripts": "модель-模型-é", "marks": "[red]%s{0}$HOME'\"", "longest": "n" * 250, "dash": "-v",
-         "line": "a\nb", "url": "a#b?c=d&e", "backslash": "a\\b", "emoji": "🦊"}  # fmt: skip
+NAMES = {
+    "spaces": "my model, v 2",
+    "scripts": "модель-模型-é",
+    "marks": "[red]%s{0}$HOME'\"",
+    "longest": "n" * 250,
+    "dash": "-v",
+    "line": "a\nb",
+    "url": "a#b?c=d&e",
+    "backslash": "a\\b",
+    "emoji": "🦊",
+}
 
 
 def test_any_name(case: Case, tmp_path: Path, trials: Trials, env: dict[str, str]) -> None:

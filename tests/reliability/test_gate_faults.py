@@ -196,9 +196,15 @@ def some(trials: Trials, faults: list[Any], few: int) -> Iterator[Any]:
 
 
 HIDDEN_BY_ROUNDING = (
-    "weights of another epoch", "GELU approximated by tanh", "epsilon 1e-6", "epsilon 1e-4", "weights rounded to float16",
-    "one sign flipped", "weights rounded to TF32", "unbiased variance",
-)  # fmt: skip
+    "weights of another epoch",
+    "GELU approximated by tanh",
+    "epsilon 1e-6",
+    "epsilon 1e-4",
+    "weights rounded to float16",
+    "one sign flipped",
+    "weights rounded to TF32",
+    "unbiased variance",
+)
 
 
 def test_faults_in_the_graph(trials: Trials, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -238,9 +244,10 @@ def test_faults_in_the_parameters_of_int8(
     call, found = Quantize.call, Catalogue()
     of_bias = {name for name in IN_INT8 if name.startswith("bias")}
     tried = [
-        (name, target) for name, target in product([*IN_INT8, "ranges of two layers exchanged"], TARGETS)
+        (name, target)
+        for name, target in product([*IN_INT8, "ranges of two layers exchanged"], TARGETS)
         if not (target == "trt" and name in of_bias)
-    ]  # fmt: skip
+    ]
     for fault, target in some(trials, tried, 4):
 
         def faulty(self: Quantize, model: ir.Model, fault: str = fault) -> PassResult:
@@ -297,9 +304,11 @@ def test_faults_of_heads_and_tails(
     """The part that takes bytes or images, or the part that gives probabilities or the best classes, is wrong, at each precision."""
     attach, found = io_signature.attach, Catalogue()
     groups = [
-        (HEADS, Interface(input="uint8")), (FITS, Interface(input="image")), (TAILS, Interface(output="probabilities")),
+        (HEADS, Interface(input="uint8")),
+        (FITS, Interface(input="image")),
+        (TAILS, Interface(output="probabilities")),
         (TOPS, Interface(output="top5")),
-    ]  # fmt: skip
+    ]
     tried = [
         (name, wrap, kind, precision)
         for precision in ("fp32", "fp16", "int8")
@@ -434,9 +443,10 @@ def test_faults_of_settings_of_runtimes(
     for asked, given in (("fp16", "fp32"), ("fp32", "fp16"), ("int8", "fp32")):
         with monkeypatch.context() as patch:
             patch.setattr(
-                deploying, "_graph",
+                deploying,
+                "_graph",
                 lambda request, *rest, given=given: graph(replace(request, precision=OPTIONS[given]()), *rest),
-            )  # fmt: skip
+            )
             mixed = request(made, tmp_path / "out", asked, format="ort")
             found.try_export(f"{given} graph for {asked}", lambda steps, mixed=mixed: deploy(mixed, steps))  # type: ignore[misc]
     found.tell(trials)
@@ -509,7 +519,9 @@ def test_faults_in_files(
         "golden tensors of another checkpoint": golden_of(others["another checkpoint fp32"]),
         "golden tensors of another shift": golden_of(others["in-place semantics fp32"]),
         "golden tensors of a fixed batch": golden_change(lambda t: t.update({"input/noise": t["input/noise"][::-1]})),
-        "golden logits permuted": golden_change(lambda t: t.update({"logits/noise": np.roll(t["logits/noise"], 1, axis=1)})),
+        "golden logits permuted": golden_change(
+            lambda t: t.update({"logits/noise": np.roll(t["logits/noise"], 1, axis=1)})
+        ),
         "golden logits NaN": golden_change(lambda t: t["logits/faint"].fill(np.nan)),
         "a golden case lost": golden_change(lambda t: [t.pop("input/images"), t.pop("logits/images")]),
         "golden images normalized otherwise": golden_change(lambda t: t["input/images"].__imul__(1.01)),
@@ -522,7 +534,7 @@ def test_faults_in_files(
         "model of another checkpoint": lambda place, _: shutil.copyfile(
             others["another checkpoint fp32"] / "model.onnx", place / read_main(place)
         ),
-    }  # fmt: skip
+    }
     for fault, format in some(trials, list(product(edited, npm.formats(("onnx", "web", "triton")))), 5):
         bundle = tampered(bundles(format, "fp32", **known), tmp_path / f"{fault}-{format}", edited[fault])
         found.try_verify(f"{fault} [{format}]", lambda bundle=bundle: verify(bundle))  # type: ignore[misc]

@@ -86,11 +86,19 @@ def _stand_in(place: Path) -> None:
     """An engine that nothing could load: what is refused is refused before that."""
     bundle = Path(shutil.copytree(place / "onnx", place / "trt-rtx"))
     settings = {name: ["1"] for name in ("built_for", "smallest", "usual", "largest", "options")}
-    change_manifest(bundle, lambda m: (
-        m.update(format="trt-rtx", artifact="model.plan", graph=["model.onnx"], verdict="pending a device",
-                 engine={"runtime": "tensorrt_rtx", "runtime_version": "1", **settings}),
-        m["files"].update({"model.plan": ""}),
-    ))  # fmt: skip
+    change_manifest(
+        bundle,
+        lambda m: (
+            m.update(
+                format="trt-rtx",
+                artifact="model.plan",
+                graph=["model.onnx"],
+                verdict="pending a device",
+                engine={"runtime": "tensorrt_rtx", "runtime_version": "1", **settings},
+            ),
+            m["files"].update({"model.plan": ""}),
+        ),
+    )
     replace_file(bundle, "model.plan", b"no engine")
 
 
@@ -105,8 +113,13 @@ def made(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureReques
         _export(place / "half", 0, thorough=False, more=("--precision", "fp16"))
     else:
         (place / "other").mkdir()
-        exported(save_checkpoint(place / "other.pt", small_spec(), seed=1), "--golden-images", place / "one" / "images",
-                 "-o", place / "other" / "onnx")  # fmt: skip
+        exported(
+            save_checkpoint(place / "other.pt", small_spec(), seed=1),
+            "--golden-images",
+            place / "one" / "images",
+            "-o",
+            place / "other" / "onnx",
+        )
     return place
 
 
@@ -129,9 +142,15 @@ class Victim:
         return bundle
 
     def refuses(
-        self, format: str, change: Change, what: str, *, loaded: bool = False, codes: tuple[int, ...] = (REFUSED,),
+        self,
+        format: str,
+        change: Change,
+        what: str,
+        *,
+        loaded: bool = False,
+        codes: tuple[int, ...] = (REFUSED,),
         commands: tuple[str, ...] = ("verify", "bench", "export"),
-    ) -> int:  # fmt: skip
+    ) -> int:
         """Every command refuses a changed bundle of ``format``; how many did."""
         bundle = self.sent(format, change)
         before = sorted(path.relative_to(self.place) for path in self.place.rglob("*"))
@@ -350,8 +369,22 @@ def test_the_report_is_harmless_whatever_it_holds(victim: Victim, trials: Trials
             assert run("verify", bundle).code == 0, what
             if trials.thorough or what in ("a pipe", "a link", "a huge number"):
                 result = victim.place / "result.json"
-                ran = command("s2mlp-bench", "s2mlp_bench.cli", "main", bundle, "--no-cold", "--no-bound", "--min-seconds", 0,
-                              "--min-rounds", 6, "--no-energy", "--json-file", result, "--force")  # fmt: skip
+                ran = command(
+                    "s2mlp-bench",
+                    "s2mlp_bench.cli",
+                    "main",
+                    bundle,
+                    "--no-cold",
+                    "--no-bound",
+                    "--min-seconds",
+                    0,
+                    "--min-rounds",
+                    6,
+                    "--no-energy",
+                    "--json-file",
+                    result,
+                    "--force",
+                )
                 assert ran.code == 0, (what, ran.err)
                 assert "1e+999" not in result.read_text() and "Infinity" not in result.read_text()
         assert not victim.bait.taken(), what
@@ -402,16 +435,25 @@ def test_other_healthy_files_under_this_name(victim: Victim, trials: Trials) -> 
         ("onnx", "the model of another checkpoint"): _swapped("model.onnx", other / "onnx"),
         ("onnx", "golden tensors of another checkpoint"): _swapped("golden.safetensors", other / "onnx"),
         ("onnx", "the manifest of another checkpoint"): lambda bundle: (
-            shutil.copy(other / "onnx" / "manifest.json", bundle), rehash(bundle)),
+            shutil.copy(other / "onnx" / "manifest.json", bundle),
+            rehash(bundle),
+        ),
         ("onnx", "another graph"): _another_graph,
         ("onnx", "weights a little off"): _weights(lambda w: w * np.float32(1.001)),
         ("onnx", "weights that are NaN"): _weights(lambda w: w * np.float32(np.nan)),
         ("onnx", "golden logits a little off"): _golden(lambda t: t["logits/noise"].__imul__(np.float32(1.0001))),
-        ("onnx", "golden inputs in another order"): _golden(lambda t: t.update({"input/noise": t["input/noise"][::-1].copy()})),
-    }  # fmt: skip
+        ("onnx", "golden inputs in another order"): _golden(
+            lambda t: t.update({"input/noise": t["input/noise"][::-1].copy()})
+        ),
+    }
     if trials.thorough:
-        for format, name in (("ort", "model.ort"), ("openvino", "model.bin"), ("triton", "1/model.onnx"), ("web", "model.onnx"),
-                             ("ort-onnx", "model.onnx")):  # fmt: skip
+        for format, name in (
+            ("ort", "model.ort"),
+            ("openvino", "model.bin"),
+            ("triton", "1/model.onnx"),
+            ("web", "model.onnx"),
+            ("ort-onnx", "model.onnx"),
+        ):
             if format not in formats(victim.made):
                 continue
             changes[format, "of another checkpoint"] = _swapped(name, other / format)
@@ -420,9 +462,11 @@ def test_other_healthy_files_under_this_name(victim: Victim, trials: Trials) -> 
                 changes[format, "of another precision"] = _swapped(name, half / format)
         changes["onnx", "of another precision"] = _swapped("model.onnx", half / "onnx")
         changes["ort", "the file of another format"] = lambda bundle: replace_file(
-            bundle, "model.ort", (victim.made / "one" / "onnx" / "model.onnx").read_bytes())  # fmt: skip
+            bundle, "model.ort", (victim.made / "one" / "onnx" / "model.onnx").read_bytes()
+        )
         changes["onnx", "the file of another format"] = lambda bundle: replace_file(
-            bundle, "model.onnx", (victim.made / "one" / "ort" / "model.ort").read_bytes())  # fmt: skip
+            bundle, "model.onnx", (victim.made / "one" / "ort" / "model.ort").read_bytes()
+        )
     for (format, what), change in changes.items():
         commands = ("verify", "bench", "export") if format == "onnx" else ("verify", "bench")
         codes = (DIFFERENT, REFUSED)
@@ -452,20 +496,33 @@ def _doubling(times: int) -> Change:
 BOMBS: dict[str, Change] = {
     "a column times a row": _more(
         helper.make_node("MatMul", ["column", "row"], ["product"]),
-        column=np.ones((60_000, 1), np.float32), row=np.ones((1, 60_000), np.float32)),
-    "a constant of a shape": _more(helper.make_node("ConstantOfShape", ["shape"], ["big"]), shape=np.array([4 * 10**9])),
-    "a constant of an impossible shape": _more(helper.make_node("ConstantOfShape", ["shape"], ["big"]), shape=np.array([2**62])),
-    "what is expanded": _more(helper.make_node("Expand", ["one", "shape"], ["big"]),
-        one=np.ones((1, 1), np.float32), shape=np.array([80_000, 80_000])),
-    "a range": _more(helper.make_node("Range", ["from", "to", "step"], ["big"]),
-        **{"from": np.array(0.0), "to": np.array(4e9), "step": np.array(1.0)}),
-    "what is padded": _more(helper.make_node("Pad", ["one", "pads"], ["big"]),
-        one=np.ones(1, np.float32), pads=np.array([0, 4 * 10**9])),
+        column=np.ones((60_000, 1), np.float32),
+        row=np.ones((1, 60_000), np.float32),
+    ),
+    "a constant of a shape": _more(
+        helper.make_node("ConstantOfShape", ["shape"], ["big"]), shape=np.array([4 * 10**9])
+    ),
+    "a constant of an impossible shape": _more(
+        helper.make_node("ConstantOfShape", ["shape"], ["big"]), shape=np.array([2**62])
+    ),
+    "what is expanded": _more(
+        helper.make_node("Expand", ["one", "shape"], ["big"]),
+        one=np.ones((1, 1), np.float32),
+        shape=np.array([80_000, 80_000]),
+    ),
+    "a range": _more(
+        helper.make_node("Range", ["from", "to", "step"], ["big"]),
+        **{"from": np.array(0.0), "to": np.array(4e9), "step": np.array(1.0)},
+    ),
+    "what is padded": _more(
+        helper.make_node("Pad", ["one", "pads"], ["big"]), one=np.ones(1, np.float32), pads=np.array([0, 4 * 10**9])
+    ),
     "what is doubled 24 times": _doubling(24),
     "what is doubled 50 times": _doubling(50),
     "a batch of 500,000": lambda bundle: change_manifest(
-        bundle, lambda m: (m["input"]["shape"].__setitem__(0, 500_000), m["output"]["shape"].__setitem__(0, 500_000))),
-}  # fmt: skip
+        bundle, lambda m: (m["input"]["shape"].__setitem__(0, 500_000), m["output"]["shape"].__setitem__(0, 500_000))
+    ),
+}
 """Graphs of ordinary operators that ask for more memory than there is."""
 
 
@@ -520,8 +577,13 @@ def _bomb(size: tuple[int, int], format: str = "PNG") -> Change:
 
 def test_golden_images_that_are_bombs(victim: Victim, trials: Trials) -> None:
     """Golden images, with hashes that are right, that unpack to hundreds of megabytes, or are of formats whose decoders start programs."""
-    changes = {"80 million pixels": _bomb((10_000, 8000)), "two million": _bomb((2000, 1000)), "PostScript": _bomb((28, 20), "EPS"),
-               "an icon": _bomb((28, 20), "ICO"), "another size": _bomb((28, 21))}  # fmt: skip
+    changes = {
+        "80 million pixels": _bomb((10_000, 8000)),
+        "two million": _bomb((2000, 1000)),
+        "PostScript": _bomb((28, 20), "EPS"),
+        "an icon": _bomb((28, 20), "ICO"),
+        "another size": _bomb((28, 21)),
+    }
     for what, change in every(list(changes.items()), trials, 5):
         codes = (DIFFERENT,) if what == "another size" else (REFUSED,)
         trials.tried("refusals", victim.refuses("onnx", change, what, loaded=True, codes=codes, commands=("verify",)))

@@ -118,10 +118,24 @@ def test_values_that_share_and_stride_are_those_of_torch(tmp_path: Path, trials:
 BITS = {
     torch.float16: (torch.int16, [0x7C00, 0xFC00, 0x7C01, 0x7E00, 0x7FFF, 0xFC01, 0xFE00, 0xFFFF]),
     torch.bfloat16: (torch.int16, [0x7F80, 0xFF80, 0x7F81, 0x7FC0, 0x7FFF, 0xFF81, 0xFFC0, 0xFFFF]),
-    torch.float32: (torch.int32, [0x7F800000, 0xFF800000, 0x7F800001, 0x7FC00000, 0x7FFFFFFF, 0xFF800001, 0xFFC12345, 0xFFFFFFFF]),
-    torch.float64: (torch.int64, [0x7FF << 52, 0xFFF << 52, (0x7FF << 52) + 1, 0x7FF8 << 48, 2**63 - 1, (0xFFF << 52) + 1, 2**64 - 1,
-                                  struct.unpack("<Q", struct.pack("<d", 3.5e38))[0]]),
-}  # fmt: skip
+    torch.float32: (
+        torch.int32,
+        [0x7F800000, 0xFF800000, 0x7F800001, 0x7FC00000, 0x7FFFFFFF, 0xFF800001, 0xFFC12345, 0xFFFFFFFF],
+    ),
+    torch.float64: (
+        torch.int64,
+        [
+            0x7FF << 52,
+            0xFFF << 52,
+            (0x7FF << 52) + 1,
+            0x7FF8 << 48,
+            2**63 - 1,
+            (0xFFF << 52) + 1,
+            2**64 - 1,
+            struct.unpack("<Q", struct.pack("<d", 3.5e38))[0],
+        ],
+    ),
+}
 """Infinities, and NaN quiet and signalling, of both signs, with payloads; and one that only float64 holds."""
 
 
@@ -203,22 +217,68 @@ def others() -> dict[str, tuple[str, str, Write]]:
         "a layout 10^4 deep": ("--layout", "layout.toml", content("name = " + "[" * 10**4)),
         "a layout's table 10^4 deep": ("--layout", "layout.toml", content("[" + "a." * 10**4 + "a]\n")),
         "a layout's number of 10^4 digits": ("--layout", "layout.toml", content("name = " + "9" * 10**4)),
-        "a layout with an infinite epsilon": ("--layout", "layout.toml", content('name = "x"\nnorm_epsilon = inf\n[keys]\n"head.fc" = "fc"\n')),
-        "a layout with a padding of 10^18": ("--layout", "layout.toml", content(f'name = "x"\npatch.padding = {10**18}\n[keys]\n"head.fc" = "fc"\n')),
-        "a layout of block 10^5000": ("--layout", "layout.toml", content('name = "x"\n[keys]\n"stages.0.blocks.' + "9" * 5000 + '.fc1" = "a"\n')),
+        "a layout with an infinite epsilon": (
+            "--layout",
+            "layout.toml",
+            content('name = "x"\nnorm_epsilon = inf\n[keys]\n"head.fc" = "fc"\n'),
+        ),
+        "a layout with a padding of 10^18": (
+            "--layout",
+            "layout.toml",
+            content(f'name = "x"\npatch.padding = {10**18}\n[keys]\n"head.fc" = "fc"\n'),
+        ),
+        "a layout of block 10^5000": (
+            "--layout",
+            "layout.toml",
+            content('name = "x"\n[keys]\n"stages.0.blocks.' + "9" * 5000 + '.fc1" = "a"\n'),
+        ),
         "inputs that claim 2^40 images": ("--calibration", "inputs.npy", content(npy(f"({2**40}, 3, 20, 28)"))),
         "inputs that claim 2^80 numbers": ("--calibration", "inputs.npy", content(npy(f"({2**40}, {2**40})"))),
         "inputs of no size, 2^40 times": ("--calibration", "inputs.npy", content(npy(f"({2**40},)", "|V0"))),
         "inputs that are objects": ("--calibration", "inputs.npy", content(npy(image, "|O"))),
         "inputs with a shape 10^4 deep": ("--calibration", "inputs.npy", content(npy("(" * 10**4))),
-        "inputs that unpack to 3 GiB": ("--calibration", "inputs.npz", npz(hostile_files.Entry("input.npy", bomb, 3 * GIB, 8))),
-        "inputs that unpack to 3 GiB, and claim 100 bytes": ("--calibration", "inputs.npz", npz(hostile_files.Entry("input.npy", bomb, 100, 8))),
-        "inputs that claim 3 GiB in an archive": ("--calibration", "inputs.npz", npz(hostile_files.Entry("input.npy", tall, 3 * GIB, 0))),
-        "inputs that claim more than their entry": ("--calibration", "inputs.npz", npz(hostile_files.Entry("input.npy", tall))),
-        "inputs twice": ("--calibration", "inputs.npz", npz(*[hostile_files.Entry("input.npy", npy("(1,)", values=bytes(4)))] * 2)),
-        "a recording with a head of 100 GB": ("--reference", "recorded.safetensors", content(struct.pack("<Q", 100 * GIB) + b"{}")),
-        "a recording that names its input twice": ("--reference", "recorded.safetensors", content(struct.pack("<Q", 124) + b'{"input":{"dtype":"F32","shape":[1],"data_offsets":[0,4]},"input":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}'.ljust(124) + bytes(4))),
-    }  # fmt: skip
+        "inputs that unpack to 3 GiB": (
+            "--calibration",
+            "inputs.npz",
+            npz(hostile_files.Entry("input.npy", bomb, 3 * GIB, 8)),
+        ),
+        "inputs that unpack to 3 GiB, and claim 100 bytes": (
+            "--calibration",
+            "inputs.npz",
+            npz(hostile_files.Entry("input.npy", bomb, 100, 8)),
+        ),
+        "inputs that claim 3 GiB in an archive": (
+            "--calibration",
+            "inputs.npz",
+            npz(hostile_files.Entry("input.npy", tall, 3 * GIB, 0)),
+        ),
+        "inputs that claim more than their entry": (
+            "--calibration",
+            "inputs.npz",
+            npz(hostile_files.Entry("input.npy", tall)),
+        ),
+        "inputs twice": (
+            "--calibration",
+            "inputs.npz",
+            npz(*[hostile_files.Entry("input.npy", npy("(1,)", values=bytes(4)))] * 2),
+        ),
+        "a recording with a head of 100 GB": (
+            "--reference",
+            "recorded.safetensors",
+            content(struct.pack("<Q", 100 * GIB) + b"{}"),
+        ),
+        "a recording that names its input twice": (
+            "--reference",
+            "recorded.safetensors",
+            content(
+                struct.pack("<Q", 124)
+                + b'{"input":{"dtype":"F32","shape":[1],"data_offsets":[0,4]},"input":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}'.ljust(
+                    124
+                )
+                + bytes(4)
+            ),
+        ),
+    }
 
 
 def test_other_hostile_files_are_refused(tmp_path: Path, trials: Trials) -> None:

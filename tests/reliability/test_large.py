@@ -54,12 +54,16 @@ def beside(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 CANNOT = {
     "triton": "Triton wants laid out otherwise",
     "web": "more than a browser can hold",
-}  # fmt: skip
+}
 """The formats that take no weights beside the model, and what they say."""
 
 KINDS = (
-    "ort", "ort --ort-style onnx", "openvino", "triton", pytest.param("web", marks=pytest.mark.npm("onnxruntime-web")),
-)  # fmt: skip
+    "ort",
+    "ort --ort-style onnx",
+    "openvino",
+    "triton",
+    pytest.param("web", marks=pytest.mark.npm("onnxruntime-web")),
+)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -123,9 +127,20 @@ def test_races_with_weights_beside_the_model(trials: Trials, beside: Path, tmp_p
     names = ("openvino", "torch-eager") if trials.thorough else ("openvino",)
     rivals = [word for name in names for word in ("--baseline", name)]
     ran = command(
-        "s2mlp-bench", "s2mlp_bench.cli", "main", beside / "onnx", *rivals, "--min-seconds", 0, "--min-rounds", 10, "--no-cold",
-        "--no-energy", "--json-file", tmp_path / "race.json",
-    )  # fmt: skip
+        "s2mlp-bench",
+        "s2mlp_bench.cli",
+        "main",
+        beside / "onnx",
+        *rivals,
+        "--min-seconds",
+        0,
+        "--min-rounds",
+        10,
+        "--no-cold",
+        "--no-energy",
+        "--json-file",
+        tmp_path / "race.json",
+    )
     assert ran.code == 0, ran.err
     found = (tmp_path / "race.json").read_text()
     assert all(name in found for name in ("onnx, products alone", *names))

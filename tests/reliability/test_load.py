@@ -310,9 +310,18 @@ def test_many_bundles_in_one_race(trials: Trials, bundles: Callable[[str, str], 
     places = [Path(shutil.copytree(made[n % len(made)], tmp_path / f"number{n:02d}")) for n in range(20)]
     quick = () if trials.thorough else ("--no-cold", "--no-bound", "--no-energy")
     ran = command(
-        "s2mlp-bench", "s2mlp_bench.cli", "main", *places, "--min-seconds", 0.1, "--min-rounds", 10, *quick,
-        "--json-file", tmp_path / "race.json",
-    )  # fmt: skip
+        "s2mlp-bench",
+        "s2mlp_bench.cli",
+        "main",
+        *places,
+        "--min-seconds",
+        0.1,
+        "--min-rounds",
+        10,
+        *quick,
+        "--json-file",
+        tmp_path / "race.json",
+    )
     assert ran.code == 0, ran.err
     assert all(f"number{n:02d}" in ran.out for n in range(20))
     trials.tried("bundles", len(places))

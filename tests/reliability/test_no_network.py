@@ -61,7 +61,10 @@ BENCH = ("s2mlp_deploy.cli.entry_points", "bench")
 
 RUNS: dict[str, list[tuple[str, ...]]] = {
     "inspect and doctor": [(*INSPECT, EXAMPLE), (*DOCTOR,)],
-    "onnx": [(*EXPORT, EXAMPLE, *IMAGES, "--sbom", "--plot", "error.svg", "--latency"), (*VERIFY, "fashion_mnist-onnx-fp32")],
+    "onnx": [
+        (*EXPORT, EXAMPLE, *IMAGES, "--sbom", "--plot", "error.svg", "--latency"),
+        (*VERIFY, "fashion_mnist-onnx-fp32"),
+    ],
     "fp16 and int8": [(*EXPORT, EXAMPLE, *INT8), (*EXPORT, EXAMPLE, "--precision", "fp16")],
     "entropy": [(*EXPORT, EXAMPLE, *INT8, "--calibration-method", "entropy")],
     "ort": [(*EXPORT, EXAMPLE, *INT8, "--format", "ort"), (*VERIFY, "fashion_mnist-ort-int8")],
@@ -69,8 +72,11 @@ RUNS: dict[str, list[tuple[str, ...]]] = {
     "triton": [(*EXPORT, EXAMPLE, "--format", "triton"), (*VERIFY, "fashion_mnist-triton-fp32")],
     "web": [(*EXPORT, EXAMPLE, *IMAGES, "--format", "web"), (*VERIFY, "fashion_mnist-web-fp32")],
     "trt-rtx": [(*EXPORT, EXAMPLE, "--format", "trt-rtx", "--allow-unverified-engine")],
-    "bench": [(*EXPORT, EXAMPLE), (*BENCH, "fashion_mnist-onnx-fp32", "--baseline", "all", "--min-seconds", "0.3", "--html", "x.html")],
-}  # fmt: skip
+    "bench": [
+        (*EXPORT, EXAMPLE),
+        (*BENCH, "fashion_mnist-onnx-fp32", "--baseline", "all", "--min-seconds", "0.3", "--html", "x.html"),
+    ],
+}
 NEEDED = {"web": npm.has("onnxruntime-web"), "trt-rtx": find_spec("tensorrt_rtx") is not None}
 
 
@@ -81,10 +87,27 @@ def watched(directory: Path, *command: str, **variables: str) -> list[str]:
     telling = re.compile("CI|GITHUB_ACTIONS|TF_BUILD|JENKINS_URL|ORT_.*|.*TELEMETRY.*|XDG_.*")
     around = {name: value for name, value in os.environ.items() if not telling.fullmatch(name)}
     done = subprocess.run(
-        ["unshare", "--map-root-user", "--net",
-         "strace", "--seccomp-bpf", "-f", "-qq", "-e", f"trace={CALLS}", "-e", "signal=none", "-o", str(trace), *command],
-        cwd=directory, env={**around, "HOME": str(home), **variables}, capture_output=True, text=True,
-    )  # fmt: skip
+        [
+            "unshare",
+            "--map-root-user",
+            "--net",
+            "strace",
+            "--seccomp-bpf",
+            "-f",
+            "-qq",
+            "-e",
+            f"trace={CALLS}",
+            "-e",
+            "signal=none",
+            "-o",
+            str(trace),
+            *command,
+        ],
+        cwd=directory,
+        env={**around, "HOME": str(home), **variables},
+        capture_output=True,
+        text=True,
+    )
     assert done.returncode == 0, done.stderr
     return [line for line in trace.read_text().splitlines() if REACHING.search(line)]
 
@@ -149,7 +172,7 @@ def test_every_command_and_format(name: str, tmp_path: Path, trials: Trials) -> 
         "import subprocess, sys; subprocess.run([sys.executable, '-c', \"import socket; socket.getaddrinfo('example.org', 443)\"])",
     ],
     ids=["connect", "socket", "native code", "child process"],
-)  # fmt: skip
+)
 def test_an_attempt_is_noticed(code: str, tmp_path: Path, trials: Trials) -> None:
     """The watch is put to the test: a connection, a datagram socket, a name that native code looks up, and one of a child process."""
     (tmp_path / "run").mkdir()

@@ -131,8 +131,12 @@ class Surroundings:
 
         done = subprocess.run(
             [*self.command, "-c", EXPORT, json.dumps(arguments)],
-            cwd=directory, env={**os.environ, **self.variables}, capture_output=True, text=True, preexec_fn=start,
-        )  # fmt: skip
+            cwd=directory,
+            env={**os.environ, **self.variables},
+            capture_output=True,
+            text=True,
+            preexec_fn=start,
+        )
         assert done.returncode == 0, done.stderr
         return directory
 
@@ -142,19 +146,29 @@ FEW = (
     Surroundings(
         "some other, deeper/directory – Größe",
         {"PYTHONHASHSEED": "1", "OMP_NUM_THREADS": "2", "TZ": "Asia/Kolkata"},
-        checkpoint="Ünder another näme.pt", umask=0o077, backwards=True,
+        checkpoint="Ünder another näme.pt",
+        umask=0o077,
+        backwards=True,
     ),
-    Surroundings("c", {"PYTHONHASHSEED": "random", "LANG": "C", "LC_ALL": "C", "COLUMNS": "31", "OMP_NUM_THREADS": "3"}, umask=0),
-)  # fmt: skip
+    Surroundings(
+        "c", {"PYTHONHASHSEED": "random", "LANG": "C", "LC_ALL": "C", "COLUMNS": "31", "OMP_NUM_THREADS": "3"}, umask=0
+    ),
+)
 MORE = (
     *(Surroundings(f"threads-{n}", {"OMP_NUM_THREADS": str(n), "MKL_NUM_THREADS": str(n)}) for n in (4, 7, 16)),
-    *(Surroundings(f"zone-{i}", {"TZ": zone}) for i, zone in enumerate(("Pacific/Kiritimati", "America/St_Johns", "UTC0"))),
-    *(Surroundings(f"locale-{name}", {"LC_ALL": name, "LANG": name}) for name in ("C.UTF-8", "POSIX", "tr_TR.UTF-8", "de_DE.UTF-8")),
+    *(
+        Surroundings(f"zone-{i}", {"TZ": zone})
+        for i, zone in enumerate(("Pacific/Kiritimati", "America/St_Johns", "UTC0"))
+    ),
+    *(
+        Surroundings(f"locale-{name}", {"LC_ALL": name, "LANG": name})
+        for name in ("C.UTF-8", "POSIX", "tr_TR.UTF-8", "de_DE.UTF-8")
+    ),
     *(Surroundings(f"seed-{n}", {"PYTHONHASHSEED": str(n)}, backwards=bool(n % 2)) for n in range(2, 8)),
     Surroundings("utf8-off", {"PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "LC_ALL": "C"}),
     Surroundings("optimized", {"PYTHONOPTIMIZE": "2", "PYTHONDONTWRITEBYTECODE": "1"}),
     Surroundings("malloc", {"MALLOC_PERTURB_": "165", "PYTHONMALLOC": "malloc"}),
-)  # fmt: skip
+)
 PROCESSORS = {
     "PyTorch without AVX2": {"ATEN_CPU_CAPABILITY": "default"},
     "oneDNN with AVX2": {"ONEDNN_MAX_CPU_ISA": "AVX2"},

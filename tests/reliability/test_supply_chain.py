@@ -93,17 +93,24 @@ def test_a_device_with_the_oldest_python_and_the_oldest_versions(
         pytest.skip("no Python 3.10")
     wheel = building.build(tmp_path / "dist", 0).wheel
     fresh = building.environment(
-        python, tmp_path / "device", f"{wheel}[openvino]", "onnxruntime", "pillow",
+        python,
+        tmp_path / "device",
+        f"{wheel}[openvino]",
+        "onnxruntime",
+        "pillow",
         constraints=ROOT / "constraints-oldest.txt",
-    )  # fmt: skip
+    )
     commands = [["verify", str(pristine), "--per-block"]]
     for format in ("ort", "openvino", "triton"):
         commands += [["export", str(pristine), "--format", format, "-o", format], ["verify", format]]
     for command, *arguments in commands:
         done = subprocess.run(
             [str(fresh.parent / f"s2mlp-{command}"), *arguments],
-            cwd=tmp_path, env={**os.environ, "PYTHONPATH": ""}, capture_output=True, text=True,
-        )  # fmt: skip
+            cwd=tmp_path,
+            env={**os.environ, "PYTHONPATH": ""},
+            capture_output=True,
+            text=True,
+        )
         assert done.returncode == 0, done.stderr
         trials.tried("commands")
     trials.note(

@@ -78,9 +78,14 @@ HELP = [(f"s2mlp-{name}", "--help") for name in COMMANDS]
 def nothing_installed() -> Bare:
     """A process in which no optional package can be found."""
     return bare(
-        OPTIONAL, *(("import", module) for module in MODULES), *HELP, ("s2mlp-doctor",),
-        ("s2mlp-inspect", "ckpt.pt"), ("s2mlp-export", "ckpt.pt"), ("s2mlp-verify", "nowhere"),
-    )  # fmt: skip
+        OPTIONAL,
+        *(("import", module) for module in MODULES),
+        *HELP,
+        ("s2mlp-doctor",),
+        ("s2mlp-inspect", "ckpt.pt"),
+        ("s2mlp-export", "ckpt.pt"),
+        ("s2mlp-verify", "nowhere"),
+    )
 
 
 @pytest.fixture(scope="module")
@@ -92,9 +97,13 @@ def only_onnxruntime(tmp_path_factory: pytest.TempPathFactory) -> Bare:
     hidden = tuple(name for name in OPTIONAL if name != "onnxruntime")
     bundle = str(directory / "bundle")
     return bare(
-        hidden, ("s2mlp-verify", bundle), ("s2mlp-verify", bundle, "--per-block"), ("s2mlp-verify", bundle, "--json"),
-        ("s2mlp-doctor", "--json"), ("s2mlp-export", str(checkpoint), "-o", str(directory / "other")),
-    )  # fmt: skip
+        hidden,
+        ("s2mlp-verify", bundle),
+        ("s2mlp-verify", bundle, "--per-block"),
+        ("s2mlp-verify", bundle, "--json"),
+        ("s2mlp-doctor", "--json"),
+        ("s2mlp-export", str(checkpoint), "-o", str(directory / "other")),
+    )
 
 
 # Modules
@@ -116,9 +125,10 @@ def test_only_the_base_dependencies_are_loaded(nothing_installed: Bare) -> None:
     foreign = {
         name: owners.get(name, file)
         for name, file in nothing_installed.modules.items()
-        if name not in (*sys.stdlib_module_names, *PACKAGES) and not name.startswith("_sysconfigdata")
+        if name not in (*sys.stdlib_module_names, *PACKAGES)
+        and not name.startswith("_sysconfigdata")
         and not {canonicalize_name(d) for d in owners.get(name, [])} & allowed
-    }  # fmt: skip
+    }
     assert foreign == {}
 
 

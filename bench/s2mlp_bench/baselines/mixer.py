@@ -41,9 +41,15 @@ def like(spec: S2MLPSpec, image_size: Size) -> MixerSpec:
         raise UsageError(f"there is no MLP-Mixer of the same form: {reason}")
     (stage,) = spec.stages
     return MixerSpec(
-        stage.embedding, stage.channels, token_hidden(stage.channels), stage.hidden, stage.depth,
-        classes=spec.classes, image_size=image_size, in_channels=spec.in_channels,
-    )  # fmt: skip
+        stage.embedding,
+        stage.channels,
+        token_hidden(stage.channels),
+        stage.hidden,
+        stage.depth,
+        classes=spec.classes,
+        image_size=image_size,
+        in_channels=spec.in_channels,
+    )
 
 
 def emit(spec: S2MLPSpec, axes: Axes, *, seed: int = 0) -> ir.Model:

@@ -68,9 +68,17 @@ class BaselineContext:
             )
 
     def candidate(
-        self, source: str, backend: Backend, point: Point, *, precision: str = FP32.name, limit: float | None = FLOAT_LIMIT,
-        remark: str = "", macs: int | None = None, bundle: Bundle | None = None,
-    ) -> Candidate:  # fmt: skip
+        self,
+        source: str,
+        backend: Backend,
+        point: Point,
+        *,
+        precision: str = FP32.name,
+        limit: float | None = FLOAT_LIMIT,
+        remark: str = "",
+        macs: int | None = None,
+        bundle: Bundle | None = None,
+    ) -> Candidate:
         """A baseline that is asked what ``bundle`` (the reference) is asked."""
         golden_bundle = bundle or self.reference
         spec = golden_bundle.manifest.spec
@@ -151,8 +159,13 @@ def _openvino(context: BaselineContext) -> Iterator[Candidate]:
                 tolerance = bundle.manifest.tolerance
                 limit, golden_bundle = (tolerance.relative_l2, bundle) if tolerance else (INT8_LIMIT, None)
                 yield context.candidate(
-                    f"openvino, {bundle.directory.name}", backend, point, precision=bundle.manifest.precision, limit=limit, bundle=golden_bundle
-                )  # fmt: skip
+                    f"openvino, {bundle.directory.name}",
+                    backend,
+                    point,
+                    precision=bundle.manifest.precision,
+                    limit=limit,
+                    bundle=golden_bundle,
+                )
 
 
 def _ort_static(context: BaselineContext) -> Iterator[Candidate]:

@@ -81,10 +81,17 @@ def measure_energy(
         if busy is not None:
             per_image = busy.seconds / (busy.count * images)
             return Energy(
-                state.device, state.scope, source, busy.samples, busy.seconds, busy.count * images, busy.watts * per_image,
+                state.device,
+                state.scope,
+                source,
+                busy.samples,
+                busy.seconds,
+                busy.count * images,
+                busy.watts * per_image,
                 None if idle is None else (busy.watts - idle.watts) * per_image,
-                busy.watts, None if idle is None else idle.watts,
-            )  # fmt: skip
+                busy.watts,
+                None if idle is None else idle.watts,
+            )
     return None
 
 

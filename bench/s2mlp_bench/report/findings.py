@@ -24,9 +24,10 @@ def subtitle(found: Summary, plan: Plan) -> str:
     if plan.baselines:
         parts.append(f"against {_listed(list(plan.baselines))}")
     swept = {
-        "threads": [str(n) for n in plan.threads if n is not None], "batches of": [str(n) for n in plan.batches],
+        "threads": [str(n) for n in plan.threads if n is not None],
+        "batches of": [str(n) for n in plan.batches],
         "providers": [name for name in plan.providers if name is not None],
-    }  # fmt: skip
+    }
     parts += [f"{what} {_listed(values)}" for what, values in swept.items() if len(values) > 1]
     parts += found.shared
     parts.append(counted(found.rounds, "interleaved round"))
@@ -69,9 +70,10 @@ def findings(found: Summary) -> list[str]:
 def verdict(found: Summary) -> str:
     """How far the figures can be believed; why not, ``found.noise`` says."""
     words = (
-        "The machine held still while it was measured." if found.stable
+        "The machine held still while it was measured."
+        if found.stable
         else "NOISY: another run may differ by more than the intervals say."
-    )  # fmt: skip
+    )
     return words if found.complete else f"INCOMPLETE: interrupted before the time was up. {words}"
 
 

@@ -36,9 +36,14 @@ def check() -> None:
 
 
 def render(
-    plan: Plan, result: Result, environment: Mapping[str, object], *, command: str, extras: Sequence[Section] = (),
+    plan: Plan,
+    result: Result,
+    environment: Mapping[str, object],
+    *,
+    command: str,
+    extras: Sequence[Section] = (),
     today: str = "",
-) -> str:  # fmt: skip
+) -> str:
     """The report. ``environment`` is what :func:`s2mlp_bench.environment.describe` says, ``command`` repeats the measurement,
     ``extras`` are further tables, and ``today`` is a date, if there is to be one.
 
@@ -58,20 +63,38 @@ def render(
         for picture in pictures.of_report(result)
     }
     engine = Environment(
-        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True,
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
         finalize=_shown,
-    )  # fmt: skip
+    )
     template = engine.from_string((resources.files("s2mlp_bench.report") / "report.html.j2").read_text("utf-8"))
     return template.render(
-        title=findings.title(found), subtitle=findings.subtitle(found, plan), today=today,
-        findings=findings.findings(found), verdict=findings.verdict(found), good=found.stable and found.complete,
-        noise=found.noise, few=SHOWN, unknown=UNKNOWN, remarks=findings.remarks(found), pictures=shown,
+        title=findings.title(found),
+        subtitle=findings.subtitle(found, plan),
+        today=today,
+        findings=findings.findings(found),
+        verdict=findings.verdict(found),
+        good=found.stable and found.complete,
+        noise=found.noise,
+        few=SHOWN,
+        unknown=UNKNOWN,
+        remarks=findings.remarks(found),
+        pictures=shown,
         latency=tables.latency(found),
         starts=[t for t in (tables.cold(found), tables.on_device(found)) if t],
-        roofline=tables.roofline(result), profile=tables.profile(result), extras=extras,
-        machine=_machine(environment), options=_options(plan, result), command=command, rounds=counted(found.rounds, "interleaved round"),
-        warmup=found.warmup_rounds, overhead_us=f"{1e3 * found.overhead_ms:.1f}",
-    )  # fmt: skip
+        roofline=tables.roofline(result),
+        profile=tables.profile(result),
+        extras=extras,
+        machine=_machine(environment),
+        options=_options(plan, result),
+        command=command,
+        rounds=counted(found.rounds, "interleaved round"),
+        warmup=found.warmup_rounds,
+        overhead_us=f"{1e3 * found.overhead_ms:.1f}",
+    )
 
 
 def _shown(value: Any) -> Any:

@@ -51,15 +51,31 @@ def rows(found: Summary) -> list[dict[str, object]]:
 def _row(f: Figures) -> dict[str, object]:
     cold = f.cold
     return {
-        "name": f.name, "kind": f.kind, "precision": f.precision, "batch": f.point.batch,
+        "name": f.name,
+        "kind": f.kind,
+        "precision": f.precision,
+        "batch": f.point.batch,
         "threads": "" if f.point.threads is None else f.point.threads,
-        "image_size": format_size(f.point.size) if f.point.size else "", "provider": f.point.provider or "", "remark": f.remark,
-        "p50_ms": f.p50_ms, "p90_ms": f.p90_ms, "p99_ms": f.p99_ms, "mean_ms": f.mean_ms, "minimum_ms": f.minimum_ms,
-        "images_per_s": f.images_per_s, "operations_per_s": f.operations_per_s, "speed": f.speed.median,
-        "speed_low": f.speed.low, "speed_high": f.speed.high, "of_bound": f.of_bound.median if f.of_bound else "",
-        "size_bytes": f.size_bytes, "load_ms": cold.load_ms if cold else "", "first_ms": cold.first_ms if cold else "",
-        "peak_rss_bytes": cold.peak_rss_bytes if cold else "", "accuracy": "" if f.accuracy is None else f.accuracy,
-    }  # fmt: skip
+        "image_size": format_size(f.point.size) if f.point.size else "",
+        "provider": f.point.provider or "",
+        "remark": f.remark,
+        "p50_ms": f.p50_ms,
+        "p90_ms": f.p90_ms,
+        "p99_ms": f.p99_ms,
+        "mean_ms": f.mean_ms,
+        "minimum_ms": f.minimum_ms,
+        "images_per_s": f.images_per_s,
+        "operations_per_s": f.operations_per_s,
+        "speed": f.speed.median,
+        "speed_low": f.speed.low,
+        "speed_high": f.speed.high,
+        "of_bound": f.of_bound.median if f.of_bound else "",
+        "size_bytes": f.size_bytes,
+        "load_ms": cold.load_ms if cold else "",
+        "first_ms": cold.first_ms if cold else "",
+        "peak_rss_bytes": cold.peak_rss_bytes if cold else "",
+        "accuracy": "" if f.accuracy is None else f.accuracy,
+    }
 
 
 def _machine(environment: Mapping[str, Any]) -> Text:

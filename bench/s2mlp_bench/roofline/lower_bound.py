@@ -38,9 +38,17 @@ def bound_of(candidate: Candidate, manifest: Manifest, scratch: Path) -> Candida
         return None
     path = write_products(manifest, candidate.point, scratch)
     return Candidate(
-        f"{candidate.source}, products alone", "bound", ProductsBackend(path), candidate.point, candidate.precision,
-        block_macs(spec, candidate.point), None, "matrix products alone", candidate.name, candidate.golden_bundle,
-    )  # fmt: skip
+        f"{candidate.source}, products alone",
+        "bound",
+        ProductsBackend(path),
+        candidate.point,
+        candidate.precision,
+        block_macs(spec, candidate.point),
+        None,
+        "matrix products alone",
+        candidate.name,
+        candidate.golden_bundle,
+    )
 
 
 def write_products(manifest: Manifest, point: Point, scratch: Path) -> Path:

@@ -119,8 +119,13 @@ def prepare(
 
 
 def of_products(
-    spec: Spec, point: Point, precision: str, path: Path, products: str, runtimes: Sequence[str] = (ONNXRUNTIME, OPENVINO, TORCH)
-) -> Iterator[Probe]:  # fmt: skip
+    spec: Spec,
+    point: Point,
+    precision: str,
+    path: Path,
+    products: str,
+    runtimes: Sequence[str] = (ONNXRUNTIME, OPENVINO, TORCH),
+) -> Iterator[Probe]:
     """The products of ``spec`` at ``point``, which the file ``path`` holds, in those of ``runtimes`` that are here."""
     runs: dict[str, Callable[[], object]] = {}
     if ONNXRUNTIME in runtimes:

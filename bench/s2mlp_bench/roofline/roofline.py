@@ -92,7 +92,7 @@ def candidate_dot(candidate: Candidate, spec: Spec, p50_ms: float) -> Dot:
     moved = product_bytes(spec, point, candidate.precision)
     return Dot(
         candidate.name, "candidate", candidate.precision, point.threads, operations / moved, operations / p50_ms * 1e3
-    )  # fmt: skip
+    )
 
 
 def layer_dots(profile: Profile, precision: str, threads: int | None) -> Iterator[Dot]:

@@ -17,9 +17,23 @@ HOLDING_GRAPHS = frozenset({"If", "Loop", "TensorIterator"})
 KEEPING_STATE = frozenset({"Assign", "ReadValue"})
 
 _BITS = {
-    "f64": 64, "f32": 32, "f16": 16, "bf16": 16, "i64": 64, "i32": 32, "i16": 16, "i8": 8, "u64": 64, "u32": 32, "u16": 16,
-    "u8": 8, "boolean": 8, "i4": 4, "u4": 4, "u1": 1,
-}  # fmt: skip
+    "f64": 64,
+    "f32": 32,
+    "f16": 16,
+    "bf16": 16,
+    "i64": 64,
+    "i32": 32,
+    "i16": 16,
+    "i8": 8,
+    "u64": 64,
+    "u32": 32,
+    "u16": 16,
+    "u8": 8,
+    "boolean": 8,
+    "i4": 4,
+    "u4": 4,
+    "u1": 1,
+}
 """What a value takes in the file, by its type."""
 
 _DEEPEST = 32

@@ -48,34 +48,86 @@ def names() -> dict[str, Any]:
 
 
 _DICTS = (
-    "yacs.config.CfgNode", "easydict.EasyDict", "addict.addict.Dict", "munch.Munch", "mmengine.config.config.ConfigDict",
-    "mmcv.utils.config.ConfigDict", "pytorch_lightning.utilities.parsing.AttributeDict",
-    "lightning.pytorch.utilities.parsing.AttributeDict", "lightning_fabric.utilities.data.AttributeDict",
+    "yacs.config.CfgNode",
+    "easydict.EasyDict",
+    "addict.addict.Dict",
+    "munch.Munch",
+    "mmengine.config.config.ConfigDict",
+    "mmcv.utils.config.ConfigDict",
+    "pytorch_lightning.utilities.parsing.AttributeDict",
+    "lightning.pytorch.utilities.parsing.AttributeDict",
+    "lightning_fabric.utilities.data.AttributeDict",
     "lightning.fabric.utilities.data.AttributeDict",
-)  # fmt: skip
+)
 """Dicts under other names; a pickle fills them as it does dicts."""
 
 _CONFIGS = (
-    "omegaconf.dictconfig.DictConfig", "omegaconf.listconfig.ListConfig", "mmengine.config.config.Config", "mmcv.utils.config.Config",
-)  # fmt: skip
+    "omegaconf.dictconfig.DictConfig",
+    "omegaconf.listconfig.ListConfig",
+    "mmengine.config.config.Config",
+    "mmcv.utils.config.Config",
+)
 
 _NODES = ("Any", "Integer", "Float", "String", "Boolean", "Bytes", "Path", "Enum")
 
 _NUMPY_TYPES = (
-    "float16", "float32", "float64", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64", "bool", "bool_",
-)  # fmt: skip
+    "float16",
+    "float32",
+    "float64",
+    "int8",
+    "int16",
+    "int32",
+    "int64",
+    "uint8",
+    "uint16",
+    "uint32",
+    "uint64",
+    "bool",
+    "bool_",
+)
 
 _PLACEHOLDERS = [
-    *(f"{module}.{name}" for module in ("builtins", "__builtin__") for name in (
-        "bytearray", "set", "frozenset", "complex", "slice", "range", "xrange", "bytes", "list", "dict", "tuple", "int", "long",
-        "float", "str", "unicode", "bool", "object",
-    )),
-    *(f"{module}.{name}" for module in ("pathlib", "pathlib._local") for name in (
-        "PurePosixPath", "PureWindowsPath", "PosixPath", "WindowsPath",
-    )),
+    *(
+        f"{module}.{name}"
+        for module in ("builtins", "__builtin__")
+        for name in (
+            "bytearray",
+            "set",
+            "frozenset",
+            "complex",
+            "slice",
+            "range",
+            "xrange",
+            "bytes",
+            "list",
+            "dict",
+            "tuple",
+            "int",
+            "long",
+            "float",
+            "str",
+            "unicode",
+            "bool",
+            "object",
+        )
+    ),
+    *(
+        f"{module}.{name}"
+        for module in ("pathlib", "pathlib._local")
+        for name in (
+            "PurePosixPath",
+            "PureWindowsPath",
+            "PosixPath",
+            "WindowsPath",
+        )
+    ),
     *(f"datetime.{name}" for name in ("datetime", "date", "time", "timedelta", "timezone")),
-    "decimal.Decimal", "fractions.Fraction", "uuid.UUID", "omegaconf.base.Metadata", "omegaconf.base.ContainerMetadata",
-]  # fmt: skip
+    "decimal.Decimal",
+    "fractions.Fraction",
+    "uuid.UUID",
+    "omegaconf.base.Metadata",
+    "omegaconf.base.ContainerMetadata",
+]
 """Names that a pickle may call or mention, and that are not used here."""
 
 

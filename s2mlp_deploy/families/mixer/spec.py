@@ -134,10 +134,19 @@ class MixerSpec(Spec):
         """The spec as a flat JSON object."""
         e = self.embedding
         return _SpecJson(
-            family="mixer", kernel=e.kernel, stride=e.stride, padding=e.padding, channels=self.channels,
-            token_hidden=self.token_hidden, hidden=self.hidden, depth=self.depth, classes=self.classes,
-            image_size=self.image_size, in_channels=self.in_channels, norm_epsilon=self.norm_epsilon,
-        ).model_dump(mode="json")  # fmt: skip
+            family="mixer",
+            kernel=e.kernel,
+            stride=e.stride,
+            padding=e.padding,
+            channels=self.channels,
+            token_hidden=self.token_hidden,
+            hidden=self.hidden,
+            depth=self.depth,
+            classes=self.classes,
+            image_size=self.image_size,
+            in_channels=self.in_channels,
+            norm_epsilon=self.norm_epsilon,
+        ).model_dump(mode="json")
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> MixerSpec:
@@ -149,7 +158,13 @@ class MixerSpec(Spec):
         """
         entry = _SpecJson.model_validate(content)
         return cls(
-            Embedding(entry.kernel, entry.stride, entry.padding), entry.channels, entry.token_hidden, entry.hidden,
-            entry.depth, entry.norm_epsilon, classes=entry.classes, image_size=entry.image_size,
+            Embedding(entry.kernel, entry.stride, entry.padding),
+            entry.channels,
+            entry.token_hidden,
+            entry.hidden,
+            entry.depth,
+            entry.norm_epsilon,
+            classes=entry.classes,
+            image_size=entry.image_size,
             in_channels=entry.in_channels,
-        )  # fmt: skip
+        )

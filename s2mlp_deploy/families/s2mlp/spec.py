@@ -181,16 +181,28 @@ class S2MLPSpec(Spec):
     def to_json(self) -> dict[str, Any]:
         """The spec as a flat JSON object; ``family`` is left out."""
         stages = tuple(
-            _StageJson(**asdict(stage.embedding), channels=stage.channels, hidden=stage.hidden, depth=stage.depth,
-                       stem_norm=stage.stem_norm)
+            _StageJson(
+                **asdict(stage.embedding),
+                channels=stage.channels,
+                hidden=stage.hidden,
+                depth=stage.depth,
+                stem_norm=stage.stem_norm,
+            )
             for stage in self.stages
-        )  # fmt: skip
+        )
         return _SpecJson(
-            stages=stages, classes=self.classes, image_size=self.image_size, in_channels=self.in_channels,
-            shift_offsets=self.shift.offsets, shift_semantics=self.shift.semantics,
-            biases=tuple(sorted(self.biases)), final_norm=self.final_norm, norm_epsilon=self.norm_epsilon,
-            shift_border=self.shift.border, norm_after_mean=self.norm_after_mean,
-        ).model_dump(mode="json")  # fmt: skip
+            stages=stages,
+            classes=self.classes,
+            image_size=self.image_size,
+            in_channels=self.in_channels,
+            shift_offsets=self.shift.offsets,
+            shift_semantics=self.shift.semantics,
+            biases=tuple(sorted(self.biases)),
+            final_norm=self.final_norm,
+            norm_epsilon=self.norm_epsilon,
+            shift_border=self.shift.border,
+            norm_after_mean=self.norm_after_mean,
+        ).model_dump(mode="json")
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> S2MLPSpec:
@@ -206,11 +218,15 @@ class S2MLPSpec(Spec):
                 Stage(Embedding(s.kernel, s.stride, s.padding), s.channels, s.hidden, s.depth, s.stem_norm)
                 for s in entry.stages
             ),
-            classes=entry.classes, image_size=entry.image_size, in_channels=entry.in_channels,
+            classes=entry.classes,
+            image_size=entry.image_size,
+            in_channels=entry.in_channels,
             shift=Shift(entry.shift_offsets, entry.shift_semantics, entry.shift_border),
-            biases=frozenset(entry.biases), final_norm=entry.final_norm, norm_epsilon=entry.norm_epsilon,
+            biases=frozenset(entry.biases),
+            final_norm=entry.final_norm,
+            norm_epsilon=entry.norm_epsilon,
             norm_after_mean=entry.norm_after_mean,
-        )  # fmt: skip
+        )
 
 
 def only_s2mlp(spec: Spec, why: str) -> S2MLPSpec:

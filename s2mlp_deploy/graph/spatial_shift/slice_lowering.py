@@ -147,6 +147,9 @@ def _extent(out: GraphBuilder, fmap: FeatureMap, axis: int) -> ir.Value:
     if known := out.find(name):
         return known
     one = out.integers("index1", 1)
-    length = out.op("Slice", [fmap.shape, out.integers(f"index{axis}", axis),
-                              out.integers(f"index{axis + 1}", axis + 1)], f"{name}/length")  # fmt: skip
+    length = out.op(
+        "Slice",
+        [fmap.shape, out.integers(f"index{axis}", axis), out.integers(f"index{axis + 1}", axis + 1)],
+        f"{name}/length",
+    )
     return out.op("Concat", [length if i == axis else one for i in range(4)], name, axis=0)

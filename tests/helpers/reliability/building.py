@@ -13,8 +13,24 @@ from pathlib import Path
 
 from helpers.support import ROOT
 
-SOURCES = ("s2mlp_deploy", "exporters", "bench", "tests", "examples", "docs", "Makefile", "constraints.txt", "constraints-oldest.txt",
-           "package.json", "package-lock.json", "biome.jsonc", "pyproject.toml", "README.md", "LICENSE", ".gitignore")  # fmt: skip
+SOURCES = (
+    "s2mlp_deploy",
+    "exporters",
+    "bench",
+    "tests",
+    "examples",
+    "docs",
+    "Makefile",
+    "constraints.txt",
+    "constraints-oldest.txt",
+    "package.json",
+    "package-lock.json",
+    "biome.jsonc",
+    "pyproject.toml",
+    "README.md",
+    "LICENSE",
+    ".gitignore",
+)
 """What a distribution is built from; besides, a clone holds only what belongs to developing."""
 
 EPOCH = 1_500_000_000
@@ -89,6 +105,9 @@ def _hatch(sources: Path, destination: Path, seed: int) -> None:
     variables = {name: value for name, value in os.environ.items() if name != "SOURCE_DATE_EPOCH"}
     done = subprocess.run(
         [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-t", "sdist", "-d", str(destination)],
-        cwd=sources, env={**variables, "PYTHONHASHSEED": str(seed)}, capture_output=True, text=True,
-    )  # fmt: skip
+        cwd=sources,
+        env={**variables, "PYTHONHASHSEED": str(seed)},
+        capture_output=True,
+        text=True,
+    )
     assert done.returncode == 0, done.stderr

@@ -42,9 +42,15 @@ def _set(node: onnx.NodeProto, name: str, value: float) -> None:
 
 
 IN_FILE = (
-    "one sign flipped", "bias dropped", "weight transposed", "classes permuted", "patches in BGR", "GELU replaced",
-    "epsilon lost", "positions shifted once more",
-)  # fmt: skip
+    "one sign flipped",
+    "bias dropped",
+    "weight transposed",
+    "classes permuted",
+    "patches in BGR",
+    "GELU replaced",
+    "epsilon lost",
+    "positions shifted once more",
+)
 
 
 def spec_change(**changes: Any) -> Callable[[Path, dict[str, Any]], object]:
@@ -125,7 +131,7 @@ RECORDED: dict[str, Callable[[Path, dict[str, Any]], object]] = {
     "another epsilon": spec_change(norm_epsilon=1e-6),
     "another checkpoint's hash": lambda place, m: m["source"].update(sha256="0" * 64),
     "a golden image of a class beyond": lambda place, m: m["golden_images"][0].update(label=99),
-}  # fmt: skip
+}
 
 
 def read_main(bundle: Path) -> str:

@@ -164,7 +164,7 @@ SESSIONS: dict[str, Callable[[], Answers]] = {
     "images clipped": before(lambda x: np.clip(x, -2, 2)),
     "images in bytes": before(lambda x: x.astype(np.int8).astype(np.float32)),
     "the last row of pixels lost": before(lambda x: _zeroed(x)),
-}  # fmt: skip
+}
 
 
 def _exchanged(answers: Array) -> Array:

@@ -67,11 +67,37 @@ NO_FILES: dict[str, Callable[[Path, str], None]] = {
 
 
 NO_NAMES = (
-    "../bait", "/etc/passwd", "..\\bait", "C:\\bait", "\\\\server\\share", "model.onnx\0.png", "\0", "model\u202exnno.", "model\u2024onnx",
-    "ｍodel.onnx", "mode\u0300l", "model.onnx ", " ", "model.onnx/", "./model.onnx", "1/../../bait", "1/./x", "~/x", "%2e%2e/bait",
-    "file:///etc/passwd", "nul", "CON.onnx", "1/aux.txt", "com1", "model.onnx.", "model.onnx::$DATA", "a" * 101, "1/" + "a" * 101,
-    "a" * 5_000_000, "2147483648123/x",
-)  # fmt: skip
+    "../bait",
+    "/etc/passwd",
+    "..\\bait",
+    "C:\\bait",
+    "\\\\server\\share",
+    "model.onnx\0.png",
+    "\0",
+    "model\u202exnno.",
+    "model\u2024onnx",
+    "ｍodel.onnx",
+    "mode\u0300l",
+    "model.onnx ",
+    " ",
+    "model.onnx/",
+    "./model.onnx",
+    "1/../../bait",
+    "1/./x",
+    "~/x",
+    "%2e%2e/bait",
+    "file:///etc/passwd",
+    "nul",
+    "CON.onnx",
+    "1/aux.txt",
+    "com1",
+    "model.onnx.",
+    "model.onnx::$DATA",
+    "a" * 101,
+    "1/" + "a" * 101,
+    "a" * 5_000_000,
+    "2147483648123/x",
+)
 """Names of files that none in a bundle has."""
 
 
@@ -117,33 +143,63 @@ def _appended(text: str) -> Change:
 
 
 MANIFESTS: dict[str, Change] = {
-    **{f"{key} {text[:12]}": _number(text, key)
-       for key in ("norm_epsilon", "relative_l2", "classes", "opset", "scale", "mean", "crop_fraction", "kernel", "depth")
-       for text in ("1e400", "-1e400", "NaN", "Infinity", "9" * 400, "1" + "0" * 5000, "1e", "0x10", "[[[]]]")
-       if not (key == "opset" and text == "9" * 400)},
-    **{f"{key} twice": _twice(key) for key in ("schema_version", "files", "stages", "kernel", "sha256", "dtype", "relative_l2", "torch")},
+    **{
+        f"{key} {text[:12]}": _number(text, key)
+        for key in (
+            "norm_epsilon",
+            "relative_l2",
+            "classes",
+            "opset",
+            "scale",
+            "mean",
+            "crop_fraction",
+            "kernel",
+            "depth",
+        )
+        for text in ("1e400", "-1e400", "NaN", "Infinity", "9" * 400, "1" + "0" * 5000, "1e", "0x10", "[[[]]]")
+        if not (key == "opset" and text == "9" * 400)
+    },
+    **{
+        f"{key} twice": _twice(key)
+        for key in ("schema_version", "files", "stages", "kernel", "sha256", "dtype", "relative_l2", "torch")
+    },
     "lists within lists": _text(lambda m: m.replace('"labels": ', '"labels": ' + "[" * 100_000, 1)),
     "objects within objects": _text(lambda m: m.replace('"engine": ', '"engine": ' + '{"a":' * 50_000, 1)),
-    "UTF-16": lambda bundle: (bundle / "manifest.json").write_bytes((bundle / "manifest.json").read_text().replace('"schema', '"x', 1).encode("utf-16")),
+    "UTF-16": lambda bundle: (bundle / "manifest.json").write_bytes(
+        (bundle / "manifest.json").read_text().replace('"schema', '"x', 1).encode("utf-16")
+    ),
     "half a character": _text(lambda m: m.replace('"tool_version": "', '"tool_version": "\\ud800', 1) + "}"),
     "the model is not listed": lambda bundle: change_manifest(bundle, lambda m: m["files"].pop(m["artifact"])),
-    "golden tensors are not listed": lambda bundle: change_manifest(bundle, lambda m: m["files"].pop("golden.safetensors")),
+    "golden tensors are not listed": lambda bundle: change_manifest(
+        bundle, lambda m: m["files"].pop("golden.safetensors")
+    ),
     "golden tensors are not listed, and it claims to be for benchmarks": lambda bundle: change_manifest(
-        bundle, lambda m: (m["files"].pop("golden.safetensors"), m.update(verdict="for benchmarks only"))),
+        bundle, lambda m: (m["files"].pop("golden.safetensors"), m.update(verdict="for benchmarks only"))
+    ),
     "golden images are not listed": lambda bundle: change_manifest(bundle, lambda m: m["files"].pop("image-00.png")),
     "the graph is not listed": lambda bundle: change_manifest(bundle, lambda m: m.update(graph=["graph.onnx"])),
-}  # fmt: skip
+}
 """Changed manifests, which are all that is read of the bundle."""
 
 LARGE_MANIFESTS: dict[str, Change] = {
     "100 MB of spaces": _appended(" " * 100_000_000),
     "100 MB of labels": lambda bundle: change_manifest(bundle, lambda m: m.update(labels=["x" * 97] * 1_000_000)),
-    "a million files": lambda bundle: change_manifest(bundle, lambda m: m["files"].update({f"a{i:x}": "" for i in range(1_000_000)})),
-    "a million files that are refused": lambda bundle: change_manifest(bundle, lambda m: m["files"].update({f"../{i:x}": "" for i in range(1_000_000)})),
-    "a million golden images": lambda bundle: change_manifest(bundle, lambda m: m.update(golden_images=[{"file": "a"}] * 900_000)),
-    "a million unknown keys": lambda bundle: change_manifest(bundle, lambda m: m.update({f"a{i:x}": 0 for i in range(1_000_000)})),
-    "a million settings": lambda bundle: change_manifest(bundle, lambda m: m.update(engine={f"a{i:x}": None for i in range(900_000)})),
-}  # fmt: skip
+    "a million files": lambda bundle: change_manifest(
+        bundle, lambda m: m["files"].update({f"a{i:x}": "" for i in range(1_000_000)})
+    ),
+    "a million files that are refused": lambda bundle: change_manifest(
+        bundle, lambda m: m["files"].update({f"../{i:x}": "" for i in range(1_000_000)})
+    ),
+    "a million golden images": lambda bundle: change_manifest(
+        bundle, lambda m: m.update(golden_images=[{"file": "a"}] * 900_000)
+    ),
+    "a million unknown keys": lambda bundle: change_manifest(
+        bundle, lambda m: m.update({f"a{i:x}": 0 for i in range(1_000_000)})
+    ),
+    "a million settings": lambda bundle: change_manifest(
+        bundle, lambda m: m.update(engine={f"a{i:x}": None for i in range(900_000)})
+    ),
+}
 """Manifests of a size that none has."""
 
 
@@ -286,14 +342,19 @@ GRAPHS: dict[str, Change] = {
     "a shape that overflows": _shape(2**33, 2**33),
     "a negative shape": _shape(-1, 5),
     "weights that are only claimed": _edited(_claims),
-    "weights of text": _edited(lambda model, bundle: model.graph.initializer.append(
-        TensorProto(name="more", data_type=TensorProto.STRING, dims=[1], string_data=[b"x"]))),
-    "weights in an attribute": _node("Constant", value=TensorProto(name="x", data_type=1, dims=[10**6, 10**6], raw_data=b"1234")),
+    "weights of text": _edited(
+        lambda model, bundle: model.graph.initializer.append(
+            TensorProto(name="more", data_type=TensorProto.STRING, dims=[1], string_data=[b"x"])
+        )
+    ),
+    "weights in an attribute": _node(
+        "Constant", value=TensorProto(name="x", data_type=1, dims=[10**6, 10**6], raw_data=b"1234")
+    ),
     "text": _contents(lambda content: b"not a model"),
     "nothing": _contents(lambda content: b""),
     "half a model": _contents(lambda content: content[: len(content) // 2]),
     "a deep message": _contents(lambda content: b"\x3a\x80\x01" * 100_000),
-}  # fmt: skip
+}
 """ONNX files that could do more than compute, or are none."""
 
 
@@ -315,8 +376,12 @@ _ENTITY = '<?xml version="1.0"?><!DOCTYPE net [<!ENTITY {} "file:///etc/passwd">
 IRS: dict[str, Change] = {
     "an external entity": _xml(r"<\?xml[^>]*>\s*<net ", _ENTITY.format("x SYSTEM")),
     "an external document type": _xml(r"<net ", '<!DOCTYPE net SYSTEM "file:///etc/passwd"><net '),
-    "entities by the billion": _xml(r"<net ", "<!DOCTYPE net [<!ENTITY a 'aaaaaaaaaa'>"
-        + "".join(f"<!ENTITY {b} '{f'&{a};' * 10}'>" for a, b in zip("abcdefgh", "bcdefghi", strict=True)) + "]><net "),
+    "entities by the billion": _xml(
+        r"<net ",
+        "<!DOCTYPE net [<!ENTITY a 'aaaaaaaaaa'>"
+        + "".join(f"<!ENTITY {b} '{f'&{a};' * 10}'>" for a, b in zip("abcdefgh", "bcdefghi", strict=True))
+        + "]><net ",
+    ),
     "an operator of a library": _xml(r'type="Add" version="opset1"', 'type="Add" version="extension"'),
     "an operator of no set": _xml(r' version="opset1"', ""),
     "a loop": _xml(r'type="Add"', 'type="Loop"'),
@@ -326,12 +391,14 @@ IRS: dict[str, Change] = {
     "weights before the beginning": _xml(r'offset="\d+"', 'offset="-8"'),
     "weights that overflow": _xml(r'offset="\d+"', f'offset="{2**64 - 4}"'),
     "a giant shape": _xml(r'shape="[0-9, ]+" offset', 'shape="1000000, 1000000" offset'),
-    "weights of text": _xml(r'element_type="f32" shape="([0-9, ]+)" offset', r'element_type="string" shape="\1" offset'),
+    "weights of text": _xml(
+        r'element_type="f32" shape="([0-9, ]+)" offset', r'element_type="string" shape="\1" offset'
+    ),
     "elements within elements": _xml(r"</net>", "<a>" * 100_000 + "</a>" * 100_000 + "</net>"),
     "half of it": lambda bundle: replace_file(bundle, "model.xml", (bundle / "model.xml").read_bytes()[:999]),
     "weights that are not listed": lambda bundle: change_manifest(bundle, lambda m: m["files"].pop("model.bin")),
     "fewer weights": lambda bundle: replace_file(bundle, "model.bin", (bundle / "model.bin").read_bytes()[:-1]),
-}  # fmt: skip
+}
 """Files for OpenVINO that could do more than compute, or are none."""
 
 
@@ -369,12 +436,14 @@ def _ort_with_a_branch(bundle: Path) -> None:
 
     model = helper.make_model(
         helper.make_graph(
-            [helper.make_node("If", ["which"], ["logits"], then_branch=_body(), else_branch=_body())], "g",
+            [helper.make_node("If", ["which"], ["logits"], then_branch=_body(), else_branch=_body())],
+            "g",
             [helper.make_tensor_value_info("which", TensorProto.BOOL, [1])],
             [helper.make_tensor_value_info("logits", TensorProto.FLOAT, [1])],
         ),
-        opset_imports=[helper.make_opsetid("", 20)], ir_version=9,
-    )  # fmt: skip
+        opset_imports=[helper.make_opsetid("", 20)],
+        ir_version=9,
+    )
     options = onnxruntime.SessionOptions()
     options.optimized_model_filepath = str(bundle.parent / "branch.ort")
     onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
@@ -387,12 +456,18 @@ def _options(*entries: str) -> Change:
 
 
 SETTINGS: dict[str, dict[str, Change]] = {
-    "onnx": {"called .ort": _renamed("model.ort"), "called as text": _renamed("model.onnxtxt"), "called .json": _renamed("model.json")},
+    "onnx": {
+        "called .ort": _renamed("model.ort"),
+        "called as text": _renamed("model.onnxtxt"),
+        "called .json": _renamed("model.json"),
+    },
     "ort": {
         "called .onnx": _renamed("model.onnx"),
         "a branch": _ort_with_a_branch,
         "text": lambda bundle: replace_file(bundle, "model.ort", b"not a model"),
-        "places that lead nowhere": lambda bundle: replace_file(bundle, "model.ort", b"\xff" * 4 + b"ORTM" + b"\xff" * 100),
+        "places that lead nowhere": lambda bundle: replace_file(
+            bundle, "model.ort", b"\xff" * 4 + b"ORTM" + b"\xff" * 100
+        ),
         "half a model": lambda bundle: replace_file(bundle, "model.ort", (bundle / "model.ort").read_bytes()[:5000]),
         "the style of an ONNX file": _settings(style="onnx"),
         "statistics into a file": _options("session.collect_node_memory_stats_to_file=written"),
@@ -400,20 +475,33 @@ SETTINGS: dict[str, dict[str, Change]] = {
         "a context into a file": _options("ep.context_enable=1", "ep.context_file_path=written"),
         "another provider": _settings(provider="/tmp/provider.so"),
     },
-    "openvino": IRS | {
-        "another device": _settings(device="HETERO:CPU"), "a plugin": _settings(plugin="/tmp/plugin.so"),
+    "openvino": IRS
+    | {
+        "another device": _settings(device="HETERO:CPU"),
+        "a plugin": _settings(plugin="/tmp/plugin.so"),
     },
-    "web": {"a script that is not listed": _unlisted("app.js"), "a page that is not listed": _unlisted("index.html"),
-            "a runtime that is not listed": _unlisted("ort-wasm-simd-threaded.wasm"), "pages elsewhere": _settings(page=["../bait"])},
+    "web": {
+        "a script that is not listed": _unlisted("app.js"),
+        "a page that is not listed": _unlisted("index.html"),
+        "a runtime that is not listed": _unlisted("ort-wasm-simd-threaded.wasm"),
+        "pages elsewhere": _settings(page=["../bait"]),
+    },
     "triton": {
         "a configuration that is not listed": _unlisted("config.pbtxt"),
         "another configuration": lambda bundle: replace_file(
-            bundle, "config.pbtxt", b'backend: "python"\n' + (bundle / "config.pbtxt").read_bytes()),
+            bundle, "config.pbtxt", b'backend: "python"\n' + (bundle / "config.pbtxt").read_bytes()
+        ),
         "parameters": lambda bundle: replace_file(
-            bundle, "config.pbtxt", (bundle / "config.pbtxt").read_bytes() + b'parameters { key: "EXECUTION_ENV_PATH" }\n'),
+            bundle,
+            "config.pbtxt",
+            (bundle / "config.pbtxt").read_bytes() + b'parameters { key: "EXECUTION_ENV_PATH" }\n',
+        ),
         "bytes": lambda bundle: replace_file(bundle, "config.pbtxt", b"\xff\xfe\0"),
-        "another backend": _settings(backend="python"), "many instances": _settings(instances=10**9),
+        "another backend": _settings(backend="python"),
+        "many instances": _settings(instances=10**9),
     },
-    "trt-rtx": {"a graph that is not listed": lambda bundle: change_manifest(bundle, lambda m: m["files"].pop("model.onnx"))},
-}  # fmt: skip
+    "trt-rtx": {
+        "a graph that is not listed": lambda bundle: change_manifest(bundle, lambda m: m["files"].pop("model.onnx"))
+    },
+}
 """By format: settings and files of its own that mean harm, beside :data:`GRAPHS` for those that have an ONNX file."""

@@ -93,11 +93,28 @@ def payloads(left: Path) -> dict[str, bytes]:
         "APPENDS": made["List"] + b"(" + path + b"e",
         "a hash": b"}" + made["Key"] + path + b"bNs",
         "a function of torch that calls another": name("torch._tensor", "_rebuild_from_type_v2")
-        + b"(" + name("os", "system") + name("torch", "Tensor") + shell + b"\x85}tR",
-        "a function of functools": name("functools", "reduce") + name("os", "getenv") + b"(" + path + b"t\x86R0" + name(used, "leave") + path + b"\x85R",
-        "getattr": name("builtins", "getattr") + name("os", "path") + text("os") + b"\x86R0" + name("os", "system") + shell + b"\x85R",
+        + b"("
+        + name("os", "system")
+        + name("torch", "Tensor")
+        + shell
+        + b"\x85}tR",
+        "a function of functools": name("functools", "reduce")
+        + name("os", "getenv")
+        + b"("
+        + path
+        + b"t\x86R0"
+        + name(used, "leave")
+        + path
+        + b"\x85R",
+        "getattr": name("builtins", "getattr")
+        + name("os", "path")
+        + text("os")
+        + b"\x86R0"
+        + name("os", "system")
+        + shell
+        + b"\x85R",
         **{function: pickle.dumps(call, 3)[2:-1] for function, call in by_function.items()},
-    }  # fmt: skip
+    }
 
 
 def places() -> dict[str, Callable[[Path, bytes], Any]]:
@@ -126,7 +143,9 @@ def places() -> dict[str, Callable[[Path, bytes], Any]]:
     start = [pickle.dumps(value, 2) for value in (0x1950A86A20F9469CFC6C, 1001, {"little_endian": True})]
     return {
         "all of the archive's pickle": lambda path, p: zipped(path, b"\x80\x02" + p + b"."),
-        "the options": lambda path, p: zipped(path, b"\x80\x02}(" + text("model") + state[2:] + text("args") + p + b"u."),
+        "the options": lambda path, p: zipped(
+            path, b"\x80\x02}(" + text("model") + state[2:] + text("args") + p + b"u."
+        ),
         "a weight": lambda path, p: zipped(path, state[:-1] + text("head.fc.weight") + p + b"u."),
         "an item that is dropped again": lambda path, p: zipped(path, b"\x80\x02" + p + b"0" + state[2:] + b"."),
         "a compressed pickle": lambda path, p: zipped(path, b"\x80\x02" + p + b".", 8),
@@ -140,10 +159,16 @@ def places() -> dict[str, Callable[[Path, bytes], Any]]:
         "the tar format": tar,
         "a pickle alone": lambda path, p: path.write_bytes(b"\x80\x04" + p + b"."),
         "a pickle without a version": lambda path, p: path.write_bytes(p + b"."),
-        "a pickle that begins like safetensors": lambda path, p: path.write_bytes(struct.pack("<Q", 8) + b"{" + p + b"."),
-        "an archive in an archive": lambda path, p: archive(path, [Entry("a/data.pkl", b"\x80\x02" + p + b"."), Entry("b/data.pkl", b"\x80\x02" + p + b".")]),
-        "a TorchScript archive": lambda path, p: zipped(path, b"\x80\x02" + p + b".", **{"a/constants.pkl": p + b".", "a/code/x.py": b"import os"}),
-    }  # fmt: skip
+        "a pickle that begins like safetensors": lambda path, p: path.write_bytes(
+            struct.pack("<Q", 8) + b"{" + p + b"."
+        ),
+        "an archive in an archive": lambda path, p: archive(
+            path, [Entry("a/data.pkl", b"\x80\x02" + p + b"."), Entry("b/data.pkl", b"\x80\x02" + p + b".")]
+        ),
+        "a TorchScript archive": lambda path, p: zipped(
+            path, b"\x80\x02" + p + b".", **{"a/constants.pkl": p + b".", "a/code/x.py": b"import os"}
+        ),
+    }
 
 
 def trusted(payload: bytes) -> None:

@@ -185,8 +185,12 @@ def _archives() -> dict[str, Write]:
     stored = Entry("a/data/x", bytes(1000))
     return {
         "a pickle that unpacks to 3 GiB": lambda p: archive(p, [Entry("a/data.pkl", bomb, 3 * GIB, 8)]),
-        "a pickle that unpacks to 3 GiB, and claims 100 bytes": lambda p: archive(p, [Entry("a/data.pkl", bomb, 100, 8)]),
-        "a pickle that unpacks to 1 MiB, and claims 60": lambda p: archive(p, [Entry("a/data.pkl", zeros(1 << 20), 60 << 20, 8)]),
+        "a pickle that unpacks to 3 GiB, and claims 100 bytes": lambda p: archive(
+            p, [Entry("a/data.pkl", bomb, 100, 8)]
+        ),
+        "a pickle that unpacks to 1 MiB, and claims 60": lambda p: archive(
+            p, [Entry("a/data.pkl", zeros(1 << 20), 60 << 20, 8)]
+        ),
         "a byte order that unpacks to 3 GiB": lambda p: archive(p, [*plain, Entry("a/byteorder", bomb, 3 * GIB, 8)]),
         "thirty tensors that unpack to 200 MiB each": lambda p: archive(
             p, [plain[0], *(Entry(f"a/data/{i}", zeros(200 << 20), 200 << 20, 8) for i in range(30))]
@@ -194,20 +198,45 @@ def _archives() -> dict[str, Write]:
         "a tensor that unpacks to 3 GiB, and claims its size": lambda p: archive(
             p, [plain[0], Entry("a/data/0", bomb, len(held["data/0"]), 8), *plain[2:]]
         ),
-        "a tensor that claims 2^32 - 1 bytes": lambda p: archive(p, [plain[0], Entry("a/data/0", b"", 2**32 - 1, 8), *plain[2:]]),
+        "a tensor that claims 2^32 - 1 bytes": lambda p: archive(
+            p, [plain[0], Entry("a/data/0", b"", 2**32 - 1, 8), *plain[2:]]
+        ),
         "a stored tensor of two sizes": lambda p: archive(p, [plain[0], Entry("a/data/0", b"abcd", 8), *plain[2:]]),
-        "entries that overlap": lambda p: archive(p, [stored, *(Entry(f"a/data/{i}", b"", 1000, at=0, packed_claim=1000) for i in range(50)), *plain]),
-        "values beyond the file": lambda p: archive(p, [plain[0], *plain[2:], Entry("a/data/0", b"", plain[1].claimed or len(plain[1].packed), at=2**31, packed_claim=len(plain[1].packed))]),
-        "an entry whose place is in another": lambda p: archive(p, [*plain, Entry("a/data/x", b"", 9, at=60, packed_claim=9)]),
-        "three hundred thousand entries": lambda p: archive(p, [*plain, *(Entry(f"a/{i:06}", b"", at=0) for i in range(300_000))]),
-        "a directory of 30 MB": lambda p: archive(p, [*plain, *(Entry("a/" + "n" * 30_000, b"", at=0) for _ in range(1000))]),
+        "entries that overlap": lambda p: archive(
+            p, [stored, *(Entry(f"a/data/{i}", b"", 1000, at=0, packed_claim=1000) for i in range(50)), *plain]
+        ),
+        "values beyond the file": lambda p: archive(
+            p,
+            [
+                plain[0],
+                *plain[2:],
+                Entry(
+                    "a/data/0",
+                    b"",
+                    plain[1].claimed or len(plain[1].packed),
+                    at=2**31,
+                    packed_claim=len(plain[1].packed),
+                ),
+            ],
+        ),
+        "an entry whose place is in another": lambda p: archive(
+            p, [*plain, Entry("a/data/x", b"", 9, at=60, packed_claim=9)]
+        ),
+        "three hundred thousand entries": lambda p: archive(
+            p, [*plain, *(Entry(f"a/{i:06}", b"", at=0) for i in range(300_000))]
+        ),
+        "a directory of 30 MB": lambda p: archive(
+            p, [*plain, *(Entry("a/" + "n" * 30_000, b"", at=0) for _ in range(1000))]
+        ),
         "a name twice": lambda p: archive(p, [*plain, plain[1]]),
         "two pickles": lambda p: archive(p, [*plain, Entry("b/data.pkl", says)]),
         "an archive in an archive": lambda p: _nested(p, says, held),
-        "a checksum that is another": lambda p: archive(p, [plain[0], Entry("a/data/0", held["data/0"], crc=1), *plain[2:]]),
+        "a checksum that is another": lambda p: archive(
+            p, [plain[0], Entry("a/data/0", held["data/0"], crc=1), *plain[2:]]
+        ),
         "an unknown method": lambda p: archive(p, [plain[0], Entry("a/data/0", held["data/0"], method=93), *plain[2:]]),
         "bytes in no known order": lambda p: archive(p, [*plain, Entry("a/byteorder", b"middle")]),
-    }  # fmt: skip
+    }
 
 
 def _nested(path: Path, says: bytes, held: Mapping[str, bytes]) -> None:
@@ -252,14 +281,29 @@ def _tensors() -> dict[str, Write]:
         "blocks up to 9999 in each of 5,000 stages": _sparse_blocks,
         "a tensor made by calling FloatTensor(10^11)": of_weight(call(huge, number(10**11))),
         "a tensor made by calling Tensor(10^11)": of_weight(call(name("torch", "Tensor"), number(10**11))),
-        "a storage made by calling UntypedStorage(10^11)": of_weight(call(name("torch.storage", "UntypedStorage"), number(10**11))),
+        "a storage made by calling UntypedStorage(10^11)": of_weight(
+            call(name("torch.storage", "UntypedStorage"), number(10**11))
+        ),
         "a quantized weight of 2^80 values": of_weight(
-            call(name("torch._utils", "_rebuild_qtensor"), storage("0", weights_numel(), "QInt8Storage"), number(0), several(2**40, 2**40), several(1, 1), b"N", b"\x89", b"N")
+            call(
+                name("torch._utils", "_rebuild_qtensor"),
+                storage("0", weights_numel(), "QInt8Storage"),
+                number(0),
+                several(2**40, 2**40),
+                several(1, 1),
+                b"N",
+                b"\x89",
+                b"N",
+            )
         ),
         "a sparse weight whose indices lie": of_weight(
-            call(name("torch._utils", "_rebuild_sparse_tensor"), call(name("torch.serialization", "_get_layout"), text("torch.sparse_coo")), b"(" + whole("0", (1,)) * 2 + several(*SHAPE) + b"t")
+            call(
+                name("torch._utils", "_rebuild_sparse_tensor"),
+                call(name("torch.serialization", "_get_layout"), text("torch.sparse_coo")),
+                b"(" + whole("0", (1,)) * 2 + several(*SHAPE) + b"t",
+            )
         ),
-    }  # fmt: skip
+    }
 
 
 def _of_channels(count: int) -> dict[str, tuple[int, ...]]:
@@ -302,10 +346,26 @@ def _pickles() -> dict[str, Write]:
         "a key that is a number of 10^5 digits": beside(b"}" + number(10**99_999) + b"Ns"),
         "a number of 10^6 digits": beside(b"L" + b"9" * 10**6 + b"L\n"),
         "a million keys": lambda p: checkpoint(p, pickled({f"key{i}": b"N" for i in range(10**6)})),
-        "a million tensors": lambda p: checkpoint(p, b"\x80\x02}(" + whole("0", (1,)) + b"q\x010" + b"".join(text(f"k{i}") + b"h\x01" for i in range(10**6)) + b"u.", {"data/0": bytes(4)}),
-        "30,000 tensors": lambda p: checkpoint(p, pickled({f"stages.0.blocks.{i}.fc1.weight": whole("0", (1, 1)) for i in range(30_000)}), {"data/0": bytes(4)}),
-        "keys of a megabyte": lambda p: checkpoint(p, pickled({"k" * 10**6 + str(i): whole("0", (1,)) for i in range(20)}), {"data/0": bytes(4)}),
-        "sixty million instructions": lambda p: archive(p, [Entry("a/data.pkl", b"\x80\x02(" + b"N" * 60_000_000 + b"t.")]),
+        "a million tensors": lambda p: checkpoint(
+            p,
+            b"\x80\x02}("
+            + whole("0", (1,))
+            + b"q\x010"
+            + b"".join(text(f"k{i}") + b"h\x01" for i in range(10**6))
+            + b"u.",
+            {"data/0": bytes(4)},
+        ),
+        "30,000 tensors": lambda p: checkpoint(
+            p,
+            pickled({f"stages.0.blocks.{i}.fc1.weight": whole("0", (1, 1)) for i in range(30_000)}),
+            {"data/0": bytes(4)},
+        ),
+        "keys of a megabyte": lambda p: checkpoint(
+            p, pickled({"k" * 10**6 + str(i): whole("0", (1,)) for i in range(20)}), {"data/0": bytes(4)}
+        ),
+        "sixty million instructions": lambda p: archive(
+            p, [Entry("a/data.pkl", b"\x80\x02(" + b"N" * 60_000_000 + b"t.")]
+        ),
         "sixty million marks": lambda p: archive(p, [Entry("a/data.pkl", b"\x80\x02" + b"(" * 60_000_000 + b".")]),
         "a pickle of 70 MB": lambda p: archive(p, [Entry("a/data.pkl", b"\x80\x02" + text("x" * 70_000_000) + b".")]),
         "a text that claims 2^60 bytes": beside(b"\x8d" + struct.pack("<Q", 2**60) + b"x"),
@@ -314,10 +374,12 @@ def _pickles() -> dict[str, Write]:
         "a number that claims 2^31 − 1 bytes": beside(b"\x8b" + struct.pack("<i", 2**31 - 1) + b"\1"),
         "a frame that claims 2^60 bytes": lambda p: checkpoint(p, b"\x80\x04\x95" + struct.pack("<Q", 2**60) + b"N."),
         "a name of 50 MB": beside(name("os" + "x" * 50_000_000, "system")),
-        "names by the hundred thousand": beside(b"(" + b"".join(name("os", f"f{i}") + b"0" for i in range(100_000)) + b"t"),
+        "names by the hundred thousand": beside(
+            b"(" + b"".join(name("os", f"f{i}") + b"0" for i in range(100_000)) + b"t"
+        ),
         "a dict that is its own key": beside(b"}q\1h\1Ns"),
         "options whose attributes are no names": beside(name("argparse", "Namespace") + b")\x81}" + number(1) + b"Nsb"),
-    }  # fmt: skip
+    }
 
 
 def _legacy() -> dict[str, Write]:
@@ -380,7 +442,9 @@ def _safetensors() -> dict[str, Write]:
     twice = b'{"a": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}, "a": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}}'
     return {
         "safetensors: a head of 100 GB": raw(b"{}", length=100 * GIB),
-        "safetensors: a head of 100 GB in a file of 100 GB": lambda p: _hole(p, 100 * GIB + 8, struct.pack("<Q", 100 * GIB) + b"{"),
+        "safetensors: a head of 100 GB in a file of 100 GB": lambda p: _hole(
+            p, 100 * GIB + 8, struct.pack("<Q", 100 * GIB) + b"{"
+        ),
         "safetensors: a head of 2^64 − 1 bytes": raw(b"{}", length=2**64 - 1),
         "safetensors: a head of 90 MB": raw(b"{" + b" " * 90_000_000 + b"}"),
         "safetensors: a head 10^5 deep": raw(nested),
@@ -398,9 +462,11 @@ def _safetensors() -> dict[str, Write]:
         "safetensors: a key twice": raw(twice, bytes(4)),
         "safetensors: 150,000 keys": of({f"k{i}": f32([0], 0, 0) for i in range(150_000)}),
         "safetensors: a million keys": of({f"k{i}": f32([0], 0, 0) for i in range(10**6)}),
-        "safetensors: keys of a megabyte": of({"k" * 10**6 + str(i): f32([1], 4 * i, 4 * i + 4) for i in range(12)}, bytes(48)),
+        "safetensors: keys of a megabyte": of(
+            {"k" * 10**6 + str(i): f32([1], 4 * i, 4 * i + 4) for i in range(12)}, bytes(48)
+        ),
         "safetensors: metadata that are no texts": of({"__metadata__": {"a": 1}, "a": f32([1], 0, 4)}, bytes(4)),
-    }  # fmt: skip
+    }
 
 
 KINDS: dict[str, Callable[[], dict[str, Write]]] = {
@@ -448,16 +514,20 @@ def harmless() -> dict[str, Write]:
         "a NumPy type of a tuple 10^6 deep": beside(call(name("numpy", "dtype"), b"}" + deep_tuple + b"Ns")),
         "a NumPy array 100,000 times": beside(arrays),
         "a configuration of 50,000 entries 50,000 times": beside(configs),
-        "a configuration that holds itself": beside(config + b"q\x01}" + text("_content") + b"}" + text("a") + b"h\x01ssb"),
+        "a configuration that holds itself": beside(
+            config + b"q\x01}" + text("_content") + b"}" + text("a") + b"h\x01ssb"
+        ),
         "a configuration whose attributes are a number": beside(config + b"K\x01b"),
         "a list that holds itself": beside(b"]q\1h\1a"),
         "a tree of 2^60 lists in the options": beside(b"]" + b"q\x010]h\x01ah\x01a" * 60),
         "a text of 50 MB in the options": beside(text("x" * 50_000_000)),
         "metadata of 10 MB in safetensors": lambda p: p.write_bytes(head + values),
-        "values that lie as they fall": lambda p: archive(p, [Entry("a/data.pkl", pickled(said) + b"x"), *(Entry(f"a/{k}", v) for k, v in held.items())]),
+        "values that lie as they fall": lambda p: archive(
+            p, [Entry("a/data.pkl", pickled(said) + b"x"), *(Entry(f"a/{k}", v) for k, v in held.items())]
+        ),
         "values packed anew": lambda p: archive(p, [Entry("a/data.pkl", pickled(said)), *deflated]),
         "an archive behind other bytes": lambda p: _behind(p, pickled(said), held),
-    }  # fmt: skip
+    }
 
 
 def _behind(path: Path, says: bytes, held: Mapping[str, bytes]) -> None:

@@ -98,9 +98,7 @@ def _places(places: list[str]) -> str:
 def check_of(error: Error, step: str) -> str:
     """The check that raised ``error`` in ``step``, in a few words."""
     text = str(error)
-    place = next(
-        (short for part, short in _PLACES.items() if part in step), step
-    )  # fmt: skip
+    place = next((short for part, short in _PLACES.items() if part in step), step)
     if "graph is not the float32 graph" in text:
         return "graph read back"
     if "name its best classes" in text:
@@ -125,9 +123,12 @@ def check_of(error: Error, step: str) -> str:
 
 
 _PLACES = {
-    "float32 graph": "float32 graph", "float16 graph": "float16 graph", "engine with the reference": "engine", "parity with": "artifact",
+    "float32 graph": "float32 graph",
+    "float16 graph": "float16 graph",
+    "engine with the reference": "engine",
+    "parity with": "artifact",
     "verify": "verify",
-}  # fmt: skip
+}
 
 
 # Changes of a file
@@ -224,6 +225,17 @@ def before(change: Callable[[Array], Array]) -> Callable[[], Answers]:
 
 
 __all__ = [
-    "Catalogue", "Erring", "Mapping", "Steps", "after", "before", "check_of", "copied_from", "in_all_weights", "in_nodes",
-    "in_tensor", "replace", "tampered",
-]  # fmt: skip
+    "Catalogue",
+    "Erring",
+    "Mapping",
+    "Steps",
+    "after",
+    "before",
+    "check_of",
+    "copied_from",
+    "in_all_weights",
+    "in_nodes",
+    "in_tensor",
+    "replace",
+    "tampered",
+]

@@ -15,14 +15,78 @@ from collections.abc import Callable, Sequence
 from random import Random
 from typing import Any
 
-NUMBERS = (0, 1, 2, 3, 4, 7, 8, 16, 127, 128, 255, 256, 1000, 2**15 - 1, 2**15, 2**16 - 1, 2**16, 2**24, 2**31 - 1, 2**31,
-           2**32 - 1, 2**32, 2**40, 2**53, 2**63 - 1, 2**63, 2**64 - 1, 10**30)  # fmt: skip
+NUMBERS = (
+    0,
+    1,
+    2,
+    3,
+    4,
+    7,
+    8,
+    16,
+    127,
+    128,
+    255,
+    256,
+    1000,
+    2**15 - 1,
+    2**15,
+    2**16 - 1,
+    2**16,
+    2**24,
+    2**31 - 1,
+    2**31,
+    2**32 - 1,
+    2**32,
+    2**40,
+    2**53,
+    2**63 - 1,
+    2**63,
+    2**64 - 1,
+    10**30,
+)
 
 VALUES: tuple[Any, ...] = (
-    *NUMBERS, *(-n for n in NUMBERS[1:]), 0.0, -0.0, 0.5, 1e-320, 1e38, 1e39, 1e308, float("nan"), float("inf"), float("-inf"),
-    True, False, None, "", "a", "0", "1", "-1", "é", "\x00", "\ud800", "../x", "/dev/zero", "x" * 5000, "𝟘", "٣", [], {}, [[]], [None],
-    {"": {}}, [0] * 100, {"0": 0}, "F32", "float32", "paper", "NCHW",
-)  # fmt: skip
+    *NUMBERS,
+    *(-n for n in NUMBERS[1:]),
+    0.0,
+    -0.0,
+    0.5,
+    1e-320,
+    1e38,
+    1e39,
+    1e308,
+    float("nan"),
+    float("inf"),
+    float("-inf"),
+    True,
+    False,
+    None,
+    "",
+    "a",
+    "0",
+    "1",
+    "-1",
+    "é",
+    "\x00",
+    "\ud800",
+    "../x",
+    "/dev/zero",
+    "x" * 5000,
+    "𝟘",
+    "٣",
+    [],
+    {},
+    [[]],
+    [None],
+    {"": {}},
+    [0] * 100,
+    {"0": 0},
+    "F32",
+    "float32",
+    "paper",
+    "NCHW",
+)
 
 
 def raw(rng: Random, data: bytes, others: Sequence[bytes] = ()) -> bytes:
@@ -130,12 +194,27 @@ def _changed(rng: Random, value: Any, whole: Any) -> Any:
 
 _CODES = [code for code in pickletools.opcodes if code.arg is None or code.arg.n > 0]
 _NAMES = (
-    b"ctorch._utils\n_rebuild_tensor_v2\n", b"ctorch._utils\n_rebuild_tensor_v3\n", b"ctorch._utils\n_rebuild_parameter\n",
-    b"ctorch\nFloatStorage\n", b"ctorch\nHalfStorage\n", b"ctorch.storage\nUntypedStorage\n", b"ccollections\nOrderedDict\n",
-    b"ctorch\nfloat32\n", b"cargparse\nNamespace\n", b"cnumpy\ndtype\n", b"cnumpy.core.multiarray\nscalar\n", b"c_codecs\nencode\n",
-    b"ctorch._utils\n_rebuild_qtensor\n", b"ctorch._utils\n_rebuild_sparse_tensor\n", b"ctorch._tensor\n_rebuild_from_type_v2\n",
-    b"ctorch\nSize\n", b"ctorch._utils\n_rebuild_meta_tensor_no_storage\n", b"cpathlib\nPosixPath\n", b"cos\nsystem\n", b"cbuiltins\nset\n",
-)  # fmt: skip
+    b"ctorch._utils\n_rebuild_tensor_v2\n",
+    b"ctorch._utils\n_rebuild_tensor_v3\n",
+    b"ctorch._utils\n_rebuild_parameter\n",
+    b"ctorch\nFloatStorage\n",
+    b"ctorch\nHalfStorage\n",
+    b"ctorch.storage\nUntypedStorage\n",
+    b"ccollections\nOrderedDict\n",
+    b"ctorch\nfloat32\n",
+    b"cargparse\nNamespace\n",
+    b"cnumpy\ndtype\n",
+    b"cnumpy.core.multiarray\nscalar\n",
+    b"c_codecs\nencode\n",
+    b"ctorch._utils\n_rebuild_qtensor\n",
+    b"ctorch._utils\n_rebuild_sparse_tensor\n",
+    b"ctorch._tensor\n_rebuild_from_type_v2\n",
+    b"ctorch\nSize\n",
+    b"ctorch._utils\n_rebuild_meta_tensor_no_storage\n",
+    b"cpathlib\nPosixPath\n",
+    b"cos\nsystem\n",
+    b"cbuiltins\nset\n",
+)
 
 
 def instructions(rng: Random, data: bytes) -> bytes:

@@ -23,8 +23,11 @@ from s2mlp_deploy.schema.shift import DIRECTIONS, Shift
 from s2mlp_deploy.schema.spec import Embedding
 
 DTYPES = {
-    "float16": torch.float16, "bfloat16": torch.bfloat16, "float32": torch.float32, "float64": torch.float64,
-}  # fmt: skip
+    "float16": torch.float16,
+    "bfloat16": torch.bfloat16,
+    "float32": torch.float32,
+    "float64": torch.float64,
+}
 
 KINDS = 8
 """How many kinds of images a model tells apart, at most."""
@@ -148,8 +151,10 @@ def write(case: Case, directory: Path) -> Written:
     model.load_state_dict({name: tensor.to(dtype).float() for name, tensor in model.state_dict().items()})
     _fit_classifier(model, noisy, np.arange(IMAGES) % KINDS, rng)
     args = {
-        "img_size": list(case.spec.image_size), "mean": [0.5] * case.spec.in_channels, "std": [0.25] * case.spec.in_channels,
-    }  # fmt: skip
+        "img_size": list(case.spec.image_size),
+        "mean": [0.5] * case.spec.in_channels,
+        "std": [0.25] * case.spec.in_channels,
+    }
     torch.save({"model": {n: t.to(dtype) for n, t in model.state_dict().items()}, "args": args}, directory / "model.pt")
     np.save(directory / "calibration.npy", noisy[rng.permutation(IMAGES)].astype(np.float32))
     layout = directory / "own.toml"

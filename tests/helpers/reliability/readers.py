@@ -228,13 +228,30 @@ def _instructions(rng: Random, data: bytes, others: Sequence[bytes]) -> bytes:
     return data[:a] + mutate.instructions(rng, data[a:b]) + data[b:]
 
 
-PICTURES = ("plain.png", "palette.png", "interlaced.png", "turned.jpg", "progressive.jpg", "plain.bmp", "plain.gif", "plain.webp", "plain.tif", "plain.ppm")  # fmt: skip
+PICTURES = (
+    "plain.png",
+    "palette.png",
+    "interlaced.png",
+    "turned.jpg",
+    "progressive.jpg",
+    "plain.bmp",
+    "plain.gif",
+    "plain.webp",
+    "plain.tif",
+    "plain.ppm",
+)
 LAYOUTS = ("canonical.toml", "jittor-mlp.toml", "model-p.toml", "model-p-flat.toml", "post-norm.toml")
 
 READERS: dict[str, Reader] = {
-    "checkpoints in torch's archive": Reader(("wrapped.pt", "half.pt", "packed.pt"), (_archived, _archived, _raw), _checkpoint),
-    "checkpoints in torch's older format": Reader(("wrapped-old.pt", "half-old.pt"), (_instructions, _instructions, _raw), _checkpoint),
-    "checkpoints in safetensors": Reader(("model.safetensors", "half.safetensors"), (_headed, _headed, _raw), _checkpoint),
+    "checkpoints in torch's archive": Reader(
+        ("wrapped.pt", "half.pt", "packed.pt"), (_archived, _archived, _raw), _checkpoint
+    ),
+    "checkpoints in torch's older format": Reader(
+        ("wrapped-old.pt", "half-old.pt"), (_instructions, _instructions, _raw), _checkpoint
+    ),
+    "checkpoints in safetensors": Reader(
+        ("model.safetensors", "half.safetensors"), (_headed, _headed, _raw), _checkpoint
+    ),
     "layouts": Reader(LAYOUTS, (_tokens, _tokens, _raw), _layout),
     "manifests": Reader(("manifest.json",), (_tree, _tree, _tokens, _raw), _manifest),
     "golden tensors": Reader(("golden.safetensors",), (_headed, _headed, _raw), _golden),
@@ -243,15 +260,37 @@ READERS: dict[str, Reader] = {
     "recordings": Reader(("recorded.npz", "packed.npz"), (_archived, _archived, _raw), _recording),
     "recordings in safetensors": Reader(("recorded.safetensors",), (_headed, _headed, _raw), _recording),
     "calibration inputs": Reader(("inputs.npy",), (_npy, _npy, _raw), _inputs),
-}  # fmt: skip
+}
 """By what they read."""
 
 
 class Folders:
     """Folders of images with odd names and contents."""
 
-    NAMES = ("0", "1", "2", "3", "00", "01", "a", "b", "c", "d", ".hidden", "٣", "²", "-1", "99999999999999999999", "é", " ", "a\nb", "\udce9",
-             "x" * 200, "a.png", "[bold]")  # fmt: skip
+    NAMES = (
+        "0",
+        "1",
+        "2",
+        "3",
+        "00",
+        "01",
+        "a",
+        "b",
+        "c",
+        "d",
+        ".hidden",
+        "٣",
+        "²",
+        "-1",
+        "99999999999999999999",
+        "é",
+        " ",
+        "a\nb",
+        "\udce9",
+        "x" * 200,
+        "a.png",
+        "[bold]",
+    )
 
     def __init__(self, picture: Path) -> None:
         self._picture = picture

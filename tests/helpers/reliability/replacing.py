@@ -12,8 +12,15 @@ from s2mlp_deploy.bundle.contents import REPORT
 from s2mlp_deploy.bundle.read import read_bundle, read_manifest
 from s2mlp_deploy.system import workdir
 
-FORMATS = {"onnx": [], "onnx int8": ["--precision", "int8", "--min-agreement", "0.8"], "ort": [], "openvino": [], "web": [],
-           "triton": [], "trt-rtx": ["--allow-unverified-engine"]}  # fmt: skip
+FORMATS = {
+    "onnx": [],
+    "onnx int8": ["--precision", "int8", "--min-agreement", "0.8"],
+    "ort": [],
+    "openvino": [],
+    "web": [],
+    "triton": [],
+    "trt-rtx": ["--allow-unverified-engine"],
+}
 QUICK = ("onnx",)
 FEW = ("onnx", "triton")
 BUNDLE = "bundle"

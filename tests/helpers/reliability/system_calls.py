@@ -25,8 +25,9 @@ def straced(log: Path, arguments: list[object], env: dict[str, str], *injections
     process = running.process.pid
     tracer = subprocess.Popen(
         ["strace", "-f", "-p", str(process), "-o", str(log), "-e", f"trace={CALLS}", *options],
-        stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
+        stderr=subprocess.PIPE,
+        text=True,
+    )
     assert tracer.stderr is not None
     attached = tracer.stderr.readline()
     assert "attached" in attached, attached

@@ -193,7 +193,7 @@ def loaded(directory: Path, point: Point) -> Runner:
     limit = bundle.manifest.tolerance.relative_l2
     return Runner(
         Candidate(directory.name, "bundle", BundleBackend(bundle), point, "fp32", 1, limit), of_bundle(bundle)
-    )  # fmt: skip
+    )
 
 
 def test_every_answer_is_checked_while_the_clock_stands(place: Path) -> None:

@@ -177,10 +177,20 @@ def test_every_event_that_pynvml_names_is_known() -> None:
 
 def test_a_gpu_tells_everything_in_watts_joules_megahertz_and_degrees(install: Callable[..., FakeNvml]) -> None:
     assert gpu_state(install(GPU)) == State(
-        "NVIDIA RTX 9000 (GPU 0)", "the GPU and its memory", power_w=71.25, energy_j=123_456.789, clock_mhz=1755,
-        clock_max_mhz=1980, memory_clock_mhz=2619, memory_clock_max_mhz=2620, temperature_c=43, throttling=(),
-        throttle_counts={"its power cap": 5_000, "heat": 0}, busy=True, power_mode="limit 300.5 W, persistence off",
-    )  # fmt: skip
+        "NVIDIA RTX 9000 (GPU 0)",
+        "the GPU and its memory",
+        power_w=71.25,
+        energy_j=123_456.789,
+        clock_mhz=1755,
+        clock_max_mhz=1980,
+        memory_clock_mhz=2619,
+        memory_clock_max_mhz=2620,
+        temperature_c=43,
+        throttling=(),
+        throttle_counts={"its power cap": 5_000, "heat": 0},
+        busy=True,
+        power_mode="limit 300.5 W, persistence off",
+    )
 
 
 @pytest.mark.parametrize(
@@ -543,9 +553,15 @@ def orin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeBoard:
 
 def test_a_jetson_reports_the_power_of_the_board_its_mode_and_clocks_in_megahertz(orin: FakeBoard) -> None:
     assert orin.read() == State(
-        "NVIDIA Jetson Orin NX Engineering Reference Developer Kit", "the whole board (VDD_IN)", power_w=9.75,
-        clock_mhz=612, clock_max_mhz=918, temperature_c=52.5, busy=True, power_mode="MAXN",
-    )  # fmt: skip
+        "NVIDIA Jetson Orin NX Engineering Reference Developer Kit",
+        "the whole board (VDD_IN)",
+        power_w=9.75,
+        clock_mhz=612,
+        clock_max_mhz=918,
+        temperature_c=52.5,
+        busy=True,
+        power_mode="MAXN",
+    )
 
 
 def test_rails_without_an_input_are_called_what_they_are(orin: FakeBoard) -> None:
@@ -617,9 +633,12 @@ def test_a_service_that_has_stopped_leaves_everything_unknown(orin: FakeBoard) -
 
 @pytest.mark.parametrize(
     "error",
-    [JtopException("The jtop.service is not active. Please run:\nsudo jtop --install-service"), PermissionError(13, "Permission denied")],
+    [
+        JtopException("The jtop.service is not active. Please run:\nsudo jtop --install-service"),
+        PermissionError(13, "Permission denied"),
+    ],
     ids=["inactive", "denied"],
-)  # fmt: skip
+)
 def test_a_service_that_refuses_is_a_reason_on_one_line(orin: FakeBoard, error: Exception) -> None:
     orin.jtop.refuses = error
     found, (words,) = jetson.boards(orin.root)
@@ -847,9 +866,17 @@ def test_an_interrupted_candidate_leaves_no_thread_behind() -> None:
 
 
 STILL = State(
-    "fake", "all", power_w=80.0, clock_mhz=1800, clock_max_mhz=2000, temperature_c=40.0, throttling=(),
-    throttle_counts={"heat": 3}, busy=True, power_mode="15W",
-)  # fmt: skip
+    "fake",
+    "all",
+    power_w=80.0,
+    clock_mhz=1800,
+    clock_max_mhz=2000,
+    temperature_c=40.0,
+    throttling=(),
+    throttle_counts={"heat": 3},
+    busy=True,
+    power_mode="15W",
+)
 
 
 def noise(*states: State) -> tuple[str, ...]:
@@ -962,8 +989,13 @@ def test_the_table_shows_before_and_after() -> None:
     text = shown([condition([STILL, after])], {})
     row = next(line for line in text.splitlines() if "│ fake" in line)
     assert [cell.strip() for cell in row.strip("│").split("│")] == [
-        "fake", "80 → 212", "1800 → 1500", "2000", "40 → unknown", "heat",
-    ]  # fmt: skip
+        "fake",
+        "80 → 212",
+        "1800 → 1500",
+        "2000",
+        "40 → unknown",
+        "heat",
+    ]
     assert "fake: mode 15W, memory clock unknown → 999 MHz" in text and "energy" not in text
 
 

@@ -32,8 +32,10 @@ from s2mlp_deploy.schema.spec import Embedding
 SPEC = small_spec(channels=16, depth=2)
 ONCE = Point()
 PYRAMID = S2MLPSpec(
-    (Stage(Embedding((4, 4), (4, 4)), 8, 16, 1), Stage(Embedding((2, 2), (2, 2)), 12, 24, 2)), classes=5, image_size=(40, 24)
-)  # fmt: skip
+    (Stage(Embedding((4, 4), (4, 4)), 8, 16, 1), Stage(Embedding((2, 2), (2, 2)), 12, 24, 2)),
+    classes=5,
+    image_size=(40, 24),
+)
 
 
 @pytest.fixture(scope="module")
@@ -42,9 +44,11 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     directory = tmp_path_factory.mktemp("bound")
     checkpoint = save_checkpoint(directory / "small.pt", SPEC)
     for name, options in {
-        "fp32": (), "fp16": ("--precision", "fp16"), "int8": ("--precision", "int8", "--calibration", "synthetic"),
+        "fp32": (),
+        "fp16": ("--precision", "fp16"),
+        "int8": ("--precision", "int8", "--calibration", "synthetic"),
         "ort": ("--format", "ort"),
-    }.items():  # fmt: skip
+    }.items():
         assert run("export", checkpoint, *options, "-o", directory / name).code == 0
     other = save_checkpoint(directory / "pyramid.pt", PYRAMID)
     assert run("export", other, "-o", directory / "pyramid").code == 0
@@ -246,15 +250,18 @@ def test_a_roof_is_the_best_of_shapes_and_runtimes_and_more_threads_can_do_what_
 ) -> None:
     monkeypatch.setattr(roofline, "COPIED_BYTES", 1000)
     reached = [
-        Reached("fp32", 1, "ONNX Runtime", "large", 50.0), Reached("fp32", 1, "OpenVINO", "small", 70.0),
-        Reached("fp32", 2, "ONNX Runtime", "large", 60.0), Reached("int8", 2, "ONNX Runtime", "of the bundle", 300.0),
-    ]  # fmt: skip
+        Reached("fp32", 1, "ONNX Runtime", "large", 50.0),
+        Reached("fp32", 1, "OpenVINO", "small", 70.0),
+        Reached("fp32", 2, "ONNX Runtime", "large", 60.0),
+        Reached("int8", 2, "ONNX Runtime", "of the bundle", 300.0),
+    ]
     ticks = iter(range(10_000))
     roofs = roofline.roofs_under(reached, lambda: next(ticks) * 0.1)
     assert [(r.precision, r.threads, r.operations_per_s, r.runtime, r.products, r.reached_on) for r in roofs] == [
-        ("fp32", 1, 70.0, "OpenVINO", "small", 1), ("fp32", 2, 70.0, "OpenVINO", "small", 1),
+        ("fp32", 1, 70.0, "OpenVINO", "small", 1),
+        ("fp32", 2, 70.0, "OpenVINO", "small", 1),
         ("int8", 2, 300.0, "ONNX Runtime", "of the bundle", 2),
-    ]  # fmt: skip
+    ]
     assert roofs[0].bytes_per_s == pytest.approx(2 * 1000 / 0.1)
 
 

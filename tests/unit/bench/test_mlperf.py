@@ -321,7 +321,16 @@ def test_the_logs_are_kept_where_asked_and_replaced_only_when_asked(tmp_path: Pa
     with pytest.raises(OutputError, match="replace it with --force"):
         go(session(), SHORT["offline"], place)
     (place / SUMMARY).write_text("old")
-    run(session(), SHORT["offline"], images=IMAGES, expected=LOGITS, limit=1e-5, name="x", log_directory=place, replace=True)  # fmt: skip
+    run(
+        session(),
+        SHORT["offline"],
+        images=IMAGES,
+        expected=LOGITS,
+        limit=1e-5,
+        name="x",
+        log_directory=place,
+        replace=True,
+    )
     assert "Result is : VALID" in (place / SUMMARY).read_text()
 
 

@@ -33,11 +33,15 @@ MANY = swept(
     [*PAIR, *BASELINES, Entry("openvino, int8", 4.1, "baseline", "int8"), Entry("openvino", 11, "baseline")], (1, 2)
 )
 CONTESTS: dict[str, Sequence[Entry]] = {
-    "one": PAIR[:1], "two": PAIR, "usual": (*PAIR, *BASELINES), "many": MANY, "sweep": swept(PAIR, (1, 2, 3, 4)),
+    "one": PAIR[:1],
+    "two": PAIR,
+    "usual": (*PAIR, *BASELINES),
+    "many": MANY,
+    "sweep": swept(PAIR, (1, 2, 3, 4)),
     "same": [Entry(f"bundle{i}", 10.0, accuracy=0.9) for i in range(9)],
     "long": [replace(PAIR[0], source=LONG), replace(PAIR[1], source="W" * 250), *BASELINES],
     "far apart": [Entry("slow", 5000.0), Entry("fast", 0.004, precision="int8")],
-}  # fmt: skip
+}
 
 
 def drawn(entries: Sequence[Entry], **how: bool) -> Figure:
@@ -164,8 +168,9 @@ def test_bundles_and_their_layers_stand_where_they_compute() -> None:
     axes = axes_of(PAIR, roofline_plot.draw)
     places = {
         (float(np.ravel(line.get_xdata())[0]), float(np.ravel(line.get_ydata())[0]), line.get_markersize())
-        for line in axes.lines if len(np.atleast_1d(line.get_xdata())) == 1
-    }  # fmt: skip
+        for line in axes.lines
+        if len(np.atleast_1d(line.get_xdata())) == 1
+    }
     assert (57.0, 140.0, roofline_plot.LARGE) in places and (140.0, 350.0, roofline_plot.LARGE) in places
     small = [size for *_, size in places if size == roofline_plot.SMALL]
     assert len(small) >= 6 and axes.get_xscale() == axes.get_yscale() == "log"

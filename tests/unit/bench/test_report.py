@@ -213,8 +213,10 @@ def test_what_is_not_known_is_called_unknown_and_what_does_not_apply_is_empty() 
     rows = re.findall(r'<tr><th scope="row">(\S+)</th>(.*?)</tr>', page.source)
     accuracy = {name: re.findall(r"<td[^>]*>[^<]*</td>", cells)[-1] for name, cells in rows[:3]}
     assert accuracy == {
-        "fp32": "<td>89.6%</td>", "int8": '<td class="unknown">unknown</td>', "torch-eager": "<td></td>",
-    }  # fmt: skip
+        "fp32": "<td>89.6%</td>",
+        "int8": '<td class="unknown">unknown</td>',
+        "torch-eager": "<td></td>",
+    }
     assert '<dt>load average</dt><dd class="unknown">unknown</dd>' in page.source
     assert '<dt>governor</dt><dd class="unknown">unknown</dd>' in page.source
 

@@ -112,8 +112,11 @@ def test_every_setting_can_have_a_column() -> None:
     found = replace(result.summary, figures=figures)
     assert found.swept == ("provider", "batch", "image size") and found.shared == ()
     assert [found.keys(f)[1:] for f in figures] == [
-        ["default", "1", "default"], ["default", "4", "default"], ["default", "1", "224x192"], ["cuda", "1", "default"],
-    ]  # fmt: skip
+        ["default", "1", "default"],
+        ["default", "4", "default"],
+        ["default", "1", "224x192"],
+        ["cuda", "1", "default"],
+    ]
     assert found.label(figures[1]) == "bundle1, default provider, batch 4, default image size"
 
 

@@ -156,10 +156,32 @@ def test_a_name_that_no_file_can_have_is_no_bundle(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["../bundle/model.onnx", "/etc/hostname", "sub/model.onnx", "..", ".", "", "C:\\model.onnx", "model.onnx\n", ".hidden",
-     "1/", "1/..", "1/../model.onnx", "1/2/model.onnx", "1//model.onnx", "/1/model.onnx", "0/model.onnx", "01/model.onnx",
-     "-1/model.onnx", "1/.hidden", "1\n/model.onnx", "１/model.onnx", "1" * 10 + "/model.onnx", "1\\model.onnx"],
-)  # fmt: skip
+    [
+        "../bundle/model.onnx",
+        "/etc/hostname",
+        "sub/model.onnx",
+        "..",
+        ".",
+        "",
+        "C:\\model.onnx",
+        "model.onnx\n",
+        ".hidden",
+        "1/",
+        "1/..",
+        "1/../model.onnx",
+        "1/2/model.onnx",
+        "1//model.onnx",
+        "/1/model.onnx",
+        "0/model.onnx",
+        "01/model.onnx",
+        "-1/model.onnx",
+        "1/.hidden",
+        "1\n/model.onnx",
+        "１/model.onnx",
+        "1" * 10 + "/model.onnx",
+        "1\\model.onnx",
+    ],
+)
 def test_a_manifest_cannot_name_a_file_outside(bundle: Path, name: str) -> None:
     digest = sha256(bundle / MODEL)
     edit(bundle, lambda m: m["files"].update({name: digest}))
@@ -241,10 +263,21 @@ def test_an_unknown_field_is_refused_and_named_on_one_line(bundle: Path, field: 
 
 @pytest.mark.parametrize(
     "text",
-    [b"", b"{", b"[]", b"null", b"not JSON", b"\xff\xfe\x00", b'{"schema_version": 1', b"\0" * 100, b"[" * 200_000,
-     b'{"a":' * 200_000, b'{"schema_version": ' + b"9" * 10_000 + b"}"],
+    [
+        b"",
+        b"{",
+        b"[]",
+        b"null",
+        b"not JSON",
+        b"\xff\xfe\x00",
+        b'{"schema_version": 1',
+        b"\0" * 100,
+        b"[" * 200_000,
+        b'{"a":' * 200_000,
+        b'{"schema_version": ' + b"9" * 10_000 + b"}",
+    ],
     ids=["empty", "brace", "list", "null", "words", "bytes", "cut", "zeros", "deep lists", "deep objects", "huge"],
-)  # fmt: skip
+)
 def test_a_manifest_that_is_no_manifest_is_refused(bundle: Path, text: bytes) -> None:
     (bundle / MANIFEST).write_bytes(text)
     refused(bundle, MANIFEST)
@@ -266,17 +299,33 @@ def test_a_changed_byte_of_the_manifest_never_leads_to_more_than_a_refusal(bundl
     assert len(refusals) > 100 and all(str(bundle) in message for message in refusals)
 
 
-NO_NUMBERS = {"huge": 10**4000, "2^31": 2**31, "2^64": 2**64, "negative": -1, "zero": 0, "nan": float("nan"),
-              "infinite": float("inf"), "list": [3], "null": None}  # fmt: skip
+NO_NUMBERS = {
+    "huge": 10**4000,
+    "2^31": 2**31,
+    "2^64": 2**64,
+    "negative": -1,
+    "zero": 0,
+    "nan": float("nan"),
+    "infinite": float("inf"),
+    "list": [3],
+    "null": None,
+}
 
 
 @pytest.mark.parametrize("value", NO_NUMBERS.values(), ids=list(NO_NUMBERS))
 @pytest.mark.parametrize(
     "place",
-    [("spec", "classes"), ("spec", "in_channels"), ("spec", "stages", 0, "channels"), ("spec", "image_size", 1),
-     ("spec", "stages", 0, "stride", 0), ("spec", "stages", 0, "kernel", 1), ("input", "shape", 2)],
+    [
+        ("spec", "classes"),
+        ("spec", "in_channels"),
+        ("spec", "stages", 0, "channels"),
+        ("spec", "image_size", 1),
+        ("spec", "stages", 0, "stride", 0),
+        ("spec", "stages", 0, "kernel", 1),
+        ("input", "shape", 2),
+    ],
     ids=lambda place: ".".join(map(str, place)),
-)  # fmt: skip
+)
 def test_a_number_that_no_model_has_is_refused(bundle: Path, place: tuple[str | int, ...], value: object) -> None:
     def change(content: Any) -> None:
         for key in place[:-1]:
@@ -324,11 +373,14 @@ def test_a_bundle_without_a_tolerance_cannot_be_judged(bundle: Path) -> None:
         (lambda t: t.update({"input/loud": t["input/loud"][0]}), "(samples, channels, height, width)"),
         (lambda t: t.update({"input/loud": np.array(1, np.float32)}), "(samples, channels, height, width)"),
         (lambda t: t.update({"logits/border": t["logits/border"][:1]}), "(samples, classes)"),
-        (lambda t: t.update({"input/loud": t["input/loud"][:0], "logits/loud": t["logits/loud"][:0]}), "[0, 3, 20, 28]"),
+        (
+            lambda t: t.update({"input/loud": t["input/loud"][:0], "logits/loud": t["logits/loud"][:0]}),
+            "[0, 3, 20, 28]",
+        ),
         (lambda t: t.update({"input/loud": t["input/loud"][:, :2].copy()}), "input of [1, 2, 20, 28]"),
         (lambda t: t.update({"input/loud": t["input/loud"][:, :, :12].copy()}), "input of [1, 3, 12, 28]"),
     ],
-)  # fmt: skip
+)
 def test_golden_tensors_of_the_wrong_form_are_refused(
     bundle: Path, change: Callable[[dict[str, np.ndarray]], object], words: str
 ) -> None:

@@ -218,8 +218,10 @@ def test_an_extra_that_is_required_counts(tmp_path: Path, monkeypatch: pytest.Mo
         install(name)
     monkeypatch.syspath_prepend(tmp_path)
     assert {name: p.requires for name, p in closure({"first": None}).items()} == {
-        "first": {"second"}, "second": {"first", "third"}, "third": set(),
-    }  # fmt: skip
+        "first": {"second"},
+        "second": {"first", "third"},
+        "third": set(),
+    }
     assert closure({"second": None}).keys() == {"first", "second", "third"}
 
 

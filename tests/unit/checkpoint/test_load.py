@@ -121,10 +121,20 @@ def test_weights_are_found_under_the_usual_names(tmp_path: Path, wrapper: str) -
 @pytest.mark.parametrize(
     "prefix",
     [
-        "module.", "_orig_mod.", "model.", "backbone.", "module._orig_mod.", "_orig_mod.module.backbone.model.", "net.",
-        "_forward_module.", "_fsdp_wrapped_module.", "student.", "net._orig_mod.", "whatever.a.script.calls.it.",
+        "module.",
+        "_orig_mod.",
+        "model.",
+        "backbone.",
+        "module._orig_mod.",
+        "_orig_mod.module.backbone.model.",
+        "net.",
+        "_forward_module.",
+        "_fsdp_wrapped_module.",
+        "student.",
+        "net._orig_mod.",
+        "whatever.a.script.calls.it.",
     ],
-)  # fmt: skip
+)
 def test_prefixes_that_all_keys_share_are_cut(tmp_path: Path, prefix: str) -> None:
     renamed = {prefix + name: tensor for name, tensor in state().items()}
     found = load_checkpoint(save(tmp_path / "model.pt", {"state_dict": renamed}))
@@ -168,11 +178,16 @@ def test_what_torch_wraps_is_read(tmp_path: Path) -> None:
 BESIDE: dict[str, dict[str, Tensor]] = {
     "a counter": {"n_averaged": torch.tensor(5), "model.step": torch.tensor([7]), "initted": torch.tensor(True)},
     "a count of thop's": {
-        "total_ops": torch.zeros(1, dtype=torch.float64), "model.stages.0.blocks.0.fc1.total_params": torch.zeros(1, dtype=torch.float64)
+        "total_ops": torch.zeros(1, dtype=torch.float64),
+        "model.stages.0.blocks.0.fc1.total_params": torch.zeros(1, dtype=torch.float64),
     },
-    "a loss's": {"criterion.weight": torch.ones(7), "module.loss_fn.pos_weight": torch.ones(7), "ce_loss.weight": torch.ones(7)},
+    "a loss's": {
+        "criterion.weight": torch.ones(7),
+        "module.loss_fn.pos_weight": torch.ones(7),
+        "ce_loss.weight": torch.ones(7),
+    },
     "an average's": {"model_ema.stages00weight": torch.ones(3, 3), "ema_model.decay": torch.tensor(0.5)},
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("prefix", ["", "model.", "module."])
@@ -236,15 +251,27 @@ def averaged(prefix: str = "", seed: int = 2) -> dict[str, Tensor]:
     ("content", "chosen", "others"),
     [
         ({"model": state(1), "model_ema": averaged()}, "model", ["model_ema"]),
-        ({"model": state(1), "model_ema": averaged("module.") | {"n_averaged": torch.tensor(3)}}, "model", ["model_ema"]),
+        (
+            {"model": state(1), "model_ema": averaged("module.") | {"n_averaged": torch.tensor(3)}},
+            "model",
+            ["model_ema"],
+        ),
         ({"model": state(1), "ema": {"module": averaged(), "decay": 0.999}}, "model", ["ema.module"]),
-        ({"model": state(1), "ema_state_dict": averaged(), "best_state_dict": averaged()}, "model", ["ema_state_dict", "best_state_dict"]),
+        (
+            {"model": state(1), "ema_state_dict": averaged(), "best_state_dict": averaged()},
+            "model",
+            ["ema_state_dict", "best_state_dict"],
+        ),
         ({"params": state(1), "params_ema": averaged()}, "params", ["params_ema"]),
-        ({"state_dict": {f"model.{k}": v for k, v in state(1).items()} | averaged("ema_model.module.")}, "state_dict", ["state_dict.ema_model.module"]),
+        (
+            {"state_dict": {f"model.{k}": v for k, v in state(1).items()} | averaged("ema_model.module.")},
+            "state_dict",
+            ["state_dict.ema_model.module"],
+        ),
         ({f"student.{k}": v for k, v in state(1).items()} | averaged("teacher."), None, ["teacher"]),
         ({"model": state(1), "callbacks": {"ema": {"weights": averaged()}}}, "model", ["callbacks.ema.weights"]),
     ],
-)  # fmt: skip
+)
 def test_of_several_sets_the_models_own_is_used_and_all_are_named(
     tmp_path: Path, content: dict[str, Any], chosen: str | None, others: list[str]
 ) -> None:
@@ -340,10 +367,20 @@ def test_every_protocol_of_pickles_that_torch_can_write_is_read(tmp_path: Path, 
 
 def options() -> argparse.Namespace:
     return argparse.Namespace(
-        img_size=np.int64(20), lr=np.float64(0.1), decay=np.float32(0.05), flag=np.bool_(True), seed=np.uint8(7),
-        output=pathlib.Path("/data/runs"), other=pathlib.PureWindowsPath("C:/runs"), resume=None, dtype=torch.float16,
-        mean=[np.float64(0.25)] * 3, std=(np.float32(0.5),) * 3, np_dtype=np.dtype("float32"), device=torch.device("cpu"),
-    )  # fmt: skip
+        img_size=np.int64(20),
+        lr=np.float64(0.1),
+        decay=np.float32(0.05),
+        flag=np.bool_(True),
+        seed=np.uint8(7),
+        output=pathlib.Path("/data/runs"),
+        other=pathlib.PureWindowsPath("C:/runs"),
+        resume=None,
+        dtype=torch.float16,
+        mean=[np.float64(0.25)] * 3,
+        std=(np.float32(0.5),) * 3,
+        np_dtype=np.dtype("float32"),
+        device=torch.device("cpu"),
+    )
 
 
 @FORMATS

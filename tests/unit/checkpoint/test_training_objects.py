@@ -86,21 +86,46 @@ def test_numpy_arrays_of_statistics_are_read(tmp_path: Path, protocol: int, zipp
 
 
 KEYS: dict[str, Hashable] = {
-    "a tuple": (0, 1), "nested tuples": ((0, "a"), (1, None)), "a number of NumPy's": np.int64(3), "a type": torch.float16,
-    "a set": frozenset({1}), "a date": dt.date(2024, 1, 1), "a path": Path("a"), "a tensor": torch.zeros(2),
-}  # fmt: skip
+    "a tuple": (0, 1),
+    "nested tuples": ((0, "a"), (1, None)),
+    "a number of NumPy's": np.int64(3),
+    "a type": torch.float16,
+    "a set": frozenset({1}),
+    "a date": dt.date(2024, 1, 1),
+    "a path": Path("a"),
+    "a tensor": torch.zeros(2),
+}
 
 VALUES: dict[str, Any] = {
-    "a defaultdict": collections.defaultdict(list, {"loss": [1.0]}), "a deque": collections.deque([1, 2], 3),
-    "a set": {"a", "b"}, "a frozenset": frozenset({"a"}), "a range": range(3), "a slice": slice(1, 2), "a complex number": 1j,
-    "no bytes": b"", "bytes": b"ab", "an array of bytes": bytearray(b"ab"), "a size": torch.Size([3, 2]), "a device": torch.device("cuda:0"),
-    "a type": torch.bfloat16, "a type of NumPy's": np.float32, "NumPy's generator": np.random.get_state(),
-    "an array of texts": np.array(["a", "b"]), "an array of objects": np.array([{}, None], object), "an array of no dimension": np.array(1.5),
-    "Python's generator": random.getstate(), "torch's generator": torch.get_rng_state(), "a version": torch.__version__,
-    "a date": dt.datetime(2024, 1, 1, tzinfo=dt.timezone.utc), "a span": dt.timedelta(1), "a path": Path("a"),
-    "a namespace": types.SimpleNamespace(a=1), "a decimal": decimal.Decimal("1.5"), "an id": uuid.UUID(int=5),
+    "a defaultdict": collections.defaultdict(list, {"loss": [1.0]}),
+    "a deque": collections.deque([1, 2], 3),
+    "a set": {"a", "b"},
+    "a frozenset": frozenset({"a"}),
+    "a range": range(3),
+    "a slice": slice(1, 2),
+    "a complex number": 1j,
+    "no bytes": b"",
+    "bytes": b"ab",
+    "an array of bytes": bytearray(b"ab"),
+    "a size": torch.Size([3, 2]),
+    "a device": torch.device("cuda:0"),
+    "a type": torch.bfloat16,
+    "a type of NumPy's": np.float32,
+    "NumPy's generator": np.random.get_state(),
+    "an array of texts": np.array(["a", "b"]),
+    "an array of objects": np.array([{}, None], object),
+    "an array of no dimension": np.array(1.5),
+    "Python's generator": random.getstate(),
+    "torch's generator": torch.get_rng_state(),
+    "a version": torch.__version__,
+    "a date": dt.datetime(2024, 1, 1, tzinfo=dt.timezone.utc),
+    "a span": dt.timedelta(1),
+    "a path": Path("a"),
+    "a namespace": types.SimpleNamespace(a=1),
+    "a decimal": decimal.Decimal("1.5"),
+    "an id": uuid.UUID(int=5),
     "a counter": collections.Counter("aab"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("protocol", [2, 4])

@@ -227,7 +227,9 @@ def test_what_timm_records_is_taken_over(tmp_path: Path) -> None:
     assert squashed.assumed == ("interpolation", "mean", "std")
 
 
-@pytest.mark.parametrize("args", [{"crop_pct": 0}, {"crop_pct": 1.5}, {"crop_pct": True}, {"interpolation": "random"}, {"crop_mode": 3}])  # fmt: skip
+@pytest.mark.parametrize(
+    "args", [{"crop_pct": 0}, {"crop_pct": 1.5}, {"crop_pct": True}, {"interpolation": "random"}, {"crop_mode": 3}]
+)
 def test_what_is_not_plainly_such_a_value_is_not_taken(tmp_path: Path, args: dict[str, Any]) -> None:
     found = exported(tmp_path, **args)
     assert (found.resize, found.interpolation, found.crop_fraction) == ("shorter", "bicubic", 1.0)
@@ -360,9 +362,14 @@ def test_bundles_written_before_there_was_a_choice_are_read_as_they_were_meant(p
     for entry in ("input", "output"):
         del content[entry]["layout"]
     content["preprocessing"] = {
-        "resize": "shorter side to the input size, then center crop", "interpolation": "bicubic, antialiased",
-        "channel_order": "RGB", "scale": 1 / 255, "mean": [0.5] * 3, "std": [0.25] * 3, "assumed": True,
-    }  # fmt: skip
+        "resize": "shorter side to the input size, then center crop",
+        "interpolation": "bicubic, antialiased",
+        "channel_order": "RGB",
+        "scale": 1 / 255,
+        "mean": [0.5] * 3,
+        "std": [0.25] * 3,
+        "assumed": True,
+    }
     found = parse_manifest(json.dumps(content), "here", read_spec)
     assert found.preprocessing == Preprocessing(
         mean=(0.5,) * 3, std=(0.25,) * 3, assumed=("resize", "interpolation", "crop_fraction", "mean", "std")

@@ -85,9 +85,18 @@ def test_channel_mlps_are_two_dimensional_gemms_and_norms_and_gelus_single_opera
     spec = small_spec(depth=3)
     ops = Counter(node.op_type for node in lowered(spec, "gather", Axes(None, spec.image_size)).graph)
     assert ops == {
-        "Conv": 1, "Transpose": 1, "Reshape": 1 + 2 + 2 * 3, "LayerNormalization": 6, "Gemm": 4 * 3 + 1, "Gelu": 6,
-        "Split": 3, "Gather": 12, "Concat": 3, "Add": 6, "ReduceMean": 2,
-    }  # fmt: skip
+        "Conv": 1,
+        "Transpose": 1,
+        "Reshape": 1 + 2 + 2 * 3,
+        "LayerNormalization": 6,
+        "Gemm": 4 * 3 + 1,
+        "Gelu": 6,
+        "Split": 3,
+        "Gather": 12,
+        "Concat": 3,
+        "Add": 6,
+        "ReduceMean": 2,
+    }
 
 
 def test_groups_of_one_width_are_shifted_by_a_single_lookup() -> None:
@@ -113,8 +122,11 @@ def test_a_fixed_batch_and_size_stand_in_the_interface_and_dynamic_ones_have_nam
     assert list(fixed.outputs[0].shape) == [2, 7]
     free = lowered(spec, "slice", Axes(None, None)).graph
     assert [str(d.value) if isinstance(d, ir.SymbolicDim) else d for d in free.inputs[0].shape] == [
-        "batch", 3, "height", "width",
-    ]  # fmt: skip
+        "batch",
+        3,
+        "height",
+        "width",
+    ]
 
 
 def test_the_simplifier_never_sees_weights_and_gives_every_one_back_unchanged() -> None:

@@ -86,14 +86,17 @@ class JittorBlocks(nn.Module):
                     PreNormResidual(
                         dim,
                         nn.Sequential(
-                            nn.Linear(dim, dim * expansion), nn.GELU(), nn.Dropout(0.1),
-                            nn.Linear(dim * expansion, dim), nn.Dropout(0.1),
+                            nn.Linear(dim, dim * expansion),
+                            nn.GELU(),
+                            nn.Dropout(0.1),
+                            nn.Linear(dim * expansion, dim),
+                            nn.Dropout(0.1),
                         ),
                     ),
                 )
                 for _ in range(depth)
             ]
-        )  # fmt: skip
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         out: Tensor = self.model(x.permute(0, 2, 3, 1))
@@ -321,8 +324,9 @@ def test_a_missing_key_is_named(tmp_path: Path, key: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "key", ["stages.0.0.weight", "stages.0.1.model.1.0.fn.3.bias", "stages.0.1.model.0.1.fn.0.weight", "mlp_head.1.weight"]
-)  # fmt: skip
+    "key",
+    ["stages.0.0.weight", "stages.0.1.model.1.0.fn.3.bias", "stages.0.1.model.0.1.fn.0.weight", "mlp_head.1.weight"],
+)
 def test_a_missing_key_is_named_as_the_checkpoint_would_spell_it(tmp_path: Path, key: str) -> None:
     tensors = jittor_state()
     del tensors[key]
@@ -472,9 +476,16 @@ norm_epsilon = 1e-3
 
 def custom_state() -> dict[str, Tensor]:
     renames = {
-        "stages.0.embedding": "embed", "stages.0.blocks": "trunk", "norm1": "shift_mlp.norm", "fc1": "shift_mlp.up",
-        "fc2": "shift_mlp.down", "norm2": "mlp.norm", "fc3": "mlp.up", "fc4": "mlp.down", "head.fc": "classifier",
-    }  # fmt: skip
+        "stages.0.embedding": "embed",
+        "stages.0.blocks": "trunk",
+        "norm1": "shift_mlp.norm",
+        "fc1": "shift_mlp.up",
+        "fc2": "shift_mlp.down",
+        "norm2": "mlp.norm",
+        "fc3": "mlp.up",
+        "fc4": "mlp.down",
+        "head.fc": "classifier",
+    }
     renamed = {}
     for key, tensor in state().items():
         for old, new in renames.items():
@@ -616,10 +627,18 @@ def test_the_worked_example_of_the_documentation_works(tmp_path: Path) -> None:
     (tmp_path / "my.toml").write_text(text.split("```toml\n")[1].split("```")[0], "utf-8")
     layout = find_layout(str(tmp_path / "my.toml"))
     spec = replace(small_spec(), final_norm=True, biases=frozenset({"embedding", "norm1", "norm2", "norm"}))
-    names = {f"stages.0.blocks.{b}.{part}": f"trunk.{b}.{prefix}" for b in range(spec.depth) for part, prefix in {
-        "norm1": "shift_mlp.norm", "fc1": "shift_mlp.up", "fc2": "shift_mlp.down", "norm2": "mlp.norm", "fc3": "mlp.up",
-        "fc4": "mlp.down",
-    }.items()} | {"stages.0.embedding": "embed", "head.norm": "norm", "head.fc": "classifier"}  # fmt: skip
+    names = {
+        f"stages.0.blocks.{b}.{part}": f"trunk.{b}.{prefix}"
+        for b in range(spec.depth)
+        for part, prefix in {
+            "norm1": "shift_mlp.norm",
+            "fc1": "shift_mlp.up",
+            "fc2": "shift_mlp.down",
+            "norm2": "mlp.norm",
+            "fc3": "mlp.up",
+            "fc4": "mlp.down",
+        }.items()
+    } | {"stages.0.embedding": "embed", "head.norm": "norm", "head.fc": "classifier"}
 
     def rename(key: str) -> str:
         layer, kind = key.rsplit(".", 1)

@@ -107,19 +107,25 @@ def random_specs(count: int) -> Iterator[S2MLPSpec]:
     for _ in range(count):
         patch = int(rng.integers(1, 6))
         spec = single_stage(
-            channels=int(rng.integers(8, 70)), depth=int(rng.integers(1, 9)), patch=patch,
-            expansion=int(rng.integers(1, 5)), classes=int(rng.integers(2, 40)),
+            channels=int(rng.integers(8, 70)),
+            depth=int(rng.integers(1, 9)),
+            patch=patch,
+            expansion=int(rng.integers(1, 5)),
+            classes=int(rng.integers(2, 40)),
             image_size=(patch * int(rng.integers(1, 9)), patch * int(rng.integers(1, 9))),
             in_channels=int(rng.integers(1, 5)),
-        )  # fmt: skip
+        )
         directions = rng.choice(list(DIRECTIONS))
         semantics, border = KINDS[int(rng.integers(0, len(KINDS)))]
         biases = frozenset(layer for layer in sorted(spec.biases) if rng.random() < 0.8)
         final_norm = bool(rng.random() < 0.5)
         yield replace(
-            spec, shift=Shift(DIRECTIONS[directions], semantics, border), biases=biases, final_norm=final_norm,
+            spec,
+            shift=Shift(DIRECTIONS[directions], semantics, border),
+            biases=biases,
+            final_norm=final_norm,
             norm_after_mean=final_norm and bool(rng.random() < 0.5),
-        )  # fmt: skip
+        )
 
 
 @pytest.mark.slow

@@ -132,9 +132,14 @@ def test_a_sample_takes_the_channels_of_the_chosen_positions() -> None:
 def test_the_reference_traces_every_layer_in_the_order_of_computation() -> None:
     golden_reference = reference_logits.compute_reference(random_model(pyramid_spec()), inputs_of(pyramid_spec()))
     assert list(golden_reference.golden.trace) == [
-        "stage0/embedding", "stage0/block00", "stage1/embedding", "stage1/block00", "stage1/block01", "stage2/embedding",
+        "stage0/embedding",
+        "stage0/block00",
+        "stage1/embedding",
+        "stage1/block00",
+        "stage1/block01",
+        "stage2/embedding",
         "logits",
-    ]  # fmt: skip
+    ]
     assert golden_reference.golden.trace["stage1/block00"].shape == (golden.TRACE_POSITIONS, 12)
     assert golden_reference.golden.trace["logits"].shape == (1, 5)
 

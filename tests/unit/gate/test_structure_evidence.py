@@ -402,10 +402,16 @@ def warnings_of(spec: S2MLPSpec, tmp_path: Path, *lines: str) -> list[str]:
 def test_a_layout_of_ones_own_warns_of_all_that_was_taken_on_trust_and_what_nobody_said(tmp_path: Path) -> None:
     (told,) = warnings_of(SPEC, tmp_path, "norm_after_mean = true", 'directions = "w+,w-,h+,h-"')
     for part in (
-        "layout own: ", "taken on trust", "shift directions w+,w-,h+,h-;", "border keep (the default)", "GELU",
-        "epsilon 1e-05 (the default)", "patches of stride 4x4, padding 0x0 (the default)", "norm behind the mean.",
+        "layout own: ",
+        "taken on trust",
+        "shift directions w+,w-,h+,h-;",
+        "border keep (the default)",
+        "GELU",
+        "epsilon 1e-05 (the default)",
+        "patches of stride 4x4, padding 0x0 (the default)",
+        "norm behind the mean.",
         "--reference",
-    ):  # fmt: skip
+    ):
         assert part in told
     (told,) = warnings_of(small_spec(), tmp_path, 'border = "zero"', "norm_epsilon = 1e-6")
     assert "border zero;" in told and "epsilon 1e-06;" in told and "head's norm" not in told

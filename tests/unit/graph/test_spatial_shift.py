@@ -64,8 +64,14 @@ def definition(x: np.ndarray, shift: Shift) -> np.ndarray:
 
 
 @pytest.mark.parametrize("name", LOWERINGS)
-@given(size=sizes, channels=st.integers(4, 11), batch=st.integers(1, 3), kind=kinds, dynamic=st.booleans(),
-       directions=st.sampled_from(list(DIRECTIONS)))  # fmt: skip
+@given(
+    size=sizes,
+    channels=st.integers(4, 11),
+    batch=st.integers(1, 3),
+    kind=kinds,
+    dynamic=st.booleans(),
+    directions=st.sampled_from(list(DIRECTIONS)),
+)
 @settings(max_examples=60, deadline=None)
 def test_every_lowering_equals_the_definition_for_the_named_directions(
     name: str,

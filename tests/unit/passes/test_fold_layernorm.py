@@ -25,9 +25,15 @@ rng = np.random.default_rng(0)
 
 
 def norm_and_gemm(
-    *, beta: bool = True, bias: bool = True, trans_b: int = 1, alpha: float = 1.0, second_consumer: bool = False,
-    shared_weight: bool = False, computed_gamma: bool = False,
-) -> ir.Model:  # fmt: skip
+    *,
+    beta: bool = True,
+    bias: bool = True,
+    trans_b: int = 1,
+    alpha: float = 1.0,
+    second_consumer: bool = False,
+    shared_weight: bool = False,
+    computed_gamma: bool = False,
+) -> ir.Model:
     """LayerNormalization → Gemm, or a graph that differs from it in one point."""
     rng = np.random.default_rng(1)
     out = GraphBuilder()
@@ -74,10 +80,14 @@ def test_gamma_and_beta_move_into_the_gemm(beta: bool, bias: bool) -> None:
 @pytest.mark.parametrize(
     "near_miss",
     [
-        {"trans_b": 0}, {"alpha": 0.5}, {"second_consumer": True}, {"shared_weight": True}, {"computed_gamma": True},
+        {"trans_b": 0},
+        {"alpha": 0.5},
+        {"second_consumer": True},
+        {"shared_weight": True},
+        {"computed_gamma": True},
     ],
     ids=lambda d: next(iter(d)),
-)  # fmt: skip
+)
 def test_a_near_miss_is_left_alone(near_miss: dict[str, object]) -> None:
     model = norm_and_gemm(**near_miss)
     before = ir.to_proto(model).SerializeToString()

@@ -166,11 +166,38 @@ def test_without_latency_nothing_is_timed(checkpoint: Path, tmp_path: Path) -> N
 
 
 ROWS = [
-    Row("model-onnx-fp32", 200_000, 1.0, 2.8e-7, 1.0, 1.0, 0.895, Latency(Estimate(12.345, 12.0, 12.9), Estimate(1, 1, 1))),
-    Row("model-onnx-fp16", 100_000, 0.5, 2.8e-4, 1.0, 1.0, 0.895, Latency(Estimate(12.1, 12, 13), Estimate(1.01, 0.99, 1.04))),
-    Row("model-ort-int8", 50_000, 0.25, None, None, 0.995, None, Latency(Estimate(0.85, 0.8, 0.9), Estimate(1.5, 1.4, 1.6))),
+    Row(
+        "model-onnx-fp32",
+        200_000,
+        1.0,
+        2.8e-7,
+        1.0,
+        1.0,
+        0.895,
+        Latency(Estimate(12.345, 12.0, 12.9), Estimate(1, 1, 1)),
+    ),
+    Row(
+        "model-onnx-fp16",
+        100_000,
+        0.5,
+        2.8e-4,
+        1.0,
+        1.0,
+        0.895,
+        Latency(Estimate(12.1, 12, 13), Estimate(1.01, 0.99, 1.04)),
+    ),
+    Row(
+        "model-ort-int8",
+        50_000,
+        0.25,
+        None,
+        None,
+        0.995,
+        None,
+        Latency(Estimate(0.85, 0.8, 0.9), Estimate(1.5, 1.4, 1.6)),
+    ),
     Row("model-trt-fp32", 300_000, 1.5, None, None, None, None),
-]  # fmt: skip
+]
 
 
 def test_a_ratio_whose_interval_holds_1_is_called_no_difference() -> None:

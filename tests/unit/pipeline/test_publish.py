@@ -153,10 +153,16 @@ def test_an_old_bundle_of_another_schema_version_may_be_replaced(pristine: Path,
 
 @pytest.mark.parametrize(
     "files",
-    [{}, {"notes.txt": "mine"}, {"manifest.json": '{"name": "my web app", "icons": []}', "index.html": "mine"},
-     {"manifest.json": "not JSON"}, {"manifest.json": "[" * 100_000}, {"manifest.json": "[]"}],
+    [
+        {},
+        {"notes.txt": "mine"},
+        {"manifest.json": '{"name": "my web app", "icons": []}', "index.html": "mine"},
+        {"manifest.json": "not JSON"},
+        {"manifest.json": "[" * 100_000},
+        {"manifest.json": "[]"},
+    ],
     ids=["empty", "notes", "web app", "no JSON", "nested", "list"],
-)  # fmt: skip
+)
 def test_force_does_not_replace_what_is_no_bundle(checkpoint: Path, tmp_path: Path, files: dict[str, str]) -> None:
     place = tmp_path / "mine"
     place.mkdir()
@@ -225,8 +231,16 @@ def test_a_file_cannot_be_a_parent(checkpoint: Path, tmp_path: Path) -> None:
     assert contents(tmp_path) == {"file": b"mine"}
 
 
-NAMES = {"spaces": "my model, v 2", "scripts": "модель-模型-é", "marks": "[red]%s{0}$HOME'\"", "long": "n" * 200,
-         "longest": "n" * 255, "dash": "-v", "dots": "...", "line": "a\nb"}  # fmt: skip
+NAMES = {
+    "spaces": "my model, v 2",
+    "scripts": "модель-模型-é",
+    "marks": "[red]%s{0}$HOME'\"",
+    "long": "n" * 200,
+    "longest": "n" * 255,
+    "dash": "-v",
+    "dots": "...",
+    "line": "a\nb",
+}
 
 
 @pytest.mark.parametrize("name", NAMES.values(), ids=list(NAMES))

@@ -75,8 +75,13 @@ def test_bundles_of_every_kind_show_their_layers(tmp_path: Path, options: list[s
     assert run("export", checkpoint, "-o", tmp_path / "bundle", *options).code == 0
     result = run("verify", tmp_path / "bundle", "--per-block", "--json").json
     assert result["passed"] and list(result["layers"]) == [
-        "stage0/embedding", "stage0/block00", "stage1/embedding", "stage1/block00", "stage1/block01", "logits",
-    ]  # fmt: skip
+        "stage0/embedding",
+        "stage0/block00",
+        "stage1/embedding",
+        "stage1/block00",
+        "stage1/block01",
+        "logits",
+    ]
     assert max(layer["relative_l2"] for layer in result["layers"].values()) < 1e-5
 
 
@@ -194,7 +199,7 @@ def test_the_manifests_tolerance_is_the_one_that_judges(bundle: Path) -> None:
         lambda t: t.update({"trace/0001/stage0/block00": np.ones((16, 9), np.float32)}),
         lambda t: t.update({"trace/0003/logits": np.ones((4, 4), np.float32)}),
     ],
-)  # fmt: skip
+)
 def test_a_trace_of_another_model_is_refused(bundle: Path, change: Callable[[dict[str, np.ndarray]], object]) -> None:
     edit_golden(bundle, change)
     with pytest.raises(BundleError, match="copy the bundle again"):

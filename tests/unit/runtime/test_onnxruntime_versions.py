@@ -31,11 +31,18 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize(
     ("name", "release", "lacks"),
     [
-        ("onnx", "1.16.3", "graphs"), ("ort", "1.16.3", "graphs"), ("cpu", "1.16.3", "graphs"),
-        ("onnx", "1.17.0", None), ("cpu", "1.17.0", None), ("ort", "1.17.3", "engines"), ("ort", "1.18.0", None),
-        ("gpu", "1.17.0", "float16"), ("gpu", "1.18.1", "float16"), ("gpu", "1.19.0", None),
+        ("onnx", "1.16.3", "graphs"),
+        ("ort", "1.16.3", "graphs"),
+        ("cpu", "1.16.3", "graphs"),
+        ("onnx", "1.17.0", None),
+        ("cpu", "1.17.0", None),
+        ("ort", "1.17.3", "engines"),
+        ("ort", "1.18.0", None),
+        ("gpu", "1.17.0", "float16"),
+        ("gpu", "1.18.1", "float16"),
+        ("gpu", "1.19.0", None),
     ],
-)  # fmt: skip
+)
 def test_a_bundle_is_refused_by_releases_that_are_too_old_for_it_and_by_no_other(
     name: str, release: str, lacks: onnxruntime_versions.Feature | None, made: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -61,7 +68,7 @@ def test_nothing_is_compiled_by_a_release_that_is_too_old(
 @pytest.mark.parametrize(
     ("release", "without"),
     [("1.16.3", ("onnx", "ort", "triton")), ("1.17.3", ("ort",)), ("1.18.1", ()), ("1.19.0", ())],
-)  # fmt: skip
+)
 def test_the_doctor_says_what_a_release_is_too_old_for(
     release: str, without: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:

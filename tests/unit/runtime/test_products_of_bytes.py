@@ -27,9 +27,11 @@ def product(left: np.ndarray, right: np.ndarray, *, constant: bool) -> np.ndarra
     )
     graph = helper.make_graph(
         [helper.make_node("MatMulInteger", ["a", "b"], ["y"])],
-        "product", [a] if constant else [a, b], [helper.make_tensor_value_info("y", TensorProto.INT32, None)],
+        "product",
+        [a] if constant else [a, b],
+        [helper.make_tensor_value_info("y", TensorProto.INT32, None)],
         [onnx.numpy_helper.from_array(right, "b")] if constant else [],
-    )  # fmt: skip
+    )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=9)
     session = ort_runtime.load(model.SerializeToString())
     found: np.ndarray = session.run(None, {"a": left} | ({} if constant else {"b": right}))[0]

@@ -126,7 +126,7 @@ def test_no_level_has_room_for_unknown_fields(manifest: Manifest, path: tuple[st
         ("files", lambda m: m["files"].update({"a/b": "0" * 64})),
         ("tolerance.relative_l2", lambda m: m["tolerance"].update(relative_l2=float("inf"))),
     ],
-)  # fmt: skip
+)
 def test_an_error_names_the_file_and_the_place(
     manifest: Manifest, place: str, change: Callable[[dict[str, Any]], object]
 ) -> None:

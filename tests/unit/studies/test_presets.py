@@ -71,8 +71,12 @@ def test_four_benchmarks_are_held_with_the_same_small_model(tmp_path: Path) -> N
     )
     shown = {"small-onnx-fp32", "small-onnx-int8"}
     assert set(found.everything.result.samples_ms) == {
-        *map(on, shown), *map(alone, shown), on("no-shift"), on("openvino-static"), NOTHING,
-    }  # fmt: skip
+        *map(on, shown),
+        *map(alone, shown),
+        on("no-shift"),
+        on("openvino-static"),
+        NOTHING,
+    }
     assert set(found.lowerings.result.samples_ms) == {*map(on, LOWERINGS), on("no-shift"), NOTHING}
     assert set(found.threads.result.samples_ms) == {*(on(name, n) for name in shown for n in (1, 2)), NOTHING}
     assert set(found.inputs.result.samples_ms) == {on("small-onnx-fp32"), on("uint8"), NOTHING}
@@ -146,16 +150,26 @@ def synthetic_benchmark(times_ms: Mapping[str, float], bundles: Collection[str])
 def synthetic_latency() -> Latency:
     fp32, int8 = "deep-onnx-fp32", "deep-onnx-int8"
     everything = {
-        on(fp32): 102.0, on(int8): 34.0, on(latency.NAIVE): 120.0, on(latency.OPENVINO_STATIC): 35.7,
-        alone(fp32): 85.0, alone(int8): 25.0,
-    }  # fmt: skip
+        on(fp32): 102.0,
+        on(int8): 34.0,
+        on(latency.NAIVE): 120.0,
+        on(latency.OPENVINO_STATIC): 35.7,
+        alone(fp32): 85.0,
+        alone(int8): 25.0,
+    }
     lowerings = {on("gather"): 102.0, on("slice"): 104.0, on(latency.NO_SHIFT): 100.0}
     threads = {on(fp32): 102.0, on(fp32, 2): 51.0, on(int8): 34.0, on(int8, 2): 20.0}
     inputs = {on(fp32): 100.0, on(latency.UINT8): 101.0}
     return Latency(
-        "deep", fp32, int8, synthetic_benchmark(everything, [fp32, int8]), synthetic_benchmark(lowerings, ["gather", "slice"]),
-        synthetic_benchmark(threads, [fp32, int8]), synthetic_benchmark(inputs, [fp32, latency.UINT8]), environment.describe(),
-    )  # fmt: skip
+        "deep",
+        fp32,
+        int8,
+        synthetic_benchmark(everything, [fp32, int8]),
+        synthetic_benchmark(lowerings, ["gather", "slice"]),
+        synthetic_benchmark(threads, [fp32, int8]),
+        synthetic_benchmark(inputs, [fp32, latency.UINT8]),
+        environment.describe(),
+    )
 
 
 class Timed:
@@ -220,9 +234,11 @@ def test_int8_is_held_against_openvino_its_own_products_and_the_gain_that_float3
 def test_the_gains_of_a_second_thread_are_compared_round_by_round() -> None:
     found = synthetic_latency()
     samples = {
-        on(found.fp32): (8.0, 80.0), on(found.fp32, 2): (4.0, 20.0),
-        on(found.int8): (6.0, 6.0), on(found.int8, 2): (4.0, 2.0),
-    }  # fmt: skip
+        on(found.fp32): (8.0, 80.0),
+        on(found.fp32, 2): (4.0, 20.0),
+        on(found.int8): (6.0, 6.0),
+        on(found.int8, 2): (4.0, 2.0),
+    }
     result = replace(found.threads.result, samples_ms=samples)
     gain = replace(found, threads=replace(found.threads, result=result)).second_thread_for_int8()
     assert (gain.low, gain.median, gain.high) == (0.75, 0.75, 0.75)

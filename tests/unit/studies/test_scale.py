@@ -274,9 +274,14 @@ def test_a_process_that_fails_is_told_with_what_it_ran(tmp_path: Path) -> None:
 
 
 def made_up(
-    spec: S2MLPSpec, sizes: tuple[Size, ...], *, noise: float = 0.02, slower: float = 0.9, running: int | None = 1_000_000,
+    spec: S2MLPSpec,
+    sizes: tuple[Size, ...],
+    *,
+    noise: float = 0.02,
+    slower: float = 0.9,
+    running: int | None = 1_000_000,
     depths: tuple[Fraction, ...] = (Fraction(1),),
-) -> Scaling:  # fmt: skip
+) -> Scaling:
     """A measurement that nobody made: 10⁻⁸ ms for each multiply-add; ``slower`` is the mixer's time in the other's."""
     rng = np.random.default_rng(0)
     plan = Plan(sizes, (1, 2), depths)
@@ -444,9 +449,16 @@ def test_the_json_holds_every_exponent_and_where_its_interval_comes_from(place: 
     assert grown[MIXER, "image size", "parameters"]["exponent"] > 0.01
     assert abs(grown[S2MLP, "image size", "parameters"]["exponent"]) < 1e-12
     assert grown[S2MLP, "batch", "multiply-adds"] | {"factor": 0} == {
-        "model": S2MLP, "over": "batch", "quantity": "multiply-adds", "interval": None, "exponent": pytest.approx(1),
-        "low": None, "high": None, "factor": 0, "misfit": pytest.approx(0),
-    }  # fmt: skip
+        "model": S2MLP,
+        "over": "batch",
+        "quantity": "multiply-adds",
+        "interval": None,
+        "exponent": pytest.approx(1),
+        "low": None,
+        "high": None,
+        "factor": 0,
+        "misfit": pytest.approx(0),
+    }
 
 
 def test_the_command_shows_tables_and_says_what_it_does(place: Path) -> None:
@@ -508,7 +520,7 @@ def refused(code: int, *arguments: object) -> str:
         (3, ["--layout", "nowhere.toml"], "nowhere.toml"),
     ],
     ids=lambda value: " ".join(map(str, value)) if isinstance(value, list) else None,
-)  # fmt: skip
+)
 def test_what_cannot_be_done_as_asked_is_refused_before_any_work(
     place: Path, code: int, options: list[object], named: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

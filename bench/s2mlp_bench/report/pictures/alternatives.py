@@ -35,8 +35,9 @@ def roofline(result: Result) -> str:
     labels = {f.name: result.summary.label(f) for f in result.summary.figures}
     each = (
         f"{labels[dot.name]} {figure(dot.operations_per_s / 1e9)} Gop/s at {figure(dot.intensity)} operations a byte"
-        for dot in result.roofline.dots if dot.kind == "candidate"
-    )  # fmt: skip
+        for dot in result.roofline.dots
+        if dot.kind == "candidate"
+    )
     return f"Roofline. {'; '.join(each)}."
 
 
@@ -44,6 +45,7 @@ def accuracy(found: Summary) -> str:
     """Of accuracy against latency and size."""
     each = (
         f"{found.label(f)} {f.accuracy:.1%}, {figure(f.p50_ms)} ms, {figure(f.size_bytes / 1e6)} MB"
-        for f in found.figures if f.accuracy is not None
-    )  # fmt: skip
+        for f in found.figures
+        if f.accuracy is not None
+    )
     return f"Accuracy: {'; '.join(each)}."

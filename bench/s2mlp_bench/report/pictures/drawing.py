@@ -63,12 +63,21 @@ def style(font_size: float, *, text_as_text: bool = False) -> Iterator[None]:
         mpl.rcdefaults()
         mpl.rcParams.update(
             {
-                "font.size": font_size, "axes.linewidth": 0.7, "text.parse_math": False,
-                "svg.fonttype": "none" if text_as_text else "path", "text.color": INK, "axes.labelcolor": INK,
-                "axes.edgecolor": QUIET, "xtick.color": QUIET, "ytick.color": QUIET, "xtick.labelcolor": INK,
-                "ytick.labelcolor": INK, "xtick.labelsize": font_size, "ytick.labelsize": font_size,
+                "font.size": font_size,
+                "axes.linewidth": 0.7,
+                "text.parse_math": False,
+                "svg.fonttype": "none" if text_as_text else "path",
+                "text.color": INK,
+                "axes.labelcolor": INK,
+                "axes.edgecolor": QUIET,
+                "xtick.color": QUIET,
+                "ytick.color": QUIET,
+                "xtick.labelcolor": INK,
+                "ytick.labelcolor": INK,
+                "xtick.labelsize": font_size,
+                "ytick.labelsize": font_size,
             }
-        )  # fmt: skip
+        )
         yield
 
 

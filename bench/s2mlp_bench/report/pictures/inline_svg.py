@@ -20,11 +20,16 @@ _LONG_NUMBER = re.compile(r"-?\d+\.\d{3,}")
 _NAME = re.compile(r"#([A-Za-z_][\w.-]*)\)?")
 
 VARIABLES = {
-    drawing.INK: "ink", drawing.QUIET: "quiet", drawing.FAINT: "faint", drawing.GRID: "grid", drawing.PAPER: "paper",
-    drawing.BUNDLE: "bundle", drawing.BASELINE: "baseline",
+    drawing.INK: "ink",
+    drawing.QUIET: "quiet",
+    drawing.FAINT: "faint",
+    drawing.GRID: "grid",
+    drawing.PAPER: "paper",
+    drawing.BUNDLE: "bundle",
+    drawing.BASELINE: "baseline",
     **{colour: precision for precision, colour in roofline_plot.COLOURS.items()},
     **{colour: f"kind-{i}" for i, colour in enumerate(rows.KIND_COLOURS.values())},
-}  # fmt: skip
+}
 """The page's variables by the colours of the pictures."""
 
 

@@ -89,6 +89,13 @@ def _handle(mark: Mark) -> Artist:
     if mark.marker:
         face = drawing.PAPER if mark.hollow else mark.colour
         return Line2D(
-            [], [], marker=mark.marker, color=mark.colour, markersize=6, markerfacecolor=face, markeredgewidth=1.4, linestyle="none"
-        )  # fmt: skip
+            [],
+            [],
+            marker=mark.marker,
+            color=mark.colour,
+            markersize=6,
+            markerfacecolor=face,
+            markeredgewidth=1.4,
+            linestyle="none",
+        )
     return Rectangle((0, 0), 1, 1, facecolor=mark.colour, linewidth=0)

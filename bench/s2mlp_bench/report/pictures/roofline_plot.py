@@ -57,13 +57,24 @@ def draw(axes: Axes, result: Result) -> tuple[str, ...]:
         _draw_roof(axes, roof, found)
     for dot, shape in bundles:
         axes.plot(
-            *_at(dot), shape, color=COLOURS[dot.precision], markersize=LARGE, markeredgecolor=PAPER, markeredgewidth=1, zorder=4
-        )  # fmt: skip
+            *_at(dot),
+            shape,
+            color=COLOURS[dot.precision],
+            markersize=LARGE,
+            markeredgecolor=PAPER,
+            markeredgewidth=1,
+            zorder=4,
+        )
     for dot in layers:
         axes.plot(
-            *_at(dot), "o", color=KIND_COLOURS[dot.name], markersize=SMALL, markeredgecolor=COLOURS[dot.precision],
-            markeredgewidth=1, zorder=5,
-        )  # fmt: skip
+            *_at(dot),
+            "o",
+            color=KIND_COLOURS[dot.name],
+            markersize=SMALL,
+            markeredgecolor=COLOURS[dot.precision],
+            markeredgewidth=1,
+            zorder=5,
+        )
     return tuple(_notes(result, found, [dot for dot, _ in bundles], layers))
 
 
@@ -99,9 +110,13 @@ def _draw_roof(axes: Axes, roof: Roof, found: Roofline) -> None:
     low, high = axes.get_xlim()
     x = [low, roof.operations_per_s / roof.bytes_per_s, high]
     axes.plot(
-        x, [roof.at(value) / 1e9 for value in x], color=COLOURS[roof.precision], linewidth=1.4, zorder=2,
+        x,
+        [roof.at(value) / 1e9 for value in x],
+        color=COLOURS[roof.precision],
+        linewidth=1.4,
+        zorder=2,
         linestyle=_dashes(roof, found),
-    )  # fmt: skip
+    )
 
 
 def _dashes(roof: Roof, found: Roofline) -> Any:

@@ -34,10 +34,19 @@ LARGE_SPREAD = 4.0
 """Where the largest value is so many times the smallest, the axis is logarithmic."""
 
 KIND_COLOURS = {
-    "FC₁, FC₂": "#004489", "FC₃": "#3a70ab", "FC₄": "#7aa3cf", "GELU": "#ddaa33", "LayerNorm": "#8a8a4a",
-    "quantize": "#5fa8ad", "shift": "#bb5567", "residual sums": "#8c7aa9", "casts": "#c9a0b4", "patch embedding": "#8f8f8f",
-    "head": "#b5b5b5", "other": "#d2d2d2",
-}  # fmt: skip
+    "FC₁, FC₂": "#004489",
+    "FC₃": "#3a70ab",
+    "FC₄": "#7aa3cf",
+    "GELU": "#ddaa33",
+    "LayerNorm": "#8a8a4a",
+    "quantize": "#5fa8ad",
+    "shift": "#bb5567",
+    "residual sums": "#8c7aa9",
+    "casts": "#c9a0b4",
+    "patch embedding": "#8f8f8f",
+    "head": "#b5b5b5",
+    "other": "#d2d2d2",
+}
 """Products in blues, what is not of the blocks in greys; unlike any other colour here, so that each can be replaced."""
 
 _POINTS = 96
@@ -81,9 +90,15 @@ def ratios(axes: Axes, found: Summary) -> None:
         y, colour = lane.top + min(lane.height / 2, 0.9 * drawing.font_size()), _colour(f)
         axes.plot([f.speed.low, f.speed.high], [y, y], color=colour, linewidth=2, solid_capstyle="butt", zorder=3)
         axes.plot(
-            f.speed.median, y, "o", color=colour, markersize=6, markeredgewidth=1.4, zorder=4,
+            f.speed.median,
+            y,
+            "o",
+            color=colour,
+            markersize=6,
+            markeredgewidth=1.4,
+            zorder=4,
             markerfacecolor=colour if f.comparable else PAPER,
-        )  # fmt: skip
+        )
         axes.plot(_bound(f), [y] * len(_bound(f)), "|", color=INK, markersize=9, markeredgewidth=1.6, zorder=2)
 
 
@@ -92,11 +107,13 @@ def latencies(axes: Axes, found: Summary, samples_ms: Mapping[str, Sequence[floa
     _scale(axes, [value for f in found.figures for value in (min(samples_ms[f.name]), f.p99_ms)])
     lines = [
         _Line(
-            found.short(f), _short(f), ", ".join(found.settings(f)),
+            found.short(f),
+            _short(f),
+            ", ".join(found.settings(f)),
             " / ".join(section.figure(value) for value in (f.p50_ms, f.p90_ms, f.p99_ms)),
         )
         for f in found.figures
-    ]  # fmt: skip
+    ]
     for f, lane in zip(found.figures, _lanes(axes, lines), strict=True):
         y, colour = lane.top + lane.height - 2, _colour(f)
         x, density = _outline(axes, samples_ms[f.name])
@@ -197,9 +214,15 @@ def _write_name(axes: Axes, line: _Line, y: float, room: float) -> None:
 def _write(axes: Axes, x: float, y: float, words: str, **how: Any) -> Text:
     """Text that hides the grid, ``x`` as a share of the width."""
     return axes.text(
-        x, y, words, transform=axes.get_yaxis_transform(), va="center", zorder=6,
-        bbox={"facecolor": PAPER, "edgecolor": "none", "pad": 0.5}, **how,
-    )  # fmt: skip
+        x,
+        y,
+        words,
+        transform=axes.get_yaxis_transform(),
+        va="center",
+        zorder=6,
+        bbox={"facecolor": PAPER, "edgecolor": "none", "pad": 0.5},
+        **how,
+    )
 
 
 def _short(f: Figures) -> str:

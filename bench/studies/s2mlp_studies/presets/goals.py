@@ -74,7 +74,7 @@ def latency_goals(latency: Latency) -> list[Goal]:
     everything = latency.everything
     products = Goal(
         model, f"latency of {int8} / its products alone", everything.over(on(int8), alone(int8)), at_most=1.3
-    )  # fmt: skip
+    )
     return [
         over(latency.lowerings, latency.best_lowering, NO_SHIFT, at_most=1.03),
         over(everything, NAIVE, fp32, at_least=1.25),

@@ -122,7 +122,7 @@ def measure_latency(
     ) -> Benchmark:
         plan = Plan(
             tuple(bundles), tuple(baselines), threads=tuple(threads), schedule=schedule, cold=extras, bound=extras
-        )  # fmt: skip
+        )
         return Benchmark(plan, run(plan, listener, clock))
 
     return Latency(

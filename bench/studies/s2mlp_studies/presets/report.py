@@ -45,8 +45,12 @@ def export_table(cost: ExportCost) -> RenderableType:
     table = _table(
         f"{cost.model}: export as a whole process, {rounds} interleaved rounds, checkpoint "
         f"{cost.checkpoint_bytes / 1e6:.0f} MB",
-        "time, s", "CPU, s", f"{export_cost.NAIVE} / it", "peak, MB", "(peak − imports) / checkpoint",
-    )  # fmt: skip
+        "time, s",
+        "CPU, s",
+        f"{export_cost.NAIVE} / it",
+        "peak, MB",
+        "(peak − imports) / checkpoint",
+    )
     for name in cost.samples:
         compared = name != export_cost.IMPORTS
         table.add_row(
@@ -67,7 +71,7 @@ def latency_tables(latency: Latency) -> RenderableType:
         render(latency.everything.result, latency.environment),
         lowering_table(latency),
         gain_table(latency),
-    )  # fmt: skip
+    )
 
 
 def lowering_table(latency: Latency) -> RenderableType:
@@ -97,8 +101,17 @@ def engine_table(engines: Engines) -> RenderableType:
     table = _table(
         f"{engines.model}: {engines.runtime} engine built as a whole process, batch 1, {rounds} round"
         f"{'s' if rounds > 1 else ''}",
-        "", "time, s", "CPU, s", "peak, MB", "engine, MB", "/ weights", "kernels", "of shift", "moved, MB", "by shift",
-    )  # fmt: skip
+        "",
+        "time, s",
+        "CPU, s",
+        "peak, MB",
+        "engine, MB",
+        "/ weights",
+        "kernels",
+        "of shift",
+        "moved, MB",
+        "by shift",
+    )
     for cost in engines.costs:
         figures = cost.figures
         table.add_row(

@@ -55,7 +55,14 @@ def document(found: Scaling, sha256: str, environment: Mapping[str, object]) -> 
 def _point(point: Point) -> dict[str, Any]:
     setting = point.setting
     return {
-        "model": point.model, "image_size": setting.size, "batch": setting.batch, "blocks": point.blocks,
-        "positions": point.positions, "parameters": point.parameters, "macs": point.macs, **asdict(point.footprint),
-        "latency_ms": asdict(point.latency_ms), "samples_ms": point.samples_ms,
-    }  # fmt: skip
+        "model": point.model,
+        "image_size": setting.size,
+        "batch": setting.batch,
+        "blocks": point.blocks,
+        "positions": point.positions,
+        "parameters": point.parameters,
+        "macs": point.macs,
+        **asdict(point.footprint),
+        "latency_ms": asdict(point.latency_ms),
+        "samples_ms": point.samples_ms,
+    }

@@ -74,9 +74,7 @@ def measure(source: Checkpoint, plan: Plan, listener: Listener, clock: Clock = t
     networks = _networks(spec, plan)
     _check_memory(networks, plan, footprint.available_bytes())
     rng = np.random.default_rng(plan.seed)
-    images = {
-        s: rng.standard_normal((s.batch, spec.in_channels, *s.size), np.float32) for s in plan.settings
-    }  # fmt: skip
+    images = {s: rng.standard_normal((s.batch, spec.in_channels, *s.size), np.float32) for s in plan.settings}
     sessions: dict[Key, OnnxSession] = {}
     footprints: dict[Key, Footprint] = {}
     with temporary() as directory:
@@ -244,7 +242,7 @@ def _point(network: _Network, setting: Setting, taken: Footprint, samples_ms: tu
     positions = prod(spec.map_sizes(size)[0])
     return Point(
         network.model, setting, positions, spec.depth, network.parameters, setting.batch * macs, taken, samples_ms
-    )  # fmt: skip
+    )
 
 
 def _words(setting: Setting) -> str:

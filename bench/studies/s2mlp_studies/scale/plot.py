@@ -83,9 +83,18 @@ def _draw(axes: Axes, model: str, points: Sequence[Point], grown: Growth) -> Non
     above = [point.latency_ms.high - point.latency_ms.median for point in points]
     aside = (ends[1] / ends[0]) ** _ASIDE[model]
     axes.errorbar(
-        [point.positions * aside for point in points], medians, (below, above), fmt=MARKERS[model], color=COLOURS[model], markersize=6,
-        markerfacecolor="white", markeredgewidth=1.6, elinewidth=1.6, capsize=3.5, zorder=4,
-    )  # fmt: skip
+        [point.positions * aside for point in points],
+        medians,
+        (below, above),
+        fmt=MARKERS[model],
+        color=COLOURS[model],
+        markersize=6,
+        markerfacecolor="white",
+        markeredgewidth=1.6,
+        elinewidth=1.6,
+        capsize=3.5,
+        zorder=4,
+    )
 
 
 def _at(grown: Growth, positions: float) -> float:
@@ -142,9 +151,16 @@ def _label_ends(axes: Axes, labels: Sequence[tuple[float, str, str]]) -> None:
         shares = [middle + (i - (len(shares) - 1) / 2) * _LABEL_SHARE for i in range(len(shares))]
     for share, (_, text, colour) in zip(shares, ordered, strict=True):
         axes.annotate(
-            text, (1, share), (8, 0), xycoords="axes fraction", textcoords="offset points", va="center", color=colour,
-            weight="bold", annotation_clip=False,
-        )  # fmt: skip
+            text,
+            (1, share),
+            (8, 0),
+            xycoords="axes fraction",
+            textcoords="offset points",
+            va="center",
+            color=colour,
+            weight="bold",
+            annotation_clip=False,
+        )
 
 
 def _words(drawn: Figure, found: Scaling) -> None:

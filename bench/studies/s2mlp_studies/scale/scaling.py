@@ -95,9 +95,12 @@ class Point:
     def value(self, quantity: Quantity) -> float | None:
         """The ``quantity``: milliseconds, bytes, or a number; None where it is not known."""
         return {
-            "latency": self.latency_ms.median, "peak memory": self.footprint.peak_bytes,
-            "memory to run": self.footprint.running_bytes, "multiply-adds": self.macs, "parameters": self.parameters,
-        }[quantity]  # fmt: skip
+            "latency": self.latency_ms.median,
+            "peak memory": self.footprint.peak_bytes,
+            "memory to run": self.footprint.running_bytes,
+            "multiply-adds": self.macs,
+            "parameters": self.parameters,
+        }[quantity]
 
 
 @dataclass(frozen=True)

@@ -52,8 +52,10 @@ def _measured(found: Scaling, over: Over) -> Table:
     base = found.plan.base
     blocks = found.sweep(S2MLP, "depth")[-1].blocks
     held = {
-        "image size": f"image {format_size(base.size)}", "batch": f"batch {base.batch}", "depth": f"{counted(blocks, 'block')}"
-    }  # fmt: skip
+        "image size": f"image {format_size(base.size)}",
+        "batch": f"batch {base.batch}",
+        "depth": f"{counted(blocks, 'block')}",
+    }
     others = ", ".join(words for name, words in held.items() if name != over)
     headings = [f"{model}, ms" for model in found.models]
     if MIXER in found.models:
@@ -132,16 +134,27 @@ def _patches(found: Scaling) -> Iterable[Table]:
 
 def _presets() -> Table:
     table = _table(
-        "the paper's models, counted, and what the paper reports", "model", "S²-MLP, G", "paper, G", "S²-MLP, M", "paper, M",
-        "MLP-Mixer, G", "MLP-Mixer, M",
-    )  # fmt: skip
+        "the paper's models, counted, and what the paper reports",
+        "model",
+        "S²-MLP, G",
+        "paper, G",
+        "S²-MLP, M",
+        "paper, M",
+        "MLP-Mixer, G",
+        "MLP-Mixer, M",
+    )
     for name, row in costs.presets().items():
         paper, other = costs.PAPER[name], row.mixer
         assert other is not None
         table.add_row(
-            name, _giga(row.s2mlp.macs), f"{paper.macs / 1e9:.1f}", _mega(row.s2mlp.parameters), f"{paper.parameters / 1e6:.0f}",
-            _giga(other.macs), _mega(other.parameters),
-        )  # fmt: skip
+            name,
+            _giga(row.s2mlp.macs),
+            f"{paper.macs / 1e9:.1f}",
+            _mega(row.s2mlp.parameters),
+            f"{paper.parameters / 1e6:.0f}",
+            _giga(other.macs),
+            _mega(other.parameters),
+        )
     return table
 
 
