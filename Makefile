@@ -88,14 +88,14 @@ oldest:
 		--deselect tests/unit/studies/test_scale.py::test_the_picture_shows_each_model_with_its_exponent_and_interval
 
 docs-output: $(STAMP)
-	$(BIN)/python tests/helpers/printed_outputs.py
+	PYTHONPATH=tests $(BIN)/python -m helpers.printed_outputs
 
 arm: $(STAMP)
 	$(BIN)/python tests/arm/check.py $(CPUS)
 
 licenses: $(STAMP)
-	$(BIN)/python tests/helpers/licenses.py > docs/dependencies.md
-	$(BIN)/python tests/helpers/oldest.py > constraints-oldest.txt
+	PYTHONPATH=tests $(BIN)/python -m helpers.licenses > docs/dependencies.md
+	PYTHONPATH=tests $(BIN)/python -m helpers.oldest > constraints-oldest.txt
 
 # What fp16 and int8 cost on all 10,000 test images; Debian's package dataset-fashion-mnist has them.
 accuracy: $(STAMP)

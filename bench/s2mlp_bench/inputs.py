@@ -10,9 +10,9 @@ import numpy as np
 
 from s2mlp_bench.backends import BundleBackend
 from s2mlp_bench.candidate import Candidate, Point
+from s2mlp_deploy.bundle import golden_tensors
 from s2mlp_deploy.bundle.contents import Bundle
 from s2mlp_deploy.errors import UsageError
-from s2mlp_deploy.gate import golden
 from s2mlp_deploy.runtime.session import Session
 from s2mlp_deploy.schema.array import Array
 from s2mlp_deploy.schema.manifest import FLOAT_LOGITS
@@ -39,7 +39,7 @@ class TestInputs:
 
 def of_bundle(bundle: Bundle) -> TestInputs:
     """The bundle's golden images of the model's own size, and the reference's logits."""
-    expected = golden.load(bundle.golden)
+    expected = golden_tensors.load(bundle.golden)
     manifest = bundle.manifest
     axes = slice(2, 4) if manifest.interface.input == "float" else slice(1, 3)
     cases = [case for case, x in expected.inputs.items() if x.shape[axes] == manifest.spec.image_size]

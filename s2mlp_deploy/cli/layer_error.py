@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from s2mlp_deploy.bundle import golden_tensors
 from s2mlp_deploy.bundle.contents import Bundle
 from s2mlp_deploy.bundle.read import read_manifest
 from s2mlp_deploy.cli import plot
@@ -12,7 +13,6 @@ from s2mlp_deploy.cli.lines import model_line
 from s2mlp_deploy.cli.plot import Curve
 from s2mlp_deploy.errors import UsageError
 from s2mlp_deploy.formats import registry
-from s2mlp_deploy.gate import golden
 from s2mlp_deploy.pipeline import verify as verifying
 from s2mlp_deploy.pipeline.request import ExportRequest
 from s2mlp_deploy.pipeline.verify import Layers
@@ -67,7 +67,7 @@ def curve(bundle: Bundle, layers: Layers, name: str | None = None) -> Curve:
         tuple((layer, distance.relative_l2) for layer, distance in layers),
         manifest.tolerance.relative_l2,
         _in_float(manifest, [layer for layer, _ in layers]),
-        "noise" if golden.load(bundle.golden).traced == "noise" else "an image",
+        "noise" if golden_tensors.load(bundle.golden).traced == "noise" else "an image",
     )
 
 

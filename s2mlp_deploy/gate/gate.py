@@ -7,10 +7,10 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from s2mlp_deploy.bundle.golden_tensors import Golden
 from s2mlp_deploy.errors import ParityError
 from s2mlp_deploy.gate import run_plan
 from s2mlp_deploy.gate.checks import QUANTIZED_ROWS, Check, Verdict, check_logits, failure, nearer_to
-from s2mlp_deploy.gate.golden import Golden
 from s2mlp_deploy.gate.io_adapter import ArtifactIo, as_logits, class_scores
 from s2mlp_deploy.runtime.session import Session, run_in_batches
 from s2mlp_deploy.schema.array import Array

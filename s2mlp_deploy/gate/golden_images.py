@@ -14,10 +14,10 @@ from pathlib import Path
 import numpy as np
 
 from s2mlp_deploy.bundle.contents import Bundle
+from s2mlp_deploy.bundle.golden_tensors import Golden
 from s2mlp_deploy.data.arrays import spread
 from s2mlp_deploy.data.preprocessing import normalize
 from s2mlp_deploy.errors import BundleError
-from s2mlp_deploy.gate.golden import Golden
 from s2mlp_deploy.schema.array import Array
 from s2mlp_deploy.schema.manifest import GoldenImage, Manifest, Preprocessing
 

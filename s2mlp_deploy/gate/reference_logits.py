@@ -8,9 +8,10 @@ from collections.abc import Mapping
 import numpy as np
 import torch
 
+from s2mlp_deploy.bundle.golden_tensors import Golden
 from s2mlp_deploy.families.reference import ReferenceModel, activations, logits
 from s2mlp_deploy.gate.distance import compare, scale_of
-from s2mlp_deploy.gate.golden import Golden, GoldenReference, sample_map
+from s2mlp_deploy.gate.golden import GoldenReference, sample_map
 from s2mlp_deploy.runtime.session import BATCH
 from s2mlp_deploy.schema.array import Array
 from s2mlp_deploy.schema.precision import Arithmetic

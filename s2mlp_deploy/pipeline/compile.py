@@ -8,16 +8,16 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+from s2mlp_deploy.bundle import golden_tensors
 from s2mlp_deploy.bundle.contents import GOLDEN, Artifact, Bundle
+from s2mlp_deploy.bundle.golden_tensors import Golden
 from s2mlp_deploy.bundle.read import read_bundle, read_report
 from s2mlp_deploy.bundle.staging import staged
 from s2mlp_deploy.errors import BundleError, OutputError, UnverifiedError, UsageError
 from s2mlp_deploy.formats import float16_on_cpu, memory_limit, registry
 from s2mlp_deploy.formats.base import Compiler
 from s2mlp_deploy.formats.registry import ONNX
-from s2mlp_deploy.gate import golden
 from s2mlp_deploy.gate.evaluation import EvaluationSet
-from s2mlp_deploy.gate.golden import Golden
 from s2mlp_deploy.pipeline.publish import Candidate, publish
 from s2mlp_deploy.pipeline.request import Export, ExportRequest, flags
 from s2mlp_deploy.quantization.settings import Int8
@@ -153,11 +153,11 @@ def _copy_golden(bundle: Bundle, made: Artifact, format: str, progress: Progress
     """Put the bundle's golden files beside the engine, without the cases that it is not built for."""
     for name in (GOLDEN, *(image.file for image in bundle.manifest.golden_images)):
         shutil.copyfile(bundle.directory / name, made.directory / name)
-    known = golden.load(bundle.golden)
+    known = golden_tensors.load(bundle.golden)
     if not made.beyond:
         return known
     kept = known.without(made.beyond)
-    golden.save(kept, made.directory / GOLDEN)
+    golden_tensors.save(kept, made.directory / GOLDEN)
     progress.warn(
         f"the {format} engine is not judged on {', '.join(made.beyond)}: it is built for sizes that do not reach there"
     )

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from s2mlp_deploy import __version__
+from s2mlp_deploy.bundle import golden_tensors
 from s2mlp_deploy.bundle.contents import GOLDEN, Artifact
 from s2mlp_deploy.bundle.staging import staged
 from s2mlp_deploy.families.reference import ReferenceModel
@@ -126,7 +127,7 @@ def export(
         memory.release()
         checked = None if request.synthetic else expected
         if checked:
-            golden.save(checked.reference.golden, staging.directory / GOLDEN)
+            golden_tensors.save(checked.reference.golden, staging.directory / GOLDEN)
         shown = _write_pictures(checked, facts.prepared, staging.directory)
         tolerance = tolerance_for(request.precision.row.name, checked.reference) if checked else None
         candidate = Candidate(

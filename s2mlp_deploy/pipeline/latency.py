@@ -12,9 +12,9 @@ from pathlib import Path
 
 import numpy as np
 
+from s2mlp_deploy.bundle import golden_tensors
 from s2mlp_deploy.bundle.contents import GOLDEN, Bundle
 from s2mlp_deploy.formats import registry
-from s2mlp_deploy.gate import golden
 from s2mlp_deploy.gate.io_adapter import IoAdapter
 from s2mlp_deploy.schema.array import Array
 from s2mlp_deploy.system import machine
@@ -73,16 +73,16 @@ def measure(bundles: Sequence[Bundle], clock: Clock = time.perf_counter) -> Late
         return None
     batch = bundles[0].manifest.batch or 1
     images, source = _images(bundles, batch)
-    contestants: dict[str, Callable[[], float]] = {}
+    candidates: dict[str, Callable[[], float]] = {}
     for bundle in bundles:
         session = registry.find(bundle.manifest.format).open_with_threads(bundle.artifact, None)
-        contestants[str(bundle.directory)] = timed_ms(partial(session.run, images), clock)
+        candidates[str(bundle.directory)] = timed_ms(partial(session.run, images), clock)
     rng = random.Random(SEED)
     start = clock()
-    interleave(contestants, rounds=WARMUP, rng=rng)
+    interleave(candidates, rounds=WARMUP, rng=rng)
     rounds = ceil(SECONDS * WARMUP / (clock() - start))
     rounds = min(max(rounds, FEWEST_ROUNDS), MOST_ROUNDS)
-    samples = list(interleave(contestants, rounds=rounds, rng=rng).values())
+    samples = list(interleave(candidates, rounds=rounds, rng=rng).values())
     results = {b.directory: Latency(estimate(s), ratio(samples[0], s)) for b, s in zip(bundles, samples, strict=True)}
     return Latencies(results, Method(rounds, batch, int(machine.describe()["cores"]), source))
 
@@ -91,7 +91,7 @@ def _images(bundles: Sequence[Bundle], batch: int) -> tuple[Array, str]:
     """Inputs as the first of ``bundles`` takes them, and what they are."""
     for bundle in bundles:
         if GOLDEN in bundle.manifest.files:
-            expected = golden.load(bundle.golden)
+            expected = golden_tensors.load(bundle.golden)
             return expected.inputs[expected.traced][:1].repeat(batch, axis=0), "a golden input"
     spec = bundles[0].manifest.spec
     rng = np.random.default_rng(SEED)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from s2mlp_deploy.bundle.contents import GOLDEN, Artifact
+from s2mlp_deploy.bundle.golden_tensors import Golden
 from s2mlp_deploy.bundle.staging import Staging
 from s2mlp_deploy.errors import AccuracyError
 from s2mlp_deploy.formats.base import Compiler, Format
@@ -12,7 +13,6 @@ from s2mlp_deploy.gate import gate as gates
 from s2mlp_deploy.gate import manifest_consistency
 from s2mlp_deploy.gate.checks import Verdict
 from s2mlp_deploy.gate.evaluation import EvaluationSet, check_images
-from s2mlp_deploy.gate.golden import Golden
 from s2mlp_deploy.gate.io_adapter import IoAdapter
 from s2mlp_deploy.pipeline.request import Export
 from s2mlp_deploy.quantization import accuracy

@@ -11,7 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias, get_type_hints
 
+from s2mlp_deploy.bundle import golden_tensors
 from s2mlp_deploy.bundle.contents import GOLDEN, MANIFEST, Bundle
+from s2mlp_deploy.bundle.golden_tensors import Golden
 from s2mlp_deploy.bundle.read import read_bundle
 from s2mlp_deploy.errors import BundleError, RuntimeMissingError, UsageError
 from s2mlp_deploy.formats import float16_on_cpu, memory_limit, registry
@@ -19,7 +21,6 @@ from s2mlp_deploy.gate import gate as gates
 from s2mlp_deploy.gate import golden, golden_images, manifest_consistency
 from s2mlp_deploy.gate.checks import Verdict
 from s2mlp_deploy.gate.distance import compare, first_divergence, scale_of
-from s2mlp_deploy.gate.golden import Golden
 from s2mlp_deploy.gate.golden_images import Preparation
 from s2mlp_deploy.gate.io_adapter import ArtifactIo
 from s2mlp_deploy.runtime.session import Session, TracingSession, description_of
@@ -136,7 +137,7 @@ def _load(bundle: Bundle) -> tuple[Golden, Tolerance, Session]:
         )
     registry.inspect(bundle)
     float16_on_cpu.refuse_old(bundle, target)
-    expected = golden.load(bundle.golden)
+    expected = golden_tensors.load(bundle.golden)
     return expected, manifest.tolerance, target.open(bundle.artifact)
 
 

@@ -14,7 +14,6 @@ from typing import Annotated, Any, Literal
 
 from pydantic import (
     AfterValidator,
-    BeforeValidator,
     Field,
     InstanceOf,
     StrictBool,
@@ -84,21 +83,6 @@ class Source(StrictModel):
 
 Layout = Literal["NCHW", "NHWC"]
 
-# How bundles were written before there was a choice; the words meant what the defaults mean.
-_FIRST_WORDS: dict[Any, Any] = {
-    "shorter side to the input size, then center crop": "shorter",
-    "bicubic, antialiased": "bicubic",
-    True: ("resize", "interpolation", "crop_fraction", "mean", "std"),
-    False: ("resize", "interpolation", "crop_fraction"),
-}
-
-
-def _as_now(value: Any) -> Any:
-    return _FIRST_WORDS.get(value, value) if isinstance(value, (str, bool)) else value
-
-
-_Renamed = BeforeValidator(_as_now)
-
 
 class Preprocessing(StrictModel):
     """The steps from an image to the input, as in docs/preprocessing.md: turn upright, take ``channel_order``,
@@ -108,14 +92,14 @@ class Preprocessing(StrictModel):
     (antialiased). ``assumed`` names the values that neither the checkpoint nor the user gave.
     """
 
-    resize: Annotated[Resize, _Renamed] = "shorter"
-    interpolation: Annotated[Interpolation, _Renamed] = "bicubic"
+    resize: Resize = "shorter"
+    interpolation: Interpolation = "bicubic"
     crop_fraction: Annotated[float, Field(gt=0, le=1)] = 1.0
     channel_order: Literal["RGB", "L"] = "RGB"
     scale: float = 1 / 255
     mean: tuple[float, ...]
     std: tuple[Annotated[float, Field(gt=0)], ...]
-    assumed: Annotated[tuple[str, ...], _Renamed] = ()
+    assumed: tuple[str, ...] = ()
 
 
 class Interface(StrictModel):

@@ -16,6 +16,7 @@ import torch
 from PIL import Image
 
 from helpers.support import Ran, pyramid_spec, random_model, run, save_checkpoint, small_spec, weights_of, with_biases
+from s2mlp_deploy.bundle import golden_tensors
 from s2mlp_deploy.bundle.read import read_bundle
 from s2mlp_deploy.data import images
 from s2mlp_deploy.errors import ParityError, UsageError
@@ -449,10 +450,12 @@ def test_every_kind_is_exported_compiled_verified_and_described(
 def test_golden_tensors_hold_what_the_artifact_takes(data: Path, tmp_path: Path) -> None:
     for kind in ("uint8", "image"):
         assert export(data, tmp_path / kind, "--input", kind).code == 0
-    taken = golden.load(tmp_path / "uint8" / "golden.safetensors").inputs
+    taken = golden_tensors.load(tmp_path / "uint8" / "golden.safetensors").inputs
     assert {x.dtype for x in taken.values()} == {np.dtype(np.uint8)}
     assert taken["images"].shape == (8, 20, 28, 3) and taken["noise"].shape == (8, 20, 28, 3)
-    sizes = {case: x.shape[1:3] for case, x in golden.load(tmp_path / "image" / "golden.safetensors").inputs.items()}
+    sizes = {
+        case: x.shape[1:3] for case, x in golden_tensors.load(tmp_path / "image" / "golden.safetensors").inputs.items()
+    }
     assert {f"image-{i:02d}" for i in range(8)} < sizes.keys() and "images" not in sizes
     assert {(43, 85), (11, 17), (25, 25)} < set(sizes.values())
 

@@ -43,6 +43,7 @@ import json
 
 import numpy as np
 import onnxruntime
+from s2mlp_deploy.bundle import golden_tensors
 from s2mlp_deploy.gate import golden
 from s2mlp_deploy.bundle.contents import Artifact
 from s2mlp_deploy.errors import RuntimeMissingError
@@ -71,7 +72,7 @@ class Compiled(Compiler):
     def compile(self, bundle, destination, options):
         calls.append((bundle.directory, options.given))
         (destination / "engine.bin").write_bytes(bundle.artifact.path.read_bytes())
-        inputs = golden.load(bundle.golden).inputs.values() if bundle.golden.exists() else ()
+        inputs = golden_tensors.load(bundle.golden).inputs.values() if bundle.golden.exists() else ()
         (destination / "golden.json").write_text(json.dumps([d for images in inputs for d in digests(images)]))
         return Artifact(destination, "engine.bin", ("engine.bin", "golden.json"), {"speed": options.speed})
 

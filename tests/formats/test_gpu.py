@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from helpers.support import PAPER_CHECKPOINT, TEST_IMAGES, run
+from s2mlp_deploy.bundle import golden_tensors
 from s2mlp_deploy.bundle.read import read_bundle
 from s2mlp_deploy.errors import BundleError, RuntimeMissingError, UsageError
-from s2mlp_deploy.gate import golden
 from s2mlp_deploy.gate.distance import compare
 from s2mlp_deploy.gate.gate import gate
 from s2mlp_deploy.gate.io_adapter import ArtifactIo
@@ -154,7 +154,7 @@ def test_the_gate_catches_an_engine_that_gets_something_wrong(
         def run(self, images: Array) -> Array:
             return right.run(images[:, :, ::-1])
 
-    expected, tolerance = golden.load(bundle.golden), bundle.manifest.tolerance
+    expected, tolerance = golden_tensors.load(bundle.golden), bundle.manifest.tolerance
     assert gate(right, expected, tolerance, ArtifactIo.of(bundle.manifest)).passed
     assert not gate(UpsideDown(), expected, tolerance, ArtifactIo.of(bundle.manifest)).passed
 

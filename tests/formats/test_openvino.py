@@ -22,10 +22,10 @@ import pytest
 from helpers import formats
 from helpers.formats import PRECISIONS, change_manifest, exported, manifest_of, noise, promised, replace_file
 from helpers.support import PAPER_CHECKPOINT, TEST_IMAGES, command, run, save_checkpoint, small_spec
+from s2mlp_deploy.bundle import golden_tensors
 from s2mlp_deploy.bundle.read import read_bundle
 from s2mlp_deploy.errors import BundleError, CompilerError, RuntimeMissingError, UsageError
 from s2mlp_deploy.formats import registry
-from s2mlp_deploy.gate import golden
 from s2mlp_deploy.gate.gate import gate
 from s2mlp_deploy.gate.io_adapter import ArtifactIo
 from s2mlp_deploy.pipeline.deploy import deploy
@@ -206,7 +206,9 @@ def test_bfloat16_would_not_pass_the_gate(made: Path, monkeypatch: pytest.Monkey
     wrong = Settings.model_construct(runtime_version="", device="CPU", inference_precision="bf16")
     tolerance = bundle.manifest.tolerance
     assert tolerance is not None
-    verdict = gate(OpenVinoSession(bundle.artifact.path, wrong), golden.load(bundle.golden), tolerance, ArtifactIo())
+    verdict = gate(
+        OpenVinoSession(bundle.artifact.path, wrong), golden_tensors.load(bundle.golden), tolerance, ArtifactIo()
+    )
     assert not verdict.passed and max(d.relative_l2 for d in verdict.distances.values()) > 1e-3
 
 

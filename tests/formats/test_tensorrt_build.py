@@ -17,9 +17,9 @@ import pytest
 
 from helpers.bare import OPTIONAL, bare
 from helpers.support import PAPER_CHECKPOINT, TEST_IMAGES, run
+from s2mlp_deploy.bundle import golden_tensors
 from s2mlp_deploy.bundle.read import read_bundle
 from s2mlp_deploy.errors import CompilerError, RuntimeMissingError, UnverifiedError, UsageError
-from s2mlp_deploy.gate import golden
 from s2mlp_deploy.pipeline.deploy import deploy
 from s2mlp_deploy.pipeline.request import (
     EvidenceOptions,
@@ -401,13 +401,13 @@ def test_a_range_that_ends_before_the_large_golden_size_is_built_for_and_not_jud
     graphs: Graphs, tmp_path: Path
 ) -> None:
     source = graphs("slice", "fp16", dynamic_size=True, judged=True)
-    whole = golden.load(source / "golden.safetensors")
+    whole = golden_tensors.load(source / "golden.safetensors")
     made = engine(source, tmp_path / "engine", size_profile="4:28:36")
-    kept = golden.load(made.bundle.golden)
+    kept = golden_tensors.load(made.bundle.golden)
     assert whole.inputs.keys() - kept.inputs.keys() == {"large-124x132"} == whole.logits.keys() - kept.logits.keys()
     assert all(np.array_equal(kept.trace[name], array) for name, array in whole.trace.items())
     everything = engine(source, tmp_path / "all")
-    assert golden.load(everything.bundle.golden).inputs.keys() == whole.inputs.keys()
+    assert golden_tensors.load(everything.bundle.golden).inputs.keys() == whole.inputs.keys()
 
 
 def test_a_range_of_sizes_is_not_for_a_graph_of_one_size(graph: Path, tmp_path: Path) -> None:

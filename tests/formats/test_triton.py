@@ -24,12 +24,12 @@ from google.protobuf import text_format
 from helpers import formats
 from helpers.formats import PRECISIONS, change_manifest, exported, manifest_of, promised, replace_file, silence
 from helpers.support import PAPER_CHECKPOINT, TEST_IMAGES, command, run, save_checkpoint, small_spec
+from s2mlp_deploy.bundle import golden_tensors
 from s2mlp_deploy.bundle.contents import Artifact, Bundle
 from s2mlp_deploy.bundle.read import read_bundle
 from s2mlp_deploy.errors import BundleError, UsageError
 from s2mlp_deploy.formats import registry
 from s2mlp_deploy.formats.base import Compiler
-from s2mlp_deploy.gate import golden
 from s2mlp_deploy.pipeline.deploy import deploy
 from s2mlp_deploy.pipeline.request import ExportRequest, FormatOptions, OutputOptions, Source
 from s2mlp_deploy.runtime.onnxruntime import OnnxSession
@@ -614,7 +614,7 @@ def test_a_server_loads_the_entries_and_answers_with_the_golden_logits(
     with serving(repository, tmp_path / "log") as models:
         for name, rows in {"fashion": 8, "fixed": 3, "any_size": 8, "int8": 8}.items():
             bundle = read_bundle(repository / name)
-            expected, tolerance = golden.load(bundle.golden), bundle.manifest.tolerance
+            expected, tolerance = golden_tensors.load(bundle.golden), bundle.manifest.tolerance
             assert tolerance is not None
             for case, images in expected.inputs.items():
                 whole = images.repeat(rows, axis=0)[:rows] if name == "fixed" else images[:rows]
@@ -627,7 +627,7 @@ def test_a_server_loads_the_entries_and_answers_with_the_golden_logits(
                 )
                 assert np.linalg.norm(logits - want) <= tolerance.relative_l2 * np.linalg.norm(want), (name, case)
         bundle = read_bundle(repository / "fashion")
-        expected = golden.load(bundle.golden)
+        expected = golden_tensors.load(bundle.golden)
         answer = infer(f"{models}/fashion", expected.inputs["images"][:4], classification=1)
         labels = [value.split(":")[2] for value in answer["data"]]
         assert labels == [(bundle.manifest.labels or ())[i] for i in expected.logits["images"][:4].argmax(1)]

@@ -1,4 +1,4 @@
-"""What is installed with this project, and under which licences: ``python tests/helpers/licenses.py > docs/dependencies.md``."""
+"""What is installed with this project, and under which licences: ``make licenses``."""
 
 from __future__ import annotations
 

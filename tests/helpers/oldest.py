@@ -1,4 +1,4 @@
-"""The oldest versions that pyproject.toml allows, as constraints for pip: ``python tests/helpers/oldest.py > constraints-oldest.txt``."""
+"""The oldest versions that pyproject.toml allows, as constraints for pip: ``make licenses``."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ LEFT_OUT = ("torch",)
 """The registry has builds for the CPU alone of newer releases only."""
 
 HEADER = """\
-# The oldest versions that pyproject.toml allows, but for torch. Written by: python tests/helpers/oldest.py; make oldest runs the tests with them.
+# The oldest versions that pyproject.toml allows, but for torch. make licenses writes this file, and make oldest runs the tests with them.
 """
 
 

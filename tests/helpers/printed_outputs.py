@@ -1,4 +1,4 @@
-"""What README.md and docs print is what the commands print: ``python tests/helpers/printed_outputs.py`` writes it anew.
+"""What README.md and docs print is what the commands print: ``make docs-output`` writes it anew.
 
 A fenced block whose first line starts with ``$`` is a session: each such line is a command, and the lines below it are what it
 prints, to both streams, without the lines of progress that a terminal wipes away. ``…`` on a line of its own stands for lines that

@@ -142,10 +142,12 @@ def request(
     interface: Interface = FLOAT_LOGITS,
     labels: Path | None = None,
     golden_images: Path | None = None,
+    batch: int | None = None,
+    dynamic_size: bool = False,
 ) -> ExportRequest:
     return ExportRequest(
         Source(made.checkpoint, labels=labels),
-        graph=GraphOptions(interface=interface),
+        graph=GraphOptions(dynamic_size=dynamic_size, batch=batch, interface=interface),
         precision=options(precision, target, made.calibration),
         format=FormatOptions(format),
         evidence=EvidenceOptions(golden_images=golden_images),

@@ -99,4 +99,4 @@ def worst(made: Export) -> float:
     tolerance = made.bundle.manifest.tolerance
     assert made.verdict and tolerance
     distances = made.report.distances
-    return max(d["relative_l2"] for d in distances.values()) / tolerance.relative_l2
+    return max(d.relative_l2 for d in distances.values()) / tolerance.relative_l2

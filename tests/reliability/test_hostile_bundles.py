@@ -213,7 +213,7 @@ def test_healthy_bundles_are_not_refused(victim: Victim, trials: Trials) -> None
         seen |= set(done)
         trials.tried("bundles checked" if ran.code == 0 else "bundles that were left, since they need a GPU")
     assert {"onnxruntime.InferenceSession", "openvino.frontend.FrontEndManager", "PIL.Image.open"} <= seen
-    assert {"s2mlp_deploy.gate.golden.load_file"} <= seen
+    assert {"s2mlp_deploy.bundle.golden_tensors.load_file"} <= seen
 
 
 def test_what_stands_in_the_place_of_a_file(victim: Victim, trials: Trials) -> None:

@@ -29,9 +29,9 @@ from helpers.processes import start
 from helpers.reliability.growth import growth
 from helpers.reliability.record import Trials
 from helpers.support import command, save_checkpoint, small_spec
+from s2mlp_deploy.bundle import golden_tensors
 from s2mlp_deploy.bundle.read import read_bundle
 from s2mlp_deploy.formats import registry
-from s2mlp_deploy.gate import golden
 from s2mlp_deploy.pipeline import verify as verifying
 from s2mlp_deploy.pipeline.deploy import deploy, deploy_all
 from s2mlp_deploy.pipeline.request import ExportRequest, FormatOptions, GraphOptions, OutputOptions, Source
@@ -241,7 +241,7 @@ def test_threads_that_look_inside(trials: Trials, format: str, bundles: Callable
     directory = bundles(format, "fp32")
     session = open_session(directory)
     assert isinstance(session, TracingSession)
-    names = list(golden.load(read_bundle(directory).golden).trace)[:-1]
+    names = list(golden_tensors.load(read_bundle(directory).golden).trace)[:-1]
     pairs = [(a, b) for a in names for b in names if a != b]
 
     def look(x: Array) -> tuple[Array, ...]:

@@ -11,12 +11,12 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
+from s2mlp_deploy.bundle import golden_tensors
 from s2mlp_deploy.bundle.contents import GOLDEN, Artifact, Bundle
 from s2mlp_deploy.errors import RuntimeMissingError
 from s2mlp_deploy.formats import onnx_scan
 from s2mlp_deploy.formats.base import Compiler, refuse_other_files
 from s2mlp_deploy.formats.settings import recorded
-from s2mlp_deploy.gate import golden
 from s2mlp_deploy.schema.precision import PRECISIONS
 from s2mlp_deploy.system.dependencies import distributions
 from s2mlp_exporters.tensorrt.build import build
@@ -75,7 +75,7 @@ class EngineFormat(Compiler):
         if options.strip_weights and (reason := self.cannot_run(options)):
             raise RuntimeMissingError(f"--strip-weights makes the builder ask a GPU, and {reason}: leave it out")
         manifest = bundle.manifest
-        inputs = golden.load(bundle.golden).inputs if GOLDEN in manifest.files else {}
+        inputs = golden_tensors.load(bundle.golden).inputs if GOLDEN in manifest.files else {}
         shapes = {case: images.shape for case, images in inputs.items()}
         profile = profile_for(manifest, shapes, options)
         log = Log()

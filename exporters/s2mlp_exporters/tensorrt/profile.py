@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
+from s2mlp_deploy.bundle.golden_tensors import LARGE
 from s2mlp_deploy.errors import SpecError, UsageError
-from s2mlp_deploy.gate.golden import LARGE
 from s2mlp_deploy.schema.manifest import Manifest
 from s2mlp_deploy.schema.size import Size, format_size
 from s2mlp_deploy.schema.spec import Spec

@@ -19,6 +19,7 @@ from PIL import Image
 
 from helpers.reliability import mutate
 from helpers.support import random_model, run, save_checkpoint, small_spec
+from s2mlp_deploy.bundle import golden_tensors
 from s2mlp_deploy.bundle.read import read_bundle
 from s2mlp_deploy.checkpoint.load import checkpoint_warnings, load_checkpoint
 from s2mlp_deploy.data import image_folders, images
@@ -28,7 +29,7 @@ from s2mlp_deploy.families import s2mlp
 from s2mlp_deploy.families.recognition import recognise
 from s2mlp_deploy.families.registry import find_layout, read_spec
 from s2mlp_deploy.families.s2mlp.layout import infer_spec
-from s2mlp_deploy.gate import golden, golden_images, shift_evidence
+from s2mlp_deploy.gate import golden_images, shift_evidence
 from s2mlp_deploy.schema.manifest import Preprocessing, parse_manifest
 
 SPEC = small_spec(channels=5, depth=1, classes=3)
@@ -121,7 +122,7 @@ def _manifest(path: Path) -> None:
 
 
 def _golden(path: Path) -> None:
-    found = golden.load(path)
+    found = golden_tensors.load(path)
     assert found.inputs.keys() == found.logits.keys()
     for case, values in found.inputs.items():
         assert values.ndim == 4 and len(values) == len(found.logits[case]) > 0

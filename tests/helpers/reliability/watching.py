@@ -21,7 +21,7 @@ LOADING = (
     ("tensorrt_rtx", "Runtime"),
     ("tensorrt_rtx", "Builder"),
     ("PIL.Image", "open"),
-    ("s2mlp_deploy.gate.golden", "load_file"),
+    ("s2mlp_deploy.bundle.golden_tensors", "load_file"),
 )
 """What reads models, golden tensors and images."""
 

@@ -17,6 +17,7 @@ from s2mlp_bench import weights_from_onnx
 from s2mlp_bench.baselines import registry
 from s2mlp_bench.baselines.naive import shift_function, slice_assignment_shift
 from s2mlp_bench.baselines.noshift import NoShift
+from s2mlp_deploy.bundle import golden_tensors
 from s2mlp_deploy.bundle.read import read_bundle
 from s2mlp_deploy.errors import BundleError
 from s2mlp_deploy.families.reference import logits
@@ -24,7 +25,6 @@ from s2mlp_deploy.families.s2mlp.emit import emit
 from s2mlp_deploy.families.s2mlp.reference import build
 from s2mlp_deploy.families.s2mlp.spec import S2MLPSpec, Stage
 from s2mlp_deploy.families.shift_reference import spatial_shift
-from s2mlp_deploy.gate import golden
 from s2mlp_deploy.graph import writer
 from s2mlp_deploy.graph.lowered import Axes
 from s2mlp_deploy.runtime.onnxruntime import OnnxSession
@@ -87,7 +87,7 @@ def measured(tmp_path: Path, *arguments: object) -> dict[str, Any]:
 def test_weights_read_back_from_a_bundle_are_the_same_network(tmp_path: Path, spec: S2MLPSpec) -> None:
     bundle = read_bundle(export(tmp_path, "bundle", spec))
     model = weights_from_onnx.read(bundle)
-    expected = golden.load(bundle.golden)
+    expected = golden_tensors.load(bundle.golden)
     module = build(model.spec, {name: torch.from_numpy(np.array(w)) for name, w in model.weights.items()})
     for case, images in expected.inputs.items():
         found = logits(module.double(), torch.from_numpy(images).double()).numpy()

@@ -27,6 +27,7 @@ from s2mlp_deploy.bundle.read import read_bundle
 from s2mlp_deploy.errors import ParityError, UsageError
 from s2mlp_deploy.runtime.onnxruntime import PROVIDERS
 from s2mlp_deploy.system.timing import Clock
+from s2mlp_exporters.tensorrt.trt_rtx import TensorRtRtxEngine
 
 
 class FakeClock:
@@ -382,12 +383,9 @@ def test_without_bundles_it_says_what_it_needs() -> None:
 
 
 def test_engines_without_threads_refuse_the_option(place: Path) -> None:
-    class Engine:
-        pass
-
     bundle = read_bundle(place / "fp32")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(backends.registry, "find", lambda name: Engine())
+        patch.setattr(backends.registry, "find", lambda name: TensorRtRtxEngine())
         with pytest.raises(UsageError, match="have no threads to set"):
             BundleBackend(bundle).open(Point(threads=2))
         with pytest.raises(UsageError, match="run on what they were made for"):

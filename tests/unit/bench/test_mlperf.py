@@ -25,10 +25,10 @@ from s2mlp_bench.mlperf.loadgen_log import DETAIL, SUMMARY
 from s2mlp_bench.mlperf.loadgen_settings import SCENARIOS, ScenarioOptions, settings
 from s2mlp_bench.mlperf.scenario import Outcome, run
 from s2mlp_bench.mlperf.scenario_table import render
+from s2mlp_deploy.bundle import golden_tensors
 from s2mlp_deploy.bundle.read import read_bundle
 from s2mlp_deploy.errors import OutputError, ParityError, RuntimeMissingError, UsageError
 from s2mlp_deploy.formats import registry
-from s2mlp_deploy.gate import golden
 from s2mlp_deploy.schema.array import Array
 from s2mlp_deploy.system.dependencies import pip_install
 
@@ -148,7 +148,7 @@ def test_a_conforming_run_has_left_no_rule_and_shows_so(outcomes: dict[str, Outc
 
 def test_a_real_bundle_is_driven_in_every_scenario(pristine: Path) -> None:
     bundle = read_bundle(pristine)
-    known = golden.load(bundle.golden)
+    known = golden_tensors.load(bundle.golden)
     assert bundle.manifest.tolerance is not None
     opened = registry.find(bundle.manifest.format).open(bundle.artifact)
     for options in SHORT.values():

@@ -19,10 +19,9 @@ from s2mlp_deploy.bundle.read import read_bundle
 from s2mlp_deploy.data import images
 from s2mlp_deploy.data.preprocessing import nearest_bytes, normalize, plan
 from s2mlp_deploy.errors import DataError
-from s2mlp_deploy.families.registry import read_spec
 from s2mlp_deploy.schema.array import Array
 from s2mlp_deploy.schema.choices import Interpolation, Resize
-from s2mlp_deploy.schema.manifest import Preprocessing, parse_manifest
+from s2mlp_deploy.schema.manifest import Preprocessing
 from s2mlp_deploy.schema.size import Size
 
 IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
@@ -353,25 +352,3 @@ def test_the_contract_stands_in_the_file_too_and_is_shown(tmp_path: Path) -> Non
     shown = " ".join(run("inspect", tmp_path / "small.pt").out.split())
     assert "shorter side, then centre crop of 0.9, bicubic, RGB, mean 0.485, 0.456, 0.406" in shown
     assert "(assumed: interpolation, mean, std)" in shown
-
-
-def test_bundles_written_before_there_was_a_choice_are_read_as_they_were_meant(pristine: Path) -> None:
-    content = json.loads((pristine / "manifest.json").read_bytes())
-    for name in ("interface", "output_classes", "golden_images"):
-        del content[name]
-    for entry in ("input", "output"):
-        del content[entry]["layout"]
-    content["preprocessing"] = {
-        "resize": "shorter side to the input size, then center crop",
-        "interpolation": "bicubic, antialiased",
-        "channel_order": "RGB",
-        "scale": 1 / 255,
-        "mean": [0.5] * 3,
-        "std": [0.25] * 3,
-        "assumed": True,
-    }
-    found = parse_manifest(json.dumps(content), "here", read_spec)
-    assert found.preprocessing == Preprocessing(
-        mean=(0.5,) * 3, std=(0.25,) * 3, assumed=("resize", "interpolation", "crop_fraction", "mean", "std")
-    )
-    assert (found.interface.input, found.interface.output, found.golden_images) == ("float", "logits", ())

@@ -19,9 +19,11 @@ from helpers.support import (
     small_spec,
     weights_of,
 )
+from s2mlp_deploy.bundle import golden_tensors
 from s2mlp_deploy.checkpoint.load import load_checkpoint
 from s2mlp_deploy.errors import ParityError
 from s2mlp_deploy.families.s2mlp import reference
+from s2mlp_deploy.families.s2mlp.family import S2MLPFamily
 from s2mlp_deploy.families.s2mlp.spec import S2MLPSpec, single_stage
 from s2mlp_deploy.formats import registry
 from s2mlp_deploy.gate import gate as gates
@@ -32,7 +34,6 @@ from s2mlp_deploy.gate.io_adapter import ArtifactIo
 from s2mlp_deploy.gate.rules import tolerance_for
 from s2mlp_deploy.graph.lowered import Axes, Lowered
 from s2mlp_deploy.graph.spatial_shift import LOWERINGS
-from s2mlp_deploy.pipeline import lower
 from s2mlp_deploy.pipeline.deploy import deploy
 from s2mlp_deploy.pipeline.request import ExportRequest, GraphOptions, OutputOptions, Source
 from s2mlp_deploy.schema.shift import DIRECTIONS, Border, Semantics, Shift
@@ -157,8 +158,10 @@ def test_a_checkpoint_exported_under_the_wrong_semantics_is_not_the_gates_to_fin
 
 def test_a_failed_gate_publishes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = save_checkpoint(tmp_path / "small.pt", small_spec())
-    emit = lower.emit
-    monkeypatch.setattr(lower, "emit", lambda spec, *rest: emit(spec.with_shift(Shift(semantics="inplace")), *rest))
+    emit = S2MLPFamily.emit
+    monkeypatch.setattr(
+        S2MLPFamily, "emit", lambda self, spec, *rest: emit(self, spec.with_shift(Shift(semantics="inplace")), *rest)
+    )
     with pytest.raises(ParityError, match="does not compute what the checkpoint computes"):
         deploy(
             ExportRequest(Source(path), graph=GraphOptions(lowering="gather"), output=OutputOptions(tmp_path / "out"))
@@ -188,7 +191,7 @@ def test_no_shape_is_run_once_only(twice: bool) -> None:
     inputs = {f"noise-{h}": rng.standard_normal((1, 3, h, 4)).astype(np.float32) for h in (4, 8, 12)}
     logits = {case: rng.standard_normal((1, 5)).astype(np.float32) for case in inputs}
     right = {inputs[case][0].tobytes(): logits[case][0] for case in inputs}
-    expected = golden.Golden(inputs, logits, {})
+    expected = golden_tensors.Golden(inputs, logits, {})
     verdict = gates.gate(
         PlansMemory(right, set()), expected, Tolerance(relative_l2=1e-3, top1_agreement=1.0), ArtifactIo(), twice=twice
     )
@@ -209,6 +212,6 @@ def test_a_device_runs_every_request_twice() -> None:
             asked.append(len(images))
             return np.zeros((len(images), 2), np.float32)
 
-    expected = golden.Golden(inputs, {case: np.zeros((len(x), 2)) for case, x in inputs.items()}, {})
+    expected = golden_tensors.Golden(inputs, {case: np.zeros((len(x), 2)) for case, x in inputs.items()}, {})
     gates.gate(Counting(), expected, Tolerance(relative_l2=1e-3, top1_agreement=1.0), ArtifactIo(), twice=True)
     assert asked == 2 * asked[: len(asked) // 2]

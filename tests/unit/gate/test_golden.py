@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 
 from helpers.support import pyramid_spec, random_model, small_spec
+from s2mlp_deploy.bundle import golden_tensors
+from s2mlp_deploy.bundle.golden_tensors import Golden
 from s2mlp_deploy.errors import BundleError
 from s2mlp_deploy.families.s2mlp.spec import S2MLPSpec, Stage, single_stage
 from s2mlp_deploy.gate import golden, reference_logits
-from s2mlp_deploy.gate.golden import Golden
 from s2mlp_deploy.gate.golden_images import Pictures
 from s2mlp_deploy.graph.lowered import Axes
 from s2mlp_deploy.schema.size import Size
@@ -155,8 +156,8 @@ def judged() -> Golden:
 
 
 def test_golden_tensors_are_the_same_after_writing_and_reading(judged: Golden, tmp_path: Path) -> None:
-    golden.save(judged, tmp_path / "golden.safetensors")
-    again = golden.load(tmp_path / "golden.safetensors")
+    golden_tensors.save(judged, tmp_path / "golden.safetensors")
+    again = golden_tensors.load(tmp_path / "golden.safetensors")
     assert again.inputs.keys() == judged.inputs.keys() == again.logits.keys()
     assert list(again.trace) == list(judged.trace)
     for case, x in judged.inputs.items():
@@ -168,37 +169,39 @@ def test_golden_tensors_are_the_same_after_writing_and_reading(judged: Golden, t
 
 def test_the_reference_computes_in_float64_and_the_file_rounds_once(judged: Golden, tmp_path: Path) -> None:
     assert {x.dtype for x in judged.logits.values()} == {np.dtype(np.float64)}
-    golden.save(judged, tmp_path / "golden.safetensors")
-    assert {x.dtype for x in golden.load(tmp_path / "golden.safetensors").logits.values()} == {np.dtype(np.float32)}
+    golden_tensors.save(judged, tmp_path / "golden.safetensors")
+    assert {x.dtype for x in golden_tensors.load(tmp_path / "golden.safetensors").logits.values()} == {
+        np.dtype(np.float32)
+    }
 
 
 def test_the_same_tensors_give_the_same_bytes_in_any_order(judged: Golden, tmp_path: Path) -> None:
     backwards = Golden(dict(reversed(judged.inputs.items())), dict(reversed(judged.logits.items())), judged.trace)
-    golden.save(judged, tmp_path / "a")
-    golden.save(backwards, tmp_path / "b")
+    golden_tensors.save(judged, tmp_path / "a")
+    golden_tensors.save(backwards, tmp_path / "b")
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
 
 
 def test_arrays_that_are_views_are_written_as_they_look(tmp_path: Path) -> None:
     x = np.arange(24, dtype=np.float32).reshape(1, 4, 3, 2)
-    golden.save(Golden({"a": x.transpose(0, 1, 3, 2)}, {"a": np.ones((1, 2))}, {}), tmp_path / "g")
-    np.testing.assert_array_equal(golden.load(tmp_path / "g").inputs["a"], x.transpose(0, 1, 3, 2))
+    golden_tensors.save(Golden({"a": x.transpose(0, 1, 3, 2)}, {"a": np.ones((1, 2))}, {}), tmp_path / "g")
+    np.testing.assert_array_equal(golden_tensors.load(tmp_path / "g").inputs["a"], x.transpose(0, 1, 3, 2))
 
 
 @pytest.mark.parametrize("kept", [0, 7, 8, 100, -1])
 def test_a_file_cut_short_is_refused(judged: Golden, tmp_path: Path, kept: int) -> None:
     path = tmp_path / "golden.safetensors"
-    golden.save(judged, path)
+    golden_tensors.save(judged, path)
     path.write_bytes(path.read_bytes()[:kept])
     with pytest.raises(
         BundleError, match=r"golden\.safetensors is not a whole safetensors file .* copy the bundle again"
     ):
-        golden.load(path)
+        golden_tensors.load(path)
 
 
 def test_a_changed_byte_of_the_header_never_leads_to_more_than_a_refusal(judged: Golden, tmp_path: Path) -> None:
     path = tmp_path / "golden.safetensors"
-    golden.save(judged, path)
+    golden_tensors.save(judged, path)
     original = path.read_bytes()
     header = 8 + int.from_bytes(original[:8], "little")
     refusals = []
@@ -207,7 +210,7 @@ def test_a_changed_byte_of_the_header_never_leads_to_more_than_a_refusal(judged:
         changed[offset] ^= 0x11
         path.write_bytes(changed)
         try:
-            golden.load(path)
+            golden_tensors.load(path)
         except BundleError as error:
             refusals.append(str(error))
     assert len(refusals) > 100 and all("golden.safetensors" in message for message in refusals)
@@ -215,4 +218,4 @@ def test_a_changed_byte_of_the_header_never_leads_to_more_than_a_refusal(judged:
 
 def test_a_file_that_is_not_there_is_refused(tmp_path: Path) -> None:
     with pytest.raises(BundleError, match=r"nothing\.safetensors"):
-        golden.load(tmp_path / "nothing.safetensors")
+        golden_tensors.load(tmp_path / "nothing.safetensors")

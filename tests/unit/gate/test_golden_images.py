@@ -14,11 +14,12 @@ from PIL import Image
 
 from helpers.formats import silence
 from helpers.support import run, save_checkpoint, small_spec
+from s2mlp_deploy.bundle import golden_tensors
 from s2mlp_deploy.bundle.contents import MANIFEST, Bundle
 from s2mlp_deploy.bundle.read import read_bundle
 from s2mlp_deploy.data import images
 from s2mlp_deploy.errors import BundleError
-from s2mlp_deploy.gate import golden, golden_images
+from s2mlp_deploy.gate import golden_images
 from s2mlp_deploy.pipeline import verify as verifying
 from s2mlp_deploy.schema.array import Array
 from s2mlp_deploy.schema.manifest import Preprocessing
@@ -72,9 +73,9 @@ def edit(directory: Path, change: Callable[[dict[str, Any]], object]) -> None:
     (directory / MANIFEST).write_text(json.dumps(content))
 
 
-def opened(directory: Path) -> tuple[Bundle, golden.Golden]:
+def opened(directory: Path) -> tuple[Bundle, golden_tensors.Golden]:
     bundle = read_bundle(directory)
-    return bundle, golden.load(bundle.golden)
+    return bundle, golden_tensors.load(bundle.golden)
 
 
 # What travels

@@ -15,12 +15,12 @@ from safetensors.numpy import load_file, save_file
 
 from helpers.damaged_bundles import alter_weight, rehash
 from helpers.support import run, save_checkpoint, small_spec
+from s2mlp_deploy.bundle import golden_tensors
 from s2mlp_deploy.bundle.contents import GOLDEN
 from s2mlp_deploy.bundle.read import read_bundle
 from s2mlp_deploy.errors import BundleError, RuntimeMissingError, UsageError
 from s2mlp_deploy.families.s2mlp.spec import S2MLPSpec, Stage
 from s2mlp_deploy.formats.onnx import OnnxFile
-from s2mlp_deploy.gate import golden
 from s2mlp_deploy.graph import writer
 from s2mlp_deploy.pipeline import verify as verifying
 from s2mlp_deploy.pipeline.verify import verify
@@ -291,7 +291,7 @@ def test_samples_that_fill_a_batch_up_are_counted_once(
     checkpoint: Path, tmp_path: Path, options: tuple[object, ...]
 ) -> None:
     assert run("export", checkpoint, *options, "-o", tmp_path / "bundle").code == 0
-    held = {case: len(x) for case, x in golden.load(tmp_path / "bundle" / "golden.safetensors").inputs.items()}
+    held = {case: len(x) for case, x in golden_tensors.load(tmp_path / "bundle" / "golden.safetensors").inputs.items()}
     found = run("verify", tmp_path / "bundle", "--json").json["distances"]
     assert {case: d["samples"] for case, d in found.items()} == held
     report = json.loads((tmp_path / "bundle" / "report.json").read_text())

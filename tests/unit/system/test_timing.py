@@ -24,12 +24,12 @@ class FakeClock:
 
 def order_of_calls(seed: int, *, rounds: int = 6, warmup: int = 0) -> list[str]:
     calls: list[str] = []
-    contestants = {name: (lambda name=name: calls.append(name)) for name in "abcde"}
-    interleave(contestants, rounds=rounds, warmup=warmup, rng=random.Random(seed))
+    candidates = {name: (lambda name=name: calls.append(name)) for name in "abcde"}
+    interleave(candidates, rounds=rounds, warmup=warmup, rng=random.Random(seed))
     return calls
 
 
-def test_every_contestant_runs_once_a_round() -> None:
+def test_every_candidate_runs_once_a_round() -> None:
     calls = order_of_calls(0, rounds=6, warmup=2)
     assert len(calls) == 8 * 5
     for start in range(0, len(calls), 5):
@@ -67,19 +67,19 @@ def test_ratios_of_interleaved_runs_survive_a_machine_that_slows_down() -> None:
     clock = FakeClock()
     drift = 0.0015  # by what share of its first speed the machine slows down each second
 
-    def contestant(cost_s: float) -> Callable[[], float]:
+    def candidate(cost_s: float) -> Callable[[], float]:
         def call() -> None:
             clock.now += cost_s * (1 + drift * clock.now)
 
         return timed_ms(call, clock)
 
-    contestants = {"slow": contestant(1.3), "fast": contestant(1.0)}
-    samples = interleave(contestants, rounds=400, rng=random.Random(3))
+    candidates = {"slow": candidate(1.3), "fast": candidate(1.0)}
+    samples = interleave(candidates, rounds=400, rng=random.Random(3))
     assert samples["fast"][-1] > 3 * samples["fast"][0]
     assert ratio(samples["slow"], samples["fast"]).median == pytest.approx(1.3, rel=0.005)
 
     clock.now = 0.0
-    one_after_the_other = {name: [call() for _ in range(400)] for name, call in contestants.items()}
+    one_after_the_other = {name: [call() for _ in range(400)] for name, call in candidates.items()}
     assert not 1.2 < ratio(one_after_the_other["slow"], one_after_the_other["fast"]).median < 1.4
 
 

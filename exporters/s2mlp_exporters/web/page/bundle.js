@@ -6,11 +6,6 @@ import { Refusal } from "./refusal.js";
 const SCHEMA_VERSION = 1;
 /** A file of the bundle, or of one of its numbered directories. */
 const PLACE = /^(?:[1-9][0-9]{0,8}\/)?[A-Za-z0-9][A-Za-z0-9._+-]{0,99}$/;
-/** How bundles were written before there was a choice. */
-const FIRST_WORDS = {
-  "shorter side to the input size, then center crop": "shorter",
-  "bicubic, antialiased": "bicubic",
-};
 const EXPECTED = "Expected a folder as s2mlp-export makes it.";
 
 /**
@@ -79,7 +74,7 @@ export async function openBundle(folder) {
   } catch {
     throw new Refusal(`${folder.name}/manifest.json is not valid JSON: copy the bundle again.`);
   }
-  const known = check(asNow(manifest), folder.name);
+  const known = check(manifest, folder.name);
   return {
     name: folder.name,
     manifest: known,
@@ -102,20 +97,6 @@ export async function openBundle(folder) {
 async function sha256(bytes) {
   const digest = new Uint8Array(await crypto.subtle.digest("SHA-256", bytes));
   return Array.from(digest, (byte) => byte.toString(16).padStart(2, "0")).join("");
-}
-
-/** The manifest with what older releases left out, as they meant it. */
-function asNow(manifest) {
-  const { preprocessing: given, interface: both } = manifest ?? {};
-  if (typeof given !== "object" || given === null) return manifest;
-  const preprocessing = {
-    crop_fraction: 1,
-    ...given,
-    resize: FIRST_WORDS[given.resize] ?? given.resize,
-    interpolation: FIRST_WORDS[given.interpolation] ?? given.interpolation,
-    assumed: Array.isArray(given.assumed) ? given.assumed : given.assumed ? ["mean", "std"] : [],
-  };
-  return { ...manifest, preprocessing, interface: { input: "float", output: "logits", ...both } };
 }
 
 /** Everything that the page takes from the manifest; what it does not know it does not guess. */
@@ -160,5 +141,6 @@ function check(manifest, name) {
   ) {
     throw wrong("has a preprocessing that does not fit the model's channels");
   }
+  if (!Array.isArray(preprocessing.assumed) || !manifest.interface) throw wrong("does not describe its input and output");
   return manifest;
 }
