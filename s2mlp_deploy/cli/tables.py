@@ -175,11 +175,11 @@ def latencies(rows: Sequence[Row], method: Method) -> RenderableType:
         time, speed = _milliseconds(row.latency.milliseconds), row.latency.speed
         ratio = ["1.00", ""]
         if row is not first:
-            doubt = "" if row.latency.differs else ": no difference shown"
+            doubt = "" if row.latency.differs else " ≈"
             ratio = [f"{speed.median:.2f}", f"{speed.low:.2f} … {speed.high:.2f}{doubt}"]
         table.add_row(Text(row.bundle), *time, *(ratio if several else []))
     order = ", in an order drawn anew each round" if several else ""
-    meaning = ". × first: how many times as fast as the first" if several else ""
+    meaning = ". × first: how many times as fast as the first, ≈: no difference shown" if several else ""
     return Group(
         table,
         Text(

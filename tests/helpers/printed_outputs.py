@@ -32,7 +32,7 @@ VARIES = (
     (r"█+", "█"),
     (r"\b\d+\.\d{2,3}(?= +(?:│|…))|(?<=… )\d+\.\d{2,3}\b", "TIME"),
     (r"\b[\d,]+ rounds\b", "N rounds"),
-    (r": no difference shown", ""),
+    (r" ≈(?= +│)", ""),
     (r"\b\d+ cores?\b", "N cores"),
     (r"\b\d+\.\d+\.\d+(?:\.\d+)*\b", "VERSION"),
     (r"[━─]+", "─"),

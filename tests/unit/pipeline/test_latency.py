@@ -204,7 +204,7 @@ def test_a_ratio_whose_interval_holds_1_is_called_no_difference() -> None:
     text = shown(tables.latencies(ROWS, Method(321, 4, 2, "noise")))
     lines = {row.bundle: next(line for line in text.splitlines() if row.bundle in line) for row in ROWS}
     assert "12.3" in lines["model-onnx-fp32"] and "12.0 … 12.9" in lines["model-onnx-fp32"]
-    assert "1.01" in lines["model-onnx-fp16"] and "0.99 … 1.04: no difference shown" in lines["model-onnx-fp16"]
+    assert "1.01" in lines["model-onnx-fp16"] and "0.99 … 1.04 ≈" in lines["model-onnx-fp16"]
     assert "0.850" in lines["model-ort-int8"] and "no difference" not in lines["model-ort-int8"]
     assert "cannot run here" in lines["model-trt-fp32"]
     assert "321 rounds" in text and "batch 4, noise" in text
