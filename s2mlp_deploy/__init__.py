@@ -14,6 +14,8 @@ import os
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from s2mlp_deploy.system.version import __version__ as __version__
+
 if TYPE_CHECKING:
     from s2mlp_deploy.api import deploy, load_checkpoint, read_bundle, verify
     from s2mlp_deploy.bundle.contents import Bundle
@@ -33,8 +35,6 @@ if TYPE_CHECKING:
     from s2mlp_deploy.quantization.settings import BFloat16, Float16, Float32, Int8
     from s2mlp_deploy.schema.shift import DIRECTIONS, Shift
     from s2mlp_deploy.schema.spec import Spec
-
-__version__ = "0.1.0"
 
 # From 1.29 on, the official builds of ONNX Runtime give the machine an identity and report each model to their maker (its file's
 # name, its hashes, how long it ran), unless told before they are loaded.

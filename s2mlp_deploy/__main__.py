@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from importlib.metadata import entry_points
 
-from s2mlp_deploy import __version__
+from s2mlp_deploy.system.version import __version__
 
 PREFIX = "s2mlp-"
 

@@ -6,8 +6,8 @@ import os
 from contextlib import suppress
 from pathlib import Path
 
-from s2mlp_deploy import __version__
 from s2mlp_deploy.system import machine
+from s2mlp_deploy.system.version import __version__
 
 UNKNOWN = "unknown"
 

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import Any
 
-from s2mlp_deploy import __version__
 from s2mlp_deploy.errors import RuntimeMissingError
 from s2mlp_deploy.formats import registry
 from s2mlp_deploy.formats.base import Compiler
@@ -15,6 +14,7 @@ from s2mlp_deploy.runtime import onnxruntime_versions
 from s2mlp_deploy.runtime.onnxruntime import miscomputes
 from s2mlp_deploy.system import machine
 from s2mlp_deploy.system.dependencies import pip_install
+from s2mlp_deploy.system.version import __version__
 
 EXPORT_MODULES = ("torch", "onnxruntime", "onnxsim", "PIL")
 """The packages that an export needs besides the base packages."""

@@ -8,9 +8,9 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from s2mlp_deploy import __version__
 from s2mlp_deploy.cli.options import JsonOption
 from s2mlp_deploy.cli.terminal import command, show
+from s2mlp_deploy.system.version import __version__
 
 if TYPE_CHECKING:
     from s2mlp_deploy.cli.abilities import Report

@@ -25,12 +25,12 @@ import typer
 from rich.console import Console, RenderableType
 from rich.text import Text
 
-from s2mlp_deploy import __version__
 from s2mlp_deploy.cli import signals
 from s2mlp_deploy.cli.help import Command
 from s2mlp_deploy.errors import Error, InputError, RuntimeMissingError, UsageError
 from s2mlp_deploy.system.dependencies import pip_install
 from s2mlp_deploy.system.progress import Listener
+from s2mlp_deploy.system.version import __version__
 
 _err = Console(stderr=True, highlight=False)
 

@@ -13,7 +13,7 @@ from onnx_ir.passes.common import (
     TopologicalSortPass,
 )
 
-from s2mlp_deploy import __version__
+from s2mlp_deploy.system.version import __version__
 
 PRODUCER = "s2mlp-deploy"
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from s2mlp_deploy import __version__
 from s2mlp_deploy.bundle import golden_tensors
 from s2mlp_deploy.bundle.contents import GOLDEN, Artifact
 from s2mlp_deploy.bundle.staging import staged
@@ -42,6 +41,7 @@ from s2mlp_deploy.schema.report import Report, Trial
 from s2mlp_deploy.schema.tolerance import Tolerance
 from s2mlp_deploy.system import machine, memory
 from s2mlp_deploy.system.progress import Progress
+from s2mlp_deploy.system.version import __version__
 
 
 @dataclass(frozen=True)
