@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from s2mlp_deploy.schema.spec import Spec
 
 # From 1.29 on, the official builds of ONNX Runtime give the machine an identity and report each model to their maker (its file's
-# name, its hashes, how long it ran), unless told before they are loaded.
+# name, its hashes, how long it ran), unless switched off before they are loaded.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 _NAMES = {

@@ -22,9 +22,9 @@ EXPORT_MODULES = ("torch", "onnxruntime", "onnxsim", "PIL")
 
 @dataclass(frozen=True)
 class Ability:
-    """Something the tool can do here, or could with these modules of Python, which ``remedy`` brings.
+    """Something the tool can do here, or could with these Python modules, which ``remedy`` installs.
 
-    ``obstacle`` is what else stands in the way, and what helps: a GPU, a newer release, packages of npm.
+    ``obstacle`` is any other thing that is missing, with its remedy: a GPU, a newer release, packages of npm.
     """
 
     name: str
@@ -34,7 +34,7 @@ class Ability:
 
     @property
     def available(self) -> bool:
-        """Whether nothing lacks."""
+        """Whether nothing is missing."""
         return not self.missing and not self.obstacle
 
     def __str__(self) -> str:

@@ -295,7 +295,7 @@ def export(
     drawn = layer_error.plan(requests, plot, replace=force, warn=told.warn) if plot else ()
     results = []
     try:
-        for result in deploy_all(requests, told):  # what is published is shown, whatever becomes of the rest
+        for result in deploy_all(requests, told):  # each bundle is shown once published, even if a later one fails
             results.append(result)
             if not as_json:
                 show(tables.export(result))

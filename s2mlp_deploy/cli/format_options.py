@@ -85,7 +85,7 @@ def _groups() -> list[dict[str, type[Options]]]:
 
 
 def _typed(name: str, field: FieldInfo, option: Callable[..., Any], text: str) -> tuple[Any, object]:
-    """The annotation and the default of an option's parameter: its model reads the text, and says what is wrong with it."""
+    """The annotation and the default of an option's parameter: its model parses the text and reports errors."""
     flag = "--" + name.replace("_", "-")
     if field.annotation is bool:
         return Annotated[bool, option(flag, help=text)], False

@@ -29,7 +29,7 @@ class Command(TyperCommand):
         return ["[OPTIONS]", *(p.metavar for p in parameters if p.param_type_name == "argument")]
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
-        """Write them all; those without a section come last."""
+        """Write the options by section; those without one come last."""
         sections: dict[str, list[tuple[str, str]]] = {}
         general: list[tuple[str, str]] = []
         parameters: list[Any] = [p for p in self.get_params(ctx) if not getattr(p, "hidden", False)]
@@ -46,7 +46,7 @@ class Command(TyperCommand):
 
 
 def _record(option: Any) -> tuple[str, str]:
-    """An option's names with what it takes, and its help with its default."""
+    """An option's names with its metavar, and its help with its default."""
     names = ", ".join(sorted(option.opts, key=len))
     if option.secondary_opts:
         names = f"{names} / {', '.join(option.secondary_opts)}"

@@ -66,7 +66,7 @@ def inspect(
         stated = Source(source, image_size=size)
         preprocessing = resolve_preprocessing.preprocessing_for(checkpoint, stated)
         warnings += resolve_preprocessing.warnings(checkpoint, stated, preprocessing)
-    except UsageError as error:  # what an export would need an option for
+    except UsageError as error:  # an export would need an option here
         warnings = [*warnings, str(error)]
     if as_json:
         show(tables.inspection_json(checkpoint, preprocessing, warnings))

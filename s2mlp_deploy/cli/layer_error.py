@@ -59,7 +59,7 @@ def curves(bundles: Sequence[Bundle]) -> tuple[Curve, ...]:
 
 
 def curve(bundle: Bundle, layers: Layers, name: str | None = None) -> Curve:
-    """The curve of one bundle, called by its precision unless ``name`` says otherwise."""
+    """The curve of one bundle, named ``name``, else by its precision."""
     manifest = bundle.manifest
     assert manifest.tolerance
     return Curve(

@@ -1,6 +1,6 @@
 """Draw error against depth: one line a bundle, each with its tolerance.
 
-matplotlib is imported only here and only when a picture is asked for. It is used by its objects, without
+matplotlib is imported only here and only when a picture is requested. It is used by its objects, without
 pyplot, so that nothing of a caller's own figures is touched.
 """
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 SUFFIXES = (".png", ".svg", ".pdf")
 
 _COLOURS = ("#004488", "#BB5566", "#DDAA33", "#000000", "#7FB5C6", "#666633")
-"""Paul Tol's high-contrast scheme first: told apart by colour-blind people, and by their greys."""
+"""Paul Tol's high-contrast scheme first: distinct for colour-blind people, and in grey."""
 
 _MARKERS = ("o", "s", "^", "D", "v", "P")
 _METADATA: dict[str, dict[str, Any]] = {
@@ -32,7 +32,7 @@ _METADATA: dict[str, dict[str, Any]] = {
     ".svg": {"Date": None, "Creator": None},
     ".pdf": {"CreationDate": None, "Creator": None, "Producer": None},
 }
-"""Nothing that differs from one run to the next."""
+"""File metadata, without anything that differs from one run to the next."""
 
 _AXES_HEIGHT_IN = 4.1
 _CROWDED = 12
@@ -50,7 +50,7 @@ class Curve:
     """One bundle: each layer's relative L2 in the order of computation, and the tolerance of its logits.
 
     ``in_float`` are the layers of an int8 bundle that hold something left in float to keep the accuracy.
-    ``input`` says what was traced.
+    ``input`` names the traced input.
     """
 
     name: str
@@ -61,7 +61,7 @@ class Curve:
 
 
 def check(path: Path, *, replace: bool) -> None:
-    """Refuse, before any work is done, what could not be drawn or written.
+    """Refuse, before any work is done, a picture that could not be drawn or written.
 
     Raises:
         UsageError: for a file that is no picture.
@@ -144,7 +144,7 @@ def _figure(curves: Sequence[Curve], title: str) -> Figure:
 
 
 def _range(curves: Sequence[Curve]) -> tuple[float, float]:
-    """Whole decades around everything that is drawn."""
+    """The axis's range: whole decades around all values drawn."""
     values = [_shown(error) for curve in curves for _, error in curve.layers if isfinite(error)]
     values += [_shown(curve.limit) for curve in curves]
     return 10.0 ** floor(log10(min(values)) - 0.05), 10.0 ** (floor(log10(max(values)) + 0.1) + 1)
@@ -169,7 +169,7 @@ def _draw(axes: Axes, curve: Curve, colour: str, marker: str) -> None:
 
 
 def _label_ends(axes: Axes, curves: Sequence[Curve]) -> None:
-    """At the right edge, instead of a legend: which line is which, pushed apart where they are close."""
+    """Label the lines at the right edge, instead of a legend; labels that are close are pushed apart."""
     low, high = (log10(limit) for limit in axes.get_ylim())
     wanted = []
     for i, curve in enumerate(curves):

@@ -43,7 +43,7 @@ def take() -> int:
 
 @contextmanager
 def prompt() -> Iterator[None]:
-    """Around a whole command, in the main thread: signals end it within two seconds.
+    """End the command inside ``with``, in the main thread, within two seconds of a signal.
 
     Signals that are ignored (``nohup``, jobs in the background) or already handled elsewhere stay so.
     """

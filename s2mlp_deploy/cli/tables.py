@@ -65,7 +65,7 @@ def inspection(source: Checkpoint, contract: Preprocessing | None, warnings: lis
 
 
 def inspection_json(source: Checkpoint, contract: Preprocessing | None, warnings: list[str]) -> dict[str, Any]:
-    """The same for machines."""
+    """The findings of :func:`inspection` for machines."""
     spec = source.spec
     return {
         "sha256": source.sha256,
@@ -127,7 +127,7 @@ def export(result: Export) -> RenderableType:
             f"activations moved, {readable_size(engine.shift_moved_bytes)} by those",
         )
     if manifest.verdict == "pending a device":
-        # Of a graph that nothing here runs rightly, only the one in float32 was judged.
+        # Where nothing here runs the graph rightly, only its float32 version was checked.
         graph, left = (
             ("float32 graph", "one")
             if manifest.format == "onnx" or not precision(manifest.precision).on_cpu

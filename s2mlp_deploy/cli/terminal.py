@@ -50,9 +50,9 @@ class ConsoleListener(Listener):
 
 
 class torch_needed:  # noqa: N801 - reads as a phrase where it is used
-    """Around heavy imports: turns a missing package into an error that says what to install.
+    """Turns a missing package, on heavy imports inside ``with``, into an error that names the install command.
 
-    The garbage collector finds nothing in what imports create, and takes a second to find out.
+    Pauses the garbage collector, which finds nothing among imported objects and takes a second.
     """
 
     def __enter__(self) -> None:
@@ -171,6 +171,6 @@ def _reader_left() -> NoReturn:
 
 
 def _say(what: str, style: str, message: str) -> None:
-    """One paragraph on stderr. Names from files cannot break it up, style it or steer the terminal."""
+    """Print one paragraph on stderr. Names from files cannot break it up, style it or steer the terminal."""
     text = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in re.sub(r"\s*\n\s*", " ", message))
     _err.print(Text.assemble((what, style), " ", text), soft_wrap=not _err.is_terminal)

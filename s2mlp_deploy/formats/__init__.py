@@ -1,1 +1,1 @@
-"""What can be made: what a format must say of itself, and looking at artifacts before they are loaded."""
+"""Formats: the base class, the registry, and the inspection of artifacts before they are loaded."""

@@ -1,4 +1,4 @@
-"""What looking at an artifact before its runtime does has in common, whatever the format: how it says no."""
+"""Turn the findings of any format's artifact inspection into one refusal."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from pathlib import Path
 from s2mlp_deploy.errors import BundleError
 
 
-class Unexpected(Exception):  # noqa: N818 - names what was found
-    """Something in a file that no export writes, in words."""
+class Unexpected(Exception):  # noqa: N818 - named after the finding
+    """Content of a file that no export writes; the message describes it."""
 
 
 @contextmanager
 def inspecting(path: Path, *damage: type[Exception]) -> Iterator[None]:
-    """Around a look at ``path``: :class:`Unexpected`, and exceptions of type ``damage``, which readers of such files raise.
+    """Turn :class:`Unexpected` and the readers' ``damage`` exceptions into a refusal of ``path``.
 
     Raises:
         BundleError: with the reason.

@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 
 
 class Format(ABC):
-    """One kind of artifact. Subclass :class:`Exporter` or :class:`Compiler`, which add the step that makes it.
+    """A kind of artifact. Subclass :class:`Exporter` or :class:`Compiler`, which add the step that makes it.
 
-    A subclass must say everything that is abstract here, :meth:`inspect` among it: what cannot be inspected is never loaded.
+    A subclass defines every abstract member. An artifact is loaded only after :meth:`inspect` has accepted it.
     Where a method takes ``options``, they are an instance of the class's own :attr:`options`.
     """
 
@@ -33,7 +33,7 @@ class Format(ABC):
     @property
     @abstractmethod
     def precisions(self) -> tuple[str, ...]:
-        """The precisions of the graphs that it takes."""
+        """The precisions of the graphs that the format takes."""
 
     @property
     @abstractmethod
@@ -65,8 +65,8 @@ class Format(ABC):
 
     @abstractmethod
     def open(self, artifact: Artifact) -> Session:
-        """Load the artifact with the settings that the manifest records. A return type of its own that is a
-        :class:`~s2mlp_deploy.runtime.session.TracingSession` says that layers can be shown.
+        """Load the artifact with the settings that the manifest records. A return type annotated as a
+        :class:`~s2mlp_deploy.runtime.session.TracingSession` declares that layers can be traced.
 
         Raises:
             RuntimeMissingError: where the runtime or the device is not here.
@@ -107,7 +107,7 @@ class Format(ABC):
         """Load the artifact for an execution provider of ONNX Runtime (a name of ``onnxruntime.PROVIDERS``).
 
         Raises:
-            UsageError: where the artifact runs on what it was made for alone.
+            UsageError: where the artifact runs only on the device that it was made for.
             RuntimeMissingError: where the provider is not here, or cannot run the whole model.
         """
         raise UsageError(f"--provider: bundles of format {self.name} run on what they were made for: give ONNX bundles")
@@ -144,7 +144,7 @@ class Compiler(Format):
     """A format that a runtime compiles from a verified ONNX bundle."""
 
     alternative: str = ""
-    """Another way, where this machine cannot compile: a sentence."""
+    """A sentence with another way, where this machine cannot compile."""
 
     def cannot_compile(self, options: Any) -> str | None:
         """Why this machine cannot compile with ``options``, in words; None where it can."""

@@ -1,4 +1,4 @@
-"""How ONNX Runtime runs, on a CPU, graphs that compute in float16: which release it takes, and where their sums are inexact.
+"""Float16 graphs in ONNX Runtime on a CPU: the least release, and the processors with inexact sums.
 
 Graphs that have float16 weights alone compute in float32 (schema/precision.py) and are not concerned.
 """
@@ -15,7 +15,7 @@ from s2mlp_deploy.system import machine
 
 
 def adds_up_in_float16() -> bool:
-    """Whether ONNX Runtime adds products of float16 up in float16 here: on ARM, where the processor has such arithmetic.
+    """Whether ONNX Runtime sums float16 products in float16 here: on ARM processors with such arithmetic.
 
     GPUs, and ONNX Runtime on other processors, add up in float32, which is some ten times as exact (docs/numerics.md).
     """
@@ -23,7 +23,7 @@ def adds_up_in_float16() -> bool:
 
 
 def refuse_old(bundle: Bundle, target: Format) -> None:
-    """Refuse such a ``bundle`` of format ``target`` where the ONNX Runtime at hand is too old for it.
+    """Refuse a float16 ``bundle`` of format ``target`` where the installed ONNX Runtime is too old for it.
 
     Raises:
         RuntimeMissingError: with the least release.
@@ -35,7 +35,7 @@ def refuse_old(bundle: Bundle, target: Format) -> None:
 
 
 def why_inexact(manifest: Manifest, target: Format, *, on_gpu: bool) -> str | None:
-    """Why the artifact may be further off here than its tolerance allows, and what serves better; None where nothing is known."""
+    """Why the artifact may exceed its tolerance here, and a better choice; None where no cause is known."""
     if not (_concerns(manifest, target, on_gpu=on_gpu) and adds_up_in_float16()):
         return None
     return (

@@ -1,8 +1,8 @@
-"""How much memory a bundle may take, whatever its graph says.
+"""Limit the memory that running or compiling a bundle may take.
 
-A graph of a few bytes can ask for more memory than any machine has: a matrix product of a column and a row is enough. So a
-bundle is checked, and compiled, within a bound that follows from its size, which the operating system keeps: what wants more
-fails as if the machine had no more.
+A graph of a few bytes can allocate more memory than any machine has: a matrix product of a column and a row is enough.
+So a bundle is checked and compiled within a limit that follows from its size. The operating system enforces it:
+a larger allocation fails as if the machine had no more.
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ MOST_IMAGES = 1024
 """In a batch: a manifest can state any number."""
 
 _turn = RLock()
-"""The bound is the process's: set by two threads at once, one of them would be put back last, and stay."""
+"""The limit is the process's: of two threads that set it at once, one would leave its own in place."""
 
 
 @contextmanager
 def bounded(bundle: Bundle, *, on_gpu: bool) -> Iterator[None]:
-    """Within this, running ``bundle`` or compiling it takes no more memory than its size allows.
+    """Limit the memory of the process, inside ``with``, to what the size of ``bundle`` allows.
 
     Threads take turns: the limit is the whole process's. Linux alone keeps such a limit; and drivers of GPUs reserve so much that
     none can be set ``on_gpu``.
@@ -72,7 +72,7 @@ def _most_bytes(bundle: Bundle) -> int:
 
 
 def _kibibytes(path: str, name: str) -> int | None:
-    """What Linux says of ``name``; None elsewhere."""
+    """The value of ``name`` in Linux's file ``path``; None elsewhere."""
     try:
         lines = Path(path).read_text("utf-8").splitlines()
         return next((int(line.split()[1]) for line in lines if line.startswith(f"{name}:")), None)

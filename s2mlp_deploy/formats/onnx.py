@@ -41,7 +41,7 @@ class OnnxFile(Exporter):
         return Artifact(destination, FILE, writer.write(lowered.model, destination / FILE))
 
     def cannot_run(self, options: Any) -> str | None:
-        """That onnxruntime is not here, or too old."""
+        """Why ONNX Runtime cannot run it: not installed, or too old."""
         return missing("cpu")
 
     def inspect(self, bundle: Bundle) -> None:

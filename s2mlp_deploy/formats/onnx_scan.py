@@ -1,8 +1,8 @@
-"""Looking at a bundle's ONNX file before a runtime does.
+"""Inspect a bundle's ONNX file before a runtime loads it.
 
 A graph is data only until a runtime takes it: it may name files for its weights, operators from libraries, loops that do not
 end, graphs within graphs. Nothing that this project writes needs any of that, so it is refused here, in a parser that follows
-nothing. What is left computes what its nodes say, once each, from weights whose hashes were checked.
+no reference. An accepted graph runs each of its nodes once, on weights whose hashes were checked.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ STANDARD = frozenset({"", "ai.onnx"})
 """The domain of ONNX's own operators, by both its names."""
 
 OPTIMIZED = STANDARD | {"com.microsoft", "com.microsoft.nchwc", "com.ms.internal.nhwc"}
-"""And those of the operators that ONNX Runtime fuses others into."""
+"""Those, and the domains of the operators that ONNX Runtime fuses others into."""
 
 OPENING_FILES = frozenset({"EPContext"})
 """Operators that name a file to be loaded."""
@@ -64,7 +64,7 @@ def inspect(bundle: Bundle, name: str, domains: frozenset[str] = STANDARD) -> No
 
 
 def _check_graph(model: onnx.ModelProto, domains: frozenset[str]) -> None:
-    """That it is one graph, of operators that every runtime brings."""
+    """Refuse anything but a single graph of operators in ``domains``."""
     if not model.graph.node:
         raise Unexpected("it has no graph")
     if model.functions or model.training_info:
@@ -91,7 +91,7 @@ def _tensors(graph: onnx.GraphProto) -> Iterator[TensorProto]:
 
 
 def _check_tensor(tensor: TensorProto, bundle: Bundle, path: Path) -> None:
-    """That as many values are there as it says, in the file itself or in one beside it that the manifest lists."""
+    """Refuse a tensor that lacks values, in the file itself or in one beside it that the manifest lists."""
     name = repr(tensor.name[:100])
     size = _ITEM_BYTES.get(tensor.data_type)
     if size is None or any(d < 0 for d in tensor.dims):
@@ -111,7 +111,7 @@ def _check_tensor(tensor: TensorProto, bundle: Bundle, path: Path) -> None:
 
 
 def _check_outside(tensor: TensorProto, size: int, bundle: Bundle, path: Path) -> None:
-    """Weights beside the model: in a file of the bundle that is the model's, and whole."""
+    """Refuse external weights unless they lie, whole, in a file of the bundle that is the model's."""
     entries = {entry.key: entry.value for entry in tensor.external_data}
     location = entries.get("location", "")
     beside = path.with_name(f"{path.name}.data")

@@ -24,11 +24,11 @@ if TYPE_CHECKING:  # the runtimes' side, which names and options do not need
 GROUP = "s2mlp_deploy.exporters"
 
 ONNX = "onnx"
-"""The format that is built in, and that all others start from."""
+"""The built-in format, which all others start from."""
 
 
 def names() -> tuple[str, ...]:
-    """The formats that there are, in alphabetical order; none is loaded."""
+    """The names of all formats, in alphabetical order; none is loaded."""
     return tuple(sorted({ONNX, *_points()}))
 
 
@@ -77,7 +77,7 @@ def is_built_in(name: str) -> bool:
 
 
 def inspect(bundle: Bundle) -> None:
-    """Let the bundle's format inspect it, before the first use of a bundle that may come from elsewhere.
+    """Inspect a bundle by its format's rules, before the first use of one that may come from elsewhere.
 
     Raises:
         BundleError: as :meth:`~s2mlp_deploy.formats.base.Format.inspect`.

@@ -1,4 +1,4 @@
-"""The settings that a manifest records of how an artifact was made and is loaded, read as a pydantic model of its format."""
+"""Read the settings that a manifest records for an artifact as a pydantic model of its format."""
 
 from __future__ import annotations
 

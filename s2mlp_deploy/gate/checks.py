@@ -13,18 +13,18 @@ from s2mlp_deploy.schema.report import Distance
 from s2mlp_deploy.schema.tolerance import Tolerance, round_up
 
 QUANTIZED_SHARE, QUANTIZED_FLOOR = 0.5, 1e-3
-"""How far an int8 artifact may be from what its graph gave, as a share of that graph's distance from the reference.
+"""Largest distance of an int8 artifact from its graph's logits, as a share of that graph's from the reference.
 
 From half of it on, the float model may be as near as the int8 graph.
 """
 
 QUANTIZED_ROWS = 4
-"""Samples that it takes for a median that no single one of them decides."""
+"""The least number of samples for a median that no single one decides."""
 
 
 @dataclass(frozen=True)
 class Check:
-    """One line of a verdict: what was measured on which case, and the limit it must keep."""
+    """One line of a verdict: the measured value, its golden case, and the limit."""
 
     case: str
     quantity: str
@@ -50,7 +50,7 @@ class Verdict:
 
 
 def check_logits(outputs: Mapping[str, Array], expected: Mapping[str, Array], limit: Tolerance) -> Verdict:
-    """Hold each case's logits against the reference's: shape and finiteness first, then the tolerance.
+    """Compare each case's logits with the reference's: shape and finiteness first, then the tolerance.
 
     A row whose two leading classes the reference itself separates by less than the allowed distance
     may go either way; every other row must keep its class.
@@ -87,7 +87,7 @@ def check_logits(outputs: Mapping[str, Array], expected: Mapping[str, Array], li
 
 
 def nearer_to(actual: Array, quantized: Array, reference: Array, case: str) -> Check:
-    """Whether logits ``actual`` are those of an int8 graph, which gave ``quantized``, rather than of another model.
+    """Check that logits ``actual`` are an int8 graph's, which are ``quantized``, and not another model's.
 
     Other kernels add in another order, and now and then that rounds a value to the next step, which moves the logits of
     that sample, in small models by as much as all of quantization did. A fault moves all of them: so the median counts.

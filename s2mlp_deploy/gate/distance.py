@@ -1,4 +1,4 @@
-"""How far an artifact's logits are from the reference logits, as numbers. Nothing is decided here."""
+"""Measure distances between an artifact's logits and the reference logits. Nothing is decided here."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ def leading_class(logits: Array) -> Array:
 
 
 def scale_of(logits: Iterable[Array]) -> float | None:
-    """What distances from one logit are relative to, its root mean square over all rows; None for several logits.
+    """The scale of a single logit: its root mean square over all rows; None for several logits.
 
-    A row of several has a norm that says how large logits are. A single one may be close to zero by chance, and then all
+    The norm of a row of several shows how large logits are. A single one may be close to zero by chance, and then all
     that rounds would seem far away: int8 of every second healthy model.
     """
     columns = [x for x in logits if x.ndim == 2 and x.shape[1] == 1]
@@ -57,7 +57,7 @@ def compare(actual: Array, expected: Array, scale: float | None = None) -> Dista
 
 
 def row_sizes(logits: Array, scale: float | None = None) -> Array:
-    """What the distances of each row are relative to, (rows,): above zero."""
+    """The scale that each row's distances are relative to, (rows,): above zero."""
     found: Array = np.linalg.norm(logits, axis=1)
     if logits.shape[1] == 1:
         found = np.full(len(logits), scale_of([logits]) if scale is None else scale)

@@ -23,7 +23,7 @@ class EvaluationSet:
     """Images, PyTorch's float32 logits of them, and labels where known.
 
     (count, channels, height, width) float32, (count, classes) and (count,). For int8 none of them calibrated.
-    ``files`` are what they were read from, where that is known.
+    ``files`` are their image files, where known.
     """
 
     images: Array

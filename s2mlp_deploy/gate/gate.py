@@ -51,7 +51,7 @@ def gate(session: Session, golden: Golden, tolerance: Tolerance, io: ArtifactIo,
 def require(
     session: Session, golden: Golden, tolerance: Tolerance, io: ArtifactIo, cause: str | None = None
 ) -> Verdict:
-    """:func:`gate`, and refuse an artifact that fails it.
+    """Run :func:`gate` and refuse an artifact that fails it.
 
     Raises:
         ParityError: where a check fails; with ``cause`` where the reason is known.
@@ -70,7 +70,7 @@ def record_quantized_reference(session: Session, golden: Golden, batch: int | No
 
 @dataclass
 class _Outputs:
-    """What the artifact gave, sample by sample: scores and golden rows by case, and the cases of another shape."""
+    """The artifact's outputs by sample: scores and golden rows by case, and the cases of another shape."""
 
     scores: dict[str, list[Array]] = field(default_factory=dict)
     rows: dict[str, list[int]] = field(default_factory=dict)

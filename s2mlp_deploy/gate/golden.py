@@ -1,4 +1,4 @@
-"""Golden inputs, chosen to expose errors, and what the gate compares an artifact's logits with."""
+"""Golden inputs, chosen to expose errors, and the reference that the gate compares logits with."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from s2mlp_deploy.schema.size import Size, format_size
 from s2mlp_deploy.schema.spec import Spec
 
 NOISE_SAMPLES = 8
-"""Noise inputs of models with few classes: a rounding error seen in few logits says little."""
+"""Noise inputs of models with few classes: few logits are a small sample of a rounding error."""
 
 FEW_CLASSES = 100
 
 LARGE_MAP: Size = (31, 33)
-"""That map, whose image is not large: 496 by 528 for a patch of 16."""
+"""The last feature map of the large size: its image is 496 by 528 for a patch of 16."""
 
 TRACE_POSITIONS = 16
 """Positions of each feature map whose values are kept, for finding the layer that diverges."""

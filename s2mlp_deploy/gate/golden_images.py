@@ -1,4 +1,4 @@
-"""Golden images: pictures that travel in the bundle beside what the model sees of them.
+"""Golden images: pictures that travel in the bundle beside their prepared tensors.
 
 With them an app in any language can test each step by itself: decode, resize, crop, normalize, model, classes. They
 are PNG files, so that everybody decodes the same bytes, upright and at their original size.
@@ -25,10 +25,10 @@ COUNT = 8
 """Real images that travel in the bundle, where there are any."""
 
 MOST_PIXELS = 1_000_000
-"""Larger ones are not chosen: the bundle would grow by megabytes."""
+"""Larger images are not chosen: the bundle would grow by megabytes."""
 
 SAME_LEVEL = 1e-3
-"""Of 255 levels: far below one, far above how float32 rounds."""
+"""Largest difference of a pixel, of 255 levels: far below one, far above float32's rounding."""
 
 _COMPRESSION = 9
 """Fixed, so that the same image gives the same bytes wherever Pillow and its zlib are the same."""
@@ -38,7 +38,7 @@ _COMPRESSION = 9
 class Pictures:
     """Some real images as the model sees them, (count, channels, height, width) float32, and their classes.
 
-    ``rows`` says which ones of all; ``files`` what they were read from, one each, or none where they do not travel.
+    ``rows`` are their indices among all images; ``files`` their image files, or none where those do not travel.
     """
 
     images: Array
@@ -57,7 +57,7 @@ class Pictures:
 
 
 def small_ones(files: Sequence[Path]) -> tuple[int, ...]:
-    """Which of ``files`` travel: evenly, of those that are small enough.
+    """Indices of the ``files`` that travel: evenly spaced among those that are small enough.
 
     Raises:
         DataError: where one is not an image.
@@ -87,7 +87,7 @@ def write(pictures: Pictures, preprocessing: Preprocessing, directory: Path) -> 
 
 
 def case_of(index: int) -> str:
-    """What golden image ``index`` is called."""
+    """The case name of golden image ``index``."""
     return f"image-{index:02d}"
 
 
@@ -96,7 +96,7 @@ class Preparation:
     """Whether this machine prepares the golden images as the one that exported them did.
 
     ``largest_levels`` is the largest difference of a prepared pixel, in levels of 255 (infinite where an image has another
-    size); ``skipped`` says why nothing was prepared.
+    size); ``skipped`` is why nothing was prepared.
     """
 
     images: int
@@ -129,7 +129,7 @@ def check(bundle: Bundle, golden: Golden) -> Preparation | None:
 
 
 def _wanted(golden: Golden, manifest: Manifest, bundle: Bundle) -> list[Array]:
-    """What each golden image should become, in the manifest's order."""
+    """The golden tensor of each golden image, in the manifest's order."""
     count = len(manifest.golden_images)
     if manifest.interface.input == "image":
         rows = [row for i in range(count) for row in golden.inputs.get(case_of(i), ())]

@@ -37,7 +37,7 @@ class TestInputs:
 
 @dataclass(frozen=True)
 class ArtifactIo:
-    """What an artifact takes and gives: its interface, its batch size (None: any), and the type of its output's elements."""
+    """An artifact's inputs and outputs: interface, batch size (None: any), element type of the output."""
 
     batch: int | None = None
     interface: Interface = FLOAT_LOGITS
@@ -153,7 +153,7 @@ def scoring_every_class(session: Session, interface: Interface, classes: int) ->
 
 
 class _Spread:
-    """The best classes' scores at their places, −∞ elsewhere."""
+    """A session whose scores lie at their classes' places, −∞ elsewhere."""
 
     def __init__(self, session: RankingSession, classes: int) -> None:
         self._session, self._classes = session, classes
@@ -188,7 +188,7 @@ class _Spread:
 def as_logits(scores: Array, logits: Array, interface: Interface) -> Array:
     """The logits (rows, classes) that ``scores`` stand for, near the reference's ``logits``.
 
-    Of classes that the artifact does not name, all that is known is that they score no better than the last it names.
+    Classes that the artifact does not name score no better than the last it names; nothing else is known of them.
     """
     if interface.output == "logits" or scores.shape != logits.shape:
         return scores
@@ -216,7 +216,7 @@ _SOFTMAX_ROUNDS = 2.0**-21
 
 
 def _least_move(distance: Array, probabilities: Array) -> Array:
-    """How far logits must have moved, at least, if ``probabilities`` (rows, classes) moved by ``distance`` (rows, 1).
+    """The least that logits have moved if ``probabilities`` (rows, classes) moved by ``distance`` (rows, 1).
 
     The derivative of softmax is diag(p) − p·pᵀ. Its norm is at most ½, at most the largest p, and, by its rows' absolute
     sums, at most twice the largest p·(1 − p); call the least of these m. Where logits move by d, no p and no 1 − p grows by
@@ -244,7 +244,7 @@ def _product_log(x: Array) -> Array:
 
 
 def probabilities(logits: Array) -> Array:
-    """Those of each row of logits: the softmax, or the sigmoid of a single logit."""
+    """The probabilities of each row of logits: the softmax, or the sigmoid of a single logit."""
     return softmax(np.pad(logits, ((0, 0), (1, 0))))[:, 1:] if logits.shape[1] == 1 else softmax(logits)
 
 

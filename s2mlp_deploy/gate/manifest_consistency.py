@@ -1,8 +1,8 @@
-"""Whether an artifact is the one that its manifest describes.
+"""Check that a manifest agrees with itself and with its artifact.
 
-What a manifest says of inputs, outputs, classes and preprocessing is what apps are written for, and no logits tell
-whether it is true. But it follows from the spec and the interface, an artifact knows its own inputs and outputs, and an
-ONNX model carries spec, preprocessing and labels itself: where they disagree, one of them is wrong.
+Apps rely on a manifest's inputs, outputs, classes and preprocessing, and comparing logits does not check them. But
+these follow from the spec and the interface, an artifact describes its own inputs and outputs, and an ONNX model
+carries spec, preprocessing and labels itself: where they disagree, one of them is wrong.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from s2mlp_deploy.schema.spec import Spec, categories
 
 
 def check(manifest: Manifest, artifact: Description | None, where: Path) -> None:
-    """Hold ``manifest``, which stands at ``where``, against itself and against what the artifact says, if it does.
+    """Compare the ``manifest`` at ``where`` with itself, and with the artifact's own description where it has one.
 
     Raises:
         BundleError: naming what differs.

@@ -1,4 +1,4 @@
-"""Compute golden logits with the reference module in float64, and how far PyTorch's own run is from them."""
+"""Compute golden logits with the reference module in float64, and the distance of PyTorch's own run from them."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ def compute_reference(
 
 
 def compare_pytorch(model: ReferenceModel, golden: Golden, dtype: torch.dtype) -> GoldenReference:
-    """``golden``, and how far PyTorch's own run in ``dtype`` is from it."""
+    """``golden``, with the distance of PyTorch's own run in ``dtype`` from it."""
     own, _ = _by_case(model, golden.inputs, dtype)
     scale = scale_of(golden.logits.values())
     return GoldenReference(golden, {case: compare(own[case], golden.logits[case], scale) for case in golden.inputs})
 
 
 def compare_rounded(model: ReferenceModel, golden: Golden, arithmetic: Arithmetic) -> GoldenReference:
-    """``golden``, and how far PyTorch's own run with the types of ``arithmetic`` is from it."""
+    """``golden``, with the distance of PyTorch's own run in the types of ``arithmetic`` from it."""
     if arithmetic.widens_weights:
         model = with_rounded_matrices(model, getattr(torch, arithmetic.weights))
     return compare_pytorch(model, golden, getattr(torch, arithmetic.outputs))
@@ -83,12 +83,12 @@ def _by_case(
 
 
 def _sample(x: torch.Tensor) -> Array:
-    """What the trace keeps of the first sample."""
+    """The sampled values of the first sample's map."""
     first = _numpy(x[0])
     return (sample_map(first) if x.ndim == 4 else first[None]).astype(np.float32)
 
 
 def _numpy(x: torch.Tensor) -> Array:
-    """As an array; NumPy has no bfloat16, which float32 holds exactly."""
+    """``x`` as an array; NumPy has no bfloat16, which float32 holds exactly."""
     array: Array = (x.float() if x.dtype == torch.bfloat16 else x).numpy()
     return array

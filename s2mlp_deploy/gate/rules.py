@@ -11,7 +11,7 @@ from s2mlp_deploy.schema.tolerance import Tolerance
 
 
 def tolerance_for(precision: str, reference: GoldenReference) -> Tolerance:
-    """The tolerance that follows from how far PyTorch's own run at this precision is from the reference.
+    """The tolerance that follows from the distance of PyTorch's own run at this precision.
 
     Raises:
         ParityError: where that run overflows.

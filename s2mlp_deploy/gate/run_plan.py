@@ -1,4 +1,4 @@
-"""Which golden samples run together in one batch, and in which order: so that a fault at any place of a batch shows."""
+"""Plan the batches of golden samples so that a fault at any place of a batch shows."""
 
 from __future__ import annotations
 

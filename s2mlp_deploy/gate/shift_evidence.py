@@ -1,7 +1,7 @@
-"""Which shift was a model trained with? The weights do not tell; evidence does.
+"""Decide from evidence which shift a model was trained with; its weights do not show it.
 
 Evidence is either logits that the user's own model gave for some inputs, or labelled images. It is
-always weighed under both semantics, whichever was asked for: a choice that the evidence
+always weighed under both semantics, whichever was requested: a choice that the evidence
 contradicts is refused, with both figures.
 """
 
@@ -34,7 +34,7 @@ FITS_RELATIVE_L2 = 0.02
 """Recorded logits this close are the model's own: mixed precision stays below, another shift above."""
 
 CLEARLY_CLOSER = 10.0
-"""Where both fit, the better must be this many times closer to count as told apart."""
+"""Where both fit, the better must be this many times closer to be the one that fits."""
 
 NEITHER = "neither semantics gives the recorded logits"
 
@@ -46,7 +46,7 @@ def decide(
     requested: Semantics | Literal["auto"] | None, evidence: Iterable[Evidence], declared: Semantics | None = None
 ) -> Semantics:
     """The semantics to export: the one requested, else the one that the layout declared, else the paper's, unless
-    evidence contradicts it; for ``auto`` what evidence says.
+    evidence contradicts it; for ``auto`` the one that evidence shows.
 
     Raises:
         UsageError: for ``auto`` without evidence.
@@ -70,7 +70,7 @@ def decide(
         raise EvidenceError("the reference and the images contradict each other: " + "; ".join(map(str, found)))
     choice = next(iter(supported), None)
     if choice is None:
-        # For auto this was refused above; otherwise nothing speaks against what was stated.
+        # For auto this was refused above; otherwise nothing contradicts the stated semantics.
         return stated
     if requested != "auto" and stated != choice:
         who = (
@@ -92,7 +92,7 @@ def weigh_reference(
 ) -> Evidence:
     """Compare the logits recorded in ``path`` with what each semantics gives for its inputs.
 
-    Where neither gives them, ``explain`` says what does, if it knows.
+    Where neither gives them, ``explain`` may name a structure that does.
 
     Raises:
         DataError: where the file is not such a recording, or does not fit the model.
@@ -170,8 +170,8 @@ def weigh_images(
 
     The images that only one of them gets right decide, by a sign test. Where there are too few to show that a model
     guesses, and too few to show that it does not, nothing is decided. ``as_text`` are the labels where folders called
-    by numbers stand for the classes in their order as text (0, 1, 10, 2, …): what fits only so is refused. ``possible`` are
-    the semantics that the shift's border leaves room for.
+    by numbers stand for the classes in their order as text (0, 1, 10, 2, …): a fit in that order alone is refused.
+    ``possible`` are the semantics that the shift's border leaves room for.
     """
     named = {s: leading_class(run(s, images)) for s in possible}
     right = {s: named[s] == labels for s in possible}
@@ -206,7 +206,7 @@ def weigh_images(
 
 
 def _one_sided(first: Array, second: Array) -> tuple[int, int]:
-    """How many images are right in ``first`` only, and in ``second`` only."""
+    """The number of images that are right in ``first`` only, and in ``second`` only."""
     return int((first & ~second).sum()), int((second & ~first).sum())
 
 

@@ -1,8 +1,8 @@
-"""Try structures that weights do not show against recorded logits.
+"""Compare structures that weights do not show with recorded logits.
 
 The keys and shapes of a checkpoint fit networks that compute different things. Where the assumed structure does not give
 the logits that somebody recorded, the family's alternatives are tried in turn, so that the refusal can name the one that
-does, and how to say so.
+does, and how to declare it.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from s2mlp_deploy.schema.array import Array
 from s2mlp_deploy.schema.spec import Spec
 
 MOST_SHOWN = 3
-"""Structures that fit, of which a message names no more."""
+"""The largest number of fitting structures that a message names."""
 
 CLEARLY_CLOSER = 10
-"""What is this many times further away than the closest does not fit as well."""
+"""A structure this many times further away than the closest does not fit as well."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ def find(spec: Spec, weights: Mapping[str, Tensor], images: Array, recorded: Arr
 
 
 def describe(fits: tuple[Fit, ...], assumed: Spec, layout: str, *, own: bool) -> str:
-    """What fits, and how to say it; ``layout`` says what was ``assumed``, and is a file of the user's where ``own``."""
+    """A message with the structures that fit; ``layout`` stated the ``assumed`` one, in a user's file if ``own``."""
     found = [tuple(fit.structure.changes(assumed)) for fit in fits[:MOST_SHOWN]]
     texts = (
         f"{' and '.join(c.text for c in what)} (relative L2 {fit.relative_l2:.2g})"

@@ -11,10 +11,10 @@ from s2mlp_deploy.pipeline.request import Export
 
 @dataclass(frozen=True)
 class Row:
-    """One export. ``size_ratio`` is its size in units of the first one's.
+    """The figures of one export. ``size_ratio`` is its size in units of the first one's.
 
     ``relative_l2`` and ``cosine`` are those of golden images where there are any, else of the worst golden
-    case. ``same_class`` and ``accuracy`` are shares of the images that judged it. None: not measured.
+    case. ``same_class`` and ``accuracy`` are shares of its evaluation images. None: not measured.
     """
 
     bundle: str

@@ -1,4 +1,4 @@
-"""The second stage: a verified ONNX bundle is compiled for a runtime, passes the gate again, and is published.
+"""The second stage: compile a verified ONNX bundle for a runtime, pass the gate again, and publish.
 
 Needs the runtime, not torch: the golden tensors travel in the bundle.
 """
@@ -27,7 +27,7 @@ from s2mlp_deploy.schema.report import EngineReport, ImageAccuracy, Report, Sour
 from s2mlp_deploy.system.progress import Progress
 
 ROOM = 3
-"""The engine, the graph that goes along with it, and what a compiler adds, in sizes of the graph."""
+"""Room for the engine, its graph and the compiler's additions, in sizes of the graph."""
 
 
 def open_bundle(request: ExportRequest, target: Compiler) -> Bundle:
@@ -70,7 +70,7 @@ def open_bundle(request: ExportRequest, target: Compiler) -> Bundle:
 
 
 def compile_foreign(bundle: Bundle, target: Compiler, request: ExportRequest, progress: Progress) -> Export:
-    """:func:`compile` for a bundle that was made earlier: within a memory limit, since its graph may ask for anything.
+    """:func:`compile` for a bundle that was made earlier: within a memory limit, since its graph is not trusted.
 
     Raises:
         ParityError: as :func:`compile`.
@@ -140,7 +140,7 @@ def cannot_check(target: Compiler, request: ExportRequest) -> str | None:
 
 
 def _check_room(bundle: Bundle, directory: Path) -> None:
-    """Building can take minutes, and is done for nothing where the result finds no room."""
+    """Refuse, before a build of minutes, where the disk has no room for the result."""
     needed, free = ROOM * bundle.size_bytes, shutil.disk_usage(directory).free
     if free < needed:
         raise OutputError(

@@ -1,4 +1,4 @@
-"""Everything that is settled before a graph is written: the checkpoint, its preprocessing, its shift."""
+"""Read a checkpoint and settle its preprocessing and its shift before a graph is written."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from s2mlp_deploy.system.wording import counted
 
 @dataclass(frozen=True)
 class Prepared:
-    """A checkpoint whose shift semantics is settled, and what belongs to it; ``pictures`` are to travel in the bundle."""
+    """A checkpoint whose shift semantics is settled, with its preprocessing; ``pictures`` travel in the bundle."""
 
     source: Checkpoint
     preprocessing: Preprocessing
@@ -117,7 +117,7 @@ def _choose_pictures(
     data: LabelledData | None,
     progress: Progress,
 ) -> Pictures | None:
-    """From --golden-images, or else some of --data."""
+    """The golden images: from --golden-images, or else some of --data."""
     if evidence.golden_images is not None:
         _check_channels(source, "--golden-images")
         found, classes = find_pictures(evidence.golden_images, source.spec.classes, source.recorded.labels)

@@ -50,16 +50,16 @@ def deploy(request: ExportRequest, listener: Listener | None = None) -> Export:
 
 
 def deploy_all(requests: Sequence[ExportRequest], listener: Listener | None = None) -> Iterator[Export]:
-    """Export one source in several formats and precisions, one after another; what they share is done once.
+    """Export one source in several formats and precisions, one after another; shared work is done once.
 
     Raises:
-        UsageError: where the requests differ in what is shared.
-        Error: as :func:`deploy`. What was published before stays.
+        UsageError: where the requests differ in a shared field.
+        Error: as :func:`deploy`. Bundles published before it stay.
     """
     pairs = [request_checks.checked(request) for request in requests]
     request_checks.check_shared([request for request, _ in pairs])
     for request, _ in pairs:
-        workdir.sweep(request.destination.parent)  # gives back what an export that was killed has left aside
+        workdir.sweep(request.destination.parent)  # restores the bundle that a killed export had moved aside
         check_destination(request.destination, replace=request.output.force)
     bundles = [_open(request, target) if request.source.is_bundle else None for request, target in pairs]
     shared = _Shared(several=len(pairs) > 1)
@@ -109,7 +109,7 @@ def _from_checkpoint(
 
 @dataclass
 class _Shared:
-    """What the artifacts of one checkpoint share: its context, and ONNX bundles by precision and recipe."""
+    """The shared state of one checkpoint's artifacts: its context, and ONNX bundles by precision and recipe."""
 
     several: bool
     context: CheckpointContext | None = None
@@ -139,7 +139,7 @@ def _graph_for_elsewhere(
 ) -> Bundle:
     """The ONNX bundle to take to a device: beside where the engine would be, and there already after a first try.
 
-    Nobody named that place, so whatever else lies there stays, ``force`` or not.
+    Nobody named that place, so other files there stay, ``force`` or not.
 
     Raises:
         OutputError: where something else lies there.
@@ -150,7 +150,7 @@ def _graph_for_elsewhere(
     )
     if not os.path.lexists(place):
         return _graph(_not_forced(request), target, place, progress, shared)[0].bundle
-    # The same request gives the same bytes, so whether that is the bundle can be told for certain.
+    # The same request gives the same bytes, so comparing them shows whether that is the bundle.
     with suppress(BundleError), workdir.beside(place) as directory:
         known = read_bundle(place)
         if known.manifest == _graph(request, target, directory / ONNX, progress, shared)[0].bundle.manifest:
@@ -171,7 +171,7 @@ def _recipe(request: ExportRequest, target: Exporter | Compiler) -> str | None:
 
 
 def _way_on(request: ExportRequest, target: Compiler, reason: str, bundle: Bundle) -> str:
-    """How to get the engine where this machine cannot build it, in order of use."""
+    """The steps to get the engine where this machine cannot build it."""
     words = ["s2mlp-export", bundle.directory.resolve().name, "--format", request.format.name]
     for name, value in request.format.options.items():
         flag = registry.flags(request.format.name, name)

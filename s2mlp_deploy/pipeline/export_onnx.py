@@ -1,4 +1,4 @@
-"""The first stage: a checkpoint becomes a graph, passes the gate, and is published.
+"""The first stage: make a checkpoint's graph, pass the gate, and publish.
 
 checkpoint ─▶ which shift? ─▶ reference ─▶ golden tensors
            └▶ graph ─▶ folds ─▶ onnxsim ─▶ precision ─▶ artifact ─▶ gate ─▶ bundle
@@ -70,7 +70,7 @@ class _Facts:
 
 @dataclass(frozen=True)
 class _Expected:
-    """What the artifact must compute: golden logits, and PyTorch's on images where there are any to check it on.
+    """The expected logits of an artifact: golden ones, and PyTorch's on evaluation images where there are any.
 
     ``reference`` has the artifact's own inputs; ``pictures`` are those among them.
     """
@@ -173,7 +173,7 @@ def _attached(lowered: Lowered, request: ExportRequest, known: CheckpointContext
 
 
 def _check_in_float32(lowered: Lowered, known: CheckpointContext, request: ExportRequest, progress: Progress) -> None:
-    """Rounding hides small faults, and so do probabilities; in float32 logits they show.
+    """Check the graph's float32 logits, since rounding and probabilities hide small faults.
 
     A float32 graph that gives logits is the artifact itself, which the gate checks later.
 
@@ -220,7 +220,7 @@ def _axes(request: ExportRequest, prepared: Prepared) -> Axes:
 
 
 def _runs_right(request: ExportRequest, target: Exporter) -> bool:
-    """Whether the runtime at hand can check what is made for it: not bfloat16, nor float16 where it adds up in that."""
+    """Whether the runtime at hand can check the artifact: not bfloat16, nor float16 where it sums in float16."""
     inexact = _arithmetic(request, target).sums_in_float16 and float16_on_cpu.adds_up_in_float16()
     return request.precision.row.name in target.precisions and not inexact
 

@@ -1,4 +1,4 @@
-"""How fast bundles run on this machine, measured interleaved in one process (timing.py says why)."""
+"""Measure the latency of bundles on this machine, interleaved in one process (timing.py explains why)."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Latency:
 
 @dataclass(frozen=True)
 class Method:
-    """How latency was measured. ``input`` says what ran: a golden input, or noise where there is none."""
+    """The method of a latency measurement. ``input`` names the input: a golden one, or noise where there is none."""
 
     rounds: int
     batch: int
@@ -53,7 +53,7 @@ class Method:
 
 @dataclass(frozen=True)
 class Latencies:
-    """What was measured, by the bundle's directory, and how."""
+    """Latencies by the bundle's directory, and the method of measurement."""
 
     results: Mapping[Path, Latency]
     method: Method
@@ -88,7 +88,7 @@ def measure(bundles: Sequence[Bundle], clock: Clock = time.perf_counter) -> Late
 
 
 def _images(bundles: Sequence[Bundle], batch: int) -> tuple[Array, str]:
-    """Inputs as the first of ``bundles`` takes them, and what they are."""
+    """Inputs as the first of ``bundles`` takes them, and a name for them."""
     for bundle in bundles:
         if GOLDEN in bundle.manifest.files:
             expected = golden_tensors.load(bundle.golden)

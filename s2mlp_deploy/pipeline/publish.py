@@ -27,7 +27,7 @@ from s2mlp_deploy.system.progress import Progress
 
 @dataclass(frozen=True)
 class Candidate:
-    """An artifact that may become a bundle, and everything that is needed to decide that.
+    """An artifact that may become a bundle, with everything needed to check it.
 
     Attributes:
         artifact: The files, as the format wrote them.
@@ -36,7 +36,7 @@ class Candidate:
         pending: Whether a device has to check the artifact, because this machine cannot.
         evaluation: Images to check the artifact on besides.
         limits: The limits that an int8 artifact keeps on them; None for other precisions.
-        report: What was measured so far.
+        report: The measurements so far.
         cause: Why numbers may be off, where that is known.
     """
 
@@ -75,7 +75,7 @@ def publish(candidate: Candidate, target: Format, staging: Staging, progress: Pr
 
 
 def check(session: Session, candidate: Candidate) -> tuple[Verdict, Report]:
-    """What the gate measures of the artifact in ``session``, and the report with it.
+    """Run the gate on the artifact in ``session``; its verdict, and the report with it.
 
     Raises:
         ParityError, AccuracyError: where its numbers are off.

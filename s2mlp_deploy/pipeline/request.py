@@ -31,7 +31,7 @@ FLAGS = {
     "directory": "--output",
     "name": "--format",
 }
-"""The options of ``s2mlp-export`` that are not called like the fields of the request."""
+"""The options of ``s2mlp-export`` whose names differ from the fields of the request."""
 
 
 RequestedSemantics: TypeAlias = Literal["paper", "inplace", "auto"] | None
@@ -62,7 +62,7 @@ class Source(_Part):
     """A checkpoint, or the directory of an ONNX bundle, and facts about a checkpoint that its file does not record.
 
     Without ``semantics`` and ``offsets`` the shift is as the checkpoint's layout declares, else the paper's. ``mean`` to
-    ``crop_fraction`` say how images are prepared; None: as the checkpoint records, else a default.
+    ``crop_fraction`` set how images are prepared; None: as the checkpoint records, else a default.
     """
 
     path: Path
@@ -82,7 +82,7 @@ class Source(_Part):
 
     @property
     def is_bundle(self) -> bool:
-        """Whether it is a bundle.
+        """Whether the source is a bundle.
 
         Raises:
             BundleError: where it is a file in one.
@@ -110,7 +110,7 @@ class FormatOptions(_Part):
 
 @dataclass(frozen=True)
 class EvidenceOptions(_Part):
-    """What the export is checked with.
+    """The evidence that the export is checked with.
 
     ``reference`` holds inputs and logits that the user's own model gave, ``data`` labelled images, ``golden_images`` images
     that travel in the bundle (else some of ``data``). Without ``gate`` nothing is checked, and the bundle records that.
@@ -168,7 +168,7 @@ class ExportRequest:
         """The format's own options.
 
         Raises:
-            UsageError: where they are not.
+            UsageError: where the format has no such options.
         """
         return registry.options(format, self.format.options)
 

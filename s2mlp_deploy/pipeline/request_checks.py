@@ -1,4 +1,4 @@
-"""Refuse requests that no format, or not this one, can fulfil: every check of how the parts of a request go together."""
+"""Refuse requests that this format, or any, cannot fulfil: every check that combines parts of a request."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def checked(request: ExportRequest) -> tuple[ExportRequest, Exporter | Compiler]
 
 
 def check_shared(requests: list[ExportRequest]) -> None:
-    """Artifacts that are made together share one checkpoint, its golden inputs among it.
+    """Refuse requests made together that do not share one checkpoint and its golden inputs.
 
     Raises:
         UsageError: where they differ in a field that these depend on.
@@ -54,7 +54,7 @@ def _differences(one: object, other: object) -> list[str]:
 
 
 def _one_image_at_a_time(request: ExportRequest) -> ExportRequest:
-    """Images of different sizes cannot lie in one batch, so an artifact that takes them takes one."""
+    """Set a batch of one for an artifact that takes images of different sizes, which cannot share a batch."""
     batch = request.graph.batch
     if request.graph.interface.input != "image" or request.source.is_bundle:
         return request

@@ -1,4 +1,4 @@
-"""How images are to be prepared for a checkpoint: what was asked for, what it records, and what is assumed."""
+"""Resolve a checkpoint's preprocessing from the request, the checkpoint's records, and defaults."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ LEAST_STD = 1e-4
 
 
 def preprocessing_for(source: Checkpoint, stated: Source) -> Preprocessing:
-    """Preprocessing as asked for, else as the checkpoint records it, else the default and ImageNet's normalization.
+    """Preprocessing as requested, else as the checkpoint records it, else the default and ImageNet's normalization.
 
     Raises:
         UsageError: where the values do not fit the model's channels or each other, or are recorded and not known here.
@@ -58,7 +58,7 @@ def preprocessing_for(source: Checkpoint, stated: Source) -> Preprocessing:
 
 
 def warnings(source: Checkpoint, stated: Source, preprocessing: Preprocessing) -> list[str]:
-    """What of ``preprocessing`` and the image size nobody said plainly."""
+    """Warnings about values of ``preprocessing`` and the image size that are assumed, conflicting or rescaled."""
     found = [
         f"the checkpoint records a value more than once and differently, and the first is taken: {conflict}"
         for conflict in source.recorded.conflicts
@@ -85,7 +85,7 @@ def warnings(source: Checkpoint, stated: Source, preprocessing: Preprocessing) -
 class _Normalization:
     """Mean and deviation of each channel, of pixels in 0…1; None where nobody gave them.
 
-    ``divided`` says which of them were given of pixels in 0…255.
+    ``divided`` names those that were given for pixels in 0…255.
     """
 
     mean: tuple[float, ...] | None

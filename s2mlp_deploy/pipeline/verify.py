@@ -1,7 +1,7 @@
-"""Checking a bundle on the machine at hand, against the golden tensors that travel in it.
+"""Check a bundle on the machine at hand, against the golden tensors that travel in it.
 
-Needs the artifact's runtime, not torch. Hashes come first: nothing is loaded that is not what was
-exported.
+Needs the artifact's runtime, not torch. Hashes come first: a file that was changed since the
+export is never loaded.
 """
 
 from __future__ import annotations
@@ -35,12 +35,12 @@ Layers: TypeAlias = tuple[tuple[str, Distance], ...]
 
 @dataclass(frozen=True)
 class Verification:
-    """What a check on this machine found.
+    """The result of checking a bundle on this machine.
 
-    ``preparation`` tells of the golden images, where the bundle has any.
+    ``preparation`` is the check of the golden images, where the bundle has any.
     ``cause`` is why numbers are off, where that is known.
-    ``layers`` holds each layer's distance from the reference in the order of computation, where asked
-    for; ``diverges_at`` the first beyond ``layer_limit``.
+    ``layers`` holds each layer's distance from the reference in the order of computation, where
+    requested; ``diverges_at`` the first beyond ``layer_limit``.
     """
 
     bundle: Bundle
@@ -63,7 +63,7 @@ def verify(directory: Path, *, per_block: bool = False) -> Verification:
     Raises:
         BundleError: where the bundle is damaged, or was published without golden tensors.
         RuntimeMissingError: where the artifact's runtime, or the package that knows the format, is not here.
-        UsageError: for ``per_block`` where the runtime cannot show what happens inside.
+        UsageError: for ``per_block`` where the runtime cannot trace layers.
     """
     bundle = read_bundle(directory)
     with memory_limit.bounded(bundle, on_gpu=_on_gpu(bundle)):
@@ -105,7 +105,7 @@ def layers(bundle: Bundle) -> Layers:
 
 
 def shows_layers(format: str) -> bool:
-    """Whether bundles of ``format`` can be looked into: whether its ``open`` declares a session that traces.
+    """Whether bundles of ``format`` can be traced: whether its ``open`` declares a session that traces.
 
     Raises:
         UsageError, RuntimeMissingError: as :func:`exporter.find`.

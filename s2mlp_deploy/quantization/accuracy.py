@@ -1,4 +1,4 @@
-"""Measure the accuracy of an int8 graph on images that took no part in calibration, and hold it to the user's limits."""
+"""Measure an int8 graph's accuracy on images that did not calibrate it, and compare it with the user's limits."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Evaluator:
 
 
 def assess(float_layers: tuple[str, ...], logits: Array, evaluation: EvaluationSet, settings: Int8) -> Trial:
-    """Hold an int8 model's ``logits`` of the evaluation images to the limits that ``settings`` set."""
+    """Compare an int8 model's ``logits`` of the evaluation images with the limits in ``settings``."""
     classes, expected = leading_class(logits), leading_class(evaluation.float_logits)
     agreement = float((classes == expected).mean())
     # The gate checks these images, so layers are left in float for its sake, too.

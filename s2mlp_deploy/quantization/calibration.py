@@ -1,4 +1,4 @@
-"""Calibration: the ranges that activations are quantized for, from images of the kind the model will see."""
+"""Calibration: find the ranges of activations from images of the kind the model will see."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ PERCENTILE = 99.99
 def calibrate(observe: Observe, images: Array, method: CalibrationMethod, *, batch: int = 8) -> dict[str, Range]:
     """The range of each activation that ``observe`` shows, over ``images``, ``batch`` at a time.
 
-    ``minmax`` takes everything that occurred; the others clip what is rare: ``percentile`` what lies
+    ``minmax`` keeps every value that occurred; the others clip rare ones: ``percentile`` those
     beyond 99.99%, ``mse`` so that the mean squared error of 8 bits is smallest, ``entropy`` so that
     the distribution changes least (onnxruntime's implementation).
 
@@ -111,7 +111,7 @@ def _percentile(h: _Histogram) -> Range:
 
 
 def _mse(h: _Histogram) -> Range:
-    """Of 100 ranges between a tenth and all of what occurred, the one with the smallest squared error."""
+    """Of 100 ranges between a tenth of the largest magnitude and all of it, the one of smallest squared error."""
     centers = (h.edges[:-1] + h.edges[1:]) / 2
     candidates = [h.clipped(-f * h.limit, f * h.limit) for f in np.linspace(0.1, 1, 100)]
 
@@ -125,7 +125,7 @@ def _mse(h: _Histogram) -> Range:
 
 
 def _entropy(h: _Histogram) -> Range:
-    """On coarser bins: the search takes time with the square of their number."""
+    """The range of least change, on coarser bins: the search's time grows with the square of their number."""
     from onnxruntime.quantization.calibrate import HistogramCollector
 
     if not h.extremes.low <= 0 <= h.extremes.high:

@@ -66,7 +66,7 @@ def split_images(task: QuantizationTask, spec: Spec, warn: Callable[[str], None]
 
 @dataclass(frozen=True)
 class _Evaluating:
-    """The images that evaluate, before they are rounded to what files of pictures hold."""
+    """The images that evaluate, before they are rounded to the values of picture files."""
 
     images: Array
     labels: Array | None = None

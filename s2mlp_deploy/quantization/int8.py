@@ -1,4 +1,4 @@
-"""Make a float32 graph an int8 one that keeps its accuracy, or refuse. Read this first in quantization/.
+"""Quantize a float32 graph to int8 within an accuracy limit, or refuse. Read this first in quantization/.
 
 images ─▶ split ─▶ calibrate ranges ─▶ quantizer ─▶ search for layers to leave in float ─▶ int8 graph
 """
@@ -39,7 +39,7 @@ class Quantized:
 
 
 def to_int8(lowered: Lowered, task: QuantizationTask, progress: Progress) -> Quantized:
-    """Quantize ``lowered`` as ``task`` says.
+    """Quantize ``lowered`` by the settings of ``task``.
 
     Raises:
         UsageError: without calibration data, or where the options do not fit.
@@ -72,7 +72,7 @@ def to_int8(lowered: Lowered, task: QuantizationTask, progress: Progress) -> Qua
 
 
 def _warn_of_few(evaluation: EvaluationSet, settings: Int8, progress: Progress) -> None:
-    """Warn where a single image is more accuracy than may be lost."""
+    """Warn where a single image weighs more than the accuracy that may be lost."""
     if evaluation.labels is None or 100 / len(evaluation.labels) <= settings.max_accuracy_drop:
         return
     progress.warn(

@@ -1,4 +1,4 @@
-"""The precision that an export asks for, with the options that belong to it alone."""
+"""The requested precision of an export, with the options that belong to it alone."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ class Int8:
 
     @property
     def synthetic(self) -> bool:
-        """Whether it is calibrated on noise."""
+        """Whether the artifact is calibrated on noise."""
         return self.calibration == SYNTHETIC
 
 

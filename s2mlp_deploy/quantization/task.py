@@ -1,4 +1,4 @@
-"""The description of a quantization, which the pipeline fills in from a request and a checkpoint."""
+"""The inputs of a quantization, which the pipeline takes from a request and a checkpoint."""
 
 from __future__ import annotations
 
