@@ -5,7 +5,7 @@
     Error
     ├── UsageError             2   the request contradicts itself, or cannot be done
     │   └── LoweringError          this way of expressing the shift would not be exact
-    ├── InputError             3   a file that the user gave is not what it must be
+    ├── InputError             3   a file that the user gave is not valid
     │   ├── CheckpointError
     │   │   └── SpecError          the weights (or the options) describe no S²-MLP
     │   ├── LayoutError
@@ -15,13 +15,13 @@
     │   ├── EvidenceError          neither shift semantics explains the evidence
     │   ├── AccuracyError          int8 cannot keep the required accuracy
     │   ├── UnverifiedError        the engine cannot be checked on this machine
-    │   └── SimplifierError        onnxsim failed, or changed what it must not
+    │   └── SimplifierError        onnxsim failed, or changed the interface
     ├── RuntimeMissingError    4   a package or a device is missing
     │   └── CompilerError          the runtime at hand cannot compile the graph
     ├── OutputError            3   the result cannot be written
-    └── InternalError          1   a step of this package got what it was not written for
+    └── InternalError          1   a step of this package got input that it was not written for
 
-Each message says what is wrong, where, what was expected and what to do. The number is the exit
+Each message states the fault, its place, the expected value and the remedy. The number is the exit
 code of the commands.
 """
 
@@ -40,7 +40,7 @@ class Error(Exception):
 
 
 class UsageError(Error):
-    """The request contradicts itself, or cannot be done."""
+    """The request contradicts itself, or is impossible."""
 
     exit_code = 2
 
@@ -50,7 +50,7 @@ class LoweringError(UsageError):
 
 
 class InputError(Error):
-    """A file that the user gave is not what it must be."""
+    """A file that the user gave is not valid."""
 
     exit_code = 3
 
@@ -110,4 +110,4 @@ class CompilerError(RuntimeMissingError):
 
 
 class InternalError(Error):
-    """A step of this package got what it was not written for: a fault of the package, not of the user."""
+    """A step of this package got input that it was not written for: a fault of the package, not of the user."""

@@ -16,11 +16,11 @@ MANIFEST, REPORT, GOLDEN, SBOM = "manifest.json", "report.json", "golden.safeten
 class Artifact:
     """The files that an exporter wrote into ``directory``: ``main``, and others it needs.
 
-    Files are named as in a manifest: ``model.onnx``, or ``1/model.onnx`` in the directory of a version.
-    ``graph`` are files that it does not need: the ONNX model that it was compiled from, to compile it again elsewhere.
-    ``settings`` are what it was compiled with and what loading it takes, as the format understands them;
-    ``report`` is what compiling it showed, which may differ from time to time. ``beyond`` are golden cases of sizes that it was not
-    compiled for, as requested.
+    Files are named as in a manifest: ``model.onnx``, or ``1/model.onnx`` in the directory of a version. ``graph`` are
+    files that it does not need: the ONNX model that it was compiled from, to compile it again elsewhere. ``settings``
+    are those for compiling and for loading it, as the format defines them; ``report`` holds the figures of its
+    compilation, which vary between runs. ``beyond`` are golden cases of sizes that it was not compiled for, as
+    requested.
     """
 
     directory: Path

@@ -1,4 +1,4 @@
-"""The file of golden tensors: inputs and reference logits that travel in a bundle, so that a device without PyTorch can check itself."""
+"""Golden tensors: inputs and reference logits in a bundle, with which a device without PyTorch checks an artifact."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from s2mlp_deploy.schema.array import Array
 from s2mlp_deploy.system.untrusted_input import check_safetensors
 
 LARGE = "large"
-"""The case of a map with a thousand positions, where it is seen if values are added one after another: its name begins so."""
+"""Prefix of the case of a map with a thousand positions, which shows whether values are added one after another."""
 
 
 @dataclass(frozen=True)
@@ -29,8 +29,8 @@ class Golden:
     ``trace`` holds, for the first sample of :attr:`traced`, each layer's output at sampled positions:
     float32 (positions, channels), in the order of computation.
 
-    ``quantized`` holds, where the graph is int8, the logits that it gave in ONNX Runtime when it was made: the reference's
-    are too far away to tell a fault from rounding.
+    ``quantized`` holds, where the graph is int8, the logits that it gave in ONNX Runtime when it was made: the
+    reference's are too far away to distinguish a fault from rounding.
     """
 
     inputs: Mapping[str, Array]
@@ -44,7 +44,7 @@ class Golden:
         return "noise" if "noise" in self.inputs else "images" if "images" in self.inputs else "image-00"
 
     def without(self, cases: Collection[str]) -> Golden:
-        """The same, less ``cases``; what is traced is none of them."""
+        """The golden tensors without ``cases``; the traced case is not among those."""
         inputs, logits, quantized = (
             {case: array for case, array in arrays.items() if case not in cases}
             for arrays in (self.inputs, self.logits, self.quantized)
@@ -63,7 +63,7 @@ def save(golden: Golden, path: Path) -> None:
 
 
 def load(path: Path) -> Golden:
-    """Read what :func:`save` wrote.
+    """Read golden tensors that :func:`save` wrote.
 
     Raises:
         BundleError: where the file is damaged, or does not hold what :func:`save` writes.

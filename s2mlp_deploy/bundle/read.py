@@ -89,7 +89,7 @@ def _manifest_bytes(directory: Path) -> bytes:
 
 
 def read_report(bundle: Bundle) -> Report | None:
-    """The report of ``bundle``; None where there is none, or it is damaged: its figures are to be shown, not trusted."""
+    """The report of ``bundle``; None where it is absent or damaged: its figures are to be shown, not trusted."""
     try:
         return parse_report(read_beside(bundle.directory / REPORT))
     except (OSError, ValueError):

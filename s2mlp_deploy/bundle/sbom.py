@@ -1,8 +1,8 @@
 """Write a software bill of materials (CycloneDX 1.6) into a bundle, for ``--sbom``.
 
-It names the bundle's files and the checkpoint that they came from, by SHA-256, and every package that had a part in them:
-this one, those that the manifest lists, the runtime that checked the numbers, and all that these require. The same
-versions give the same bytes: it holds no time, no serial number, no path and no host.
+It names the bundle's files and the checkpoint that they came from, by SHA-256, and every package that had a part in
+them: this one, those that the manifest lists, the runtime that checked the numbers, and all that these require. The
+same versions give the same bytes: it holds no time, no serial number, no path and no host.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ def _declared(licenses: tuple[str, ...]) -> list[License]:
 
 
 def _bundle(manifest: Manifest) -> Component:
-    """The subject of the bill: the files of a bundle, made from a checkpoint."""
+    """The component that the SBOM describes: the files of a bundle, made from a checkpoint."""
     kind = ComponentType.MACHINE_LEARNING_MODEL
     facts = {"format": manifest.format, "precision": manifest.precision, "shift": manifest.spec.semantics or "none"}
     checkpoint = Component(type=kind, name="checkpoint", bom_ref="checkpoint", hashes=[_hash(manifest.source.sha256)])

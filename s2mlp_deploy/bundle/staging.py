@@ -1,7 +1,7 @@
 """Publish a bundle whole or not at all.
 
-A bundle is built in a hidden sibling directory, flushed to disk, and then renamed; replacing one that is there exchanges
-the two names in one step.
+A bundle is built in a hidden sibling directory, flushed to disk, and then renamed; replacing one that is there
+exchanges the two names in one step.
 """
 
 from __future__ import annotations
@@ -129,7 +129,7 @@ def check_destination(destination: Path, *, replace: bool) -> None:
 
 
 def _contents(directory: Path) -> set[str]:
-    """The names of all files in ``directory``, as in a manifest; a directory that no manifest can name ends in a slash."""
+    """The names of all files in ``directory``, as in a manifest; a directory that none can name ends in a slash."""
     found: set[str] = set()
     for path in directory.iterdir():
         inside = list(path.iterdir()) if VERSION.fullmatch(path.name) and _is_directory(path) else []
@@ -148,7 +148,7 @@ def _some(names: set[str]) -> str:
 
 
 def _flush_names(directory: Path) -> None:
-    """Flush what the files in ``directory`` are called; some file systems cannot, and need not."""
+    """Flush the entries of ``directory`` to disk; some file systems cannot, and need not."""
     with suppress(OSError):
         _flush(directory)
 
@@ -164,8 +164,8 @@ def _flush(path: Path) -> None:
 def _exchange(new: Path, old: Path) -> None:
     """Swap two directories' names in one step; the old one is then at ``new``, for removal.
 
-    Linux offers renameat2(RENAME_EXCHANGE). Elsewhere, and on file systems without it, the old directory steps aside first,
-    and comes back if the new one cannot take its place.
+    Linux offers renameat2(RENAME_EXCHANGE). Elsewhere, and on file systems without it, the old directory steps aside
+    first, and comes back if the new one cannot take its place.
     """
     renameat2 = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None) if os.name == "posix" else None
     at_cwd, exchange = -100, 2

@@ -1,7 +1,7 @@
 """Read a checkpoint, recognise its layout and derive its spec; nothing in the file is executed.
 
 A file becomes a :class:`Checkpoint`: the spec that its weights imply, the weights under canonical
-names, what the training script recorded about images and labels, and the file's sha256. Weights
+names, the training script's records of images and labels, and the file's sha256. Weights
 stay memory-mapped where the format allows it, so that nothing is copied before it is used.
 """
 
@@ -42,8 +42,8 @@ LFS_POINTER = b"version https://git-lfs"
 class Checkpoint:
     """A recognised checkpoint; ``weights`` are float32 (or float64) under canonical names.
 
-    ``wrapper`` is the entry of the file that held them, ``prefix`` what all their keys begin with. ``left_out`` are tensors
-    beside them that are no weights, ``others`` the names of other weights for the same model.
+    ``wrapper`` is the entry of the file that held them, ``prefix`` what all their keys begin with. ``left_out`` are
+    tensors beside them that are no weights, ``others`` the names of other weights for the same model.
     """
 
     path: Path
@@ -72,8 +72,8 @@ def load_checkpoint(
     """Read, recognise and check the checkpoint at ``path``.
 
     ``layout`` replaces the search among the built-in ones; ``wrapper`` names the entry that holds
-    the weights where there are several; ``image_size`` replaces what the file records, ``offsets``
-    and ``semantics`` what the layout says of the shift.
+    the weights where there are several; ``image_size`` replaces the recorded one, ``offsets``
+    and ``semantics`` the shift of the layout.
 
     Raises:
         CheckpointError: where the file is unreadable, unsafe, not a checkpoint or not finite.
@@ -131,7 +131,7 @@ def _others(found: Found, match: Match[Any]) -> tuple[str, ...]:
 def checkpoint_warnings(source: Checkpoint, requested: Semantics | None = None) -> list[str]:
     """Warnings about a checkpoint for which no evidence decides.
 
-    ``requested`` is the semantics that the user chose instead of what the layout says.
+    ``requested`` is the semantics that the user chose instead of the layout's.
     """
     return [*_semantics_warnings(source.layout, requested), *_structure_warnings(source)]
 

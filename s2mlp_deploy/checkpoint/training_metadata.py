@@ -1,7 +1,7 @@
 """The image size, preprocessing and labels that a training script recorded beside the weights.
 
-Scripts keep their options under many names (``args``, ``config``, …), as a Namespace, a dict or a configuration of nested
-ones. Only values that are plainly what their name says are taken; the command line shows each one.
+Scripts keep their options under many names (``args``, ``config``, …), as a Namespace, a dict or a configuration of
+nested ones. Only values that clearly fit their name are taken; the command line shows each one.
 """
 
 from __future__ import annotations
@@ -86,8 +86,8 @@ LABELS = (
 class Recorded:
     """Options found in the checkpoint; None where it has none.
 
-    ``mean`` and ``std`` are as they were recorded: of pixels in 0…1 or in 0…255. ``conflicts`` says where a value is recorded
-    more than once and differently; the first is the one taken.
+    ``mean`` and ``std`` are as they were recorded: of pixels in 0…1 or in 0…255. ``conflicts`` lists values that are
+    recorded more than once and differently; the first is the one taken.
     """
 
     image_size: Size | None = None
@@ -101,7 +101,7 @@ class Recorded:
 
     @property
     def resize(self) -> Resize | None:
-        """The way of resizing that a crop mode of timm implies; None where none was recorded, or one that is not supported."""
+        """The way of resizing that a timm crop mode implies; None where none is recorded, or an unsupported one."""
         if self.crop_mode is None and self.crop_fraction is None:
             return None
         return CROP_MODES[self.crop_mode or "center"]
@@ -198,7 +198,7 @@ _NUMBER = re.compile(r"\d{1,9}|\d{0,9}\.\d{1,20}|\d{1,9}\.")
 
 
 def _listed(value: Any) -> Any:
-    """``value``, or the numbers that stand in a text: "28", "20x28", "(28, 28)", "0.5 0.5 0.5"; also as items of a list."""
+    """``value``, or the numbers in a text: "28", "20x28", "(28, 28)", "0.5 0.5 0.5"; also as items of a list."""
     if isinstance(value, str):
         parts = re.split(r"[\s,;x×]+", value.strip(" ()[]")) if len(value) < 20_000 else []
     else:
@@ -221,7 +221,7 @@ def _crop_mode(value: Any) -> str | None:
 
 
 def _names(value: Any) -> tuple[str, ...] | None:
-    """Labels in the order of the classes; the metadata of safetensors files hold text alone, so lists are JSON there."""
+    """Labels in the order of the classes; metadata of safetensors files are text alone, so lists are JSON there."""
     if isinstance(value, str) and value[:1] in ("[", "{"):
         try:
             value = strict_json.loads(value)

@@ -27,7 +27,7 @@ Weights = Mapping[str, Tensor | Foreign]
 
 @dataclass(frozen=True)
 class Found:
-    """The weights to export, the name of what holds them (None for the whole file), and other sets by name.
+    """The weights to export, the name of their entry (None for the whole file), and other sets by name.
 
     A name with points is a path: ``state.model``, or an entry and the prefix of some of its keys.
     """
@@ -38,7 +38,7 @@ class Found:
 
 
 def find(content: Any, where: str, name: str | None) -> Found:
-    """The weights called ``name`` in ``content``, or those that its entries' names say are the model's own.
+    """The weights called ``name`` in ``content``, or those that its entries' names mark as the model's own.
 
     Raises:
         CheckpointError: where there are none, or several that nothing distinguishes.
@@ -85,7 +85,7 @@ def is_state_dict(value: Any) -> bool:
 
 
 def _all(content: dict[Any, Any]) -> dict[str, Weights]:
-    """Every dict of tensors in ``content`` that has a layer's weight, by its path; what optimizers keep has none."""
+    """Every dict of tensors in ``content`` that has a layer's weight, by its path; an optimizer's state has none."""
     found: dict[str, Weights] = {}
     waiting: deque[tuple[str, int, Any]] = deque([("", 0, content)])
     seen: set[int] = set()

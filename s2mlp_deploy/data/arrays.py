@@ -30,7 +30,7 @@ def read_arrays(path: Path) -> dict[str, Array]:
             return _read_npz(path)
         check_safetensors(path)
         return dict(safetensors.numpy.load_file(path))
-    except Exception as error:  # zip, NumPy and safetensors raise what they like on damaged files
+    except Exception as error:  # zip, NumPy and safetensors raise many types on damaged files
         reason = str(error).split(". ")[0]  # NumPy goes on to recommend loading pickles unsafely
         raise DataError(f"cannot read {path} ({reason}): expected a .safetensors, .npz or .npy file") from error
 

@@ -1,6 +1,7 @@
 """List the images in a folder, and the other files beside them.
 
-Links are followed, as torchvision's ImageFolder does, and each folder is read once, so that a link to a folder above ends.
+Links are followed, as torchvision's ImageFolder does, and each folder is read once, so that a link to a folder above
+ends.
 """
 
 from __future__ import annotations

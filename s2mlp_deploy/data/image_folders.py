@@ -1,7 +1,7 @@
 """Find labelled images in folders, and the class of each.
 
-There is one subfolder a class, named by class index or label. Where no labels are known, subfolders that are called otherwise
-are the classes in sorted order (torchvision's ImageFolder convention).
+There is one subfolder a class, named by class index or label. Where no labels are known, subfolders that are called
+otherwise are the classes in sorted order (torchvision's ImageFolder convention).
 """
 
 from __future__ import annotations

@@ -22,7 +22,7 @@ from s2mlp_deploy.schema.spec import Spec
 from s2mlp_deploy.system.untrusted_input import check_regular
 from s2mlp_deploy.system.wording import counted
 
-logging.getLogger("PIL").addHandler(logging.NullHandler())  # what it cannot read is said once, by the error
+logging.getLogger("PIL").addHandler(logging.NullHandler())  # the DataError alone reports an unreadable file
 
 FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP", "TIFF", "PPM")
 """The image formats that are read, whatever a file is called: Pillow knows others that start programs."""
@@ -66,10 +66,10 @@ def read(path: Path, preprocessing: Preprocessing) -> Image.Image:
 
 @contextmanager
 def _opened(path: Path) -> Iterator[Image.Image]:
-    """The image file at ``path``, of which the head has been read; what fails in decoding it is a DataError, too."""
+    """The image file at ``path``, of which the head has been read; an error in decoding it is a DataError, too."""
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about what is said beside the pixels
+            warnings.simplefilter("ignore")  # about metadata beside the pixels
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             check_regular(path)
             with Image.open(path, formats=FORMATS) as file:

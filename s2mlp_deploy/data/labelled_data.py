@@ -13,8 +13,8 @@ from s2mlp_deploy.schema.report import LabelledFolder
 class LabelledData:
     """Prepared images (count, channels, height, width) float32 and their class indices (count,) int64.
 
-    ``files`` are what they were read from, where they were files; ``folder`` says how their folder was read, and ``as_text``
-    are other labels that it may have meant (image_folders.LabelledImages).
+    ``files`` are their sources, where those were files; ``folder`` records how their folder was read, and ``as_text``
+    holds the other labels that it may have meant (image_folders.LabelledImages).
     """
 
     images: Array

@@ -1,4 +1,4 @@
-"""Read class names from a file, in the forms that are found in the wild.
+"""Read class names from a file, in the forms that are in common use.
 
 Text, a name a line; or JSON: a list, names by index ({"0": "cat"}) or indices by name ({"cat": 0}), as training
 frameworks write class_to_idx. ImageNet's usual {"0": ["n01440764", "tench"]} is names by index, too.

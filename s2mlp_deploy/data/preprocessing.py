@@ -1,6 +1,6 @@
-"""The arithmetic of preprocessing, without any image library: the part of an image that is cropped, and the numbers its bytes become.
+"""The arithmetic of preprocessing, without any image library: the crop of an image, and the normalization of its bytes.
 
-docs/preprocessing.md tells the same step by step, for whoever prepares images in another language.
+docs/preprocessing.md describes the same steps, for implementations in other languages.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ def normalize(pixels: Array, preprocessing: Preprocessing) -> Array:
 
 
 def normalize_exactly(pixels: Array, preprocessing: Preprocessing) -> Array:
-    """The same in float64: what a graph that takes bytes is held against, since it does not round in between."""
+    """Normalize in float64: the comparison for a graph that takes bytes, which does not round in between."""
     x = (pixels * preprocessing.scale - np.array(preprocessing.mean)) / np.array(preprocessing.std)
     return np.ascontiguousarray(np.moveaxis(x, -1, -3), np.float64)
 
@@ -67,7 +67,7 @@ def normalize_exactly(pixels: Array, preprocessing: Preprocessing) -> Array:
 def nearest_bytes(x: Array, preprocessing: Preprocessing) -> Array:
     """The bytes (…, height, width, channels) that come closest to ``x`` (…, channels, height, width).
 
-    Of what :func:`normalize` made, they are the bytes that it was made from.
+    For a result of :func:`normalize`, they are the original bytes.
     """
     channels_last = np.moveaxis(x, -3, -1).astype(np.float64)
     pixels = (channels_last * np.array(preprocessing.std) + np.array(preprocessing.mean)) / preprocessing.scale

@@ -1,4 +1,4 @@
-"""The base class of families: everything that the toolkit has to know about a kind of network."""
+"""The base class of families: everything that the toolkit needs to know about a kind of network."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ class Family(ABC, Generic[S]):
     """A kind of network, whose specs are of the class ``spec_type``."""
 
     name: ClassVar[str]
-    """As manifests and layout files have it."""
+    """The family's name in manifests and layout files."""
 
     title: ClassVar[str]
-    """As people call it."""
+    """The family's name in prose."""
 
     spec_type: type[S]
 
@@ -67,17 +67,17 @@ class Family(ABC, Generic[S]):
         """The form in which the checkpoint keeps the weight with this canonical name; None where it is the usual one.
 
         Raises:
-            LayoutError: where the layout says that it is a form which its shape does not have.
+            LayoutError: where the layout states a form that the weight's shape does not have.
         """
         return None
 
     def taken_on_trust(self, layout: Any, spec: S) -> tuple[str, ...]:
-        """What ``layout``, a file of the user's own, says of ``spec`` that its weights do not show, in words."""
+        """The facts about ``spec`` that ``layout``, the user's own file, states and weights do not show, in words."""
         return ()
 
     def alternatives(self, spec: S) -> Iterator[Iterator[Structure]]:
-        """Other structures that the same weights could be of, in the order in which to try them: where one of the first group
-        fits, the next is not tried."""
+        """Other structures that the same weights could be of, in the order in which to try them: where one of the
+        first group fits, the next is not tried."""
         return iter(())
 
     def stage_lines(self, spec: S) -> tuple[str, ...]:
@@ -85,7 +85,7 @@ class Family(ABC, Generic[S]):
         return tuple(f"{format_size(e.kernel)} convolution, stride {format_size(e.stride)}" for e in spec.embeddings)
 
     def peculiarities(self, spec: S) -> tuple[str, ...]:
-        """What of the structure, beside the shift, is not as the paper has it."""
+        """Differences of the structure from the paper's, except those of the shift."""
         return ()
 
     @abstractmethod
@@ -94,4 +94,4 @@ class Family(ABC, Generic[S]):
 
     @abstractmethod
     def end_layers(self, spec: S) -> tuple[Layer, ...]:
-        """The convolutions that open stages, and the classifier, which int8 leaves in float unless the user wants them."""
+        """The stages' first convolutions and the classifier, which int8 leaves in float unless the user wants them."""

@@ -1,7 +1,8 @@
 """The layers that the graphs of families share, written from the weights.
 
-Between the reshapes around convolutions and shifts, feature maps are tokens (batch · height · width, channels): a linear
-layer is a 2-D Gemm on the checkpoint's own weight matrix (``transB``), which runtimes map to their fastest kernels.
+Between the reshapes around convolutions and shifts, feature maps are tokens (batch · height · width, channels): a
+linear layer is a 2-D Gemm on the checkpoint's own weight matrix (``transB``), which runtimes map to their fastest
+kernels.
 """
 
 from __future__ import annotations

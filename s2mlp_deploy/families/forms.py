@@ -1,4 +1,4 @@
-"""Weights that code bases keep in another form: the same numbers, in another shape or order.
+"""Convert weights that code bases keep in another form: the same numbers, in another shape or order.
 
 A linear layer may be kept as a 1×1 convolution, [out, in, 1, 1]. A patch embedding may be a linear layer on flattened
 patches, [out, height · width · channels], whose columns stand in the order in which the code flattens a patch.
@@ -42,7 +42,7 @@ def pointwise(shape: tuple[int, ...]) -> Form | None:
 
 
 def patches(shape: tuple[int, ...], size: Size, order: PatchOrder) -> Form | None:
-    """A linear layer on patches of ``size`` as a convolution [out, channels, height, width]; None where it is not one."""
+    """A linear layer on patches of ``size`` as a convolution [out, channels, height, width]; None for others."""
     if len(shape) != 2 or not all(shape) or shape[1] % prod(size):
         return None
     channels = shape[1] // prod(size)

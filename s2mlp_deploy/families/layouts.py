@@ -1,8 +1,8 @@
 """Layouts: how the keys of a state dict are named.
 
-A layout is a TOML file (docs/layouts.md): for each layer of a family's canonical model, the prefix under which a code base
-stores it. Recognising a checkpoint means finding the one layout that explains every key (recognition.py); nothing is guessed, and
-nothing that can be a weight is left over.
+A layout is a TOML file (docs/layouts.md): for each layer of a family's canonical model, the prefix under which a code
+base stores it. Recognising a checkpoint means finding the one layout that explains every key (recognition.py); nothing
+is guessed, and nothing that can be a weight is left over.
 """
 
 from __future__ import annotations
@@ -42,16 +42,16 @@ def _offsets(value: Any) -> Any:
 
 
 class Layout(BaseModel):
-    """One code base's names, and what its weights do not show.
+    """One code base's key names, and the facts about its models that weights do not show.
 
     ``keys`` maps a canonical layer to the prefix of its weight and bias in the checkpoint. ``{s}``
     and ``{b}`` stand for the stage and the block; ``{s+1}`` on the canonical side counts from the
     checkpoint's own index. ``ignore`` are names, with ``*`` for any part, of tensors that are no weights of the model.
-    ``refuse`` says why checkpoints of this layout are not exported.
+    ``refuse`` is the reason why checkpoints of this layout are not exported.
 
-    ``shift_semantics`` is what the model was trained with; None where the names do not tell. ``code_shifts_in_place``
-    says that the code behind these names shifts in place, wherever it ran. ``directions`` is the offset of each channel
-    group in order, ``border`` what a position gets that nothing moves into.
+    ``shift_semantics`` is that of the training; None where the names do not show it. ``code_shifts_in_place``
+    is true where the code behind these names shifts in place on every device. ``directions`` is the offset of each
+    channel group in order, ``border`` the rule for positions that nothing moves into.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -113,7 +113,7 @@ class Layout(BaseModel):
 
     @property
     def shift(self) -> Shift:
-        """The shift as this layout describes it; the paper's where it says nothing."""
+        """The shift as this layout describes it; by default the paper's."""
         return Shift(self.directions, self.shift_semantics or "paper", self.border)
 
     def translate(self, keys: Iterable[str]) -> dict[str, dict[str, str]]:
@@ -190,7 +190,7 @@ def validate(content: Mapping[str, Any], where: str, layout_type: type[Layout]) 
 
 
 def extend(content: Mapping[str, Any], base: Layout, name: str) -> dict[str, Any]:
-    """``content`` of a file that extends ``base``; it is called ``name`` unless it says otherwise."""
+    """``content`` of a file that extends ``base``; its name is ``name`` unless it gives one."""
     own = content.get("keys", {})
     inherited = base.model_dump(exclude_unset=True)
     keys = {**inherited["keys"], **own} if isinstance(own, dict) else own

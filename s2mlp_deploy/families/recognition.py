@@ -1,8 +1,9 @@
-"""Recognising a checkpoint: the one layout that explains its keys, and what to do with keys that are not the model's.
+"""Recognise a checkpoint by the one layout that explains its keys; leave out or refuse keys that are not the model's.
 
-Keys may have a prefix (``net.``), and the names of modules that wrap others in the middle (``head._orig_mod.fc.weight``).
-What no layout explains is left out only where it cannot take part in what the network computes: a counter, a loss, an
-average of the weights. Anything else is refused by name, since a layer that is left out changes predictions.
+Keys may have a prefix (``net.``), and the names of modules that wrap others in the middle
+(``head._orig_mod.fc.weight``). Keys that no layout explains are left out only where they cannot take part in the
+computation: a counter, a loss, an average of the weights. All others are refused by name, since a layer that is left
+out changes predictions.
 """
 
 from __future__ import annotations
@@ -36,15 +37,15 @@ WRAPPERS = frozenset({"_orig_mod", "_checkpoint_wrapped_module", "_fsdp_wrapped_
 _LOSS = re.compile(r"criterion|criteria|loss(es)?|loss_?(fn|func|function)|\w+_loss(_fn)?|\w+_criterion")
 _AVERAGE = re.compile(r"(model|net|network)_?(ema|swa|avg|averaged)|(ema|swa|avg|averaged)_?(model|net|network)")
 _AVERAGED = re.compile(r"(\w+_)?(ema|swa|avg|averaged?|shadow|teacher|momentum|target)(_\w+)?")
-"""Parts of names that say that a second model of the same form is an average of the first, or its teacher."""
+"""Parts of names that mark a second model of the same form as an average of the first, or its teacher."""
 
 
 @dataclass(frozen=True)
 class Match(Generic[L]):
     """A layout, and the checkpoint's key for each canonical parameter name.
 
-    ``prefix`` stands before each of them. ``others`` are the prefixes of whole models of the same form beside it, which are
-    averages of this one by their names.
+    ``prefix`` stands before each of them. ``others`` are the prefixes of whole models of the same form beside it, which
+    are averages of this one by their names.
     """
 
     layout: L
@@ -61,7 +62,7 @@ class Match(Generic[L]):
 
 
 def recognise(shapes: Shapes, candidates: Iterable[Layout], integers: Collection[str] = ()) -> Match[Any]:
-    """The one layout of ``candidates`` that explains every key that can be a weight; ``integers`` are keys of whole numbers.
+    """The one layout of ``candidates`` that explains every key of a possible weight; ``integers`` are keys of integers.
 
     Raises:
         LayoutError: where none or more than one does, or where the layout is one that is refused.
@@ -101,7 +102,7 @@ def without(wrappers: Collection[str], key: str) -> str:
 
 
 def _matches(layout: Layout, keys: Mapping[str, str], shapes: Shapes, integers: Collection[str]) -> list[Match[Any]]:
-    """What ``layout`` makes of the keys under each prefix; ``keys`` has the checkpoint's key for each as it is read."""
+    """``layout`` matched with the keys under each prefix; ``keys`` has the checkpoint's key for each as it is read."""
     found = []
     for prefix, names in sorted(layout.translate(keys).items(), key=lambda item: -len(item[1]))[:MOST_PREFIXES]:
         explained = set(names.values())
@@ -119,7 +120,7 @@ def _matches(layout: Layout, keys: Mapping[str, str], shapes: Shapes, integers: 
 
 
 def _why_left_out(layout: Layout, key: str, prefix: str, shape: tuple[int, ...], integer: bool) -> str | None:
-    """Why the tensor at ``key`` takes no part in what the network computes; None where it may."""
+    """Why the tensor at ``key`` takes no part in the network's computation; None where it may."""
     if any(fnmatchcase(name, pattern) for name in {key, key.removeprefix(prefix)} for pattern in layout.ignore):
         return "ignored by the layout"
     *modules, name = key.split(".")
@@ -135,7 +136,7 @@ def _why_left_out(layout: Layout, key: str, prefix: str, shape: tuple[int, ...],
 
 
 def _complete(matches: list[Match[Any]]) -> list[Match[Any]]:
-    """Those of ``matches`` that leave nothing unexplained but other whole models of the same layout, which they then name."""
+    """Those of ``matches`` that explain every key, but for other whole models of the same layout, which they name."""
     found = []
     for match in matches:
         left = match.unexplained | {item.key for item in match.left_out}
@@ -189,5 +190,5 @@ def some(items: list[str], separator: str = ", ", limit: int = 6) -> str:
 
 
 def shown(text: str, most: int = 200) -> str:
-    """``text``, which a file may have made as long as it likes."""
+    """Shorten ``text``, whose length an untrusted file decides."""
     return text if len(text) <= most else text[: most // 2] + " … " + text[-most // 2 :]

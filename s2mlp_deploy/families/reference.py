@@ -1,4 +1,4 @@
-"""The part of reference modules that families share.
+"""The base class and layers that the families' reference modules share.
 
 A reference module holds the checkpoint's own tensors; :func:`activations` runs it layer by layer in any floating-point
 type, so that float64 logits need memory for one layer in float64, not for the whole model.
@@ -40,7 +40,7 @@ class StageEmbedding(nn.Conv2d):
 
 
 class Head(nn.Module):
-    """Feature map (batch, height, width, channels) to logits: mean over positions, then linear; a norm before or between."""
+    """Feature map (batch, height, width, channels) to logits: mean over positions, linear; a norm before or between."""
 
     def __init__(self, norm: nn.Module | None, fc: nn.Linear, *, norm_after_mean: bool = False) -> None:
         super().__init__()

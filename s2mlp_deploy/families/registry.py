@@ -1,4 +1,4 @@
-"""The families of this package: which of them a spec belongs to, and the layouts of all."""
+"""The registry of families: find a family by name or spec, and a layout by name or path."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def builtin_layouts() -> tuple[Layout, ...]:
 
 
 def find_layout(name_or_file: str) -> Layout:
-    """The layout called so, or described by the TOML file at that path.
+    """The layout of that name, or in the TOML file at that path.
 
     Raises:
         LayoutError: where there is no such layout, or the file is not a layout.

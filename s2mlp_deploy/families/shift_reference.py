@@ -16,7 +16,7 @@ ShiftFunction: TypeAlias = Callable[[Tensor, Shift], Tensor]
 def spatial_shift(x: Tensor, shift: Shift) -> Tensor:
     """Move each channel group of ``x`` (batch, height, width, channels) by its offset.
 
-    Paper, section 3.2. A position whose source lies outside the map keeps its own value, or has what ``shift.border`` says.
+    Paper, section 3.2. A position whose source lies outside the map keeps its own value, or follows ``shift.border``.
     """
     out = torch.zeros_like(x) if shift.border == "zero" else x.clone()
     for group in shift.groups(x.shape[-1]):

@@ -1,4 +1,4 @@
-"""Structures that weights do not show: what else a checkpoint's keys and shapes could be."""
+"""Alternative structures of a checkpoint, which its keys and shapes do not distinguish."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Change:
-    """One thing that is otherwise than assumed.
+    """One difference from the assumed structure.
 
-    ``line`` says it in a layout file and ``option`` on the command line; None where they cannot.
+    ``line`` states it in a layout file and ``option`` on the command line; None where they cannot.
     """
 
     text: str

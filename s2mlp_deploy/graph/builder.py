@@ -130,9 +130,10 @@ def remove_unused_initializers(graph: ir.Graph) -> None:
 def insert_cast(
     graph: ir.Graph, value: ir.Value, dtype: ir.DataType, name: str, users: Iterable[ir.Node] | None = None
 ) -> ir.Value:
-    """Convert ``value`` to ``dtype`` by a Cast called ``name``; ``users``, or all nodes that read it, read the result instead.
+    """Convert ``value`` to ``dtype`` by a Cast called ``name``; ``users``, or all its readers, read the result.
 
-    The Cast stands behind the node that computes ``value``; that of an input comes first, and that of a constant before its reader.
+    The Cast stands behind the node that computes ``value``; that of an input comes first, and that of a constant before
+    its reader.
     """
     readers = set(users if users is not None else (node for node, _ in value.uses()))
     uses = [(node, index) for node, index in value.uses() if node in readers]
@@ -150,7 +151,7 @@ def insert_cast(
 
 
 def cast_output(graph: ir.Graph, dtype: ir.DataType, name: str) -> None:
-    """Give the only output of ``graph`` as ``dtype`` under its own name; the value before the Cast is called ``name``."""
+    """Cast the only output of ``graph`` to ``dtype`` under its own name; the value before it is called ``name``."""
     (output,) = graph.outputs
     result = ir.Value(name=output.name, type=ir.TensorType(dtype), shape=output.shape)
     output.name = name

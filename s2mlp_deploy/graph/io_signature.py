@@ -5,11 +5,12 @@ are found on it. A head for bytes folds the normalization into the first convolu
 
     W·(s·p − m)/d + b  =  (W·s/d)·(p − c) + (b + Σ W·(s·c − m)/d)        p: bytes, s: scale, m: mean, d: std, by channel
 
-c is the byte nearest to the mean. Taking it away first costs nothing, and is exact, while without it large sums of bytes would
-nearly cancel against the bias: on S²-MLP-wide that moved logits 25 times as far as all other rounding.
+c is the byte nearest to the mean. Taking it away first costs nothing, and is exact, while without it large sums of
+bytes would nearly cancel against the bias: on S²-MLP-wide that moved logits 25 times as far as all other rounding.
 
 Where that convolution pads with zeros, which stand for the mean and not for the byte 0, or is quantized, the head
-normalizes explicitly instead. A tail turns logits into probabilities (one logit into its sigmoid), and those into the best classes.
+normalizes explicitly instead. A tail turns logits into probabilities (one logit into its sigmoid), and those into the
+best classes.
 """
 
 from __future__ import annotations
@@ -150,7 +151,7 @@ def _stored(value: ir.Value) -> ir.Value:
 
 
 def _fold(graph: ir.Graph, convolution: ir.Node, pixels: ir.Value, preprocessing: Preprocessing) -> None:
-    """Let ``convolution`` read bytes, in float32 whatever the graph's precision: float16 would round away the folded terms."""
+    """Let ``convolution`` read bytes, in float32 at every precision: float16 would round away the folded terms."""
     read, bias = convolution.inputs[1], convolution.inputs[2] if len(convolution.inputs) > 2 else None
     assert read is not None
     weight = _stored(read)

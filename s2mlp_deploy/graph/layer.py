@@ -1,4 +1,4 @@
-"""The layers of a graph by name: its input and output, and what can be quantized between them."""
+"""The layers of a graph by name: its input and output, and the layers between them that can be quantized."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ INPUT, OUTPUT = "input", "logits"
 
 @dataclass(frozen=True)
 class Layer:
-    """A matrix product or convolution: the name of its node, and of the value that it (or the shift before it) reads."""
+    """A matrix product or convolution: the names of its node and of the value read by it or the shift before it."""
 
     name: str
     activation: str

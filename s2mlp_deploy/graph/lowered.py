@@ -1,4 +1,4 @@
-"""A checkpoint as an ONNX graph: its interface, and what is known of it beside the graph itself."""
+"""A checkpoint lowered to an ONNX graph, with the facts about it that the graph does not hold."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Axes:
 
 @dataclass(frozen=True)
 class Lowered:
-    """A checkpoint as an ONNX graph: what every exporter starts from."""
+    """A checkpoint lowered to an ONNX graph: the input of every exporter."""
 
     model: ir.Model
     spec: Spec

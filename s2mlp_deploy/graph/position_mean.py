@@ -1,11 +1,12 @@
-"""The mean over positions before the classifier, as exact as PyTorch's whatever the size of the map.
+"""Emit the mean over positions before the classifier, as exact as PyTorch's for maps of any size.
 
-ReduceMean of ONNX Runtime and of OpenVINO adds one value after another. On a constant map of 32 by 32 positions the result is
-6.5e-6 off, on one of 1,024 by 1,024 7e-3; PyTorch, which adds in a cascade, stays below 6e-7. So positions are averaged in
-groups of at most :data:`TERMS`, then the groups' means in groups, until one is left. The means of groups of one size are no larger
-than what they average, so that float16 does not overflow.
+ReduceMean of ONNX Runtime and of OpenVINO adds one value after another. On a constant map of 32 by 32 positions the
+result is 6.5e-6 off, on one of 1,024 by 1,024 7e-3; PyTorch, which adds in a cascade, stays below 6e-7. So positions
+are averaged in groups of at most :data:`TERMS`, then the groups' means in groups, until one is left. The means of
+groups of one size are no larger than what they average, so that float16 does not overflow.
 
-A Reshape stands between two averages: OpenVINO merges operators that reduce one after another into one, which adds all at once.
+A Reshape stands between two averages: OpenVINO merges operators that reduce one after another into one, which adds all
+at once.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ def emit_mean(out: GraphBuilder, tokens: ir.Value, fmap: FeatureMap, name: str) 
     sizes = groups(padded)
     if padded == positions:
         return _emit_cascade(out, tokens, sizes, fmap.channels, name, last=name)
-    # No groups of one size make up a number with a large prime factor. Zeros are added, and taken out of the count again.
+    # No groups of one size make up a number with a large prime factor. Zeros are added, and left out of the count.
     x = out.op("Reshape", [tokens, _shape(out, name, -1, positions, fmap.channels)], f"{name}/positions")
     missing = out.integers(f"{name}/missing", 0, 0, 0, 0, padded - positions, 0)
     x = out.op("Pad", [x, missing], f"{name}/pad")
@@ -86,8 +87,8 @@ def _emit_cascade(
 def _emit_of_any_size(out: GraphBuilder, tokens: ir.Value, fmap: FeatureMap, name: str) -> ir.Value:
     """Height and width are padded with zeros to multiples of TERMS, whose share is divided out at the end.
 
-    Positions that lie TERMS apart are averaged first, since only their number is unknown: the rest then has a known shape. A side of
-    1,024 adds 64 values one after another, which is 1.2e-6 off at most.
+    Positions that lie TERMS apart are averaged first, since only their number is unknown: the rest then has a known
+    shape. A side of 1,024 adds 64 values one after another, which is 1.2e-6 off at most.
     """
     n, c = TERMS, fmap.channels
     size = out.op(
@@ -115,7 +116,7 @@ def _emit_of_any_size(out: GraphBuilder, tokens: ir.Value, fmap: FeatureMap, nam
 
 
 def _pad(out: GraphBuilder, x: ir.Value, missing: ir.Value, *, before: int, after: int, name: str) -> ir.Value:
-    """``x`` with ``missing`` zeros, two numbers, behind its height and width; ``before`` and ``after`` are other axes' numbers."""
+    """Pad ``x`` with ``missing`` zeros (two numbers) behind height and width; ``before``, ``after``: other axes."""
     zeros = [out.constant(f"zeros{count}", np.zeros(count, np.int64)) for count in (before, after) if count]
     pads = out.op("Concat", [zeros[0], missing, *zeros[1:]], f"{name}/pads", axis=0)
     return out.op("Pad", [x, pads], f"{name}/pad")

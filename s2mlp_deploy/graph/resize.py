@@ -1,9 +1,9 @@
-"""Pillow's resize and crop as ONNX operators, to the byte.
+"""Express Pillow's resize and crop as ONNX operators, exact to the byte.
 
-ONNX has Resize, but its filter is as wide as the whole axis asks, not a box between pixels, and runtimes differ in
-what they round. Here each axis is a matrix of Pillow's own fixed-point weights, written by the graph for the image's size,
-and a product of bytes with bytes (MatMulInteger): the weights' three bytes one after another, added up in double, so that
-nothing is lost, and rounded where Pillow rounds. docs/preprocessing.md has the formulas (step 4 and 5).
+ONNX has Resize, but its filter width follows from the whole axis, not from a box between pixels, and runtimes round
+differently. Here each axis is a matrix of Pillow's own fixed-point weights, written by the graph for the image's size,
+and a product of bytes with bytes (MatMulInteger): the weights' three bytes one after another, added up in double, so
+that nothing is lost, and rounded where Pillow rounds. docs/preprocessing.md has the formulas (step 4 and 5).
 """
 
 from __future__ import annotations
@@ -50,8 +50,8 @@ class _Pen:
 
 @dataclass(frozen=True)
 class _Axis:
-    """One axis of the plan: values are scalars. ``start`` is the box's edge, ``scale`` source pixels a result's pixel, ``corner``
-    the first pixel that is kept of ``length``."""
+    """One axis of the plan: values are scalars. ``start`` is the box's edge, ``scale`` source pixels a result's pixel,
+    ``corner`` the first pixel that is kept of ``length``."""
 
     extent: ir.Value
     start: ir.Value

@@ -1,9 +1,9 @@
 """Write a model as one ONNX file without a second copy of its weights in memory.
 
-onnx and onnx_ir build a message with all weights in it, and then its serialized form. Here the messages come from onnx, too, but
-each weight's bytes go from where they lie to the file, which is an ordinary ONNX file. onnx_ir's external data costs no memory
-either, but makes two files; so it is for models that one file cannot hold. Peak of resident memory while writing, above the
-model's own (onnx-ir 1.1; all three write the same bytes in each run):
+onnx and onnx_ir build a message with all weights in it, and then its serialized form. Here the messages come from onnx,
+too, but each weight's bytes go from where they lie to the file, which is an ordinary ONNX file. onnx_ir's external data
+costs no memory either, but makes two files; so it is for models that one file cannot hold. Peak of resident memory
+while writing, above the model's own (onnx-ir 1.1; all three write the same bytes in each run):
 
 ====================  ==============  ============================
 weights               this module     ``onnx_ir.save`` to one file

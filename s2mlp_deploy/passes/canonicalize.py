@@ -26,8 +26,9 @@ class Canonicalize(InPlacePass):
     - Each node stands behind those that it reads. Nodes that already do keep their places.
     - No node and no graph carries metadata or a doc string; the producer is this package.
 
-    Two things stay, since they are the same in every run: the order of initializers, which is that in which they were added (the
-    writer, graph/writer.py, puts the small ones first), and the metadata of the model, in which onnxsim records its options.
+    Two things stay, since they are the same in every run: the order of initializers, which is that in which they were
+    added (the writer, graph/writer.py, puts the small ones first), and the metadata of the model, in which onnxsim
+    records its options.
 
     Ensures: nodes are sorted, names unique, and every initializer is read.
     """

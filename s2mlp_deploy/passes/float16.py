@@ -1,12 +1,12 @@
 """Round a graph to float16 throughout, for processors that multiply float16 and add up in float32.
 
-Precision is a property of the graph, not a switch of the runtime: weights and activations have the type that the file says.
-passes/io_type.py gives input and logits theirs.
+Precision is a property of the graph, not a switch of the runtime: weights and activations have the type that the file
+declares. passes/io_type.py gives input and logits theirs.
 
 Those processors are GPUs. For CPUs, passes/float16_storage.py keeps float16 for the file's size.
 
-LayerNormalization stays one operator, whose mean and variance ONNX computes in float32 (``stash_type`` 1); decomposed, it
-overflows (NVIDIA/TensorRT issue 2564).
+LayerNormalization stays one operator, whose mean and variance ONNX computes in float32 (``stash_type`` 1); decomposed,
+it overflows (NVIDIA/TensorRT issue 2564).
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from s2mlp_deploy.passes.precision_pass import RoundingPass, narrow
 class ToFloat16(RoundingPass):
     """A copy of a graph whose weights, activations, input and logits are float16.
 
-    Requires and ensures what a :class:`RoundingPass` does. Values beyond float16's range become infinite: quantization/rounding.py
-    refuses such models before.
+    Requires and ensures: as a :class:`RoundingPass`. Values beyond float16's range become infinite:
+    quantization/rounding.py refuses such models before.
     """
 
     def rewrite(self, graph: ir.Graph) -> None:

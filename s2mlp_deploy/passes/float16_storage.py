@@ -1,7 +1,7 @@
 """Store a graph's matrices as float16 and compute in float32, for CPUs.
 
-Left to itself, ONNX Runtime adds up in float16 on ARM processors that can (docs/numerics.md has figures), and rounds after
-every layer on all others. So float16 is for the file's size alone.
+Left to itself, ONNX Runtime adds up in float16 on ARM processors that can (docs/numerics.md has figures), and rounds
+after every layer on all others. So float16 is for the file's size alone.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from s2mlp_deploy.passes.precision_pass import RoundingPass
 class StoreFloat16(RoundingPass):
     """A copy of a graph whose matrices are float16, cast to float32 where they are read.
 
-    Runtimes cast them once, when they load the file. Biases and LayerNorm's vectors, which take no room, stay float32, as
-    input and logits do.
+    Runtimes cast them once, when they load the file. Biases and LayerNorm's vectors, which take no room, stay float32,
+    as input and logits do.
 
-    Requires: what a :class:`RoundingPass` does, and that one node reads each matrix.
+    Requires: as a :class:`RoundingPass`, and that one node reads each matrix.
     """
 
     def requires(self, model: ir.Model) -> None:
@@ -36,7 +36,7 @@ class StoreFloat16(RoundingPass):
 
 
 def matrices(graph: ir.Graph) -> dict[str, ir.Value]:
-    """The checkpoint's matrices and convolutions, by name: neither the vectors of ones that replace γ nor the shift's constants."""
+    """The checkpoint's matrices and convolutions, by name, without the ones in place of γ and the shift's constants."""
     return {
         name: value
         for name, value in graph.initializers.items()

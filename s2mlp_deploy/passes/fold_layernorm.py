@@ -20,10 +20,10 @@ class FoldLayerNormAffineIntoGemm(InPlacePass):
     The mean over positions commutes with both sides. Each new number is rounded once: products of
     float32 round like that by themselves, and the sums of W·β are formed in float64.
 
-    Matches: a LayerNormalization whose γ (and β) are constant, and all of whose readers are Gemms (transB = 1, alpha = beta = 1)
-    that take it as first input, with a constant weight and bias of their own; perhaps behind Reshape and ReduceMean that treat
-    every channel alike, as the mean over positions before the classifier does. (Zeros that pad such a mean do not
-    commute with β.) Everything else stays as it is.
+    Matches: a LayerNormalization whose γ (and β) are constant, and all of whose readers are Gemms (transB = 1, alpha =
+    beta = 1) that take it as first input, with a constant weight and bias of their own; perhaps behind Reshape and
+    ReduceMean that treat every channel alike, as the mean over positions before the classifier does. (Zeros that pad
+    such a mean do not commute with β.) Everything else stays as it is.
     Requires: a float32 graph.
     Ensures: γ of what matched is a shared vector of ones, β is gone, and no initializer is left unused.
     """
@@ -114,7 +114,7 @@ def _regroups_positions(node: ir.Node, channels: int) -> bool:
 
 
 def _averages_positions(node: ir.Node) -> bool:
-    """Whether ``node`` is a mean over other axes than the last, of a map whose rank the Reshape before it tells."""
+    """Whether ``node`` is a mean over axes before the last; the Reshape before it gives the map's rank."""
     source = node.inputs[0].producer() if node.op_type == "ReduceMean" and node.inputs[0] is not None else None
     if source is None or source.op_type != "Reshape":
         return False

@@ -1,4 +1,4 @@
-"""Tell operators that only move values, as the shift does: int8 values pass through them as bytes."""
+"""Recognise operators that only move values, as the shift does: int8 values pass through them as bytes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The base of passes that make a graph of lower precision: each compares what it made with what it was given."""
+"""The base class of passes that lower a graph's precision: each compares its result with the original."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class PrecisionPass(FunctionalPass):
         counts = len(model.graph.inputs), len(model.graph.outputs)
         if counts != (1, 1):
             raise PreconditionError("the graph has {} inputs and {} outputs: expected one of each".format(*counts))
-        self._original = model  # what ensures() compares the result with
+        self._original = model  # ensures() compares the result with it
 
     def call(self, model: ir.Model) -> PassResult:
         copy = model.clone()
@@ -70,7 +70,7 @@ class RoundingPass(PrecisionPass):
 
 
 def narrow(graph: ir.Graph, dtype: ir.DataType, kept: Collection[str | None] = ()) -> None:
-    """Round the float32 constants of ``graph`` to ``dtype``, except those named in ``kept``, and retype what nodes compute."""
+    """Round the float32 constants of ``graph`` to ``dtype``, except those named in ``kept``, and retype its values."""
     for name, value in graph.initializers.items():
         if name not in kept and value.dtype == ir.DataType.FLOAT:
             set_array(value, constant_of(value).astype(dtype.numpy()), dtype)

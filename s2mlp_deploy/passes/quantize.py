@@ -28,7 +28,8 @@ class Quantize(PrecisionPass):
 
     ``ranges`` holds the calibrated range of every layer's activation, by the name of the value.
 
-    Requires: a float32 graph with one input and one output, in which each layer is a node of that name with a constant weight.
+    Requires: a float32 graph with one input and one output, in which each layer is a node of that name with a constant
+    weight.
     Ensures: every activation is quantized for its range, and each weight and bias is the nearest to the float32 one.
     """
 
@@ -61,8 +62,8 @@ class Quantize(PrecisionPass):
         parameters = _activation_parameters(span, self.recipe)
         moved = node.inputs[0]
         assert moved is not None
-        # What only moves values moves bytes. A convolution cannot in ONNX, and padding would have to write the zero point:
-        # behind those the shift stays in float.
+        # Operators that only move values move bytes. A convolution cannot in ONNX, and padding would have to write the
+        # zero point: behind those the shift stays in float.
         source = activation if only_moves(activation, moved) else moved
         _quantize_input(graph, node, source, parameters)
         scales = _quantize_weight(graph, node, float(parameters.scale), self.recipe)
@@ -114,7 +115,7 @@ def _quantize_input(graph: ir.Graph, node: ir.Node, source: ir.Value, parameters
 
 
 def _retype(value: ir.Value, end: ir.Node, dtype: ir.DataType) -> None:
-    """What lies between the quantization and ``end`` carries bytes now."""
+    """Retype the values between the quantization and ``end`` as bytes."""
     for node, index in value.uses():
         if node is not end and is_data(node, index):
             for output in node.outputs:
@@ -142,7 +143,7 @@ def _quantize_bias(graph: ir.Graph, node: ir.Node, scales: Array) -> None:
 
 
 def _dequantize(graph: ir.Graph, node: ir.Node, index: int, name: str, constant: tuple[Array, Array]) -> None:
-    """Let input ``index`` of ``node`` be DequantizeLinear of a constant: integers, and a scale for each entry of axis 0."""
+    """Let input ``index`` of ``node`` be DequantizeLinear of constant integers, with a scale per entry of axis 0."""
     quantized, scales = constant
     inputs = [
         add_initializer(graph, f"{name}_q", quantized),

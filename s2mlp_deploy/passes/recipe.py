@@ -1,6 +1,7 @@
 """The int8 recipes: which type activations have, and whether biases are quantized, for each target.
 
-One int8 graph does not fit all targets; a :class:`Recipe` has the types that a target runs fastest and that its compiler accepts.
+One int8 graph does not fit all targets; a :class:`Recipe` has the types that a target runs fastest and that its
+compiler accepts.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ class Recipe:
 
 
 RECIPES: dict[str, Recipe] = {
-    # ONNX Runtime fuses this into QGemm, whose u8×s8 kernel is what VNNI computes; symmetric int8
+    # ONNX Runtime fuses this into QGemm, whose u8×s8 kernel uses VNNI; symmetric int8
     # activations take twice the time there.
     "x86": Recipe(np.uint8, symmetric=False, int32_bias=True),
     # ARM's dot-product instructions multiply s8×s8.

@@ -1,4 +1,4 @@
-"""Run passes one after another, and turn what they raise into errors of this package."""
+"""Run passes one after another, and convert their exceptions to errors of this package."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _REPORT = "Please report this with the output of s2mlp-inspect CKPT --json and s
 
 
 def run_passes(model: ir.Model, *passes: PassBase) -> ir.Model:
-    """``model`` after ``passes``, each of which checks what it requires before and what it ensures after.
+    """Run ``passes`` on ``model``; each checks its requirements before it runs and its promises after.
 
     Whether ``model`` itself changes is up to the passes: an InPlacePass changes it, a FunctionalPass does not.
 

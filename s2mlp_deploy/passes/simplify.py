@@ -1,4 +1,4 @@
-"""Simplify a graph with onnxsim, which is given the graph but not the weights.
+"""Simplify a graph with onnxsim, which receives the graph without the weights.
 
 The weights are constants that nothing can be folded into, so onnxsim sees them as inputs of known
 shape: it works on kilobytes, whatever the model's size, and cannot touch their values.
@@ -22,7 +22,7 @@ _SMALL_BYTES = 1024
 
 
 class Simplify(FunctionalPass):
-    """A copy of a graph as onnxsim rewrites it, with the weights of the original. The gate judges it like any other graph.
+    """Copy a graph as onnxsim rewrites it, with the weights of the original. The gate checks it like any other graph.
 
     Requires: a float32 graph, each of whose constants has a value.
     Ensures: each constant still has a value; inputs and outputs are those of the original.
@@ -68,7 +68,7 @@ def _simplified(proto: onnx.ModelProto) -> onnx.ModelProto:
         simplified: onnx.ModelProto
         simplified, _ = onnxsim.simplify(proto, **({"certify": False} if "certify" in known else {}))
         onnx.checker.check_model(simplified, full_check=True)
-    except Exception as error:  # onnxsim and onnx's checker raise what their C++ parts throw
+    except Exception as error:  # onnxsim and onnx's checker re-raise exceptions of their C++ parts
         raise SimplifierError(f"onnxsim failed on the graph, so nothing was exported: {error}") from error
     return simplified
 

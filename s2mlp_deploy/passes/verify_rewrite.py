@@ -2,8 +2,8 @@
 
 Its logits show little: they are some way off by design, and a wrong scale or two hides in that. But with the rounding
 taken back, every node is the float32 graph's and every weight is the one next to the float32 one; at int8, every
-activation is quantized for the range that was calibrated. Only the graphs are read here, not the passes that wrote them:
-:class:`~s2mlp_deploy.passes.precision_pass.PrecisionPass` ensures that no difference is left.
+activation is quantized for the range that was calibrated. Only the graphs are read here, not the passes that wrote
+them: :class:`~s2mlp_deploy.passes.precision_pass.PrecisionPass` ensures that no difference is left.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from s2mlp_deploy.schema.array import Array
 CAST, Q, DQ = "Cast", "QuantizeLinear", "DequantizeLinear"
 
 HALF = 0.5 + 1e-3
-"""Half a step, and what float32 makes of it."""
+"""Half a quantization step, and its rounding in float32."""
 
 
 def rounding_differences(rounded: ir.Graph, original: ir.Graph) -> Iterator[str]:
-    """Each place in which ``rounded``, in float16 or bfloat16, differs from ``original`` by more than one rounding, in words."""
+    """Each difference of ``rounded`` (float16 or bfloat16) from ``original`` by more than one rounding, in words."""
     nodes = [node for node in rounded if node.op_type != CAST]
     if [_kind(node)[:3] for node in nodes] != [_kind(node)[:3] for node in original]:
         yield "its operators are others"
@@ -39,7 +39,7 @@ def rounding_differences(rounded: ir.Graph, original: ir.Graph) -> Iterator[str]
 
 
 def _is_rounded(new: ir.Value | None, old: ir.Value | None) -> bool:
-    """Whether a node reads what it did, rounded once."""
+    """Whether a node reads the same inputs as before, rounded once."""
     while cast := _made_by(new, CAST):
         new = cast.inputs[0]
     if new is None or old is None:
@@ -55,7 +55,7 @@ def _is_rounded(new: ir.Value | None, old: ir.Value | None) -> bool:
 def quantization_differences(
     graph: ir.Graph, original: ir.Graph, ranges: Mapping[str, Range], recipe: Recipe, layers: Collection[Layer]
 ) -> Iterator[str]:
-    """Each place in which ``graph`` differs from ``original`` with ``layers`` in int8 for ``ranges`` of activations, in words."""
+    """Each difference of ``graph`` from ``original`` with ``layers`` in int8 for activations' ``ranges``, in words."""
     nodes = [node for node in graph if node.op_type not in (Q, DQ)]
     if [_kind(node) for node in nodes] != [_kind(node) for node in original]:
         yield "its operators are others"
@@ -74,14 +74,14 @@ def quantization_differences(
 
 @dataclass(frozen=True)
 class _Quantized:
-    """A layer in int8, and what it was in float."""
+    """A layer in int8, and the same layer in float32."""
 
     node: ir.Node
     original: ir.Node
     recipe: Recipe
 
     def differences(self, wanted: Range, sources: Collection[str]) -> Iterator[str]:
-        """What is wrong with activation, weight and bias; the activation is one of ``sources``, quantized for ``wanted``."""
+        """Differences in activation (one of ``sources``, quantized for ``wanted``), weight and bias, in words."""
         name = self.node.name
         scale = _dequantized_by(self.node.inputs[0])
         if scale is None:
@@ -105,7 +105,7 @@ class _Quantized:
                 yield f"the bias of {name} is another"
 
     def _covers(self, scale: Array, zero_point: Array, wanted: Range) -> bool:
-        """Whether all that was calibrated fits, and is given all of the steps that there are."""
+        """Whether the quantized range holds the calibrated one, and uses all quantization steps for it."""
         low, high = min(wanted.low, 0.0), max(wanted.high, 0.0)
         if self.recipe.symmetric:
             low, high = min(low, -high), max(high, -low)
@@ -117,7 +117,7 @@ class _Quantized:
         )
 
     def _is_near(self, weight: Array, x_scale: float) -> bool:
-        """Whether each channel's weights are within half of the step that 8 bits allow for, or that a large bias takes."""
+        """Whether each channel's weights are within half of the step that 8 bits allow, or that a large bias needs."""
         old = constant_of(self.original.inputs[1])
         rows = old.reshape(len(old), -1)
         steps = np.abs(rows).max(1) / 127
@@ -128,7 +128,7 @@ class _Quantized:
 
 @dataclass(frozen=True)
 class _Restored:
-    """What integers stand for, in float64, and the scale of each entry of axis 0."""
+    """The dequantized values in float64, and the scale of each entry of axis 0."""
 
     value: Array
     scale: Array
@@ -183,7 +183,7 @@ def _quantizers(value: ir.Value | None) -> Iterator[ir.Node | None]:
 
 
 def _is_same(new: ir.Value | None, old: ir.Value | None) -> bool:
-    """Whether a node reads what it did, be it as bytes on their way."""
+    """Whether a node reads the same inputs as before, perhaps as moved bytes."""
     if new is None or old is None:
         return new is old
     if old.const_value is not None:
@@ -201,6 +201,6 @@ def _made_by(value: ir.Value | None, op_type: str) -> ir.Node | None:
 
 
 def _kind(node: ir.Node) -> tuple[str, str, tuple[tuple[str, str], ...], tuple[str | None, ...], int]:
-    """Everything about a node but what it reads."""
+    """Everything about a node except its inputs."""
     attributes = tuple(sorted((name, repr(value.value)) for name, value in node.attributes.items()))
     return str(node.name), node.op_type, attributes, tuple(value.name for value in node.outputs), len(node.inputs)

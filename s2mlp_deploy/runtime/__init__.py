@@ -1,4 +1,5 @@
 """Sessions: artifacts that are loaded and can be run.
 
-session.py defines the protocols that every runtime implements (read it first); onnxruntime.py implements them for ONNX Runtime.
+session.py defines the protocols that every runtime implements (read it first); onnxruntime.py implements them for ONNX
+Runtime.
 """

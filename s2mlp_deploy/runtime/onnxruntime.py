@@ -37,7 +37,7 @@ PROVIDERS = {
     "tensorrt": "TensorrtExecutionProvider",
     "xnnpack": "XnnpackExecutionProvider",
 }
-"""ONNX Runtime's names of what executes a graph."""
+"""ONNX Runtime's names of its execution providers."""
 
 _DTYPES = {"tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(uint8)": np.uint8}
 
@@ -59,9 +59,10 @@ Level: TypeAlias = Literal["none", "basic", "extended", "all"]
 class Loading:
     """The options that a model is loaded with.
 
-    ``config`` are ONNX Runtime's session configuration entries. With ``save_to``, the graph as it is after
-    optimization is written there. ``without`` are optimizers, by ONNX Runtime's names, that are left out. ``threads`` is None for ONNX Runtime's own choice, one a core. With ``profile_to``
-    what every operator takes is written to a file whose name begins so.
+    ``config`` are ONNX Runtime's session configuration entries. With ``save_to``, the graph as it is after optimization
+    is written there. ``without`` are optimizers, by ONNX Runtime's names, that are left out. ``threads`` is None for
+    ONNX Runtime's own choice, one a core. With ``profile_to`` the time of every operator is written to a file with that
+    prefix.
     """
 
     provider: str = "cpu"
@@ -89,7 +90,7 @@ class OnnxSession:
         self._loaded: tuple[tuple[str, ...], onnxruntime.InferenceSession] | None = (), load(path, loading)
 
     def run(self, images: Array) -> Array:
-        """The first output for ``images``: logits (batch, classes) of (batch, channels, height, width), or as the graph says."""
+        """The first output for ``images`` (batch, channels, height, width): logits (batch, classes), or as declared."""
         session = self._session()
         first: Array = _run(session, _outputs(session)[:1], images)[0]
         return first
@@ -118,7 +119,7 @@ class OnnxSession:
         return tuple(kernels[len(kernels) // (runs + 1) :])
 
     def _session(self, names: tuple[str, ...] = ()) -> onnxruntime.InferenceSession:
-        """The session with the values called ``names`` as outputs, too: each holds all weights, so one is kept at a time."""
+        """The session with the values ``names`` as outputs, too: each holds all weights, so one is kept at a time."""
         loaded = self._loaded  # other threads may need other names meanwhile
         if loaded is None or loaded[0] != names:
             self._loaded = loaded = None  # makes room
@@ -164,7 +165,7 @@ def _kernel(event: Mapping[str, Any]) -> Kernel:
 
 
 class TracedSession(OnnxSession):
-    """An ONNX file that can show what happens inside."""
+    """A session of an ONNX file that can trace values inside the graph."""
 
     def trace(self, images: Array, names: tuple[str, ...]) -> Mapping[str, Array]:
         """The values called ``names``, from a copy of the graph that has them as outputs."""
@@ -208,7 +209,7 @@ def _multiplies_bytes(model: Path | bytes) -> bool:
     if isinstance(model, bytes):
         return any(name in model for name in _PRODUCTS_OF_BYTES)
     with (
-        suppress(OSError, ValueError),  # what cannot be read, ONNX Runtime refuses
+        suppress(OSError, ValueError),  # ONNX Runtime refuses an unreadable file
         model.open("rb") as file,
         mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content,
     ):
@@ -231,7 +232,7 @@ def load(model: Path | bytes, loading: Loading = DEFAULT) -> onnxruntime.Inferen
 
     provider = PROVIDERS[loading.provider]
     options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4  # what it calls an error it also raises
+    options.log_severity_level = 4  # the errors that it logs are also raised
     if loading.threads is not None:
         options.intra_op_num_threads = loading.threads
     level = "DISABLE_ALL" if loading.optimization == "none" else f"ENABLE_{loading.optimization.upper()}"

@@ -1,6 +1,6 @@
 """The oldest release of ONNX Runtime that computes each feature of bundles correctly.
 
-One table, which the commands refuse by, ``s2mlp-doctor`` reads from, and docs/devices.md repeats.
+Commands refuse old releases by this table, ``s2mlp-doctor`` prints from it, and docs/devices.md repeats it.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ Feature: TypeAlias = Literal["graphs", "engines", "float16", "bytes"]
 
 @dataclass(frozen=True)
 class Least:
-    """The first release that does ``what``, and what older ones do."""
+    """The first release that does ``what``, and the behaviour of older ones."""
 
     release: str
     what: str
@@ -44,7 +44,7 @@ def installed() -> Version:
 
 
 def too_old(feature: Feature) -> str | None:
-    """Why the release at hand does not serve for ``feature``, and what does; None where it serves."""
+    """Why the release at hand does not serve for ``feature``, and which release does; None where it serves."""
     least, here = LEAST[feature], installed()
     if here >= Version(least.release):
         return None

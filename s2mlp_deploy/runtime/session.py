@@ -23,9 +23,10 @@ class Session(Protocol):
     """An artifact, loaded and ready to run."""
 
     def run(self, images: Array) -> Array:
-        """The artifact's first output for ``images``: logits (batch, classes) of (batch, channels, height, width) float32,
+        """The artifact's first output for ``images``.
 
-        unless its interface says otherwise (manifest.Interface).
+        Logits (batch, classes) of float32 (batch, channels, height, width), unless its interface
+        (manifest.Interface) differs.
         """
         ...
 
@@ -64,7 +65,7 @@ def description_of(session: Session) -> Description | None:
 
 @runtime_checkable
 class TracingSession(Session, Protocol):
-    """A session that can show what happens inside."""
+    """A session that can trace values inside the graph."""
 
     def trace(self, images: Array, names: tuple[str, ...]) -> Mapping[str, Array]:
         """The values called ``names``: feature maps as tokens (batch · height · width, channels)."""
@@ -108,7 +109,7 @@ class TimedSession(Session, Protocol):
     """A session whose device measures copies and computation by its own clock."""
 
     def time(self, images: Array) -> Times:
-        """The times of one batch; the first with a shape prepares, and says little."""
+        """The times of one batch; the first run with a shape includes preparation, so it is no measurement."""
         ...
 
 

@@ -1,4 +1,4 @@
-"""The manifest: everything about an artifact that a reader must not have to guess.
+"""The manifest: the facts about an artifact that a reader needs to run and check it.
 
 It holds no time, host or path, so that the same export gives the same bytes. Reading is strict:
 an unknown field, version or file name is an error, not something to skip.
@@ -36,7 +36,7 @@ SCHEMA_VERSION: Literal[1] = 1
 
 
 VERSION = re.compile("[1-9][0-9]{0,8}")
-"""The name of a directory in a bundle: servers keep each version of a model in one. Such directories hold files alone."""
+"""The name of a directory in a bundle, for servers that keep each version of a model in one. It holds only files."""
 
 
 _NAME = r"[A-Za-z0-9][A-Za-z0-9._+-]{0,99}"
@@ -49,7 +49,7 @@ MOST_FILES = 1000
 """Files of a bundle, of which there are some forty at most, and settings of an engine."""
 
 MOST_ENTRIES = 200_000
-"""Values and keys of a manifest, most of them labels: to say of millions what is wrong with each takes minutes."""
+"""Most values and keys of a manifest, nearly all of them labels: listing the errors of millions takes minutes."""
 
 
 def _plain_name(name: str) -> str:
@@ -69,7 +69,7 @@ FilePlace = Annotated[str, AfterValidator(_place)]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Dimension = Extent | str
 Setting = StrictBool | StrictInt | StrictFloat | StrictStr | tuple[StrictStr, ...]
-"""A value that a compiler was given, or that loading its artifact takes."""
+"""A setting of a compiler, or one for loading its artifact."""
 
 
 class Source(StrictModel):
@@ -118,14 +118,14 @@ FLOAT_LOGITS = Interface()
 
 
 class GoldenImage(StrictModel):
-    """An image that travels in the bundle, and its class where that is known; docs/preprocessing.md says what it is for."""
+    """An image in the bundle, and its class where known; docs/preprocessing.md describes its use."""
 
     file: FileName
     label: Count | None = None
 
 
 class TensorEntry(StrictModel):
-    """An input or output; ``layout`` says what the axes of an image are."""
+    """An input or output; ``layout`` names the axes of an image."""
 
     name: str
     dtype: str
@@ -143,15 +143,16 @@ class Quantization(StrictModel):
 
 
 class Manifest(StrictModel):
-    """``manifest.json``. ``verdict`` is what the gate said where the bundle was made; it is
+    """``manifest.json``. ``verdict`` is the gate's result on the machine that made the bundle; it is
     pending where that machine could build an engine, but not run it.
 
-    ``arithmetic`` is what a graph with float16 weights computes in; where it is not said, and precision is fp16, float16.
+    ``arithmetic`` is the type that a graph with float16 weights computes in; float16 where it is absent and precision
+    is fp16.
 
-    ``engine`` is what a compiled artifact was made with, and what loading it takes; ``graph`` the ONNX model that
-    it was compiled from, where that goes along.
+    ``engine`` holds the settings that a compiled artifact was made with and is loaded with; ``graph`` the ONNX model
+    that it was compiled from, where the bundle includes it.
 
-    ``output`` is the first output; ``output_classes`` the second, where ``interface`` says ``top5``. The rows of
+    ``output`` is the first output; ``output_classes`` the second, where ``interface`` is ``top5``. The rows of
     the golden case ``images`` are ``golden_images``, prepared, in the same order.
     """
 
@@ -196,8 +197,9 @@ class Manifest(StrictModel):
 
 
 def parse_manifest(text: str | bytes, where: str, read_spec: Callable[[Any], Spec]) -> Manifest:
-    """The manifest in ``text``; ``where`` names it in errors. ``read_spec`` reads the spec, of whatever family, from its JSON
-    (:func:`s2mlp_deploy.families.registry.read_spec`).
+    """Parse the manifest in ``text``; ``where`` names it in errors.
+
+    ``read_spec`` reads the spec of any family from its JSON (:func:`s2mlp_deploy.families.registry.read_spec`).
 
     Raises:
         BundleError: where it is not JSON, of another schema version, or not a manifest.

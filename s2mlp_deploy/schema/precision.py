@@ -35,10 +35,10 @@ TARGETS: Mapping[str, Target] = {target.name: target for target in (X86, ARM, TR
 
 @dataclass(frozen=True)
 class Arithmetic:
-    """The element types of a graph's matrix products: of their ``weights``, of the ``inputs`` they read, of their ``outputs``.
+    """The element types of the ``weights``, ``inputs`` and ``outputs`` of a graph's matrix products.
 
-    ``rounding`` is the pass that gives a float32 graph these types, as an entry point is written; None where the graph stays
-    as it is, or where the pass takes calibrated ranges besides the graph.
+    ``rounding`` is the pass that gives a float32 graph these types, as an entry point is written; None where the graph
+    stays as it is, or where the pass takes calibrated ranges besides the graph.
     """
 
     weights: ElementType
@@ -88,7 +88,7 @@ class Precision:
         on_cpu: The same for CPUs; None where no runtime here computes it on a CPU.
         targets: The targets that each have a graph of their own; empty where one graph serves all.
         io_types: The element types that input and logits may have, the usual one first.
-        calibrated: Whether the graph takes calibration images, and keeps a limit of accuracy by leaving layers in float.
+        calibrated: Whether the graph takes calibration images, and keeps an accuracy limit by leaving layers in float.
     """
 
     name: str
@@ -114,7 +114,7 @@ class Precision:
         return self.on_cpu if self.on_cpu and self.by_processor and not TARGETS[target].gpu else self.on_gpu
 
     def recorded(self, target: str) -> FloatType | None:
-        """The type that a manifest records as the arithmetic of the graph for ``target``; None where all targets have the same."""
+        """The arithmetic that a manifest records for the graph for ``target``; None where all targets have the same."""
         return self.arithmetic(target).outputs if self.by_processor else None
 
     def read(self, recorded: str | None) -> Arithmetic:

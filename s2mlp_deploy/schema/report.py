@@ -1,7 +1,7 @@
-"""The report: what was measured when a bundle was made (``report.json``).
+"""The report (``report.json``): the figures measured when a bundle was made.
 
-Figures in it are shown to people and never trusted: the manifest holds no hash of it, and :func:`parse_report` ignores a report
-that is damaged.
+Figures in it are shown to people and never trusted: the manifest holds no hash of it, and :func:`parse_report` ignores
+a report that is damaged.
 """
 
 from __future__ import annotations
@@ -36,10 +36,10 @@ class Distance:
 
 @dataclass(frozen=True)
 class Evidence:
-    """What was measured under each semantics of the shift, and which one that supports.
+    """Figures measured under each semantics of the shift, and the semantics that they support.
 
     ``quantity`` is ``relative L2`` (smaller is better) or ``accuracy`` (larger is better).
-    ``supports`` is None where neither explains the evidence, or where it cannot tell them apart.
+    ``supports`` is None where neither explains the evidence, or where it cannot distinguish them.
     """
 
     kind: Literal["reference", "images"]
@@ -62,7 +62,7 @@ class Evidence:
 
 @dataclass(frozen=True)
 class LeftOut:
-    """A tensor of the checkpoint that is no weight of the model, and why."""
+    """A tensor of the checkpoint that is not a weight of the model, and why."""
 
     key: str
     shape: tuple[int, ...]
@@ -73,8 +73,8 @@ class LeftOut:
 class LabelledFolder:
     """How the subfolders of ``--data`` were read as classes.
 
-    ``respelled`` subfolders are called like labels but for Unicode form, case, blanks and underscores. ``left_out`` counts
-    files that were not read, by kind; ``empty`` does so for the subfolders in which nothing was. Of the classes
+    ``respelled`` subfolders are called like labels but for Unicode form, case, blanks and underscores. ``left_out``
+    counts files that were not read, by kind; ``empty`` does so for the subfolders in which nothing was. Of the classes
     ``without_images`` there is no image.
     """
 
@@ -91,7 +91,7 @@ class _Part(BaseModel):
 
 
 class ImageAccuracy(_Part):
-    """What was measured on the ``count`` images of an evaluation set; accuracies are None without labels."""
+    """Figures measured on the ``count`` images of an evaluation set; accuracies are None without labels."""
 
     count: int = 0
     accuracy: Share | None = None
@@ -116,14 +116,14 @@ class Trial:
 
 
 class SourceBundle(_Part):
-    """The ONNX bundle that an engine was built from: the hash of its model, and its accuracy where its report has one."""
+    """The ONNX bundle that an engine was built from: its model's hash, and its accuracy where its report has one."""
 
     sha256: str
     images: ImageAccuracy | None = None
 
 
 class EngineReport(BaseModel):
-    """What compiling showed; formats may add figures of their own."""
+    """Figures recorded while compiling; formats may add figures of their own."""
 
     model_config = ConfigDict(frozen=True, extra="allow")
 
@@ -134,7 +134,7 @@ class EngineReport(BaseModel):
 
 
 class Report(_Part):
-    """``report.json``. ``seconds`` is the duration of each step; ``built_from`` is for engines of a bundle made earlier."""
+    """``report.json``. ``seconds`` is the duration of each step; ``built_from`` is for engines of an earlier bundle."""
 
     data: LabelledFolder | None = None
     built_from: SourceBundle | None = None

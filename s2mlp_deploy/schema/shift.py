@@ -16,10 +16,10 @@ Offset: TypeAlias = tuple[int, int]
 """(Δh, Δw): how far a channel group moves along the first and the second spatial axis."""
 
 Semantics: TypeAlias = Literal["paper", "inplace"]
-"""What the shift computes: the paper's definition, or what its popular pseudocode does on a CPU."""
+"""The semantics of the shift: the paper's definition, or the result of its popular pseudocode on a CPU."""
 
 Border: TypeAlias = Literal["keep", "zero", "wrap"]
-"""What a position gets whose source lies outside the map: its own value, zero, or the value from the other side."""
+"""The value of a position whose source lies outside the map: its own, zero, or the one from the other side."""
 
 DIRECTIONS: dict[str, tuple[Offset, ...]] = {
     "4": ((1, 0), (-1, 0), (0, 1), (0, -1)),
@@ -118,7 +118,7 @@ class Shift:
 
     @property
     def possible_semantics(self) -> tuple[Semantics, ...]:
-        """The semantics that this border leaves room for: statements in place keep it."""
+        """The semantics that are possible with this border: in-place assignment implies ``keep``."""
         return get_args(Semantics) if self.border == "keep" else ("paper",)
 
     def groups(self, channels: int) -> tuple[Group, ...]:

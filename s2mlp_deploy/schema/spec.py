@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Embedding:
-    """The convolution that opens a stage: patch embedding, or down-sampling between stages."""
+    """The first convolution of a stage: patch embedding, or down-sampling between stages."""
 
     kernel: Size
     stride: Size
@@ -43,7 +43,7 @@ class Embedding:
 
 @dataclass(frozen=True)
 class Product:
-    """A matrix product of a block for one image, (rows, inputs) by (inputs, outputs); ``name`` is its node's in the graph."""
+    """A matrix product of a block for one image, (rows, inputs) by (inputs, outputs); ``name`` is that of its node."""
 
     name: str
     rows: int
@@ -57,9 +57,9 @@ class Product:
 
 
 def categories(classes: int) -> int:
-    """How many classes a model with logits for ``classes`` tells apart.
+    """The number of classes that a model with ``classes`` logits distinguishes.
 
-    One logit, as torch's BCEWithLogitsLoss trains it, tells two apart: class 1 where it is positive, else class 0.
+    One logit, as torch's BCEWithLogitsLoss trains it, distinguishes two: class 1 where it is positive, else class 0.
     """
     return max(classes, 2)
 
@@ -96,7 +96,7 @@ class Spec(ABC):
 
     @property
     def possible_semantics(self) -> tuple[Semantics, ...]:
-        """The semantics that the shifts leave room for."""
+        """The semantics that the shifts' borders allow."""
         if not self.shifts:
             return ("paper",)
         return tuple(s for s in get_args(Semantics) if all(s in shift.possible_semantics for shift in self.shifts))
@@ -151,8 +151,8 @@ class Spec(ABC):
 
     @abstractmethod
     def layer_maps(self) -> dict[str, int | None]:
-        """The layers that are compared one by one, in the order of computation: each one's name, which is also that of its
-        value in the graph, and the index of its feature map in :meth:`map_sizes`; None for the logits, which are last."""
+        """The layers that are compared one by one, in the order of computation: the name of each (and of its value in
+        the graph), and the index of its feature map in :meth:`map_sizes`; None for the logits, which are last."""
 
     @abstractmethod
     def parameter_shapes(self) -> dict[str, tuple[int, ...]]:

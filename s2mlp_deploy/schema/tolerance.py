@@ -17,7 +17,7 @@ class Tolerance(StrictModel):
 
 @dataclass(frozen=True)
 class Rule:
-    """How a precision's tolerance follows from the distance of PyTorch's own run at that precision from the reference.
+    """Derives a precision's tolerance from the distance between PyTorch's own run at that precision and the reference.
 
     relative_l2 ≤ ``factor`` · max(that distance, ``floor``), rounded up to one digit.
     """
@@ -27,7 +27,7 @@ class Rule:
     top1_agreement: float
 
     def tolerance(self, torch_relative_l2: float) -> Tolerance:
-        """The tolerance for a model on which PyTorch's own run is off by ``torch_relative_l2``."""
+        """The tolerance for a model where PyTorch's own run differs from the reference by ``torch_relative_l2``."""
         limit = round_up(self.factor * max(torch_relative_l2, self.floor))
         return Tolerance(relative_l2=limit, top1_agreement=self.top1_agreement)
 

@@ -9,10 +9,10 @@ from s2mlp_deploy.system import workdir
 
 
 def check(path: Path, *, replace: bool, option: str = "") -> None:
-    """Refuse a ``path`` that could not be written in the end; ``option`` is the option that named it, if any.
+    """Refuse a ``path`` that cannot be written; ``option`` is the option that named it, if any.
 
     Raises:
-        OutputError: where ``path`` is taken (without ``replace``), no plain file, or nothing can be written there.
+        OutputError: where ``path`` exists (without ``replace``), is not a plain file, or cannot be written.
     """
     try:
         exists, plain = path.exists(), path.is_file() and not path.is_symlink()
@@ -30,10 +30,10 @@ def check(path: Path, *, replace: bool, option: str = "") -> None:
 
 
 def write(path: Path, content: bytes, *, option: str = "") -> None:
-    """Write ``content`` to ``path``, in place of a file that may be there; ``option`` is the option that named it, if any.
+    """Write ``content`` to ``path``, replacing any file there; ``option`` is the option that named it, if any.
 
     Raises:
-        OutputError: where that fails; what was there stays.
+        OutputError: where writing fails; an existing file stays unchanged.
     """
     with workdir.beside(path, option) as directory:
         new = directory / "new"

@@ -1,4 +1,4 @@
-"""Installed Python packages: their requirements, transitively; the licences they declare; the command that installs a missing one."""
+"""Find installed Python packages: transitive requirements, declared licences, the command to install a missing one."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from packaging.utils import canonicalize_name
 PROJECT = "s2mlp-deploy"
 
 _LONGEST_NAME = 80
-"""A longer value, in the field for a licence's name, is its text."""
+"""Characters of a licence's name; a longer value in that field is the licence's text."""
 
 
 @dataclass(frozen=True)
 class Package:
-    """A package at one version; of one that is not installed so, no more is known.
+    """A package at one version; the other fields are empty where that version is not installed.
 
     ``licenses`` are as its metadata declare them: one SPDX expression, or names. ``requires`` are the packages that it
     requires and that are installed.
@@ -35,7 +35,8 @@ class Package:
 def pip_install(extra: str) -> str:
     """The command that installs what ``extra``, one of this project's optional dependencies, consists of.
 
-    It names the packages themselves, so that it works wherever this project was installed from: a clone, a wheel or an index.
+    It names the packages themselves, so that it works wherever this project was installed from: a clone, a wheel or an
+    index.
     """
     try:
         declared = [Requirement(text) for text in requires(PROJECT) or ()]
@@ -50,9 +51,9 @@ def pip_install(extra: str) -> str:
 
 
 def closure(roots: Mapping[str, str | None]) -> dict[str, Package]:
-    """``roots`` and what they require, all over, by normalized name.
+    """``roots`` and their transitive requirements, by normalized name.
 
-    A root has the version given, or that which is installed; one that has neither is left out.
+    A root has the given version, or else the installed one; a root with neither is left out.
     """
     roots = {canonicalize_name(name): version for name, version in roots.items()}
     found: dict[str, Package] = {}
@@ -75,18 +76,18 @@ def closure(roots: Mapping[str, str | None]) -> dict[str, Package]:
 
 
 def owners(module: str) -> tuple[str, ...]:
-    """The installed packages that ``module`` comes with."""
+    """The installed packages that provide ``module``."""
     return tuple(sorted({canonicalize_name(name) for name in distributions(module.partition(".")[0])}))
 
 
 def distributions(module: str) -> tuple[str, ...]:
-    """The installed packages that the top-level ``module`` comes with, under the names that they give themselves."""
+    """The installed packages that provide the top-level ``module``, under their declared names."""
     return tuple(_distributions(tuple(sys.path)).get(module, ()))
 
 
 @cache
 def _distributions(path: tuple[str, ...]) -> Mapping[str, list[str]]:
-    """Every top-level module's packages, on ``path``, which is sys.path: this lists the files of all packages, half a second."""
+    """The packages of every top-level module on ``path`` (sys.path); listing the packages' files takes 0.5 s."""
     return packages_distributions()
 
 
@@ -122,9 +123,9 @@ def _last(classifier: str) -> str:
 
 @dataclass(frozen=True)
 class Shipped:
-    """A package of others, part of which lies in an artifact; ``kind`` is its type in package URLs: ``npm``, ``pypi``, …
+    """A third-party package of which a part is copied into an artifact.
 
-    ``license`` is an SPDX expression.
+    ``kind`` is its type in package URLs (``npm``, ``pypi``, …), ``license`` an SPDX expression.
     """
 
     kind: str

@@ -44,7 +44,7 @@ def installed(packages: tuple[str, ...] = PACKAGES) -> dict[str, str]:
 
 
 def features() -> frozenset[str]:
-    """Instruction sets of the processor that change speed or rounding, as Linux calls them (``amx_int8``, ``asimdhp``); empty where unknown."""
+    """Instruction sets that change speed or rounding, by Linux's names (``amx_int8``); empty where unknown."""
     return frozenset((_cpuinfo("flags") or _cpuinfo("Features")).split())
 
 

@@ -8,14 +8,14 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 
 class Listener:
-    """Hears how far the work is; this one ignores it."""
+    """Listener for the progress of the work; this base class ignores every event."""
 
     def step(self, what: str) -> AbstractContextManager[object]:
-        """Around a part of the work that may take a while."""
+        """Context manager around a step of the work that may take a while."""
         return nullcontext()
 
     def warn(self, text: str) -> None:
-        """Something the user should know, that does not stop the work."""
+        """Report a problem that does not stop the work."""
 
 
 class Progress:

@@ -1,7 +1,7 @@
 """Interleaved measurement: every candidate once a round, in an order that is drawn anew each round.
 
-A machine drifts: clocks throttle, neighbours come and go. What runs in the same round meets nearly
-the same machine, so ratios are formed within a round and only then summarised.
+A machine drifts: clocks throttle, neighbours come and go. Candidates in the same round run under nearly
+the same conditions, so ratios are formed within a round and only then summarised.
 """
 
 from __future__ import annotations

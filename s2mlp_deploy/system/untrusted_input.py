@@ -1,4 +1,4 @@
-"""Size limits on files from strangers: a small file can claim that it holds, or unpacks to, more than any machine has.
+"""Size limits on untrusted files: a small file can claim to hold, or unpack to, more than any machine's memory.
 
 Claims are compared with the file's own size before anything is read.
 """
@@ -17,15 +17,15 @@ MOST_BEYOND_FILE = 512 << 20
 """Bytes that a file may claim above its own size: compressed or shared values do, within reason."""
 
 MOST_TEXT = 16 << 20
-"""Bytes of a text file, or of what describes the tensors in another: of 100,000 labels or tensors, and more."""
+"""Largest text file or tensor header that is read, in bytes: room for over 100,000 labels or tensors."""
 
 
 def check_regular(path: Path) -> None:
-    """Refuse what has no end or no size: a pipe without a writer blocks, and a device may never end.
+    """Refuse pipes and devices: a pipe without a writer blocks, and a device may never end.
 
     Raises:
         OSError: where there is nothing at ``path``.
-        ValueError: where there is something other than a file, or a directory, which says so itself when it is opened.
+        ValueError: where it is neither a file nor a directory (opening a directory fails with a clear error).
     """
     mode = path.stat().st_mode
     if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
@@ -33,7 +33,7 @@ def check_regular(path: Path) -> None:
 
 
 def read_bytes(path: Path, most: int = MOST_TEXT) -> bytes:
-    """The bytes of the file at ``path``, whatever length it claims.
+    """Read at most ``most`` bytes from the file at ``path``, whatever length it claims.
 
     Raises:
         OSError: where it cannot be read.
@@ -47,7 +47,7 @@ def read_bytes(path: Path, most: int = MOST_TEXT) -> bytes:
 
 
 def read_text(path: Path, most: int = MOST_TEXT) -> str:
-    """The same as text in UTF-8, without a byte order mark.
+    """Read the file at ``path`` as UTF-8 text, without a byte order mark.
 
     Raises:
         OSError, UnicodeDecodeError: where it cannot be read.
@@ -61,7 +61,7 @@ class Excessive(ValueError):  # noqa: N818
 
 
 class _Modest(io.FileIO):
-    """A file that is not read by the gigabyte, as the directory of an archive is that claims to be so large."""
+    """Refuses very large single reads, which a forged zip directory would trigger."""
 
     def read(self, size: int | None = -1, /) -> bytes:
         if size is not None and size > MOST_TEXT:
@@ -85,11 +85,11 @@ def archive_entries(path: Path) -> list[zipfile.ZipInfo]:
 
 
 def check_safetensors(path: Path) -> None:
-    """Refuse a safetensors file whose head claims more than the file holds, or names something twice.
+    """Refuse a safetensors file whose header claims more than the file holds, or repeats a name.
 
     Raises:
         OSError: where it cannot be read.
-        ValueError: where it is none, with the reason.
+        ValueError: where it is not a valid safetensors file, with the reason.
     """
     with path.open("rb") as file:
         start = file.read(8)

@@ -1,8 +1,8 @@
-"""Hidden directories to work in, which are gone afterwards, even after a crash.
+"""Create hidden scratch directories, and remove them afterwards, even after a crash.
 
-A process that is killed cannot clean up. So a scratch directory holds a lock, which the system takes back when its process
-ends, however it ends; and before a new one is made, those beside it that nobody holds are removed. Where locks cannot be had
-(Windows, some network file systems), nothing is removed but what a process made itself.
+A process that is killed cannot clean up. So a scratch directory holds a lock, which the system takes back when its
+process ends, however it ends; and before a new one is made, those beside it that nobody holds are removed. Where locks
+cannot be had (Windows, some network file systems), a process removes only the directories that it made itself.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ except ImportError:  # Windows
 
 PREFIX = ".s2mlp-"
 LOCK, WORK, OLD, NAME = "lock", "work", "old", "name"
-"""The entries of a scratch directory: its lock, the directory to work in, and while a bundle is replaced in two steps, the
-old one and the name it had."""
+"""The entries of a scratch directory: its lock, the directory to work in, and while a bundle is replaced in two steps,
+the old one and the name it had."""
 
 _mine: dict[Path, list[Path]] = {}
 """The scratch directories of this process, and the directories above each that were made for it."""
@@ -63,8 +63,8 @@ def temporary() -> Iterator[Path]:
 
 @contextmanager
 def _within(place: Path, option: str, parents: list[Path]) -> Iterator[Path]:
-    # The name is short, whatever the destination's, to stay below the file system's limit. It is known before anything is
-    # made, so that an interruption leaves nothing.
+    # The name is short, whatever the destination's, to stay below the file system's limit. It is known before anything
+    # is made, so that an interruption leaves nothing.
     directory = place / f"{PREFIX}{secrets.token_hex(8)}"
     lock = None
     _mine[directory] = parents
@@ -93,7 +93,7 @@ def another_place(option: str) -> str:
 
 
 def sweep(place: Path) -> None:
-    """Remove what processes that were killed have left in ``place``, and give back an old bundle that had stepped aside."""
+    """Remove scratch directories of killed processes in ``place``, and restore an old bundle that was moved aside."""
     if fcntl is None:
         return
     with suppress(OSError):
@@ -103,19 +103,19 @@ def sweep(place: Path) -> None:
 
 
 def clear() -> None:
-    """Remove all scratch directories of this process: those are left whose own removal was interrupted."""
+    """Remove all scratch directories of this process, for example after an interruption of their own removal."""
     for directory in list(_mine):
         _remove(directory)
 
 
 def abandon() -> None:
-    """The same in a process that is about to end, whatever its other threads do; not while something is being published."""
+    """Remove them in a process that is about to end, whatever its other threads do, but not during a publication."""
     if publishing.acquire(blocking=False):
         clear()
 
 
 def step_aside(scratch: Path, destination: Path) -> Path:
-    """The place that ``destination`` may step aside to; if this process is killed meanwhile, the next :func:`sweep` moves it back."""
+    """The place to move ``destination`` aside to; if this process is killed, the next :func:`sweep` moves it back."""
     directory = scratch.parent
     (directory / NAME).write_bytes(os.fsencode(destination.name))
     return directory / OLD
@@ -138,7 +138,7 @@ def _make(directory: Path) -> int:
 
 
 def _lock(descriptor: int, *, wait: bool) -> bool:
-    """Whether the lock was had; some file systems have none."""
+    """Whether the lock was acquired; some file systems have no locks."""
     if fcntl is None:
         return False
     try:
@@ -167,7 +167,7 @@ def _sweep(directory: Path) -> None:
 def _remove(directory: Path) -> None:
     """Remove a scratch directory; an old bundle that has stepped aside goes back to its name first.
 
-    What cannot be removed now keeps its lock, so that a later :func:`sweep` knows what it is.
+    A directory that cannot be removed now keeps its lock, by which a later :func:`sweep` recognises it.
     """
     with suppress(OSError):
         _give_back(directory)

@@ -1,7 +1,7 @@
-"""Read the files of torch.save without torch.load: nothing in them is executed, and sizes they claim are checked before they are read.
+"""Read the files of torch.save without torch.load: nothing in them is executed, and claimed sizes are checked first.
 
-Both formats hold a pickle that describes the tensors, and their values as plain bytes: a zip archive, or (before PyTorch
-1.6) one thing after another. Values stay in the mapped file where they lie as they are needed.
+Both formats hold a pickle that describes the tensors, and their values as plain bytes: a zip archive, or (before
+PyTorch 1.6) one thing after another. Values stay in the mapped file where they lie as they are needed.
 """
 
 from __future__ import annotations

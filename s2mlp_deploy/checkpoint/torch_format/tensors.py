@@ -1,4 +1,4 @@
-"""Tensors as a pickle of torch.save describes them: views of stored values, whose sizes and strides are checked first."""
+"""Make the tensors that a pickle of torch.save describes: views of stored values, after checking sizes and strides."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""The classes that a pickle may name, each replaced by plain data: options, configurations, paths, dates, NumPy's arrays and scalars.
+"""The classes that a pickle may name, each replaced by plain data: options, paths, dates, NumPy's arrays and scalars.
 
-Each name that a pickle may mention stands for a function of this project's own that puts numbers and texts together, or for a
-placeholder. Nothing of the packages that are named is imported.
+Each name that a pickle may mention stands for a function of this project's own that puts numbers and texts together, or
+for a placeholder. Nothing of the packages that are named is imported.
 """
 
 from __future__ import annotations
@@ -140,7 +140,7 @@ def _empty_dict(*_: Any) -> dict[Any, Any]:
 
 
 def _ordered(items: Any = None) -> dict[Any, Any]:
-    """An OrderedDict, which is filled afterwards, or a Counter, which counts what a dict says."""
+    """An OrderedDict, which is filled afterwards, or a Counter with the counts of a dict."""
     if items is None:
         return {}
     if not isinstance(items, dict):
@@ -166,7 +166,7 @@ class _ConfigNode(_Stated):
 
 
 class _Config(_Stated):
-    """OmegaConf's DictConfig or ListConfig, or mmengine's Config, which keeps a dict beside the text that it was read from."""
+    """OmegaConf's DictConfig or ListConfig, or mmengine's Config, which keeps a dict beside its source text."""
 
 
 def entries(value: Any) -> Mapping[Any, Any] | None:
@@ -179,7 +179,7 @@ def entries(value: Any) -> Mapping[Any, Any] | None:
 
 
 def plain(value: Any) -> Any:
-    """``value`` as a dict, a list, a number or a text, if it is one in the clothes of a package; else as it is."""
+    """``value`` as a dict, a list, a number or a text, if it is a package's equivalent of one; else unchanged."""
     if isinstance(value, _NumpyArray):
         return value.values()
     if not isinstance(value, _Config):
@@ -229,7 +229,7 @@ class _NumpyArray(_Stated):
     """An array: (version, shape, type, order, bytes)."""
 
     def values(self) -> list[Any]:
-        """The values of a small array of numbers, whatever its shape, in the order of memory; none of any other array."""
+        """The values of a small array of numbers of any shape, in the order of memory; none of any other array."""
         state = self.state
         return _numbers(state[2], state[4]) if isinstance(state, tuple) and len(state) == 5 else []
 

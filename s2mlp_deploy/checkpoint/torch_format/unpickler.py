@@ -1,8 +1,8 @@
 """Interpret a pickle as data: nothing that it names is imported or called.
 
 A pickle is a program for a small stack machine, whose instructions import and call whatever they name. Here they only
-put lists, dicts, numbers and texts together. A name stands for what the caller says it means; whatever else is named is
-collected, so that a refusal can list it.
+put lists, dicts, numbers and texts together. The caller defines the meaning of each known name; all other names are
+collected, so that a refusal can list them.
 """
 
 from __future__ import annotations
@@ -54,8 +54,8 @@ _DISTINCT_HASHES = 2**61 - 1
 """Python hashes integers by their remainder modulo this: larger ones can be chosen so that a dict takes forever."""
 
 
-class Malformed(ValueError):  # noqa: N818 - says what the pickle is
-    """No pickle, a damaged one, or one that says what no checkpoint does."""
+class Malformed(ValueError):  # noqa: N818 - names the pickle's state
+    """The bytes are not a pickle, or a damaged one, or one that no checkpoint contains."""
 
 
 class Unsafe(Exception):  # noqa: N818
@@ -68,7 +68,7 @@ class Unsafe(Exception):  # noqa: N818
 
 @dataclass(frozen=True)
 class Function:
-    """A name that may be called: ``meaning`` makes data of its arguments, in time and memory that do not depend on them."""
+    """A name that may be called: ``meaning`` makes data of its arguments, in time and memory independent of them."""
 
     meaning: Callable[..., Any]
 
@@ -85,10 +85,11 @@ class _Unknown:
 
 
 def load(file: IO[bytes], names: Mapping[str, Any], persistent: Callable[[Any], Any]) -> Any:
-    """The value that the pickle at the position of ``file`` says; the position is behind it afterwards.
+    """Interpret the pickle at the position of ``file`` and return its value; the position is behind it afterwards.
 
-    ``names`` says what each known ``module.name`` stands for, ``persistent`` what a persistent id does. Keys of dicts other
-    than texts, bytes, plain numbers and None become placeholders. What has a method ``build`` is given its state with it.
+    ``names`` maps each known ``module.name`` to its meaning, ``persistent`` does so for a persistent id. Keys of dicts
+    other than texts, bytes, plain numbers and None become placeholders. An object with a method ``build`` receives its
+    state through it.
 
     Raises:
         Unsafe: where it names something else.

@@ -1,8 +1,8 @@
-"""From an MLP-Mixer's spec and weights to an ONNX graph.
+"""Emit the ONNX graph of an MLP-Mixer from its spec and weights.
 
-Tokens are ordered by position first, (M · batch, c), which is (M, batch · c) in the same memory: token mixing is a 2-D Gemm for
-any batch with its bias in it, as channel mixing is, and nothing is transposed. That is as fast as ONNX Runtime's CPU provider
-allows.
+Tokens are ordered by position first, (M · batch, c), which is (M, batch · c) in the same memory: token mixing is a 2-D
+Gemm for any batch with its bias in it, as channel mixing is, and nothing is transposed. That is as fast as ONNX
+Runtime's CPU provider allows.
 """
 
 from __future__ import annotations

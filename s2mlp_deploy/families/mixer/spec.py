@@ -44,8 +44,9 @@ class _SpecJson(StrictModel):
 
 @dataclass(frozen=True)
 class MixerSpec(Spec):
-    """An MLP-Mixer of ``blocks`` equal blocks: ``token_hidden`` is the width of the MLP over positions, ``hidden`` (c̄) of the one over
-    channels.
+    """An MLP-Mixer of ``blocks`` equal blocks.
+
+    ``token_hidden`` is the width of the MLP over positions, ``hidden`` (c̄) of the one over channels.
 
     Raises:
         SpecError: where the patches do not fill the image.
@@ -65,7 +66,7 @@ class MixerSpec(Spec):
 
     @property
     def depth(self) -> int:
-        """Blocks."""
+        """The number of blocks."""
         return self.blocks
 
     @property
@@ -75,11 +76,11 @@ class MixerSpec(Spec):
 
     @property
     def positions(self) -> int:
-        """Positions of the feature map, which the token-mixing weights are for."""
+        """The number of positions of the feature map, to which the token-mixing weights are fixed."""
         return prod(self.map_sizes(self.image_size)[0])
 
     def with_image_size(self, image_size: Size) -> MixerSpec:
-        """Refused: another image size takes other weights.
+        """Refuse another image size, which needs other weights.
 
         Raises:
             SpecError: where ``image_size`` is another.

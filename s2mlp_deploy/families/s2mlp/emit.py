@@ -1,4 +1,4 @@
-"""From an S²-MLP's spec and weights to an ONNX graph, layer by layer, without tracing."""
+"""Emit the ONNX graph of an S²-MLP from its spec and weights, layer by layer, without tracing."""
 
 from __future__ import annotations
 

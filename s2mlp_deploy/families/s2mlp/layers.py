@@ -17,7 +17,7 @@ HEAD_MEAN, HEAD_NORM = "head/mean", "head/norm"
 
 
 def stage_name(stage: int) -> str:
-    """What the names of a stage's layers begin with."""
+    """The prefix of the names of a stage's layers."""
     return f"stage{stage}"
 
 

@@ -29,7 +29,7 @@ class _Strict(BaseModel):
 
 
 class Geometry(_Strict):
-    """Stride and padding of a stage's convolution, which its weights do not tell."""
+    """Stride and padding of a stage's convolution, which its weights do not show."""
 
     stride: Annotated[int, Field(ge=1, lt=2**15)] | Literal["kernel"] = "kernel"
     padding: Annotated[int, Field(ge=0, lt=2**15)] = 0
@@ -41,7 +41,7 @@ class Geometry(_Strict):
 
 
 class PatchGeometry(Geometry):
-    """The same of the patch embedding, which may be a linear layer on flattened patches of ``size``, N or [height, width]."""
+    """Geometry of the patch embedding, or of a linear layer on flattened patches of ``size``, N or [height, width]."""
 
     size: Annotated[tuple[Extent, Extent], BeforeValidator(lambda n: (n, n) if isinstance(n, int) else n)] | None = None
     order: PatchOrder | None = None
@@ -58,8 +58,8 @@ class PatchGeometry(Geometry):
 class S2MLPLayout(Layout):
     """A layout of S²-MLP.
 
-    ``pointwise_convolutions`` says that linear layers are kept as 1×1 convolutions, ``patch`` and ``downsampling`` the strides and
-    paddings of the convolutions that open stages.
+    With ``pointwise_convolutions`` linear layers are kept as 1×1 convolutions; ``patch`` and ``downsampling`` are the
+    strides and paddings of the stages' first convolutions.
     """
 
     family: ClassVar[str] = S2MLPSpec.family
@@ -77,7 +77,7 @@ class S2MLPLayout(Layout):
 
 
 def taken_on_trust(layout: S2MLPLayout, spec: S2MLPSpec) -> tuple[str, ...]:
-    """What ``layout`` says of ``spec`` that its weights do not show, in words."""
+    """The facts about ``spec`` that ``layout`` states and weights do not show, in words."""
 
     def stated(field: str) -> str:
         return "" if field in layout.model_fields_set else " (the default)"
@@ -136,7 +136,7 @@ def form_of(match: Match[S2MLPLayout], name: str, shapes: Shapes) -> Form | None
     """The form in which the checkpoint keeps the weight with this canonical name; None where it is the usual one.
 
     Raises:
-        LayoutError: where the layout says that it is a form which its shape does not have.
+        LayoutError: where the layout states a form that the weight's shape does not have.
     """
     layer, kind = name.rsplit(".", 2)[-2:]
     shape, patch = shapes[match.names[name]], match.layout.patch
@@ -204,7 +204,7 @@ def _of_rank(have: Shapes, match: Match[S2MLPLayout], name: str, rank: int) -> t
 
 
 def _in_a_form(shape: tuple[int, ...]) -> str:
-    """How a layout file says that a weight of this shape is one in another form, where it may be."""
+    """The remedy, in a layout file, where a weight of this shape may be kept in another form."""
     if len(shape) == 4 and shape[2:] == (1, 1):
         return ". If linear layers are 1×1 convolutions there, say pointwise_convolutions = true in a layout file"
     if len(shape) == 2:

@@ -1,7 +1,7 @@
-"""What else a checkpoint of an S²-MLP could be: the alternatives that are met in practice.
+"""Alternative structures of an S²-MLP checkpoint that occur in practice.
 
-Weights do not show the order of the channel groups, the border rule, the position of the head's norm, the activation, the kind
-of norm, and the stride of convolutions.
+Weights do not show the order of the channel groups, the border rule, the position of the head's norm, the activation,
+the kind of norm, and the stride of convolutions.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ class S2MLPStructure(Structure):
         return model
 
     def changes(self, assumed: Spec) -> Iterator[Change]:
-        """How it differs from ``assumed``, which is of the same family; its semantics always, where they are a choice."""
+        """How it differs from ``assumed``, of the same family; its semantics always, where they are a choice."""
         assert isinstance(assumed, S2MLPSpec)
         return _changes(self, assumed)
 
@@ -159,7 +159,7 @@ def _down_samplings(structure: S2MLPStructure) -> Iterator[S2MLPStructure]:
 
 
 def _with_geometries(structure: S2MLPStructure, first: int, end: int) -> Iterator[S2MLPStructure]:
-    """Other strides and paddings of the convolutions that open stages ``first`` up to ``end``; the same for all of them."""
+    """Other strides and paddings of the first convolutions of stages ``first`` up to ``end``, the same for all."""
     stages = structure.spec.stages
     kernels = [max(stage.embedding.kernel) for stage in stages[first:end]]
     if not kernels:

@@ -1,9 +1,8 @@
 """The four ways of expressing the spatial shift in ONNX.
 
-Each lowering, in a module of its own, gives the result of ``families/shift_reference.py`` bit for bit, or the reason why it
-cannot (:meth:`Lowering.refusal`). Feature maps travel through the graph as
-tokens (batch · height · width, channels), so that the layers around the shift are plain 2-D Gemms;
-a lowering reshapes to what it needs and back.
+Each lowering, in a module of its own, gives the result of ``families/shift_reference.py`` bit for bit, or the reason
+why it cannot (:meth:`Lowering.refusal`). Feature maps travel through the graph as tokens (batch · height · width,
+channels), so that the layers around the shift are plain 2-D Gemms; a lowering reshapes to what it needs and back.
 
 ========  ================================  ===============  ====================================
 name      operators                         dynamic size     exact for

@@ -38,7 +38,7 @@ class GatherLowering(Lowering):
 def _gather_at_once(
     out: GraphBuilder, tokens: ir.Value, tables: list[np.ndarray], fmap: FeatureMap, name: str
 ) -> ir.Value:
-    """All groups in one lookup, where they are equally wide.
+    """Shift all groups, which are equally wide, with one lookup.
 
     A position's channels lie in memory group after group, so each group of each position is a row of its
     own: row position · groups + group comes from row source · groups + group. Nothing is cut or joined.
@@ -58,7 +58,7 @@ def _rows(out: GraphBuilder, fmap: FeatureMap, count: int) -> ir.Value:
 
 
 def source_positions(shift: Shift, offset: Offset, size: Size) -> np.ndarray:
-    """For each position of a map of ``size``, the flat index of the value that a group with ``offset`` has there afterwards.
+    """The flat index of each position's source, in a map of ``size``, for a group with ``offset``.
 
     int64 (height, width). Where it smears, the assignment reads what it has already written, in
     ascending order: row by row, or column by column for a group that moves along the width alone.

@@ -83,7 +83,7 @@ def _keep(out: GraphBuilder, x: ir.Value, offset: Offset, size: Size | None, nam
 
 
 def _zero(out: GraphBuilder, x: ir.Value, offset: Offset, size: Size | None, name: str) -> ir.Value:
-    """The same with zeros where nothing moves in: what stays inside the map, padded on the side that it leaves."""
+    """``x`` moved by ``offset``, zero where nothing moves in: the remaining part, padded on the side that it leaves."""
     if size:  # a move beyond the map is one out of it
         offset = (_clamp(offset[0], size[0]), _clamp(offset[1], size[1]))
     for axis, delta in zip((HEIGHT, WIDTH), offset, strict=True):
@@ -97,7 +97,7 @@ def _zero(out: GraphBuilder, x: ir.Value, offset: Offset, size: Size | None, nam
 
 
 def _wrap(out: GraphBuilder, x: ir.Value, offset: Offset, size: Size | None, name: str) -> ir.Value:
-    """The same on a torus: what leaves on one side comes in on the other."""
+    """``x`` moved by ``offset`` on a torus: values that leave on one side enter on the other."""
     for axis, delta in zip((HEIGHT, WIDTH), offset, strict=True):
         if size:
             delta = int(math.fmod(delta, size[axis - 1]))
@@ -109,7 +109,7 @@ def _wrap(out: GraphBuilder, x: ir.Value, offset: Offset, size: Size | None, nam
 
 
 _MOVE = {"keep": _keep, "zero": _zero, "wrap": _wrap}
-"""How slices move a group, by what its border gets."""
+"""The function that moves a group by slices, for each border rule."""
 
 _LINES = {HEIGHT: "rows", WIDTH: "columns"}
 
@@ -119,7 +119,7 @@ def _clamp(delta: int, most: int) -> int:
 
 
 def _without(out: GraphBuilder, x: ir.Value, axis: int, delta: int, name: str) -> ir.Value:
-    """What is left when a move by ``delta`` pushes |delta| rows or columns out."""
+    """The rows or columns that remain when a move by ``delta`` pushes |delta| of them out."""
     return _slice(out, x, axis, 0, -delta, name) if delta > 0 else _slice(out, x, axis, -delta, END, name)
 
 
