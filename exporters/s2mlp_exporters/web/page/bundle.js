@@ -141,6 +141,7 @@ function check(manifest, name) {
   ) {
     throw wrong("has a preprocessing that does not fit the model's channels");
   }
-  if (!Array.isArray(preprocessing.assumed) || !manifest.interface) throw wrong("does not describe its input and output");
+  if (!Array.isArray(preprocessing.assumed) || !manifest.interface)
+    throw wrong("does not describe its input and output");
   return manifest;
 }
