@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from s2mlp_bench.mlperf.loadgen_settings import ScenarioOptions
-from s2mlp_bench.mlperf.scenario import Outcome, run
+from s2mlp_bench.mlperf.scenario import Outcome, Workload, run
 from s2mlp_deploy.schema.array import Array
 
 IMAGES = np.random.default_rng(0).standard_normal((5, 3, 4, 7)).astype(np.float32)
@@ -44,9 +44,7 @@ def after(calls: int, then: Callable[[Array], Array]) -> Callable[[Array], Array
 
 
 def go(answer: Callable[[Array], Array], options: ScenarioOptions, log_directory: Path | None = None) -> Outcome:
-    return run(
-        answer, options, images=IMAGES, expected=LOGITS, limit=1e-5, name="the fake", log_directory=log_directory
-    )
+    return run(answer, options, Workload("the fake", IMAGES, LOGITS, 1e-5), log_directory=log_directory)
 
 
 class BrokenError(Exception):

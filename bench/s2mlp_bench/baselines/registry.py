@@ -39,6 +39,25 @@ NOISE = "calibrated on noise, for its speed alone"
 
 
 @dataclass(frozen=True)
+class Traits:
+    """What sets a baseline apart from the reference at float32.
+
+    Attributes:
+        precision: The precision that it computes in.
+        limit: Relative L2 from the bundle's golden logits that it must keep; None where it computes something else.
+        remark: A note on what it computes.
+        macs: Multiply-adds of one image; None: as many as the bundle's.
+        bundle: The bundle whose inputs it gets; None: the reference.
+    """
+
+    precision: str = FP32.name
+    limit: float | None = FLOAT_LIMIT
+    remark: str = ""
+    macs: int | None = None
+    bundle: Bundle | None = None
+
+
+@dataclass(frozen=True)
 class BaselineContext:
     """What baselines are made from: the bundles of the benchmark, the one in float32 that holds the weights, and where
     files go."""
@@ -72,19 +91,23 @@ class BaselineContext:
         source: str,
         backend: Backend,
         point: Point,
-        *,
-        precision: str = FP32.name,
-        limit: float | None = FLOAT_LIMIT,
-        remark: str = "",
-        macs: int | None = None,
-        bundle: Bundle | None = None,
+        traits: Traits | None = None,
     ) -> Candidate:
-        """A baseline that is asked what ``bundle`` (the reference) is asked."""
-        golden_bundle = bundle or self.reference
-        spec = golden_bundle.manifest.spec
-        counted = spec.macs(point.size) if macs is None else macs
+        """A baseline that gets the inputs of the bundle that ``traits`` name, else of the reference."""
+        traits = traits or Traits()
+        bundle = traits.bundle or self.reference
+        macs = bundle.manifest.spec.macs(point.size) if traits.macs is None else traits.macs
         return Candidate(
-            source, "baseline", backend, point, precision, counted, limit, remark, None, golden_bundle.directory
+            source,
+            "baseline",
+            backend,
+            point,
+            traits.precision,
+            macs,
+            traits.limit,
+            traits.remark,
+            None,
+            bundle.directory,
         )
 
 
@@ -148,7 +171,7 @@ def _no_shift(context: BaselineContext) -> Iterator[Candidate]:
     axes = Axes(None, None if swept else context.model.spec.image_size)
     writer.write(emit(context.model.spec, context.model.weights, NoShift(), axes), path)
     for point in context.points:
-        yield context.candidate("no-shift", OnnxBackend(path), point, limit=None, remark=ANOTHER)
+        yield context.candidate("no-shift", OnnxBackend(path), point, Traits(limit=None, remark=ANOTHER))
 
 
 def _openvino(context: BaselineContext) -> Iterator[Candidate]:
@@ -162,22 +185,20 @@ def _openvino(context: BaselineContext) -> Iterator[Candidate]:
                     f"openvino, {bundle.directory.name}",
                     backend,
                     point,
-                    precision=bundle.manifest.precision,
-                    limit=limit,
-                    bundle=golden_bundle,
+                    Traits(bundle.manifest.precision, limit, bundle=golden_bundle),
                 )
 
 
 def _ort_static(context: BaselineContext) -> Iterator[Candidate]:
     for point in context.points:
         backend = OnnxBackend(context.static_file)
-        yield context.candidate("ort-static", backend, point, precision=INT8.name, limit=None, remark=NOISE)
+        yield context.candidate("ort-static", backend, point, Traits(INT8.name, limit=None, remark=NOISE))
 
 
 def _openvino_static(context: BaselineContext) -> Iterator[Candidate]:
     for point in context.points:
         backend = OpenVinoBackend(context.static_file)
-        yield context.candidate("openvino-static", backend, point, precision=INT8.name, limit=None, remark=NOISE)
+        yield context.candidate("openvino-static", backend, point, Traits(INT8.name, limit=None, remark=NOISE))
 
 
 def _mixer(context: BaselineContext) -> Iterator[Candidate]:
@@ -188,7 +209,7 @@ def _mixer(context: BaselineContext) -> Iterator[Candidate]:
         if size not in files:
             files[size] = graphs.write(mixer.lower(spec, Axes(None, size)), context.scratch / f"mixer{len(files)}")
         macs = mixer.like(spec, size).macs()
-        yield context.candidate("mixer", OnnxBackend(files[size]), point, limit=None, remark=ANOTHER, macs=macs)
+        yield context.candidate("mixer", OnnxBackend(files[size]), point, Traits(limit=None, remark=ANOTHER, macs=macs))
 
 
 @dataclass(frozen=True)

@@ -39,6 +39,15 @@ class Energy:
 
 
 @dataclass(frozen=True)
+class Pace:
+    """The clock, the way to wait, and the seconds between two samples of power."""
+
+    clock: Clock = time.perf_counter
+    sleep: Callable[[float], object] = time.sleep
+    sample_s: float = SAMPLE_S
+
+
+@dataclass(frozen=True)
 class _Spent:
     """Mean power over a stretch of time in which something was done ``count`` times."""
 
@@ -54,14 +63,14 @@ def measure_energy(
     images: int,
     sensor: Sensor,
     seconds: float,
-    clock: Clock = time.perf_counter,
-    sleep: Callable[[float], object] = time.sleep,
-    sample_s: float = SAMPLE_S,
+    pace: Pace | None = None,
 ) -> Energy | None:
     """The energy of ``call``, which answers ``images`` images, repeated for ``seconds``; None where ``sensor`` reads neither energy nor power.
 
     The idle power is measured before for as long. A counter moves in steps of up to 0.1 s, so some seconds are needed.
     """
+    pace = pace or Pace()
+    clock, sleep, sample_s = pace.clock, pace.sleep, pace.sample_s
     state = sensor.read()
     sources: list[tuple[Source, Callable[[Callable[[], int]], _Spent | None]]] = []
     if state.energy_j is not None:

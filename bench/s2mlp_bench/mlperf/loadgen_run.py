@@ -13,7 +13,7 @@ from s2mlp_bench.load import candidate_of, check_names, verified
 from s2mlp_bench.mlperf import scenario
 from s2mlp_bench.mlperf.loadgen import require_loadgen
 from s2mlp_bench.mlperf.loadgen_settings import ScenarioOptions
-from s2mlp_bench.mlperf.scenario import Outcome
+from s2mlp_bench.mlperf.scenario import Outcome, Workload
 from s2mlp_bench.runner import Runner
 from s2mlp_deploy.errors import UsageError
 from s2mlp_deploy.runtime.session import run_in_batches
@@ -45,8 +45,5 @@ def run_scenarios(plan: Plan, name: str, options: Mapping[str, Any], listener: L
             yield scenario.run(
                 answer,
                 agreed[candidate.name],
-                images=test_inputs.images,
-                expected=test_inputs.logits,
-                limit=candidate.limit,
-                name=candidate.name,
+                Workload(candidate.name, test_inputs.images, test_inputs.logits, candidate.limit),
             )

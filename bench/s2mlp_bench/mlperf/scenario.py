@@ -85,21 +85,34 @@ METRICS = {
 """What each scenario is run for, LoadGen's key of it, and its unit."""
 
 
+@dataclass(frozen=True)
+class Workload:
+    """Images for the session called ``name``, and the logits that it must give.
+
+    Attributes:
+        name: The session, in messages.
+        images: (count, channels, height, width).
+        logits: (count, classes).
+        limit: Relative L2 that the session's logits may differ by.
+    """
+
+    name: str
+    images: Array
+    logits: Array
+    limit: float
+
+
 def run(
     answer: Callable[[Array], Array],
     options: ScenarioOptions,
+    workload: Workload,
     *,
-    images: Array,
-    expected: Array,
-    limit: float,
-    name: str,
     log_directory: Path | None = None,
     replace: bool = False,
 ) -> Outcome:
-    """Let LoadGen drive ``answer``, the session called ``name``, on ``images``, and check every answer.
+    """Let LoadGen drive ``answer``, a session, on the images of ``workload``, and check all logits.
 
-    ``answer`` takes 1 to ``options.batch`` images (batch, channels, height, width) and gives logits (batch, classes);
-    ``images`` (count, channels, height, width) should give ``expected`` (count, classes), within relative L2 ``limit``.
+    ``answer`` takes 1 to ``options.batch`` images (batch, channels, height, width) and gives logits (batch, classes).
     LoadGen's summary and detailed log go to ``log_directory``, and over those of an earlier run with ``replace`` alone.
 
     Each image is first answered twice or more, untimed by LoadGen: to warm up, to find wrong answers early, and to tell
@@ -114,7 +127,8 @@ def run(
     loadgen = require_loadgen()
     if log_directory:
         _check_place(log_directory, replace=replace)
-    answers = Answers(expected, limit, name)
+    images = workload.images
+    answers = Answers(workload.logits, workload.limit, workload.name)
     fastest_s = _warm_up(answer, images, answers, options.batch)
     chosen, left = settings(loadgen, options, fastest_s)
     samples = Samples(images, max(len(images), chosen.performance_sample_count_override))
@@ -125,7 +139,7 @@ def run(
         log = loadgen_log.read(directory)
         if log_directory:
             _copy_logs(directory, log_directory)
-    return _outcome(log, options, name=name, left=left, images=len(images), relative_l2=answers.worst)
+    return _outcome(log, options, name=workload.name, left=left, images=len(images), relative_l2=answers.worst)
 
 
 def _warm_up(answer: Callable[[Array], Array], images: Array, answers: Answers, batch: int) -> float:

@@ -19,7 +19,7 @@ from rich.console import Console
 from helpers.benchmarks import Entry, made_up
 from s2mlp_bench.energy import device_table, jetson, nvml, processor
 from s2mlp_bench.energy.device import Kind, State
-from s2mlp_bench.energy.energy import Energy, measure_energy
+from s2mlp_bench.energy.energy import Energy, Pace, measure_energy
 from s2mlp_bench.energy.monitor import Condition, Monitor, condition
 from s2mlp_bench.energy.nvml import COUNTERS, IDLE, REASONS, SET
 from s2mlp_bench.energy.sensors import Sensors, open_sensors
@@ -689,6 +689,10 @@ class Plant:
     calls: int = 0
     rests: list[float] = field(default_factory=list)
 
+    @property
+    def pace(self) -> Pace:
+        return Pace(self.clock, self.sleep)
+
     def clock(self) -> float:
         return self.now
 
@@ -722,9 +726,7 @@ class Counter:
 
 def test_energy_is_the_difference_of_the_counter_alone_and_at_rest() -> None:
     plant = Plant()
-    energy = measure_energy(
-        plant.call, images=3, sensor=Counter(plant), seconds=2.1, clock=plant.clock, sleep=plant.sleep
-    )
+    energy = measure_energy(plant.call, images=3, sensor=Counter(plant), seconds=2.1, pace=plant.pace)
     per_image = 65 * 0.25 / 3
     assert energy is not None and plant.calls == 4 + 9  # a second to warm up, and 2.1 seconds
     assert plant.rests == [1.0, 2.1]  # a second until power readings have forgotten what was before, and 2.1 seconds
@@ -736,9 +738,7 @@ def test_energy_is_the_difference_of_the_counter_alone_and_at_rest() -> None:
 
 def test_a_counter_that_moves_only_under_load_leaves_the_idle_power_unknown() -> None:
     plant = Plant(idle_w=0.0)
-    energy = measure_energy(
-        plant.call, images=1, sensor=Counter(plant), seconds=1, clock=plant.clock, sleep=plant.sleep
-    )
+    energy = measure_energy(plant.call, images=1, sensor=Counter(plant), seconds=1, pace=plant.pace)
     assert energy is not None and energy.mean_w == 65
     assert energy.idle_w is None and energy.joules_per_image_above_idle is None
 
@@ -746,23 +746,18 @@ def test_a_counter_that_moves_only_under_load_leaves_the_idle_power_unknown() ->
 def test_a_counter_that_stands_still_tells_nothing() -> None:
     plant = Plant()
     sensor = Counter(plant, moving=False)
-    assert measure_energy(plant.call, images=1, sensor=sensor, seconds=1, clock=plant.clock, sleep=plant.sleep) is None
+    assert measure_energy(plant.call, images=1, sensor=sensor, seconds=1, pace=plant.pace) is None
 
 
 def test_where_nothing_tells_energy_the_candidate_does_not_even_run() -> None:
     plant = Plant()
-    assert (
-        measure_energy(plant.call, images=1, sensor=FakeGauge(), seconds=9, clock=plant.clock, sleep=plant.sleep)
-        is None
-    )
+    assert measure_energy(plant.call, images=1, sensor=FakeGauge(), seconds=9, pace=plant.pace) is None
     assert plant.calls == 0 and plant.now == 100
 
 
 def test_one_call_longer_than_the_time_is_measured_whole() -> None:
     plant = Plant(call_s=30.0)
-    energy = measure_energy(
-        plant.call, images=8, sensor=Counter(plant), seconds=2, clock=plant.clock, sleep=plant.sleep
-    )
+    energy = measure_energy(plant.call, images=8, sensor=Counter(plant), seconds=2, pace=plant.pace)
     assert energy is not None and (energy.images, energy.seconds) == (8, 30)
 
 
@@ -775,7 +770,7 @@ def test_a_package_whose_counter_starts_again_meanwhile_is_measured_right(tmp_pa
         plant.call()
         write(folder, energy_uj=round(plant.energy_j * 1e6) % 50_000_000)
 
-    energy = measure_energy(call, images=1, sensor=sensor, seconds=0.5, clock=plant.clock, sleep=plant.sleep)
+    energy = measure_energy(call, images=1, sensor=sensor, seconds=0.5, pace=plant.pace)
     assert energy is not None and energy.mean_w == pytest.approx(65) and energy.scope == "the processor's packages"
     assert round(plant.energy_j * 1e6) > 50_000_000
 
@@ -831,7 +826,7 @@ def metered(meter: Meter, plant: Plant) -> Energy | None:
             meter.wait_for(4)
         plant.sleep(seconds)
 
-    return measure_energy(call, images=2, sensor=meter, seconds=0.5, clock=plant.clock, sleep=sleep, sample_s=0.001)
+    return measure_energy(call, images=2, sensor=meter, seconds=0.5, pace=Pace(plant.clock, sleep, 0.001))
 
 
 def test_without_a_counter_power_is_sampled_beside_the_candidate() -> None:
@@ -858,7 +853,7 @@ def test_an_interrupted_candidate_leaves_no_thread_behind() -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        measure_energy(call, images=1, sensor=Meter(), seconds=0.01, sample_s=0.001)
+        measure_energy(call, images=1, sensor=Meter(), seconds=0.01, pace=Pace(sample_s=0.001))
     assert not sampling()
 
 

@@ -23,7 +23,7 @@ from s2mlp_bench.mlperf.answers import MOST, Answers
 from s2mlp_bench.mlperf.loadgen import Samples, require_loadgen
 from s2mlp_bench.mlperf.loadgen_log import DETAIL, SUMMARY
 from s2mlp_bench.mlperf.loadgen_settings import SCENARIOS, ScenarioOptions, settings
-from s2mlp_bench.mlperf.scenario import Outcome, run
+from s2mlp_bench.mlperf.scenario import Outcome, Workload, run
 from s2mlp_bench.mlperf.scenario_table import render
 from s2mlp_deploy.bundle import golden_tensors
 from s2mlp_deploy.bundle.read import read_bundle
@@ -155,10 +155,7 @@ def test_a_real_bundle_is_driven_in_every_scenario(pristine: Path) -> None:
         found = run(
             opened.run,
             replace(options, min_seconds=0.1),
-            images=known.inputs["noise"],
-            expected=known.logits["noise"],
-            limit=bundle.manifest.tolerance.relative_l2,
-            name="pristine",
+            Workload("pristine", known.inputs["noise"], known.logits["noise"], bundle.manifest.tolerance.relative_l2),
         )
         assert found.metric and 0 < found.relative_l2 < 1e-5 and found.samples >= 30
 
@@ -324,10 +321,7 @@ def test_the_logs_are_kept_where_asked_and_replaced_only_when_asked(tmp_path: Pa
     run(
         session(),
         SHORT["offline"],
-        images=IMAGES,
-        expected=LOGITS,
-        limit=1e-5,
-        name="x",
+        Workload("x", IMAGES, LOGITS, 1e-5),
         log_directory=place,
         replace=True,
     )

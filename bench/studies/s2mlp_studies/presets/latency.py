@@ -5,7 +5,6 @@ All candidates run on one thread, but for one benchmark. Weights are random: spe
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +18,7 @@ from s2mlp_deploy.pipeline.request import ExportRequest, GraphOptions, OutputOpt
 from s2mlp_deploy.quantization.settings import SYNTHETIC, Int8
 from s2mlp_deploy.schema.manifest import Interface
 from s2mlp_deploy.system.progress import Listener
-from s2mlp_deploy.system.timing import Clock, Estimate, ratio
+from s2mlp_deploy.system.timing import Estimate, ratio
 
 BYTES = Interface(input="uint8")
 UINT8 = "uint8"
@@ -95,7 +94,6 @@ def measure_latency(
     baselines: Sequence[str],
     schedule: Schedule,
     listener: Listener,
-    clock: Clock = time.perf_counter,
 ) -> Latency:
     """Make the bundles of ``checkpoint`` in ``scratch``, and run the benchmarks, the first against ``baselines``.
 
@@ -123,7 +121,7 @@ def measure_latency(
         plan = Plan(
             tuple(bundles), tuple(baselines), threads=tuple(threads), schedule=schedule, cold=extras, bound=extras
         )
-        return Benchmark(plan, run(plan, listener, clock))
+        return Benchmark(plan, run(plan, listener))
 
     return Latency(
         preset,
