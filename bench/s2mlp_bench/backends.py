@@ -28,7 +28,7 @@ ONNXRUNTIME, TORCH, OPENVINO = ("onnxruntime",), ("torch",), ("openvino",)
 
 
 def import_runtimes(modules: Iterable[str]) -> None:
-    """Import what opening something needs; OpenVINO without the telemetry that it would send."""
+    """Import ``modules``; OpenVINO without the telemetry that it would send."""
     for module in modules:
         if module == "openvino":
             load_openvino()
@@ -90,7 +90,7 @@ class OnnxBackend:
 
 @dataclass(frozen=True)
 class OpenVinoBackend:
-    """An ONNX file in OpenVINO, on the CPU, with float32 where the file says float32."""
+    """An ONNX file in OpenVINO, on the CPU, with float32 where the file has float32."""
 
     path: Path
     modules: tuple[str, ...] = OPENVINO

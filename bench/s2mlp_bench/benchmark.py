@@ -49,7 +49,7 @@ ENERGY_SECONDS = 3.0
 
 @dataclass(frozen=True)
 class Plan:
-    """What to measure: each bundle and each baseline at every point of the sweep."""
+    """The measurements to take: each bundle and each baseline at every point of the sweep."""
 
     bundles: tuple[Path, ...]
     baselines: tuple[str, ...] = ()
@@ -81,7 +81,7 @@ class Devices:
 
 @dataclass(frozen=True)
 class Result:
-    """What was measured: the summary, the samples behind it (milliseconds a batch, by candidate), where the time of
+    """The outcome of a benchmark: the summary, its samples (milliseconds a batch, by candidate), where the time of
     each bundle goes, how far all are from what the machine can do (None without ``Plan.bound``), and what the
     devices did meanwhile."""
 
@@ -93,11 +93,11 @@ class Result:
 
 
 def run(plan: Plan, listener: Listener, clock: Clock = time.perf_counter) -> Result:
-    """Measure ``plan``. An interruption after the first round ends timing early, and the summary says so.
+    """Measure ``plan``. An interruption after the first round ends timing early, and the summary notes it.
 
     Raises:
-        BundleError: for a bundle that is damaged, or was never judged.
-        ParityError: for one whose answers are wrong.
+        BundleError: for a bundle that is damaged, or was never checked.
+        ParityError: for one whose logits are wrong.
         UsageError: where bundles cannot be compared, or a candidate cannot run with these settings.
         RuntimeMissingError: where a runtime or a device is not here.
         KeyboardInterrupt: where it comes before the first round has ended.

@@ -36,7 +36,7 @@ class Setting:
 
 @dataclass(frozen=True)
 class Point:
-    """The settings that something is timed with. None: the runtime's own threads, the model's own size, the CPU
+    """The settings of a timed candidate. None: the runtime's own threads, the model's own size, the CPU
     (or what the artifact was made for)."""
 
     batch: int = 1
@@ -57,7 +57,7 @@ class Point:
 
     @property
     def settings(self) -> tuple[str, ...]:
-        """What is set, in words."""
+        """The settings given, in words."""
         return tuple(setting.words for setting in self.all_settings if setting.given)
 
 
@@ -72,12 +72,12 @@ class Backend(Protocol):
 
     @property
     def modules(self) -> tuple[str, ...]:
-        """What opening it imports."""
+        """The modules that opening it imports."""
         ...
 
     @property
     def size_bytes(self) -> int:
-        """What it is shipped as."""
+        """Size of the files that are shipped."""
         ...
 
     def open(self, point: Point) -> Session:
@@ -94,10 +94,10 @@ class Backend(Protocol):
 class Candidate:
     """A backend at a point. ``precision`` is that of its matrix products, ``macs`` an image's multiply-adds.
 
-    ``limit`` is how far its answers may be from those expected (relative L2); None where it computes another
-    network, and ``remark`` says so. A bound is the bound ``of`` another candidate. ``golden_bundle`` is the bundle whose
-    golden tensors it runs on; ``accuracy`` is what the bundle carries of it, or, where ``accuracy_inherited``, what it
-    carries of the bundle that it was built from; ``interface`` is what it takes and gives.
+    ``limit`` is the largest distance of its logits from those expected (relative L2); None where it computes another
+    network, which ``remark`` states. A bound is the bound ``of`` another candidate. ``golden_bundle`` is the bundle
+    whose golden tensors it runs on; ``accuracy`` is the one that the bundle records, for itself or, where
+    ``accuracy_inherited``, for the bundle that it was built from; ``interface`` names its inputs and outputs.
     """
 
     source: str
@@ -116,12 +116,12 @@ class Candidate:
 
     @property
     def name(self) -> str:
-        """What it is, and the settings where they are set."""
+        """The backend's name, and the settings that are given."""
         return ", ".join([self.source, *self.point.settings])
 
     @property
     def device(self) -> Literal["cpu", "gpu"]:
-        """What runs it, as far as that is known."""
+        """The device that runs it, as far as that is known."""
         return "gpu" if self.point.provider in ON_GPU or CUDA in self.backend.modules else "cpu"
 
     def wrong(self, remark: str) -> Candidate:

@@ -1,4 +1,4 @@
-"""The machine that a measurement was made on, in enough words to repeat it. What cannot be read is unknown, never zero."""
+"""The machine of a measurement, in enough words to repeat it. A figure that cannot be read is unknown, never zero."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def describe() -> dict[str, object]:
 
 
 def usable_cores() -> int:
-    """Cores that this process may use, or all where the system does not tell."""
+    """Cores that this process may use, or all where the system does not report them."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 

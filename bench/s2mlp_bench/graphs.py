@@ -29,9 +29,9 @@ def write(lowered: Lowered, directory: Path) -> Path:
 
 
 def write_quantized_statically(path: Path, images: Array, directory: Path) -> Path:
-    """What ``onnxruntime.quantization`` makes of the ONNX file at ``path``, with the defaults of its guide.
+    """Quantize the ONNX file at ``path`` with ``onnxruntime.quantization`` and the defaults of its guide.
 
-    It is pre-processed first, as the library asks for; the shapes in our graphs are known to ONNX's own inference.
+    The file is pre-processed first, as the library requires; ONNX's own inference finds the shapes in our graphs.
     """
     from onnxruntime.quantization import quantize_static
     from onnxruntime.quantization.shape_inference import quant_pre_process

@@ -51,7 +51,7 @@ def of_bundle(bundle: Bundle) -> TestInputs:
 
 
 def at_size(size: Size, channels: int, batch: int, session: Session, name: str) -> TestInputs:
-    """Noise of another ``size``, for which ``session``, a verified bundle called ``name``, gives the answers.
+    """Noise of another ``size``, with the logits of ``session``, a verified bundle called ``name``.
 
     It takes images ``batch`` at a time.
     """
@@ -87,7 +87,7 @@ class InputSource:
         return self._known[key]
 
     def _at_size(self, golden_bundle: Bundle, point: Point, size: Size) -> TestInputs:
-        """Golden tensors are for few sizes. At others the first verified bundle of the same network answers."""
+        """Golden tensors are for few sizes. At others the first verified bundle of the same network gives them."""
         wanted = golden_bundle.manifest.source.sha256, golden_bundle.manifest.spec
         same = (b for b in self._bundles.values() if (b.manifest.source.sha256, b.manifest.spec) == wanted)
         bundle = next(b for b in same if b.manifest.tolerance is not None)  # ``golden_bundle`` is one

@@ -66,7 +66,7 @@ class InterleavedTiming:
         self._rng = random.Random(self.schedule.seed)
 
     def run(self) -> Record:
-        """Warm up until times have settled, then measure; what was measured before an interruption is kept."""
+        """Warm up until times have settled, then measure; samples from before an interruption are kept."""
         samples: dict[str, list[float]] = {name: [] for name in self.runners}
         complete, warmup = True, 0
         try:

@@ -22,7 +22,7 @@ from s2mlp_deploy.system.wording import counted
 INT8_LIMIT = INT8.rule.floor
 
 SPEED_ONLY = "for benchmarks only"
-"""The verdict of a bundle that was calibrated on noise: its answers are held against a verified one's, loosely."""
+"""The verdict of a bundle that was calibrated on noise: its logits are compared with a verified one's, loosely."""
 
 
 def check_comparable(bundles: Sequence[Bundle]) -> None:
@@ -49,8 +49,8 @@ def verified(directories: Sequence[Path], listener: Listener) -> Iterator[Bundle
     """The bundles in ``directories``, each checked on this machine as far as it can be.
 
     Raises:
-        BundleError: for one that is damaged, or was never judged.
-        ParityError: for one whose answers are wrong.
+        BundleError: for one that is damaged, or was never checked.
+        ParityError: for one whose logits are wrong.
         RuntimeMissingError: where its runtime is not here.
     """
     for directory in directories:
@@ -97,7 +97,7 @@ def candidate_of(bundle: Bundle, point: Point, bundles: Sequence[Bundle]) -> Can
 
 
 def _verified_twin(bundle: Bundle, bundles: Sequence[Bundle]) -> Bundle:
-    """A verified bundle of the same checkpoint, whose answers those of a bundle without golden tensors are held against."""
+    """A verified bundle of the same checkpoint: its logits check those of a bundle without golden tensors."""
     wanted = bundle.manifest.source.sha256, bundle.manifest.interface
     for other in bundles:
         if other.manifest.tolerance and (other.manifest.source.sha256, other.manifest.interface) == wanted:

@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 
 class ProcessCost(NamedTuple):
-    """What one run of a command took, its own child processes included.
+    """Time and memory of one run of a command, its own child processes included.
 
     Seconds from start to exit; seconds of processor time over all cores, which a busy machine
     disturbs less; bytes of its largest resident set.

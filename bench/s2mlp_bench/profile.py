@@ -26,7 +26,7 @@ KINDS: tuple[tuple[str, str], ...] = (
     (r"/embedding", "patch embedding"),
     (r"^(head/|logits)", "head"),
 )
-"""What the names in this project's graphs (graph.py) say, the first that fits; all others are :data:`OTHER`."""
+"""Kinds by the names in this project's graphs (graph.py), the first that fits; all others are :data:`OTHER`."""
 
 OTHER = "other"
 

@@ -16,13 +16,13 @@ from s2mlp_deploy.system.timing import Clock
 class Runner:
     """``candidate`` with its session and its test inputs.
 
-    ``distance`` is how far the worst of all its answers is from the one expected (relative L2); None where it
+    ``distance`` is that of its worst logits from those expected (relative L2); None where it
     computes another network. A session that can time its own parts does so outside the timed run;
     ``parts`` collects that.
 
     Raises:
         RuntimeMissingError, BundleError, UsageError: where it cannot be loaded or run here.
-        ParityError: where a bundle's answers are wrong.
+        ParityError: where a bundle's logits are wrong.
     """
 
     def __init__(self, candidate: Candidate, inputs: TestInputs) -> None:
@@ -44,7 +44,7 @@ class Runner:
         """Milliseconds of one batch.
 
         Raises:
-            ParityError: where the answer is wrong.
+            ParityError: where the logits are wrong.
         """
         images, expected = self._turns[self._turn]
         self._turn = (self._turn + 1) % len(self._turns)

@@ -28,9 +28,10 @@ DRIFT = 0.05
 class Figures:
     """One candidate: milliseconds a batch, and how many times as fast as the first it is, image for image, round by round.
 
-    ``comparable`` is False where it computes another network, as ``remark`` says. ``of_bound`` is the share of its time that its matrix products take alone, and ``on_device`` the parts of its time by
-    the device's own clock; ``distance`` how far its worst answer was from the one expected. None: not known.
-    ``accuracy_inherited`` says that ``accuracy`` was measured on the bundle that this engine was built from.
+    ``comparable`` is False where it computes another network, which ``remark`` states. ``of_bound`` is the share of its
+    time that its matrix products take alone, and ``on_device`` the parts of its time by the device's own clock;
+    ``distance`` that of its worst logits from those expected. None: not known. ``accuracy_inherited`` states
+    that ``accuracy`` was measured on the bundle that this engine was built from.
     """
 
     name: str
@@ -64,8 +65,8 @@ class Figures:
 
 @dataclass(frozen=True)
 class Summary:
-    """All bundles and baselines; what measuring itself takes; and what speaks against the machine having been quiet
-    (nothing: stable)."""
+    """All bundles and baselines; what measuring itself takes; and signs that the machine was not quiet
+    (none: stable)."""
 
     figures: tuple[Figures, ...]
     overhead_ms: float
@@ -88,7 +89,7 @@ class Summary:
 
     @property
     def prefix(self) -> str:
-        """What the names of all bundles begin with; tables and pictures leave it out, and say so."""
+        """The shared beginning of all bundles' names; tables and pictures leave it out, and note that."""
         prefix = names.shared_prefix([f.source for f in self.figures if f.kind == "bundle"])
         sources = {f.source for f in self.figures}
         shortened = {names.without(prefix, source) for source in sources}
@@ -100,7 +101,7 @@ class Summary:
         return (f'Names leave out what all bundles\' names begin with, "{self.prefix}".',) if self.prefix else ()
 
     def short(self, f: Figures) -> str:
-        """What a candidate is called beside the others, without its settings."""
+        """A candidate's name beside the others, without its settings."""
         return names.without(self.prefix, f.source)
 
     def settings(self, f: Figures) -> tuple[str, ...]:
@@ -116,7 +117,7 @@ class Summary:
         return [self.short(f), *(s.value for s in f.point.all_settings if s.heading in self.swept)]
 
     def remarks(self, figures: Iterable[Figures]) -> list[tuple[str, str]]:
-        """What must be said of ``figures``, by name; once for all settings where it is the same."""
+        """The remarks on ``figures``, by name; once for all settings where they are the same."""
         said: dict[str, set[str]] = {}
         for f in self.figures:
             said.setdefault(f.source, set()).add(f.remark)

@@ -35,7 +35,7 @@ def slice_assignment_shift(x: Tensor, shift: Shift) -> Tensor:
 
 
 def shift_function(shift: Shift) -> ShiftFunction:
-    """What one writes in PyTorch for ``shift``: the popular statements where that is what they compute, else on a copy."""
+    """The usual PyTorch code for ``shift``: the popular statements where they compute it, else on a copy."""
     return slice_assignment_shift if shift.semantics == "inplace" else spatial_shift
 
 

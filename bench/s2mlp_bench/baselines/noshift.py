@@ -1,4 +1,4 @@
-"""No shift at all: what no lowering can be faster than."""
+"""The lowering that leaves the shift out: no other can be faster."""
 
 from __future__ import annotations
 

@@ -59,7 +59,7 @@ class Traits:
 
 @dataclass(frozen=True)
 class BaselineContext:
-    """What baselines are made from: the bundles of the benchmark, the one in float32 that holds the weights, and where
+    """Sources of the baselines: the bundles of the benchmark, the one in float32 that holds the weights, and where
     files go."""
 
     bundles: Sequence[Bundle]
@@ -214,14 +214,14 @@ def _mixer(context: BaselineContext) -> Iterator[Candidate]:
 
 @dataclass(frozen=True)
 class Baseline:
-    """What prepares a baseline's candidates, the module that it needs, and the command that installs it."""
+    """A baseline: prepares its candidates, names the module that it needs and the command that installs that."""
 
     prepare: Callable[[BaselineContext], Iterator[Candidate]]
     module: str
     remedy: str
 
     def missing(self) -> str | None:
-        """What lacks here, in words; None where nothing does."""
+        """The missing package, in words; None where none is."""
         return None if find_spec(self.module) else f"it needs {self.module}: {self.remedy}"
 
 

@@ -1,1 +1,1 @@
-"""What a device was doing: power, energy, clocks, heat and throttling."""
+"""Conditions of a device: power, energy, clocks, heat and throttling."""

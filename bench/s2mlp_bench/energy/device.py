@@ -1,6 +1,6 @@
-"""What a device says of itself: power, energy, clocks, heat, and what holds it back.
+"""Readings of a device: power, energy, clocks, temperature and throttling.
 
-What cannot be read is None, never zero, and ``unknown`` says why in words.
+A figure that cannot be read is None, never zero, and ``unknown`` gives the reason.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ Kind: TypeAlias = Literal["cpu", "gpu", "board"]
 
 @dataclass(frozen=True)
 class State:
-    """What a sensor reads at one moment.
+    """The readings of a sensor at one moment.
 
-    ``scope``: what power and energy are of.
+    ``scope``: the part of the machine that power and energy are measured for.
     ``energy_j``: a counter, of which only differences mean something.
     ``clock_mhz``: of the GPU's multiprocessors, or of the fastest core of a processor.
-    ``throttling``: what holds the clocks back at this moment; empty where nothing does.
+    ``throttling``: the reasons that hold the clocks back at this moment; empty where there are none.
     ``throttle_counts``: by the same reasons, counters that grow only while it holds the clocks back, in units of the device.
-    ``busy``: whether the device was at work, without which its clock says little.
-    ``power_mode``: what somebody has set: limits, modes, governors.
+    ``busy``: whether the device was at work; the clock of an idle device means little.
+    ``power_mode``: the user's settings: limits, modes, governors.
     """
 
     device: str
@@ -69,12 +69,12 @@ class Sensor(Protocol):
         ...
 
     def close(self) -> None:
-        """Let go of what reading needs; never raises."""
+        """Release the resources that reading needs; never raises."""
         ...
 
 
 class UnreadableError(Exception):
-    """There is no figure to read; ``str()`` says why."""
+    """There is no figure to read; ``str()`` gives the reason."""
 
 
 @dataclass

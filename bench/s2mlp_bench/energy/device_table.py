@@ -1,4 +1,4 @@
-"""What the devices did while something was measured, for people."""
+"""Tables of the devices' condition during a measurement, and of energy."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def render(
 ) -> RenderableType:
     """The condition of each device, the energy of each candidate of ``found``, and what could not be read.
 
-    ``unknown`` is what the machine has no sensor for. Where nothing was measured, there is no table.
+    ``unknown`` lists the figures that the machine has no sensor for. Where nothing was measured, there is no table.
     """
     parts: list[RenderableType] = []
     if conditions:
@@ -70,13 +70,13 @@ def _energy_rows(found: Summary, energies: Mapping[str, Energy | None]) -> Itera
 
 
 def _unread(c: Condition) -> str:
-    """What one device did not tell, before or after."""
+    """The figures that one device did not report, before or after."""
     reasons = dict.fromkeys((*c.before.unknown, *c.after.unknown))
     return f"{c.before.device}: {'; '.join(reasons)}" if reasons else ""
 
 
 def _settings(c: Condition) -> str:
-    """What somebody has set on one device, and the clock that follows from it alone."""
+    """The user's settings of one device, and the clock that follows from them alone."""
     mode = _arrow(c.before.power_mode or UNKNOWN, c.after.power_mode or UNKNOWN)
     memory = _change(c.before.memory_clock_mhz, c.after.memory_clock_mhz)
     return f"{c.before.device}: mode {mode}, memory clock {memory}" + (" MHz" if memory != UNKNOWN else "")

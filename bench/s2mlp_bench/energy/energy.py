@@ -20,7 +20,7 @@ SAMPLE_S = 0.1
 
 @dataclass(frozen=True)
 class Energy:
-    """What ``images`` took in ``seconds``, by the difference of a counter or by the mean of ``samples`` of power.
+    """Energy of ``images`` images in ``seconds``, by the difference of a counter or the mean of ``samples`` of power.
 
     It is all that ``scope`` took, whoever it was for. ``idle_w`` is its power right before, when nothing ran, and
     ``joules_per_image_above_idle`` leaves that out; both are None where the idle power could not be measured.
@@ -65,7 +65,7 @@ def measure_energy(
     seconds: float,
     pace: Pace | None = None,
 ) -> Energy | None:
-    """The energy of ``call``, which answers ``images`` images, repeated for ``seconds``; None where ``sensor`` reads neither energy nor power.
+    """The energy of ``call``, which runs ``images`` images, repeated for ``seconds``; None without energy or power.
 
     The idle power is measured before for as long. A counter moves in steps of up to 0.1 s, so some seconds are needed.
     """

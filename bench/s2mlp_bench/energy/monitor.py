@@ -18,10 +18,10 @@ EVERY_S = 1.0
 
 @dataclass(frozen=True)
 class Condition:
-    """One device before and after, and what ``looks`` at it, these two among them, say of the time in between.
+    """One device before and after, and the throttling and noise found in all ``looks`` at it, these two included.
 
-    ``throttled``: what held its clocks back; empty where nothing did, None where the device has no such sensor.
-    ``noise``: what speaks against it having held still, in words; empty where nothing does.
+    ``throttled``: the reasons that held its clocks back; empty where nothing did, None without such a sensor.
+    ``noise``: signs that it changed meanwhile, in words; empty where there are none.
     """
 
     before: State
@@ -34,7 +34,7 @@ class Condition:
 class Monitor:
     """Reads the sensors' states when created, on :meth:`look`, and on :meth:`end`.
 
-    Make it when the devices are warm and end it before they rest, as clocks say nothing of a device at rest.
+    Make it when the devices are warm and end it before they rest, as the clocks of an idle device mean nothing.
     """
 
     def __init__(self, sensors: Sequence[Sensor], *, clock: Clock = time.monotonic, every_s: float = EVERY_S) -> None:
@@ -59,7 +59,7 @@ class Monitor:
 
 
 def condition(states: Sequence[State]) -> Condition:
-    """What the states of one device, in the order of time and at least two, say."""
+    """The condition of one device, from two or more states in the order of time."""
     before, after = states[0], states[-1]
     throttled = _throttled(states)
     noise = [f"{before.device}: held back by {words}" for words in throttled or ()]
@@ -68,7 +68,7 @@ def condition(states: Sequence[State]) -> Condition:
 
 
 def _throttled(states: Sequence[State]) -> tuple[str, ...] | None:
-    """What was seen to hold the clocks back, and what was counted between two looks."""
+    """Throttling seen in a state, or counted between two states."""
     if all(state.throttling is None and state.throttle_counts is None for state in states):
         return None
     found = [words for state in states for words in state.throttling or ()]

@@ -81,7 +81,7 @@ class Gpu:
             raise
 
     def read(self) -> State:
-        """What the driver knows. Energy moves in steps of about 0.1 s, and is known since Volta."""
+        """The driver's readings. Energy moves in steps of about 0.1 s, and is known since Volta."""
         nvml, handle = self._nvml, self._handle
         read = Reader((nvml.NVMLError,))
         events = read("throttling", self._events)

@@ -59,7 +59,7 @@ class Processor:
             self._no_packages = reason(error)
 
     def read(self) -> State:
-        """What can be read now. The clock is the fastest core's, which is the one that reads or one as fast."""
+        """The readings now. The clock is the fastest core's, which is the one that reads or one as fast."""
         read = Reader((OSError, ValueError))
         return State(
             self.name,

@@ -15,15 +15,15 @@ from s2mlp_bench.energy.device import Sensor
 
 @dataclass(frozen=True)
 class Sensors:
-    """What can be read here, and in words, what cannot."""
+    """The sensors that can be read here, and the reasons why others cannot."""
 
     found: tuple[Sensor, ...]
     unknown: tuple[str, ...]
 
     def of(self, kind: Literal["cpu", "gpu"]) -> Sensor | None:
-        """What tells the energy of something that runs on the processor or the GPU: the board, or the only one of its kind.
+        """The sensor that measures the energy of the processor or the GPU: the board, or the only one of its kind.
 
-        None where there is none, and where there are several GPUs: which of them CUDA runs on, NVML cannot tell.
+        None without one, and with several GPUs: NVML does not show which of them CUDA runs on.
         """
         for wanted in ("board", kind):
             of_kind = [sensor for sensor in self.found if sensor.kind == wanted]
@@ -34,7 +34,7 @@ class Sensors:
 
 @contextmanager
 def open_sensors(root: Path = Path("/")) -> Iterator[Sensors]:
-    """All sensors that say something, open until the block ends; what is missing is no error.
+    """All sensors with readings, open until the block ends; a missing sensor is no error.
 
     ``root`` is the directory that holds ``sys`` and ``proc``.
     """

@@ -1,4 +1,4 @@
-"""Every answer of a session that others drive: kept as cheaply as possible while times are taken, judged afterwards."""
+"""The logits of a session that LoadGen drives: kept cheaply while it is timed, checked afterwards."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from s2mlp_deploy.gate.distance import compare, scale_of
 from s2mlp_deploy.schema.array import Array
 
 MOST = 16
-"""Distinct answers to one image that are kept before they are judged, so that memory stays bounded."""
+"""Distinct logits of one image that are kept before they are checked, so that memory stays bounded."""
 
 
 class Answers:
     """Logits of ``name`` for images whose reference logits (count, classes) are ``expected``, within relative L2 ``limit``.
 
-    A session mostly repeats itself, bit for bit; so an answer that is known costs a look into a table, and each distinct
-    one is judged once. ``worst`` is the largest distance so far.
+    A session mostly repeats itself, bit for bit; so logits seen before cost a look into a table, and distinct
+    ones are checked once. ``worst`` is the largest distance so far.
     """
 
     def __init__(self, expected: Array, limit: float, name: str) -> None:
@@ -32,7 +32,7 @@ class Answers:
         """Remember ``logits`` (batch, classes), computed for the images ``indices``.
 
         Raises:
-            ParityError: where their shape is wrong, or an answer that had to be judged.
+            ParityError: where their shape is wrong, or logits that had to be checked now.
         """
         expected = (len(indices), self._expected.shape[1])
         if logits.shape != expected:
@@ -48,7 +48,7 @@ class Answers:
                     self._judge(index)
 
     def judge(self) -> None:
-        """Hold all answers that were kept against those expected.
+        """Check all logits that were kept against those expected.
 
         Raises:
             ParityError: where one is further away than the limit.

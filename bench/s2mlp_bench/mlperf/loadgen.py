@@ -1,10 +1,10 @@
-"""MLPerf LoadGen drives a session: what it calls, and how a run that fails or is interrupted comes to its end.
+"""The system under test that MLPerf LoadGen calls, and the orderly end of a run that fails or is interrupted.
 
-LoadGen is C++ and knows neither exceptions nor signals. Whatever is raised through it, Ctrl-C included, leaves its logging
-thread behind, and the process dies with the next run or at its own end. So nothing that it calls here raises: what goes
-wrong is remembered, LoadGen is led to its end, and only then is it raised. It cannot be stopped. But queries that are
-answered without work take some microseconds each, which ends a single stream and the query of an offline run soon; and the
-server scenario ends by itself once too many queries wait (``server_max_async_queries``).
+LoadGen is C++ and handles neither exceptions nor signals. An exception raised through it, Ctrl-C included, leaves its
+logging thread behind, and the process dies with the next run or at its own end. So nothing that it calls here raises:
+the error is kept, LoadGen runs to its end, and only then is it raised. It cannot be stopped. But queries that are
+completed without work take some microseconds each, which ends a single stream and the query of an offline run soon; and
+the server scenario ends by itself once too many queries wait (``server_max_async_queries``).
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from s2mlp_deploy.schema.array import Array
 from s2mlp_deploy.system.dependencies import pip_install
 
 NO_AUDIT = ""
-"""Otherwise LoadGen looks for a file audit.config in the working directory, and changes the settings as it says."""
+"""Otherwise LoadGen looks for a file audit.config in the working directory, and changes the settings by it."""
 
 
 def require_loadgen() -> Any:
@@ -60,7 +60,7 @@ class Samples:
         self._loaded = self._images[self.image_indices(indices)]
 
     def unload(self, _: Sequence[int]) -> None:
-        """Forget what is loaded."""
+        """Release the samples."""
         self._loaded = self._images[:0]
 
     def batch(self, indices: Sequence[int]) -> Array:
@@ -76,7 +76,7 @@ class Samples:
 
 @dataclass(eq=False)
 class System:
-    """The system under test: a session that answers up to ``batch`` images at a time, in the thread that golden_bundle."""
+    """The system under test: a session that runs up to ``batch`` images at a time, in the calling thread."""
 
     answer: Callable[[Array], Array]
     samples: Samples
@@ -86,7 +86,7 @@ class System:
     _loadgen: Any = field(default_factory=require_loadgen, init=False)
 
     def stop(self, reason: BaseException) -> None:
-        """Answer no more; the first reason counts."""
+        """Run no more queries; the first reason counts."""
         if self.failure is None:
             self.failure = reason
 
@@ -98,7 +98,7 @@ class System:
             self.stop(error)
 
     def issue(self, ids: Sequence[int], indices: Sequence[int]) -> None:
-        """Answer LoadGen's query of the samples ``indices``, under the identifiers ``ids``."""
+        """Run LoadGen's query of the samples ``indices``, under the identifiers ``ids``."""
         done = 0
         while done < len(ids) and self._serve(ids[done : done + self.batch], indices[done : done + self.batch]):
             done += self.batch
@@ -108,7 +108,7 @@ class System:
         """No more queries follow."""
 
     def _serve(self, ids: Sequence[int], indices: Sequence[int]) -> bool:
-        """Answer one batch; whether its completion was reported. Answers are kept afterwards, outside an image's latency."""
+        """Run one batch; whether its completion was reported. Logits are kept afterwards, outside the latency."""
         completed = False
         try:
             if self.failure is None:
@@ -121,13 +121,13 @@ class System:
         return completed
 
     def _complete(self, ids: Sequence[int]) -> None:
-        """Report these as answered. It has no use for the logits."""
+        """Report these as complete. LoadGen has no use for the logits."""
         self._loadgen.QuerySamplesComplete([self._loadgen.QuerySampleResponse(i, 0, 0) for i in ids])
 
 
 @dataclass(eq=False)
 class QueuedSystem(System):
-    """A session that answers in a thread of its own, together what has come meanwhile."""
+    """A session in a thread of its own, which batches the queries that have arrived meanwhile."""
 
     _waiting: deque[tuple[int, int]] = field(default_factory=deque, init=False)
     _news: threading.Condition = field(default_factory=threading.Condition, init=False)
@@ -141,13 +141,13 @@ class QueuedSystem(System):
         self._worker.start()
 
     def issue(self, ids: Sequence[int], indices: Sequence[int]) -> None:
-        """As :meth:`System.issue`, without waiting for the answers."""
+        """As :meth:`System.issue`, without waiting for the logits."""
         with self._news:
             self._waiting.extend(zip(ids, indices, strict=True))
             self._news.notify()
 
     def flush(self) -> None:
-        """Answer what waits. The worker ends here, within the test: later, LoadGen would log that to stderr."""
+        """Run the waiting queries. The worker ends here, within the test: later, LoadGen would log that to stderr."""
         with self._news:
             self._over = True
             self._news.notify()
@@ -161,7 +161,7 @@ class QueuedSystem(System):
                 self._unanswered += ids  # until the end, which so many of them bring about
 
     def _take(self) -> list[tuple[int, int]]:
-        """Up to a batch of what waits, as soon as anything does; nothing when all is over."""
+        """Up to a batch of waiting queries, as soon as there is one; empty at the end."""
         with self._news:
             self._news.wait_for(lambda: self._waiting or self._over)
             return [self._waiting.popleft() for _ in range(min(self.batch, len(self._waiting)))]

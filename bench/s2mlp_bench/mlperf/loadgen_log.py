@@ -1,4 +1,4 @@
-"""The detailed log that MLPerf LoadGen writes: a line of JSON for each thing it has to say, after ``:::MLLOG``."""
+"""The detailed log that MLPerf LoadGen writes: a line of JSON for each entry, after ``:::MLLOG``."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Check:
 
 @dataclass(frozen=True)
 class Log:
-    """``values`` by key, the last where there are more, and what LoadGen calls errors."""
+    """``values`` by key, the last where there are more, and LoadGen's errors."""
 
     values: Mapping[str, Any]
     errors: tuple[str, ...]
@@ -50,7 +50,7 @@ class Log:
 
     @property
     def recommendations(self) -> tuple[str, ...]:
-        """What LoadGen recommends after a run that is not valid, a sentence each."""
+        """LoadGen's recommendations after a run that is not valid, a sentence each."""
         found = re.split(r"(?<=\.)\s+", self.values.get("result_invalid_reason", "").strip())
         if self.values.get("result_perf_constraints_met") is False:
             # A server that was too slow was sent too few queries as well; that it should be sent more is no help.

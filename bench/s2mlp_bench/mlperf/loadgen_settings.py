@@ -1,4 +1,4 @@
-"""What a scenario of MLPerf is run with, and LoadGen's settings for it; every departure from its rules is named."""
+"""The options of an MLPerf scenario, and LoadGen's settings for it; every departure from its rules is named."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ MODEL = "resnet50"
 
 @dataclass(frozen=True)
 class ScenarioOptions:
-    """What to run. None: as LoadGen's rules say.
+    """The options of a scenario. None: by LoadGen's rules.
 
     ``min_queries`` are images where all are in one query, offline. ``target_qps`` is the rate that a server is offered,
     and offline the one expected, else estimated. ``batch`` images are run together: offline, and for a server at

@@ -9,7 +9,7 @@ The rules are those of the file mlperf.conf inside LoadGen (mlcommons/inference,
 classifier, ResNet-50: at least 600 s and 100 queries, offline 24,576 images in the query, server 15 ms; 1,024 samples in
 memory; its seeds. LoadGen adds early stopping: enough queries for the percentile to be known with 99% confidence, 64 at
 the least for a single stream and 459 for a server. Rates and expected latencies are the user's to set. Where a rule was
-left, the outcome is not conforming, and says why. Nobody's own model is ever an official submission, which takes
+left, the outcome is not conforming, and records why. Nobody's own model is ever an official submission, which takes
 MLPerf's model and data, and a review.
 
 LoadGen makes all queries before it starts: a single stream takes twice as many as fit into the time, some 330 bytes each.
@@ -38,13 +38,13 @@ from s2mlp_deploy.system.workdir import temporary
 
 @dataclass(frozen=True)
 class Outcome:
-    """What LoadGen found, and None for what it did not.
+    """LoadGen's results of one run; None for a figure that it does not give.
 
-    ``valid`` is its verdict, which needs all ``checks``. ``conforming`` says that all its rules were kept, else
-    ``deviations`` say which were not. ``metric`` is the scenario's result in ``unit``. Latencies are those of single
+    ``valid`` is its verdict, which needs all ``checks``. ``conforming`` states that all its rules were kept, else
+    ``deviations`` list the others. ``metric`` is the scenario's result in ``unit``. Latencies are those of single
     images, which offline have none. ``early_stopping_ms`` is the 90th percentile's bound that a single stream keeps with 99%
-    confidence, MLPerf's official figure. ``bound_ms`` and ``offered_qps`` are a server's options. ``samples`` were answered,
-    of ``loaded`` in memory that were made of ``images`` different ones; the worst answer is ``relative_l2`` from the one
+    confidence, MLPerf's official figure. ``bound_ms`` and ``offered_qps`` are a server's options. ``samples`` were run,
+    of ``loaded`` in memory that were made of ``images`` different ones; the worst logits are ``relative_l2`` from those
     expected.
     """
 
@@ -115,14 +115,14 @@ def run(
     ``answer`` takes 1 to ``options.batch`` images (batch, channels, height, width) and gives logits (batch, classes).
     LoadGen's summary and detailed log go to ``log_directory``, and over those of an earlier run with ``replace`` alone.
 
-    Each image is first answered twice or more, untimed by LoadGen: to warm up, to find wrong answers early, and to tell
-    LoadGen what to expect.
+    Each image is first run twice or more, untimed by LoadGen: to warm up, to find wrong logits early, and to set the
+    latency that LoadGen expects.
 
     Raises:
         RuntimeMissingError: without LoadGen.
         OutputError: where the logs cannot be written.
-        ParityError: where an answer is wrong.
-        BaseException: what ``answer`` raises, and KeyboardInterrupt, once LoadGen has come to its end (bench/s2mlp_bench/mlperf/loadgen.py).
+        ParityError: where logits are wrong.
+        BaseException: from ``answer``, and KeyboardInterrupt, once LoadGen has come to its end (loadgen.py).
     """
     loadgen = require_loadgen()
     if log_directory:
@@ -143,7 +143,7 @@ def run(
 
 
 def _warm_up(answer: Callable[[Array], Array], images: Array, answers: Answers, batch: int) -> float:
-    """Seconds of the fastest batch: LoadGen is told to expect too much rather than too little, which ends a run early."""
+    """Seconds of the fastest batch, so that LoadGen expects too many queries: too few would end a run early."""
     times = []
     for turn in range(max(FEWEST, 2 * math.ceil(len(images) / batch))):
         chosen = np.arange(turn * batch, (turn + 1) * batch) % len(images)

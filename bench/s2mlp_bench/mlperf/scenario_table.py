@@ -1,4 +1,4 @@
-"""What LoadGen found, for people."""
+"""LoadGen's results as a table."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a benchmark showed, in plain words."""
+"""The findings of a benchmark, in plain words."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ NAMED = 6
 
 
 def title(found: Summary) -> str:
-    """What was compared."""
+    """The title: the candidates compared."""
     bundles = list(dict.fromkeys(f.source for f in found.figures if f.kind == "bundle"))
     return f"How fast {_listed(bundles)} {'is' if len(bundles) == 1 else 'are'}"
 
 
 def subtitle(found: Summary, plan: Plan) -> str:
-    """Against what, at which settings, and how often."""
+    """The subtitle: baselines, settings and rounds."""
     parts = []
     if plan.baselines:
         parts.append(f"against {_listed(list(plan.baselines))}")
@@ -68,7 +68,7 @@ def findings(found: Summary) -> list[str]:
 
 
 def verdict(found: Summary) -> str:
-    """How far the figures can be believed; why not, ``found.noise`` says."""
+    """Whether the figures are reliable; ``found.noise`` holds the reasons against it."""
     words = (
         "The machine held still while it was measured."
         if found.stable

@@ -44,8 +44,8 @@ def render(
     extras: Sequence[Section] = (),
     today: str = "",
 ) -> str:
-    """The report. ``environment`` is what :func:`s2mlp_bench.environment.describe` says, ``command`` repeats the measurement,
-    ``extras`` are further tables, and ``today`` is a date, if there is to be one.
+    """The report. ``environment`` comes from :func:`s2mlp_bench.environment.describe`, ``command`` repeats the
+    measurement, ``extras`` are further tables, and ``today`` is a date, if there is to be one.
 
     Raises:
         RuntimeMissingError: as :func:`check`.

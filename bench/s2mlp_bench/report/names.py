@@ -46,7 +46,7 @@ def _words(name: str) -> list[str]:
 
 
 def _units(name: str, width: int) -> Iterator[str]:
-    """What stays in one line: what stands between blanks, or, where that is too long, its words, or pieces of these."""
+    """The parts that stay in one line: text between blanks, or, where that is too long, its words or pieces of them."""
     for part in re.findall(r" *[^ ]+ *|^ +$", name):
         if cell_len(part.rstrip()) <= width:
             yield part

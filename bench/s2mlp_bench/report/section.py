@@ -17,7 +17,7 @@ from s2mlp_deploy.system.timing import Estimate
 UNKNOWN = "unknown"
 
 Cell: TypeAlias = str | None
-"""None: not known, and the report says so. Where a thing does not apply, a cell is empty."""
+"""None: not known, and the report marks it. Where a thing does not apply, a cell is empty."""
 
 SENTENCE = 28
 """Cells that are longer are sentences: on a terminal they may be wrapped to this width."""
@@ -33,7 +33,7 @@ _BETWEEN = 3
 class Section:
     """A table whose rows begin with a name: ``headings`` has one for that, too. ``notes`` are paragraphs below it.
 
-    The first ``keys`` columns tell rows apart: the name, and the settings that candidates differ in.
+    The first ``keys`` columns identify rows: the name, and the settings that candidates differ in.
     """
 
     title: str

@@ -19,7 +19,7 @@ SHOWN = 4
 
 
 def render(result: Result, environment: Mapping[str, Any]) -> RenderableType:
-    """All tables, what they were measured on, and how far they can be believed."""
+    """All tables, the machine they were measured on, and whether they are reliable."""
     found = result.summary
     parts: list[RenderableType] = [_machine(environment), section.render(tables.latency(found))]
     parts += [Text(f"  {name}: {remark}", style="yellow") for name, remark in found.remarks(found.figures)]

@@ -50,7 +50,7 @@ def on_device(found: Summary) -> Section | None:
 
 
 def roofline(result: Result) -> Section | None:
-    """What the machine can do, and what each bundle does; None where that was not measured."""
+    """The machine's peaks, and the rate of each bundle; None where they were not measured."""
     if result.roofline is None:
         return None
     found, figures = result.summary, {f.name: f for f in result.summary.figures}
@@ -137,5 +137,5 @@ def _latency_row(f: Figures, found: Summary, *, bounded: bool, judged: bool) -> 
 
 
 def _share(share: float) -> str:
-    """Two digits, which is more than a profile can tell."""
+    """Two digits, more than a profile resolves."""
     return f"{share:.0%}" if share >= 0.0995 else f"{share:.1%}"

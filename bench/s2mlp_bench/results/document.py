@@ -30,7 +30,7 @@ def document(plan: Plan, result: Result, environment: Mapping[str, object]) -> d
 
 
 def of_scenario(plan: Plan, outcomes: Sequence[Outcome], environment: Mapping[str, object]) -> dict[str, Any]:
-    """What LoadGen said of each bundle, in the units that the names say."""
+    """LoadGen's results for each bundle, in the units of the names."""
     return {
         "schema_version": SCHEMA_VERSION,
         "environment": dict(environment),

@@ -1,4 +1,4 @@
-"""Today's benchmark against an older one: what became slower by more than both runs' intervals.
+"""Compares a benchmark with an older one: candidates that became slower by more than both runs' intervals.
 
 Two runs meet different machines, even on one: so next to each change stands the change relative to the first candidate,
 which a machine that is slower today leaves as it was.
@@ -62,7 +62,7 @@ class Comparison:
 
     @property
     def regressions(self) -> tuple[Change, ...]:
-        """What became slower."""
+        """The candidates that became slower."""
         return tuple(c for c in self.changes if c.verdict(same_machine=self.same_machine) == "slower")
 
 

@@ -92,7 +92,7 @@ class Probes:
             self._next += 1
 
     def finish(self) -> Iterator[Reached]:
-        """Run those that had too few turns, and say what each has reached."""
+        """Run those that had too few turns, and yield the rate that each has reached."""
         while any(probe.runs < LEAST for probe in self.probes):
             for probe in self.probes:
                 if probe.runs < LEAST:

@@ -44,7 +44,7 @@ def products(lowered: Lowered) -> Lowered:
 
 
 def _dequantization(product: ir.Node) -> ir.Node | None:
-    """What turns the bytes that ``product`` reads into numbers, in an int8 graph."""
+    """The DequantizeLinear of the bytes that ``product`` reads, in an int8 graph."""
     x = product.inputs[0]
     producer = None if x is None else x.producer()
     return producer if producer is not None and producer.op_type == "DequantizeLinear" else None

@@ -1,7 +1,7 @@
-"""What the machine can do at most, and where candidates and their layers stand below that (Williams et al., 2009).
+"""The roofline of the machine, with candidates and their layers below it (Williams et al., 2009).
 
 A roof is the lower of two lines: the peak of arithmetic (peaks.py), and arithmetic intensity times the memory rate, measured
-by copying. What stands near the slope waits for memory, what stands near the level part computes as fast as the machine can.
+by copying. Layers near the slope wait for memory, layers near the level part compute as fast as the machine can.
 """
 
 from __future__ import annotations

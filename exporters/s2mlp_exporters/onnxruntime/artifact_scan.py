@@ -1,6 +1,6 @@
-"""Looking at an ``.ort`` file before ONNX Runtime does: that it is one graph, of operators that ONNX Runtime brings.
+"""Scans an ``.ort`` file before ONNX Runtime loads it: one graph, of ONNX Runtime's own operators alone.
 
-As onnx_inspection does for ONNX files. The file is a FlatBuffer, whose places ONNX Runtime verifies by itself.
+As onnx_inspection does for ONNX files. The file is a FlatBuffer; ONNX Runtime verifies its offsets by itself.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def inspect(path: Path) -> None:
     Raises:
         BundleError: with the reason.
     """
-    # What Python's FlatBuffers meet in a file that is none.
+    # Errors of Python's FlatBuffers on a file that is none.
     damage = (OSError, struct.error, IndexError, ValueError, TypeError, AttributeError, OverflowError)
     with inspecting(path, *damage):
         _check(path.read_bytes())

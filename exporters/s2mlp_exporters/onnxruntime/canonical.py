@@ -1,4 +1,4 @@
-"""The one part of an ``.ort`` file that differs from run to run, put in order.
+"""Sorts the one part of an ``.ort`` file that differs from run to run.
 
 ONNX Runtime lays out the table of its operators' type constraints in the order of a hash map, which is
 another one each time, and reads it into a map again, so that its order means nothing (KernelTypeStrResolver
@@ -25,7 +25,7 @@ def write(source: Path, destination: Path) -> None:
     """Write the ``.ort`` file ``source`` to ``destination`` with its table in alphabetical order.
 
     Raises:
-        ValueError: where the file is not laid out as this module knows it.
+        ValueError: where the file does not have the layout that this module supports.
     """
     fbs = bindings()
     with source.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:

@@ -80,7 +80,7 @@ class OrtModel(Compiler):
     install_hint = REMEDY
 
     def cannot_compile(self, options: OrtOptions) -> str | None:
-        """That onnxruntime, or the provider, is not here, or too old."""
+        """The reason where onnxruntime or the provider is missing or too old; else None."""
         return _missing(options.provider)
 
     def cannot_run(self, options: OrtOptions) -> str | None:
@@ -176,7 +176,7 @@ class OrtModel(Compiler):
 
 
 def _missing(provider: str) -> str | None:
-    """What lacks here to make and to run these files on ``provider``, in words; None where nothing does."""
+    """The package or provider that is missing to make and run these files, in words; None where none is."""
     return missing(provider) or onnxruntime_versions.too_old("engines")
 
 

@@ -1,4 +1,4 @@
-"""Looking at OpenVINO's files before OpenVINO does: one graph of its own operators, with weights that lie in ``model.bin``.
+"""Scans OpenVINO's files before OpenVINO loads them: one graph of its own operators, with weights in ``model.bin``.
 
 As onnx_inspection does for ONNX files.
 """

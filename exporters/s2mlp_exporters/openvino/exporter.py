@@ -1,7 +1,7 @@
 """``--format openvino``: OpenVINO's own files, ``model.xml`` and ``model.bin``, run on the CPU in float32.
 
 Two of OpenVINO's habits change numbers without a word, and both are off here: it saves weights as float16, and on
-processors that multiply bfloat16 it runs float32 models in that (docs/devices.md says what each costs). Smaller
+processors that multiply bfloat16 it runs float32 models in that (docs/devices.md gives the cost of each). Smaller
 weights are what ``--precision fp16`` is for, which is held to fp16's tolerance.
 """
 
@@ -39,7 +39,7 @@ XML, BIN = "model.xml", "model.bin"
 REMEDY = pip_install("openvino")
 
 LOADING: Mapping[str, str] = {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY"}
-"""OpenVINO's properties of a model that is to answer soon, and to compute in float32 what is not int8."""
+"""OpenVINO's properties for low latency, and for float32 arithmetic wherever it is not int8."""
 
 _METADATA = "s2mlp"
 """What an ONNX model's metadata of ours begins with; where OpenVINO's files keep it."""
@@ -48,7 +48,7 @@ _TELEMETRY = "openvino_telemetry"
 
 
 class Settings(BaseModel):
-    """What the manifest records of a model for OpenVINO. float16 weights are computed with in ``inference_precision``, too."""
+    """Recorded settings of a model for OpenVINO. float16 weights are computed in ``inference_precision``, too."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -68,7 +68,7 @@ class OpenVinoIr(Compiler):
     install_hint = REMEDY
 
     def cannot_compile(self, options: Options) -> str | None:
-        """That openvino is not here."""
+        """The reason where openvino is missing; else None."""
         return None if find_spec("openvino") else f"this needs the package openvino: {REMEDY}"
 
     def cannot_run(self, options: Options) -> str | None:
@@ -106,7 +106,7 @@ class OpenVinoIr(Compiler):
         """Load the model for the device that it was made for.
 
         Raises:
-            RuntimeMissingError: where openvino is not here, or does not compute as it was asked to.
+            RuntimeMissingError: where openvino is not here, or does not compute in the recorded precision.
             BundleError: where OpenVINO cannot load the files, or the settings are not what ``compile`` records.
         """
         return self.open_with_threads(artifact, None)
@@ -123,8 +123,7 @@ class OpenVinoIr(Compiler):
 class OpenVinoSession:
     """A model of OpenVINO's or of ONNX, at ``path``, in OpenVINO, which can show what happens inside.
 
-    A request of OpenVINO's serves one thread at a time, and a model that is to answer soon gains nothing from more of them:
-    threads take turns.
+    A request of OpenVINO's serves one thread at a time, and more requests do not lower latency: threads take turns.
 
     Raises:
         RuntimeMissingError, BundleError: as :meth:`OpenVinoIr.open`.
@@ -195,14 +194,14 @@ class OpenVinoSession:
 
 
 def _metadata_of(path: Path) -> dict[str, str]:
-    """What the ONNX file at ``path`` says of itself, by names without dots."""
+    """The metadata of the ONNX file at ``path``, by names without dots."""
     properties = onnx.load(path, load_external_data=False).metadata_props
     named = {p.key.partition(".")[::2]: p.value for p in properties}
     return {name: text for (owner, name), text in named.items() if owner == _METADATA}
 
 
 def _metadata_in(model: Any) -> dict[str, str]:
-    """The same of a model of OpenVINO's, as ONNX Runtime would tell it; older bundles have none."""
+    """The same of a model of OpenVINO's, in ONNX Runtime's form; older bundles have none."""
     if not model.has_rt_info([_METADATA]):
         return {}
     return {
@@ -234,7 +233,7 @@ def load_openvino() -> Any:
 
 
 def read_model(kind: str, path: Path) -> Any:
-    """The model at ``path``, read as ``kind``. ``Core.read_model`` would try every format on it, and print what it thinks."""
+    """The model at ``path``, read as ``kind``. ``Core.read_model`` would try every format on it, and print messages."""
     frontend = import_module("openvino.frontend").FrontEndManager().load_by_framework(kind)
     return frontend.convert(frontend.load(str(path)))
 
@@ -247,7 +246,7 @@ def _name_operations(model: Any) -> None:
 
 
 def _plain(error: Exception) -> str:
-    """What OpenVINO says, without the places in its source that it names first."""
+    """OpenVINO's message, without the source locations that it begins with."""
     lines = [line.strip() for line in str(error).splitlines()]
     return " ".join(line for line in lines if line and not line.startswith(("Exception from ", "Check '")))
 

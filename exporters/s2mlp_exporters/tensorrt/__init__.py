@@ -1,1 +1,1 @@
-"""What ``--format trt`` and ``--format trt-rtx`` share: TensorRT and TensorRT for RTX are one API under two names."""
+"""Shared by ``--format trt`` and ``--format trt-rtx``: TensorRT and TensorRT for RTX are one API under two names."""

@@ -1,4 +1,4 @@
-"""From an ONNX file to an engine, with the builder's errors in the user's terms."""
+"""Builds an engine from an ONNX file, with the builder's errors in the user's terms."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from s2mlp_exporters.tensorrt.runtime import Module
 
 
 def build(trt: Module, model: Path, profile: Profile, given: Mapping[str, Any], log: Log) -> memoryview:
-    """The serialized engine of the ONNX file ``model`` with the options ``given``, strongly typed: the graph decides the precision.
+    """The serialized, strongly typed engine of the ONNX file ``model``; the graph decides the precision.
 
     Raises:
         UsageError: where ``given`` or ``profile`` are not for this runtime or model.

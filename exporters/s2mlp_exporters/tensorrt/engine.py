@@ -1,4 +1,4 @@
-"""One engine format: what ``trt`` and ``trt-rtx`` do alike."""
+"""The engine format that ``trt`` and ``trt-rtx`` have in common."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ PLAN = "model.plan"
 
 
 class Settings(BaseModel):
-    """What the manifest records of an engine: what made it, what for, and how.
+    """The settings that the manifest records of an engine: builder, target and options.
 
     ``built_for`` are compute capabilities, or the GPU on which it was built; ``options`` are as given.
     """
@@ -46,7 +46,7 @@ class Settings(BaseModel):
     options: tuple[str, ...]
 
     def has(self, option: str) -> bool:
-        """Whether ``option``, one of those that are true or false, was asked for."""
+        """Whether ``option``, one of those that are true or false, is set."""
         return f"{option}=true" in self.options
 
 
@@ -105,7 +105,7 @@ class EngineFormat(Compiler):
             onnx_scan.inspect(bundle, name)
 
     def open(self, artifact: Artifact) -> EngineSession:
-        """Load the engine, after asking whether this machine can take it.
+        """Load the engine, after checking that this machine can run it.
 
         Raises:
             RuntimeMissingError: where the runtime or the GPU is not here, or not the one that it was built for.
@@ -145,7 +145,7 @@ class EngineFormat(Compiler):
 
     @abstractmethod
     def _mismatch(self, trt: Module, plan: bytes, settings: Settings, gpu: Gpu) -> str | None:
-        """What the engine was built for and what this machine is, where that does not fit."""
+        """The mismatch between the engine's target and this machine, in words; None where they fit."""
 
     def _options_for(self, gpu: Gpu) -> str:
         """The options, after a blank, that an engine for ``gpu`` takes."""

@@ -1,4 +1,4 @@
-"""What a builder says while it works: the only place where it tells why it failed, and what it fused."""
+"""The builder's log: the only record of why a build failed, and of the layers that were fused."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Log:
     lines: list[tuple[str, str]] = field(default_factory=list)
 
     def into(self, trt: Module) -> Any:
-        """A logger that writes here. It must live as long as what it is given to: that keeps no reference."""
+        """A logger that writes here. It must outlive the object that it is given to, which keeps no reference."""
         lines = self.lines
 
         class Logger(trt.ILogger):  # type: ignore[misc]
@@ -54,17 +54,17 @@ class Log:
 
     @property
     def errors(self) -> list[str]:
-        """What went wrong, without what only follows from it."""
+        """The errors, without those that only follow from others."""
         found = (m for severity, m in self.lines if severity in ("ERROR", "INTERNAL_ERROR"))
         return [m for m in found if not any(noise in m for noise in _NOISE)]
 
     def text(self) -> list[str]:
-        """All but the verbose lines, and the one that names the file, whose place is nobody's business."""
+        """All but the verbose lines, and the one that names the file, whose path is private."""
         lines = [(severity, message) for severity, message in self.lines if severity != "VERBOSE"]
         return [f"{severity}: {message}" for severity, message in lines if not message.startswith("Input filename")]
 
     def kernels(self) -> tuple[Kernel, ...]:
-        """The kernels of the engine, which a builder lists when it is told to be detailed."""
+        """The kernels of the engine, which a builder lists at detailed verbosity."""
         listing = next((message for _, message in self.lines if message.startswith("Layers:")), "")
         return tuple(kernel for line in listing.splitlines() if (kernel := _kernel(line)))
 
@@ -78,7 +78,7 @@ def reason(errors: Iterable[str]) -> str:
 
 
 def summary(kernels: tuple[Kernel, ...]) -> dict[str, Any]:
-    """What the builder made of the graph, in figures; none where its log does not list the kernels."""
+    """Figures of the built engine; none where its log does not list the kernels."""
     if not kernels:
         return {}
     shifting = [kernel for kernel in kernels if kernel.only_shifts]

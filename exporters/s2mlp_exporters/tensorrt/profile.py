@@ -22,7 +22,7 @@ DEFAULT_BATCHES = (1, 1, 8)
 
 @dataclass(frozen=True)
 class Profile:
-    """The smallest, the most usual and the largest input: (batch, channels, height, width), or as its layout says."""
+    """The smallest, the most usual and the largest input: (batch, channels, height, width), or in its own layout."""
 
     smallest: Shape
     usual: Shape
@@ -43,11 +43,11 @@ class Profile:
 def profile_for(manifest: Manifest, golden: Mapping[str, Shape], options: EngineOptions) -> Profile:
     """The profile for the bundle's graph: its own shape, and where that is free, the range of ``options`` or of the golden inputs.
 
-    ``golden`` are the shapes of the golden inputs by case: an engine that cannot take them could not be judged. The large ones
-    alone may be left out, for who asks for a range that ends before them.
+    ``golden`` are the shapes of the golden inputs by case: an engine that cannot take them could not be checked. Only
+    the large ones may be left out, where the given range ends before them.
 
     Raises:
-        UsageError: where the range asked for is none, or does not fit the model.
+        UsageError: where the given range is none, or does not fit the model.
     """
     spec = manifest.spec
     sizes = {_size(shape, manifest) for shape in golden.values()} | {spec.image_size}

@@ -20,7 +20,7 @@ Module: TypeAlias = Any
 
 @dataclass(frozen=True)
 class Runtime:
-    """One of the two: the name people know, the module, the oldest release that this code knows, and how to get one.
+    """One of the two: its usual name, its module, the oldest supported release, and how to get one.
 
     ``capabilities`` are the compute capabilities that it runs on, where they are not all: each of them, and all from the last on.
     """
@@ -128,7 +128,7 @@ def find_gpu() -> Gpu | str:
     """The first GPU, or why there is none, in words."""
     try:
         cuda = Cuda()
-        # Zero where there is no driver; the other calls do not tell that from one that is too old.
+        # Zero where there is no driver; the other calls do not distinguish that from one that is too old.
         if not (driver := cuda.DriverGetVersion()):
             return "no NVIDIA driver is installed"
         needed = cuda.runtime.cudaRuntimeGetVersion()[1]

@@ -24,8 +24,8 @@ from s2mlp_exporters.tensorrt.runtime import Cuda, CudaError, Module
 def load(
     trt: Module, plan: bytes, log: Log, *, weights: Path | None = None, brings_runtime: bool = False
 ) -> tuple[Any, Any]:
-    """The engine, and what must live as long as it does. ``weights`` is the ONNX file of an engine without its own;
-    ``brings_runtime`` says that the plan holds the runtime that it runs on, as version-compatible ones do.
+    """The engine, and the objects that must live as long. ``weights`` is the ONNX file of an engine without its own;
+    ``brings_runtime`` states that the plan holds the runtime that it runs on, as version-compatible ones do.
 
     The plan is executable code: its hash must have been checked before.
 
@@ -51,15 +51,15 @@ class EngineSession:
     """An engine with its buffers: allocated once, for the largest input of its profile.
 
     After the first run with a shape the work is replayed as a CUDA graph: TensorRT for RTX captures it by
-    itself, for TensorRT it is captured here. There is one set of buffers, so threads take turns. What was taken of
-    the GPU is given back when the session is closed, or nobody holds it any more.
+    itself, for TensorRT it is captured here. There is one set of buffers, so threads take turns. The GPU's
+    resources are released when the session is closed or no longer referenced.
 
     Raises:
         RuntimeMissingError: where the GPU fails, or has too little memory.
     """
 
     def __init__(self, trt: Module, engine: Any, owners: object, cuda: Cuda) -> None:
-        self._held = ExitStack()  # gives back what was taken, once
+        self._held = ExitStack()  # releases the GPU's resources, once
         self._graph: Any = None
         self._turn = Lock()
         self._owners = owners
@@ -120,7 +120,7 @@ class EngineSession:
         return np.concatenate(logits)
 
     def time(self, images: Array) -> Times:
-        """How long one batch takes on the GPU; the first with a shape prepares, and says little.
+        """How long one batch takes on the GPU; the first with a shape prepares, and is not representative.
 
         Raises:
             UsageError, RuntimeMissingError: as :meth:`run`.

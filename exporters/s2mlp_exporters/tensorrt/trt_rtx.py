@@ -34,7 +34,7 @@ class TensorRtRtxEngine(EngineFormat):
         return f" --compute-capability {gpu.sm}" if gpu.capability < (8, 0) else ""
 
     def _mismatch(self, trt: Module, plan: bytes, settings: Settings, gpu: Gpu) -> str | None:
-        """By the runtime's own word: it reads the engine's header, and loads nothing."""
+        """The runtime's own verdict: it reads the engine's header, and loads nothing."""
         logger = Log().into(trt)
         runtime = trt.Runtime(logger)
         validity, found = runtime.get_engine_validity(plan[: runtime.engine_header_size])

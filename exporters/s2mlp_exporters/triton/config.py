@@ -1,6 +1,6 @@
-"""What Triton Inference Server is told of a model: ``config.pbtxt``, in protobuf's text format.
+"""A model's configuration for Triton Inference Server: ``config.pbtxt``, in protobuf's text format.
 
-The schema is ModelConfig in triton-inference-server/common, protobuf/model_config.proto; what the fields mean is in
+The schema is ModelConfig in triton-inference-server/common, protobuf/model_config.proto; the fields' meaning is in
 docs/user_guide/model_configuration.md of triton-inference-server/server.
 """
 
@@ -65,7 +65,7 @@ class Tensor:
 
 @dataclass(frozen=True)
 class Signature:
-    """What a model takes and gives."""
+    """The inputs and outputs of a model."""
 
     inputs: tuple[Tensor, ...]
     outputs: tuple[Tensor, ...]
@@ -78,7 +78,7 @@ class Signature:
 
 
 def signature(path: Path) -> Signature:
-    """What the ONNX file at ``path`` takes and gives.
+    """The inputs and outputs of the ONNX file at ``path``.
 
     Raises:
         ValueError: where it is none, or a type or a shape is not one that a configuration can state.

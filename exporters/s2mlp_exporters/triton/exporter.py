@@ -1,7 +1,7 @@
 """``--format triton``: a model for Triton Inference Server, as its model repositories hold it.
 
 The bundle's directory is the entry: put it into a repository, or give the directory around it to tritonserver. It
-holds ``config.pbtxt``, the labels, and the model as ``1/model.onnx``, which is judged in ONNX Runtime, as Triton's
+holds ``config.pbtxt``, the labels, and the model as ``1/model.onnx``, which is checked in ONNX Runtime, as Triton's
 backend onnxruntime runs it; or as ``1/model.plan``, an engine that ``--format trt`` builds.
 """
 
@@ -29,10 +29,10 @@ from s2mlp_exporters.triton.options import TritonOptions
 CONFIG, LABELS = "config.pbtxt", "labels.txt"
 
 MAX_BATCH = 8
-"""The largest batch that Triton makes, where the model takes any and nothing else is asked for."""
+"""The largest batch that Triton makes, where the model takes any and no other is given."""
 
 BATCHING = ("max_batch", "preferred_batch", "queue_delay_us")
-"""The options that say how Triton makes batches."""
+"""The options of Triton's batching."""
 
 _ENGINE = "engine."
 """What the manifest puts before the settings of the TensorRT engine in an entry."""
@@ -50,14 +50,14 @@ class TritonRepository(Compiler):
     install_hint = REMEDY
 
     def cannot_compile(self, options: TritonOptions) -> str | None:
-        """That onnxruntime, which judges the model, is not here; or why TensorRT cannot build an engine."""
+        """The reason where onnxruntime, which checks the model, is missing, or TensorRT cannot build an engine."""
         if options.triton_backend == "tensorrt":
             engines = _tensorrt()
             return engines.cannot_compile(engines.options())
         return missing("cpu")
 
     def cannot_run(self, options: TritonOptions) -> str | None:
-        """Why the model cannot be judged where it is to run: on the CPU, or on a GPU."""
+        """Why the model cannot be checked where it is to run: on the CPU, or on a GPU."""
         if options.triton_backend == "tensorrt":
             engines = _tensorrt()
             return engines.cannot_run(engines.options())
@@ -113,7 +113,7 @@ class TritonRepository(Compiler):
         _check_config(bundle.artifact, serving)
 
     def open(self, artifact: Artifact) -> Session:
-        """Load the model, after a look at whether its configuration is the one for it.
+        """Load the model, after checking that its configuration is the one for it.
 
         Raises:
             RuntimeMissingError: where what runs it is not here.
@@ -138,7 +138,7 @@ class TritonRepository(Compiler):
         return _tensorrt().open(Artifact(artifact.directory, artifact.main, (artifact.main,), own, artifact.graph))
 
     def versions(self) -> Mapping[str, str]:
-        """Nothing but this package decides the bytes; an engine's settings say what built it."""
+        """Nothing but this package decides the bytes; an engine's settings name its builder."""
         return {}
 
 
@@ -190,7 +190,7 @@ def _choose(model: Signature, options: TritonOptions, bundle: Bundle) -> Serving
 
 
 def _build(bundle: Bundle, destination: Path, serving: Serving) -> Artifact:
-    """The engine, as ``1/model.plan``, and what ``--format trt`` says of it; the graph goes to the top of the entry."""
+    """The engine, as ``1/model.plan``, and its settings; the graph goes to the top of the entry."""
     target, recipe = _tensorrt(), bundle.manifest.quantization
     if recipe and recipe.target not in target.targets:
         raise UsageError(
@@ -223,7 +223,7 @@ def _write_labels(bundle: Bundle, path: Path) -> tuple[str, ...]:
 
 
 def _check_config(artifact: Artifact, serving: Serving) -> None:
-    """That the configuration is the one for the model's inputs and outputs, and for what the manifest records."""
+    """Check that the configuration is the one for the model's inputs and outputs, and for the manifest's settings."""
     graph = artifact.directory / artifact.graph[0] if artifact.graph else artifact.path
     try:
         labels = artifact.directory / LABELS

@@ -78,7 +78,7 @@ class WebSite(Compiler):
     install_hint = REMEDY
 
     def cannot_compile(self, options: WebOptions) -> str | None:
-        """That ONNX Runtime Web is not here."""
+        """The reason where ONNX Runtime Web is missing; else None."""
         try:
             _runtime_version(_distribution(options))
         except RuntimeMissingError as error:
@@ -86,7 +86,7 @@ class WebSite(Compiler):
         return None
 
     def cannot_run(self, options: WebOptions) -> str | None:
-        """That onnxruntime is not here."""
+        """The reason where onnxruntime is missing; else None."""
         return missing("cpu")
 
     def compile(self, bundle: Bundle, destination: Path, options: WebOptions) -> Artifact:

@@ -80,7 +80,7 @@ def check(path: Path) -> None:
 
 
 def draw(result: Result, path: Path, *, replace: bool) -> None:
-    """Write ratios and roofline side by side to ``path``, whole or not at all; latencies, where one of them says nothing.
+    """Write ratios and roofline side by side to ``path``, whole or not at all; latencies, where one of them is empty.
 
     Raises:
         UsageError, RuntimeMissingError: as :func:`check`.
@@ -92,7 +92,7 @@ def draw(result: Result, path: Path, *, replace: bool) -> None:
 
 
 def content(result: Result, suffix: str) -> bytes:
-    """What :func:`draw` writes to a file that ends in ``suffix``. The same measurements give the same bytes."""
+    """The content of :func:`draw`'s file that ends in ``suffix``. The same measurements give the same bytes."""
     with drawing.style(FILE_FONT):
         return plot.encode(figure(result), suffix)
 
@@ -185,7 +185,7 @@ def _narrow(name: str, panel: _Panel, words: str) -> Picture:
 
 
 def _put(drawn: Figure, panel: _Panel, *, left: float, top: float, width: float, height: float) -> tuple[str, ...]:
-    """Draw ``panel`` and say what its axes are: the vertical one's words upright, above it."""
+    """Draw ``panel`` and label its axes: the vertical one's label upright, above it."""
     axes = drawing.axes_at(drawn, left, top, width, height)
     axes.set_xlabel(panel.below, labelpad=3, color=QUIET)
     if panel.above:
@@ -226,7 +226,7 @@ def _text(drawn: Figure, left: float, down: float, words: str, **how: Any) -> Te
 
 
 def _state(found: Summary) -> str:
-    """How far the picture can be believed."""
+    """Whether the picture's figures are reliable."""
     words = ", ".join([counted(found.rounds, "interleaved round"), *found.shared])
     if not found.complete:
         words = f"INCOMPLETE: interrupted after {words}"

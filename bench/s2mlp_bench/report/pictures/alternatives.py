@@ -1,4 +1,4 @@
-"""What the pictures show, in words, for those who do not see them."""
+"""Alternative texts of the pictures, for those who do not see them."""
 
 from __future__ import annotations
 

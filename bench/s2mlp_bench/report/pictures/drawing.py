@@ -104,7 +104,7 @@ def axes_at(figure: Figure, left: float, top: float, width: float, height: float
 
 
 def font_size() -> float:
-    """What the style has set."""
+    """The style's font size."""
     import matplotlib as mpl
 
     return float(mpl.rcParams["font.size"])

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from matplotlib.legend import Legend
 
 SHAPES = "os^DvP<>Xp*hd"
-"""Markers that tell candidates apart; where there are more candidates, shapes repeat."""
+"""Markers that distinguish candidates; where there are more candidates, shapes repeat."""
 
 HANDLE, BETWEEN = 1.1, 0.35
 """Width of a symbol, and the space between lines, in units of the font size."""

@@ -54,7 +54,7 @@ _POINTS = 96
 
 
 def ratio_marks(found: Summary) -> list[Mark]:
-    """What the markers of :func:`ratios` mean."""
+    """The legend of :func:`ratios`."""
     shown = found.figures
     marks = []
     if any(f.kind == "bundle" and f.comparable for f in shown):
@@ -165,7 +165,7 @@ def _scale(axes: Axes, values: Sequence[float], unit: str = "") -> None:
 
 @dataclass(frozen=True)
 class _Line:
-    """A row's text: who, what speaks against comparing it, at which settings, and the figures."""
+    """A row's text: candidate, remark against comparing it, settings and figures."""
 
     name: str
     remark: str
@@ -200,7 +200,7 @@ def _lanes(axes: Axes, lines: Sequence[_Line]) -> Iterator[_Lane]:
 
 
 def _write_name(axes: Axes, line: _Line, y: float, room: float) -> None:
-    """Who, and what speaks against comparing it."""
+    """Write the candidate's name, and the remark against comparing it."""
     size, width = drawing.font_size(), drawing.size(axes)[0]
     said = _write(axes, 0, y, line.remark, color=QUIET) if line.remark else None
     left = _write(axes, 0, y, drawing.printable(line.name), weight="bold")

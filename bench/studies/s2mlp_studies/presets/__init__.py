@@ -1,1 +1,1 @@
-"""What ``make bench`` measures on S²-MLP-wide and -deep, and the page that it writes."""
+"""The measurements of ``make bench`` on S²-MLP-wide and -deep, and the page that it writes."""

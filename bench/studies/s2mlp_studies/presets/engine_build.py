@@ -2,7 +2,7 @@
 
     python engine_build.py MODEL.onnx 1x3x224x224 DIRECTORY
 
-writes the engine and what the builder's log says of it into DIRECTORY, which must be there.
+writes the engine and its figures from the builder's log into DIRECTORY, which must exist.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What engines of TensorRT for RTX cost to build, how large they are, and what the builder makes of the shift."""
+"""Engines of TensorRT for RTX: the cost of building them, their size, and their kernels for the shift."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an export costs as a whole process: time and peak memory, with the gate and without."""
+"""The cost of an export as a whole process: time and peak memory, with the gate and without."""
 
 from __future__ import annotations
 

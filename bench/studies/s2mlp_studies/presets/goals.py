@@ -1,4 +1,4 @@
-"""What the toolkit promises about speed and memory, held against measurements."""
+"""The toolkit's goals for speed and memory, compared with measurements."""
 
 from __future__ import annotations
 

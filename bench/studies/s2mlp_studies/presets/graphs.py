@@ -38,7 +38,7 @@ def half(lowered: Lowered) -> Lowered:
 
 
 def ranges(lowered: Lowered) -> dict[str, Range]:
-    """What the layers of the blocks read, calibrated on noise; the same for every lowering."""
+    """Ranges of the inputs of the blocks' layers, calibrated on noise; the same for every lowering."""
     names = tuple(layer.activation for layer in family_of(lowered.spec).block_layers(lowered.spec))
     with scratch_session(lowered) as session:
         return calibrate(lambda x: session.trace(x, names), noise(lowered.spec), "minmax", batch=1)

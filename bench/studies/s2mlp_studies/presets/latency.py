@@ -29,7 +29,7 @@ NO_SHIFT, NAIVE, OPENVINO_STATIC = "no-shift", "naive-onnx", "openvino-static"
 
 @dataclass(frozen=True)
 class Benchmark:
-    """A plan and what came of it."""
+    """A plan and its result."""
 
     plan: Plan
     result: Result

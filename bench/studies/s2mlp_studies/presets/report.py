@@ -87,7 +87,7 @@ def lowering_table(latency: Latency) -> RenderableType:
 
 
 def gain_table(latency: Latency) -> RenderableType:
-    """What float32 and int8 cost beyond their matrix products, and what a second thread does for them."""
+    """The cost of float32 and int8 beyond their matrix products, and their gain from a second thread."""
     table = _table(f"{latency.model}: what is left to gain", "it / its products alone", "1 thread / 2 threads")
     for bundle in (latency.fp32, latency.int8):
         beyond = latency.everything.over(on(bundle), alone(bundle))
@@ -96,7 +96,7 @@ def gain_table(latency: Latency) -> RenderableType:
 
 
 def engine_table(engines: Engines) -> RenderableType:
-    """What each engine took to build, its size, and what its kernels move; of those, the ones that only shift."""
+    """Each engine's build cost, size and kernels' traffic, with that of shift-only kernels apart."""
     rounds = len(engines.costs[0].builds)
     table = _table(
         f"{engines.model}: {engines.runtime} engine built as a whole process, batch 1, {rounds} round"

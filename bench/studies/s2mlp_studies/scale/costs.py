@@ -1,4 +1,4 @@
-"""What an S²-MLP and an MLP-Mixer of its form cost, counted exactly: the columns of the paper's tables, and how they grow."""
+"""Exact costs of an S²-MLP and an MLP-Mixer of its form: the columns of the paper's tables, and their growth."""
 
 from __future__ import annotations
 

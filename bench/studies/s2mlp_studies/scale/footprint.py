@@ -2,7 +2,7 @@
 
     python footprint.py FILE THREADS BATCHxCHANNELSxHEIGHTxWIDTH OUT.json
 
-writes what running took on top of the loaded model.
+writes the memory that running takes beyond the loaded model.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ _STATUS, _FORGET_PEAK = Path("/proc/self/status"), (Path("/proc/self/clear_refs"
 @dataclass(frozen=True)
 class Footprint:
     """Largest resident set of the process, its Python and its runtime included, and by how much running raised it above
-    what was resident once the model was loaded (None: this system does not tell)."""
+    the resident set after loading (None: this system does not report it)."""
 
     peak_bytes: int
     running_bytes: int | None
 
 
 def take(path: Path, shape: tuple[int, ...], *, threads: int, scratch: Path) -> Footprint:
-    """The footprint of the ONNX file at ``path`` on images of ``shape``; ``scratch`` is a directory for the answer.
+    """The footprint of the ONNX file at ``path`` on images of ``shape``; ``scratch`` is for the output file.
 
     Raises:
         BundleError: where the process fails.
@@ -52,7 +52,7 @@ def take(path: Path, shape: tuple[int, ...], *, threads: int, scratch: Path) -> 
 
 
 def available_bytes() -> int | None:
-    """Memory that a new process could have without swapping; None where the system does not tell."""
+    """Memory that a new process could have without swapping; None where the system does not report it."""
     return _field(Path("/proc/meminfo"), "MemAvailable")
 
 
@@ -82,7 +82,7 @@ def _running_bytes(session: OnnxSession, images: np.ndarray) -> int | None:
 
 def main() -> None:
     path, threads, shape, out = sys.argv[1:]
-    # Otherwise glibc keeps a quarter more or less of what loading has freed, differently each time.
+    # Otherwise glibc keeps a quarter more or less of the memory freed after loading, differently each time.
     memory.release()
     images = np.zeros(tuple(map(int, shape.split("x"))), np.float32)
     session = OnnxSession(Path(path), Loading(threads=int(threads), config=RESTING))

@@ -186,7 +186,7 @@ def _write(network: _Network, source: Checkpoint, lowering: Lowering, directory:
 
 
 def _check_answers(network: _Network, source: Checkpoint, session: OnnxSession, images: dict[Setting, Array]) -> None:
-    """An S²-MLP answers as PyTorch does, on one image of each size; an MLP-Mixer's weights mean nothing, but it answers."""
+    """Compare each S²-MLP with PyTorch on one image of each size, and run each MLP-Mixer, whose weights are random."""
     from s2mlp_deploy.families.s2mlp import reference
     from s2mlp_deploy.gate import reference_logits
 

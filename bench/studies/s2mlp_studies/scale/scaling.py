@@ -32,7 +32,7 @@ would find its weights in the processor's caches where another has to fetch them
 
 @dataclass(frozen=True)
 class Setting:
-    """What a model is measured at: an image size, a batch, and the share of its blocks that it keeps."""
+    """One setting of a measurement: an image size, a batch, and the share of its blocks that it keeps."""
 
     size: Size
     batch: int
@@ -41,7 +41,7 @@ class Setting:
 
 @dataclass(frozen=True)
 class Plan:
-    """What to measure, and how: until both ``rounds`` and ``min_seconds`` are reached. ``seed`` draws orders and inputs."""
+    """The plan, which ends when both ``rounds`` and ``min_seconds`` are reached. ``seed`` draws orders and inputs."""
 
     sizes: tuple[Size, ...]
     batches: tuple[int, ...] = (1, 2, 4, 8)
@@ -105,7 +105,7 @@ class Point:
 
 @dataclass(frozen=True)
 class Scaling:
-    """All that was measured of ``spec``, whose shift is lowered as ``lowering``; without an MLP-Mixer, ``no_mixer`` says why."""
+    """All measurements of ``spec`` with ``lowering``; without an MLP-Mixer, ``no_mixer`` is the reason."""
 
     spec: S2MLPSpec
     plan: Plan
