@@ -48,7 +48,7 @@ demo: $(STAMP)
 test: $(STAMP)
 	$(BIN)/python -m pytest -n 2 --dist worksteal -m 'not npm'
 	@$(MAKE) --no-print-directory web-deps || echo "npm's packages cannot be had here: what needs them is skipped"
-	$(BIN)/python -m pytest -n 2 --dist worksteal -m npm
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m npm
 
 quick: $(STAMP)
 	$(BIN)/python -m pytest -n 2 --dist worksteal tests/unit --ignore tests/unit/bench --ignore tests/unit/studies -m 'not slow and not npm'
