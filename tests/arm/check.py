@@ -116,7 +116,7 @@ def verified(root: Path, cpu: str, bundles: list[Path]) -> list[dict[str, object
         stdout=subprocess.PIPE,
         text=True,
         check=True,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "exporters")])},
     )
     return [json.loads(line) for line in done.stdout.splitlines()]
 
