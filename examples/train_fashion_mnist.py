@@ -1,14 +1,16 @@
-"""Train a small S²-MLP on Fashion-MNIST: how the checkpoints beside this file were made.
+"""Train a small S²-MLP or S²-MLPv2 on Fashion-MNIST: how the checkpoints beside this file were made.
 
     python examples/train_fashion_mnist.py /usr/share/datasets/fashion-mnist -o examples/fashion_mnist.pt
     python examples/train_fashion_mnist.py /usr/share/datasets/fashion-mnist --shift inplace --epochs 5 \
         --layout jittor-mlp -o examples/fashion_mnist_inplace.pt
+    python examples/train_fashion_mnist.py /usr/share/datasets/fashion-mnist --model s2mlp-v2 --shift inplace --epochs 3 \
+        --batch-size 125 -o examples/fashion_mnist_v2_inplace.pt
 
 The directory holds the four ``*-ubyte.gz`` files (Debian's package dataset-fashion-mnist installs
-them). ``--shift inplace`` trains with the slice assignments that most public S²-MLP code copied,
-literally and on the CPU; one thread, since PyTorch leaves their result undefined and more threads
-can change it. Beside CKPT, the script writes CKPT's recipe (.json) and the class it predicted for
-every test image (.predictions.npy).
+them). ``--shift paper`` trains with ``s2mlp_deploy.shift``, ``--shift inplace`` with the slice assignments that
+most public code copied, literally and on the CPU; one thread, since PyTorch leaves their result undefined and more
+threads can change it. Beside CKPT, the script writes CKPT's recipe (.json) and the class it predicted for every test
+image (.predictions.npy).
 """
 
 from __future__ import annotations
@@ -17,31 +19,30 @@ import argparse
 import gzip
 import json
 import time
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from s2mlp_deploy.families.s2mlp.reference import S2MLP
 from s2mlp_deploy.families.s2mlp.spec import single_stage
-from s2mlp_deploy.families.shift_reference import spatial_shift
 from s2mlp_deploy.schema.shift import Shift
+from s2mlp_deploy.shift import spatial_shift
+from s2mlp_v2 import INPLACE_SHIFTS, SAFE_SHIFTS, S2Block, S2MLPv2, inplace_shift1
 
 MEAN, STD = 0.2860, 0.3530
 CLASSES = ["T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot"]
 
 
-def literal_inplace_shift(x: Tensor, shift: Shift) -> Tensor:
-    """The widely copied statements, word for word; ``shift`` is what they were meant to compute."""
-    _, h, w, c = x.size()
-    x[:, 1:, :, : c // 4] = x[:, : h - 1, :, : c // 4]
-    x[:, : h - 1, :, c // 4 : c // 2] = x[:, 1:, :, c // 4 : c // 2]
-    x[:, :, 1:, c // 2 : c * 3 // 4] = x[:, :, : w - 1, c // 2 : c * 3 // 4]
-    x[:, :, : w - 1, 3 * c // 4 :] = x[:, :, 1:, 3 * c // 4 :]
-    return x
+DEFAULTS = {
+    "s2mlp": {"channels": [96], "depth": [6], "patch_size": [4]},
+    "s2mlp-v2": {"channels": [24, 64], "depth": [1, 3], "patch_size": [2, 2]},
+}
+"""The size of each model, one number a stage."""
 
 
 def jittor_mlp_names(state: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -93,48 +94,60 @@ def augment(images: Tensor, generator: torch.Generator) -> Tensor:
 
 
 @torch.inference_mode()
-def predict(model: S2MLP, images: Tensor) -> Tensor:
+def predict(model: nn.Module, images: Tensor) -> Tensor:
     """The predicted class of every image."""
     model.eval()
     return torch.cat([model(prepare(chunk)).argmax(1) for chunk in images.split(500)])
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("data", type=Path, help="directory of the idx.gz files")
-    parser.add_argument("-o", "--output", type=Path, default=Path("fashion_mnist.pt"))
-    parser.add_argument("--shift", choices=["paper", "inplace"], default="paper")
-    parser.add_argument("--layout", choices=["canonical", "jittor-mlp"], default="canonical")
-    parser.add_argument("--epochs", type=int, default=8)
-    parser.add_argument("--batch-size", type=int, default=250)
-    parser.add_argument("--learning-rate", type=float, default=2e-3)
-    parser.add_argument("--weight-decay", type=float, default=0.05)
-    parser.add_argument("--patch-size", type=int, default=4)
-    parser.add_argument("--channels", type=int, default=96)
-    parser.add_argument("--expansion", type=int, default=3)
-    parser.add_argument("--depth", type=int, default=6)
-    parser.add_argument("--seed", type=int, default=0)
-    args = parser.parse_args()
+def s2mlp(args: argparse.Namespace) -> S2MLP:
+    """S²-MLP of one stage."""
+    (channels,), (depth,), (patch,) = args.channels, args.depth, args.patch_size
+    spec = single_stage(
+        channels=channels, depth=depth, patch=patch, expansion=args.expansion, classes=10, image_size=(28, 28)
+    )
+    shifts = {"paper": lambda x, _: spatial_shift(x), "inplace": lambda x, _: inplace_shift1(x)}
+    return S2MLP(replace(spec, shift=Shift(semantics=args.shift)), shifts[args.shift])
 
-    torch.set_num_threads(1)
-    torch.manual_seed(args.seed)
+
+def s2mlp_v2(args: argparse.Namespace) -> S2MLPv2:
+    """S²-MLPv2 whose split attention begins as soft as if it took the mean of the positions, not their sum."""
+    shifts = {"paper": SAFE_SHIFTS, "inplace": INPLACE_SHIFTS}[args.shift]
+    model = S2MLPv2(args.channels, args.depth, args.patch_size, args.expansion, 10, shifts)
+    for weight, summands in attention_weights(model, args):
+        weight.data /= summands
+    return model
+
+
+def attention_weights(model: nn.Module, args: argparse.Namespace) -> Iterator[tuple[nn.Parameter, int]]:
+    """The first weight of every split attention, and how many values each of its inputs is the sum of."""
+    side, stages = 28, [module for module in model.modules() if isinstance(module, S2Block)]
+    for stage, patch in zip(stages, args.patch_size, strict=False):
+        side //= patch
+        for name, parameter in stage.named_parameters():
+            if name.endswith("split_attention.mlp1.weight"):
+                yield parameter, 3 * side * side
+
+
+def parameter_groups(model: nn.Module, args: argparse.Namespace) -> list[dict[str, object]]:
+    """The groups of the optimizer, each with its learning rate: the smaller, the more values a weight's input sums."""
+    scaled = dict(attention_weights(model, args))
+    groups: dict[int, list[nn.Parameter]] = {}
+    for parameter in model.parameters():
+        groups.setdefault(scaled.get(parameter, 1), []).append(parameter)
+    return [{"params": group, "lr": args.learning_rate / summands} for summands, group in groups.items()]
+
+
+def train(model: nn.Module, args: argparse.Namespace) -> None:
+    """Train ``model``, and print loss and test accuracy after each epoch."""
     generator = torch.Generator().manual_seed(args.seed)
     train_images, train_labels = load(args.data, "train")
     test_images, test_labels = load(args.data, "t10k")
-
-    spec = single_stage(
-        channels=args.channels,
-        depth=args.depth,
-        patch=args.patch_size,
-        expansion=args.expansion,
-        classes=10,
-        image_size=(28, 28),
-    )
-    spec = replace(spec, shift=Shift(semantics=args.shift))
-    model = S2MLP(spec, literal_inplace_shift if args.shift == "inplace" else spatial_shift)
-    optimizer = torch.optim.AdamW(model.parameters(), weight_decay=args.weight_decay)
+    groups = parameter_groups(model, args)
+    optimizer = torch.optim.AdamW(groups, weight_decay=args.weight_decay)
     steps = len(train_images) // args.batch_size
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, args.learning_rate, args.epochs * steps, pct_start=0.2)
+    rates = [group["lr"] for group in groups]
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rates, args.epochs * steps, pct_start=0.2)
 
     start = time.monotonic()
     for epoch in range(args.epochs):
@@ -156,18 +169,20 @@ def main() -> None:
             f"epoch {epoch + 1}: loss {total / steps:.4f}, test accuracy {accuracy:.2%}, {minutes:.1f} min", flush=True
         )
 
+
+def save(model: nn.Module, args: argparse.Namespace) -> None:
+    """Write the checkpoint, its recipe, and the classes that ``model`` predicts for the test images."""
+    test_images, test_labels = load(args.data, "t10k")
     predictions = predict(model, test_images)
     correct = int((predictions == test_labels).sum())
     state = {k: v.detach().clone() for k, v in model.state_dict().items()}
     if args.layout == "jittor-mlp":
         state = jittor_mlp_names(state)
+    options = {k: v for k, v in vars(args).items() if k not in ("data", "output") and v is not None}
+    if args.model == "s2mlp":
+        options |= {k: options[k][0] for k in DEFAULTS["s2mlp"]}
     stored = argparse.Namespace(
-        **{k: v for k, v in vars(args).items() if k not in ("data", "output")},
-        img_size=28,
-        num_classes=10,
-        mean=[MEAN] * 3,
-        std=[STD] * 3,
-        class_names=CLASSES,
+        **options, img_size=28, num_classes=10, mean=[MEAN] * 3, std=[STD] * 3, class_names=CLASSES
     )
     torch.save({"model": state, "epoch": args.epochs, "args": stored}, args.output)
     np.save(args.output.with_suffix(".predictions.npy"), predictions.numpy().astype(np.uint8))
@@ -175,11 +190,51 @@ def main() -> None:
         **vars(stored),
         "test_correct": correct,
         "test_images": len(test_labels),
-        "parameters": spec.parameters(),
+        "parameters": sum(parameter.numel() for parameter in model.parameters()),
         "torch": torch.__version__,
     }
     args.output.with_suffix(".json").write_text(json.dumps(recipe, indent=2, sort_keys=True) + "\n")
     print(f"{args.output}: {correct} of {len(test_labels)} test images right")
+
+
+def parse_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data", type=Path, help="directory of the idx.gz files")
+    parser.add_argument("-o", "--output", type=Path, default=Path("fashion_mnist.pt"))
+    parser.add_argument("--model", choices=list(DEFAULTS), default="s2mlp")
+    parser.add_argument("--shift", choices=["paper", "inplace"], default="paper")
+    parser.add_argument(
+        "--layout", choices=["canonical", "jittor-mlp"], help="names of the weights of s2mlp; s2mlp-v2 has popular ones"
+    )
+    parser.add_argument("--epochs", type=int, default=8)
+    parser.add_argument("--batch-size", type=int, default=250)
+    parser.add_argument("--learning-rate", type=float, default=2e-3)
+    parser.add_argument("--weight-decay", type=float, default=0.05)
+    parser.add_argument("--patch-size", type=int, nargs="+", help="one number a stage")
+    parser.add_argument("--channels", type=int, nargs="+", help="one number a stage")
+    parser.add_argument("--expansion", type=int, default=3)
+    parser.add_argument("--depth", type=int, nargs="+", help="one number a stage")
+    parser.add_argument("--seed", type=int, default=0)
+    args = parser.parse_args()
+    for name, default in DEFAULTS[args.model].items():
+        setattr(args, name, getattr(args, name) or default)
+    stages = {len(getattr(args, name)) for name in DEFAULTS[args.model]}
+    if len(stages) > 1 or (args.model == "s2mlp" and stages != {1}):
+        parser.error("--patch-size, --channels and --depth take one number for each stage, and s2mlp has one stage")
+    if args.model == "s2mlp":
+        args.layout = args.layout or "canonical"
+    elif args.layout:
+        parser.error("--layout goes with --model s2mlp: s2mlp-v2 has the names of the popular code anyway")
+    return args
+
+
+def main() -> None:
+    args = parse_arguments()
+    torch.set_num_threads(1)
+    torch.manual_seed(args.seed)
+    model = s2mlp(args) if args.model == "s2mlp" else s2mlp_v2(args)
+    train(model, args)
+    save(model, args)
 
 
 if __name__ == "__main__":

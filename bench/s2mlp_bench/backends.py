@@ -120,15 +120,15 @@ class TorchBackend:
         """As :meth:`Backend.open`. With ``compiled`` the first run compiles."""
         import torch
 
-        from s2mlp_bench.baselines.naive import shift_function
-        from s2mlp_deploy.families.s2mlp.reference import S2MLP
-        from s2mlp_deploy.families.s2mlp.spec import S2MLPSpec
+        from s2mlp_bench.baselines.families import code_of
+        from s2mlp_bench.baselines.naive import trained_shift
+        from s2mlp_deploy.families.registry import read_spec
 
         # Of its own, so that a first compilation is not spared by an earlier program's.
         os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(self.directory / "compiled")
-        spec = S2MLPSpec.from_json(json.loads((self.directory / "spec.json").read_bytes()))
+        spec = read_spec(json.loads((self.directory / "spec.json").read_bytes()))
         with torch.device("meta"):
-            model = S2MLP(spec, shift_function(spec.shift))
+            model = code_of(spec).module(spec, trained_shift)
         weights = torch.load(self.directory / "weights.pt", weights_only=True, mmap=True)
         model.load_state_dict(weights, strict=True, assign=True)
         model = model.eval().requires_grad_(False)

@@ -152,7 +152,7 @@ def bench(
     names = tuple(baseline or ())
     plan = benchmark.Plan(
         tuple(bundles),
-        tuple(registry.BASELINES) if names == ("all",) else names,
+        registry.all_offered(bundles, ConsoleListener()) if names == ("all",) else names,
         batches=numbers("--batch", batch),
         threads=numbers("--threads", threads) if threads is not None else (None,),
         sizes=sizes("--image-size", image_size) if image_size is not None else (None,),

@@ -4,23 +4,24 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import onnx
 from onnx.numpy_helper import to_array
 
+from s2mlp_bench.baselines.families import code_of
 from s2mlp_deploy.bundle.contents import Bundle
 from s2mlp_deploy.errors import BundleError
-from s2mlp_deploy.families.s2mlp.layers import initializer_name
-from s2mlp_deploy.families.s2mlp.spec import LAYERS, S2MLPSpec, only_s2mlp
 from s2mlp_deploy.formats.registry import ONNX
 from s2mlp_deploy.schema.array import Array
-from s2mlp_deploy.schema.manifest import FLOAT_LOGITS
+from s2mlp_deploy.schema.manifest import FLOAT_LOGITS, Manifest
 from s2mlp_deploy.schema.precision import precision
+from s2mlp_deploy.schema.spec import Spec
 
-_NORMS = ("norm1", "norm2", "norm")
+_FOLDED = ("norm1", "norm2", "norm")
+"""The norms whose affine part an export may move into the matrix product behind them."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,7 @@ class Model:
     """A spec and its weights by canonical name, float32. Where the export moved a LayerNorm's affine part into the
     matrix product behind it, it is there; the network is the same."""
 
-    spec: S2MLPSpec
+    spec: Spec
     weights: Mapping[str, Array]
 
     def save(self, directory: Path) -> Path:
@@ -42,10 +43,9 @@ class Model:
         return directory
 
 
-def readable(bundle: Bundle) -> bool:
-    """Whether ``bundle`` holds the weights as they were trained: whether it is an ONNX file in float32, from
-    prepared images to logits."""
-    manifest = bundle.manifest
+def readable(manifest: Manifest) -> bool:
+    """Whether the bundle of ``manifest`` holds the weights as they were trained: whether it is an ONNX file in float32,
+    from prepared images to logits."""
     rounds = precision(manifest.precision).rounds
     return manifest.format == ONNX and manifest.interface == FLOAT_LOGITS and not rounds
 
@@ -54,25 +54,32 @@ def read(bundle: Bundle) -> Model:
     """The model in ``bundle``, which is :func:`readable`.
 
     Raises:
-        UsageError: where the bundle is not an S²-MLP's.
+        UsageError: where baselines do not know the bundle's family.
         BundleError: where the file does not hold the weights of the manifest's model.
     """
-    path = bundle.artifact.path
-    found = {i.name: i for i in onnx.load(path).graph.initializer}
-    spec = only_s2mlp(bundle.manifest.spec, "baselines are other ways to run the weights of an S²-MLP")
+    path, code = bundle.artifact.path, code_of(bundle.manifest.spec)
+    stored = {i.name: i for i in onnx.load(path).graph.initializer}
     weights: dict[str, Array] = {}
-    biased = set()
-    for name, shape in replace(spec, biases=frozenset(LAYERS)).parameter_shapes().items():
-        layer, kind = name.rsplit(".", 2)[-2:]
-        stored = found.get(initializer_name(name))
-        if stored is not None:
-            weights[name] = to_array(stored)
-        elif kind == "weight" and layer in _NORMS:
-            weights[name] = np.ones(shape, np.float32)
-        elif kind == "weight":
+    for name, shape in code.with_biases(bundle.manifest.spec, None).parameter_shapes().items():
+        if (found := stored.get(code.initializer_name(name))) is not None:
+            weights[name] = _shaped(to_array(found), shape, f"{path} holds {name}")
+    biased = {layer for layer, kind in map(_layer_and_kind, weights) if kind == "bias"}
+    spec = code.with_biases(bundle.manifest.spec, frozenset(biased))
+    for name, shape in spec.parameter_shapes().items():
+        layer, kind = _layer_and_kind(name)
+        if name not in weights and layer not in _FOLDED:
             raise BundleError(f"{path} holds no {name}, so baselines have no weights: export it with this release")
-        if kind == "bias" and stored is not None:
-            biased.add(layer)
-        if name in weights and weights[name].shape != shape:
-            raise BundleError(f"{path} holds {name} with the shape {weights[name].shape}: expected {shape}")
-    return Model(replace(spec, biases=frozenset(biased)), weights)
+        weights.setdefault(name, np.full(shape, 1 if kind == "weight" else 0, np.float32))
+    return Model(spec, weights)
+
+
+def _layer_and_kind(parameter: str) -> tuple[str, str]:
+    layer, kind = parameter.rsplit(".", 2)[-2:]
+    return layer, kind
+
+
+def _shaped(array: Array, shape: tuple[int, ...], what: str) -> Array:
+    """``array`` in ``shape``, from which it may differ by axes of length 1, as the bias of a product over positions does."""
+    if [n for n in array.shape if n != 1] != [n for n in shape if n != 1]:
+        raise BundleError(f"{what} with the shape {array.shape}: expected {shape}")
+    return array.reshape(shape)

@@ -23,7 +23,7 @@ from s2mlp_deploy.checkpoint.torch_format.read import read_torch_file
 from s2mlp_deploy.checkpoint.torch_format.tensors import Foreign
 from s2mlp_deploy.checkpoint.training_metadata import Recorded, read_recorded
 from s2mlp_deploy.checkpoint.weight_sets import Found, of_the_same_model
-from s2mlp_deploy.errors import CheckpointError, LayoutError
+from s2mlp_deploy.errors import CheckpointError, LayoutError, UsageError
 from s2mlp_deploy.families.layouts import Layout
 from s2mlp_deploy.families.recognition import WRAPPERS, Match, recognise, without
 from s2mlp_deploy.families.registry import builtin_layouts, family_of, find_family
@@ -34,7 +34,6 @@ from s2mlp_deploy.schema.spec import Spec
 from s2mlp_deploy.system.hashing import sha256
 from s2mlp_deploy.system.untrusted_input import MOST_BEYOND_FILE, check_regular, check_safetensors
 
-DEFAULT_IMAGE_SIZE: Size = (224, 224)
 LFS_POINTER = b"version https://git-lfs"
 
 
@@ -77,7 +76,8 @@ def load_checkpoint(
 
     Raises:
         CheckpointError: where the file is unreadable, unsafe, not a checkpoint or not finite.
-        LayoutError: where its keys or shapes are not those of an S²-MLP.
+        LayoutError: where its keys or shapes are not those of a network of a known family.
+        UsageError: where a shift is stated for a network that has none.
     """
     stated: dict[str, Any] = {"offsets": offsets, "semantics": semantics}
     content, recorded = _read(path)
@@ -90,9 +90,10 @@ def load_checkpoint(
         spec = family.infer_spec(
             match,
             shapes,
-            image_size=image_size or recorded.image_size or DEFAULT_IMAGE_SIZE,
+            image_size=image_size or recorded.image_size or family.default_image_size(match, shapes),
             shift=replace(match.layout.shift, **{k: v for k, v in stated.items() if v is not None}),
         )
+        refuse_shift(spec, offsets, semantics)
         used = {match.names[n]: found.weights[match.names[n]] for n in spec.parameter_shapes()}
         _check_claims(used, path.stat().st_size)
         weights = {n: _floats(match.names[n], used[match.names[n]]) for n in spec.parameter_shapes()}
@@ -116,6 +117,17 @@ def load_checkpoint(
     )
 
 
+def refuse_shift(spec: Spec, offsets: tuple[Offset, ...] | None, semantics: str | None) -> None:
+    """Refuse options about the shift for a network that has none.
+
+    Raises:
+        UsageError: where one is stated.
+    """
+    stated = [option for option, value in (("--shift-directions", offsets), ("--shift-semantics", semantics)) if value]
+    if stated and not spec.shifts:
+        raise UsageError(f"{', '.join(stated)}: {family_of(spec).title} has no shift: leave it out")
+
+
 def _others(found: Found, match: Match[Any]) -> tuple[str, ...]:
     """Other values for --weights: weights of the same model, in the file or in the same dict."""
 
@@ -133,7 +145,8 @@ def checkpoint_warnings(source: Checkpoint, requested: Semantics | None = None) 
 
     ``requested`` is the semantics that the user chose instead of the layout's.
     """
-    return [*_semantics_warnings(source.layout, requested), *_structure_warnings(source)]
+    of_shift = _semantics_warnings(source.layout, requested) if source.spec.shifts else ()
+    return [*of_shift, *_structure_warnings(source)]
 
 
 def _semantics_warnings(layout: Layout, requested: Semantics | None) -> Iterator[str]:

@@ -41,9 +41,9 @@ def model_line(spec: Spec) -> str:
 
 
 def shift_line(spec: Spec) -> str:
-    """The choices in a model's structure: semantics, and border and the rest where they are not the paper's."""
+    """The choices in a model's structure: semantics of a shift, and border and the rest where they are not the paper's."""
     borders = dict.fromkeys(shift.border for shift in spec.shifts if shift.border != "keep")
-    parts = [f"{spec.semantics} semantics"] if spec.semantics else ["none"]
+    parts = [f"{spec.semantics} semantics"] if spec.semantics else []
     return ", ".join([*parts, *(f"border {border}" for border in borders), *family_of(spec).peculiarities(spec)])
 
 

@@ -54,7 +54,8 @@ def inspection(source: Checkpoint, contract: Preprocessing | None, warnings: lis
     _row(grid, "model", model_line(spec))
     for i, line in enumerate(family_of(spec).stage_lines(spec)):
         _row(grid, f"stage {i}", line)
-    _row(grid, "shift", shift_line(spec))
+    if structure := shift_line(spec):
+        _row(grid, "shift" if spec.shifts else "structure", structure)
     by_sign = " by the sign of one logit" if spec.classes == 1 else ""
     _row(grid, "classes", f"{categories(spec.classes)}{by_sign}" + (", named" if source.recorded.labels else ""))
     if contract:
@@ -92,7 +93,9 @@ def export(result: Export) -> RenderableType:
     _row(grid, "bundle", str(result.bundle.directory))
     _row(grid, "artifact", artifact_line(result.bundle))
     _row(grid, "model", model_line(manifest.spec))
-    _row(grid, "shift", f"{manifest.lowering} lowering, {shift_line(manifest.spec)}")
+    if structure := shift_line(manifest.spec):
+        lowering = f"{manifest.lowering} lowering, " if manifest.spec.shifts else ""
+        _row(grid, "shift" if manifest.spec.shifts else "structure", lowering + structure)
     _row(grid, "input", tensor_line(manifest.input))
     if manifest.interface.output != "logits":
         outputs = [entry for entry in (manifest.output, manifest.output_classes) if entry]
@@ -251,7 +254,7 @@ def bundle(found: Bundle) -> RenderableType:
     lines = {
         "format": manifest.format,
         "checkpoint": f"sha256 {source.sha256}, layout {source.layout}{under}",
-        "shift": f"{manifest.lowering} lowering, {manifest.spec.semantics} semantics",
+        "shift": f"{manifest.lowering} lowering, {manifest.spec.semantics} semantics" if manifest.spec.shifts else "",
         "input": tensor_line(manifest.input),
         "output": ", ".join(map(tensor_line, outputs)),
         "images": preprocessing_line(manifest.preprocessing),

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 S = TypeVar("S", bound=Spec)
 
+DEFAULT_IMAGE_SIZE: Size = (224, 224)
+
 
 class Family(ABC, Generic[S]):
     """A kind of network, whose specs are of the class ``spec_type``."""
@@ -62,6 +64,14 @@ class Family(ABC, Generic[S]):
             SpecError: where the numbers cannot be a network of the family.
         """
         raise LayoutError(f"checkpoints of {self.title} are not exported")
+
+    def default_image_size(self, match: Match[Any], shapes: Shapes) -> Size:
+        """The size of images where the user states none and the checkpoint records none.
+
+        Raises:
+            LayoutError: where the weights are for one size, and do not show which.
+        """
+        return DEFAULT_IMAGE_SIZE
 
     def form_of(self, match: Match[Any], name: str, shapes: Shapes) -> Form | None:
         """The form in which the checkpoint keeps the weight with this canonical name; None where it is the usual one.

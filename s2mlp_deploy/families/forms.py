@@ -1,6 +1,6 @@
 """Convert weights that code bases keep in another form: the same numbers, in another shape or order.
 
-A linear layer may be kept as a 1×1 convolution, [out, in, 1, 1]. A patch embedding may be a linear layer on flattened
+A linear layer may be kept as a 1×1 convolution, [out, in, 1, 1], or one of width 1 over positions, [out, in, 1]. A patch embedding may be a linear layer on flattened
 patches, [out, height · width · channels], whose columns stand in the order in which the code flattens a patch.
 """
 
@@ -37,8 +37,8 @@ class Form:
 
 
 def pointwise(shape: tuple[int, ...]) -> Form | None:
-    """A 1×1 convolution as a linear layer [out, in]; None where ``shape`` is that of another weight."""
-    return Form(shape[:2], (0, 1)) if len(shape) == 4 and shape[2:] == (1, 1) else None
+    """A convolution of one position as a linear layer [out, in]; None where ``shape`` is that of another weight."""
+    return Form(shape[:2], (0, 1)) if shape[2:] in ((1,), (1, 1)) else None
 
 
 def patches(shape: tuple[int, ...], size: Size, order: PatchOrder) -> Form | None:

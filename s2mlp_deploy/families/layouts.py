@@ -29,7 +29,7 @@ MOST_GROUPS = 64
 
 Distance = Annotated[int, Field(gt=-1000, lt=1000)]
 
-_VARIABLE = re.compile(r"\{(s|b)(?:\+(\d{1,4}))?\}")
+_VARIABLE = re.compile(r"\{(s|b)([+-]\d{1,4})?\}")
 
 
 def _offsets(value: Any) -> Any:
@@ -47,6 +47,7 @@ class Layout(BaseModel):
     ``keys`` maps a canonical layer to the prefix of its weight and bias in the checkpoint. ``{s}``
     and ``{b}`` stand for the stage and the block; ``{s+1}`` on the canonical side counts from the
     checkpoint's own index. ``ignore`` are names, with ``*`` for any part, of tensors that are no weights of the model.
+    ``strangers`` are names of tensors that this code base's other networks have, and which network that is.
     ``refuse`` is the reason why checkpoints of this layout are not exported.
 
     ``shift_semantics`` is that of the training; None where the names do not show it. ``code_shifts_in_place``
@@ -75,6 +76,7 @@ class Layout(BaseModel):
     border: Border = "keep"
     ignore: tuple[str, ...] = ()
     refuse: str | None = None
+    strangers: dict[str, str] = {}
     keys: dict[str, str] = Field(min_length=1)
 
     @field_validator("ignore")

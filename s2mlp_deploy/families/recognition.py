@@ -31,6 +31,9 @@ MOST_TENSORS = 20_000
 MOST_PREFIXES = 16
 """Prefixes that are tried, those first under which the most keys are explained."""
 
+NEAR = 8
+"""A layout that explains fewer than one key in this many is not near: some names, as ``norm``, are everywhere."""
+
 WRAPPERS = frozenset({"_orig_mod", "_checkpoint_wrapped_module", "_fsdp_wrapped_module", "_fpw_module"})
 """Modules of PyTorch that wrap another and compute the same: torch.compile, activation checkpointing, FSDP."""
 
@@ -136,7 +139,10 @@ def _why_left_out(layout: Layout, key: str, prefix: str, shape: tuple[int, ...],
 
 
 def _complete(matches: list[Match[Any]]) -> list[Match[Any]]:
-    """Those of ``matches`` that explain every key, but for other whole models of the same layout, which they name."""
+    """Those of ``matches`` that explain every key, but for other whole models of the same layout, which they name.
+
+    A part of a model is explained only where no whole one is.
+    """
     found = []
     for match in matches:
         left = match.unexplained | {item.key for item in match.left_out}
@@ -146,7 +152,7 @@ def _complete(matches: list[Match[Any]]) -> list[Match[Any]]:
             left_out = tuple(item for item in match.left_out if item.key not in theirs)
             beside = tuple(m.prefix.rstrip(".") for m in others)
             found.append(replace(match, left_out=left_out, others=beside, unexplained=frozenset()))
-    return found
+    return [match for match in found if match.whole] or found
 
 
 def _one(complete: list[Match[Any]]) -> Match[Any]:
@@ -165,6 +171,7 @@ def _one(complete: list[Match[Any]]) -> Match[Any]:
 
 
 def _no_match(shapes: Shapes, candidates: tuple[Layout, ...], tried: list[Match[Any]]) -> str:
+    tried = [match for match in tried if NEAR * len(match.names) >= len(shapes)]
     if not tried:
         return (
             f"none of the {len(shapes)} keys ({some(list(shapes))}) belongs to a known layout "
@@ -173,6 +180,11 @@ def _no_match(shapes: Shapes, candidates: tuple[Layout, ...], tried: list[Match[
         )
     nearest = max(tried, key=lambda m: len(m.names))
     left = [f"{shown(key)} {list(shape)}" for key, shape in shapes.items() if key in nearest.unexplained]
+    for pattern, network in nearest.layout.strangers.items():
+        if strange := sorted(
+            key for key in nearest.unexplained if fnmatchcase(key.removeprefix(nearest.prefix), pattern)
+        ):
+            return f"no layout explains every key. Nearest is {nearest.layout.name}, and {shown(strange[0])} is none of its keys: {network}"
     hint = ""
     if any("split_attention" in key for key in left):
         hint = " Split attention is what S²-MLPv2 adds; this tool exports S²-MLP (version 1) only."

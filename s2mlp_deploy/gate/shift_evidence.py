@@ -7,7 +7,7 @@ contradicts is refused, with both figures.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from math import exp, lgamma, log
 from pathlib import Path
 from typing import Literal, get_args
@@ -20,15 +20,16 @@ from s2mlp_deploy.errors import DataError, EvidenceError, UsageError
 from s2mlp_deploy.gate.distance import compare, leading_class
 from s2mlp_deploy.schema.array import Array
 from s2mlp_deploy.schema.report import Evidence
-from s2mlp_deploy.schema.shift import Semantics
+from s2mlp_deploy.schema.shift import Reading, Semantics
 from s2mlp_deploy.schema.size import Size, format_size
 from s2mlp_deploy.schema.spec import Spec, categories
 from s2mlp_deploy.system.wording import counted
 
 SEMANTICS: tuple[Semantics, ...] = get_args(Semantics)
 
-Run = Callable[[Semantics, Array], Array]
-"""Logits (samples, classes) of images (samples, channels, height, width) under given semantics."""
+Run = Callable[[Reading, Array], Array]
+"""Logits (samples, classes) of images (samples, channels, height, width) under given semantics, or of a network that has
+no shift."""
 
 FITS_RELATIVE_L2 = 0.02
 """Recorded logits this close are the model's own: mixed precision stays below, another shift above."""
@@ -36,7 +37,8 @@ FITS_RELATIVE_L2 = 0.02
 CLEARLY_CLOSER = 10.0
 """Where both fit, the better must be this many times closer to be the one that fits."""
 
-NEITHER = "neither semantics gives the recorded logits"
+_REFUTED = ("neither semantics", "the network does not")
+"""The first words of a reason that refutes every reading of the checkpoint."""
 
 SIGNIFICANCE = 0.01
 """Labelled images decide where chance would give such a difference less often than this."""
@@ -64,11 +66,11 @@ def decide(
             )
         return stated
     for e in found:
-        if e.supports is None and ("neither" in e.reason or (requested == "auto" and not supported)):
+        if e.supports is None and (_refuted(e) or (requested == "auto" and not supported)):
             raise EvidenceError(f"the shift semantics cannot be decided: {e.reason} ({e})")
     if len(supported) > 1:
         raise EvidenceError("the reference and the images contradict each other: " + "; ".join(map(str, found)))
-    choice = next(iter(supported), None)
+    choice = next((s for s in supported if s != "none"), None)
     if choice is None:
         # For auto this was refused above; otherwise nothing contradicts the stated semantics.
         return stated
@@ -87,6 +89,31 @@ def decide(
     return choice
 
 
+def require(evidence: Iterable[Evidence]) -> None:
+    """Refuse a network without a shift that the evidence contradicts.
+
+    Raises:
+        EvidenceError: where it does.
+    """
+    for e in evidence:
+        if _refuted(e):
+            raise EvidenceError(f"the evidence contradicts the checkpoint as it was read: {e.reason} ({e})")
+
+
+def _refuted(evidence: Evidence) -> bool:
+    return evidence.supports is None and evidence.reason.startswith(_REFUTED)
+
+
+def readings(spec: Spec) -> tuple[Reading, ...]:
+    """How evidence about ``spec`` is read: under each possible semantics, or ``none`` without a shift."""
+    return spec.possible_semantics if spec.shifts else ("none",)
+
+
+def _none_of(possible: Sequence[Reading], verb: str, infinitive: str) -> str:
+    """The first words of a reason that refutes the ``possible`` readings."""
+    return f"the network does not {infinitive}" if "none" in possible else f"neither semantics {verb}"
+
+
 def weigh_reference(
     path: Path, spec: Spec, run: Run, explain: Callable[[Array, Array], str | None] | None = None
 ) -> Evidence:
@@ -98,28 +125,33 @@ def weigh_reference(
         DataError: where the file is not such a recording, or does not fit the model.
     """
     images, recorded = read_reference(path, spec)
-    measured = {s: compare(run(s, images), recorded).relative_l2 for s in spec.possible_semantics}
+    possible = readings(spec)
+    measured = {s: compare(run(s, images), recorded).relative_l2 for s in possible}
     best, *others = sorted(measured, key=lambda s: measured[s])
-    supports: Semantics | None = None
+    supports: Reading | None = None
+    neither = f"{_none_of(possible, 'gives', 'give')} the recorded logits"
     if not measured[best] <= FITS_RELATIVE_L2:
         explanation = explain(images, recorded) if explain else None
-        tried = ", nor does another order of directions, border, norm, activation or patch stride" if explain else ""
-        reason = (
-            f"{NEITHER}, {explanation}"
-            if explanation
-            else (
-                f"{NEITHER}{tried}: other preprocessing, "
-                "other weights, or another model; or code that shifts in place recorded them on several threads or on a GPU, where "
-                "it races: record on a CPU after torch.set_num_threads(1)"
-            )
-        )
+        reason = f"{neither}, {explanation}" if explanation else f"{neither}{_causes(spec, tried=explain is not None)}"
     elif any(
         measured[s] <= FITS_RELATIVE_L2 and measured[s] < CLEARLY_CLOSER * max(measured[best], 1e-7) for s in others
     ):
         reason = "both semantics give the recorded logits; record varied images, not constant ones"
     else:
-        supports, reason = best, f"the recorded logits are those of {best} semantics"
+        whose = "the network" if best == "none" else f"{best} semantics"
+        supports, reason = best, f"the recorded logits are those of {whose}"
     return Evidence("reference", "relative L2", measured, len(images), supports, reason)
+
+
+def _causes(spec: Spec, *, tried: bool) -> str:
+    """Why a network may not give logits that were recorded, where no structure that was ``tried`` gives them."""
+    if not spec.shifts:
+        return ": other preprocessing, other weights, or another model"
+    others = ", nor does another order of directions, border, norm, activation or patch stride" if tried else ""
+    return (
+        f"{others}: other preprocessing, other weights, or another model; or code that shifts in place recorded them on "
+        "several threads or on a GPU, where it races: record on a CPU after torch.set_num_threads(1)"
+    )
 
 
 def read_reference(path: Path, spec: Spec) -> tuple[Array, Array]:
@@ -164,14 +196,14 @@ def weigh_images(
     classes: int,
     run: Run,
     as_text: Array | None = None,
-    possible: tuple[Semantics, ...] = SEMANTICS,
+    possible: tuple[Reading, ...] = SEMANTICS,
 ) -> Evidence:
     """Compare the accuracy on ``images`` that each semantics gives.
 
     The images that only one of them gets right decide, by a sign test. Where there are too few to show that a model
     guesses, and too few to show that it does not, nothing is decided. ``as_text`` are the labels where folders called
     by numbers stand for the classes in their order as text (0, 1, 10, 2, …): a fit in that order alone is refused.
-    ``possible`` are the semantics that the shift's border leaves room for.
+    ``possible`` are the semantics that the shift's border leaves room for; ``none`` without a shift.
     """
     named = {s: leading_class(run(s, images)) for s in possible}
     right = {s: named[s] == labels for s in possible}
@@ -180,22 +212,23 @@ def weigh_images(
     won, lost = _one_sided(right[best], right[others[0]]) if others else (0, 0)
     count, total, guess = int(right[best].sum()), len(labels), 1 / categories(classes)
     guessing = binomial_tail(count, total, guess) > SIGNIFICANCE
-    supports: Semantics | None = None
+    supports: Reading | None = None
     if as_text is not None and (fitting := _fits_better(named, right[best], as_text)) is not None:
         reason = (
-            f"neither semantics fits the folders as class numbers, but {fitting:.2%} of the images are right in another order: if "
+            f"{_none_of(possible, 'fits', 'fit')} the folders as class numbers, but {fitting:.2%} of the images are right in another order: if "
             f"training took {AS_TEXT}"
         )
     elif guessing and guess**total <= SIGNIFICANCE >= binomial_tail(total - count, total, (1 - guess) / 2):
         # A perfect model would have shown, and one halfway between guessing and perfect is hardly ever right so seldom.
         reason = (
-            "neither semantics does better than guessing: other preprocessing (--image-size, --mean, --std), another order of classes, "
+            f"{_none_of(possible, 'does', 'do')} better than guessing: other preprocessing (--image-size, --mean, --std), another order of classes, "
             "or another model"
         )
     elif 2 * binomial_tail(won, won + lost, 0.5) <= SIGNIFICANCE:
         supports, reason = best, f"{counted(won, 'image')} right under {best} only, {lost} under {others[0]} only"
     elif not others and not guessing:
-        supports, reason = best, f"the model does better than guessing, and its border leaves {best} semantics alone"
+        reason = "the model does better than guessing"
+        supports, reason = best, reason if best == "none" else f"{reason}, and its border leaves {best} semantics alone"
     elif guessing:
         reason = (
             "too few images to tell whether the model does better than guessing; give more of them, or a --reference"
@@ -210,7 +243,7 @@ def _one_sided(first: Array, second: Array) -> tuple[int, int]:
     return int((first & ~second).sum()), int((second & ~first).sum())
 
 
-def _fits_better(named: Mapping[Semantics, Array], right: Array, labels: Array) -> float | None:
+def _fits_better(named: Mapping[Reading, Array], right: Array, labels: Array) -> float | None:
     """The better accuracy with other ``labels``, where that is better than ``right`` by more than chance gives."""
     best = max((classes == labels for classes in named.values()), key=lambda r: int(r.sum()))
     won, lost = _one_sided(best, right)

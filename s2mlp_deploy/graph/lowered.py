@@ -18,6 +18,10 @@ IR_VERSION = 9
 """The file format version that belongs to opset 20."""
 
 
+NO_SHIFT = "none"
+"""The lowering of a network without a shift, as manifests record it."""
+
+
 @dataclass(frozen=True)
 class Axes:
     """The input's axes that one file must serve: a number, or None for any."""

@@ -21,8 +21,8 @@ class FoldLayerNormAffineIntoGemm(InPlacePass):
     float32 round like that by themselves, and the sums of W·β are formed in float64.
 
     Matches: a LayerNormalization whose γ (and β) are constant, and all of whose readers are Gemms (transB = 1, alpha =
-    beta = 1) that take it as first input, with a constant weight and bias of their own; perhaps behind Reshape and
-    ReduceMean that treat every channel alike, as the mean over positions before the classifier does. (Zeros that pad
+    beta = 1) that take it as first input, with a constant weight and bias of their own; perhaps behind Reshape, Transpose
+    and ReduceMean that treat every channel alike, as the mean over positions before the classifier does. (Zeros that pad
     such a mean do not commute with β.) Everything else stays as it is.
     Requires: a float32 graph.
     Ensures: γ of what matched is a shared vector of ones, β is gone, and no initializer is left unused.
@@ -104,7 +104,10 @@ def _is_plain(gemm: ir.Node) -> bool:
 
 
 def _regroups_positions(node: ir.Node, channels: int) -> bool:
-    """Whether ``node`` is a Reshape that leaves channels last and whole."""
+    """Whether ``node`` is a Reshape, or a Transpose, that leaves channels last and whole."""
+    if node.op_type == "Transpose":
+        order = node.attributes["perm"].as_ints() if "perm" in node.attributes else [0]
+        return order[-1] == len(order) - 1 > 0
     if node.op_type != "Reshape":
         return False
     shape = array_of(node.inputs[1])

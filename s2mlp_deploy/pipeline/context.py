@@ -7,7 +7,13 @@ from functools import lru_cache
 
 import numpy as np
 
-from s2mlp_deploy.checkpoint.load import Checkpoint, checkpoint_notes, checkpoint_warnings, load_checkpoint
+from s2mlp_deploy.checkpoint.load import (
+    Checkpoint,
+    checkpoint_notes,
+    checkpoint_warnings,
+    load_checkpoint,
+    refuse_shift,
+)
 from s2mlp_deploy.data import images
 from s2mlp_deploy.data.image_files import describe
 from s2mlp_deploy.data.image_folders import find_labelled, find_pictures
@@ -23,7 +29,7 @@ from s2mlp_deploy.pipeline.request import EvidenceOptions, RequestedSemantics, S
 from s2mlp_deploy.schema.array import Array
 from s2mlp_deploy.schema.manifest import Preprocessing
 from s2mlp_deploy.schema.report import Evidence
-from s2mlp_deploy.schema.shift import Semantics
+from s2mlp_deploy.schema.shift import Reading
 from s2mlp_deploy.schema.spec import categories
 from s2mlp_deploy.system.progress import Progress
 from s2mlp_deploy.system.wording import counted
@@ -64,7 +70,7 @@ def prepare(stated: Source, evidence: EvidenceOptions, progress: Progress) -> Pr
 
 
 def _load(stated: Source) -> Checkpoint:
-    return load_checkpoint(
+    source = load_checkpoint(
         stated.path,
         layout=find_layout(stated.layout) if stated.layout is not None else None,
         wrapper=stated.weights,
@@ -72,6 +78,8 @@ def _load(stated: Source) -> Checkpoint:
         offsets=stated.offsets,
         semantics=None if stated.semantics == "auto" else stated.semantics,
     )
+    refuse_shift(source.spec, stated.offsets, stated.semantics)
+    return source
 
 
 def _settle_labels(source: Checkpoint, stated: Source, progress: Progress) -> Checkpoint:
@@ -155,12 +163,15 @@ def _settle_semantics(
     data: LabelledData | None,
     progress: Progress,
 ) -> tuple[Checkpoint, list[Evidence]]:
-    @lru_cache
-    def model(semantics: Semantics) -> ReferenceModel:
-        return family_of(source.spec).build(source.spec.with_semantics(semantics), source.weights)
+    shifts = bool(source.spec.shifts)
 
-    def run(semantics: Semantics, x: Array) -> Array:
-        return reference_logits.run(model(semantics), x)
+    @lru_cache
+    def model(reading: Reading) -> ReferenceModel:
+        spec = source.spec if reading == "none" else source.spec.with_semantics(reading)
+        return family_of(spec).build(spec, source.weights)
+
+    def run(reading: Reading, x: Array) -> Array:
+        return reference_logits.run(model(reading), x)
 
     def explain(images: Array, recorded: Array) -> str | None:
         fits = structure_evidence.find(source.spec, source.weights, images, recorded, shift_evidence.FITS_RELATIVE_L2)
@@ -169,19 +180,24 @@ def _settle_semantics(
 
     found = []
     if given.reference:
-        with progress.step("comparing the reference with both shift semantics, and others where neither fits"):
+        under = "comparing the reference with both shift semantics, and others where neither fits"
+        with progress.step(under if shifts else "comparing the reference with the network"):
             found.append(shift_evidence.weigh_reference(given.reference, source.spec, run, explain))
     if data:
-        with progress.step("measuring accuracy under both shift semantics"):
-            possible = source.spec.possible_semantics
+        with progress.step("measuring accuracy under both shift semantics" if shifts else "measuring accuracy"):
+            possible = shift_evidence.readings(source.spec)
             found.append(
                 shift_evidence.weigh_images(data.images, data.labels, source.spec.classes, run, data.as_text, possible)
             )
-    semantics = shift_evidence.decide(requested, found, source.layout.shift_semantics)
+    undecided = "the evidence does not show whether the network is the right one"
+    if shifts:
+        semantics = shift_evidence.decide(requested, found, source.layout.shift_semantics)
+        undecided = f"no evidence decides the shift semantics, and {semantics} is exported"
+    else:
+        shift_evidence.require(found)
     if not any(e.supports for e in found):
         if found:
-            reasons = "; ".join(f"{e.reason} ({e})" for e in found)
-            progress.warn(f"no evidence decides the shift semantics, and {semantics} is exported: {reasons}")
+            progress.warn(f"{undecided}: {'; '.join(f'{e.reason} ({e})' for e in found)}")
         for text in checkpoint_warnings(source, None if requested == "auto" else requested):
             progress.warn(text)
-    return replace(source, spec=source.spec.with_semantics(semantics)), found
+    return replace(source, spec=source.spec.with_semantics(semantics)) if shifts else source, found

@@ -12,6 +12,7 @@ from pathlib import Path
 from s2mlp_deploy.bundle import golden_tensors
 from s2mlp_deploy.bundle.contents import GOLDEN, Artifact
 from s2mlp_deploy.bundle.staging import staged
+from s2mlp_deploy.errors import UsageError
 from s2mlp_deploy.families.reference import ReferenceModel
 from s2mlp_deploy.families.registry import family_of
 from s2mlp_deploy.formats import float16_on_cpu
@@ -38,6 +39,7 @@ from s2mlp_deploy.quantization.task import QuantizationTask
 from s2mlp_deploy.schema.manifest import FLOAT_LOGITS, GoldenImage, Manifest, Quantization, Source
 from s2mlp_deploy.schema.precision import FP32, Arithmetic
 from s2mlp_deploy.schema.report import Report, Trial
+from s2mlp_deploy.schema.size import format_size
 from s2mlp_deploy.schema.tolerance import Tolerance
 from s2mlp_deploy.system import machine, memory
 from s2mlp_deploy.system.progress import Progress
@@ -88,6 +90,11 @@ def read_checkpoint(request: ExportRequest, progress: Progress) -> CheckpointCon
     """
     prepared, options = prepare(request.source, request.evidence, progress), request.graph
     spec = prepared.source.spec
+    if options.dynamic_size and spec.has_one_size:
+        raise UsageError(
+            f"--dynamic-size: the weights of {family_of(spec).title} are for images of one size, {format_size(spec.image_size)}: "
+            "leave it out"
+        )
     lowerings.choose(
         options.lowering, spec.shifts, dynamic_size=options.dynamic_size
     )  # refused before any work is done

@@ -6,7 +6,7 @@ import json
 from typing import TYPE_CHECKING
 
 from s2mlp_deploy.families.registry import family_of
-from s2mlp_deploy.graph.lowered import Axes, Lowered
+from s2mlp_deploy.graph.lowered import NO_SHIFT, Axes, Lowered
 from s2mlp_deploy.graph.spatial_shift import Lowering
 from s2mlp_deploy.passes.optimize import optimize
 from s2mlp_deploy.schema.precision import FP32
@@ -32,4 +32,4 @@ def lower(prepared: Prepared, lowering: Lowering, axes: Axes) -> Lowered:
             "s2mlp.checkpoint_sha256": source.sha256,
         }
     )
-    return Lowered(model, source.spec, axes, lowering.name, FP32.name)
+    return Lowered(model, source.spec, axes, lowering.name if source.spec.shifts else NO_SHIFT, FP32.name)

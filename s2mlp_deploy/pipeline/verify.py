@@ -173,13 +173,15 @@ def _layer_distances(
 
 
 def _first_maps(values: Mapping[str, Array], spec: Spec, rows: int) -> dict[str, Array]:
-    """The sampled positions of each layer's first map, from tokens (batch · height · width, channels)."""
+    """The sampled positions of each layer's first map, from tokens in the order of the spec."""
     sizes, maps = spec.map_sizes(spec.image_size), spec.layer_maps()
     found = {}
     for name, value in values.items():
         if (index := maps[name]) is not None:
             height, width = sizes[index]
-            found[name] = golden.sample_map(value.reshape(rows, height, width, -1)[0])
+            in_batch = (height, width, rows, -1) if spec.positions_first else (rows, height, width, -1)
+            tokens = value.reshape(in_batch)
+            found[name] = golden.sample_map(tokens[:, :, 0] if spec.positions_first else tokens[0])
         else:
             found[name] = value[:1]
     return found

@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from s2mlp_deploy.schema.shift import Semantics
+from s2mlp_deploy.schema.shift import Reading
 
 Share = Annotated[float, Field(ge=0, le=1)]
 
@@ -38,15 +38,15 @@ class Distance:
 class Evidence:
     """Figures measured under each semantics of the shift, and the semantics that they support.
 
-    ``quantity`` is ``relative L2`` (smaller is better) or ``accuracy`` (larger is better).
+    A network without a shift has one figure, under ``none``. ``quantity`` is ``relative L2`` (smaller is better) or ``accuracy`` (larger is better).
     ``supports`` is None where neither explains the evidence, or where it cannot distinguish them.
     """
 
     kind: Literal["reference", "images"]
     quantity: Literal["relative L2", "accuracy"]
-    measured: Mapping[Semantics, float]
+    measured: Mapping[Reading, float]
     samples: int
-    supports: Semantics | None
+    supports: Reading | None
     reason: str
 
     def __str__(self) -> str:
@@ -57,7 +57,7 @@ class Evidence:
     def figures(self) -> str:
         """The measured value of each semantics."""
         form = "{:.2%}" if self.quantity == "accuracy" else "{:.2g}"
-        return ", ".join(f"{s} {form.format(v)}" for s, v in self.measured.items())
+        return ", ".join(form.format(v) if s == "none" else f"{s} {form.format(v)}" for s, v in self.measured.items())
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,9 @@ Offset: TypeAlias = tuple[int, int]
 Semantics: TypeAlias = Literal["paper", "inplace"]
 """The semantics of the shift: the paper's definition, or the result of its popular pseudocode on a CPU."""
 
+Reading: TypeAlias = Semantics | Literal["none"]
+"""How evidence is read: under a semantics of the shift, or under none where the network has no shift."""
+
 Border: TypeAlias = Literal["keep", "zero", "wrap"]
 """The value of a position whose source lies outside the map: its own, zero, or the one from the other side."""
 

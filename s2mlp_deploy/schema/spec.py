@@ -75,6 +75,12 @@ class Spec(ABC):
     family: ClassVar[str]
     """The name of the family, as in :data:`s2mlp_deploy.families.registry.FAMILIES`."""
 
+    has_one_size: ClassVar[bool] = False
+    """Whether the weights are tied to the number of positions, and so to one image size."""
+
+    positions_first: ClassVar[bool] = False
+    """Whether tokens in the graph are (height · width · batch, channels), not (batch · height · width, channels)."""
+
     classes: int
     image_size: Size = (224, 224)
     in_channels: int = 3

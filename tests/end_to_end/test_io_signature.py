@@ -481,16 +481,11 @@ def test_with_a_crop_an_artifact_that_resizes_is_shown_whole_files(data: Path, t
         asked.logits(session, x, expected)
 
 
-def test_bundles_of_every_kind_are_timed_and_checked_together(data: Path, tmp_path: Path) -> None:
-    from helpers.support import command
-
-    places = []
-    for kind, output in (("float", "logits"), ("uint8", "top5"), ("image", "probabilities")):
-        places.append(tmp_path / kind)
-        assert export(data, places[-1], "--input", kind, "--answer", output, "--latency").code == 0
-    ran = command("s2mlp-bench", "s2mlp_bench.cli", "main", *places, "--min-seconds", "0.01", "--min-rounds", "6")
+@pytest.mark.parametrize(("kind", "output"), [("uint8", "top5"), ("image", "probabilities")])
+def test_bundles_of_other_kinds_are_timed(kind: str, output: str, data: Path, tmp_path: Path) -> None:
+    ran = export(data, tmp_path / "out", "--input", kind, "--answer", output, "--latency", "--json")
     assert ran.code == 0, ran.err
-    assert all(place.name in ran.out for place in places)
+    assert ran.json["comparison"][0]["latency"]["milliseconds"]["median"] > 0
 
 
 def test_the_same_request_gives_the_same_bytes(data: Path, tmp_path: Path) -> None:

@@ -383,44 +383,44 @@ def test_an_onnxruntime_that_writes_another_layout_is_told_with_a_way_out(
 # Nothing but what the commands say
 
 
-def alone(command: str, *arguments: object) -> subprocess.CompletedProcess[str]:
-    """The command in a process of its own, whose streams hold what libraries print as well."""
-    code = f"from s2mlp_deploy.cli.{command} import main; main()"
-    return subprocess.run(
-        [sys.executable, "-W", "error", "-c", code, *map(str, arguments)], capture_output=True, text=True
+ALONE = """
+import json, logging, sys
+from importlib import import_module
+
+for command, *arguments in json.loads(sys.argv[1]):
+    sys.argv = [command, *arguments]
+    try:
+        import_module(f"s2mlp_deploy.cli.{command}").main()
+    except SystemExit as stop:
+        assert not stop.code, stop.code
+    for stream in (sys.stdout, sys.stderr):
+        print(end="\f", file=stream, flush=True)
+print(logging.root.handlers)
+"""
+"""Runs commands in a process of their own, whose streams hold what libraries print as well, with a form feed after each."""
+
+
+def test_libraries_print_nothing_and_leave_the_programs_logging_alone(made: Path, tmp_path: Path) -> None:
+    commands = (
+        ("export", made / "onnx-int8", "--format", "ort", "-o", tmp_path / "engine", "--json"),
+        ("verify", tmp_path / "engine", "--json"),
+        ("export", made / "small.pt", "--precision", "fp16", "--format", "ort", "-o", tmp_path / "half"),
     )
-
-
-def test_libraries_print_nothing_when_a_bundle_is_compiled_and_checked(made: Path, tmp_path: Path) -> None:
-    done = alone("export", made / "onnx-int8", "--format", "ort", "-o", tmp_path / "engine", "--json")
+    arguments = json.dumps([list(map(str, command)) for command in commands])
+    done = subprocess.run([sys.executable, "-W", "error", "-c", ALONE, arguments], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert done.stderr.splitlines() == [
+    exported, verified, half, handlers = zip(done.stdout.split("\f"), done.stderr.split("\f"), strict=True)
+    assert exported[1].splitlines() == [
         "compiling for ort …",
         "checking int8 parity of the ort engine with the reference …",
     ]
-    assert json.loads(done.stdout)["exports"][0]["passed"] is True
-    done = alone("verify", tmp_path / "engine", "--json")
-    assert (done.returncode, done.stderr) == (0, "checking the bundle …\n")
-    assert json.loads(done.stdout)["passed"] is True
-
-
-def test_libraries_print_nothing_when_a_checkpoint_is_compiled(made: Path, tmp_path: Path) -> None:
-    done = alone("export", made / "small.pt", "--precision", "fp16", "--format", "ort", "-o", tmp_path / "engine")
-    assert done.returncode == 0, done.stderr
-    lines = done.stderr.splitlines()
+    assert json.loads(exported[0])["exports"][0]["passed"] is True
+    assert verified[1] == "checking the bundle …\n" and json.loads(verified[0])["passed"] is True
+    lines = half[1].splitlines()
     assert lines[0] == "reading the checkpoint …" and lines[-2] == "compiling for ort …"
     assert all(re.fullmatch(r"[a-z0-9 ]+ …", line) for line in lines), lines
-    assert done.stdout.startswith("bundle ") and "PASSED" in done.stdout.splitlines()[-1]
-
-
-def test_the_programs_own_logging_is_left_as_it_is(made: Path, tmp_path: Path) -> None:
-    code = (
-        "import logging, sys; from pathlib import Path; from s2mlp_deploy import ExportRequest, FormatOptions, OutputOptions, Source, deploy; "
-        "deploy(ExportRequest(Source(Path(sys.argv[1])), format=FormatOptions('ort'), output=OutputOptions(Path(sys.argv[2])))); print(logging.root.handlers)"
-    )
-    arguments = [str(made / "onnx-fp32"), str(tmp_path / "engine")]
-    done = subprocess.run([sys.executable, "-W", "error", "-c", code, *arguments], capture_output=True, text=True)
-    assert (done.returncode, done.stdout, done.stderr) == (0, "[]\n", "")
+    assert half[0].startswith("bundle ") and "PASSED" in half[0].splitlines()[-1]
+    assert handlers == ("[]\n", "")
 
 
 def test_what_is_printed_for_an_engine_from_a_bundle_is_what_is_printed_for_a_checkpoints(

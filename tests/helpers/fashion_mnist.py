@@ -31,8 +31,11 @@ def run_alone(model: Path, pixels: Array) -> Array:
     """Classes from ONNX Runtime and what the file's own metadata says; pixels are (count, 28, 28) uint8."""
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
+    options.intra_op_num_threads = 1  # in small batches, a second one mostly waits, and busily
     session = onnxruntime.InferenceSession(model, options)
     preprocessing = json.loads(session.get_modelmeta().custom_metadata_map["s2mlp.preprocessing"])
     mean, std = (np.array(preprocessing[k], np.float32).reshape(3, 1, 1) for k in ("mean", "std"))
     prepared = (pixels[:, None].astype(np.float32) * np.float32(preprocessing["scale"]) - mean) / std
-    return np.concatenate([session.run(None, {"input": x})[0].argmax(1) for x in np.split(prepared, 20)])
+    return np.concatenate(
+        [session.run(None, {"input": x})[0].argmax(1) for x in np.split(prepared, len(prepared) // 25)]
+    )

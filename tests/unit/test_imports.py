@@ -40,6 +40,7 @@ NEEDS = {
     "s2mlp_deploy.gate.reference_logits": "torch",
     "s2mlp_deploy.pipeline.export_onnx": "torch",
     "s2mlp_deploy.pipeline.context": "torch",
+    "s2mlp_deploy.shift": "torch",
     "s2mlp_deploy.families.reference": "torch",
     "s2mlp_deploy.families.shift_reference": "torch",
     "s2mlp_deploy.families.mixer.reference": "torch",

@@ -10,16 +10,20 @@ import onnx_ir as ir
 from s2mlp_deploy.errors import UsageError
 from s2mlp_deploy.families.mixer import emit as family
 from s2mlp_deploy.families.mixer.spec import MixerSpec
+from s2mlp_deploy.families.registry import family_of
 from s2mlp_deploy.families.s2mlp.spec import S2MLPSpec
 from s2mlp_deploy.graph.lowered import Axes, Lowered
 from s2mlp_deploy.passes.optimize import optimize
 from s2mlp_deploy.schema.array import Array
 from s2mlp_deploy.schema.precision import FP32
 from s2mlp_deploy.schema.size import Size
+from s2mlp_deploy.schema.spec import Spec
 
 
-def refusal(spec: S2MLPSpec) -> str | None:
+def refusal(spec: Spec) -> str | None:
     """Why there is no MLP-Mixer like ``spec``, in words; None where there is one."""
+    if not isinstance(spec, S2MLPSpec):
+        return f"an MLP-Mixer is formed like an S²-MLP, and this is a network of the family {family_of(spec).title}"
     if (count := len(spec.stages)) > 1:
         return f"an MLP-Mixer has one stage, and this S²-MLP has {count}"
     return None
@@ -30,7 +34,7 @@ def token_hidden(channels: int) -> int:
     return max(channels // 2, 1)
 
 
-def like(spec: S2MLPSpec, image_size: Size) -> MixerSpec:
+def like(spec: Spec, image_size: Size) -> MixerSpec:
     """The MLP-Mixer of the form of ``spec`` for images of ``image_size``.
 
     Raises:
@@ -39,6 +43,7 @@ def like(spec: S2MLPSpec, image_size: Size) -> MixerSpec:
     """
     if reason := refusal(spec):
         raise UsageError(f"there is no MLP-Mixer of the same form: {reason}")
+    assert isinstance(spec, S2MLPSpec)
     (stage,) = spec.stages
     return MixerSpec(
         stage.embedding,
@@ -52,7 +57,7 @@ def like(spec: S2MLPSpec, image_size: Size) -> MixerSpec:
     )
 
 
-def emit(spec: S2MLPSpec, axes: Axes, *, seed: int = 0) -> ir.Model:
+def emit(spec: Spec, axes: Axes, *, seed: int = 0) -> ir.Model:
     """The graph of the MLP-Mixer like ``spec`` for images of ``axes.size`` with random weights, which ``seed`` draws.
 
     Raises:
@@ -63,7 +68,7 @@ def emit(spec: S2MLPSpec, axes: Axes, *, seed: int = 0) -> ir.Model:
     return family.emit(mixer, _random(mixer.parameter_shapes(), np.random.default_rng(seed)), axes)
 
 
-def lower(spec: S2MLPSpec, axes: Axes, *, seed: int = 0) -> Lowered:
+def lower(spec: Spec, axes: Axes, *, seed: int = 0) -> Lowered:
     """:func:`emit`, after the passes that the graph of an S²-MLP goes through.
 
     Raises:

@@ -1,4 +1,4 @@
-"""The widely copied code, and its export as most people would do it.
+"""The widely copied code, and its export as most people would do it; of a network without a shift, its usual code.
 
     python -m s2mlp_bench.baselines.naive DIRECTORY BATCH HEIGHT WIDTH OUT.onnx
 
@@ -15,9 +15,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from s2mlp_deploy.families.s2mlp.reference import S2MLP
-from s2mlp_deploy.families.s2mlp.spec import S2MLPSpec
-from s2mlp_deploy.families.shift_reference import ShiftFunction, spatial_shift
+from s2mlp_bench.baselines.families import code_of
+from s2mlp_deploy.families.registry import read_spec
+from s2mlp_deploy.families.shift_reference import spatial_shift
 from s2mlp_deploy.graph.layer import INPUT, OUTPUT
 from s2mlp_deploy.schema.shift import Shift, overlap
 
@@ -34,16 +34,20 @@ def slice_assignment_shift(x: Tensor, shift: Shift) -> Tensor:
     return x
 
 
-def shift_function(shift: Shift) -> ShiftFunction:
+def trained_shift(x: Tensor, shift: Shift) -> Tensor:
     """The usual PyTorch code for ``shift``: the popular statements where they compute it, else on a copy."""
-    return slice_assignment_shift if shift.semantics == "inplace" else spatial_shift
+    return slice_assignment_shift(x, shift) if shift.semantics == "inplace" else spatial_shift(x, shift)
+
+
+def naive_shift(x: Tensor, shift: Shift) -> Tensor:
+    """The popular statements, whatever ``shift`` was trained; for another border than theirs nobody writes them."""
+    return slice_assignment_shift(x, shift) if shift.border == "keep" else spatial_shift(x, shift)
 
 
 def export(directory: Path, batch: int, size: tuple[int, int], destination: Path) -> None:
-    """``torch.onnx.export`` of the slice-assignment code with the weights in ``directory``."""
-    spec = S2MLPSpec.from_json(json.loads((directory / "spec.json").read_bytes()))
-    # Nobody writes the popular statements for another border.
-    model = S2MLP(spec, slice_assignment_shift if spec.shift.border == "keep" else spatial_shift)
+    """``torch.onnx.export`` of the usual code with the weights in ``directory``."""
+    spec = read_spec(json.loads((directory / "spec.json").read_bytes()))
+    model = code_of(spec).module(spec, naive_shift)
     model.load_state_dict(torch.load(directory / "weights.pt", weights_only=True))
     destination.parent.mkdir(parents=True)
     images = torch.zeros(batch, spec.in_channels, *size)

@@ -1,7 +1,7 @@
 """Baselines: the same weights in other tools, prepared as files in a scratch directory.
 
 They are read back from a float32 ONNX bundle, so no checkpoint is needed. A network of the same shape, MLP-Mixer,
-shows what the shift buys; the one without a shift, what it costs.
+shows what the shift buys; the one without a shift, what it costs. A baseline that a network does not offer is refused.
 """
 
 from __future__ import annotations
@@ -21,13 +21,15 @@ from s2mlp_bench.load import INT8_LIMIT
 from s2mlp_bench.process import measure
 from s2mlp_bench.weights_from_onnx import Model, read, readable
 from s2mlp_deploy.bundle.contents import Bundle
+from s2mlp_deploy.bundle.read import read_manifest
 from s2mlp_deploy.errors import RuntimeMissingError, UsageError
-from s2mlp_deploy.families.s2mlp.emit import emit
+from s2mlp_deploy.families.registry import family_of
 from s2mlp_deploy.graph import writer
 from s2mlp_deploy.graph.lowered import Axes
 from s2mlp_deploy.schema.manifest import FLOAT_LOGITS
 from s2mlp_deploy.schema.precision import FP32, INT8
 from s2mlp_deploy.schema.size import Size
+from s2mlp_deploy.schema.spec import Spec
 from s2mlp_deploy.system.dependencies import pip_install
 from s2mlp_deploy.system.progress import Listener
 
@@ -117,7 +119,8 @@ def prepare(
     """The baselines called ``names`` at every point.
 
     Raises:
-        UsageError: for an unknown name, without a float32 ONNX bundle, or where one cannot run with these settings.
+        UsageError: for an unknown name, without a float32 ONNX bundle, or where the network does not offer one, or one
+            cannot run with these settings.
         RuntimeMissingError: where a package is missing.
     """
     if not names:
@@ -127,7 +130,7 @@ def prepare(
             raise UsageError(f"--baseline {name!r} is unknown: expected {', '.join(BASELINES)}, or all")
         if reason := BASELINES[name].missing():
             raise RuntimeMissingError(f"--baseline {name} cannot run here, {reason}")
-    reference = next((bundle for bundle in bundles if readable(bundle)), None)
+    reference = next((bundle for bundle in bundles if readable(bundle.manifest)), None)
     if reference is None:
         raise UsageError(
             "--baseline needs the weights in float32: give an fp32 bundle of format onnx, without --input or --answer, among the "
@@ -135,9 +138,26 @@ def prepare(
         )
     if any(point.provider not in (None, "cpu") for point in points):
         raise UsageError("--baseline: baselines run on the CPU, so leave out either them or --provider")
+    for name in names:
+        if reason := BASELINES[name].refusal(reference.manifest.spec):
+            raise UsageError(f"--baseline {name}: {reason}, so leave it out")
     context = BaselineContext(bundles, reference, points, scratch, listener)
     for name in dict.fromkeys(names):
         yield from BASELINES[name].prepare(context)
+
+
+def all_offered(directories: Sequence[Path], listener: Listener) -> tuple[str, ...]:
+    """The names of all baselines that the network in the first bundle with its weights offers. Warn of the others.
+
+    Raises:
+        BundleError: where a directory is no bundle.
+    """
+    manifests = [read_manifest(directory) for directory in directories]
+    spec = next((manifest.spec for manifest in manifests if readable(manifest)), None)
+    refused = {name: r for name, baseline in BASELINES.items() if spec and (r := baseline.refusal(spec))}
+    for name, reason in refused.items():
+        listener.warn(f"the baseline {name} is left out: {reason}")
+    return tuple(name for name in BASELINES if name not in refused)
 
 
 def _torch_eager(context: BaselineContext) -> Iterator[Candidate]:
@@ -157,7 +177,7 @@ def _naive_onnx(context: BaselineContext) -> Iterator[Candidate]:
         key = point.batch, size
         if key not in files:
             files[key] = context.scratch / f"naive{len(files)}" / "model.onnx"
-            with context.listener.step("torch.onnx.export of the slice-assignment code"):
+            with context.listener.step("torch.onnx.export of the usual code"):
                 measure(naive_command(context.torch_directory, point.batch, size, files[key]))
         yield context.candidate("naive-onnx", OnnxBackend(files[key]), point)
 
@@ -168,8 +188,9 @@ def _no_shift(context: BaselineContext) -> Iterator[Candidate]:
     path = context.scratch / "none" / "model.onnx"
     path.parent.mkdir()
     swept = any(point.size for point in context.points)
-    axes = Axes(None, None if swept else context.model.spec.image_size)
-    writer.write(emit(context.model.spec, context.model.weights, NoShift(), axes), path)
+    spec, weights = context.model.spec, context.model.weights
+    axes = Axes(None, None if swept else spec.image_size)
+    writer.write(family_of(spec).emit(spec, weights, NoShift(), axes), path)
     for point in context.points:
         yield context.candidate("no-shift", OnnxBackend(path), point, Traits(limit=None, remark=ANOTHER))
 
@@ -212,13 +233,21 @@ def _mixer(context: BaselineContext) -> Iterator[Candidate]:
         yield context.candidate("mixer", OnnxBackend(files[size]), point, Traits(limit=None, remark=ANOTHER, macs=macs))
 
 
+def _without_shift(spec: Spec) -> str | None:
+    return None if spec.shifts else f"{family_of(spec).title} has no shift"
+
+
 @dataclass(frozen=True)
 class Baseline:
-    """A baseline: prepares its candidates, names the module that it needs and the command that installs that."""
+    """A baseline: prepares its candidates, names the module that it needs and the command that installs that.
+
+    ``refusal`` says in words why a network does not offer it; None where it does.
+    """
 
     prepare: Callable[[BaselineContext], Iterator[Candidate]]
     module: str
     remedy: str
+    refusal: Callable[[Spec], str | None] = lambda spec: None
 
     def missing(self) -> str | None:
         """The missing package, in words; None where none is."""
@@ -230,18 +259,18 @@ BASELINES = {
     "torch-compile": Baseline(_torch_compile, "torch", "pip install torch"),
     "naive-onnx": Baseline(_naive_onnx, "onnxscript", pip_install("bench")),
     "openvino": Baseline(_openvino, "openvino", pip_install("openvino")),
-    "mixer": Baseline(_mixer, "onnxruntime", "pip install onnxruntime"),
-    "no-shift": Baseline(_no_shift, "onnxruntime", "pip install onnxruntime"),
+    "mixer": Baseline(_mixer, "onnxruntime", "pip install onnxruntime", mixer.refusal),
+    "no-shift": Baseline(_no_shift, "onnxruntime", "pip install onnxruntime", _without_shift),
     "ort-static": Baseline(_ort_static, "onnxruntime", "pip install onnxruntime"),
     "openvino-static": Baseline(_openvino_static, "openvino", pip_install("openvino")),
 }
-"""PyTorch, with and without its compiler; ``torch.onnx.export`` of the widely copied code; every ONNX bundle in OpenVINO;
+"""PyTorch, with and without its compiler; ``torch.onnx.export`` of the usual code; every ONNX bundle in OpenVINO;
 an MLP-Mixer of the same width, depth and patch; the graph without any shift; and onnxruntime's static quantization with
 its defaults, in ONNX Runtime and in OpenVINO."""
 
 
 def naive_command(directory: Path, batch: int, size: Size, destination: Path) -> list[str]:
-    """The command that exports the slice-assignment code with ``torch.onnx.export(dynamo=True)``."""
+    """The command that exports the usual code (for a shift, the slice assignments) with ``torch.onnx.export(dynamo=True)``."""
     return [
         sys.executable,
         "-m",

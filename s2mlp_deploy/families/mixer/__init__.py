@@ -1,1 +1,1 @@
-"""MLP-Mixer: its spec, reference module and graph. Checkpoints of it are not exported: the benchmark times it."""
+"""MLP-Mixer: its reference module, how checkpoints name its weights, and its graph."""

@@ -15,10 +15,12 @@ import onnx_ir as ir
 
 from s2mlp_deploy.errors import UsageError
 from s2mlp_deploy.families.emission import LayerEmitter, finish, image_input
-from s2mlp_deploy.families.mixer.spec import EMBEDDING, MixerSpec, block_name
+from s2mlp_deploy.families.mixer.spec import EMBEDDING, HEAD_MEAN, HEAD_NORM, MixerSpec, block_name
 from s2mlp_deploy.graph.builder import GraphBuilder
 from s2mlp_deploy.graph.layer import OUTPUT
 from s2mlp_deploy.graph.lowered import Axes
+from s2mlp_deploy.graph.position_mean import emit_mean
+from s2mlp_deploy.graph.spatial_shift import FeatureMap
 
 
 def emit(spec: MixerSpec, weights: Mapping[str, np.ndarray], axes: Axes) -> ir.Model:
@@ -61,12 +63,21 @@ class _MixerEmitter(LayerEmitter):
         return self.out.op("Add", [x, self.linear(y, f"{layer}.fc4", f"{name}/fc4")], name)
 
     def head(self, x: ir.Value) -> ir.Value:
-        """Tokens to logits (batch, classes)."""
-        x = self.norm(x, "head.norm", "head/norm")
-        shape = self.out.integers("map", self.spec.positions, -1, self.spec.channels)
-        x = self.out.op("Reshape", [x, shape], "head/map")
-        x = self.out.op("ReduceMean", [x, self.out.integers("axis_of_positions", 0)], "head/mean", keepdims=0)
+        """Tokens to logits (batch, classes): mean over positions, then linear."""
+        if not self.spec.norm_after_mean:
+            x = self.norm(x, "head.norm", HEAD_NORM)
+        x = emit_mean(self.out, *self._batch_first(x), HEAD_MEAN)
+        if self.spec.norm_after_mean:
+            x = self.norm(x, "head.norm", HEAD_NORM)
         return self.linear(x, "head.fc", OUTPUT)
+
+    def _batch_first(self, x: ir.Value) -> tuple[ir.Value, FeatureMap]:
+        """Tokens (batch · positions, channels), and their map."""
+        (size,), c = self.spec.map_sizes(self.spec.image_size), self.spec.channels
+        x = self.out.op("Reshape", [x, self.out.integers("positions", self.spec.positions, -1, c)], "head/positions")
+        x = self.out.op("Transpose", [x], "head/batch_first", perm=[1, 0, 2])
+        x = self.out.op("Reshape", [x, self._tokens], "head/tokens")
+        return x, FeatureMap("head", c, size, self.out.constant("head/map_shape", np.array([-1, *size, c])))
 
     def _mix(self, x: ir.Value, layer: str, name: str) -> ir.Value:
         """W·x + b on x (positions, batch · channels): the bias (rows, 1) is each row's own."""

@@ -6,8 +6,16 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from s2mlp_deploy.families.base import Family
-from s2mlp_deploy.families.mixer.spec import EMBEDDING, MixerSpec
+from s2mlp_deploy.families.forms import Form
+from s2mlp_deploy.families.layouts import Layout
+from s2mlp_deploy.families.mixer import layout
+from s2mlp_deploy.families.mixer.layout import MixerLayout, taken_on_trust
+from s2mlp_deploy.families.mixer.spec import EMBEDDING, HEAD_MEAN, HEAD_NORM, MixerSpec
+from s2mlp_deploy.families.recognition import Match, Shapes
 from s2mlp_deploy.graph.layer import INPUT, OUTPUT, Layer
+from s2mlp_deploy.schema.shift import Shift
+from s2mlp_deploy.schema.size import Size, format_size
+from s2mlp_deploy.system.wording import counted
 
 if TYPE_CHECKING:
     import numpy as np
@@ -20,7 +28,7 @@ if TYPE_CHECKING:
 
 
 class MixerFamily(Family[MixerSpec]):
-    """MLP-Mixer (arXiv 2105.01601), for benchmarks: it has no layouts, so no checkpoint is recognised as one."""
+    """MLP-Mixer (arXiv 2105.01601)."""
 
     name, title = MixerSpec.family, "MLP-Mixer"
     spec_type = MixerSpec
@@ -35,6 +43,32 @@ class MixerFamily(Family[MixerSpec]):
 
         return emit(spec, weights, axes)
 
+    def layout_type(self) -> type[Layout]:
+        return MixerLayout
+
+    def infer_spec(self, match: Match[MixerLayout], shapes: Shapes, *, image_size: Size, shift: Shift) -> MixerSpec:
+        return layout.infer_spec(match, shapes, image_size)
+
+    def default_image_size(self, match: Match[MixerLayout], shapes: Shapes) -> Size:
+        return layout.image_size_of(match, shapes)
+
+    def form_of(self, match: Match[MixerLayout], name: str, shapes: Shapes) -> Form | None:
+        return layout.form_of(match, name, shapes)
+
+    def taken_on_trust(self, layout: MixerLayout, spec: MixerSpec) -> tuple[str, ...]:
+        return taken_on_trust(layout, spec)
+
+    def stage_lines(self, spec: MixerSpec) -> tuple[str, ...]:
+        e = spec.embedding
+        return (
+            f"{format_size(e.kernel)} convolution, stride {format_size(e.stride)}, {counted(spec.channels, 'channel')}, "
+            f"{counted(spec.depth, 'block')} of {spec.token_hidden} values over {spec.positions} positions and "
+            f"{counted(spec.hidden, 'channel')}",
+        )
+
+    def peculiarities(self, spec: MixerSpec) -> tuple[str, ...]:
+        return ("norm after the mean",) if spec.norm_after_mean else ()
+
     def block_layers(self, spec: MixerSpec) -> tuple[Layer, ...]:
         """FC₃ and FC₄: the weight of a product over positions is its first factor, which int8 does not quantize."""
         inputs = {"fc3": "norm2", "fc4": "gelu2"}
@@ -42,4 +76,4 @@ class MixerFamily(Family[MixerSpec]):
         return tuple(Layer(f"{block}/{fc}", f"{block}/{source}") for block in blocks for fc, source in inputs.items())
 
     def end_layers(self, spec: MixerSpec) -> tuple[Layer, ...]:
-        return Layer(f"{EMBEDDING}/conv", INPUT), Layer(OUTPUT, "head/mean")
+        return Layer(f"{EMBEDDING}/conv", INPUT), Layer(OUTPUT, HEAD_NORM if spec.norm_after_mean else HEAD_MEAN)

@@ -46,7 +46,8 @@ class Mixer(ReferenceModel):
         self.embedding = StageEmbedding(spec.in_channels, c, e.kernel, e.stride, e.padding)
         for b in range(spec.depth):
             self.add_module(f"block{b}", Block(spec))
-        self.head = Head(nn.LayerNorm(c, spec.norm_epsilon), nn.Linear(c, spec.classes))
+        norm = nn.LayerNorm(c, spec.norm_epsilon)
+        self.head = Head(norm, nn.Linear(c, spec.classes), norm_after_mean=spec.norm_after_mean)
         self.depth = spec.depth
 
     def layers(self) -> Iterator[tuple[str, nn.Module]]:

@@ -21,6 +21,8 @@ from s2mlp_deploy.schema.strict_model import Count, Extent, StrictModel
 EMBEDDING = "embedding"
 """The name of the patch embedding, as a layer and before its parameters."""
 
+HEAD_MEAN, HEAD_NORM = "head/mean", "head/norm"
+
 
 def block_name(block: int) -> str:
     """The name of a block's output in the graph."""
@@ -40,19 +42,23 @@ class _SpecJson(StrictModel):
     image_size: tuple[Extent, Extent]
     in_channels: Extent
     norm_epsilon: float
+    norm_after_mean: bool = False
 
 
 @dataclass(frozen=True)
 class MixerSpec(Spec):
     """An MLP-Mixer of ``blocks`` equal blocks.
 
-    ``token_hidden`` is the width of the MLP over positions, ``hidden`` (c̄) of the one over channels.
+    ``token_hidden`` is the width of the MLP over positions, ``hidden`` (c̄) of the one over channels. The head's norm
+    stands before the mean over positions, or with ``norm_after_mean`` behind it, which the paper does not have.
 
     Raises:
         SpecError: where the patches do not fill the image.
     """
 
     family: ClassVar[str] = "mixer"
+    has_one_size: ClassVar[bool] = True
+    positions_first: ClassVar[bool] = True
 
     embedding: Embedding
     channels: int
@@ -60,6 +66,7 @@ class MixerSpec(Spec):
     hidden: int
     blocks: int
     norm_epsilon: float = 1e-6
+    norm_after_mean: bool = False
 
     def __post_init__(self) -> None:
         self.map_sizes(self.image_size)
@@ -147,6 +154,7 @@ class MixerSpec(Spec):
             image_size=self.image_size,
             in_channels=self.in_channels,
             norm_epsilon=self.norm_epsilon,
+            norm_after_mean=self.norm_after_mean,
         ).model_dump(mode="json")
 
     @classmethod
@@ -165,6 +173,7 @@ class MixerSpec(Spec):
             entry.hidden,
             entry.depth,
             entry.norm_epsilon,
+            entry.norm_after_mean,
             classes=entry.classes,
             image_size=entry.image_size,
             in_channels=entry.in_channels,

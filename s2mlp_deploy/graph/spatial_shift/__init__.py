@@ -41,8 +41,10 @@ def choose(name: str, shifts: Sequence[Shift], *, dynamic_size: bool) -> Lowerin
 
     Raises:
         LoweringError: where that lowering, or for ``auto`` every one, would not be exact.
-        UsageError: where there is none of that name.
+        UsageError: where there is none of that name, or no shift.
     """
+    if name != "auto" and not shifts:
+        raise UsageError(f"--shift {name}: this network has no shift to lower: leave it out")
     refusals = {
         n: next(filter(None, (lowering.refusal(shift, dynamic_size=dynamic_size) for shift in shifts)), None)
         for n, lowering in LOWERINGS.items()

@@ -15,7 +15,7 @@ import torch
 from helpers.support import Ran, command, random_model, run, save_checkpoint, small_spec, weights_of, with_biases
 from s2mlp_bench import weights_from_onnx
 from s2mlp_bench.baselines import registry
-from s2mlp_bench.baselines.naive import shift_function, slice_assignment_shift
+from s2mlp_bench.baselines.naive import naive_shift, slice_assignment_shift, trained_shift
 from s2mlp_bench.baselines.noshift import NoShift
 from s2mlp_deploy.bundle import golden_tensors
 from s2mlp_deploy.bundle.read import read_bundle
@@ -184,9 +184,15 @@ def test_the_naive_shift_is_the_copied_statements_word_for_word() -> None:
     assert torch.equal(ours, x)
 
 
-def test_pytorch_shifts_on_a_copy_where_the_paper_does() -> None:
-    assert shift_function(Shift()) is spatial_shift
-    assert shift_function(Shift(semantics="inplace")) is slice_assignment_shift
+def test_the_usual_code_copies_before_it_shifts_only_where_the_copied_statements_compute_something_else() -> None:
+    x = torch.randn(1, 5, 7, 13)
+    papers, in_place = spatial_shift(x, Shift()), slice_assignment_shift(x.clone(), Shift())
+    assert not torch.equal(papers, in_place)
+    assert torch.equal(trained_shift(x.clone(), Shift()), papers)
+    assert torch.equal(trained_shift(x.clone(), Shift(semantics="inplace")), in_place)
+    assert torch.equal(naive_shift(x.clone(), Shift()), in_place)
+    zero = Shift(border="zero")
+    assert torch.equal(naive_shift(x.clone(), zero), spatial_shift(x, zero))
 
 
 def test_no_shift_computes_the_network_without_its_shift(tmp_path: Path) -> None:

@@ -20,7 +20,6 @@ from torch import Tensor, nn
 
 from helpers.support import random_model, run, small_spec
 from s2mlp_deploy.checkpoint.load import (
-    DEFAULT_IMAGE_SIZE,
     Checkpoint,
     checkpoint_notes,
     checkpoint_warnings,
@@ -470,7 +469,7 @@ def test_a_recorded_image_size_is_understood(content: dict[str, Any], size: tupl
 def test_a_recorded_image_size_that_is_none_is_ignored(tmp_path: Path, nonsense: object) -> None:
     assert read_recorded({"args": {"img_size": nonsense}}).image_size is None
     found = load_checkpoint(save(tmp_path / "model.pt", {"model": state(), "args": {"img_size": nonsense}}))
-    assert found.spec.image_size == DEFAULT_IMAGE_SIZE
+    assert found.spec.image_size == (224, 224)
 
 
 def test_a_size_of_something_else_is_not_taken() -> None:

@@ -1,0 +1,105 @@
+"""MLP-Mixer through the commands: exported, verified layer by layer, explained without a word of a shift."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import pytest
+import safetensors.torch
+import torch
+from torch import nn
+
+from helpers.mixers import SIZE, lucidrains_mixer
+from helpers.support import run
+
+OPTIONS = ("--image-size", "20x28", "--mean", "0.5", "--std", "0.5")
+
+
+@pytest.fixture(scope="module")
+def model() -> nn.Module:
+    return lucidrains_mixer()
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory, model: nn.Module) -> Path:
+    """A folder with a checkpoint, ``mixer.pt``, and its bundle, ``bundle``."""
+    directory = tmp_path_factory.mktemp("mixer")
+    torch.save(model.state_dict(), directory / "mixer.pt")
+    ran = run("export", directory / "mixer.pt", *OPTIONS, "-o", directory / "bundle")
+    assert ran.code == 0, ran.err
+    assert "shift" not in ran.out + ran.err
+    return directory
+
+
+def recording(place: Path, model: nn.Module, factor: float = 1) -> Path:
+    images = torch.rand(4, 3, *SIZE, generator=torch.Generator().manual_seed(5))
+    safetensors.torch.save_file({"input": images, "logits": factor * model(images)}, place / "recorded.safetensors")
+    return place / "recorded.safetensors"
+
+
+def test_the_bundle_gives_the_logits_of_the_users_own_model(place: Path, model: nn.Module) -> None:
+    images = torch.rand(5, 3, *SIZE, generator=torch.Generator().manual_seed(2))
+    session = onnxruntime.InferenceSession(place / "bundle" / "model.onnx")
+    logits = session.run(None, {"input": images.numpy()})[0]
+    np.testing.assert_allclose(logits, model(images).numpy(), rtol=1e-4, atol=1e-5)
+
+
+def test_what_is_shown_has_no_word_of_a_shift(place: Path) -> None:
+    verified = run("verify", place / "bundle", "--per-block")
+    assert verified.code == 0 and "block01" in verified.out and "no layer is further" in verified.out
+    of_checkpoint = run("inspect", place / "mixer.pt", "--image-size", "20x28")
+    assert "MLP-Mixer, 1 stage, 2 blocks" in of_checkpoint.out and "9 values over 35" in of_checkpoint.out
+    of_bundle = run("inspect", place / "bundle")
+    assert "layout lucidrains-mixer" in " ".join(of_bundle.out.split())
+    for ran in (verified, of_checkpoint, of_bundle):
+        assert "shift" not in (ran.out + ran.err).replace("shift_", "")
+    manifest = json.loads((place / "bundle" / "manifest.json").read_text("utf-8"))
+    assert manifest["lowering"] == "none" and manifest["spec"]["family"] == "mixer"
+
+
+@pytest.mark.parametrize("batch", ["1", "3"])
+def test_layers_are_compared_whatever_the_batch(place: Path, tmp_path: Path, batch: str) -> None:
+    ran = run("export", place / "mixer.pt", *OPTIONS, "--batch", batch, "-o", tmp_path / "out")
+    assert ran.code == 0, ran.err
+    verified = run("verify", tmp_path / "out", "--per-block")
+    assert verified.code == 0 and "no layer is further" in verified.out
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--shift", "slice"], "--shift slice: this network has no shift to lower: leave it out"),
+        (["--shift-semantics", "paper"], "--shift-semantics: MLP-Mixer has no shift: leave it out"),
+        (["--shift-semantics", "auto"], "--shift-semantics: MLP-Mixer has no shift: leave it out"),
+        (["--shift-directions", "8"], "--shift-directions: MLP-Mixer has no shift: leave it out"),
+        (
+            ["--dynamic-size"],
+            "--dynamic-size: the weights of MLP-Mixer are for images of one size, 20x28: leave it out",
+        ),
+    ],
+)
+def test_what_a_mixer_does_not_have_is_refused(place: Path, tmp_path: Path, options: list[str], said: str) -> None:
+    ran = run("export", place / "mixer.pt", *OPTIONS, *options, "-o", tmp_path / "out")
+    assert ran.code == 2 and said in ran.err and not (tmp_path / "out").exists()
+
+
+def test_a_recording_is_compared_with_the_one_network_that_there_is(
+    place: Path, tmp_path: Path, model: nn.Module
+) -> None:
+    reference = ("--reference", recording(tmp_path, model), "-o", tmp_path / "out")
+    ran = run("export", place / "mixer.pt", *OPTIONS, *reference)
+    assert ran.code == 0, ran.err
+    assert "relative L2 over 4 samples: " in ran.out and "semantics" not in ran.out + ran.err
+    report = json.loads((tmp_path / "out" / "report.json").read_text("utf-8"))
+    (evidence,) = report["evidence"]
+    assert evidence["supports"] == "none" and evidence["measured"]["none"] < 1e-5
+
+
+def test_a_recording_of_another_network_is_refused(place: Path, tmp_path: Path, model: nn.Module) -> None:
+    reference = ("--reference", recording(tmp_path, model, 1.1), "-o", tmp_path / "out")
+    ran = run("export", place / "mixer.pt", *OPTIONS, *reference)
+    assert ran.code == 1 and "the network does not give the recorded logits: other preprocessing" in ran.err
+    assert "semantics" not in ran.err and not (tmp_path / "out").exists()
