@@ -64,7 +64,7 @@ class Layout(BaseModel):
     """The layers of the canonical model, with ``{s}`` and ``{b}`` for indices."""
 
     ends: ClassVar[frozenset[str]]
-    """Parameters of the first layer and of the last, which every whole model has."""
+    """Parameters that every whole model has: of the first layer, of the last, and of a block if others lack it."""
 
     name: str
     source: str = ""

@@ -60,8 +60,13 @@ class Match(Generic[L]):
 
     @property
     def whole(self) -> bool:
-        """Whether it has the first layer and the last."""
-        return self.layout.ends <= self.names.keys()
+        """Whether it has the layers that every model of its layout has."""
+        return not self.lacking
+
+    @property
+    def lacking(self) -> frozenset[str]:
+        """Parameters that every model of its layout has, and that are not there."""
+        return self.layout.ends - self.names.keys()
 
 
 def recognise(shapes: Shapes, candidates: Iterable[Layout], integers: Collection[str] = ()) -> Match[Any]:
@@ -141,7 +146,7 @@ def _why_left_out(layout: Layout, key: str, prefix: str, shape: tuple[int, ...],
 def _complete(matches: list[Match[Any]]) -> list[Match[Any]]:
     """Those of ``matches`` that explain every key, but for other whole models of the same layout, which they name.
 
-    A part of a model is explained only where no whole one is.
+    Where several do, only those stay that lack the fewest of the layers that every model of their layout has.
     """
     found = []
     for match in matches:
@@ -152,7 +157,8 @@ def _complete(matches: list[Match[Any]]) -> list[Match[Any]]:
             left_out = tuple(item for item in match.left_out if item.key not in theirs)
             beside = tuple(m.prefix.rstrip(".") for m in others)
             found.append(replace(match, left_out=left_out, others=beside, unexplained=frozenset()))
-    return [match for match in found if match.whole] or found
+    fewest = min((len(match.lacking) for match in found), default=0)
+    return [match for match in found if len(match.lacking) == fewest]
 
 
 def _one(complete: list[Match[Any]]) -> Match[Any]:
@@ -185,12 +191,9 @@ def _no_match(shapes: Shapes, candidates: tuple[Layout, ...], tried: list[Match[
             key for key in nearest.unexplained if fnmatchcase(key.removeprefix(nearest.prefix), pattern)
         ):
             return f"no layout explains every key. Nearest is {nearest.layout.name}, and {shown(strange[0])} is none of its keys: {network}"
-    hint = ""
-    if any("split_attention" in key for key in left):
-        hint = " Split attention is what S²-MLPv2 adds; this tool exports S²-MLP (version 1) only."
     return (
         f"no layout explains every key. Nearest is {nearest.layout.name}, which explains {len(nearest.names)} of "
-        f"{len(shapes)}; it has no place for {some(left)}.{hint} If these weights are part of your model, describe "
+        f"{len(shapes)}; it has no place for {some(left)}. If these weights are part of your model, describe "
         "its names in a layout file (docs/layouts.md) and pass it with --layout FILE.toml; if not, name them there under ignore"
     )
 

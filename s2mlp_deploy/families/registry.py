@@ -14,13 +14,14 @@ from s2mlp_deploy.families.layouts import Layout, extend, read_toml, validate
 from s2mlp_deploy.families.mixer.family import MixerFamily
 from s2mlp_deploy.families.recognition import shown
 from s2mlp_deploy.families.s2mlp.family import S2MLPFamily
+from s2mlp_deploy.families.s2mlp_v2.family import S2MLPv2Family
 from s2mlp_deploy.schema.spec import Spec
 from s2mlp_deploy.system import untrusted_input
 
 MOST_LAYOUT = 64 << 10
 """Bytes of a layout file: of one that names every layer of 36 blocks by itself, and more."""
 
-FAMILIES: tuple[Family[Any], ...] = (S2MLPFamily(), MixerFamily())
+FAMILIES: tuple[Family[Any], ...] = (S2MLPFamily(), S2MLPv2Family(), MixerFamily())
 
 
 def find_family(name: str) -> Family[Any]:

@@ -6,7 +6,7 @@ Feature maps are ``(batch, height, width, channels)``.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias, get_args
 
 from s2mlp_deploy.errors import SpecError
@@ -133,6 +133,11 @@ class Shift:
     def smears(self, offset: Offset) -> bool:
         """Whether a group with this offset reads values that the same assignment overwrote."""
         return self.semantics == "inplace" and offset > (0, 0)
+
+    @property
+    def mirrored(self) -> Shift:
+        """The same shift with the axes exchanged: what moved along the height moves along the width."""
+        return replace(self, offsets=tuple((dw, dh) for dh, dw in self.offsets))
 
     @property
     def directions(self) -> str:

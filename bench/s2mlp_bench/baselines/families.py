@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from s2mlp_deploy.errors import UsageError
 from s2mlp_deploy.families.mixer.spec import MixerSpec
 from s2mlp_deploy.families.registry import family_of
-from s2mlp_deploy.families.s2mlp import layers as s2mlp_layers
 from s2mlp_deploy.families.s2mlp.spec import LAYERS, S2MLPSpec
+from s2mlp_deploy.families.staged import layers as staged_layers
 from s2mlp_deploy.schema.spec import Spec
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ class S2MLPCode(FamilyCode[S2MLPSpec]):
         return S2MLP(spec, shift)
 
     def initializer_name(self, parameter: str) -> str:
-        return s2mlp_layers.initializer_name(parameter)
+        return staged_layers.initializer_name(parameter)
 
     def with_biases(self, spec: S2MLPSpec, biased: frozenset[str] | None) -> S2MLPSpec:
         return replace(spec, biases=frozenset(LAYERS) if biased is None else biased)

@@ -2,85 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping
 
-import torch
-from torch import Tensor, nn
-from torch.nn import functional as F
+from torch import Tensor
 
-from s2mlp_deploy.families.reference import Head, ReferenceModel, StageEmbedding
-from s2mlp_deploy.families.s2mlp import layers
-from s2mlp_deploy.families.s2mlp.spec import S2MLPSpec, Stage
-from s2mlp_deploy.families.shift_reference import ShiftFunction, spatial_shift
-from s2mlp_deploy.graph.layer import OUTPUT
+from s2mlp_deploy.families.s2mlp.spec import S2MLPSpec
+from s2mlp_deploy.families.shift_reference import ShiftFunction
+from s2mlp_deploy.families.staged import reference
+from s2mlp_deploy.families.staged.reference import StagedModel
+from s2mlp_deploy.families.staged.spec import Stage, StagedSpec
 
 
-class Block(nn.Module):
-    """x ← x + FC₂(shift(GELU(FC₁(LN(x))))); x ← x + FC₄(GELU(FC₃(LN(x)))) (paper, equation 5).
+class Block(reference.Block):
+    """x ← x + FC₂(shift(GELU(FC₁(LN(x))))); x ← x + FC₄(GELU(FC₃(LN(x)))) (paper, equation 5)."""
 
-    Input and output are (batch, height, width, channels).
-    """
+    def __init__(self, spec: StagedSpec, stage: Stage, shift: ShiftFunction) -> None:
+        super().__init__(spec, stage, shift)
+        self.spec = spec
 
-    def __init__(self, spec: S2MLPSpec, stage: Stage, shift: ShiftFunction) -> None:
-        super().__init__()
-        c, hidden = stage.channels, stage.hidden
-        self.norm1 = nn.LayerNorm(c, spec.norm_epsilon, bias="norm1" in spec.biases)
-        self.fc1 = nn.Linear(c, c, "fc1" in spec.biases)
-        self.fc2 = nn.Linear(c, c, "fc2" in spec.biases)
-        self.norm2 = nn.LayerNorm(c, spec.norm_epsilon, bias="norm2" in spec.biases)
-        self.fc3 = nn.Linear(c, hidden, "fc3" in spec.biases)
-        self.fc4 = nn.Linear(hidden, c, "fc4" in spec.biases)
-        self.spec, self.shift = spec, shift
-        self.activation: Callable[[Tensor], Tensor] = F.gelu
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = x + self.fc2(self.shift(self.activation(self.fc1(self.norm1(x))), self.spec.shift))
-        x = x + self.fc4(self.activation(self.fc3(self.norm2(x))))
-        return x
+    def mix(self, y: Tensor) -> Tensor:
+        """shift(GELU(y)) of (batch, height, width, c)."""
+        return self.shift(self.activation(y), self.spec.shift)
 
 
-class StageModule(nn.Module):
-    """One stage: its embedding, perhaps with a norm behind it, and its blocks."""
+class S2MLP(StagedModel):
+    """S²-MLP: images (batch, 3, height, width) to logits (batch, classes)."""
 
-    def __init__(self, spec: S2MLPSpec, index: int, shift: ShiftFunction) -> None:
-        super().__init__()
-        stage = spec.stages[index]
-        width = spec.stages[index - 1].channels if index else spec.in_channels
-        e = stage.embedding
-        self.embedding = StageEmbedding(
-            width, stage.channels, e.kernel, e.stride, e.padding, bias="embedding" in spec.biases
-        )
-        if stage.stem_norm:
-            self.stem_norm = nn.LayerNorm(stage.channels, spec.norm_epsilon, bias="stem_norm" in spec.biases)
-        self.blocks = nn.ModuleList(Block(spec, stage, shift) for _ in range(stage.depth))
-
-
-class S2MLP(ReferenceModel):
-    """S²-MLP: images (batch, 3, height, width) to logits (batch, classes).
-
-    ``shift`` replaces the definition of the spatial shift, for training with other code.
-    """
-
-    def __init__(self, spec: S2MLPSpec, shift: ShiftFunction = spatial_shift) -> None:
-        super().__init__()
-        self.stages = nn.ModuleList(StageModule(spec, i, shift) for i in range(len(spec.stages)))
-        c = spec.stages[-1].channels
-        norm = nn.LayerNorm(c, spec.norm_epsilon, bias="norm" in spec.biases) if spec.final_norm else None
-        self.head = Head(norm, nn.Linear(c, spec.classes, "fc" in spec.biases), norm_after_mean=spec.norm_after_mean)
-
-    def layers(self) -> Iterator[tuple[str, nn.Module]]:
-        """(name, module) in the order of computation; the last one gives the logits."""
-        for s, stage in enumerate(self.stages):
-            opening = [m for name, m in stage.named_children() if name != "blocks"]
-            yield layers.embedding_name(s), opening[0] if len(opening) == 1 else nn.Sequential(*opening)
-            for b, block in enumerate(stage.get_submodule("blocks").children()):
-                yield layers.block_name(s, b), block
-        yield OUTPUT, self.head
+    block_type = Block
 
 
 def build(spec: S2MLPSpec, weights: Mapping[str, Tensor]) -> S2MLP:
     """The module of ``spec`` around ``weights`` (canonical names), which are shared, not copied."""
-    with torch.device("meta"):
-        model = S2MLP(spec)
-    model.load_state_dict(dict(weights), strict=True, assign=True)
-    return model.eval().requires_grad_(False)
+    return S2MLP.of(spec, weights)

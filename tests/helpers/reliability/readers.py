@@ -28,7 +28,7 @@ from s2mlp_deploy.errors import LayoutError
 from s2mlp_deploy.families import s2mlp
 from s2mlp_deploy.families.recognition import recognise
 from s2mlp_deploy.families.registry import find_layout, read_spec
-from s2mlp_deploy.families.s2mlp.layout import infer_spec
+from s2mlp_deploy.families.s2mlp.family import S2MLPFamily
 from s2mlp_deploy.gate import golden_images, shift_evidence
 from s2mlp_deploy.schema.manifest import Preprocessing, parse_manifest
 
@@ -165,7 +165,7 @@ def _layout(path: Path) -> None:
     for known in (_SHAPES, shapes):
         try:
             match = recognise(known, [layout])
-            infer_spec(match, known, image_size=(224, 224), shift=SPEC.shift).map_sizes((224, 224))
+            S2MLPFamily().infer_spec(match, known, image_size=(224, 224), shift=SPEC.shift).map_sizes((224, 224))
         except LayoutError:
             continue
 

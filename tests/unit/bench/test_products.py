@@ -19,7 +19,7 @@ from s2mlp_bench.candidate import Point
 from s2mlp_bench.roofline.products import products
 from s2mlp_deploy.checkpoint.load import load_checkpoint
 from s2mlp_deploy.families.s2mlp.emit import emit
-from s2mlp_deploy.families.s2mlp.layers import block_layers
+from s2mlp_deploy.families.s2mlp.family import S2MLPFamily
 from s2mlp_deploy.formats.onnx import scratch_session
 from s2mlp_deploy.gate.distance import compare
 from s2mlp_deploy.graph.lowered import Axes, Lowered
@@ -66,7 +66,7 @@ def initializers(model: ir.Model, among: Collection[str]) -> dict[str, np.ndarra
 def test_products_alone_keep_their_weights_scales_and_types(lowered: Lowered) -> None:
     whole, alone = lowered.model.graph, products(lowered).model.graph
     ours, theirs = ({n.name: n for n in graph} for graph in (alone, whole))
-    names = [layer.name for layer in block_layers(lowered.spec)]
+    names = [layer.name for layer in S2MLPFamily().block_layers(lowered.spec)]
     assert [str(y.name) for y in alone.outputs] == [str(theirs[name].outputs[0].name) for name in names]
     assert set(ours) <= set(theirs) and {n.op_type for n in alone} <= {"Gemm", "DequantizeLinear"}
     kept = initializers(products(lowered).model, alone.initializers)

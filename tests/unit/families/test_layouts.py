@@ -399,12 +399,6 @@ def test_another_model_is_not_taken_for_this_one(tmp_path: Path) -> None:
     assert "none of the 9 keys (0.weight, 0.bias, 1.weight," in message and "is this an S²-MLP?" in message
 
 
-def test_version_two_of_the_model_is_recognised_by_its_split_attention(tmp_path: Path) -> None:
-    key = "stages.0.1.model.0.0.fn.split_attention.mlp1.weight"
-    message = refusal(tmp_path, jittor_state() | {key: torch.zeros(13, 13)})
-    assert key in message and "S²-MLPv2" in message
-
-
 def test_the_post_norm_variant_is_refused_with_the_reason(tmp_path: Path) -> None:
     def channel_mlp(hidden: int, last: int) -> nn.ModuleDict:
         return nn.ModuleDict(

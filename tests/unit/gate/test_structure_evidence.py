@@ -23,8 +23,10 @@ from s2mlp_deploy.checkpoint.load import checkpoint_warnings, load_checkpoint
 from s2mlp_deploy.errors import LayoutError
 from s2mlp_deploy.families.reference import activations, logits
 from s2mlp_deploy.families.registry import find_layout
-from s2mlp_deploy.families.s2mlp import reference, structures
+from s2mlp_deploy.families.s2mlp import reference
+from s2mlp_deploy.families.s2mlp.family import S2MLPFamily
 from s2mlp_deploy.families.s2mlp.spec import S2MLPSpec
+from s2mlp_deploy.families.staged import structures
 from s2mlp_deploy.schema.array import Array
 from s2mlp_deploy.schema.shift import Shift
 from s2mlp_deploy.schema.spec import Embedding
@@ -220,7 +222,7 @@ def test_logits_of_no_structure_at_all_get_no_advice(tmp_path: Path) -> None:
 
 
 def test_one_change_is_tried_before_two_and_four_directions_in_every_order() -> None:
-    one = list(next(structures.alternatives(SPEC)))
+    one = list(next(S2MLPFamily().alternatives(SPEC)))
     assert {s.spec.shift.border for s in one} == {"keep", "zero", "wrap"}
     assert len({s.spec.shift.offsets for s in one if len(s.spec.shift.offsets) == 4}) == 24
     assert {s.activation for s in one} == set(structures.ACTIVATIONS)

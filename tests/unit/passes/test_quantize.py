@@ -18,7 +18,7 @@ import torch
 from helpers.support import pyramid_spec, random_model, small_spec, weights_of, with_biases, with_stem_norms
 from s2mlp_deploy.errors import InternalError, ParityError
 from s2mlp_deploy.families.s2mlp.emit import emit
-from s2mlp_deploy.families.s2mlp.layers import block_layers, end_layers
+from s2mlp_deploy.families.s2mlp.family import S2MLPFamily
 from s2mlp_deploy.families.s2mlp.reference import S2MLP
 from s2mlp_deploy.families.s2mlp.spec import S2MLPSpec
 from s2mlp_deploy.formats.onnx import scratch_session
@@ -54,6 +54,8 @@ MOVES = {
     "conv": set(),
 }
 """What may stand between quantization and a block's second product; with conv, or zeros to write, the shift stays in float."""
+
+block_layers, end_layers = S2MLPFamily().block_layers, S2MLPFamily().end_layers
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""The names of S²-MLP's layers in the graph, in traces and in reports."""
+"""The names of layers in the graph, in traces and in reports, of networks of stages."""
 
 from __future__ import annotations
 
@@ -8,10 +8,7 @@ from typing import TYPE_CHECKING
 from s2mlp_deploy.graph.layer import INPUT, OUTPUT, Layer
 
 if TYPE_CHECKING:
-    from s2mlp_deploy.families.s2mlp.spec import S2MLPSpec
-
-ACTIVATIONS = {"fc1": "norm1", "fc2": "gelu1", "fc3": "norm2", "fc4": "gelu2"}
-"""The matrix products of a block, in the order of computation, and the layer whose output each reads."""
+    from s2mlp_deploy.families.staged.spec import StagedSpec
 
 HEAD_MEAN, HEAD_NORM = "head/mean", "head/norm"
 
@@ -41,7 +38,13 @@ def initializer_name(parameter: str) -> str:
     return parameter.replace("stages.", "stage")
 
 
-def layer_maps(spec: S2MLPSpec) -> Iterator[tuple[str, int | None]]:
+def block_names(spec: StagedSpec) -> Iterator[str]:
+    """Every block, in the order of computation."""
+    for s, stage in enumerate(spec.stages):
+        yield from (block_name(s, b) for b in range(stage.depth))
+
+
+def layer_maps(spec: StagedSpec) -> Iterator[tuple[str, int | None]]:
     """Each layer that is compared by itself, and its stage; None for the logits."""
     for s, stage in enumerate(spec.stages):
         yield embedding_name(s), s
@@ -49,13 +52,7 @@ def layer_maps(spec: S2MLPSpec) -> Iterator[tuple[str, int | None]]:
     yield OUTPUT, None
 
 
-def block_layers(spec: S2MLPSpec) -> tuple[Layer, ...]:
-    """The four matrix products of every block, in the order of computation."""
-    blocks = (block_name(s, b) for s, stage in enumerate(spec.stages) for b in range(stage.depth))
-    return tuple(Layer(f"{block}/{fc}", f"{block}/{source}") for block in blocks for fc, source in ACTIVATIONS.items())
-
-
-def end_layers(spec: S2MLPSpec) -> tuple[Layer, ...]:
+def end_layers(spec: StagedSpec) -> tuple[Layer, ...]:
     """The convolutions that open stages, and the classifier."""
     sources = [INPUT, *(map_name(s) for s in range(len(spec.stages) - 1))]
     embeddings = (Layer(f"{embedding_name(s)}/conv", source) for s, source in enumerate(sources))

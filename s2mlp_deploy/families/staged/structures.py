@@ -1,4 +1,4 @@
-"""Alternative structures of an S²-MLP checkpoint that occur in practice.
+"""Alternative structures of a checkpoint of a network of stages that occur in practice.
 
 Weights do not show the order of the channel groups, the border rule, the position of the head's norm, the activation,
 the kind of norm, and the stride of convolutions.
@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from s2mlp_deploy.errors import SpecError
-from s2mlp_deploy.families.s2mlp.reference import S2MLP, Block, build
-from s2mlp_deploy.families.s2mlp.spec import S2MLPSpec
+from s2mlp_deploy.families.staged.reference import Block, StagedModel
+from s2mlp_deploy.families.staged.spec import StagedSpec
 from s2mlp_deploy.families.structure import Change, Structure
 from s2mlp_deploy.schema.shift import DIRECTIONS, Border, Offset, Shift
 from s2mlp_deploy.schema.size import format_size
@@ -52,16 +52,20 @@ class RmsNorm(nn.Module):
 
 
 @dataclass(frozen=True)
-class S2MLPStructure(Structure):
-    """A spec, and two things that no spec has: the activation (of :data:`ACTIVATIONS`), and RMSNorm for LayerNorm."""
+class StagedStructure(Structure):
+    """A spec, and two things that no spec has: the activation (of :data:`ACTIVATIONS`), and RMSNorm for LayerNorm.
 
-    spec: S2MLPSpec
+    ``model_type`` is the class of the module.
+    """
+
+    spec: StagedSpec
+    model_type: type[StagedModel]
     activation: str = "GELU"
     rms_norm: bool = False
 
-    def build(self, weights: Mapping[str, Tensor]) -> S2MLP:
+    def build(self, weights: Mapping[str, Tensor]) -> StagedModel:
         """The module of this structure around ``weights`` (canonical names)."""
-        model = build(self.spec, weights)
+        model = self.model_type.of(self.spec, weights)
         for parent in list(model.modules()):
             if isinstance(parent, Block):
                 parent.activation = ACTIVATIONS[self.activation]
@@ -72,49 +76,49 @@ class S2MLPStructure(Structure):
 
     def changes(self, assumed: Spec) -> Iterator[Change]:
         """How it differs from ``assumed``, of the same family; its semantics always, where they are a choice."""
-        assert isinstance(assumed, S2MLPSpec)
+        assert isinstance(assumed, StagedSpec)
         return _changes(self, assumed)
 
 
-def alternatives(spec: S2MLPSpec) -> Iterator[Iterator[S2MLPStructure]]:
+def alternatives(spec: StagedSpec, model_type: type[StagedModel]) -> Iterator[Iterator[StagedStructure]]:
     """Structures that differ from ``spec`` in one thing, then those that differ in two; none of them twice."""
-    seen = {S2MLPStructure(spec.with_semantics(semantics)) for semantics in spec.possible_semantics}
+    seen = {StagedStructure(spec.with_semantics(semantics), model_type) for semantics in spec.possible_semantics}
 
-    def new(structures: Iterator[S2MLPStructure]) -> Iterator[S2MLPStructure]:
+    def new(structures: Iterator[StagedStructure]) -> Iterator[StagedStructure]:
         for structure in structures:
             if structure not in seen:
                 seen.add(structure)
                 yield structure
 
-    yield new(_one_change(S2MLPStructure(spec)))
-    yield new(_two_changes(S2MLPStructure(spec)))
+    yield new(_one_change(StagedStructure(spec, model_type)))
+    yield new(_two_changes(StagedStructure(spec, model_type)))
 
 
-def _one_change(assumed: S2MLPStructure) -> Iterator[S2MLPStructure]:
+def _one_change(assumed: StagedStructure) -> Iterator[StagedStructure]:
     """The shift counts as one thing: its order, its semantics and its border."""
     for axis in (_likely_orders, _other_orders, _norm_position, _rms_norm, _activations, _patches, _down_samplings):
         yield from chain.from_iterable(map(_semantics, axis(assumed)))
 
 
-def _two_changes(assumed: S2MLPStructure) -> Iterator[S2MLPStructure]:
+def _two_changes(assumed: StagedStructure) -> Iterator[StagedStructure]:
     for one, other in combinations((_likely_orders, _norm_position, _rms_norm, _activations), 2):
         for structure in one(assumed):
             yield from chain.from_iterable(map(_semantics, other(structure)))
 
 
-def _semantics(structure: S2MLPStructure) -> Iterator[S2MLPStructure]:
+def _semantics(structure: StagedStructure) -> Iterator[StagedStructure]:
     for semantics in structure.spec.shift.possible_semantics:
         yield replace(structure, spec=structure.spec.with_semantics(semantics))
 
 
-def _likely_orders(structure: S2MLPStructure) -> Iterator[S2MLPStructure]:
+def _likely_orders(structure: StagedStructure) -> Iterator[StagedStructure]:
     """The axes exchanged and either axis turned round, under every semantics and border."""
     for order in dict.fromkeys(_symmetries(structure.spec.shift.offsets)):
         for border in get_args(Border):
             yield from _with_shift(structure, Shift(order, border=border))
 
 
-def _other_orders(structure: S2MLPStructure) -> Iterator[S2MLPStructure]:
+def _other_orders(structure: StagedStructure) -> Iterator[StagedStructure]:
     """Four directions in every order, and other sets of directions."""
     assumed = structure.spec.shift
     orders = permutations(assumed.offsets) if len(assumed.offsets) <= 4 else ()
@@ -122,7 +126,7 @@ def _other_orders(structure: S2MLPStructure) -> Iterator[S2MLPStructure]:
         yield from _with_shift(structure, Shift(order, border=assumed.border))
 
 
-def _with_shift(structure: S2MLPStructure, shift: Shift) -> Iterator[S2MLPStructure]:
+def _with_shift(structure: StagedStructure, shift: Shift) -> Iterator[StagedStructure]:
     try:
         yield replace(structure, spec=structure.spec.with_shift(shift))
     except SpecError:  # too few channels for so many groups
@@ -135,30 +139,30 @@ def _symmetries(offsets: tuple[Offset, ...]) -> Iterator[tuple[Offset, ...]]:
         yield tuple((dw, dh) if swap else (dh, dw) for dh, dw in turned)
 
 
-def _norm_position(structure: S2MLPStructure) -> Iterator[S2MLPStructure]:
+def _norm_position(structure: StagedStructure) -> Iterator[StagedStructure]:
     spec = structure.spec
     if spec.final_norm:
         yield replace(structure, spec=replace(spec, norm_after_mean=not spec.norm_after_mean))
 
 
-def _rms_norm(structure: S2MLPStructure) -> Iterator[S2MLPStructure]:
+def _rms_norm(structure: StagedStructure) -> Iterator[StagedStructure]:
     yield replace(structure, rms_norm=True)
 
 
-def _activations(structure: S2MLPStructure) -> Iterator[S2MLPStructure]:
+def _activations(structure: StagedStructure) -> Iterator[StagedStructure]:
     for name in ACTIVATIONS:
         yield replace(structure, activation=name)
 
 
-def _patches(structure: S2MLPStructure) -> Iterator[S2MLPStructure]:
+def _patches(structure: StagedStructure) -> Iterator[StagedStructure]:
     return _with_geometries(structure, 0, 1)
 
 
-def _down_samplings(structure: S2MLPStructure) -> Iterator[S2MLPStructure]:
+def _down_samplings(structure: StagedStructure) -> Iterator[StagedStructure]:
     return _with_geometries(structure, 1, len(structure.spec.stages))
 
 
-def _with_geometries(structure: S2MLPStructure, first: int, end: int) -> Iterator[S2MLPStructure]:
+def _with_geometries(structure: StagedStructure, first: int, end: int) -> Iterator[StagedStructure]:
     """Other strides and paddings of the first convolutions of stages ``first`` up to ``end``, the same for all."""
     stages = structure.spec.stages
     kernels = [max(stage.embedding.kernel) for stage in stages[first:end]]
@@ -179,7 +183,7 @@ def _with_geometries(structure: S2MLPStructure, first: int, end: int) -> Iterato
             yield replace(structure, spec=spec)
 
 
-def _changes(structure: S2MLPStructure, assumed: S2MLPSpec) -> Iterator[Change]:
+def _changes(structure: StagedStructure, assumed: StagedSpec) -> Iterator[Change]:
     spec, shift = structure.spec, structure.spec.shift
     if shift.offsets != assumed.shift.offsets:
         order = shift.directions
