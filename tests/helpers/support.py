@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from unittest import mock
 
 import numpy as np
@@ -18,6 +18,10 @@ import torch
 
 from s2mlp_deploy.families.s2mlp.reference import S2MLP
 from s2mlp_deploy.families.s2mlp.spec import S2MLPSpec, Stage, single_stage
+from s2mlp_deploy.families.s2mlp_v2.reference import S2MLPv2
+from s2mlp_deploy.families.s2mlp_v2.spec import AttentionStage, S2MLPv2Spec
+from s2mlp_deploy.families.staged.reference import StagedModel
+from s2mlp_deploy.families.staged.spec import StagedSpec
 from s2mlp_deploy.schema.shift import Shift
 from s2mlp_deploy.schema.size import Size
 from s2mlp_deploy.schema.spec import Embedding
@@ -61,10 +65,61 @@ def pyramid_spec() -> S2MLPSpec:
     return S2MLPSpec(stages, classes=5, image_size=(36, 28))
 
 
+V2_SPECS: dict[str, S2MLPv2Spec] = {
+    "two stages": S2MLPv2Spec(
+        (
+            AttentionStage(Embedding((4, 4), (4, 4)), 8, 16, 2, attention=5),
+            AttentionStage(Embedding((2, 2), (2, 2)), 12, 36, 1, attention=12),
+        ),
+        classes=7,
+        image_size=(24, 40),
+    ),
+    "one stage": S2MLPv2Spec(
+        (AttentionStage(Embedding((4, 4), (4, 4)), 12, 36, 2, attention=3),), classes=7, image_size=(20, 28)
+    ),
+    "pyramid": S2MLPv2Spec(
+        (
+            AttentionStage(Embedding((4, 4), (4, 4)), 8, 16, 1, attention=8),
+            AttentionStage(Embedding((3, 3), (2, 2), (1, 1)), 12, 24, 2, attention=3),
+            AttentionStage(Embedding((3, 3), (2, 2), (1, 1)), 16, 0, 0),
+        ),
+        classes=5,
+        image_size=(36, 28),
+    ),
+    "odd": S2MLPv2Spec(
+        (
+            AttentionStage(Embedding((4, 4), (4, 4)), 13, 26, 1, True, attention=4),
+            AttentionStage(Embedding((2, 2), (2, 2)), 11, 22, 1, True, attention=7),
+        ),
+        classes=7,
+        image_size=(40, 56),
+        final_norm=True,
+        norm_after_mean=True,
+    ),
+}
+
+
+def v2_spec(name: str = "two stages") -> S2MLPv2Spec:
+    """An S²-MLPv2 with maps that are not square."""
+    return V2_SPECS[name]
+
+
+def random_v2_model(spec: S2MLPv2Spec, seed: int = 0) -> S2MLPv2:
+    """A module of S²-MLPv2, as :func:`random_model`."""
+    return _randomized(S2MLPv2, spec, seed)
+
+
 def random_model(spec: S2MLPSpec, seed: int = 0) -> S2MLP:
     """A module with weights of the size that training gives; norms and biases are not the identity."""
+    return _randomized(S2MLP, spec, seed)
+
+
+M = TypeVar("M", bound=StagedModel)
+
+
+def _randomized(model_type: type[M], spec: StagedSpec, seed: int) -> M:
     torch.manual_seed(seed)
-    model = S2MLP(spec)
+    model = model_type(spec)
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             if "norm" in name:
@@ -74,7 +129,7 @@ def random_model(spec: S2MLPSpec, seed: int = 0) -> S2MLP:
     return model.eval().requires_grad_(False)
 
 
-def weights_of(model: S2MLP) -> dict[str, np.ndarray]:
+def weights_of(model: StagedModel) -> dict[str, np.ndarray]:
     """The model's parameters as NumPy arrays under canonical names."""
     return {name: tensor.numpy() for name, tensor in model.state_dict().items()}
 

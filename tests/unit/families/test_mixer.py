@@ -76,7 +76,7 @@ def test_another_image_size_takes_other_weights() -> None:
 
 
 def test_a_family_that_is_not_known_is_refused_by_name() -> None:
-    with pytest.raises(SpecError, match="no family of networks is called 'vit': expected s2mlp, mixer"):
+    with pytest.raises(SpecError, match="no family of networks is called 'vit': expected s2mlp, s2mlp_v2, mixer"):
         find_family("vit")
     with pytest.raises(SpecError, match="'vit'"):
         read_spec({"family": "vit"})
