@@ -8,8 +8,9 @@ import numpy as np
 import onnx_ir as ir
 
 from s2mlp_deploy.graph.builder import initializer
+from s2mlp_deploy.passes.data_movement.forms import Plan
 from s2mlp_deploy.passes.data_movement.merge import Operation
-from s2mlp_deploy.passes.data_movement.regions import Plan, RegionPlan
+from s2mlp_deploy.passes.data_movement.regions import RegionPlan
 from s2mlp_deploy.passes.data_movement.values import Root
 from s2mlp_deploy.schema.array import Array
 

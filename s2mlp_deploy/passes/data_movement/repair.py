@@ -11,12 +11,14 @@ import onnx_ir as ir
 from onnx_ir.passes.common import RemoveUnusedNodesPass
 
 from s2mlp_deploy.errors import UsageError
+from s2mlp_deploy.passes.data_movement.decide import Decider
 from s2mlp_deploy.passes.data_movement.emit import Emitter
+from s2mlp_deploy.passes.data_movement.forms import Preference
 from s2mlp_deploy.passes.data_movement.interpret import Interpreter
 from s2mlp_deploy.passes.data_movement.kept_shapes import ShapeReaders
 from s2mlp_deploy.passes.data_movement.leaving import Planner
 from s2mlp_deploy.passes.data_movement.merge import Shapes
-from s2mlp_deploy.passes.data_movement.regions import Decider, Preference, RegionPlan, regions
+from s2mlp_deploy.passes.data_movement.regions import RegionPlan, needed, regions
 from s2mlp_deploy.passes.data_movement.repair_result import LeftAlone, Region, Repair, Statement
 from s2mlp_deploy.passes.data_movement.sizes import InputShapes, trials
 from s2mlp_deploy.passes.data_movement.values import Moved
@@ -179,12 +181,14 @@ def _described(number: int, region: RegionPlan, new: Sequence[ir.Node]) -> Regio
 
 
 def _without_plan(chosen: Iterable[RegionPlan]) -> Iterable[LeftAlone]:
-    """Scatters that stay because no operator does the same at all sizes."""
+    """Scatters that stay, with the reason."""
     for region in chosen:
-        kept = region.kept
+        kept, stuck = region.kept, set(needed(region.impossible, set(region.nodes)))
         for node in region.nodes:
             if node in kept and node.op_type.startswith("Scatter"):
-                yield LeftAlone(
-                    str(node.name or node.outputs[0].name),
-                    "no operators move its elements alike at every size of the inputs",
+                reason = (
+                    "no operators move its elements alike at every size of the inputs"
+                    if node in stuck
+                    else "other operators that do the same cost more"
                 )
+                yield LeftAlone(str(node.name or node.outputs[0].name), reason)
