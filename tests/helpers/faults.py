@@ -6,13 +6,14 @@ A fault takes the right spec and weights and returns a graph that computes somet
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 import onnx_ir as ir
 
-from s2mlp_deploy.families.s2mlp.emit import emit
-from s2mlp_deploy.families.s2mlp.spec import S2MLPSpec
+from s2mlp_deploy.families.registry import family_of
+from s2mlp_deploy.families.s2mlp_v2.spec import PARTS, S2MLPv2Spec
+from s2mlp_deploy.families.staged.spec import StagedSpec
 from s2mlp_deploy.graph.lowered import Axes
 from s2mlp_deploy.graph.spatial_shift import LOWERINGS
 from s2mlp_deploy.passes.optimize import optimize
@@ -20,13 +21,13 @@ from s2mlp_deploy.schema.array import Array
 from s2mlp_deploy.schema.shift import DIRECTIONS, Shift
 
 Weights = dict[str, Array]
-Fault = Callable[[S2MLPSpec, Weights], ir.Model]
+Fault = Callable[[StagedSpec, Weights], ir.Model]
 
 BLOCK = "stages.0.blocks.2"
 
 
-def healthy(spec: S2MLPSpec, weights: Weights, lowering: str = "gather") -> ir.Model:
-    return optimize(emit(spec, weights, LOWERINGS[lowering], Axes(None, spec.image_size)))
+def healthy(spec: StagedSpec, weights: Weights, lowering: str = "gather") -> ir.Model:
+    return optimize(family_of(spec).emit(spec, weights, LOWERINGS[lowering], Axes(None, spec.image_size)))
 
 
 def in_shift(shift: Shift, lowering: str = "gather") -> Fault:
@@ -38,7 +39,7 @@ def in_spec(**changes: object) -> Fault:
 
 
 def in_weights(change: Callable[[Weights], object]) -> Fault:
-    def fault(spec: S2MLPSpec, weights: Weights) -> ir.Model:
+    def fault(spec: StagedSpec, weights: Weights) -> ir.Model:
         changed = {name: array.copy() for name, array in weights.items()}
         change(changed)
         return healthy(spec, changed)
@@ -47,7 +48,7 @@ def in_weights(change: Callable[[Weights], object]) -> Fault:
 
 
 def in_graph(change: Callable[[ir.Graph], object], lowering: str = "gather") -> Fault:
-    def fault(spec: S2MLPSpec, weights: Weights) -> ir.Model:
+    def fault(spec: StagedSpec, weights: Weights) -> ir.Model:
         model = healthy(spec, weights, lowering)
         change(model.graph)
         return model
@@ -305,3 +306,72 @@ FAULTS: dict[str, Fault] = {
     "maximum over positions": in_graph(max_instead_of_mean),
     "sum over positions": in_graph(sum_instead_of_mean),
 }
+
+
+def in_parts(change: Callable[[Shift], tuple[Shift | None, ...]]) -> Fault:
+    """Other shifts of the parts of a block of S²-MLPv2."""
+
+    @dataclass(frozen=True)
+    class Other(S2MLPv2Spec):
+        @property
+        def parts(self) -> tuple[Shift | None, ...]:
+            return change(self.shift)
+
+    return lambda spec, weights: healthy(Other(**{f.name: getattr(spec, f.name) for f in fields(spec)}), weights)
+
+
+def in_every(layer: str, function: Callable[[Array], Array]) -> Fault:
+    """Change the weight of that layer in every block."""
+
+    def change(weights: Weights) -> None:
+        for name in [name for name in weights if name.endswith(f".{layer}.weight")]:
+            weights[name] = np.ascontiguousarray(function(weights[name]))
+
+    return in_weights(change)
+
+
+def softmax_over_channels(graph: ir.Graph) -> None:
+    for n in graph:
+        if n.op_type == "Softmax":
+            n.attributes["axis"] = ir.AttrInt64("axis", 2)
+
+
+def sums_before_the_shift(graph: ir.Graph) -> None:
+    """The attention is computed from values that have not moved yet."""
+    for n in [n for n in graph if str(n.name).endswith("/sum_of_positions/groups0")]:
+        block = str(n.name).removesuffix("/sum_of_positions/groups0")
+        n.replace_input_with(0, node(graph, f"{block}/fc1").outputs[0])
+
+
+def mean_over_positions(graph: ir.Graph) -> None:
+    for n in graph:
+        if "/sum_of_positions" in str(n.name) and n.op_type == "ReduceSum":
+            n.op_type = "ReduceMean"
+
+
+def tanh_in_attention(graph: ir.Graph) -> None:
+    for n in graph:
+        if str(n.name).endswith("/attention_gelu"):
+            n.attributes["approximate"] = ir.AttrString("approximate", "tanh")
+
+
+FAULTS_OF_V2: dict[str, Fault] = {
+    "parts swapped": in_parts(lambda shift: (shift.mirrored, shift, None)),
+    "first part does not move": in_parts(lambda shift: (None, shift.mirrored, None)),
+    "second part does not move": in_parts(lambda shift: (shift, None, None)),
+    "last part moves": in_parts(lambda shift: (shift, shift.mirrored, shift)),
+    "second part as the first": in_parts(lambda shift: (shift, shift, None)),
+    "in-place semantics": in_shift(Shift(D4, "inplace")),
+    "softmax over channels": in_graph(softmax_over_channels),
+    "attention scaled": in_every("attention2", lambda w: w * np.float32(1.01)),
+    "attention divided by the root of its width": in_every("attention2", lambda w: w / np.float32(np.sqrt(w.shape[1]))),
+    "attention left out": in_every("attention2", np.zeros_like),
+    "attention from means": in_graph(mean_over_positions),
+    "attention from values before the shift": in_graph(sums_before_the_shift),
+    "weights of the parts rotated": in_every("attention2", lambda w: np.roll(w, len(w) // PARTS, axis=0)),
+    "weights of the parts interleaved": in_every(
+        "attention2", lambda w: w.reshape(PARTS, -1, w.shape[1]).swapaxes(0, 1).reshape(w.shape)
+    ),
+    "GELU of the attention approximated by tanh": in_graph(tanh_in_attention),
+}
+"""What goes wrong in the blocks of S²-MLPv2 alone."""

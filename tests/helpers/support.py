@@ -10,16 +10,16 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 from unittest import mock
 
 import numpy as np
 import torch
 
-from s2mlp_deploy.families.s2mlp.reference import S2MLP
+from s2mlp_deploy.families.registry import family_of
 from s2mlp_deploy.families.s2mlp.spec import S2MLPSpec, Stage, single_stage
-from s2mlp_deploy.families.s2mlp_v2.reference import S2MLPv2
 from s2mlp_deploy.families.s2mlp_v2.spec import AttentionStage, S2MLPv2Spec
+from s2mlp_deploy.families.staged.family import StagedFamily
 from s2mlp_deploy.families.staged.reference import StagedModel
 from s2mlp_deploy.families.staged.spec import StagedSpec
 from s2mlp_deploy.schema.shift import Shift
@@ -104,22 +104,11 @@ def v2_spec(name: str = "two stages") -> S2MLPv2Spec:
     return V2_SPECS[name]
 
 
-def random_v2_model(spec: S2MLPv2Spec, seed: int = 0) -> S2MLPv2:
-    """A module of S²-MLPv2, as :func:`random_model`."""
-    return _randomized(S2MLPv2, spec, seed)
-
-
-def random_model(spec: S2MLPSpec, seed: int = 0) -> S2MLP:
+def random_model(spec: StagedSpec, seed: int = 0) -> StagedModel:
     """A module with weights of the size that training gives; norms and biases are not the identity."""
-    return _randomized(S2MLP, spec, seed)
-
-
-M = TypeVar("M", bound=StagedModel)
-
-
-def _randomized(model_type: type[M], spec: StagedSpec, seed: int) -> M:
     torch.manual_seed(seed)
-    model = model_type(spec)
+    family: StagedFamily[Any] = family_of(spec)  # type: ignore[assignment]
+    model = family.model_type()(spec)
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             if "norm" in name:
@@ -134,7 +123,7 @@ def weights_of(model: StagedModel) -> dict[str, np.ndarray]:
     return {name: tensor.numpy() for name, tensor in model.state_dict().items()}
 
 
-def save_checkpoint(path: Path, spec: S2MLPSpec, *, seed: int = 0, rename: Callable[[str], str] = str) -> Path:
+def save_checkpoint(path: Path, spec: StagedSpec, *, seed: int = 0, rename: Callable[[str], str] = str) -> Path:
     """A checkpoint of a random model; image size and normalization are recorded as training scripts do."""
     channels = spec.in_channels
     args = {"img_size": list(spec.image_size), "mean": [0.5] * channels, "std": [0.25] * channels}

@@ -20,7 +20,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from helpers.support import random_v2_model, v2_spec, weights_of
+from helpers.support import random_model, v2_spec, weights_of
 from s2mlp_deploy.checkpoint.load import load_checkpoint
 from s2mlp_deploy.errors import LayoutError
 from s2mlp_deploy.families.reference import activations, logits
@@ -311,7 +311,7 @@ SPECS = {
 
 
 def lowered(spec: S2MLPv2Spec, lowering: str, axes: Axes) -> ir.Model:
-    weights = weights_of(random_v2_model(spec))
+    weights = weights_of(random_model(spec))
     return optimize(family_of(spec).emit(spec, weights, LOWERINGS[lowering], axes))
 
 
@@ -336,7 +336,7 @@ def test_the_graph_computes_what_the_reference_computes(name: str, lowering: str
     height, width = spec.image_size
     for size in [(height, width), (height + 16, width + 32)][: 2 if dynamic else 1]:
         x = images(size, 3)
-        expected = logits(random_v2_model(spec), x).numpy()
+        expected = logits(random_model(spec), x).numpy()
         assert compare(run(model, x.float().numpy()), expected).relative_l2 < 1e-6
 
 
@@ -367,7 +367,7 @@ def test_a_block_is_few_operators_and_moves_all_parts_with_one_lookup() -> None:
 
 def test_layers_are_named_alike_in_the_module_the_graph_and_the_spec() -> None:
     spec = v2_spec()
-    model, graph = random_v2_model(spec), lowered(spec, "gather", Axes(1, spec.image_size)).graph
+    model, graph = random_model(spec), lowered(spec, "gather", Axes(1, spec.image_size)).graph
     assert {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()} == spec.parameter_shapes()
     nodes = {str(node.name) for node in graph}
     assert [name for name, _ in activations(model, images(spec.image_size))] == list(spec.layer_maps())

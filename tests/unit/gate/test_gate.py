@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from helpers.faults import FAULTS, Fault, Weights, healthy
+from helpers.faults import FAULTS, FAULTS_OF_V2, Fault, Weights, healthy
 from helpers.support import (
     INPLACE_CHECKPOINT,
     PAPER_CHECKPOINT,
@@ -17,6 +17,7 @@ from helpers.support import (
     random_model,
     save_checkpoint,
     small_spec,
+    v2_spec,
     weights_of,
 )
 from s2mlp_deploy.bundle import golden_tensors
@@ -25,6 +26,8 @@ from s2mlp_deploy.errors import ParityError
 from s2mlp_deploy.families.s2mlp import reference
 from s2mlp_deploy.families.s2mlp.family import S2MLPFamily
 from s2mlp_deploy.families.s2mlp.spec import S2MLPSpec, single_stage
+from s2mlp_deploy.families.staged.reference import StagedModel
+from s2mlp_deploy.families.staged.spec import StagedSpec
 from s2mlp_deploy.formats import registry
 from s2mlp_deploy.gate import gate as gates
 from s2mlp_deploy.gate import golden, reference_logits
@@ -44,12 +47,12 @@ from s2mlp_deploy.schema.tolerance import Tolerance
 class Truth:
     """A checkpoint, and what the default gate expects of its export."""
 
-    spec: S2MLPSpec
+    spec: StagedSpec
     weights: Weights
     golden_reference: GoldenReference
 
     @classmethod
-    def of(cls, spec: S2MLPSpec, model: reference.S2MLP) -> Truth:
+    def of(cls, spec: StagedSpec, model: StagedModel) -> Truth:
         inputs = golden.make_inputs(spec, Axes(None, spec.image_size))
         return cls(spec, weights_of(model), reference_logits.compute_reference(model, inputs))
 
@@ -72,6 +75,23 @@ def bundled() -> Truth:
 def test_the_gate_catches(fault: str, bundled: Truth, tmp_path: Path) -> None:
     verdict = bundled.verdict(FAULTS[fault], tmp_path)
     assert not verdict.passed, {case: d.relative_l2 for case, d in verdict.distances.items()}
+
+
+@pytest.fixture(scope="module")
+def of_v2() -> Truth:
+    return Truth.of(v2_spec(), random_model(v2_spec()))
+
+
+@pytest.mark.parametrize("fault", FAULTS_OF_V2)
+def test_the_gate_catches_in_blocks_of_version_two(fault: str, of_v2: Truth, tmp_path: Path) -> None:
+    verdict = of_v2.verdict(FAULTS_OF_V2[fault], tmp_path)
+    assert not verdict.passed, {case: d.relative_l2 for case, d in verdict.distances.items()}
+
+
+@pytest.mark.parametrize("lowering", LOWERINGS)
+def test_the_gate_passes_version_two_by_every_lowering(lowering: str, of_v2: Truth, tmp_path: Path) -> None:
+    verdict = of_v2.verdict(lambda spec, weights: healthy(spec, weights, lowering), tmp_path)
+    assert verdict.passed, verdict.failures
 
 
 @pytest.mark.parametrize("lowering", LOWERINGS)
