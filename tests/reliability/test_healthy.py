@@ -21,7 +21,7 @@ from pathlib import Path
 
 import pytest
 
-from helpers.reliability.random_checkpoints import Case, cases, large_cases, write
+from helpers.reliability.random_checkpoints import Case, cases, cases_of_version_two, large_cases, write
 from helpers.reliability.record import Trials
 from s2mlp_deploy.errors import Error
 from s2mlp_deploy.pipeline.deploy import Export, deploy
@@ -61,6 +61,11 @@ def test_healthy_checkpoints_are_exported_at_every_precision(part: int, trials: 
     and checked again by s2mlp-verify. Ratios are of a distance from the reference and its limit.
     """
     export_all(islice(cases(trials.times(PARTS, 200)), part, None, PARTS), trials, tmp_path)
+
+
+def test_models_with_split_attention_are_exported_at_every_precision(trials: Trials, tmp_path: Path) -> None:
+    """The same for random models of S²-MLPv2, of one to three stages, whose split attention has 1 to 138 channels."""
+    export_all(cases_of_version_two(trials.times(1, 40)), trials, tmp_path)
 
 
 def test_maps_of_up_to_65536_positions_are_exported_at_every_precision(trials: Trials, tmp_path: Path) -> None:

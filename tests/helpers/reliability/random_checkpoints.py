@@ -15,8 +15,10 @@ import torch
 
 from helpers.support import random_model
 from s2mlp_deploy.families.reference import activations
-from s2mlp_deploy.families.s2mlp.reference import S2MLP
 from s2mlp_deploy.families.s2mlp.spec import LAYERS, S2MLPSpec, Stage
+from s2mlp_deploy.families.s2mlp_v2.spec import AttentionStage, S2MLPv2Spec
+from s2mlp_deploy.families.staged.reference import StagedModel
+from s2mlp_deploy.families.staged.spec import StagedSpec
 from s2mlp_deploy.graph.spatial_shift import LOWERINGS
 from s2mlp_deploy.schema.array import Array
 from s2mlp_deploy.schema.shift import DIRECTIONS, Shift
@@ -41,7 +43,7 @@ class Case:
     """A model to export: its architecture, the type of its weights, and a lowering that is exact for it."""
 
     index: int
-    spec: S2MLPSpec
+    spec: StagedSpec
     dtype: str
     lowering: str
 
@@ -70,8 +72,40 @@ def cases(count: int) -> Iterator[Case]:
     for index in range(count):
         rng = np.random.default_rng([5, index])
         spec = _spec(rng)
-        exact = [n for n, lowering in LOWERINGS.items() if lowering.refusal(spec.shift, dynamic_size=False) is None]
+        exact = _exact(spec)
         yield Case(index, spec, str(rng.choice(list(DTYPES))), exact[index % len(exact)])
+
+
+def cases_of_version_two(count: int) -> Iterator[Case]:
+    """The first ``count`` of another sequence, of S²-MLPv2: as wide and deep, with split attention of any width."""
+    for index in range(count):
+        rng = np.random.default_rng([8, index])
+        spec = _with_attention(_spec(rng), rng)
+        exact = _exact(spec)
+        yield Case(2000 + index, spec, str(rng.choice(list(DTYPES))), exact[index % len(exact)])
+
+
+def _exact(spec: StagedSpec) -> list[str]:
+    """The lowerings that are exact for every shift of ``spec``."""
+    return [n for n, low in LOWERINGS.items() if not any(low.refusal(s, dynamic_size=False) for s in spec.shifts)]
+
+
+def _with_attention(spec: S2MLPSpec, rng: np.random.Generator) -> S2MLPv2Spec:
+    """An S²-MLPv2 of the same stages; the first one has blocks, as every network has."""
+    stages = []
+    for stage in spec.stages:
+        attention = int(rng.integers(1, 2 * stage.channels)) if stage.depth else 0
+        stages.append(AttentionStage(**vars(stage), attention=attention))
+    return S2MLPv2Spec(
+        tuple(stages),
+        shift=spec.shift,
+        biases=spec.biases,
+        final_norm=spec.final_norm,
+        norm_after_mean=spec.norm_after_mean,
+        classes=spec.classes,
+        image_size=spec.image_size,
+        in_channels=spec.in_channels,
+    )
 
 
 def large_cases(count: int) -> Iterator[Case]:
@@ -158,15 +192,16 @@ def write(case: Case, directory: Path) -> Written:
     torch.save({"model": {n: t.to(dtype) for n, t in model.state_dict().items()}, "args": args}, directory / "model.pt")
     np.save(directory / "calibration.npy", noisy[rng.permutation(IMAGES)].astype(np.float32))
     layout = directory / "own.toml"
-    layout.write_text("\n".join(['extends = "canonical"', *case.layout]))
+    base = "canonical" if isinstance(case.spec, S2MLPSpec) else "canonical-v2"
+    layout.write_text("\n".join([f'extends = "{base}"', *case.layout]))
     return Written(directory / "model.pt", directory / "calibration.npy", str(layout) if case.layout else None)
 
 
-def _images(spec: S2MLPSpec, count: int, rng: np.random.Generator) -> Array:
+def _images(spec: StagedSpec, count: int, rng: np.random.Generator) -> Array:
     return rng.standard_normal((count, spec.in_channels, *spec.image_size))
 
 
-def _fit_classifier(model: S2MLP, images: Array, kinds: Array, rng: np.random.Generator) -> None:
+def _fit_classifier(model: StagedModel, images: Array, kinds: Array, rng: np.random.Generator) -> None:
     """Least squares on what comes before the classifier; classes without images get small random weights."""
     weight, bias = model.head.fc.weight, model.head.fc.bias
     features = _features(model, images)
@@ -186,7 +221,7 @@ def _fit_classifier(model: S2MLP, images: Array, kinds: Array, rng: np.random.Ge
             bias.copy_(torch.from_numpy(offsets))
 
 
-def _features(model: S2MLP, images: Array) -> Array:
+def _features(model: StagedModel, images: Array) -> Array:
     """What the classifier reads: means over positions (images, channels)."""
     found = []
     hook = model.head.fc.register_forward_pre_hook(lambda _, inputs: found.append(inputs[0].double().numpy()))
@@ -197,4 +232,4 @@ def _features(model: S2MLP, images: Array) -> Array:
     return np.concatenate(found)
 
 
-__all__ = ["Case", "Written", "cases", "large_cases", "replace", "write"]
+__all__ = ["Case", "Written", "cases", "cases_of_version_two", "large_cases", "replace", "write"]
