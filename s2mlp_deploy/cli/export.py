@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import asdict, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -22,8 +20,7 @@ from s2mlp_deploy.cli.options import (
     checkpoint_option,
     output_option,
 )
-from s2mlp_deploy.cli.terminal import ConsoleListener, command, show, torch_needed
-from s2mlp_deploy.errors import Error, UsageError
+from s2mlp_deploy.cli.terminal import command, torch_needed
 from s2mlp_deploy.formats import registry
 from s2mlp_deploy.formats.registry import ONNX
 from s2mlp_deploy.schema.choices import (
@@ -36,11 +33,8 @@ from s2mlp_deploy.schema.choices import (
     ShiftLowering,
     Target,
 )
-from s2mlp_deploy.schema.precision import FP32, PRECISIONS, having
+from s2mlp_deploy.schema.precision import PRECISIONS
 from s2mlp_deploy.schema.shift import Semantics
-
-if TYPE_CHECKING:
-    from s2mlp_deploy.cli.plot import Curve
 
 artifact_option = section("Artifact")
 image_option = section("Images")
@@ -205,8 +199,7 @@ def export(
     **flags_of_formats: Any,
 ) -> None:
     """Export a checkpoint as a bundle whose numbers were checked against the checkpoint's own."""
-    from s2mlp_deploy.bundle.read import read_manifest
-    from s2mlp_deploy.formats.base import Compiler
+    from s2mlp_deploy.cli import export_request
     from s2mlp_deploy.pipeline.request import (
         EvidenceOptions,
         ExportRequest,
@@ -214,54 +207,9 @@ def export(
         GraphOptions,
         OutputOptions,
         Source,
-        flags,
     )
-    from s2mlp_deploy.quantization.settings import OPTIONS, Int8
     from s2mlp_deploy.schema.manifest import Interface
 
-    from_bundle = Source(source).is_bundle
-    own = read_manifest(source).precision if from_bundle else FP32.name
-    precisions = precision or [own]
-    if unknown := [kind for kind in precisions if kind not in PRECISIONS]:
-        raise UsageError(f"--precision {unknown[0]!r}: expected {', '.join(PRECISIONS)}")
-    wanted = [(name, kind) for name in format for kind in precisions]
-    if len(set(wanted)) < len(wanted):
-        raise UsageError("a --format or a --precision is given twice")
-    if output and len(wanted) > 1:
-        raise UsageError("-o names one bundle: leave it out, or give one --format and one --precision at a time")
-    if crop_fraction is not None and not 0 < crop_fraction <= 1:
-        raise UsageError(f"--crop-fraction {crop_fraction}: expected a share of the image, above 0 and up to 1")
-    chosen = [PRECISIONS[kind] for kind in precisions]
-    io_type = PRECISIONS[io_dtype].on_gpu.inputs
-    if not any(io_type in row.io_types for row in chosen):
-        raise UsageError(f"--io-dtype {io_dtype} is for --precision {having(lambda row: io_type in row.io_types)}")
-    with torch_needed():
-        from s2mlp_deploy.cli import layer_error, tables
-        from s2mlp_deploy.pipeline import comparison
-        from s2mlp_deploy.pipeline import latency as timing
-        from s2mlp_deploy.pipeline.deploy import deploy_all
-
-        if not from_bundle:
-            from s2mlp_deploy.pipeline import export_onnx  # noqa: F401
-
-    profile = {"batch": batch} if ":" in batch else {}  # of engines, whose option is called like the command's
-    settings = format_options.chosen({**flags_of_formats, **profile}, option or (), format)
-    if allow_unverified_engine and not any(isinstance(registry.find(f), Compiler) for f in format):
-        raise UsageError(f"--allow-unverified-engine: --format {' or '.join(format)} makes no engine")
-    for_calibrated = {
-        "calibration": calibration,
-        "calibration_count": calibration_count,
-        "calibration_method": calibration_method,
-        "max_accuracy_drop": max_accuracy_drop,
-        "min_agreement": min_agreement,
-        "quantize_ends": quantize_ends,
-    }
-    if target and not any(row.targets for row in chosen):
-        raise UsageError(f"--target is for --precision {having(lambda row: row.targets)}")
-    idle = [name for name, value in for_calibrated.items() if value != getattr(Int8(), name)]
-    if idle and not any(row.calibrated for row in chosen):
-        raise UsageError(f"{flags(idle)}: only for --precision {having(lambda row: row.calibrated)}")
-    of_precisions: dict[str, Any] = {"io_dtype": io_dtype, "target": target, **for_calibrated}
     stated = Source(
         source,
         layout,
@@ -276,77 +224,37 @@ def export(
         crop_fraction=crop_fraction,
         labels=labels,
     )
-    graph = GraphOptions(
-        shift, dynamic_size, None if ":" in batch else option_values.batch(batch), Interface(input=input, output=answer)
+    precisions = export_request.precisions(
+        stated,
+        precision,
+        {
+            "io_dtype": io_dtype,
+            "target": target,
+            "calibration": calibration,
+            "calibration_count": calibration_count,
+            "calibration_method": calibration_method,
+            "max_accuracy_drop": max_accuracy_drop,
+            "min_agreement": min_agreement,
+            "quantize_ends": quantize_ends,
+        },
     )
+    with torch_needed():
+        from s2mlp_deploy.cli import export_results
+
+        if not stated.is_bundle:
+            from s2mlp_deploy.pipeline import export_onnx  # noqa: F401
+    profile = {"batch": batch} if ":" in batch else {}  # of engines, whose option is called like the command's
+    settings = format_options.chosen({**flags_of_formats, **profile}, option or (), format)
+    interface = Interface(input=input, output=answer)
+    graph = GraphOptions(shift, dynamic_size, None if profile else option_values.batch(batch), interface)
     evidence = EvidenceOptions(reference, data, data_count, golden_images, gate, allow_unverified_engine)
+    destination = OutputOptions(output, force, sbom)
     requests = [
-        ExportRequest(
-            stated,
-            graph,
-            OPTIONS[kind](**{f.name: of_precisions[f.name] for f in fields(OPTIONS[kind])}),
-            FormatOptions(name, settings[name]),
-            evidence,
-            OutputOptions(output, force, sbom),
-        )
-        for name, kind in wanted
+        ExportRequest(stated, graph, options, FormatOptions(name, settings[name]), evidence, destination)
+        for name in format
+        for options in precisions
     ]
-    told = ConsoleListener()
-    drawn = layer_error.plan(requests, plot, replace=force, warn=told.warn) if plot else ()
-    results = []
-    try:
-        for result in deploy_all(requests, told):  # each bundle is shown once published, even if a later one fails
-            results.append(result)
-            if not as_json:
-                show(tables.export(result))
-    except Error as error:
-        error.done = {"exports": [_export_json(result) for result in results]} if results else None
-        raise
-    bundles = [result.bundle for result in results]
-    curves: Sequence[Curve] = ()
-    if plot:
-        with told.step("drawing error against depth"):
-            curves = layer_error.curves([bundle for bundle in bundles if bundle.directory in drawn])
-            layer_error.draw(curves, bundles[0].manifest.spec, plot, replace=force)
-    latencies = None
-    if latency:
-        with told.step("timing what was exported"):
-            latencies = timing.measure(bundles)
-        if latencies is None:
-            told.warn("nothing that was exported runs on this machine, so --latency has nothing to time")
-    rows = comparison.side_by_side(results, latencies)
-    if as_json:
-        show(
-            {
-                "exports": [_export_json(r) for r in results],
-                "comparison": [asdict(row) for row in rows],
-                "latency": asdict(latencies.method) if latencies else None,
-                "plot": _plot_json(plot, curves) if plot else None,
-            }
-        )
-        return
-    if len(rows) > 1:
-        show(tables.comparison(rows))
-    if latencies:
-        show(tables.latencies(rows, latencies.method))
-    if plot:
-        show(tables.picture(plot))
-
-
-def _export_json(result: Any) -> dict[str, Any]:
-    return {
-        "bundle": str(result.bundle.directory),
-        "passed": result.verdict.passed if result.verdict else None,
-        "manifest": result.bundle.manifest.model_dump(mode="json"),
-        "report": result.report.as_dict(),
-    }
-
-
-def _plot_json(file: Path, curves: Sequence[Curve]) -> dict[str, Any]:
-    return {
-        "file": str(file),
-        "curves": [{**asdict(c), "layers": dict(c.layers), "in_float": sorted(c.in_float)} for c in curves],
-    }
+    export_results.publish(requests, plot=plot, latency=latency, as_json=as_json)
 
 
 def main() -> None:

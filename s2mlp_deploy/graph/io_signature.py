@@ -1,39 +1,20 @@
-"""The interface of an artifact: heads that take bytes or images, tails that give probabilities or the best classes.
+"""The interface of an artifact: the inputs and outputs that a manifest records, and refusals of interfaces that cannot be.
 
-The graph in the middle takes prepared images and gives logits, at every precision; ranges, tolerances and golden logits
-are found on it. A head for bytes folds the normalization into the first convolution:
-
-    W·(s·p − m)/d + b  =  (W·s/d)·(p − c) + (b + Σ W·(s·c − m)/d)        p: bytes, s: scale, m: mean, d: std, by channel
-
-c is the byte nearest to the mean. Taking it away first costs nothing, and is exact, while without it large sums of
-bytes would nearly cancel against the bias: on S²-MLP-wide that moved logits 25 times as far as all other rounding.
-
-Where that convolution pads with zeros, which stand for the mean and not for the byte 0, or is quantized, the head
-normalizes explicitly instead. A tail turns logits into probabilities (one logit into its sigmoid), and those into the
-best classes.
+passes/attach_io.py gives a graph such an interface.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
-import numpy as np
-import onnx_ir as ir
-
 from s2mlp_deploy.errors import UsageError
 from s2mlp_deploy.graph import resize
-from s2mlp_deploy.graph.builder import GraphBuilder, add_initializer, insert_cast
 from s2mlp_deploy.graph.layer import INPUT, OUTPUT
-from s2mlp_deploy.graph.lowered import Axes, Lowered
-from s2mlp_deploy.schema.manifest import FLOAT_LOGITS, Interface, Preprocessing, TensorEntry
+from s2mlp_deploy.graph.lowered import Axes
+from s2mlp_deploy.schema.manifest import Interface, Preprocessing, TensorEntry
 from s2mlp_deploy.schema.spec import Spec
 from s2mlp_deploy.system.wording import counted
 
 PROBABILITIES, SCORES, CLASSES = "probabilities", "top5_scores", "top5_classes"
 BEST = 5
-
-PIXELS = f"{INPUT}/pixels"
-"""The bytes as float32 (batch, channels, height, width)."""
 
 
 def refuse(interface: Interface, preprocessing: Preprocessing, spec: Spec, *, dynamic_size: bool) -> None:
@@ -66,19 +47,6 @@ def refuse(interface: Interface, preprocessing: Preprocessing, spec: Spec, *, dy
             )
 
 
-def attach(lowered: Lowered, interface: Interface, preprocessing: Preprocessing) -> ir.Model:
-    """A copy of the graph of ``lowered`` with head and tail; the graph itself where it needs none."""
-    if interface == FLOAT_LOGITS:
-        return lowered.model
-    model = lowered.model.clone()
-    if interface.input != "float":
-        _attach_head(model.graph, lowered, interface, preprocessing)
-    if interface.output != "logits":
-        _attach_tail(model.graph, lowered, interface)
-    model.metadata_props["s2mlp.interface"] = interface.model_dump_json()
-    return model
-
-
 def input_entry(interface: Interface, spec: Spec, axes: Axes, dtype: str) -> TensorEntry:
     """The manifest's line on the input, whose type is ``dtype`` where it is float."""
     batch, channels, height, width = axes.shape(spec.in_channels)
@@ -101,133 +69,3 @@ def output_entries(interface: Interface, spec: Spec, axes: Axes, dtype: str) -> 
         TensorEntry(name=SCORES, dtype="float32", shape=(batch, best)),
         TensorEntry(name=CLASSES, dtype="int64", shape=(batch, best)),
     )
-
-
-def _attach_head(graph: ir.Graph, lowered: Lowered, interface: Interface, preprocessing: Preprocessing) -> None:
-    (prepared,) = graph.inputs
-    prepared.name = f"{INPUT}/prepared"
-    entry = input_entry(interface, lowered.spec, lowered.axes, "float32")
-    image = ir.Value(name=INPUT, type=ir.TensorType(ir.DataType.UINT8), shape=ir.Shape(entry.shape))
-    out = GraphBuilder()
-    if interface.input == "image":
-        planes = resize.emit_fit(out, image, preprocessing, lowered.spec.image_size)
-        pixels = out.op("Cast", [planes], PIXELS, to=ir.DataType.FLOAT)
-    else:
-        planes = out.op("Cast", [image], f"{INPUT}/cast", to=ir.DataType.FLOAT)
-        pixels = out.op("Transpose", [planes], PIXELS, perm=[0, 3, 1, 2])
-    pixels.type, pixels.shape = ir.TensorType(ir.DataType.FLOAT), prepared.shape
-    convolution = _foldable(prepared)
-    x = _centred(out, pixels, preprocessing) if convolution else _normalized(out, pixels, preprocessing)
-    out.insert_at_start(graph)
-    graph.inputs[0] = image
-    if convolution:
-        _fold(graph, convolution, x, preprocessing)
-    ir.convenience.replace_all_uses_with(prepared, x)
-    for node in [
-        n for n in graph if n.op_type == "Cast" and not n.outputs[0].uses() and not n.outputs[0].is_graph_output()
-    ]:
-        graph.remove(node, safe=True)
-
-
-def _foldable(prepared: ir.Value) -> ir.Node | None:
-    """The convolution that takes the input, perhaps in half precision, if normalization can go into it."""
-    users = [node for node, _ in prepared.uses()]
-    if len(users) == 1 and users[0].op_type == "Cast":
-        users = [node for node, _ in users[0].outputs[0].uses()]
-    if len(users) != 1 or users[0].op_type != "Conv":
-        return None
-    (convolution,) = users
-    pads = convolution.attributes.get("pads")
-    padded = pads is not None and any(pads.as_ints())
-    constants = (v is None or _stored(v).const_value is not None for v in convolution.inputs[1:])
-    return None if padded or not all(constants) else convolution
-
-
-def _stored(value: ir.Value) -> ir.Value:
-    """The constant behind ``value``, which may be widened for use."""
-    cast = value.producer()
-    source = cast.inputs[0] if cast is not None and cast.op_type == "Cast" else None
-    return value if source is None else source
-
-
-def _fold(graph: ir.Graph, convolution: ir.Node, pixels: ir.Value, preprocessing: Preprocessing) -> None:
-    """Let ``convolution`` read bytes, in float32 at every precision: float16 would round away the folded terms."""
-    read, bias = convolution.inputs[1], convolution.inputs[2] if len(convolution.inputs) > 2 else None
-    assert read is not None
-    weight = _stored(read)
-    assert weight.const_value is not None and weight.name is not None
-    w = weight.const_value.numpy().astype(np.float64)
-    mean, std = (np.array(values)[:, None, None] for values in (preprocessing.mean, preprocessing.std))
-    b = np.zeros(len(w)) if bias is None or bias.const_value is None else bias.const_value.numpy().astype(np.float64)
-    folded = {
-        weight.name: w * (preprocessing.scale / std),
-        f"{weight.name}.bias": b + (w * ((preprocessing.scale * _centre(preprocessing) - mean) / std)).sum((1, 2, 3)),
-    }
-    narrow = read.dtype if read.dtype != ir.DataType.FLOAT else None
-    convolution.resize_inputs(3)
-    convolution.replace_input_with(0, pixels)
-    for index, (name, array) in enumerate(folded.items(), start=1):
-        convolution.replace_input_with(index, add_initializer(graph, f"{name}.folded", array.astype(np.float32)))
-    if read is not weight:
-        graph.remove(read.producer(), safe=True)  # type: ignore[arg-type]
-    for old in (weight, bias):
-        if old is not None and not old.uses():
-            del graph.initializers[str(old.name)]
-    if narrow is not None:
-        (y,) = convolution.outputs
-        y.type = ir.TensorType(ir.DataType.FLOAT)
-        insert_cast(graph, y, narrow, f"{y.name}/narrow")
-
-
-def _centre(preprocessing: Preprocessing) -> np.ndarray:
-    """The bytes nearest to the mean, (channels, 1, 1)."""
-    return np.rint(np.array(preprocessing.mean) / preprocessing.scale)[:, None, None]
-
-
-def _centred(out: GraphBuilder, pixels: ir.Value, preprocessing: Preprocessing) -> ir.Value:
-    x = out.op("Sub", [pixels, _constant_in(out, "centre", _centre(preprocessing))], f"{INPUT}/centred")
-    x.type, x.shape = pixels.type, pixels.shape
-    return x
-
-
-def _normalized(out: GraphBuilder, pixels: ir.Value, preprocessing: Preprocessing) -> ir.Value:
-    mean, std = (np.array(values)[:, None, None] for values in (preprocessing.mean, preprocessing.std))
-    scaled = out.op("Mul", [pixels, _constant_in(out, "scale", preprocessing.scale / std)], f"{INPUT}/scaled")
-    x = out.op("Sub", [scaled, _constant_in(out, "offset", mean / std)], f"{INPUT}/normalized")
-    x.type, x.shape = pixels.type, pixels.shape
-    return x
-
-
-def _attach_tail(graph: ir.Graph, lowered: Lowered, interface: Interface) -> None:
-    (logits,) = graph.outputs
-    entries: Sequence[TensorEntry | None] = output_entries(interface, lowered.spec, lowered.axes, "float32")
-    out = GraphBuilder()
-    x = _sigmoid(out, logits) if lowered.spec.classes == 1 else out.op("Softmax", [logits], PROBABILITIES, axis=-1)
-    outputs = [x]
-    if interface.output == "top5":
-        best = out.constant(f"{SCORES}/count", np.array([min(BEST, lowered.spec.classes)]))
-        outputs = [ir.Value(name=SCORES), ir.Value(name=CLASSES)]
-        out.nodes.append(ir.node("TopK", [x, best], {"axis": -1}, outputs=outputs, name=SCORES))
-    for value, entry in zip(outputs, entries, strict=False):
-        assert entry is not None
-        value.type = ir.TensorType(ir.DataType.INT64 if entry.dtype == "int64" else ir.DataType.FLOAT)
-        value.shape = ir.Shape(entry.shape)
-    out.insert_at_end(graph)
-    graph.outputs[:] = outputs
-
-
-def _sigmoid(out: GraphBuilder, logit: ir.Value) -> ir.Value:
-    """The sigmoid of (batch, 1), as the second softmax of 0 and the logit.
-
-    ONNX Runtime's Sigmoid is off by 1.5e-7 on x86, so that small probabilities become 0 and large ones exceed 1.
-    """
-    pads = out.constant(f"{PROBABILITIES}/pads", np.array([0, 1, 0, 0]))
-    both = out.op(
-        "Softmax", [out.op("Pad", [logit, pads], f"{PROBABILITIES}/logits")], f"{PROBABILITIES}/both", axis=-1
-    )
-    second = out.constant(f"{PROBABILITIES}/second", np.array([1]))
-    return out.op("Gather", [both, second], PROBABILITIES, axis=1)
-
-
-def _constant_in(out: GraphBuilder, name: str, array: np.ndarray) -> ir.Value:
-    return out.constant(f"{INPUT}/{name}", array.astype(np.float32))

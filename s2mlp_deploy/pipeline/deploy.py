@@ -33,7 +33,7 @@ from s2mlp_deploy.system.progress import Listener, Progress
 
 if TYPE_CHECKING:  # need torch, and a bundle does not
     from s2mlp_deploy.gate.evaluation import EvaluationSet
-    from s2mlp_deploy.pipeline.export_onnx import CheckpointContext
+    from s2mlp_deploy.pipeline.checkpoint_context import CheckpointContext
 
 __all__ = ["Export", "ExportRequest", "Listener", "deploy", "deploy_all"]
 
@@ -88,12 +88,13 @@ def _from_checkpoint(
     request: ExportRequest, target: Exporter | Compiler, progress: Progress, shared: _Shared
 ) -> Export:
     from s2mlp_deploy.pipeline import export_onnx
+    from s2mlp_deploy.pipeline.checkpoint_context import read_checkpoint
 
     reason = target.cannot_compile(request.options_of(target)) if isinstance(target, Compiler) else None
     if isinstance(target, Compiler) and not reason and request.evidence.gate and not request.synthetic:
         compile_stage.cannot_check(target, request)  # before the work that would be for nothing
     if shared.several and shared.context is None:
-        shared.context = export_onnx.read_checkpoint(request, progress)
+        shared.context = read_checkpoint(request, progress)
     if isinstance(target, Exporter):
         made, evaluation = export_onnx.export(request, target, progress, shared.context)
         if request.format.name == ONNX:

@@ -22,6 +22,7 @@ def checked(request: ExportRequest) -> tuple[ExportRequest, Exporter | Compiler]
         RuntimeMissingError: where a package that it takes is missing.
     """
     request = _one_image_at_a_time(request)
+    _check_source(request)
     target = registry.find(request.format.name)
     _check_format(request, target)
     _check_precision(request, target)
@@ -47,6 +48,20 @@ def check_shared(requests: list[ExportRequest]) -> None:
         ]
         if different:
             raise UsageError(f"{flags(different)}: artifacts that are made together must have this in common")
+    _check_places(requests)
+    formats = dict.fromkeys(request.format.name for request in requests)
+    allowed = any(request.evidence.allow_unverified_engine for request in requests)
+    if allowed and not any(isinstance(registry.find(name), Compiler) for name in formats):
+        raise UsageError(f"--allow-unverified-engine: --format {' or '.join(formats)} makes no engine")
+
+
+def _check_places(requests: list[ExportRequest]) -> None:
+    """Refuse requests of which one would write its bundle over another's."""
+    if len({request.destination for request in requests}) == len(requests):
+        return
+    if any(request.output.directory for request in requests):
+        raise UsageError("-o names one bundle: leave it out, or give one --format and one --precision at a time")
+    raise UsageError("a --format or a --precision is given twice")
 
 
 def _differences(one: object, other: object) -> list[str]:
@@ -63,6 +78,12 @@ def _one_image_at_a_time(request: ExportRequest) -> ExportRequest:
             f"--input image takes one image of any size at a time, and --batch is {batch}: leave it out, or use --input uint8"
         )
     return replace(request, graph=replace(request.graph, batch=1))
+
+
+def _check_source(request: ExportRequest) -> None:
+    fraction = request.source.crop_fraction
+    if fraction is not None and not 0 < fraction <= 1:
+        raise UsageError(f"--crop-fraction {fraction}: expected a share of the image, above 0 and up to 1")
 
 
 def _check_format(request: ExportRequest, target: Exporter | Compiler) -> None:

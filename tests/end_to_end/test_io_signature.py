@@ -28,11 +28,11 @@ from s2mlp_deploy.gate.checks import Verdict
 from s2mlp_deploy.gate.gate import gate
 from s2mlp_deploy.gate.io_adapter import ArtifactIo, IoAdapter
 from s2mlp_deploy.gate.rules import tolerance_for
-from s2mlp_deploy.graph import io_signature
 from s2mlp_deploy.graph.builder import GraphBuilder
 from s2mlp_deploy.graph.lowered import Axes, Lowered
 from s2mlp_deploy.graph.resize import FILTERS, emit_fit
 from s2mlp_deploy.graph.spatial_shift import LOWERINGS
+from s2mlp_deploy.passes import attach_io
 from s2mlp_deploy.passes.float16 import ToFloat16
 from s2mlp_deploy.passes.io_type import CastIo
 from s2mlp_deploy.passes.optimize import optimize
@@ -62,7 +62,7 @@ def opened(graph: Lowered, directory: Path) -> OnnxSession:
 
 
 def attached(graph: Lowered, contract: Preprocessing, directory: Path, **kinds: Any) -> OnnxSession:
-    return opened(replace(graph, model=io_signature.attach(graph, Interface(**kinds), contract)), directory)
+    return opened(replace(graph, model=attach_io.attach(graph, Interface(**kinds), contract)), directory)
 
 
 def noise(*shape: int) -> Array:
@@ -98,7 +98,7 @@ def test_bytes_give_the_logits_of_prepared_images(spec: S2MLPSpec, contract: Pre
 
 def test_normalization_goes_into_the_first_convolution() -> None:
     graph = lowered(small_spec(), weights_of(random_model(small_spec())))
-    model = io_signature.attach(graph, Interface(input="uint8"), IMAGENET)
+    model = attach_io.attach(graph, Interface(input="uint8"), IMAGENET)
     assert [node.op_type for node in model.graph][:4] == ["Cast", "Transpose", "Sub", "Conv"]
     assert len(list(model.graph)) == len(list(graph.model.graph)) + 3
     assert not {"Mul", "Div"} & {node.op_type for node in model.graph}
@@ -121,7 +121,7 @@ def test_bytes_near_the_mean_lose_nothing_to_sums_that_nearly_cancel(tmp_path: P
 
 def test_a_convolution_that_pads_is_left_alone_and_what_it_pads_is_normalized() -> None:
     graph = lowered(padded_spec(), weights_of(random_model(padded_spec())))
-    model = io_signature.attach(graph, Interface(input="uint8"), IMAGENET)
+    model = attach_io.attach(graph, Interface(input="uint8"), IMAGENET)
     assert [node.op_type for node in model.graph][:5] == ["Cast", "Transpose", "Mul", "Sub", "Conv"]
 
 
@@ -142,9 +142,9 @@ def test_a_graph_in_half_precision_takes_bytes_in_full(tmp_path: Path) -> None:
 def test_the_graph_that_is_attached_to_stays_as_it_is() -> None:
     graph = lowered(small_spec(), weights_of(random_model(small_spec())))
     before = ir.to_proto(graph.model).SerializeToString(deterministic=True)
-    io_signature.attach(graph, Interface(input="image", output="top5"), IMAGENET)
+    attach_io.attach(graph, Interface(input="image", output="top5"), IMAGENET)
     assert ir.to_proto(graph.model).SerializeToString(deterministic=True) == before
-    assert io_signature.attach(graph, Interface(), IMAGENET) is graph.model
+    assert attach_io.attach(graph, Interface(), IMAGENET) is graph.model
 
 
 # Images of any size
@@ -323,7 +323,7 @@ def verdict(kind: Interface, fault: str | None, directory: Path, written_for: Pr
     )
     golden_reference = reference_logits.compute_reference(model, test_inputs.prepared)
     tolerance = tolerance_for("fp32", golden_reference)
-    damaged = io_signature.attach(graph, kind, written_for)
+    damaged = attach_io.attach(graph, kind, written_for)
     if fault:
         damage(fault)(damaged.graph)
     session = opened(replace(graph, model=damaged), directory)

@@ -30,6 +30,7 @@ from s2mlp_deploy.gate.rules import tolerance_for
 from s2mlp_deploy.graph import io_signature
 from s2mlp_deploy.graph.lowered import Axes, Lowered
 from s2mlp_deploy.graph.spatial_shift import LOWERINGS
+from s2mlp_deploy.passes import attach_io
 from s2mlp_deploy.passes.optimize import optimize
 from s2mlp_deploy.schema.array import Array
 from s2mlp_deploy.schema.manifest import Interface, Preprocessing
@@ -158,7 +159,7 @@ def test_the_probability_is_the_sigmoid_of_the_logit(factor: float, tmp_path: Pa
     found = []
     for kind in (Interface(), PROBABILITIES):
         (tmp_path / kind.output).mkdir()
-        made = target.export(replace(graph, model=io_signature.attach(graph, kind, CONTRACT)), tmp_path / kind.output)  # type: ignore[union-attr]
+        made = target.export(replace(graph, model=attach_io.attach(graph, kind, CONTRACT)), tmp_path / kind.output)  # type: ignore[union-attr]
         found.append(target.open(made).run(x))
     logits, probabilities = found
     assert probabilities.shape == (40, 1) and 0 <= probabilities.min() <= probabilities.max() <= 1
@@ -171,7 +172,7 @@ def verdict(fault: str | None, directory: Path) -> Verdict:
         golden.make_inputs(SPEC, graph.axes)
     )
     golden_reference = reference_logits.compute_reference(model, test_inputs.prepared)
-    damaged = io_signature.attach(graph, PROBABILITIES, CONTRACT)
+    damaged = attach_io.attach(graph, PROBABILITIES, CONTRACT)
     nodes = {node.name: node for node in damaged.graph}
     if fault == "softmax of the one logit":
         nodes["probabilities/both"].replace_input_with(0, damaged.graph.node(len(damaged.graph) - 4).outputs[0])

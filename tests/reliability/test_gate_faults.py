@@ -80,12 +80,12 @@ from s2mlp_deploy.bundle.read import read_bundle
 from s2mlp_deploy.data import images
 from s2mlp_deploy.formats import base as formats_base
 from s2mlp_deploy.formats import registry
-from s2mlp_deploy.graph import io_signature
+from s2mlp_deploy.passes import attach_io
 from s2mlp_deploy.passes.float16 import ToFloat16
 from s2mlp_deploy.passes.float16_storage import StoreFloat16
 from s2mlp_deploy.passes.quantize import Quantize
+from s2mlp_deploy.pipeline import bundle_record, checkpoint_context, export_onnx
 from s2mlp_deploy.pipeline import deploy as deploying
-from s2mlp_deploy.pipeline import export_onnx
 from s2mlp_deploy.pipeline.deploy import deploy
 from s2mlp_deploy.pipeline.request import (
     EvidenceOptions,
@@ -213,7 +213,7 @@ def test_faults_in_the_graph(trials: Trials, monkeypatch: pytest.MonkeyPatch, tm
     """The graph of the bundled checkpoint computes something slightly else; at fp16 and int8, the smallest of these faults."""
     lower = export_onnx.lower
     first = ExportRequest(Source(PAPER_CHECKPOINT), output=OutputOptions(tmp_path / "out"))
-    known = export_onnx.read_checkpoint(first, Progress(Steps()))
+    known = checkpoint_context.read_checkpoint(first, Progress(Steps()))
     onnx_file = registry.find("onnx")
     assert isinstance(onnx_file, formats_base.Exporter)
     found = Catalogue()
@@ -304,7 +304,7 @@ def test_faults_of_heads_and_tails(
     trials: Trials, made: Written, pictures: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """The part that takes bytes or images, or the part that gives probabilities or the best classes, is wrong, at each precision."""
-    attach, found = io_signature.attach, Catalogue()
+    attach, found = attach_io.attach, Catalogue()
     groups = [
         (HEADS, Interface(input="uint8")),
         (FITS, Interface(input="image")),
@@ -318,7 +318,7 @@ def test_faults_of_heads_and_tails(
         for name, wrap in faults.items()
     ]
     for fault, wrap, kind, at in some(trials, tried, 4):
-        monkeypatch.setattr(io_signature, "attach", wrap(attach))
+        monkeypatch.setattr(attach_io, "attach", wrap(attach))
         wanted = request(made, tmp_path / "out", at, interface=kind, golden_images=pictures)
         what = kind.output if kind.input == "float" else kind.input
         found.try_export(f"{fault} [{what} {at}]", lambda steps, wanted=wanted: deploy(wanted, steps))  # type: ignore[misc]
@@ -567,7 +567,7 @@ def test_faults_of_the_pipeline(
     contradict.
     """
     found = Catalogue()
-    record, fit = export_onnx._manifest, images.fit
+    record, fit = bundle_record.manifest, images.fit
     recorded: dict[str, Callable[[Manifest], Any]] = {
         "another preprocessing recorded": lambda m: {
             "preprocessing": m.preprocessing.model_copy(update={"mean": (0.4,) * 3})
@@ -583,7 +583,7 @@ def test_faults_of_the_pipeline(
     for fault, change in some(trials, list(recorded.items()), 2):
         with monkeypatch.context() as patch:
             patch.setattr(
-                export_onnx, "_manifest", lambda *a, change=change: (m := record(*a)).model_copy(update=change(m))
+                bundle_record, "manifest", lambda *a, change=change: (m := record(*a)).model_copy(update=change(m))
             )
             wanted = request(made, tmp_path / "out", labels=labels)
             found.try_export(fault, lambda steps, wanted=wanted: deploy(wanted, steps))  # type: ignore[misc]
