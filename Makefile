@@ -1,5 +1,6 @@
 # make demo       install, export the bundled checkpoint, verify the result
 # make test       install, run every test
+# make test-npm   run those tests again that need npm's packages, or try more with them
 # make quick      run the core's unit tests, but for the slow ones (a minute)
 # make lint       ruff, mypy --strict, import contracts, and Biome for JavaScript and style sheets (from npm)
 # make bench      measure exports, latency, growth and engine builds, and write docs/benchmarks.md (20 minutes)
@@ -27,7 +28,7 @@ SITE := fashion_mnist-web-fp32
 NODE_STAMP := node_modules/.package-lock.json
 DATASET ?= /usr/share/datasets/fashion-mnist
 
-.PHONY: venv demo test quick thorough lint bench accuracy reliability fuzz oldest arm docs-output licenses web web-deps clean
+.PHONY: venv demo test test-npm quick thorough lint bench accuracy reliability fuzz oldest arm docs-output licenses web web-deps clean
 
 venv: $(STAMP)
 
@@ -48,7 +49,11 @@ demo: $(STAMP)
 test: $(STAMP)
 	$(BIN)/python -m pytest -n 2 --dist worksteal -m 'not npm'
 	@$(MAKE) --no-print-directory web-deps || echo "npm's packages cannot be had here: what needs them is skipped"
-	$(BIN)/python -m pytest -n 2 --dist loadfile -m npm
+	@$(MAKE) --no-print-directory test-npm
+
+# By file, since their fixtures take longest. Looking for the tests in all modules would take as long as a tenth of them.
+test-npm: $(STAMP)
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m npm $$(grep -rl 'mark\.npm' tests --include='test_*.py')
 
 quick: $(STAMP)
 	$(BIN)/python -m pytest -n 2 --dist worksteal tests/unit --ignore tests/unit/bench --ignore tests/unit/studies -m 'not slow and not npm'

@@ -142,7 +142,9 @@ class Surroundings:
 
 
 FEW = (
-    Surroundings("a", {"PYTHONHASHSEED": "0", "OMP_NUM_THREADS": "1"}, cores=1),
+    Surroundings(
+        "a", {"PYTHONHASHSEED": "0", "OMP_NUM_THREADS": "1", "LANG": "C", "LC_ALL": "C", "COLUMNS": "31"}, cores=1
+    ),
     Surroundings(
         "some other, deeper/directory – Größe",
         {"PYTHONHASHSEED": "1", "OMP_NUM_THREADS": "2", "TZ": "Asia/Kolkata"},
@@ -150,11 +152,9 @@ FEW = (
         umask=0o077,
         backwards=True,
     ),
-    Surroundings(
-        "c", {"PYTHONHASHSEED": "random", "LANG": "C", "LC_ALL": "C", "COLUMNS": "31", "OMP_NUM_THREADS": "3"}, umask=0
-    ),
 )
 MORE = (
+    Surroundings("c", {"PYTHONHASHSEED": "random", "OMP_NUM_THREADS": "3"}, umask=0),
     *(Surroundings(f"threads-{n}", {"OMP_NUM_THREADS": str(n), "MKL_NUM_THREADS": str(n)}) for n in (4, 7, 16)),
     *(
         Surroundings(f"zone-{i}", {"TZ": zone})
