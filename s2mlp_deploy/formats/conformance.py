@@ -19,10 +19,14 @@ from typing import Any
 
 import numpy as np
 
-from s2mlp_deploy.bundle.contents import MANIFEST, REPORT
+from s2mlp_deploy.bundle.contents import GOLDEN, MANIFEST, REPORT
 from s2mlp_deploy.bundle.read import read_bundle
 from s2mlp_deploy.formats import registry
 from s2mlp_deploy.formats.base import Compiler
+from s2mlp_deploy.schema.precision import PRECISIONS
+
+_OF_ARTIFACT = ("format", "engine", "versions", "artifact", "graph", "files")
+"""The fields of a manifest that may differ between an artifact and the ONNX bundle that it is compiled from."""
 
 
 class FormatConformance:
@@ -47,6 +51,41 @@ class FormatConformance:
         assert self.run("verify", first) == 0
         versions = registry.find(self.format).versions()
         assert versions.items() <= read_bundle(first).manifest.versions.items()
+
+    def test_from_the_onnx_bundle_of_a_checkpoint_it_is_the_same(self, tmp_path: Path) -> None:
+        """At each precision every byte, the report apart; golden tensors and the facts about the graph are the ONNX bundle's."""
+        import pytest
+
+        target = registry.find(self.format)
+        if not isinstance(target, Compiler):
+            pytest.skip("the format is written from the checkpoint alone")
+        self._export(tmp_path, "checked")  # skips what cannot run here
+        np.save(tmp_path / "noise.npy", np.random.default_rng(0).standard_normal((64, 3, 20, 28), np.float32))
+        for precision in target.precisions:
+            options: list[object] = ["--precision", precision]
+            if PRECISIONS[precision].calibrated:
+                options += ["--calibration", tmp_path / "noise.npy", "--min-agreement", 0.9]
+            onnx, direct, compiled = (tmp_path / f"{kind}-{precision}" for kind in ("onnx", "direct", "compiled"))
+            for arguments in (
+                (_checkpoint(tmp_path), *options, "-o", onnx),
+                (_checkpoint(tmp_path), *options, "--format", self.format, "-o", direct),
+                (onnx, "--format", self.format, "-o", compiled),
+            ):
+                assert self.run("export", *arguments) == 0
+            assert _contents(direct) == _contents(compiled)
+            assert (direct / GOLDEN).read_bytes() == (onnx / GOLDEN).read_bytes()
+            own, graph = (json.loads((bundle / MANIFEST).read_text("utf-8")) for bundle in (direct, onnx))
+            assert {key for key in graph if own[key] != graph[key]} <= {*_OF_ARTIFACT}
+            assert graph["versions"].items() <= own["versions"].items()
+
+    def test_a_damaged_record_of_the_artifact_is_refused(self, tmp_path: Path) -> None:
+        """With a field too many, or none at all; a format without a record has nothing to damage."""
+        bundle = self._export(tmp_path, "bundle")
+        manifest = (bundle / MANIFEST).read_text("utf-8")
+        record = json.loads(manifest)["engine"]
+        for damaged in ({**record, "no_such_field": True}, {}, None) if record else ():
+            (bundle / MANIFEST).write_text(json.dumps({**json.loads(manifest), "engine": damaged}), "utf-8")
+            assert self.run("verify", bundle) == 3, f"the record of the artifact was {damaged}"
 
     def test_the_artifact_runs_whether_or_not_threads_are_chosen(self, tmp_path: Path) -> None:
         """As it is timed: without busy waiting, on the threads that the runtime chooses."""

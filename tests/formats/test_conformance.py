@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from helpers import support
 from s2mlp_deploy.formats import conformance, registry
 
@@ -13,9 +15,12 @@ class InThisProcess(conformance.FormatConformance):
         return support.run(command, *arguments).code
 
 
+_MARKS = {"web": [pytest.mark.npm("onnxruntime-web")]}
+
 for _name in registry.names():
     _title = f"Test{_name.title().replace('-', '')}"
-    globals()[_title] = type(_title, (InThisProcess,), {"format": _name, "__module__": __name__})
+    _members = {"format": _name, "pytestmark": _MARKS.get(_name, []), "__module__": __name__}
+    globals()[_title] = type(_title, (InThisProcess,), _members)
 
 
 def test_formats_of_this_project_list_the_options_that_they_have() -> None:

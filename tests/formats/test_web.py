@@ -653,15 +653,6 @@ def test_a_runtime_that_was_changed_is_not_started(browser: Browser, sites: Path
     assert visit.problem and "ort-wasm-simd-threaded.wasm is not the file that was exported" in visit.problem
 
 
-def test_a_site_is_the_same_from_the_checkpoint(sites: Path, tmp_path: Path) -> None:
-    ran = run("export", PAPER_CHECKPOINT, "--data", TEST_IMAGES, "--format", "web", "-o", tmp_path / "again")
-    assert ran.code == 0, ran.err
-    names = {file.name for file in (tmp_path / "again").iterdir()}
-    assert names == {file.name for file in (sites / "site").iterdir()}
-    for name in names - {"report.json"}:
-        assert (tmp_path / "again" / name).read_bytes() == (sites / "site" / name).read_bytes(), name
-
-
 def test_without_the_runtime_it_says_how_to_get_it(sites: Path, tmp_path: Path) -> None:
     ran = run("export", sites / "onnx", "--format", "web", "--ort-web", tmp_path, "-o", tmp_path / "out")
     assert ran.code == 4 and "npm install onnxruntime-web@" in ran.err and not (tmp_path / "out").exists()

@@ -27,7 +27,7 @@ def exported(*arguments: object) -> None:
 
 
 def make(place: Path, format: str) -> Path:
-    """``onnx-P`` and ``FORMAT-P`` of a small checkpoint, and ``from-bundle-P``, for each precision P, in ``place``."""
+    """``onnx-P`` of a small checkpoint and ``FORMAT-P``, compiled from it, for each precision P, in ``place``."""
     checkpoint = save_checkpoint(place / "small.pt", small_spec())
     np.save(place / "calibration.npy", noise(64))
     for precision in PRECISIONS:
@@ -35,8 +35,7 @@ def make(place: Path, format: str) -> Path:
         if precision == "int8":
             options += ["--calibration", place / "calibration.npy", "--min-agreement", 0.9]
         exported(checkpoint, *options, "-o", place / f"onnx-{precision}")
-        exported(checkpoint, *options, "--format", format, "-o", place / f"{format}-{precision}")
-        exported(place / f"onnx-{precision}", "--format", format, "-o", place / f"from-bundle-{precision}")
+        exported(place / f"onnx-{precision}", "--format", format, "-o", place / f"{format}-{precision}")
     return place
 
 
