@@ -30,7 +30,7 @@ _ROW = 24.0
 """Elements that a Gather could copy in the time that it takes to find one more row."""
 
 
-def node_cost(op_type: str, elements: int, row: int = 1024) -> float:
+def node_cost(op_type: str, elements: int, row: int = 1) -> float:
     """The price of one operator with this many elements in its output; a Gather copies them in rows of ``row`` elements."""
     if op_type in _FREE:
         return START / 50

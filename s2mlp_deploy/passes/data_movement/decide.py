@@ -53,7 +53,14 @@ class Decider:
         producer = shape.producer() if shape is not None else None
         size = max((prod(self.shape_of(v) or (0,)) for v in node.outputs), default=0)
         extra = START if producer is not None and producer.op_type != "Constant" else 0.0
-        return node_cost(node.op_type, size) + extra
+        return node_cost(node.op_type, size, self._row(node)) + extra
+
+    def _row(self, node: ir.Node) -> int:
+        """The number of neighbouring elements that a Gather takes together."""
+        data = self.shape_of(node.inputs[0]) if node.op_type == "Gather" and node.inputs[0] is not None else None
+        if not data:
+            return 1
+        return prod(data[node.attributes.get_int("axis", 0) % len(data) + 1 :])
 
 
 @dataclass(frozen=True, eq=False)

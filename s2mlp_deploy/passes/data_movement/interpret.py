@@ -92,7 +92,11 @@ class Interpreter:
         if node is not value.producer():
             self._readers[value] -= 1
         found = self._values.get(value)
-        if self._readers[value] > 0 or not isinstance(found, Moved):
+        if self._readers[value] > 0 or found is None or isinstance(found, Opaque):
+            return
+        if isinstance(found, Known):
+            if found.array.size > _MOST_NUMBERS:
+                self._values[value] = Opaque(found.shape, ir.DataType.from_numpy(found.array.dtype))
             return
         if value.is_graph_output() or any(
             reader not in self.findings.moving and not self._is_shape(reader) for reader, _ in value.uses()

@@ -74,11 +74,16 @@ def _as_one(local: LocalMap) -> Iterator[Step]:
 
 
 def _as_pieces(local: LocalMap, depth: int) -> Step | None:
-    """The simplest form of a map: separable, or a Concat of such."""
+    """The simplest form of a map: separable, or a Concat of such; one with a Gather only where there is no other."""
     forms = list(_as_one(local))
     if not forms and depth:
         forms = list(_concats(local, depth))
-    return min(forms, key=lambda step: complexity(all_steps([step])), default=None)
+    return min(forms, key=_simplicity, default=None)
+
+
+def _simplicity(step: Step) -> tuple[bool, float]:
+    steps = list(all_steps([step]))
+    return any(s.op == "Gather" for s in steps), complexity(steps)
 
 
 def _concats(local: LocalMap, depth: int) -> Iterator[Step]:

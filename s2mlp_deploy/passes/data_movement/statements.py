@@ -15,8 +15,8 @@ from s2mlp_deploy.passes.data_movement.repair_result import Statement
 from s2mlp_deploy.passes.data_movement.values import AddressSpace
 from s2mlp_deploy.schema.array import Array
 
-_VECTOR = 64
-"""Elements that a copy of contiguous memory may read before it writes: a few vector registers of bytes."""
+_VECTOR_BYTES = 64
+"""What a copy of neighbouring elements may read before it writes: a vector register of AVX-512."""
 
 
 def overlaps(written: Array, read: Array) -> bool:
@@ -43,7 +43,12 @@ def statement(node: ir.Node, written: Array, read: Array, space: AddressSpace) -
     ]
     axis = next(i for i, step in enumerate(steps) if step) if any(steps) else 0
     return Statement(
-        str(node.name or node.outputs[0].name), _scope(node), root.shape, axis, int(steps[axis]), _doubt(written, read)
+        str(node.name or node.outputs[0].name),
+        _scope(node),
+        root.shape,
+        axis,
+        int(steps[axis]),
+        _doubt(written, read, root.dtype.itemsize),
     )
 
 
@@ -62,14 +67,14 @@ def replay(written: Array, read: Array, sources: Array) -> Array:
     return sources.reshape(-1)[origin].reshape(sources.shape)
 
 
-def _doubt(written: Array, read: Array) -> str | None:
+def _doubt(written: Array, read: Array, itemsize: float) -> str | None:
     """Why elements are perhaps not copied one after another; None where they are."""
     order = np.argsort(written, axis=None, kind="stable")
     to, origin = written.reshape(-1)[order], read.reshape(-1)[order]
     ends = np.flatnonzero((np.diff(to) != 1) | (np.diff(origin) != 1))
     longest = int(np.diff(np.concatenate([[-1], ends, [to.size - 1]])).max())
     behind = (to - origin)[to > origin]
-    if behind.size and int(behind.min()) < min(longest, _VECTOR):
+    if behind.size and int(behind.min()) < min(longest, _VECTOR_BYTES / itemsize):
         return f"it moves runs of {longest} neighbouring elements by {int(behind.min())}, which a processor copies several at a time"
     return None
 
