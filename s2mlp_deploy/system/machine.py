@@ -18,6 +18,7 @@ PACKAGES = (
     "tensorrt",
     "tensorrt-rtx-cu12",
     "openvino",
+    "ai-edge-litert",
     "numpy",
     "safetensors",
     "pillow",

@@ -37,7 +37,17 @@ from s2mlp_deploy.system.hashing import sha256
 from s2mlp_exporters.onnxruntime.options import OrtOptions
 
 COMMANDS = ("inspect", "export", "verify", "doctor")
-RUNTIMES = ("torch", "onnxruntime", "onnxsim", "PIL", "tensorrt", "tensorrt_rtx", "openvino", "polygraphy")
+RUNTIMES = (
+    "torch",
+    "onnxruntime",
+    "onnxsim",
+    "PIL",
+    "tensorrt",
+    "tensorrt_rtx",
+    "openvino",
+    "ai_edge_litert",
+    "polygraphy",
+)
 
 
 def strict_json(text: str) -> Any:
@@ -132,7 +142,7 @@ def test_help_shows_every_choice_in_sections() -> None:
     assert {"gather", "inplace", "lanczos", "top5", "xnnpack"} <= choices
     assert all(re.search(rf"\b{choice}\b", text) for choice in (*PRECISIONS, *choices))
     assert all(re.search(rf"\b{name}\b", text) for name in DIRECTIONS)
-    assert "may be repeated. One of onnx, openvino, ort, triton, trt, trt-rtx, web. Default: onnx." in text
+    assert "may be repeated. One of litert, onnx, openvino, ort, triton, trt, trt-rtx, web. Default: onnx." in text
     titles = [line for line in run("export", "--help").out.splitlines() if re.fullmatch(r"\S.*:", line)]
     assert titles[1:] == [
         "Artifact:",
@@ -378,7 +388,7 @@ def test_a_narrow_encoding_is_no_obstacle(checkpoint: Path, tmp_path: Path, enco
     ran = finish(start("doctor", **narrow))
     assert (ran.code, ran.err) == (0, "")
     assert r"\u2713 export a checkpoint" in ran.out
-    assert "Default: onnx." in finish(start("export", "--help", **narrow)).out
+    assert "Default: onnx." in " ".join(finish(start("export", "--help", **narrow)).out.split())
     made = finish(start("export", checkpoint, "-o", tmp_path / "bundle", **narrow))
     assert made.code == 0 and "PASSED" in made.out and "Traceback" not in made.err
 

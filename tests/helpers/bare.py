@@ -20,6 +20,7 @@ OPTIONAL = (
     "tensorrt",
     "tensorrt_rtx",
     "openvino",
+    "ai_edge_litert",
     "polygraphy",
     "matplotlib",
     "mlperf_loadgen",

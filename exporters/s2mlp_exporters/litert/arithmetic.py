@@ -1,0 +1,117 @@
+"""Translate operators that compute element by element, or along an axis: +, ·, GELU, softmax, means."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from s2mlp_exporters.litert.model_writer import Kind, Result, Tensor
+from s2mlp_exporters.litert.translation import Axes, Constant, Emitter, Node, Translation, Value, View, int32
+
+ADD, SUB = Kind("ADD", "AddOptions"), Kind("SUB", "SubOptions")
+MUL, DIV = Kind("MUL", "MulOptions"), Kind("DIV", "DivOptions")
+SQUARED_DIFFERENCE = Kind("SQUARED_DIFFERENCE", "SquaredDifferenceOptions")
+RSQRT = Kind("RSQRT")
+
+
+def apply(t: Translation, kind: Kind, inputs: list[Value], name: str) -> Value:
+    """``kind`` of one or two values, which are broadcast, in the order in which the first view among them lies."""
+    axes = next((x.axes for x in inputs if isinstance(x, View)), None)
+    if axes is not None and all(_fits(x, axes) for x in inputs):
+        return View(_compute(t, kind, [_in_base_order(t, x, axes) for x in inputs], name), axes)
+    return _compute(t, kind, inputs, name)
+
+
+def _fits(value: Value, axes: Axes) -> bool:
+    return value.axes == axes if isinstance(value, View) else isinstance(value, Constant)
+
+
+def _in_base_order(t: Translation, value: Value, axes: Axes) -> Value:
+    if isinstance(value, View):
+        return value.base
+    assert isinstance(value, Constant)
+    wide = value.array.reshape((1,) * (len(axes) - value.array.ndim) + value.shape)
+    return t.transposed(Constant(value.name, wide), tuple(np.argsort(axes).tolist()))
+
+
+def _compute(t: Translation, kind: Kind, inputs: list[Value], name: str) -> Tensor:
+    operands = [t.written(x) for x in inputs]
+    shape = np.broadcast_shapes(*(x.shape for x in operands))
+    free = next((x.free + len(shape) - len(x.shape) for x in operands if x.free is not None), None)
+    return t.add(kind, list(operands), Result(name, shape, free, operands[0].dtype))
+
+
+def mean(t: Translation, x: Tensor, axes: list[int], result: Result, *, keep: bool, kind: str = "MEAN") -> Tensor:
+    """The mean (or, as ``kind`` says, the sum) of ``x`` over ``axes``."""
+    return t.add(Kind(kind, "ReducerOptions", {"keepDims": keep}), [x, int32("axis", axes)], result)
+
+
+def _elementwise(kind: Kind) -> Emitter:
+    def emit(t: Translation, node: Node) -> None:
+        t.define(node.name, apply(t, kind, [t.value(name) for name in node.inputs], node.name))
+
+    return emit
+
+
+def _gelu(t: Translation, node: Node) -> None:
+    tanh = node.attributes.get("approximate", "none") != "none"
+    _elementwise(Kind("GELU", "GeluOptions", {"approximate": tanh}))(t, node)
+
+
+def _softmax(t: Translation, node: Node) -> None:
+    """Along the last axis, as LiteRT has it: another axis is moved there, and back."""
+    value = t.value(node.inputs[0])
+    order = list(range(len(value.shape)))
+    order.append(order.pop(node.attributes.get("axis", -1)))
+    x = t.written(t.transposed(value, tuple(order)))
+    made = t.add(Kind("SOFTMAX", "SoftmaxOptions", {"beta": 1.0}), [x], Result(node.name, x.shape, x.free))
+    t.define(node.name, t.transposed(made, tuple(np.argsort(order).tolist())))
+
+
+def _reduction(kind: str) -> Emitter:
+    def emit(t: Translation, node: Node) -> None:
+        x = t.tensor(node.inputs[0])
+        if not node.has(1):
+            raise node.refused("it is over all axes")
+        axes = sorted(axis % len(x.shape) for axis in t.integers(node, 1))
+        if x.free in axes:
+            raise node.refused("it mixes the images of a batch")
+        keep = bool(node.attributes.get("keepdims", 1))
+        if keep:
+            shape, free = tuple(1 if i in axes else n for i, n in enumerate(x.shape)), x.free
+        else:
+            shape = tuple(n for i, n in enumerate(x.shape) if i not in axes)
+            free = None if x.free is None else x.free - sum(axis < x.free for axis in axes)
+        t.define(node.name, mean(t, x, axes, Result(node.name, shape, free), keep=keep, kind=kind))
+
+    return emit
+
+
+def _cast(t: Translation, node: Node) -> None:
+    value = t.value(node.inputs[0])
+    if node.attributes["to"] != _FLOAT:
+        raise node.refused("it is to another type than float32")
+    if isinstance(value, Constant) and value.array.dtype == np.float16:
+        t.define(node.name, Constant(value.name, value.array, widened=True))
+        return
+    base = value.base if isinstance(value, View) else t.written(value)
+    if base.dtype.name not in ("uint8", "float32"):
+        raise node.refused(f"it is from {base.dtype.name}")
+    cast = t.add(Kind("CAST"), [base], Result(node.name, base.shape, base.free))
+    t.define(node.name, View(cast, value.axes) if isinstance(value, View) else cast)
+
+
+_FLOAT = 1
+"""TensorProto.FLOAT."""
+
+EMITTERS: dict[str, Emitter] = {
+    "Add": _elementwise(ADD),
+    "Cast": _cast,
+    "Div": _elementwise(DIV),
+    "Gelu": _gelu,
+    "Mul": _elementwise(MUL),
+    "ReduceMean": _reduction("MEAN"),
+    "ReduceSum": _reduction("SUM"),
+    "Sigmoid": _elementwise(Kind("LOGISTIC")),
+    "Softmax": _softmax,
+    "Sub": _elementwise(SUB),
+}

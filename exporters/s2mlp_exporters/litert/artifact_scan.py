@@ -1,0 +1,206 @@
+"""Scan a .tflite file before LiteRT loads it: one graph of the operators that this project writes, and whole weights.
+
+As onnx_scan does for ONNX files. LiteRT verifies the offsets of the FlatBuffer itself; here the indices and sizes that
+they lead to are compared with what there is.
+"""
+
+from __future__ import annotations
+
+import mmap
+import struct
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from math import prod
+from pathlib import Path
+from typing import Any
+
+from s2mlp_deploy.formats.artifact_scan import Unexpected, inspecting
+from s2mlp_exporters.litert.schema import IDENTIFIER, SCHEMA_VERSION, load_schema
+
+LATEST = {
+    "ADD": 1,
+    "BATCH_MATMUL": 1,
+    "CAST": 1,
+    "CONCATENATION": 1,
+    "CONV_2D": 1,
+    "DEPTHWISE_CONV_2D": 1,
+    "DEQUANTIZE": 3,
+    "DIV": 1,
+    "FULLY_CONNECTED": 9,
+    "GATHER": 1,
+    "GELU": 1,
+    "LOGISTIC": 1,
+    "MEAN": 1,
+    "MUL": 1,
+    "PAD": 1,
+    "RESHAPE": 1,
+    "RSQRT": 1,
+    "SLICE": 1,
+    "SOFTMAX": 1,
+    "SQUARED_DIFFERENCE": 1,
+    "SUB": 1,
+    "SUM": 1,
+    "TRANSPOSE": 1,
+}
+"""The operators that a translation writes, with the latest version of each."""
+
+_PRODUCTS = {"CONV_2D": (0, -1), "DEPTHWISE_CONV_2D": (-1, -1), "FULLY_CONNECTED": (0, -1)}
+"""The operators with weights: the axes of outputs and of inputs in them. A bias that is too short would be read beyond its end."""
+
+_ITEM_BYTES = {"FLOAT32": 4, "FLOAT16": 2, "INT8": 1, "UINT8": 1, "INT32": 4}
+
+_LARGEST = 2**31
+"""Elements of a tensor; LiteRT counts them in 32 bits."""
+
+_MOST_AXES = 8
+
+
+def inspect(path: Path) -> None:
+    """Refuse the file at ``path`` where it could do more than compute.
+
+    Raises:
+        BundleError: with the reason.
+        RuntimeMissingError: where ai-edge-litert, whose bindings read the file, is not installed.
+    """
+    schema = load_schema()
+    # Errors of Python's FlatBuffers on a file that is none.
+    damage = (OSError, struct.error, IndexError, ValueError, TypeError, AttributeError, OverflowError)
+    with inspecting(path, *damage), path.open("rb") as file:
+        content = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        try:
+            _Reader(schema, content).check()
+        finally:
+            with suppress(BufferError):  # a traceback holds a part; it is closed with that
+                content.close()
+
+
+class _Reader:
+    """Goes through the file once."""
+
+    def __init__(self, schema: Any, content: Any) -> None:
+        if content[4:8] != IDENTIFIER:
+            raise Unexpected("it is no .tflite file")
+        self._schema, self._size = schema, len(content)
+        self._model = schema.Model.GetRootAs(content)
+
+    def check(self) -> None:
+        model = self._model
+        if model.Version() != SCHEMA_VERSION or model.SubgraphsLength() != 1:
+            raise Unexpected("it has another version of the format, or more than one graph")
+        if model.ExternalBufferGroupsLength() or model.ExternalBuffersLength():
+            raise Unexpected("its weights are to be read from other files")
+        for code in self._each(model.OperatorCodes, model.OperatorCodesLength()):
+            self._check_code(code)
+        for buffer in self._each(model.Buffers, model.BuffersLength()):
+            if buffer.Offset() or buffer.Size():
+                raise Unexpected("it has weights outside of its tables")
+        graph = model.Subgraphs(0)
+        known = {
+            i for i, tensor in enumerate(self._each(graph.Tensors, graph.TensorsLength())) if self._has_data(tensor)
+        }
+        self._check_order(graph, known)
+        for entry in self._each(model.Metadata, model.MetadataLength()):
+            self._index(entry.Buffer(), model.BuffersLength(), "buffer")
+
+    def _check_code(self, code: Any) -> None:
+        number = max(code.BuiltinCode(), code.DeprecatedBuiltinCode())
+        names = {getattr(self._schema.BuiltinOperator, name): name for name in LATEST}
+        if number not in names or code.CustomCode() is not None:
+            raise Unexpected(f"its operator {number} is none that this project writes")
+        if not 1 <= code.Version() <= LATEST[names[number]]:
+            raise Unexpected(f"its operator {names[number]} is of version {code.Version()}")
+
+    def _has_data(self, tensor: Any) -> bool:
+        """Whether the tensor is a constant.
+
+        Raises:
+            Unexpected: where its type, its shape and its data do not fit one another.
+        """
+        types = {getattr(self._schema.TensorType, name): size for name, size in _ITEM_BYTES.items()}
+        shape = [tensor.Shape(i) for i in range(self._count(tensor.ShapeLength(), _MOST_AXES))]
+        name = repr((tensor.Name() or b"")[:100].decode("utf-8", "replace"))
+        if tensor.Type() not in types or min(shape, default=0) < 0 or prod(shape) >= _LARGEST:
+            raise Unexpected(f"the tensor {name} has a type or a shape that none has")
+        signature = [tensor.ShapeSignature(i) for i in range(self._count(tensor.ShapeSignatureLength(), _MOST_AXES))]
+        fits = [now in (-1, then) for now, then in zip(signature, shape, strict=False)]
+        if signature and not (len(signature) == len(shape) and all(fits)):
+            raise Unexpected(f"the tensor {name} has two shapes that do not agree")
+        if tensor.IsVariable() or tensor.Sparsity() is not None or tensor.ExternalBuffer():
+            raise Unexpected(f"the tensor {name} is kept from run to run, or lies in other forms")
+        self._index(tensor.Buffer(), self._model.BuffersLength(), "buffer")
+        size = self._model.Buffers(tensor.Buffer()).DataLength()
+        if size and (size != prod(shape) * types[tensor.Type()] or signature):
+            raise Unexpected(f"the tensor {name} has {size} bytes, and its shape takes others")
+        self._check_scales(tensor, shape, name)
+        return bool(size)
+
+    def _check_scales(self, tensor: Any, shape: list[int], name: str) -> None:
+        scales = tensor.Quantization()
+        if scales is None:
+            return
+        axis, count = scales.QuantizedDimension(), scales.ScaleLength()
+        rows = shape[axis] if 0 <= axis < len(shape) else 0
+        if scales.DetailsType() or count not in (0, 1, rows) or scales.ZeroPointLength() != count:
+            raise Unexpected(f"the tensor {name} has {count} scales, and its shape takes others")
+
+    def _check_order(self, graph: Any, known: set[int]) -> None:
+        """Refuse operators that read what was not computed before, or write what is there already."""
+        tensors, codes = graph.TensorsLength(), self._model.OperatorCodesLength()
+        for i in self._items(graph.Inputs, graph.InputsLength()):
+            self._take(i, tensors, known)
+        for operator in self._each(graph.Operators, graph.OperatorsLength()):
+            self._index(operator.OpcodeIndex(), codes, "operator")
+            if operator.CustomOptionsLength() or operator.IntermediatesLength() or operator.LargeCustomOptionsSize():
+                raise Unexpected("an operator has options that none of this project's has")
+            for i in self._items(operator.Inputs, operator.InputsLength()):
+                if i != -1 and i not in known:
+                    raise Unexpected("an operator reads a tensor that was not computed before")
+            for i in self._items(operator.Outputs, operator.OutputsLength()):
+                self._take(i, tensors, known)
+            self._check_product(graph, operator)
+        for i in self._items(graph.Outputs, graph.OutputsLength()):
+            if i not in known:
+                raise Unexpected("an output is not computed")
+
+    def _check_product(self, graph: Any, operator: Any) -> None:
+        """Refuse a layer whose input, weights, bias and output do not fit one another."""
+        code = self._model.OperatorCodes(operator.OpcodeIndex())
+        axes = {getattr(self._schema.BuiltinOperator, name): axes for name, axes in _PRODUCTS.items()}.get(
+            code.BuiltinCode()
+        )
+        if axes is None:
+            return
+        if operator.InputsLength() != 3 or operator.OutputsLength() != 1:
+            raise Unexpected("a layer has not an input, weights and a bias")
+        x, weight, y = (self._shape(graph, i) for i in (operator.Inputs(0), operator.Inputs(1), operator.Outputs(0)))
+        bias = self._shape(graph, operator.Inputs(2)) if operator.Inputs(2) != -1 else [weight[axes[0]]]
+        if x[-1] != weight[axes[1]] or not y[-1] == weight[axes[0]] == prod(bias):
+            raise Unexpected("a layer has weights of another shape than its input, output or bias")
+
+    def _shape(self, graph: Any, index: int) -> list[int]:
+        """The shape of a tensor that has one axis at least."""
+        self._index(index, graph.TensorsLength(), "tensor")
+        tensor = graph.Tensors(index)
+        return [tensor.Shape(i) for i in range(tensor.ShapeLength())] or [0]
+
+    def _take(self, index: int, tensors: int, known: set[int]) -> None:
+        self._index(index, tensors, "tensor")
+        if index in known:
+            raise Unexpected("a tensor is written more than once")
+        known.add(index)
+
+    def _index(self, index: int, count: int, what: str) -> None:
+        if not 0 <= index < count:
+            raise Unexpected(f"it refers to the {what} {index} of {count}")
+
+    def _each(self, item: Callable[[int], Any], count: int) -> Iterator[Any]:
+        return (item(i) for i in range(self._count(count, self._size // 4)))
+
+    def _items(self, item: Callable[[int], int], count: int) -> Iterator[int]:
+        return (int(item(i)) for i in range(self._count(count, self._size // 4)))
+
+    def _count(self, count: int, most: int) -> int:
+        """``count`` items of a vector, as far as the file can hold them."""
+        if count > most:
+            raise Unexpected(f"it claims a list of {count:,} items")
+        return count

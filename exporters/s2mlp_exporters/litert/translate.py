@@ -1,0 +1,63 @@
+"""Translate a bundle's ONNX graph to a .tflite model, operator by operator. Read this first in litert/.
+
+Every operator has an emitter in the table of its module; one that has none is refused by name. Values keep the names
+that they have in the ONNX graph. Nothing is fused or rounded: LiteRT does that as it loads the file.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from s2mlp_deploy.errors import CompilerError, UsageError
+from s2mlp_exporters.litert import arithmetic, layers, moves
+from s2mlp_exporters.litert.model_writer import ModelWriter, Result
+from s2mlp_exporters.litert.translation import Constant, Emitter, Node, Translation
+
+EMITTERS: dict[str, Emitter] = {**arithmetic.EMITTERS, **layers.EMITTERS, **moves.EMITTERS}
+
+METADATA = "s2mlp."
+"""What the names of this project's metadata begin with, in ONNX files and here."""
+
+
+def translate(path: Path) -> bytearray:
+    """The .tflite model of the ONNX model at ``path``, with its metadata.
+
+    Raises:
+        CompilerError: where the graph has an operator that has no translation.
+        UsageError: where its input has another free axis than the batch.
+    """
+    import onnx_ir as ir
+
+    model = ir.load(path)
+    writer = ModelWriter()
+    t = Translation(writer)
+    for name, value in model.graph.initializers.items():
+        assert value.const_value is not None
+        t.define(name, Constant(name, value.const_value.numpy()))
+    for value in model.graph.inputs:
+        t.define(str(value.name), writer.input(_input(value)))
+    for node in map(Node.of, model.graph):
+        if node.operator not in EMITTERS:
+            raise CompilerError(
+                f"--format litert has no translation for the operator {node.operator} of {node.name}: export for another --format"
+            )
+        EMITTERS[node.operator](t, node)
+    for value in model.graph.outputs:
+        writer.output(t.tensor(str(value.name)))
+    for key, text in sorted(model.metadata_props.items()):
+        if key.startswith(METADATA):
+            writer.metadata(key, text.encode())
+    return writer.pack("s2mlp-deploy")
+
+
+def _input(value: object) -> Result:
+    import onnx_ir as ir
+
+    assert isinstance(value, ir.Value) and value.shape is not None and value.dtype is not None
+    free = [i for i, n in enumerate(value.shape) if not isinstance(n, int)]
+    if free not in ([], [0]):
+        raise UsageError("--format litert has one size of images for a file: leave out --dynamic-size")
+    shape = tuple(n if isinstance(n, int) else 1 for n in value.shape)
+    return Result(str(value.name), shape, 0 if free else None, np.dtype(value.dtype.numpy()))

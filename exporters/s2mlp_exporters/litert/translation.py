@@ -1,0 +1,181 @@
+"""The state of a translation from ONNX to LiteRT: the values of the ONNX graph as tensors of the model that is written.
+
+LiteRT's convolutions read channels last, and ONNX's channels first. A transposition is therefore kept as a
+:class:`View` until an operator needs the values in that order: those around a convolution cancel.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+
+from s2mlp_deploy.errors import CompilerError
+from s2mlp_deploy.schema.array import Array
+from s2mlp_exporters.litert.model_writer import Kind, ModelWriter, Result, Scales, Tensor
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
+
+Axes: TypeAlias = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Constant:
+    """A constant of the graph, which is written in the order that its reader needs.
+
+    ``widened`` is a float16 constant that is read as float32. ``scales`` are those of an integer constant.
+    """
+
+    name: str
+    array: Array
+    widened: bool = False
+    scales: Scales | None = None
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return tuple(self.array.shape)
+
+
+@dataclass(frozen=True)
+class View:
+    """``base`` with its axes in the order ``axes``, as ``numpy.transpose`` orders them."""
+
+    base: Tensor
+    axes: Axes
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return tuple(self.base.shape[i] for i in self.axes)
+
+
+Value: TypeAlias = Tensor | Constant | View
+
+
+@dataclass(frozen=True)
+class Node:
+    """A node of the ONNX graph: its operator, the names of inputs ("" where left out) and outputs, its attributes."""
+
+    operator: str
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    attributes: Mapping[str, Any]
+
+    @classmethod
+    def of(cls, node: ir.Node) -> Node:
+        operator = node.op_type if node.domain in ("", "ai.onnx") else f"{node.domain}.{node.op_type}"
+        return cls(
+            operator,
+            tuple("" if x is None else str(x.name) for x in node.inputs),
+            tuple(str(x.name) for x in node.outputs),
+            {name: attribute.value for name, attribute in node.attributes.items()},
+        )
+
+    @property
+    def name(self) -> str:
+        """The name of the first output, which is the node's in this project's graphs."""
+        return self.outputs[0]
+
+    def has(self, index: int) -> bool:
+        """Whether input ``index`` is given."""
+        return index < len(self.inputs) and self.inputs[index] != ""
+
+    def refused(self, why: str) -> CompilerError:
+        """The refusal of the node for the reason ``why``."""
+        return CompilerError(
+            f"--format litert cannot express {self.name} ({self.operator}): {why}. Export for another --format"
+        )
+
+
+class Translation:
+    """What is known of the values so far, by their names in the ONNX graph, and the model that is written."""
+
+    def __init__(self, writer: ModelWriter) -> None:
+        self.writer = writer
+        self._values: dict[str, Value] = {}
+        self._written: dict[tuple[str, Axes], Tensor] = {}
+
+    def define(self, name: str, value: Value) -> None:
+        """Let the ONNX graph's value ``name`` be ``value``."""
+        self._values[name] = value
+
+    def value(self, name: str) -> Value:
+        """The ONNX graph's value ``name``, as it lies."""
+        return self._values[name]
+
+    def tensor(self, name: str) -> Tensor:
+        """The same as a tensor, written where it was a constant or a view."""
+        return self.written(self._values[name])
+
+    def array(self, node: Node, index: int) -> Array:
+        """The constant that is input ``index`` of ``node``.
+
+        Raises:
+            CompilerError: where that is computed by the graph.
+        """
+        value = self._values[node.inputs[index]]
+        if not isinstance(value, Constant) or value.scales is not None:
+            raise node.refused(f"its input {node.inputs[index]} is not a constant")
+        return value.array
+
+    def integers(self, node: Node, index: int) -> tuple[int, ...]:
+        """The same of a constant of integers."""
+        return tuple(int(n) for n in self.array(node, index).reshape(-1))
+
+    def written(self, value: Value) -> Tensor:
+        """``value`` as a tensor of the model."""
+        if isinstance(value, Constant):
+            return self._constant(value)
+        if isinstance(value, View):
+            return self._ordered(value)
+        return value
+
+    def transposed(self, value: Value, axes: Axes) -> Value:
+        """``value`` with its axes in the order ``axes``; nothing is computed."""
+        if isinstance(value, Constant):
+            name = value.name if axes == tuple(range(len(axes))) else f"{value.name}/{''.join(map(str, axes))}"
+            return replace(value, name=name, array=np.ascontiguousarray(value.array.transpose(axes)))
+        base, old = (value.base, value.axes) if isinstance(value, View) else (value, tuple(range(len(axes))))
+        order = tuple(old[i] for i in axes)
+        return base if order == tuple(range(len(order))) else View(base, order)
+
+    def add(self, kind: Kind, inputs: list[Value | None], result: Result) -> Tensor:
+        """Append an operator to the model."""
+        return self.writer.operator(kind, [None if x is None else self.written(x) for x in inputs], result)
+
+    def _constant(self, value: Constant) -> Tensor:
+        key = value.name, value.shape
+        if key not in self._written:
+            array = value.array.astype(np.int32) if value.array.dtype == np.int64 else value.array
+            tensor = self.writer.constant(value.name, array, value.scales)
+            if value.widened:
+                result = Result(f"{value.name}/float32", tensor.shape, None)
+                tensor = self.writer.operator(Kind("DEQUANTIZE", "DequantizeOptions", version=3), [tensor], result)
+            self._written[key] = tensor
+        return self._written[key]
+
+    def _ordered(self, view: View) -> Tensor:
+        key = view.base.name, view.axes
+        if key not in self._written:
+            base = view.base
+            axes = Constant(f"axes{''.join(map(str, view.axes))}", np.array(view.axes, np.int32))
+            free = None if base.free is None else view.axes.index(base.free)
+            result = Result(f"{base.name}/{''.join(map(str, view.axes))}", view.shape, free, base.dtype)
+            self._written[key] = self.add(Kind("TRANSPOSE", "TransposeOptions"), [base, axes], result)
+        return self._written[key]
+
+
+Emitter: TypeAlias = Callable[[Translation, Node], None]
+"""Writes the operators for a node, and defines its outputs."""
+
+
+def of_batch(shape: tuple[int, ...], free: int | None) -> list[int]:
+    """``shape`` as an operator's argument: −1 for the axis that grows with the batch."""
+    return [-1 if i == free else n for i, n in enumerate(shape)]
+
+
+def int32(name: str, values: list[int] | tuple[int, ...]) -> Constant:
+    """A constant of integers, named by its values after ``name``: those that are equal are written once."""
+    return Constant(f"{name}{'x'.join(map(str, values))}", np.array(values, np.int32))

@@ -1,0 +1,521 @@
+"""``--format litert``: files written operator by operator hold the numbers in LiteRT's interpreter; what cannot be is refused by name."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+import pytest
+from onnx import TensorProto, helper
+
+from helpers.formats import change_manifest, exported, manifest_of, noise, promised, replace_file
+from helpers.support import (
+    PAPER_CHECKPOINT,
+    TEST_IMAGES,
+    pyramid_spec,
+    run,
+    save_checkpoint,
+    small_spec,
+    v2_spec,
+    with_stem_norms,
+)
+from s2mlp_deploy.bundle.read import read_bundle
+from s2mlp_deploy.errors import BundleError, CompilerError, RuntimeMissingError
+from s2mlp_deploy.families.mixer.spec import MixerSpec
+from s2mlp_deploy.families.registry import family_of
+from s2mlp_deploy.formats import registry
+from s2mlp_deploy.gate.distance import compare
+from s2mlp_deploy.graph.lowered import Axes
+from s2mlp_deploy.graph.spatial_shift import LOWERINGS
+from s2mlp_deploy.passes.optimize import optimize
+from s2mlp_deploy.schema.array import Array
+from s2mlp_deploy.schema.spec import Embedding, Spec
+
+pytest.importorskip("ai_edge_litert", reason="needs ai-edge-litert")
+
+from s2mlp_exporters.litert import artifact_scan, exporter, session
+from s2mlp_exporters.litert.exporter import MODEL, LiteRtModel
+from s2mlp_exporters.litert.model_writer import ALIGNMENT, pack
+from s2mlp_exporters.litert.schema import REMEDY, load_schema
+from s2mlp_exporters.litert.session import LiteRtSession
+from s2mlp_exporters.litert.translate import EMITTERS, translate
+
+PRECISIONS = ("fp32", "fp16")
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """``onnx-P``, ``litert-P`` of a small checkpoint, for each precision P."""
+    place = tmp_path_factory.mktemp("made")
+    checkpoint = save_checkpoint(place / "small.pt", small_spec())
+    for precision in PRECISIONS:
+        exported(checkpoint, "--precision", precision, "-o", place / f"onnx-{precision}")
+        exported(place / f"onnx-{precision}", "--format", "litert", "-o", place / f"litert-{precision}")
+    return place
+
+
+@pytest.fixture
+def engine(made: Path, tmp_path: Path) -> Path:
+    """A copy of the fp32 model, to be changed."""
+    return Path(shutil.copytree(made / "litert-fp32", tmp_path / "engine"))
+
+
+def session_of(bundle: Path, threads: int | None = None) -> LiteRtSession:
+    return LiteRtModel().open_with_threads(read_bundle(bundle).artifact, threads)
+
+
+def model_in(bundle: Path) -> Any:
+    """The file as an object of the schema."""
+    schema = load_schema()
+    return schema.ModelT.InitFromObj(schema.Model.GetRootAs((bundle / MODEL).read_bytes()))
+
+
+def operators(bundle: Path) -> list[str]:
+    schema, model = load_schema(), model_in(bundle)
+    names = {value: name for name, value in vars(schema.BuiltinOperator).items() if name.isupper()}
+    return [names[model.operatorCodes[o.opcodeIndex].builtinCode] for o in model.subgraphs[0].operators]
+
+
+# It runs
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_a_model_verifies_and_is_one_file(made: Path, precision: str) -> None:
+    bundle = made / f"litert-{precision}"
+    verified = run("verify", bundle)
+    assert verified.code == 0, verified.err
+    assert promised(bundle).keys() == {MODEL, "manifest.json", "golden.safetensors"}
+
+
+def test_from_the_checkpoint_and_from_its_bundle_every_byte_is_the_same(made: Path, tmp_path: Path) -> None:
+    exported(made / "small.pt", "--format", "litert", "-o", tmp_path / "out")
+    assert promised(tmp_path / "out") == promised(made / "litert-fp32")
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ("--shift", "slice"),
+        ("--shift", "conv", "--batch", 3),
+        ("--shift", "pad", "--precision", "fp16"),
+        ("--shift-semantics", "inplace", "--input", "uint8"),
+        ("--shift-directions", "8", "--answer", "probabilities"),
+    ],
+    ids=lambda o: " ".join(map(str, o)),
+)
+def test_other_options_of_an_export_go_together_with_it(
+    options: tuple[object, ...], made: Path, tmp_path: Path
+) -> None:
+    exported(made / "small.pt", "--format", "litert", "-o", tmp_path / "engine", *options)
+
+
+def test_the_bundled_checkpoint_keeps_its_accuracy(tmp_path: Path) -> None:
+    exported(PAPER_CHECKPOINT, "--format", "litert", "--data", TEST_IMAGES, "-o", tmp_path / "engine")
+    report = json.loads((tmp_path / "engine" / "report.json").read_text())
+    assert report["images"]["accuracy"] == report["images"]["accuracy_pytorch"] == 0.895
+
+
+def test_one_file_takes_any_batch_on_any_number_of_threads(made: Path) -> None:
+    reference = registry.find("onnx").open(read_bundle(made / "onnx-fp32").artifact)
+    for threads in (None, 1, 2):
+        one = session_of(made / "litert-fp32", threads)
+        for count in (1, 5, 2):
+            np.testing.assert_allclose(one.run(noise(count)), reference.run(noise(count)), rtol=0, atol=1e-5)
+
+
+def test_logits_stay_when_the_session_runs_again(made: Path) -> None:
+    one = session_of(made / "litert-fp32")
+    first = one.run(noise(2))
+    kept = first.copy()
+    one.run(noise(2, seed=1))
+    np.testing.assert_array_equal(first, kept)
+
+
+def test_layers_can_be_seen(made: Path) -> None:
+    ran = run("verify", made / "litert-fp32", "--per-block", "--json")
+    layers = {name: found["relative_l2"] for name, found in ran.json["layers"].items()}
+    assert list(layers) == ["stage0/embedding", "stage0/block00", "stage0/block01", "logits"]
+    assert all(0 < distance < 1e-6 for distance in layers.values()) and ran.json["diverges_at"] is None
+    with pytest.raises(BundleError, match="has no value called nothing"):
+        session_of(made / "litert-fp32").trace(noise(1), ("nothing",))
+
+
+def test_nothing_is_loaded_that_only_other_tools_of_the_package_need(made: Path) -> None:
+    code = "import sys; from pathlib import Path; from s2mlp_exporters.litert.session import LiteRtSession"
+    code += f"; LiteRtSession(Path({str(made / 'litert-fp32' / MODEL)!r}), ''); print({{'tqdm', 'torch', 'onnxruntime'}} & sys.modules.keys())"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (done.stdout, done.stderr) == ("set()\n", "")
+
+
+# The file
+
+
+def test_operators_are_those_that_processors_run_fast(made: Path) -> None:
+    """One product a layer, one operator a GELU, and no transposition behind the one that puts channels last."""
+    found = operators(made / "litert-fp32")
+    assert [found.count(name) for name in ("FULLY_CONNECTED", "GELU", "CONV_2D", "TRANSPOSE")] == [9, 4, 1, 1]
+    assert found.count("GATHER") == 8 and found.index("TRANSPOSE") < found.index("CONV_2D")
+
+
+def test_bytes_with_channels_last_need_no_transposition(made: Path, tmp_path: Path) -> None:
+    exported(made / "small.pt", "--format", "litert", "--input", "uint8", "--shift", "slice", "-o", tmp_path / "engine")
+    found = operators(tmp_path / "engine")
+    assert "TRANSPOSE" not in found and "GATHER" not in found and found[0] == "CAST"
+
+
+def test_weights_keep_their_type_and_are_aligned(made: Path) -> None:
+    types = load_schema().TensorType
+    for precision, kind in (("fp32", types.FLOAT32), ("fp16", types.FLOAT16)):
+        content = (made / f"litert-{precision}" / MODEL).read_bytes()
+        model = load_schema().Model.GetRootAs(content)
+        graph = model.Subgraphs(0)
+        tensors = [graph.Tensors(i) for i in range(graph.TensorsLength())]
+        matrices = [t for t in tensors if t.Name().endswith(b".weight") and t.ShapeLength() > 1]
+        assert len(matrices) == 9 and {t.Type() for t in matrices} == {kind}
+        for tensor in matrices:
+            data = model.Buffers(tensor.Buffer()).DataAsNumpy()
+            assert (data.ctypes.data - np.frombuffer(content, np.uint8).ctypes.data) % ALIGNMENT == 0
+
+
+def test_the_file_stands_alone_with_names_preprocessing_and_checkpoint(made: Path) -> None:
+    described = session_of(made / "litert-fp32").describe()
+    assert [(e.name, e.shape) for e in (*described.inputs, *described.outputs)] == [
+        ("input", ("any", 3, 20, 28)),
+        ("logits", ("any", 7)),
+    ]
+    assert json.loads(described.metadata["s2mlp.preprocessing"])["mean"] == [0.5, 0.5, 0.5]
+    assert described.metadata["s2mlp.checkpoint_sha256"] == manifest_of(made / "litert-fp32")["source"]["sha256"]
+    interpreter = load_interpreter()(str(made / "litert-fp32" / MODEL))
+    assert interpreter.get_signature_list() == {"serving_default": {"inputs": ["input"], "outputs": ["logits"]}}
+
+
+def load_interpreter() -> Any:
+    from ai_edge_litert.interpreter import Interpreter
+
+    return Interpreter
+
+
+def test_what_it_takes_to_load_it_is_in_the_manifest(made: Path) -> None:
+    manifest, here = manifest_of(made / "litert-fp32"), version("ai-edge-litert")
+    assert manifest["engine"] == {"runtime": "litert", "runtime_version": here}
+    assert (manifest["format"], manifest["artifact"], manifest["versions"]["ai-edge-litert"]) == ("litert", MODEL, here)
+
+
+def test_the_runtime_prints_nothing(made: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    session_of(made / "litert-fp32").run(noise(1))
+    assert capfd.readouterr() == ("", "")
+
+
+# Operators of other networks
+
+
+SPECS: dict[str, Spec] = {
+    "a pyramid": pyramid_spec(),
+    "norms behind the embeddings": with_stem_norms(small_spec(classes=1)),
+    "S²-MLPv2": v2_spec(),
+    "MLP-Mixer": MixerSpec(Embedding((4, 4), (4, 4)), 14, 6, 26, 2, classes=7, image_size=(20, 28)),
+}
+
+
+@pytest.mark.parametrize("lowering", ["gather", "slice"])
+@pytest.mark.parametrize("name", SPECS)
+def test_networks_of_every_family_are_translated(name: str, lowering: str, tmp_path: Path) -> None:
+    """An MLP-Mixer has products whose constant is on the left, on tokens that are ordered by position first."""
+    spec = SPECS[name]
+    rng = np.random.default_rng(0)
+    weights = {n: rng.standard_normal(shape).astype(np.float32) / 4 for n, shape in spec.parameter_shapes().items()}
+    model = family_of(spec).emit(spec, weights, LOWERINGS[lowering], Axes(None, spec.image_size))
+    ir.save(optimize(model), tmp_path / "model.onnx")
+    _compare(tmp_path / "model.onnx", rng.standard_normal((3, 3, *spec.image_size)).astype(np.float32))
+
+
+def graph_of(*nodes: onnx.NodeProto, shape: tuple[Any, ...] = ("batch", 4, 6), **constants: Array) -> onnx.ModelProto:
+    """A model from ``input`` (shape) to ``y``."""
+    graph = helper.make_graph(
+        list(nodes),
+        "g",
+        [helper.make_tensor_value_info("input", TensorProto.FLOAT, shape)],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)],
+        [onnx.numpy_helper.from_array(array, name) for name, array in constants.items()],
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=9)
+
+
+def _compare(path: Path, images: Array) -> None:
+    """LiteRT computes what ONNX Runtime does of the model at ``path``."""
+    import onnxruntime
+
+    file = path.with_suffix(".tflite")
+    file.write_bytes(translate(path))
+    artifact_scan.inspect(file)
+    (expected,) = onnxruntime.InferenceSession(str(path)).run(None, {"input": images})
+    found = LiteRtSession(file, "").run(images)
+    assert found.shape == expected.shape and compare(found, expected).relative_l2 < 2**-20
+
+
+ROWS = np.random.default_rng(0).standard_normal((6, 6)).astype(np.float32)
+
+
+@pytest.mark.parametrize(
+    "nodes",
+    [
+        [("MatMul", ["input", "w"], {}), ("Softmax", ["0"], {"axis": 1})],
+        [("Transpose", ["input"], {"perm": [0, 2, 1]}), ("MatMul", ["input", "0"], {})],
+        [("Split", ["input"], {"axis": 1, "num_outputs": 1}), ("Mul", ["0", "input"], {})],
+        [("ReduceSum", ["input", "axis"], {"keepdims": 1}), ("Sub", ["input", "0"], {})],
+        [("ReduceSum", ["input", "axis"], {"keepdims": 0}), ("Gemm", ["0", "w", "bias"], {})],
+        [("LayerNormalization", ["input", "bias", "bias"], {"axis": 2}), ("Gelu", ["0"], {"approximate": "tanh"})],
+        [("Pad", ["input", "pads"], {}), ("Sigmoid", ["0"], {})],
+        [("Slice", ["input", "start", "end", "axis"], {}), ("Add", ["0", "bias"], {})],
+        [("Transpose", ["input"], {"perm": [0, 2, 1]}), ("Add", ["0", "column"], {})],
+        [("Reshape", ["input", "copying"], {}), ("Div", ["0", "bias2"], {})],
+    ],
+    ids=lambda nodes: " ".join(operator for operator, *_ in nodes),
+)
+def test_other_operators_compute_the_same(nodes: list[tuple[str, list[str], dict[str, Any]]], tmp_path: Path) -> None:
+    made = [
+        helper.make_node(operator, inputs, ["y" if i == len(nodes) - 1 else str(i)], **attributes)
+        for i, (operator, inputs, attributes) in enumerate(nodes)
+    ]
+    constants = {
+        "w": ROWS,
+        "bias": ROWS[0],
+        "column": ROWS[0][:, None],
+        "bias2": np.float32([1, -2, 3]),
+        "axis": np.int64([1]),
+        "pads": np.int64([0, 1, 2, 0, 0, 3]),
+        "start": np.int64([-3]),
+        "end": np.int64([2**62]),
+        "copying": np.int64([0, -1, 3]),
+    }
+    used = {name for _, inputs, _ in nodes for name in inputs}
+    model = graph_of(*made, **{name: array for name, array in constants.items() if name in used})
+    onnx.save(model, tmp_path / "model.onnx")
+    _compare(tmp_path / "model.onnx", np.random.default_rng(1).standard_normal((2, 4, 6)).astype(np.float32))
+
+
+REFUSED = {
+    "no translation for the operator Erf of y": [("Erf", ["input"], {})],
+    r"y \(ReduceMean\): it mixes the images": [("ReduceMean", ["input", "zero"], {})],
+    r"y \(Concat\): it mixes the images": [("Concat", ["input", "input"], {"axis": 0})],
+    r"y \(Gather\): it mixes the images": [("Gather", ["input", "zero"], {})],
+    r"y \(Reshape\): its shape leaves no room for a batch": [("Reshape", ["input", "fixed"], {})],
+    r"y \(Slice\): it skips values": [("Slice", ["input", "zero", "fixed1", "zero", "two"], {})],
+    r"y \(Pad\): its mode is reflect": [("Pad", ["input", "pads"], {"mode": "reflect"})],
+    r"y \(Cast\): it is to another type": [("Cast", ["input"], {"to": TensorProto.FLOAT16})],
+    r"y \(Gemm\): it has factors": [("Gemm", ["input", "input"], {"alpha": 2.0})],
+    r"y \(Gemm\): neither of its matrices is a constant": [("Gemm", ["input", "input"], {})],
+    r"y \(Reshape\): its input input is not a constant": [("Reshape", ["fixed", "input"], {})],
+}
+
+
+@pytest.mark.parametrize("said", REFUSED)
+def test_an_operator_that_cannot_be_translated_is_refused_by_name(said: str, tmp_path: Path) -> None:
+    ((operator, inputs, attributes),) = REFUSED[said]
+    constants = {
+        "zero": np.int64([0]),
+        "fixed1": np.int64([1]),
+        "two": np.int64([2]),
+        "fixed": np.int64([4, 6]),
+        "pads": np.int64([0, 1, 1, 0, 0, 0]),
+    }
+    model = graph_of(helper.make_node(operator, inputs, ["y"], **attributes), **constants)
+    onnx.save(model, tmp_path / "model.onnx")
+    with pytest.raises(CompilerError, match=said):
+        translate(tmp_path / "model.onnx")
+
+
+def test_the_scan_knows_every_operator_that_is_written() -> None:
+    """What a translation can write is accepted, by name; ONNX operators have one emitter each."""
+    known = vars(load_schema().BuiltinOperator)
+    assert artifact_scan.LATEST.keys() <= known.keys() and {"Conv", "Gemm", "Gather"} <= EMITTERS.keys()
+
+
+# What cannot be
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (("--dynamic-size",), "leave out --dynamic-size"),
+        (("--answer", "top5"), "expected logits or probabilities"),
+        (("--input", "image"), "expected float or uint8"),
+        (("--precision", "bf16"), "expected fp32 or fp16"),
+        (("--provider", "cpu"), "--provider"),
+    ],
+    ids=str,
+)
+def test_what_it_does_not_have_is_refused(made: Path, tmp_path: Path, options: tuple[object, ...], said: str) -> None:
+    ran = run("export", made / "small.pt", "--format", "litert", *options, "-o", tmp_path / "out")
+    assert (ran.code, ran.out) == (2, "") and said in ran.err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_model_beyond_the_formats_size_is_refused(
+    made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(exporter, "LIMIT_BYTES", 1000)
+    ran = run("export", made / "onnx-fp32", "--format", "litert", "-o", tmp_path / "out")
+    assert ran.code == 2 and "a .tflite file can hold" in ran.err and list(tmp_path.iterdir()) == []
+
+
+def test_numbers_that_are_off_are_not_published(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run_as_it_is = LiteRtSession.run
+    monkeypatch.setattr(LiteRtSession, "run", lambda self, images: run_as_it_is(self, images) * np.float32(1.0001))
+    ran = run("export", made / "onnx-fp32", "--format", "litert", "-o", tmp_path / "engine")
+    assert (ran.code, ran.out) == (1, "") and "relative L2" in ran.err and list(tmp_path.iterdir()) == []
+
+
+def test_an_input_that_does_not_fit_is_told(made: Path) -> None:
+    with pytest.raises(BundleError, match=r"cannot run the model on an input of \[2, 2, 20, 28\]"):
+        session_of(made / "litert-fp32").run(noise(2)[:, :2])
+
+
+def test_without_the_package_the_way_on_is_told(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(exporter, "find_spec", lambda name: None)
+    shown = " ".join(run("doctor").out.split())
+    assert f"✗ run and verify litert bundles: this needs the package ai-edge-litert: {REMEDY}" in shown
+    ran = run("export", made / "onnx-fp32", "--format", "litert", "-o", tmp_path / "engine")
+    assert (ran.code, ran.out) == (4, "") and REMEDY in ran.err and list(tmp_path.iterdir()) == []
+    monkeypatch.setattr("s2mlp_exporters.litert.schema.import_module", _missing)
+    ran = run("verify", made / "litert-fp32")
+    assert ran.code == 4 and REMEDY in ran.err
+
+
+def _missing(name: str) -> None:
+    raise ImportError(f"No module named {name!r}")
+
+
+# Damage
+
+
+def _later_operator(model: Any) -> None:
+    model.operatorCodes[0].version = 99
+
+
+def test_a_runtime_that_is_older_than_the_file_is_told(engine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the versions of both, where a later release of this project writes an operator that this one knows."""
+    change_model(engine, _later_operator)
+    monkeypatch.setattr(artifact_scan, "LATEST", dict.fromkeys(artifact_scan.LATEST, 99))
+    ran = run("verify", engine)
+    assert ran.code == 4 and "does not have an operator of" in ran.err and "install that version" in ran.err
+
+
+def change_model(bundle: Path, change: Callable[[Any], object]) -> None:
+    """Change the file of ``bundle`` as an object, and its hash in the manifest with it."""
+    model = model_in(bundle)
+    change(model)
+    replace_file(bundle, MODEL, bytes(pack(model)))
+
+
+def _tensors(model: Any) -> Any:
+    return model.subgraphs[0].tensors
+
+
+def _operators(model: Any) -> Any:
+    return model.subgraphs[0].operators
+
+
+def _weights(model: Any) -> Any:
+    """The classifier's."""
+    return _tensors(model)[_operators(model)[-1].inputs[1]]
+
+
+HOSTILE: dict[str, Callable[[Any], object]] = {
+    "has another version of the format": lambda m: setattr(m, "version", 2),
+    "or more than one graph": lambda m: m.subgraphs.append(m.subgraphs[0]),
+    "is none that this project writes": lambda m: setattr(m.operatorCodes[0], "builtinCode", 118),  # IF
+    "is none that this project writes ": lambda m: setattr(m.operatorCodes[0], "customCode", "FlexWriteFile"),
+    "is of version 99": _later_operator,
+    "weights outside of its tables": lambda m: setattr(m.buffers[3], "offset", 8),
+    "has a type or a shape": lambda m: setattr(_tensors(m)[0], "shape", np.int32([1, 3, 2**20, 2**20])),
+    "has a type or a shape ": lambda m: setattr(_tensors(m)[0], "type", 5),  # STRING
+    "two shapes that do not agree": lambda m: setattr(_tensors(m)[0], "shapeSignature", np.int32([-1, 4, 20, 28])),
+    "is kept from run to run": lambda m: setattr(_tensors(m)[0], "isVariable", True),
+    "refers to the buffer 999": lambda m: setattr(_tensors(m)[0], "buffer", 999),
+    "bytes, and its shape takes others": lambda m: setattr(m.buffers[3], "data", np.zeros(3, np.uint8)),
+    "refers to the operator 999": lambda m: setattr(_operators(m)[0], "opcodeIndex", 999),
+    "not computed before": lambda m: setattr(_operators(m)[0], "inputs", np.int32([999, 1])),
+    "not computed before ": lambda m: _operators(m).reverse(),
+    "refers to the tensor -7": lambda m: setattr(_operators(m)[0], "outputs", np.int32([-7])),
+    "written more than once": lambda m: setattr(_operators(m)[1], "outputs", _operators(m)[0].outputs),
+    "has options that none": lambda m: setattr(_operators(m)[0], "customOptions", np.zeros(4, np.uint8)),
+    "a layer has not an input": lambda m: setattr(_operators(m)[-1], "inputs", _operators(m)[-1].inputs[:2]),
+    "a layer has weights of another shape": lambda m: setattr(_weights(m), "shape", np.int32([13, 7])),
+    "an output is not computed": lambda m: setattr(m.subgraphs[0], "outputs", np.int32([10**6])),
+    "refers to the buffer 888": lambda m: setattr(m.metadata[0], "buffer", 888),
+}
+
+
+@pytest.mark.parametrize("said", HOSTILE)
+def test_a_file_that_could_do_more_than_compute_is_refused_before_it_is_loaded(
+    said: str, engine: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    change_model(engine, HOSTILE[said])
+    monkeypatch.setattr(session, "LiteRtSession", None)
+    ran = run("verify", engine)
+    assert (ran.code, ran.out) == (3, "") and said.strip() in ran.err and "No export writes that" in ran.err
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda x: b"",
+        lambda x: b"garbage",
+        lambda x: bytes(5000),
+        lambda x: x[: len(x) // 2],
+        lambda x: b"\xff" * 4 + b"TFL3" + b"\xff" * 100,
+    ],
+    ids=["empty", "garbage", "zeros", "cut", "places that lead nowhere"],
+)
+def test_a_file_that_is_no_model_is_told_quietly(
+    engine: Path, change: Callable[[bytes], bytes], capfd: pytest.CaptureFixture[str]
+) -> None:
+    replace_file(engine, MODEL, change((engine / MODEL).read_bytes()))
+    ran = run("verify", engine)
+    assert (ran.code, ran.out) == (3, "") and f"cannot load the model {engine / MODEL}" in ran.err
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_model_that_litert_refuses_is_told(engine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the scan lets it pass."""
+    change_model(engine, lambda m: setattr(_operators(m)[1], "inputs", _operators(m)[1].inputs[:2]))
+    monkeypatch.setattr(artifact_scan, "_PRODUCTS", {})
+    ran = run("verify", engine)
+    assert (ran.code, ran.out) == (3, "") and f"cannot load the model {engine / MODEL}" in ran.err
+
+
+@pytest.mark.parametrize(
+    ("entry", "said"),
+    [({"runtime": "onnxruntime"}, "runtime 'onnxruntime'"), ({"surprise": True}, "surprise True")],
+    ids=["runtime", "surprise"],
+)
+def test_a_damaged_engine_entry_is_a_damaged_bundle(engine: Path, entry: Mapping[str, Any], said: str) -> None:
+    change_manifest(engine, lambda m: m["engine"].update(entry))
+    ran = run("verify", engine)
+    assert (ran.code, ran.out) == (3, "") and said in ran.err
+
+
+def test_the_model_of_another_checkpoint_is_found(engine: Path, tmp_path: Path) -> None:
+    exported(
+        save_checkpoint(tmp_path / "other.pt", small_spec(), seed=1), "--format", "litert", "-o", tmp_path / "other"
+    )
+    replace_file(engine, MODEL, (tmp_path / "other" / MODEL).read_bytes())
+    ran = run("verify", engine)
+    assert ran.code == 3 and "the model was made from another checkpoint" in ran.err
+
+
+def test_what_cannot_be_loaded_names_both_versions(made: Path, tmp_path: Path) -> None:
+    (tmp_path / MODEL).write_bytes(b"nothing")
+    with pytest.raises(BundleError, match=r"LiteRT .* cannot load the model .*, which was made with 1\.0"):
+        LiteRtSession(tmp_path / MODEL, "1.0")
+    assert issubclass(CompilerError, RuntimeMissingError)
