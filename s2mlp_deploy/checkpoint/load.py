@@ -19,6 +19,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from s2mlp_deploy.checkpoint import weight_sets
+from s2mlp_deploy.checkpoint.hub_config import CONFIG, completed, read_config
 from s2mlp_deploy.checkpoint.torch_format.read import read_torch_file
 from s2mlp_deploy.checkpoint.torch_format.tensors import Foreign
 from s2mlp_deploy.checkpoint.training_metadata import Recorded, read_recorded
@@ -42,7 +43,8 @@ class Checkpoint:
     """A recognised checkpoint; ``weights`` are float32 (or float64) under canonical names.
 
     ``wrapper`` is the entry of the file that held them, ``prefix`` what all their keys begin with. ``left_out`` are
-    tensors beside them that are no weights, ``others`` the names of other weights for the same model.
+    tensors beside them that are no weights, ``others`` the names of other weights for the same model, ``from_config``
+    the recorded facts that a config.json beside the file states.
     """
 
     path: Path
@@ -57,6 +59,7 @@ class Checkpoint:
     prefix: str
     left_out: tuple[LeftOut, ...] = ()
     others: tuple[str, ...] = ()
+    from_config: tuple[str, ...] = ()
 
 
 def load_checkpoint(
@@ -81,6 +84,7 @@ def load_checkpoint(
     """
     stated: dict[str, Any] = {"offsets": offsets, "semantics": semantics}
     content, recorded = _read(path)
+    recorded, from_config = completed(recorded, read_config(path))
     found = weight_sets.find(content, str(path), wrapper)
     shapes = {key: tuple(tensor.shape) for key, tensor in found.weights.items()}
     integers = {key for key, tensor in found.weights.items() if isinstance(tensor, Tensor) and not _is_real(tensor)}
@@ -114,6 +118,7 @@ def load_checkpoint(
         prefix=match.prefix,
         left_out=match.left_out,
         others=_others(found, match) if wrapper is None else (),
+        from_config=from_config,
     )
 
 
@@ -177,15 +182,20 @@ def _structure_warnings(source: Checkpoint) -> Iterator[str]:
 
 
 def checkpoint_notes(source: Checkpoint) -> list[str]:
-    """Notes on the choice of weights, where the file holds several."""
+    """Notes on facts from a file beside the checkpoint, and on the choice of weights, where the file holds several."""
+    beside = []
+    if source.from_config:
+        facts = ", ".join(name.replace("_", " ") for name in source.from_config)
+        beside = [f"{facts}: taken from {source.path.parent / CONFIG}"]
     if not source.others:
-        return []
+        return beside
     chosen = f"those under {source.wrapper!r}" if source.wrapper else "the model's own"
     if source.prefix:
         chosen += f" with the prefix {source.prefix}"
     return [
+        *beside,
         f"the file holds several sets of weights for this model: {chosen} are used, and not {', '.join(source.others)}. Pass "
-        f"--weights {source.others[0]} if those are the ones to ship, as averages (EMA) often are"
+        f"--weights {source.others[0]} if those are the ones to ship, as averages (EMA) often are",
     ]
 
 

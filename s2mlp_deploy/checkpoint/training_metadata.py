@@ -70,6 +70,7 @@ CROP_MODES: dict[Any, Resize | None] = {"center": "shorter-then-crop", "squash":
 
 LABELS = (
     "class_names",
+    "label_names",
     "labels",
     "classes",
     "class_to_idx",

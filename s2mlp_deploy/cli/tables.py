@@ -127,7 +127,9 @@ def export(result: Export) -> RenderableType:
             grid,
             "engine",
             f"{counted(engine.kernels, 'kernel')}, {engine.shift_kernels} of them only shift; {readable_size(engine.moved_bytes)} of "
-            f"activations moved, {readable_size(engine.shift_moved_bytes)} by those",
+            f"activations moved, {readable_size(engine.shift_moved_bytes)} by those"
+            if manifest.spec.shifts
+            else f"{counted(engine.kernels, 'kernel')}; {readable_size(engine.moved_bytes)} of activations moved",
         )
     if manifest.verdict == "pending a device":
         # Where nothing here runs the graph rightly, only its float32 version was checked.

@@ -21,7 +21,14 @@ from pathlib import Path
 
 import pytest
 
-from helpers.reliability.random_checkpoints import Case, cases, cases_of_version_two, large_cases, write
+from helpers.reliability.random_checkpoints import (
+    Case,
+    cases,
+    cases_of_mixers,
+    cases_of_version_two,
+    large_cases,
+    write,
+)
 from helpers.reliability.record import Trials
 from s2mlp_deploy.errors import Error
 from s2mlp_deploy.pipeline.deploy import Export, deploy
@@ -39,12 +46,13 @@ def request(case: Case, precision: str, directory: Path) -> ExportRequest:
     """The export of ``case`` at ``precision``; over the cases each format meets each precision and each target."""
     written = write(case, directory)
     turn = case.index + PRECISIONS.index(precision)
+    shift = case.spec.shifts[0] if case.spec.shifts else None
     return ExportRequest(
         Source(
             written.checkpoint,
             layout=written.layout,
-            semantics=case.spec.shift.semantics,
-            offsets=case.spec.shift.offsets,
+            semantics=shift.semantics if shift else None,
+            offsets=shift.offsets if shift else None,
         ),
         graph=GraphOptions(lowering=case.lowering),
         precision=Int8(written.calibration, target=TARGETS[case.index // len(FORMATS) % len(TARGETS)])
@@ -66,6 +74,11 @@ def test_healthy_checkpoints_are_exported_at_every_precision(part: int, trials: 
 def test_models_with_split_attention_are_exported_at_every_precision(trials: Trials, tmp_path: Path) -> None:
     """The same for random models of S²-MLPv2, of one to three stages, whose split attention has 1 to 138 channels."""
     export_all(cases_of_version_two(trials.times(1, 40)), trials, tmp_path)
+
+
+def test_mixers_are_exported_at_every_precision(trials: Trials, tmp_path: Path) -> None:
+    """The same for random MLP-Mixers of up to 81 positions, which they mix through 4 to 69 values."""
+    export_all(cases_of_mixers(trials.times(1, 40)), trials, tmp_path)
 
 
 def test_maps_of_up_to_65536_positions_are_exported_at_every_precision(trials: Trials, tmp_path: Path) -> None:

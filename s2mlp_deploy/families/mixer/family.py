@@ -70,8 +70,8 @@ class MixerFamily(Family[MixerSpec]):
         return ("norm after the mean",) if spec.norm_after_mean else ()
 
     def block_layers(self, spec: MixerSpec) -> tuple[Layer, ...]:
-        """FC₃ and FC₄: the weight of a product over positions is its first factor, which int8 does not quantize."""
-        inputs = {"fc3": "norm2", "fc4": "gelu2"}
+        """The two products over positions and the two over channels of every block, in the order of computation."""
+        inputs = {"token1": "norm1", "token2": "gelu1", "fc3": "norm2", "fc4": "gelu2"}
         blocks = [name for name in spec.layer_maps() if name not in (EMBEDDING, OUTPUT)]
         return tuple(Layer(f"{block}/{fc}", f"{block}/{source}") for block in blocks for fc, source in inputs.items())
 

@@ -13,7 +13,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from helpers.mixers import randomised
 from helpers.support import random_model
+from s2mlp_deploy.families.mixer.reference import Mixer
+from s2mlp_deploy.families.mixer.spec import MixerSpec
 from s2mlp_deploy.families.reference import activations
 from s2mlp_deploy.families.s2mlp.spec import LAYERS, S2MLPSpec, Stage
 from s2mlp_deploy.families.s2mlp_v2.spec import AttentionStage, S2MLPv2Spec
@@ -22,7 +25,7 @@ from s2mlp_deploy.families.staged.spec import StagedSpec
 from s2mlp_deploy.graph.spatial_shift import LOWERINGS
 from s2mlp_deploy.schema.array import Array
 from s2mlp_deploy.schema.shift import DIRECTIONS, Shift
-from s2mlp_deploy.schema.spec import Embedding
+from s2mlp_deploy.schema.spec import Embedding, Spec
 
 DTYPES = {
     "float16": torch.float16,
@@ -43,14 +46,16 @@ class Case:
     """A model to export: its architecture, the type of its weights, and a lowering that is exact for it."""
 
     index: int
-    spec: StagedSpec
+    spec: StagedSpec | MixerSpec
     dtype: str
     lowering: str
 
     @property
     def layout(self) -> tuple[str, ...]:
-        """The lines of a layout file that say what the weights do not show, where it is not as the canonical layout has it."""
+        """The lines of a layout file that say what the weights do not show, where it is not as this project's own layout has it."""
         spec = self.spec
+        if isinstance(spec, MixerSpec):
+            return ("norm_after_mean = true",) if spec.norm_after_mean else ()
         padded = any(stage.embedding.padding != (0, 0) for stage in spec.stages)
         return (
             *([f'border = "{spec.shift.border}"'] if spec.shift.border != "keep" else []),
@@ -60,6 +65,11 @@ class Case:
 
     def __str__(self) -> str:
         s = self.spec
+        if isinstance(s, MixerSpec):
+            return (
+                f"{self.index}: mixer {s.channels}x{s.blocks}, {s.token_hidden} and {s.hidden}, "
+                f"{s.in_channels}x{s.image_size[0]}x{s.image_size[1]}→{s.classes} {self.dtype}"
+            )
         widths = "-".join(f"{stage.channels}x{stage.depth}" for stage in s.stages)
         return (
             f"{self.index}: {widths} {s.in_channels}x{s.image_size[0]}x{s.image_size[1]}→{s.classes} "
@@ -88,6 +98,13 @@ def cases_of_version_two(count: int) -> Iterator[Case]:
 def _exact(spec: StagedSpec) -> list[str]:
     """The lowerings that are exact for every shift of ``spec``."""
     return [n for n, low in LOWERINGS.items() if not any(low.refusal(s, dynamic_size=False) for s in spec.shifts)]
+
+
+def cases_of_mixers(count: int) -> Iterator[Case]:
+    """The first ``count`` of another sequence, of MLP-Mixers."""
+    for index in range(count):
+        rng = np.random.default_rng([9, index])
+        yield Case(3000 + index, _mixer_spec(rng), str(rng.choice(list(DTYPES))), "auto")
 
 
 def _with_attention(spec: S2MLPSpec, rng: np.random.Generator) -> S2MLPv2Spec:
@@ -166,6 +183,31 @@ def _spec(rng: np.random.Generator) -> S2MLPSpec:
     return spec
 
 
+def _mixer_spec(rng: np.random.Generator) -> MixerSpec:
+    patch = tuple(int(n) for n in ([rng.integers(1, 6)] * 2 if rng.random() < 0.7 else rng.integers(1, 6, 2)))
+    rows, columns = rng.integers(1, 10, 2) if rng.random() < 0.6 else [rng.integers(1, 10)] * 2
+    channels = int(rng.integers(8, 70))
+    return MixerSpec(
+        Embedding((patch[0], patch[1]), (patch[0], patch[1])),
+        channels,
+        token_hidden=int(rng.integers(4, 70)),
+        hidden=channels * int(rng.integers(1, 5)),
+        blocks=int(rng.integers(1, 9)),
+        norm_after_mean=bool(rng.random() < 0.3),
+        classes=round(2 * 500 ** rng.random()),
+        image_size=(int(patch[0] * rows), int(patch[1] * columns)),
+        in_channels=int(rng.integers(1, 5)),
+    )
+
+
+def _random_model(spec: StagedSpec | MixerSpec, seed: int) -> StagedModel | Mixer:
+    if not isinstance(spec, MixerSpec):
+        return random_model(spec, seed)
+    model = Mixer(spec)
+    randomised(model, seed)
+    return model
+
+
 @dataclass(frozen=True)
 class Written:
     """Files in a directory: the checkpoint, prepared images for calibration, and a layout where it needs one."""
@@ -181,7 +223,7 @@ def write(case: Case, directory: Path) -> Written:
     kinds = _images(case.spec, KINDS, rng)
     noisy = kinds[np.arange(IMAGES) % KINDS] + 0.1 * _images(case.spec, IMAGES, rng)
     dtype = DTYPES[case.dtype]
-    model = random_model(case.spec, seed=case.index)
+    model = _random_model(case.spec, seed=case.index)
     model.load_state_dict({name: tensor.to(dtype).float() for name, tensor in model.state_dict().items()})
     _fit_classifier(model, noisy, np.arange(IMAGES) % KINDS, rng)
     args = {
@@ -193,15 +235,16 @@ def write(case: Case, directory: Path) -> Written:
     np.save(directory / "calibration.npy", noisy[rng.permutation(IMAGES)].astype(np.float32))
     layout = directory / "own.toml"
     base = "canonical" if isinstance(case.spec, S2MLPSpec) else "canonical-v2"
+    base = MixerSpec.family if isinstance(case.spec, MixerSpec) else base
     layout.write_text("\n".join([f'extends = "{base}"', *case.layout]))
     return Written(directory / "model.pt", directory / "calibration.npy", str(layout) if case.layout else None)
 
 
-def _images(spec: StagedSpec, count: int, rng: np.random.Generator) -> Array:
+def _images(spec: Spec, count: int, rng: np.random.Generator) -> Array:
     return rng.standard_normal((count, spec.in_channels, *spec.image_size))
 
 
-def _fit_classifier(model: StagedModel, images: Array, kinds: Array, rng: np.random.Generator) -> None:
+def _fit_classifier(model: StagedModel | Mixer, images: Array, kinds: Array, rng: np.random.Generator) -> None:
     """Least squares on what comes before the classifier; classes without images get small random weights."""
     weight, bias = model.head.fc.weight, model.head.fc.bias
     features = _features(model, images)
@@ -221,7 +264,7 @@ def _fit_classifier(model: StagedModel, images: Array, kinds: Array, rng: np.ran
             bias.copy_(torch.from_numpy(offsets))
 
 
-def _features(model: StagedModel, images: Array) -> Array:
+def _features(model: StagedModel | Mixer, images: Array) -> Array:
     """What the classifier reads: means over positions (images, channels)."""
     found = []
     hook = model.head.fc.register_forward_pre_hook(lambda _, inputs: found.append(inputs[0].double().numpy()))
@@ -232,4 +275,4 @@ def _features(model: StagedModel, images: Array) -> Array:
     return np.concatenate(found)
 
 
-__all__ = ["Case", "Written", "cases", "cases_of_version_two", "large_cases", "replace", "write"]
+__all__ = ["Case", "Written", "cases", "cases_of_mixers", "cases_of_version_two", "large_cases", "replace", "write"]

@@ -56,7 +56,7 @@ def test_every_layer_that_int8_may_quantize_is_a_node_of_the_graph_and_reads_one
     graph = family_of(SPEC).emit(SPEC, arrays, LOWERINGS["gather"], Axes(1, SPEC.image_size)).graph
     nodes = {str(node.name) for node in graph}
     layers = [*family_of(SPEC).block_layers(SPEC), *family_of(SPEC).end_layers(SPEC)]
-    assert len(layers) == 2 * SPEC.depth + 2
+    assert len(layers) == 4 * SPEC.depth + 2
     assert {layer.name for layer in layers} <= nodes
     assert {layer.activation for layer in layers} <= nodes | {"input"}
     assert {product.name for product in SPEC.products()} <= nodes

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import numpy as np
+import onnx
 import onnxruntime
 import pytest
 import safetensors.torch
@@ -66,6 +67,18 @@ def test_layers_are_compared_whatever_the_batch(place: Path, tmp_path: Path, bat
     assert ran.code == 0, ran.err
     verified = run("verify", tmp_path / "out", "--per-block")
     assert verified.code == 0 and "no layer is further" in verified.out
+
+
+@pytest.mark.parametrize(("format", "precision"), [("ort", "fp16"), ("openvino", "int8"), ("onnx", "int8")])
+def test_other_formats_and_precisions_pass_the_gate(place: Path, tmp_path: Path, format: str, precision: str) -> None:
+    np.save(tmp_path / "noise.npy", np.random.default_rng(0).standard_normal((64, 3, *SIZE), np.float32))
+    calibration = ("--calibration", tmp_path / "noise.npy", "--min-agreement", "0.9") if precision == "int8" else ()
+    made = ("--format", format, "--precision", precision, *calibration, "-o", tmp_path / "out")
+    ran = run("export", place / "mixer.pt", *OPTIONS, *made)
+    assert ran.code == 0 and "PASSED" in ran.out, ran.err
+    if (format, precision) == ("onnx", "int8"):
+        nodes = [node.op_type for node in onnx.load(tmp_path / "out" / "model.onnx").graph.node]
+        assert nodes.count("QuantizeLinear") == 2 * 4, "four products of each block"
 
 
 @pytest.mark.parametrize(
