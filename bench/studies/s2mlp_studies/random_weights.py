@@ -8,20 +8,28 @@ writes one.
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
-import torch
-
-from s2mlp_deploy.families.s2mlp.reference import S2MLP
-from s2mlp_deploy.families.s2mlp.spec import PRESETS
+from s2mlp_bench.baselines.families import code_of
+from s2mlp_deploy.families.s2mlp import spec as s2mlp
+from s2mlp_deploy.schema.spec import Spec
 
 SEED = 20210614
+
+PRESETS: Mapping[str, Spec] = {**s2mlp.PRESETS}
+"""The networks that are measured, by name."""
 
 
 def save_random(preset: str, path: Path, seed: int = SEED) -> Path:
     """A checkpoint of ``preset`` with PyTorch's initial weights for ``seed``, at ``path``."""
+    import torch
+
+    from s2mlp_deploy.families.shift_reference import spatial_shift
+
     torch.manual_seed(seed)
-    torch.save(S2MLP(PRESETS[preset]).state_dict(), path)
+    spec = PRESETS[preset]
+    torch.save(code_of(spec).module(spec, spatial_shift).state_dict(), path)
     return path
 
 

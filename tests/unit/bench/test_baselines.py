@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,9 +13,11 @@ import onnx
 import pytest
 import torch
 
+from helpers.mixers import SIZE, jittor_mixer
 from helpers.support import Ran, command, random_model, run, save_checkpoint, small_spec, weights_of, with_biases
 from s2mlp_bench import weights_from_onnx
 from s2mlp_bench.baselines import registry
+from s2mlp_bench.baselines.naive import export as export_naively
 from s2mlp_bench.baselines.naive import naive_shift, slice_assignment_shift, trained_shift
 from s2mlp_bench.baselines.noshift import NoShift
 from s2mlp_deploy.bundle import golden_tensors
@@ -25,12 +28,15 @@ from s2mlp_deploy.families.s2mlp.emit import emit
 from s2mlp_deploy.families.s2mlp.reference import build
 from s2mlp_deploy.families.s2mlp.spec import S2MLPSpec, Stage
 from s2mlp_deploy.families.shift_reference import spatial_shift
+from s2mlp_deploy.gate.distance import compare
 from s2mlp_deploy.graph import writer
 from s2mlp_deploy.graph.lowered import Axes
 from s2mlp_deploy.runtime.onnxruntime import OnnxSession
 from s2mlp_deploy.schema.shift import DIRECTIONS, Shift
+from s2mlp_deploy.schema.size import format_size
 from s2mlp_deploy.schema.spec import Embedding
 from s2mlp_deploy.system.dependencies import pip_install
+from s2mlp_deploy.system.progress import Listener
 
 QUICK = ("--min-seconds", 0, "--min-rounds", 6, "--no-cold", "--no-bound", "--threads", 1)
 
@@ -56,6 +62,16 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     export(directory, "paper", spec)
     export(directory, "inplace", spec, "--shift-semantics", "inplace")
     export(directory, "int8", spec, "--precision", "int8", "--calibration", "synthetic")
+    return directory
+
+
+@pytest.fixture(scope="module")
+def mixers(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """``mixer``, an MLP-Mixer in float32."""
+    directory = tmp_path_factory.mktemp("mixers")
+    torch.save(jittor_mixer().state_dict(), directory / "mixer.pt")
+    ran = run("export", directory / "mixer.pt", "--image-size", format_size(SIZE), "-o", directory / "mixer")
+    assert ran.code == 0, ran.err
     return directory
 
 
@@ -102,6 +118,15 @@ def test_a_file_without_a_weight_is_no_source_of_weights(tmp_path: Path) -> None
     onnx.save(model, bundle.artifact.path)
     with pytest.raises(BundleError, match=r"holds no stages\.0\.blocks\.1\.fc2\.weight"):
         weights_from_onnx.read(bundle)
+
+
+def test_weights_of_a_network_without_optional_biases_are_read_back_too(mixers: Path) -> None:
+    """Norms whose affine part was folded are the identity; the biases of products over positions lose their second axis."""
+    bundle = read_bundle(mixers / "mixer")
+    model = weights_from_onnx.read(bundle)
+    assert {name: w.shape for name, w in model.weights.items()} == bundle.manifest.spec.parameter_shapes()
+    assert (model.weights["block0.norm2.weight"] == 1).all() and not model.weights["block0.norm2.bias"].any()
+    assert (model.weights["block0.norm1.weight"] != 1).any() and model.weights["block0.token1.bias"].any()
 
 
 # Each baseline
@@ -162,6 +187,27 @@ def test_the_image_size_is_swept_where_bundles_serve_any(tmp_path: Path) -> None
     assert all(f["remark"] == "" for f in figures if f["source"] in ("any", "naive-onnx"))
 
 
+def test_an_mlp_mixer_runs_in_every_baseline_that_it_offers(mixers: Path, tmp_path: Path) -> None:
+    names = ("torch-eager", "openvino", "ort-static")
+    found = measured(tmp_path, mixers / "mixer", *(word for name in names for word in ("--baseline", name)))
+    for source in ("torch-eager", "openvino, mixer"):
+        assert found[source]["remark"] == "" and found[source]["distance"] < 1e-5, source
+    assert "noise" in found["ort-static"]["remark"]
+    assert naive_distance(mixers / "mixer", tmp_path) < 1e-5
+
+
+def naive_distance(directory: Path, scratch: Path) -> float:
+    """The distance of the naive export of the weights in a bundle from the bundle's golden logits."""
+    bundle = read_bundle(directory)
+    expected, spec = golden_tensors.load(bundle.golden), bundle.manifest.spec
+    images = expected.inputs["noise"][:1]
+    path = scratch / "naive" / "model.onnx"
+    with warnings.catch_warnings():  # the exporter's own code uses what it deprecates
+        warnings.simplefilter("ignore")
+        export_naively(weights_from_onnx.read(bundle).save(scratch / "weights"), 1, spec.image_size, path)
+    return compare(OnnxSession(path).run(images), expected.logits["noise"][:1]).relative_l2
+
+
 # The copied statements
 
 
@@ -218,6 +264,27 @@ def refused(code: int, *arguments: object) -> str:
 
 def test_an_unknown_baseline_is_refused_with_those_that_there_are(place: Path) -> None:
     assert "torch-compile" in refused(2, place / "paper", "--baseline", "tensorflow")
+
+
+def test_a_baseline_that_the_network_does_not_offer_is_refused_by_name(mixers: Path) -> None:
+    assert "--baseline no-shift: MLP-Mixer has no shift" in refused(2, mixers / "mixer", "--baseline", "no-shift")
+    assert "--baseline mixer: an MLP-Mixer is formed like" in refused(2, mixers / "mixer", "--baseline", "mixer")
+
+
+def test_all_baselines_are_those_that_the_network_offers(mixers: Path, place: Path) -> None:
+    heard = Heard()
+    assert registry.all_offered([place / "paper"], heard) == tuple(registry.BASELINES) and heard.warnings == []
+    offered = registry.all_offered([mixers / "mixer"], heard)
+    assert set(registry.BASELINES) - set(offered) == {"mixer", "no-shift"}
+    assert any("no-shift is left out: MLP-Mixer has no shift" in text for text in heard.warnings)
+
+
+class Heard(Listener):
+    def __init__(self) -> None:
+        self.warnings: list[str] = []
+
+    def warn(self, text: str) -> None:
+        self.warnings.append(text)
 
 
 def test_baselines_need_the_weights_in_float32(tmp_path: Path) -> None:

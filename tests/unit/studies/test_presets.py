@@ -27,12 +27,14 @@ from s2mlp_deploy.graph.spatial_shift import LOWERINGS
 from s2mlp_deploy.system.dependencies import pip_install
 from s2mlp_deploy.system.progress import Listener
 from s2mlp_deploy.system.timing import Estimate
+from s2mlp_studies.goal import Goal
 from s2mlp_studies.presets import graphs as preset_graphs
 from s2mlp_studies.presets import latency, markdown, report
 from s2mlp_studies.presets.engines import EngineCost, Engines, Figures, measure_engines
 from s2mlp_studies.presets.export_cost import GATE, IMPORTS, NAIVE, NO_GATE, ExportCost
-from s2mlp_studies.presets.goals import Goal, engine_goals, export_goals, latency_goals
-from s2mlp_studies.presets.latency import Benchmark, Latency, alone, on
+from s2mlp_studies.presets.goals import engine_goals, export_goals, latency_goals
+from s2mlp_studies.presets.latency import Benchmark, Details, Latency, alone, on
+from s2mlp_studies.presets.models import MODELS
 
 
 @pytest.fixture(scope="module")
@@ -61,14 +63,9 @@ def test_baselines_that_are_missing_are_left_out_and_told() -> None:
 
 def test_four_benchmarks_are_held_with_the_same_small_model(tmp_path: Path) -> None:
     path = save_checkpoint(tmp_path / "small.pt", small_spec(channels=16))
-    found = latency.measure_latency(
-        "small",
-        path,
-        tmp_path,
-        baselines=["no-shift", "openvino-static"],
-        schedule=Schedule(0, 6, 0),
-        listener=Listener(),
-    )
+    runs = latency.Runs(["no-shift", "openvino-static"], Schedule(0, 6, 0), Listener())
+    found = latency.measure_latency("small", path, tmp_path, runs, details=True)
+    assert found.details is not None
     shown = {"small-onnx-fp32", "small-onnx-int8"}
     assert set(found.everything.result.samples_ms) == {
         *map(on, shown),
@@ -77,10 +74,10 @@ def test_four_benchmarks_are_held_with_the_same_small_model(tmp_path: Path) -> N
         on("openvino-static"),
         NOTHING,
     }
-    assert set(found.lowerings.result.samples_ms) == {*map(on, LOWERINGS), on("no-shift"), NOTHING}
-    assert set(found.threads.result.samples_ms) == {*(on(name, n) for name in shown for n in (1, 2)), NOTHING}
-    assert set(found.inputs.result.samples_ms) == {on("small-onnx-fp32"), on("uint8"), NOTHING}
-    assert found.best_lowering in LOWERINGS
+    assert set(found.details.lowerings.result.samples_ms) == {*map(on, LOWERINGS), on("no-shift"), NOTHING}
+    assert set(found.details.threads.result.samples_ms) == {*(on(name, n) for name in shown for n in (1, 2)), NOTHING}
+    assert set(found.details.inputs.result.samples_ms) == {on("small-onnx-fp32"), on("uint8"), NOTHING}
+    assert found.details.best_lowering in LOWERINGS
     assert found.everything.result.roofline is not None and len(found.everything.result.profiles) == 2
     assert found.everything.result.summary.figures[0].cold is not None
 
@@ -165,9 +162,11 @@ def synthetic_latency() -> Latency:
         fp32,
         int8,
         synthetic_benchmark(everything, [fp32, int8]),
-        synthetic_benchmark(lowerings, ["gather", "slice"]),
-        synthetic_benchmark(threads, [fp32, int8]),
-        synthetic_benchmark(inputs, [fp32, latency.UINT8]),
+        Details(
+            synthetic_benchmark(lowerings, ["gather", "slice"]),
+            synthetic_benchmark(threads, [fp32, int8]),
+            synthetic_benchmark(inputs, [fp32, latency.UINT8]),
+        ),
         environment.describe(),
     )
 
@@ -213,19 +212,19 @@ def test_the_table_of_engines_fits_and_shows_medians() -> None:
 
 
 def test_export_goals_are_held_against_the_right_ratios() -> None:
-    goals = export_goals(synthetic_cost())
+    goals = export_goals(synthetic_cost(), MODELS["wide"].promises)
     assert [goal.measured.median for goal in goals] == [6, 1, 2, 4]
     assert [goal.holds for goal in goals] == [True, True, True, False]
 
 
 def test_latency_goals_are_held_against_the_best_lowering() -> None:
-    goals = latency_goals(synthetic_latency())
-    assert [goal.measured.median for goal in goals[:4]] == pytest.approx([1.02, 120 / 102, 3, 120 / 34])
-    assert [goal.holds for goal in goals[:4]] == [True, False, True, False]
+    goals = latency_goals(synthetic_latency(), MODELS["deep"].promises)
+    assert [goal.measured.median for goal in goals[:4]] == pytest.approx([120 / 102, 3, 120 / 34, 1.02])
+    assert [goal.holds for goal in goals[:4]] == [False, True, False, True]
 
 
 def test_int8_is_held_against_openvino_its_own_products_and_the_gain_that_float32_has_of_a_second_thread() -> None:
-    goals = latency_goals(synthetic_latency())[4:]
+    goals = latency_goals(synthetic_latency(), MODELS["deep"].promises)[4:]
     assert [goal.measured.median for goal in goals] == pytest.approx([1.05, 34 / 25, 1.01, (34 / 20) / (102 / 51)])
     limits = [(1.05, None), (None, 1.3), (None, 1.02), (1, None)]
     assert [(goal.at_least, goal.at_most) for goal in goals] == limits
@@ -233,14 +232,16 @@ def test_int8_is_held_against_openvino_its_own_products_and_the_gain_that_float3
 
 def test_the_gains_of_a_second_thread_are_compared_round_by_round() -> None:
     found = synthetic_latency()
+    assert found.details is not None
     samples = {
         on(found.fp32): (8.0, 80.0),
         on(found.fp32, 2): (4.0, 20.0),
         on(found.int8): (6.0, 6.0),
         on(found.int8, 2): (4.0, 2.0),
     }
-    result = replace(found.threads.result, samples_ms=samples)
-    gain = replace(found, threads=replace(found.threads, result=result)).second_thread_for_int8()
+    threads = found.details.threads
+    timed = replace(threads, result=replace(threads.result, samples_ms=samples))
+    gain = replace(found.details, threads=timed).second_thread_gain(found.int8, found.fp32)
     assert (gain.low, gain.median, gain.high) == (0.75, 0.75, 0.75)
 
 
@@ -258,7 +259,7 @@ def test_a_goal_whose_limit_lies_inside_the_interval_is_unclear() -> None:
 
 def test_the_tables_show_every_candidate_and_verdict() -> None:
     cost, measured = synthetic_cost(), synthetic_latency()
-    goals = [*export_goals(cost), *latency_goals(measured)]
+    goals = [*export_goals(cost, MODELS["wide"].promises), *latency_goals(measured, MODELS["deep"].promises)]
     console = Console(width=120)
     with console.capture() as capture:
         console.print(report.environment(), report.export_table(cost))
@@ -273,7 +274,11 @@ def test_the_tables_show_every_candidate_and_verdict() -> None:
 def test_the_document_keeps_raw_samples_with_their_units() -> None:
     cost, measured = synthetic_cost(), synthetic_latency()
     everything = report.Measured(
-        report.environment(), [cost], [measured], engines=[synthetic_engines()], goals=export_goals(cost)
+        report.environment(),
+        [cost],
+        [measured],
+        engines=[synthetic_engines()],
+        goals=export_goals(cost, MODELS["wide"].promises),
     )
     document = report.document(everything)
     assert document["exports"][0]["samples"][IMPORTS][0] == {"wall_s": 2, "cpu_s": 4, "peak_rss_bytes": 300}
@@ -288,7 +293,11 @@ def test_the_document_keeps_raw_samples_with_their_units() -> None:
 
 def test_the_page_of_benchmarks_tells_what_was_measured_and_why_goals_were_missed(tmp_path: Path) -> None:
     cost, measured = synthetic_cost(), synthetic_latency()
-    goals = [*export_goals(cost), *latency_goals(measured), *engine_goals(synthetic_engines())]
+    goals = [
+        *export_goals(cost, MODELS["wide"].promises),
+        *latency_goals(measured, MODELS["deep"].promises),
+        *engine_goals(synthetic_engines()),
+    ]
     everything = report.Measured(report.environment(), [cost], [measured], engines=[synthetic_engines()], goals=goals)
     (tmp_path / "benchmarks.md").write_text("what was there")
     markdown.write(everything, tmp_path)

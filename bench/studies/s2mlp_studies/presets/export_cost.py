@@ -14,7 +14,6 @@ from s2mlp_bench.baselines.registry import naive_command
 from s2mlp_bench.process import ProcessCost, measure
 from s2mlp_bench.weights_from_onnx import Model
 from s2mlp_deploy.checkpoint.load import load_checkpoint
-from s2mlp_deploy.families.s2mlp.spec import PRESETS
 from s2mlp_deploy.system.timing import Estimate, estimate, interleave, ratio
 
 NO_GATE, GATE, NAIVE, IMPORTS = "s2mlp-export --no-gate", "s2mlp-export", "torch.onnx.export", "imports only"
@@ -61,7 +60,7 @@ def measure_exports(
     bundle, naive = scratch / "bundle", scratch / "naive" / "model.onnx"
     source = load_checkpoint(checkpoint)
     weights = {name: tensor.numpy() for name, tensor in source.weights.items()}
-    state = Model(PRESETS[preset], weights).save(scratch / "state")
+    state = Model(source.spec, weights).save(scratch / "state")
     export = [script, str(checkpoint), "--format", "onnx", "-o", str(bundle)]
     candidates = {
         NO_GATE: _process(NO_GATE, [*export, "--no-gate"], bundle, announce),

@@ -1,4 +1,4 @@
-"""S²-MLP-wide and -deep on the CPU, one image at a time: benchmarks, as ``s2mlp-bench`` holds them.
+"""The models on the CPU, one image at a time: benchmarks, as ``s2mlp-bench`` holds them.
 
 All candidates run on one thread, but for one benchmark. Weights are random: speed does not depend on them.
 """
@@ -6,7 +6,7 @@ All candidates run on one thread, but for one benchmark. Weights are random: spe
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from s2mlp_bench import environment
@@ -44,18 +44,13 @@ class Benchmark:
 
 
 @dataclass(frozen=True)
-class Latency:
-    """``everything`` has float32 and int8 against all baselines, ``lowerings`` each way to write the shift against none,
-    ``threads`` float32 and int8 on one thread and on two, ``inputs`` prepared images and bytes. ``fp32`` and ``int8`` are the bundles' names."""
+class Details:
+    """``lowerings`` has each way to write the shift against none, ``threads`` float32 and int8 on one thread and on two,
+    ``inputs`` prepared images and bytes."""
 
-    model: str
-    fp32: str
-    int8: str
-    everything: Benchmark
     lowerings: Benchmark
     threads: Benchmark
     inputs: Benchmark
-    environment: Mapping[str, object]
 
     @property
     def best_lowering(self) -> str:
@@ -63,17 +58,37 @@ class Latency:
         names = [bundle.name for bundle in self.lowerings.plan.bundles]
         return min(names, key=lambda name: self.lowerings.over(on(name), on(NO_SHIFT)).median)
 
-    def second_thread_for_int8(self) -> Estimate:
-        """How much more a second thread does for int8 than for float32: the one gain over the other."""
-        return ratio(self._gains(self.int8), self._gains(self.fp32))
-
     def second_thread(self, bundle: str) -> Estimate:
         """How many times as fast a bundle is on two threads."""
         return self.threads.over(on(bundle), on(bundle, 2))
 
+    def second_thread_gain(self, bundle: str, other: str) -> Estimate:
+        """How much more a second thread does for ``bundle`` than for ``other``: the one gain over the other."""
+        return ratio(self._gains(bundle), self._gains(other))
+
     def _gains(self, bundle: str) -> list[float]:
         pairs = zip(self.threads.samples_ms(on(bundle)), self.threads.samples_ms(on(bundle, 2)), strict=True)
         return [one / two for one, two in pairs]
+
+
+@dataclass(frozen=True)
+class Latency:
+    """``everything`` has float32 and int8, whose bundles' names ``fp32`` and ``int8`` are, against all baselines.
+
+    ``details`` are None where they were not measured.
+    """
+
+    model: str
+    fp32: str
+    int8: str
+    everything: Benchmark
+    details: Details | None
+    environment: Mapping[str, object]
+
+    @property
+    def benchmarks(self) -> dict[str, Benchmark]:
+        """Every benchmark by name."""
+        return {"everything": self.everything, **(vars(self.details) if self.details else {})}
 
 
 def on(source: str, threads: int = 1) -> str:
@@ -86,50 +101,58 @@ def alone(bundle: str) -> str:
     return on(f"{bundle}, products alone")
 
 
-def measure_latency(
-    preset: str,
-    checkpoint: Path,
-    scratch: Path,
-    *,
-    baselines: Sequence[str],
-    schedule: Schedule,
-    listener: Listener,
-) -> Latency:
-    """Make the bundles of ``checkpoint`` in ``scratch``, and run the benchmarks, the first against ``baselines``.
+@dataclass(frozen=True)
+class Runs:
+    """How to time: against which ``baselines``, in which rounds."""
+
+    baselines: Sequence[str]
+    schedule: Schedule
+    listener: Listener
+
+    def of(self, bundles: Sequence[Path], baselines: Sequence[str], threads: Sequence[int] = (1,)) -> Benchmark:
+        """The benchmark of ``bundles``, without cold starts and bounds."""
+        return self._run(Plan(tuple(bundles), tuple(baselines), threads=tuple(threads), cold=False, bound=False))
+
+    def of_everything(self, bundles: Sequence[Path]) -> Benchmark:
+        """The benchmark of ``bundles`` against all baselines, with cold starts and bounds."""
+        return self._run(Plan(tuple(bundles), tuple(self.baselines), threads=(1,)))
+
+    def _run(self, plan: Plan) -> Benchmark:
+        plan = replace(plan, schedule=self.schedule)
+        return Benchmark(plan, run(plan, self.listener))
+
+
+def measure_latency(model: str, checkpoint: Path, scratch: Path, runs: Runs, *, details: bool) -> Latency:
+    """Make the bundles of ``checkpoint``, a ``model``, in ``scratch``, and run the benchmarks.
 
     Raises:
         ParityError: where a bundle does not compute what it is timed for.
         RuntimeMissingError: where a baseline's package is missing.
     """
-    fp32, int8 = scratch / f"{preset}-onnx-fp32", scratch / f"{preset}-onnx-int8"
-    lowered = {name: scratch / name for name in LOWERINGS}
-    requests = [
-        ExportRequest(Source(checkpoint), graph=GraphOptions(lowering=name), output=OutputOptions(place))
-        for name, place in lowered.items()
-    ]
-    requests += [ExportRequest(Source(checkpoint), output=OutputOptions(fp32))]
-    requests += [ExportRequest(Source(checkpoint), precision=Int8(SYNTHETIC), output=OutputOptions(int8))]
-    list(deploy_all(requests, listener))
-    deploy(
-        ExportRequest(Source(checkpoint), graph=GraphOptions(interface=BYTES), output=OutputOptions(scratch / UINT8)),
-        listener,
-    )
-
-    def benchmark(
-        bundles: Sequence[Path], baselines: Sequence[str], threads: Sequence[int], *, extras: bool
-    ) -> Benchmark:
-        plan = Plan(
-            tuple(bundles), tuple(baselines), threads=tuple(threads), schedule=schedule, cold=extras, bound=extras
-        )
-        return Benchmark(plan, run(plan, listener))
-
+    fp32, int8 = scratch / f"{model}-onnx-fp32", scratch / f"{model}-onnx-int8"
+    source = Source(checkpoint)
+    requests = [ExportRequest(source, output=OutputOptions(fp32))]
+    requests += [ExportRequest(source, precision=Int8(SYNTHETIC), output=OutputOptions(int8))]
+    list(deploy_all(requests, runs.listener))
     return Latency(
-        preset,
+        model,
         fp32.name,
         int8.name,
-        benchmark([fp32, int8], baselines, [1], extras=True),
-        benchmark(list(lowered.values()), [NO_SHIFT], [1], extras=False),
-        benchmark([fp32, int8], [], [1, 2], extras=False),
-        benchmark([fp32, scratch / UINT8], [], [1], extras=False),
+        runs.of_everything([fp32, int8]),
+        _details(source, fp32, int8, runs) if details else None,
         environment.describe(),
+    )
+
+
+def _details(source: Source, fp32: Path, int8: Path, runs: Runs) -> Details:
+    lowered = {name: fp32.parent / name for name in LOWERINGS}
+    requests = [
+        ExportRequest(source, graph=GraphOptions(lowering=name), output=OutputOptions(place))
+        for name, place in lowered.items()
+    ]
+    list(deploy_all(requests, runs.listener))
+    of_bytes = fp32.parent / UINT8
+    deploy(ExportRequest(source, graph=GraphOptions(interface=BYTES), output=OutputOptions(of_bytes)), runs.listener)
+    return Details(
+        runs.of(list(lowered.values()), [NO_SHIFT]), runs.of([fp32, int8], [], (1, 2)), runs.of([fp32, of_bytes], [])
     )

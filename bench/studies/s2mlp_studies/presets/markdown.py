@@ -11,9 +11,11 @@ from rich.console import Console, RenderableType
 
 from s2mlp_bench.report import pictures
 from s2mlp_bench.results.output import write as write_file
+from s2mlp_studies.goal import Goal
 from s2mlp_studies.presets import report
-from s2mlp_studies.presets.goals import Goal
+from s2mlp_studies.presets.models import MODELS, Part
 from s2mlp_studies.presets.report import Measured
+from s2mlp_studies.repair.table import repair_table
 from s2mlp_studies.scale import plot, table
 
 WIDTH = 120
@@ -59,17 +61,18 @@ def write(measured: Measured, directory: Path) -> None:
         picture = f"bench_{latency.model}.png"
         pictures.draw(latency.everything.result, directory / picture, replace=True)
         tables = _text(report.latency_tables(latency))
-        latencies.append({"model": latency.model, "picture": picture, "tables": tables})
+        latencies.append({"model": latency.model, "title": title(latency.model), "picture": picture, "tables": tables})
     for scaled in measured.scalings:
         picture = f"scale_{scaled.model}.png"
         write_file(directory / picture, plot.picture(scaled.scaling, ".png"))
         tables = _text(table.render(scaled.scaling, scaled.environment))
-        scalings.append({"model": scaled.model, "picture": picture, "tables": tables})
+        scalings.append({"model": scaled.model, "title": title(scaled.model), "picture": picture, "tables": tables})
     loader = jinja2.FileSystemLoader(Path(__file__).parent)
     template = jinja2.Environment(loader=loader, autoescape=False, undefined=jinja2.StrictUndefined).get_template(
         f"{PAGE}.j2"
     )
     page = template.render(
+        parts="|".join(part.value for part in Part),
         environment=_text(measured.environment),
         goals=[_goal(goal) for goal in measured.goals],
         reasons=reasons(measured.goals),
@@ -77,8 +80,14 @@ def write(measured: Measured, directory: Path) -> None:
         scalings=scalings,
         exports=_text(*map(report.export_table, measured.exports)),
         engines=_text(*map(report.engine_table, measured.engines)),
+        repairs=_text(repair_table(measured.repairs)) if measured.repairs else "",
     )
     write_file(directory / PAGE, page)
+
+
+def title(model: str) -> str:
+    """The name of a preset in prose."""
+    return MODELS[model].title
 
 
 def reasons(goals: Sequence[Goal]) -> list[str]:
@@ -96,7 +105,7 @@ def _goal(goal: Goal) -> dict[str, Any]:
     return {
         "model": goal.model,
         "what": goal.what,
-        "limit": f"≥ {goal.at_least:g}" if goal.at_least is not None else f"≤ {goal.at_most:g}",
+        "limit": goal.limit,
         "measured": f"{goal.measured.median:.3f} [{goal.measured.low:.3f}, {goal.measured.high:.3f}]",
         "verdict": verdict,
     }

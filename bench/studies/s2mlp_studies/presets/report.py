@@ -8,20 +8,21 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from rich.console import Group, RenderableType
-from rich.table import Table
 from rich.text import Text
 
 from s2mlp_bench.report.table import render
 from s2mlp_bench.results.document import document as document_of
 from s2mlp_deploy.system import machine
-from s2mlp_deploy.system.timing import Estimate
+from s2mlp_studies.goal import Goal
 from s2mlp_studies.presets import export_cost
 from s2mlp_studies.presets.engines import Engines
 from s2mlp_studies.presets.export_cost import ExportCost
-from s2mlp_studies.presets.goals import Goal
-from s2mlp_studies.presets.latency import NO_SHIFT, Latency, alone, on
+from s2mlp_studies.presets.latency import NO_SHIFT, Details, Latency, alone, on
+from s2mlp_studies.repair import table as repair_tables
+from s2mlp_studies.repair.measure import Repaired
 from s2mlp_studies.scale import document as scale_document
 from s2mlp_studies.scale.scaling import Scaling
+from s2mlp_studies.tables import new_table, with_interval
 
 NOTES = (
     "Brackets: 95% confidence interval of the median; with fewer than six rounds, smallest and largest. "
@@ -42,7 +43,7 @@ def environment() -> RenderableType:
 def export_table(cost: ExportCost) -> RenderableType:
     """Time and peak memory of each way to export."""
     rounds = len(cost.samples[export_cost.IMPORTS])
-    table = _table(
+    table = new_table(
         f"{cost.model}: export as a whole process, {rounds} interleaved rounds, checkpoint "
         f"{cost.checkpoint_bytes / 1e6:.0f} MB",
         "time, s",
@@ -57,9 +58,9 @@ def export_table(cost: ExportCost) -> RenderableType:
             name,
             f"{cost.wall_s(name).median:.1f}",
             f"{cost.cpu_s(name).median:.1f}",
-            _show(cost.speedup(name)) if compared else "",
+            with_interval(cost.speedup(name)) if compared else "",
             f"{cost.peak_rss_bytes(name).median / 1e6:.0f}",
-            _show(cost.memory_ratio(name)) if compared else "",
+            with_interval(cost.memory_ratio(name)) if compared else "",
         )
     return table
 
@@ -69,36 +70,37 @@ def latency_tables(latency: Latency) -> RenderableType:
     return Group(
         Text(f"{latency.model}: batch 1", style="bold"),
         render(latency.everything.result, latency.environment),
-        lowering_table(latency),
-        gain_table(latency),
+        *(
+            [lowering_table(latency.model, latency.details), gain_table(latency, latency.details)]
+            if latency.details
+            else []
+        ),
     )
 
 
-def lowering_table(latency: Latency) -> RenderableType:
+def lowering_table(model: str, details: Details) -> RenderableType:
     """Each way to write the shift, and what it costs beyond no shift at all."""
-    benchmark = latency.lowerings
+    benchmark = details.lowerings
     summary = benchmark.result.summary
-    table = _table(
-        f"{latency.model}: lowerings, {summary.rounds} interleaved rounds", "latency, ms", f"it / {NO_SHIFT}"
-    )
+    table = new_table(f"{model}: lowerings, {summary.rounds} interleaved rounds", "latency, ms", f"it / {NO_SHIFT}")
     for f in summary.figures:
-        table.add_row(summary.label(f), f"{f.p50_ms:.1f}", _show(benchmark.over(f.name, on(NO_SHIFT)), 3))
+        table.add_row(summary.label(f), f"{f.p50_ms:.1f}", with_interval(benchmark.over(f.name, on(NO_SHIFT)), 3))
     return table
 
 
-def gain_table(latency: Latency) -> RenderableType:
+def gain_table(latency: Latency, details: Details) -> RenderableType:
     """The cost of float32 and int8 beyond their matrix products, and their gain from a second thread."""
-    table = _table(f"{latency.model}: what is left to gain", "it / its products alone", "1 thread / 2 threads")
+    table = new_table(f"{latency.model}: what is left to gain", "it / its products alone", "1 thread / 2 threads")
     for bundle in (latency.fp32, latency.int8):
         beyond = latency.everything.over(on(bundle), alone(bundle))
-        table.add_row(bundle, _show(beyond, 3), _show(latency.second_thread(bundle), 3))
+        table.add_row(bundle, with_interval(beyond, 3), with_interval(details.second_thread(bundle), 3))
     return table
 
 
 def engine_table(engines: Engines) -> RenderableType:
     """Each engine's build cost, size and kernels' traffic, with that of shift-only kernels apart."""
     rounds = len(engines.costs[0].builds)
-    table = _table(
+    table = new_table(
         f"{engines.model}: {engines.runtime} engine built as a whole process, batch 1, {rounds} round"
         f"{'s' if rounds > 1 else ''}",
         "",
@@ -132,13 +134,12 @@ def engine_table(engines: Engines) -> RenderableType:
 
 def goal_table(goals: Sequence[Goal]) -> RenderableType:
     """Each goal, what was measured, and whether it holds."""
-    table = _table("goals", "ratio", "goal", "measured", "")
+    table = new_table("goals", "ratio", "goal", "measured", "")
     for goal in goals:
-        limit = f"≥ {goal.at_least:g}" if goal.at_least is not None else f"≤ {goal.at_most:g}"
         verdict = Text("holds", style="green") if goal.holds else Text("MISSED", style="red")
         if not goal.clear:
             verdict.append(", unclear", style="yellow")
-        table.add_row(goal.model, goal.what, limit, _show(goal.measured, 3), verdict)
+        table.add_row(goal.model, goal.what, goal.limit, with_interval(goal.measured, 3), verdict)
     table.columns[1].justify = "left"
     return Group(table, Text(NOTES))
 
@@ -162,6 +163,7 @@ class Measured:
     latencies: list[Latency] = field(default_factory=list)
     scalings: list[Scaled] = field(default_factory=list)
     engines: list[Engines] = field(default_factory=list)
+    repairs: list[Repaired] = field(default_factory=list)
     goals: list[Goal] = field(default_factory=list)
 
 
@@ -190,25 +192,13 @@ def document(measured: Measured) -> dict[str, Any]:
             }
             for built in measured.engines
         ],
+        "repairs": [repair_tables.document(found) for found in measured.repairs],
         "goals": [{**asdict(goal), "holds": goal.holds, "clear": goal.clear} for goal in measured.goals],
     }
 
 
 def _latency_document(latency: Latency) -> dict[str, Any]:
-    benchmarks = {name: getattr(latency, name) for name in ("everything", "lowerings", "threads", "inputs")}
     return {
         "model": latency.model,
-        **{name: document_of(c.plan, c.result, latency.environment) for name, c in benchmarks.items()},
+        **{name: document_of(c.plan, c.result, latency.environment) for name, c in latency.benchmarks.items()},
     }
-
-
-def _table(title: str, *headings: str) -> Table:
-    table = Table(title=title, title_justify="left", title_style="bold")
-    table.add_column("")
-    for heading in headings:
-        table.add_column(heading, justify="right")
-    return table
-
-
-def _show(e: Estimate, digits: int = 2) -> str:
-    return f"{e.median:.{digits}f} [{e.low:.{digits}f}, {e.high:.{digits}f}]".replace("[", r"\[")

@@ -1,0 +1,53 @@
+"""The models of the measurements, and the promises made for each."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+
+class Part(str, Enum):
+    """A part of the measurements."""
+
+    export = "export"
+    latency = "latency"
+    scale = "scale"
+    engines = "engines"
+    repair = "repair"
+
+
+@dataclass(frozen=True)
+class Promises:
+    """The least that ratios must reach; None where nothing was promised.
+
+    ``export`` is the time of torch.onnx.export in units of that of an export without a gate, ``naive`` the latency of its
+    graph in units of float32's, ``int8`` that of float32 in units of int8's.
+    """
+
+    naive: float
+    int8: float
+    export: float | None = None
+
+
+@dataclass(frozen=True)
+class Model:
+    """A preset, its title in prose, and which parts measure it; latency with its ``details``, or without."""
+
+    name: str
+    title: str
+    promises: Promises
+    parts: frozenset[Part]
+    details: bool = True
+
+
+_ALL_OF_A_MODEL = frozenset({Part.export, Part.latency, Part.engines})
+
+MODELS = {
+    model.name: model
+    for model in (
+        Model("wide", "S²-MLP-wide", Promises(1.25, 3.3, export=5), _ALL_OF_A_MODEL),
+        Model("deep", "S²-MLP-deep", Promises(1.25, 2.8, export=5), _ALL_OF_A_MODEL | {Part.scale}),
+    )
+}
+"""By name. int8's gain is that on processors with VNNI; wide gains more, for a larger share of its time is matrix products.
+Only deep is scaled: large images of wide take too long."""
