@@ -12,8 +12,11 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from s2mlp_deploy.errors import UsageError
 from s2mlp_deploy.families.mixer.spec import MixerSpec
 from s2mlp_deploy.families.registry import family_of
-from s2mlp_deploy.families.s2mlp.spec import LAYERS, S2MLPSpec
-from s2mlp_deploy.families.staged import layers as staged_layers
+from s2mlp_deploy.families.s2mlp.family import S2MLPFamily
+from s2mlp_deploy.families.s2mlp_v2.family import S2MLPv2Family
+from s2mlp_deploy.families.staged import layers
+from s2mlp_deploy.families.staged.family import StagedFamily
+from s2mlp_deploy.families.staged.spec import StagedSpec
 from s2mlp_deploy.schema.spec import Spec
 
 if TYPE_CHECKING:
@@ -21,6 +24,9 @@ if TYPE_CHECKING:
     from s2mlp_deploy.families.shift_reference import ShiftFunction
 
 S = TypeVar("S", bound=Spec)
+
+STAGED: dict[str, StagedFamily[Any]] = {family.name: family for family in (S2MLPFamily(), S2MLPv2Family())}
+"""The families of :class:`StagedCode`."""
 
 
 class FamilyCode(ABC, Generic[S]):
@@ -39,19 +45,17 @@ class FamilyCode(ABC, Generic[S]):
         return spec
 
 
-class S2MLPCode(FamilyCode[S2MLPSpec]):
-    """S²-MLP."""
+class StagedCode(FamilyCode[StagedSpec]):
+    """S²-MLP and S²-MLPv2: stages of blocks with a shift."""
 
-    def module(self, spec: S2MLPSpec, shift: ShiftFunction) -> ReferenceModel:
-        from s2mlp_deploy.families.s2mlp.reference import S2MLP
-
-        return S2MLP(spec, shift)
+    def module(self, spec: StagedSpec, shift: ShiftFunction) -> ReferenceModel:
+        return STAGED[spec.family].model_type()(spec, shift)
 
     def initializer_name(self, parameter: str) -> str:
-        return staged_layers.initializer_name(parameter)
+        return layers.initializer_name(parameter)
 
-    def with_biases(self, spec: S2MLPSpec, biased: frozenset[str] | None) -> S2MLPSpec:
-        return replace(spec, biases=frozenset(LAYERS) if biased is None else biased)
+    def with_biases(self, spec: StagedSpec, biased: frozenset[str] | None) -> StagedSpec:
+        return replace(spec, biases=frozenset(spec.layers) if biased is None else biased)
 
 
 class MixerCode(FamilyCode[MixerSpec]):
@@ -63,7 +67,7 @@ class MixerCode(FamilyCode[MixerSpec]):
         return Mixer(spec)
 
 
-CODES: dict[str, FamilyCode[Any]] = {S2MLPSpec.family: S2MLPCode(), MixerSpec.family: MixerCode()}
+CODES: dict[str, FamilyCode[Any]] = {**dict.fromkeys(STAGED, StagedCode()), MixerSpec.family: MixerCode()}
 """By the name of the family."""
 
 

@@ -34,10 +34,11 @@ class Block(reference.Block):
 
     def mix(self, y: Tensor) -> Tensor:
         """Shift and split attention: (batch, height, width, 3·c) to (batch, height, width, c)."""
-        moved = [
-            part if shift is None else self.shift(part, shift)
-            for part, shift in zip(y.chunk(PARTS, -1), self.spec.parts, strict=True)
-        ]
+        c = y.shape[-1] // PARTS
+        parts = [
+            y[..., p * c : (p + 1) * c] for p in range(PARTS)
+        ]  # slices, which code that shifts in place may change
+        moved = [part if s is None else self.shift(part, s) for part, s in zip(parts, self.spec.parts, strict=True)]
         return self.split_attention(torch.stack(moved, 1))
 
     def split_attention(self, parts: Tensor) -> Tensor:

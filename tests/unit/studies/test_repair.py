@@ -16,7 +16,7 @@ from s2mlp_studies.repair import measure
 from s2mlp_studies.repair.goals import DEEP, YOLO, repair_goals
 from s2mlp_studies.repair.measure import AFTER, BEFORE, GraphCount, Plan, Repaired
 from s2mlp_studies.repair.nets import NETS
-from s2mlp_studies.repair.table import repair_table
+from s2mlp_studies.repair.table import repair_tables
 
 
 def synthetic(model: str = DEEP, kernels: int | None = 90) -> Repaired:
@@ -51,12 +51,12 @@ def test_the_networks_of_the_goals_are_measured() -> None:
 def test_the_table_fits_and_shows_the_graph_before_and_after() -> None:
     console = Console(width=120)
     with console.capture() as capture:
-        console.print(repair_table([synthetic(), synthetic("TSM-like", None)]))
+        console.print(repair_tables([synthetic(), synthetic("TSM-like", None)]))
     text = capture.get()
     assert "3 interleaved rounds" in text and "…" not in text
-    (row,) = (line for line in text.splitlines() if DEEP in line)
-    cells = [DEEP, "12.0", "→", "6.0", "0.50", "[0.50,", "0.50]", "500", "→", "100", "96", "→", "0", "300", "→", "90"]
-    assert row.replace("│", " ").split()[: len(cells)] == cells
+    rows = [line.replace("│", " ").split() for line in text.splitlines() if DEEP in line]
+    gain = ["12.0", "→", "6.0", "0.50", "[0.50,", "0.50]", "500", "→", "100", "96", "→", "0", "300", "→", "90"]
+    assert rows == [[DEEP, *gain], [DEEP, "0.0", "15.0", "20.0", "0", "2.50", "[2.50,", "2.50]"]]
 
 
 def test_the_document_keeps_raw_samples() -> None:

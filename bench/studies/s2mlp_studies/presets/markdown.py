@@ -15,7 +15,7 @@ from s2mlp_studies.goal import Goal
 from s2mlp_studies.presets import report
 from s2mlp_studies.presets.models import MODELS, Part
 from s2mlp_studies.presets.report import Measured
-from s2mlp_studies.repair.table import repair_table
+from s2mlp_studies.repair.table import repair_tables
 from s2mlp_studies.scale import plot, table
 
 WIDTH = 120
@@ -80,7 +80,7 @@ def write(measured: Measured, directory: Path) -> None:
         scalings=scalings,
         exports=_text(*map(report.export_table, measured.exports)),
         engines=_text(*map(report.engine_table, measured.engines)),
-        repairs=_text(repair_table(measured.repairs)) if measured.repairs else "",
+        repairs=_text(repair_tables(measured.repairs)) if measured.repairs else "",
     )
     write_file(directory / PAGE, page)
 

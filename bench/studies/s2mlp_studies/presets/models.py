@@ -47,6 +47,9 @@ MODELS = {
     for model in (
         Model("wide", "S²-MLP-wide", Promises(1.25, 3.3, export=5), _ALL_OF_A_MODEL),
         Model("deep", "S²-MLP-deep", Promises(1.25, 2.8, export=5), _ALL_OF_A_MODEL | {Part.scale}),
+        Model(
+            "v2-small7", "S²-MLPv2-Small/7", Promises(2.5, 2.2), frozenset({Part.export, Part.latency}), details=False
+        ),
     )
 }
 """By name. int8's gain is that on processors with VNNI; wide gains more, for a larger share of its time is matrix products.

@@ -18,8 +18,8 @@ from s2mlp_studies.presets import export_cost
 from s2mlp_studies.presets.engines import Engines
 from s2mlp_studies.presets.export_cost import ExportCost
 from s2mlp_studies.presets.latency import NO_SHIFT, Details, Latency, alone, on
-from s2mlp_studies.repair import table as repair_tables
 from s2mlp_studies.repair.measure import Repaired
+from s2mlp_studies.repair.table import document as repair_document
 from s2mlp_studies.scale import document as scale_document
 from s2mlp_studies.scale.scaling import Scaling
 from s2mlp_studies.tables import new_table, with_interval
@@ -192,7 +192,7 @@ def document(measured: Measured) -> dict[str, Any]:
             }
             for built in measured.engines
         ],
-        "repairs": [repair_tables.document(found) for found in measured.repairs],
+        "repairs": [repair_document(found) for found in measured.repairs],
         "goals": [{**asdict(goal), "holds": goal.holds, "clear": goal.clear} for goal in measured.goals],
     }
 

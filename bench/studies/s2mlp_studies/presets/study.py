@@ -27,7 +27,7 @@ from s2mlp_studies.random_weights import save_random
 from s2mlp_studies.repair import measure as repairs
 from s2mlp_studies.repair.goals import repair_goals
 from s2mlp_studies.repair.nets import NETS
-from s2mlp_studies.repair.table import repair_table
+from s2mlp_studies.repair.table import repair_tables
 from s2mlp_studies.scale import table
 from s2mlp_studies.scale.measure import measure
 from s2mlp_studies.scale.scaling import Plan, default_sizes
@@ -86,7 +86,7 @@ class Study:
                 found = repairs.measure_repair(net, Path(directory), plan, announce)
             self.measured.repairs.append(found)
             self.measured.goals += repair_goals(found)
-        self._out.print(repair_table(self.measured.repairs))
+        self._out.print(repair_tables(self.measured.repairs))
 
     def _export(self, model: Model, checkpoint: Path, scratch: Path) -> None:
         repeats = self._settings.repeats or 3

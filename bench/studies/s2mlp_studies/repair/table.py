@@ -7,25 +7,28 @@ from dataclasses import asdict
 from statistics import median
 from typing import Any
 
-from rich.console import RenderableType
+from rich.console import Group, RenderableType
 
-from s2mlp_studies.repair.measure import AFTER, BEFORE, GraphCount, Repaired
+from s2mlp_deploy.system.wording import counted
+from s2mlp_studies.repair.measure import AFTER, BEFORE, Repaired
 from s2mlp_studies.tables import new_table, with_interval
 
 
-def repair_table(repairs: Sequence[Repaired]) -> RenderableType:
+def repair_tables(repairs: Sequence[Repaired]) -> RenderableType:
     """Each network before and after, and the cost of its repair."""
+    return Group(gain_table(repairs), cost_table(repairs))
+
+
+def gain_table(repairs: Sequence[Repaired]) -> RenderableType:
+    """Each network before and after."""
     rounds = len(repairs[0].samples_ms[BEFORE])
     table = new_table(
-        f"exported by torch.onnx.export, and repaired: one thread, {rounds} interleaved rounds",
+        f"exported by torch.onnx.export → repaired: one thread, {rounds} interleaved rounds",
         "latency, ms",
-        "after / before",
+        "repaired / exported",
         "nodes",
         "ScatterND",
         "kernels",
-        "repair, s",
-        "memory / file",
-        "file, MB",
     )
     for found in repairs:
         before, after = found.before, found.after
@@ -35,10 +38,30 @@ def repair_table(repairs: Sequence[Repaired]) -> RenderableType:
             with_interval(found.latency_ratio),
             _change(before.nodes, after.nodes),
             _change(before.scatter_nds, after.scatter_nds),
-            _kernels(before, after),
+            "" if before.kernels is None or after.kernels is None else _change(before.kernels, after.kernels),
+        )
+    return table
+
+
+def cost_table(repairs: Sequence[Repaired]) -> RenderableType:
+    """Time and peak memory of each repair."""
+    rounds = counted(len(repairs[0].repairs), "round")
+    table = new_table(
+        f"s2mlp-repair as a whole process, {rounds}",
+        "file, MB",
+        "time, s",
+        "CPU, s",
+        "peak, MB",
+        "(peak − imports) / file",
+    )
+    for found in repairs:
+        table.add_row(
+            found.model,
+            f"{found.file_bytes / 1e6:.1f}",
             f"{found.wall_s.median:.1f}",
-            f"{found.memory_ratio.median:.2f}",
-            f"{found.file_bytes / 1e6:.0f}",
+            f"{median(cost.cpu_s for cost in found.repairs):.1f}",
+            f"{median(cost.peak_rss_bytes for cost in found.repairs) / 1e6:.0f}",
+            with_interval(found.memory_ratio),
         )
     return table
 
@@ -54,7 +77,3 @@ def document(found: Repaired) -> dict[str, Any]:
 
 def _change(before: object, after: object) -> str:
     return f"{before} → {after}"
-
-
-def _kernels(before: GraphCount, after: GraphCount) -> str:
-    return "" if before.kernels is None or after.kernels is None else _change(before.kernels, after.kernels)
