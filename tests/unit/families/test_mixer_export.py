@@ -13,7 +13,7 @@ import safetensors.torch
 import torch
 from torch import nn
 
-from helpers.mixers import SIZE, lucidrains_mixer
+from helpers.mixers import SIZE, lucidrains_mixer, randomised, timm
 from helpers.support import run
 
 OPTIONS = ("--image-size", "20x28", "--mean", "0.5", "--std", "0.5")
@@ -116,3 +116,18 @@ def test_a_recording_of_another_network_is_refused(place: Path, tmp_path: Path, 
     ran = run("export", place / "mixer.pt", *OPTIONS, *reference)
     assert ran.code == 1 and "the network does not give the recorded logits: other preprocessing" in ran.err
     assert "semantics" not in ran.err and not (tmp_path / "out").exists()
+
+
+@pytest.mark.thorough
+def test_timms_mixer_b16_passes_the_gate_to_one_millionth(tmp_path: Path) -> None:
+    """Random weights of 59.9 M parameters; its image size follows from them."""
+    model = randomised(timm().create_model("mixer_b16_224", pretrained=False))
+    torch.save(model.state_dict(), tmp_path / "mixer_b16.pt")
+    ran = run("export", tmp_path / "mixer_b16.pt", "--mean", "0.5", "--std", "0.5", "-o", tmp_path / "out", "--json")
+    assert ran.code == 0, ran.err
+    assert "224x224 is assumed" in ran.err
+    report = json.loads((tmp_path / "out" / "report.json").read_text("utf-8"))
+    assert max(distance["relative_l2"] for distance in report["distances"].values()) < 1e-6
+    images = torch.rand(2, 3, 224, 224, generator=torch.Generator().manual_seed(3))
+    logits = onnxruntime.InferenceSession(tmp_path / "out" / "model.onnx").run(None, {"input": images.numpy()})[0]
+    np.testing.assert_allclose(logits, model(images).numpy(), rtol=1e-3, atol=1e-4)
