@@ -47,7 +47,8 @@ class Emitter:
                 new.producer() is None or new.is_graph_output() or new.producer() not in nodes
             ):
                 new = self.node("Identity", [new], f"{old.name}/same", nodes)
-            new.shape, new.type = old.shape, old.type
+            if new.producer() in nodes:
+                new.shape, new.type = old.shape, old.type
             self._graph.insert_after(producer, nodes)
             added += nodes
             name, is_last = old.name, bool(nodes) and new.producer() is nodes[-1]

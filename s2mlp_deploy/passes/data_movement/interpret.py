@@ -63,7 +63,7 @@ class Interpreter:
         self._model, self._graph = model, model.graph
         self._opset = model.graph.opset_imports.get("", model.graph.opset_imports.get("ai.onnx", 1))
         self._semantics, self._leaving = semantics, leaving
-        self._values: dict[ir.Value, AbstractValue] = {v: Opaque(shape, v.dtype) for v, shape in shapes.items()}
+        self._values: dict[ir.Value, AbstractValue] = {v: Opaque(s, _dtype(v)) for v, s in shapes.items()}
         self._readers: dict[ir.Value, int] = {}
 
     def run(self) -> Findings:
@@ -150,7 +150,7 @@ class Interpreter:
         """The type that the file records, where all of its sizes are fixed."""
         shape = None if value.shape is None else tuple(value.shape)
         fixed = shape is not None and all(isinstance(n, int) for n in shape)
-        return Opaque(tuple(int(n) for n in shape) if shape is not None and fixed else None, value.dtype)  # type: ignore[arg-type]
+        return Opaque(tuple(int(n) for n in shape) if shape is not None and fixed else None, _dtype(value))  # type: ignore[arg-type]
 
     def _constant(self, value: ir.Value) -> Known | Opaque | None:
         tensor = value.const_value
@@ -286,3 +286,8 @@ class Interpreter:
         if isinstance(value, Known):
             return TensorType(value.shape, ir.DataType.from_numpy(value.array.dtype))
         return TensorType(value.shape, value.dtype)
+
+
+def _dtype(value: ir.Value) -> ir.DataType | None:
+    """The element type of a tensor; None for sequences, optional values, and tensors of unknown type."""
+    return value.type.dtype if isinstance(value.type, ir.TensorType) else None

@@ -54,8 +54,10 @@ def output_types(
             data,
             opset_imports=[onnx.helper.make_opsetid("", opset)],
         )
-    except (onnx.shape_inference.InferenceError, RuntimeError) as error:
+    except onnx.shape_inference.InferenceError as error:
         raise InconsistentShapesError(str(error)) from error
+    except (onnx.checker.ValidationError, RuntimeError):  # the node is not one that ONNX describes
+        return [UNKNOWN for _ in node.outputs]
     return [_tensor_type(found.get(f"o{i}")) for i in range(len(node.outputs))]
 
 

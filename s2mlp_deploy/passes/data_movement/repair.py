@@ -25,6 +25,9 @@ from s2mlp_deploy.passes.data_movement.values import Moved
 from s2mlp_deploy.schema.array import Array
 from s2mlp_deploy.schema.shift import Semantics
 
+OLDEST_OPSET = 11
+"""The oldest operator set whose models are repaired: from it on, Pad and Slice take their numbers as inputs."""
+
 
 def repair(
     model: ir.Model,
@@ -40,15 +43,21 @@ def repair(
     ``model`` stays as it is, and the values of its weights are not read.
 
     Raises:
-        UsageError: where ``semantics`` names a statement that is not there, or wants ``inplace`` for one whose order of copying is not known.
+        UsageError: where the operator set is too old, ``semantics`` names a statement that is not there, or wants ``inplace`` for one whose order of copying is not known.
     """
+    opset = model.graph.opset_imports.get("", OLDEST_OPSET)
+    if opset < OLDEST_OPSET:
+        raise UsageError(
+            f"the model uses operator set {opset}, and {OLDEST_OPSET} is the oldest that is repaired; convert it with "
+            "onnx.version_converter"
+        )
     model = model.clone()
     reading = _reading(semantics)
     runs = [_Run(model, shapes, reading, change_map) for shapes in _fitting(model)]
     statements = _common_statements([run.findings.statements for run in runs])
     _check(semantics, statements)
     chosen = _chosen(model.graph, runs, prefer)
-    emitter = Emitter(model.graph, model.graph.opset_imports.get("", 1))
+    emitter = Emitter(model.graph, opset)
     shape_readers = ShapeReaders(model.graph, _shapes(model.graph, runs))
     changed: list[Region] = []
     for region in chosen:

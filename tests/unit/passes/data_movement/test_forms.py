@@ -10,6 +10,7 @@ import onnx_ir as ir
 import pytest
 
 from helpers.moving_graphs import Moving, numbered, operators, outputs, same_bits
+from s2mlp_deploy.errors import UsageError
 from s2mlp_deploy.passes.data_movement import Repair, repair
 from s2mlp_deploy.passes.data_movement.repair import Preference
 
@@ -156,6 +157,14 @@ def test_values_that_leave_in_between_are_shared() -> None:
     assert [v.name for v in result.model.graph.outputs] == [v.name for v in model.graph.outputs]
 
 
+def test_an_input_that_takes_a_values_place_keeps_its_type() -> None:
+    graph = Moving()
+    there = graph.add("Transpose", graph.input(SHAPE), perm=[3, 2, 1, 0])
+    result = repaired(graph, graph.add("Transpose", there, perm=[3, 2, 1, 0]))
+    (x,) = result.model.graph.inputs
+    assert moves(result) == {} and x.dtype == ir.DataType.FLOAT and x.shape == ir.Shape(SHAPE)
+
+
 def test_an_output_that_is_an_input_keeps_its_name() -> None:
     graph = Moving()
     x = graph.input(SHAPE)
@@ -268,3 +277,9 @@ def test_a_repair_is_the_same_every_time() -> None:
         return bytes(ir.to_proto(repair(model).model).SerializeToString(deterministic=True))
 
     assert once() == once()
+
+
+def test_an_operator_set_that_is_too_old_is_refused() -> None:
+    graph, x = start(opset=10)
+    with pytest.raises(UsageError, match="operator set 10"):
+        repair(graph.model(graph.add("Neg", x)))
