@@ -14,7 +14,17 @@ import pytest
 import torch
 
 from helpers.mixers import SIZE, jittor_mixer
-from helpers.support import Ran, command, random_model, run, save_checkpoint, small_spec, weights_of, with_biases
+from helpers.support import (
+    Ran,
+    command,
+    random_model,
+    run,
+    save_checkpoint,
+    small_spec,
+    v2_spec,
+    weights_of,
+    with_biases,
+)
 from s2mlp_bench import weights_from_onnx
 from s2mlp_bench.baselines import registry
 from s2mlp_bench.baselines.naive import export as export_naively
@@ -206,6 +216,18 @@ def naive_distance(directory: Path, scratch: Path) -> float:
         warnings.simplefilter("ignore")
         export_naively(weights_from_onnx.read(bundle).save(scratch / "weights"), 1, spec.image_size, path)
     return compare(OnnxSession(path).run(images), expected.logits["noise"][:1]).relative_l2
+
+
+def test_an_s2mlp_v2_runs_in_every_baseline_that_it_offers(tmp_path: Path) -> None:
+    """The popular statements stand on slices of a block's three parts; exported, they are the paper's shift."""
+    save_checkpoint(tmp_path / "small.pt", v2_spec())
+    for name, options in (("paper", ()), ("inplace", ("--shift-semantics", "inplace"))):
+        assert run("export", tmp_path / "small.pt", *options, "-o", tmp_path / name).code == 0
+    found = measured(tmp_path, tmp_path / "inplace", "--baseline", "torch-eager", "--baseline", "no-shift")
+    assert found["torch-eager"]["remark"] == "" and found["torch-eager"]["distance"] < 1e-5
+    assert found["no-shift"]["remark"] == "another network"
+    assert naive_distance(tmp_path / "paper", tmp_path) < 1e-5
+    assert "--baseline mixer" in refused(2, tmp_path / "paper", "--baseline", "mixer")
 
 
 # The copied statements
