@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +16,7 @@ import torch
 from torch import nn
 
 from helpers.mixers import SIZE, lucidrains_mixer, randomised, timm
-from helpers.support import run
+from helpers.support import ROOT, run
 
 OPTIONS = ("--image-size", "20x28", "--mean", "0.5", "--std", "0.5")
 
@@ -116,6 +118,23 @@ def test_a_recording_of_another_network_is_refused(place: Path, tmp_path: Path, 
     ran = run("export", place / "mixer.pt", *OPTIONS, *reference)
     assert ran.code == 1 and "the network does not give the recorded logits: other preprocessing" in ran.err
     assert "semantics" not in ran.err and not (tmp_path / "out").exists()
+
+
+def test_the_web_page_describes_it(place: Path) -> None:
+    node = shutil.which("node") or pytest.skip("no Node.js")
+    page = ROOT / "exporters" / "s2mlp_exporters" / "web" / "page" / "view.js"
+    manifest = (place / "bundle" / "manifest.json").read_text("utf-8")
+    code = f"""
+        const said = [];
+        const made = () => ({{ append: (...parts) => said.push(...parts), setAttribute() {{}} }});
+        globalThis.document = {{ createElement: made }};
+        const {{ facts }} = await import({json.dumps(page.as_uri())});
+        facts("bundle", {manifest}, {{}}, "here");
+        console.log(said.filter((part) => typeof part === "string").join("|"));
+    """
+    done = subprocess.run([node, "--input-type=module", "-e", code], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert "MLP-Mixer, 2 blocks, 7 classes, input 28 × 20" in done.stdout and "Shift" not in done.stdout
 
 
 @pytest.mark.thorough

@@ -60,18 +60,23 @@ export function drawSeen(canvas, { width, height, channels, data }) {
   canvas.getContext("2d").putImageData(image, 0, 0);
 }
 
+const FAMILIES = { s2mlp: "S²-MLP", s2mlp_v2: "S²-MLPv2", mixer: "MLP-Mixer" };
+
 /** The terms and descriptions of what was opened. */
 export function facts(name, manifest, runtime, running) {
   const { spec, precision, format, verdict, quantization } = manifest;
   const [height, width] = spec.image_size;
-  const blocks = spec.stages.reduce((sum, { depth }) => sum + depth, 0);
+  const family = FAMILIES[spec.family ?? "s2mlp"] ?? spec.family;
+  const blocks = spec.depth ?? spec.stages.reduce((sum, { depth }) => sum + depth, 0);
+  const semantics = spec.shift_semantics;
+  const shift = semantics === "paper" ? "the paper's" : "as the in-place code computes it";
   const rows = [
     ["Bundle", name],
     [
       "Model",
-      `S²-MLP, ${blocks} blocks, ${spec.classes > 1 ? `${spec.classes} classes` : "1 logit for 2 classes"}, input ${width} × ${height}`,
+      `${family}, ${blocks} blocks, ${spec.classes > 1 ? `${spec.classes} classes` : "1 logit for 2 classes"}, input ${width} × ${height}`,
     ],
-    ["Shift", `${spec.shift_semantics === "paper" ? "the paper's" : "as the in-place code computes it"}`],
+    ...(semantics ? [["Shift", shift]] : []),
     ["Precision", precision + (quantization ? `, calibrated on ${quantization.calibration_images} images` : "")],
     ["Format", format],
     ["When exported", verdict === "passed" ? "held to the float64 reference, passed" : verdict],
