@@ -121,7 +121,7 @@ def export(result: Export) -> RenderableType:
     if trials := result.report.trials:
         last = trials[-1]
         accuracy = "" if last.accuracy is None else f"accuracy {last.accuracy:.2%}, float {last.float_accuracy:.2%}, "
-        _row(grid, "judged", f"{accuracy}same class on {last.agreement:.2%} of images that did not calibrate")
+        _row(grid, "evaluated", f"{accuracy}same class on {last.agreement:.2%} of images that did not calibrate")
     if engine := result.report.engine:
         _row(
             grid,

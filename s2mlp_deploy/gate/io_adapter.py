@@ -106,7 +106,7 @@ class IoAdapter:
                 return
             if self.preprocessing.crop_fraction < 1:
                 raise UsageError(
-                    "--input image with a --crop-fraction below 1 is judged on image files: give a folder of images with --data"
+                    "--input image with a --crop-fraction below 1 is checked on image files: give a folder of images with --data"
                 )
         step = self.io.batch or BATCH
         for start in range(0, len(inputs), step):

@@ -159,7 +159,7 @@ def _copy_golden(bundle: Bundle, made: Artifact, format: str, progress: Progress
     kept = known.without(made.beyond)
     golden_tensors.save(kept, made.directory / GOLDEN)
     progress.warn(
-        f"the {format} engine is not judged on {', '.join(made.beyond)}: it is built for sizes that do not reach there"
+        f"the {format} engine is not checked on {', '.join(made.beyond)}: it is built for sizes that do not reach there"
     )
     return kept
 

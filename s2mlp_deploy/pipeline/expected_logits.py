@@ -6,8 +6,7 @@ from dataclasses import dataclass, replace
 
 from s2mlp_deploy.formats.base import Exporter
 from s2mlp_deploy.formats.onnx import scratch_session
-from s2mlp_deploy.gate import gate as gates
-from s2mlp_deploy.gate import reference_logits
+from s2mlp_deploy.gate import gate, reference_logits
 from s2mlp_deploy.gate.evaluation import EvaluationSet
 from s2mlp_deploy.gate.golden import GoldenReference
 from s2mlp_deploy.gate.golden_images import Pictures
@@ -61,5 +60,5 @@ def _expect_of_int8(
     with_logits = request.graph.interface.model_copy(update={"output": "logits"})
     graph = attach_io.attach(quantized.lowered, with_logits, prepared.preprocessing)
     with scratch_session(replace(quantized.lowered, model=graph)) as session:
-        wanted = gates.record_quantized_reference(session, reference.golden, request.graph.batch)
+        wanted = gate.record_quantized_reference(session, reference.golden, request.graph.batch)
     return Expected(replace(reference, golden=wanted), evaluation, pictures)

@@ -7,7 +7,7 @@ from dataclasses import replace
 from s2mlp_deploy.formats import float16_on_cpu
 from s2mlp_deploy.formats.base import Exporter
 from s2mlp_deploy.formats.onnx import scratch_session
-from s2mlp_deploy.gate import gate as gates
+from s2mlp_deploy.gate import gate
 from s2mlp_deploy.gate.io_adapter import ArtifactIo
 from s2mlp_deploy.gate.rules import tolerance_for
 from s2mlp_deploy.graph.lowered import Lowered
@@ -35,12 +35,12 @@ def check_in_float32(lowered: Lowered, known: CheckpointContext, request: Export
     with progress.step("checking the float32 graph"):
         tolerance = tolerance_for(FP32.name, reference)
         with scratch_session(lowered) as session:
-            gates.require(session, reference.golden, tolerance, ArtifactIo(request.graph.batch))
+            gate.require(session, reference.golden, tolerance, ArtifactIo(request.graph.batch))
         if rounds and interface != FLOAT_LOGITS:
             raw = reference.for_artifact(known.test_inputs.raw).golden
             attached = attach_io.attach(lowered, interface, known.prepared.preprocessing)
             with scratch_session(replace(lowered, model=attached)) as session:
-                gates.require(session, raw, tolerance, ArtifactIo(request.graph.batch, interface))
+                gate.require(session, raw, tolerance, ArtifactIo(request.graph.batch, interface))
 
 
 def check_rounded_logits(
@@ -56,7 +56,7 @@ def check_rounded_logits(
         return
     with progress.step(f"checking the {row.name} graph's logits"), scratch_session(lowered) as session:
         wanted = expected.reference.for_artifact(known.test_inputs.prepared).golden
-        gates.require(session, wanted, tolerance_for(row.name, expected.reference), ArtifactIo(request.graph.batch))
+        gate.require(session, wanted, tolerance_for(row.name, expected.reference), ArtifactIo(request.graph.batch))
 
 
 def can_check_here(request: ExportRequest, target: Exporter) -> bool:

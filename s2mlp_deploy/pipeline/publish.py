@@ -9,8 +9,7 @@ from s2mlp_deploy.bundle.golden_tensors import Golden
 from s2mlp_deploy.bundle.staging import Staging
 from s2mlp_deploy.errors import AccuracyError
 from s2mlp_deploy.formats.base import Compiler, Format
-from s2mlp_deploy.gate import gate as gates
-from s2mlp_deploy.gate import manifest_consistency
+from s2mlp_deploy.gate import gate, manifest_consistency
 from s2mlp_deploy.gate.checks import Verdict
 from s2mlp_deploy.gate.evaluation import EvaluationSet, check_images
 from s2mlp_deploy.gate.io_adapter import IoAdapter
@@ -83,7 +82,7 @@ def check(session: Session, candidate: Candidate) -> tuple[Verdict, Report]:
     draft, report, evaluation = candidate.draft, candidate.report, candidate.evaluation
     assert candidate.golden and draft.tolerance
     adapter = IoAdapter.of(draft)
-    verdict = gates.require(session, candidate.golden, draft.tolerance, adapter.io, candidate.cause)
+    verdict = gate.require(session, candidate.golden, draft.tolerance, adapter.io, candidate.cause)
     measured: dict[str, object] = {"distances": dict(verdict.distances)}
     if evaluation and candidate.limits:
         left = draft.quantization.float_layers if draft.quantization else ()

@@ -30,7 +30,7 @@ def preprocessing_for(source: Checkpoint, stated: Source) -> Preprocessing:
     if recorded.crop_mode and recorded.resize is None and stated.resize is None:
         raise UsageError(
             f"the checkpoint records crop_mode {recorded.crop_mode!r}, which is not known here: pass --resize with what comes "
-            "closest, and judge it with --data"
+            "closest, and check it with --data"
         )
     normalization = _normalization(source, stated)
     known = {

@@ -17,8 +17,7 @@ from s2mlp_deploy.bundle.golden_tensors import Golden
 from s2mlp_deploy.bundle.read import read_bundle
 from s2mlp_deploy.errors import BundleError, RuntimeMissingError, UsageError
 from s2mlp_deploy.formats import float16_on_cpu, memory_limit, registry
-from s2mlp_deploy.gate import gate as gates
-from s2mlp_deploy.gate import golden, golden_images, manifest_consistency
+from s2mlp_deploy.gate import gate, golden, golden_images, manifest_consistency
 from s2mlp_deploy.gate.checks import Verdict
 from s2mlp_deploy.gate.distance import compare, first_divergence, scale_of
 from s2mlp_deploy.gate.golden_images import Preparation
@@ -81,7 +80,7 @@ def _verify(bundle: Bundle, *, per_block: bool) -> Verification:
     manifest_consistency.check(bundle.manifest, description_of(session), bundle.directory / MANIFEST)
     preparation = golden_images.check(bundle, expected)
     traced = _traced(bundle, session) if per_block else None
-    verdict = gates.gate(session, expected, tolerance, ArtifactIo.of(bundle.manifest), twice=True)
+    verdict = gate.gate(session, expected, tolerance, ArtifactIo.of(bundle.manifest), twice=True)
     cause = None if verdict.passed else _cause(bundle)
     if traced is None:
         return Verification(bundle, verdict, preparation, cause)

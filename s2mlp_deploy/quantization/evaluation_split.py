@@ -57,7 +57,7 @@ def split_images(task: QuantizationTask, spec: Spec, warn: Callable[[str], None]
     snapped = task.adapter.snapped(evaluating.images)
     if len(snapped) < MINIMUM_IMAGES:
         raise DataError(
-            f"calibration leaves {counted(len(snapped), 'image')} to judge the int8 model on, and it takes at least "
+            f"calibration leaves {counted(len(snapped), 'image')} to evaluate the int8 model on, and it takes at least "
             f"{MINIMUM_IMAGES} that took no part in calibration: give more, or other, images"
         )
     logits = reference_logits.run(task.model, snapped)

@@ -76,6 +76,6 @@ def _warn_of_few(evaluation: EvaluationSet, settings: Int8, progress: Progress) 
     if evaluation.labels is None or 100 / len(evaluation.labels) <= settings.max_accuracy_drop:
         return
     progress.warn(
-        f"int8 is judged on {counted(len(evaluation.labels), 'image')}, so one image is {100 / len(evaluation.labels):.2g} points of accuracy and "
+        f"int8 is evaluated on {counted(len(evaluation.labels), 'image')}, so one image is {100 / len(evaluation.labels):.2g} points of accuracy and "
         f"--max-accuracy-drop {settings.max_accuracy_drop} allows none to be lost: give more labelled images"
     )

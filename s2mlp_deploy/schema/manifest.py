@@ -10,7 +10,7 @@ import json
 import re
 import reprlib
 from collections.abc import Callable
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import (
     AfterValidator,
@@ -26,7 +26,7 @@ from pydantic import (
 
 from s2mlp_deploy.errors import BundleError, SpecError
 from s2mlp_deploy.schema.choices import InputKind, Interpolation, OutputKind, Resize
-from s2mlp_deploy.schema.precision import FloatType
+from s2mlp_deploy.schema.precision import PRECISIONS, FloatType
 from s2mlp_deploy.schema.spec import Spec
 from s2mlp_deploy.schema.strict_model import Count, Extent, StrictModel
 from s2mlp_deploy.schema.tolerance import Tolerance
@@ -117,6 +117,15 @@ FLOAT_LOGITS = Interface()
 """The interface of an artifact unless another is requested."""
 
 
+def _known_precision(name: str) -> str:
+    if name not in PRECISIONS:
+        raise ValueError(f"{reprlib.repr(name)} is no precision of this release, which has {', '.join(PRECISIONS)}")
+    return name
+
+
+PrecisionName: TypeAlias = Annotated[str, AfterValidator(_known_precision)]
+
+
 class GoldenImage(StrictModel):
     """An image in the bundle, and its class where known; docs/preprocessing.md describes its use."""
 
@@ -159,7 +168,7 @@ class Manifest(StrictModel):
     schema_version: Literal[1] = SCHEMA_VERSION
     tool_version: str
     format: str
-    precision: str
+    precision: PrecisionName
     arithmetic: FloatType | None = None
     lowering: str
     spec: InstanceOf[Spec]

@@ -290,9 +290,9 @@ def test_sets_that_do_not_overlap_are_used_whole(tmp_path: Path) -> None:
 
 
 def test_too_few_images_left_to_judge_on_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="calibration leaves 15 images to judge the int8 model on"):
+    with pytest.raises(DataError, match="calibration leaves 15 images to evaluate the int8 model on"):
         split(noise(63), None, tmp_path)
-    with pytest.raises(DataError, match="calibration leaves 15 images to judge the int8 model on"):
+    with pytest.raises(DataError, match="calibration leaves 15 images to evaluate the int8 model on"):
         split(noise(30), noise(30), tmp_path)
 
 

@@ -460,11 +460,11 @@ def test_golden_tensors_hold_what_the_artifact_takes(data: Path, tmp_path: Path)
     assert {(43, 85), (11, 17), (25, 25)} < set(sizes.values())
 
 
-def test_all_labelled_images_judge_an_artifact_that_resizes_from_their_files(data: Path, tmp_path: Path) -> None:
+def test_all_labelled_images_check_an_artifact_that_resizes_from_their_files(data: Path, tmp_path: Path) -> None:
     ran = export(data, tmp_path / "again", "--input", "image", "--json")
     assert ran.code == 0, ran.err
-    judged = ran.json["exports"][0]["report"]["images"]
-    assert judged == {"count": 40, "accuracy": 1.0, "accuracy_pytorch": 1.0, "top1_agreement": 1.0}
+    found = ran.json["exports"][0]["report"]["images"]
+    assert found == {"count": 40, "accuracy": 1.0, "accuracy_pytorch": 1.0, "top1_agreement": 1.0}
 
 
 def test_with_a_crop_an_artifact_that_resizes_is_shown_whole_files(data: Path, tmp_path: Path) -> None:
@@ -477,7 +477,7 @@ def test_with_a_crop_an_artifact_that_resizes_is_shown_whole_files(data: Path, t
     expected = reference_logits.run(model, x)
     asked = IoAdapter(contract, spec.image_size, ArtifactIo(1, Interface(input="image")))
     np.testing.assert_allclose(asked.logits(session, x, expected, files), expected, atol=1e-5)
-    with pytest.raises(UsageError, match="--crop-fraction below 1 is judged on image files"):
+    with pytest.raises(UsageError, match="--crop-fraction below 1 is checked on image files"):
         asked.logits(session, x, expected)
 
 

@@ -1,4 +1,4 @@
-"""The second stage: an ONNX bundle becomes an engine without torch, is judged again, or leaves nothing behind."""
+"""The second stage: an ONNX bundle becomes an engine without torch, is checked again, or leaves nothing behind."""
 
 from __future__ import annotations
 

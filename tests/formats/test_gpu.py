@@ -71,7 +71,7 @@ def graphs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 
 def engine(source: Path, output: Path, format: str, precision: str, **settings: Any) -> Export:
-    """The ONNX bundle ``source`` built and judged here."""
+    """The ONNX bundle ``source`` built and checked here."""
     return deploy(
         ExportRequest(
             Source(source),

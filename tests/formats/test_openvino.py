@@ -190,7 +190,7 @@ def test_left_to_itself_openvino_computes_in_bfloat16_and_that_is_refused(
 ) -> None:
     monkeypatch.setattr(exporter, "LOADING", {"PERFORMANCE_HINT": "LATENCY"})
     ran = run("verify", made / "openvino-fp32")
-    assert ran.code == 4 and "computes in bf16 here, although f32 was asked for" in ran.err
+    assert ran.code == 4 and "computes in bf16 here, although f32 was requested" in ran.err
 
 
 @needs_bfloat16

@@ -28,6 +28,8 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
+pytestmark = pytest.mark.slow  # a Python of its own for many
+
 PACKAGES = tuple(SOURCES)
 
 

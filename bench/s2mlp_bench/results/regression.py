@@ -38,10 +38,10 @@ class Change:
 
     def verdict(self, *, same_machine: bool) -> Literal["slower", "faster", ""]:
         """By its own time where the machine is the same, else relative to the first; nothing where the intervals meet."""
-        judged = self.absolute if same_machine else self.relative
-        if judged is None or judged.low <= 1 <= judged.high:
+        ratio = self.absolute if same_machine else self.relative
+        if ratio is None or ratio.low <= 1 <= ratio.high:
             return ""
-        return "slower" if judged.low > 1 else "faster"
+        return "slower" if ratio.low > 1 else "faster"
 
 
 @dataclass(frozen=True)
@@ -112,7 +112,7 @@ def _notes(found: Comparison) -> Iterator[tuple[str, str]]:
     for key, values in found.surroundings.items():
         yield f"{key} changed: {_differences(*values)}", ""
     if not found.same_machine:
-        yield "another machine: judged by the ratios to the first alone", "yellow"
+        yield "another machine: compared by the ratios to the first alone", "yellow"
     for name in found.gone:
         yield f"only in the older run: {name}", ""
     for name in found.new:

@@ -176,7 +176,7 @@ class OpenVinoSession:
         if computes_in != self._settings.inference_precision:  # it is a hint only, which a device may pass over
             raise RuntimeMissingError(
                 f"OpenVINO's {self._settings.device} device computes in {computes_in} here, although "
-                f"{self._settings.inference_precision} was asked for: run the model on another machine, or with another version"
+                f"{self._settings.inference_precision} was requested: run the model on another machine, or with another version"
             )
         return request
 

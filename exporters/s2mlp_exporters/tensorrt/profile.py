@@ -59,7 +59,7 @@ def profile_for(manifest: Manifest, golden: Mapping[str, Shape], options: Engine
         if not profile.admits(_shape(profile.smallest[0], size, manifest)):
             raise UsageError(
                 f"--size-profile leaves out {format_size(size)}, which the golden inputs have, so the engine could not be "
-                "judged: widen the range, or export the graph with the --image-size that you need"
+                "checked: widen the range, or export the graph with the --image-size that you need"
             )
     return profile
 
@@ -74,43 +74,43 @@ def _size(shape: tuple[Any, ...], manifest: Manifest) -> tuple[Any, Any]:
     return (shape[1], shape[2]) if manifest.input.layout == "NHWC" else (shape[2], shape[3])
 
 
-def _batches(fixed: int | None, asked: str | None) -> tuple[int, int, int]:
+def _batches(fixed: int | None, given: str | None) -> tuple[int, int, int]:
     if fixed:
-        if asked is not None:
+        if given is not None:
             raise UsageError(
-                f"--batch {asked}: the bundle's graph has a fixed batch of {fixed}; export it with --batch dynamic"
+                f"--batch {given}: the bundle's graph has a fixed batch of {fixed}; export it with --batch dynamic"
             )
         return fixed, fixed, fixed
-    if asked is None:
+    if given is None:
         return DEFAULT_BATCHES
-    match = re.fullmatch(r"(\d{1,6}):(\d{1,6}):(\d{1,6})", asked)
+    match = re.fullmatch(r"(\d{1,6}):(\d{1,6}):(\d{1,6})", given)
     batches = tuple(map(int, match.groups())) if match else ()
     if len(batches) != 3 or not 0 < batches[0] <= batches[1] <= batches[2]:
-        raise UsageError(f"--batch {asked!r}: expected MIN:OPT:MAX in rising order, as in 1:4:16")
+        raise UsageError(f"--batch {given!r}: expected MIN:OPT:MAX in rising order, as in 1:4:16")
     return batches[0], batches[1], batches[2]
 
 
-def _sizes(manifest: Manifest, spec: Spec, sizes: set[Size], asked: str | None) -> tuple[Shape, Shape]:
+def _sizes(manifest: Manifest, spec: Spec, sizes: set[Size], given: str | None) -> tuple[Shape, Shape]:
     """Heights and widths, smallest, usual and largest."""
     if isinstance(_size(manifest.input.shape, manifest)[0], int):
-        if asked is not None:
+        if given is not None:
             raise UsageError(
-                f"--size-profile {asked}: the bundle's graph has the fixed size {format_size(spec.image_size)}; export it with "
+                f"--size-profile {given}: the bundle's graph has the fixed size {format_size(spec.image_size)}; export it with "
                 "--dynamic-size"
             )
         return (spec.image_size[0],) * 3, (spec.image_size[1],) * 3
-    if asked is None:
+    if given is None:
         (h, w), tall, wide = spec.image_size, [size[0] for size in sizes], [size[1] for size in sizes]
         return (min(tall), h, max(tall)), (min(wide), w, max(wide))
-    match = re.fullmatch(r"(\d{1,5})(?:x(\d{1,5}))?:(\d{1,5})(?:x(\d{1,5}))?:(\d{1,5})(?:x(\d{1,5}))?", asked)
+    match = re.fullmatch(r"(\d{1,5})(?:x(\d{1,5}))?:(\d{1,5})(?:x(\d{1,5}))?:(\d{1,5})(?:x(\d{1,5}))?", given)
     if not match:
-        raise UsageError(f"--size-profile {asked!r}: expected MIN:OPT:MAX, each N or HxW, as in 192:224:448")
+        raise UsageError(f"--size-profile {given!r}: expected MIN:OPT:MAX, each N or HxW, as in 192:224:448")
     heights, widths = tuple(int(match[i]) for i in (1, 3, 5)), tuple(int(match[i] or match[i - 1]) for i in (2, 4, 6))
     if sorted(heights) != list(heights) or sorted(widths) != list(widths):
-        raise UsageError(f"--size-profile {asked!r}: expected MIN:OPT:MAX in rising order")
+        raise UsageError(f"--size-profile {given!r}: expected MIN:OPT:MAX in rising order")
     for size in zip(heights, widths, strict=True):
         try:
             spec.map_sizes(size)  # TensorRT itself would take any
         except SpecError as error:
-            raise UsageError(f"--size-profile {asked!r}: {error}") from error
+            raise UsageError(f"--size-profile {given!r}: {error}") from error
     return heights, widths

@@ -75,7 +75,7 @@ class TritonRepository(Compiler):
             model = config.signature(bundle.artifact.path)
         except ValueError as error:
             raise UsageError(
-                f"{bundle.artifact.main}: {error}, which Triton cannot be told: export it again"
+                f"{bundle.artifact.main}: {error}, which Triton's configuration cannot express: export it again"
             ) from error
         serving = _choose(model, options, bundle)
         (destination / VERSION).mkdir()

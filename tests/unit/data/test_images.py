@@ -527,5 +527,5 @@ def test_images_of_any_size_and_kind_serve_as_data(tmp_path: Path, out: Path) ->
     options = ("--mean", "0.5,0.5,0.5", "--std", "0.25,0.25,0.25", "--data", tmp_path / "data", "-o", out, "--json")
     ran = run("export", tmp_path / "small.pt", *options)
     assert ran.code == 0, ran.err
-    judged = ran.json["exports"][0]["report"]["images"]
-    assert judged == {"count": 40, "accuracy": 1.0, "accuracy_pytorch": 1.0, "top1_agreement": 1.0}
+    found = ran.json["exports"][0]["report"]["images"]
+    assert found == {"count": 40, "accuracy": 1.0, "accuracy_pytorch": 1.0, "top1_agreement": 1.0}

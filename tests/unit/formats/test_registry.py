@@ -1,4 +1,4 @@
-"""The boundary to runtimes: formats are found by entry point, and their sessions are judged like any other."""
+"""The boundary to runtimes: formats are found by entry point, and their sessions are checked like any other."""
 
 from __future__ import annotations
 

@@ -68,6 +68,7 @@ def distance(actual: Array, exact: Array) -> float:
     return float(np.max(np.linalg.norm(actual - exact, axis=1) / np.linalg.norm(exact, axis=1)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("run", [in_onnxruntime, in_openvino])
 @pytest.mark.parametrize("dynamic", [False, True])
 @pytest.mark.parametrize(

@@ -8,7 +8,11 @@ import sys
 import textwrap
 from pathlib import Path
 
+import pytest
+
 from helpers.support import ROOT
+
+pytestmark = pytest.mark.slow  # starts pytest once more
 
 
 def test_the_documented_pass_keeps_its_own_tests(tmp_path: Path) -> None:

@@ -21,6 +21,8 @@ from s2mlp_deploy.pipeline.latency import FEWEST_ROUNDS, MOST_ROUNDS, SECONDS, W
 from s2mlp_deploy.schema.array import Array
 from s2mlp_deploy.system.timing import Estimate
 
+pytestmark = pytest.mark.slow  # times for seconds
+
 
 @pytest.fixture(scope="module")
 def bundles(tmp_path_factory: pytest.TempPathFactory) -> list[Bundle]:

@@ -31,6 +31,8 @@ from s2mlp_deploy.schema.report import Report
 from s2mlp_deploy.schema.tolerance import Rule
 from s2mlp_deploy.system import workdir
 
+pytestmark = pytest.mark.slow  # publishes whole bundles
+
 Mount = Callable[[str], Path]
 
 IMPOSSIBLE = Rule(factor=1e-12, floor=2.0**-23, top1_agreement=1.0)

@@ -1,4 +1,4 @@
-"""A bundle is judged on the machine at hand by the golden tensors that travel in it."""
+"""A bundle is checked on the machine at hand by the golden tensors that travel in it."""
 
 from __future__ import annotations
 
@@ -64,6 +64,7 @@ def test_json_holds_every_number_and_nothing_else(pristine: Path) -> None:
     assert {(c["case"], c["quantity"]) for c in result["checks"]} >= {("border", "relative L2"), ("noise", "finite")}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "options",
     [["--batch", "3"], ["--dynamic-size"], ["--batch", "2", "--dynamic-size", "--shift", "slice"], ["--shift", "conv"]],
@@ -234,7 +235,7 @@ class _Blind:
     """A session that shows its logits only, and fails when it is run."""
 
     def run(self, images: np.ndarray) -> np.ndarray:
-        raise AssertionError("judged before the request was refused")
+        raise AssertionError("checked before the request was refused")
 
 
 class _Formats(OnnxFile):

@@ -12,6 +12,8 @@ from s2mlp_deploy.runtime import onnxruntime_versions
 from s2mlp_deploy.runtime.onnxruntime_versions import LEAST
 from s2mlp_deploy.system import machine
 
+pytestmark = pytest.mark.slow  # exports in several formats
+
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:

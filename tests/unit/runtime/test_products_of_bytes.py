@@ -16,6 +16,8 @@ from helpers.support import run
 from s2mlp_deploy.runtime import onnxruntime as ort_runtime
 from s2mlp_deploy.system import machine
 
+pytestmark = pytest.mark.slow  # exports at int8 in every format
+
 WRONG = "multiplies bytes wrongly on this processor"
 
 

@@ -125,6 +125,7 @@ def test_no_level_has_room_for_unknown_fields(manifest: Manifest, path: tuple[st
         ("source.sha256", lambda m: m["source"].update(sha256="0" * 63)),
         ("files", lambda m: m["files"].update({"a/b": "0" * 64})),
         ("tolerance.relative_l2", lambda m: m["tolerance"].update(relative_l2=float("inf"))),
+        ("precision: Value error, 'fp12' is no precision of this release", lambda m: m.update(precision="fp12")),
     ],
 )
 def test_an_error_names_the_file_and_the_place(

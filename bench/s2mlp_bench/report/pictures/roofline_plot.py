@@ -20,7 +20,7 @@ from s2mlp_deploy.system.wording import counted
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-COLOURS = dict(zip(ON_CPUS, ("#004487", "#5fa8ac", "#ddaa34", "#aa3376", "#66ccec"), strict=False))
+COLOURS = dict(zip(ON_CPUS, ("#004487", "#5fa8ac", "#aa3376", "#66ccec", "#222256"), strict=False))
 """By precision, in the table's order; unlike any other colour of the pictures, so that each can be replaced."""
 
 DASHES: tuple[Any, ...] = ("solid", (0, (5, 2)), (0, (1, 1.5)), (0, (5, 2, 1, 2)))
