@@ -15,6 +15,7 @@ RUNS = 5
 
 KINDS: tuple[tuple[str, str], ...] = (
     (r"/fc[12]$", "FC₁, FC₂"),
+    (r"/token[12]$", "token mixing"),
     (r"/fc3$", "FC₃"),
     (r"/fc4$", "FC₄"),
     (r"/quantize$", "quantize"),

@@ -35,6 +35,7 @@ LARGE_SPREAD = 4.0
 
 KIND_COLOURS = {
     "FC₁, FC₂": "#004489",
+    "token mixing": "#1f5796",
     "FC₃": "#3a70ab",
     "FC₄": "#7aa3cf",
     "GELU": "#ddaa33",
