@@ -14,7 +14,7 @@ from s2mlp_deploy.formats.base import Exporter
 from s2mlp_deploy.formats.options import Options
 from s2mlp_deploy.formats.registry import ONNX
 from s2mlp_deploy.runtime.onnxruntime import REMEDY, RESTING, Loading, OnnxSession, TracedSession, missing
-from s2mlp_deploy.schema.precision import ON_CPUS
+from s2mlp_deploy.schema.precision import ON_CPUS, QUANTIZED_AT_RUNTIME
 from s2mlp_deploy.system import workdir
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ class OnnxFile(Exporter):
     """Writes ``model.onnx`` and runs it."""
 
     name = ONNX
-    precisions = ON_CPUS
+    precisions = (*ON_CPUS, *QUANTIZED_AT_RUNTIME)
     options = Options
     inputs = ("float", "uint8", "image")
     outputs = ("logits", "probabilities", "top5")

@@ -52,6 +52,25 @@ def _is_rounded(new: ir.Value | None, old: ir.Value | None) -> bool:
     return found.shape == float32.shape and np.array_equal(found, float32.astype(found.dtype))
 
 
+def storage_differences(stored: ir.Graph, original: ir.Graph) -> Iterator[str]:
+    """Each difference of ``stored``, whose matrices are int8 with a scale a row, from ``original``, in words."""
+    nodes = [node for node in stored if node.op_type != DQ]
+    if [_kind(node) for node in nodes] != [_kind(node) for node in original]:
+        yield "its operators are others"
+        return
+    for node, old in zip(nodes, original, strict=True):
+        for index, (new, value) in enumerate(zip(node.inputs, old.inputs, strict=True)):
+            restored = _restored(new)
+            if not (_is_same(new, value) if restored is None else _is_nearest(restored, constant_of(value))):
+                yield f"input {index} of {node.name} is another"
+
+
+def _is_nearest(restored: _Restored, matrix: Array) -> bool:
+    """Whether each row is within half of the step that 8 bits allow for it."""
+    steps = np.abs(matrix).max(1, keepdims=True) / 127
+    return restored.value.shape == matrix.shape and bool((np.abs(restored.value - matrix) <= HALF * steps).all())
+
+
 def quantization_differences(
     graph: ir.Graph, original: ir.Graph, ranges: Mapping[str, Range], recipe: Recipe, layers: Collection[Layer]
 ) -> Iterator[str]:

@@ -89,6 +89,8 @@ class Precision:
         targets: The targets that each have a graph of their own; empty where one graph serves all.
         io_types: The element types that input and logits may have, the usual one first.
         calibrated: Whether the graph takes calibration images, and keeps an accuracy limit by leaving layers in float.
+        quantized_at_runtime: Whether the runtime rounds activations that the graph has in float, so that only formats
+            whose runtime does that offer it.
     """
 
     name: str
@@ -98,6 +100,7 @@ class Precision:
     targets: tuple[str, ...] = ()
     io_types: tuple[ElementType, ...] = ("float32",)
     calibrated: bool = False
+    quantized_at_runtime: bool = False
 
     @property
     def rounds(self) -> bool:
@@ -127,6 +130,7 @@ _IN_FLOAT32 = Arithmetic("float32", "float32", "float32")
 _IN_FLOAT16 = Arithmetic("float16", "float16", "float16", "s2mlp_deploy.passes.float16:ToFloat16")
 _FLOAT16_WEIGHTS = Arithmetic("float16", "float32", "float32", "s2mlp_deploy.passes.float16_storage:StoreFloat16")
 _IN_BFLOAT16 = Arithmetic("bfloat16", "bfloat16", "bfloat16", "s2mlp_deploy.passes.bfloat16:ToBfloat16")
+_INT8_WEIGHTS = Arithmetic("int8", "float32", "float32", "s2mlp_deploy.passes.int8_storage:StoreInt8")
 _IN_INT8 = Arithmetic("int8", "int8", "float32")  # quantization/int8.py; between the layers it computes in float32
 
 FP32 = Precision("fp32", Rule(factor=8, floor=2.0**-23, top1_agreement=1.0), _IN_FLOAT32, _IN_FLOAT32)
@@ -147,12 +151,25 @@ INT8 = Precision(
     targets=_EVERY_TARGET,
     calibrated=True,
 )
+INT8W = Precision(
+    "int8w",
+    Rule(factor=1, floor=0.1, top1_agreement=1.0),  # as INT8
+    on_gpu=_INT8_WEIGHTS,
+    on_cpu=_INT8_WEIGHTS,
+    quantized_at_runtime=True,
+)
 
-PRECISIONS: Mapping[str, Precision] = {row.name: row for row in (FP32, FP16, BF16, INT8)}
+PRECISIONS: Mapping[str, Precision] = {row.name: row for row in (FP32, FP16, BF16, INT8, INT8W)}
 """All precisions by name, in the order in which help and reports list them."""
 
-ON_CPUS = tuple(row.name for row in PRECISIONS.values() if row.on_cpu)
-"""The precisions that a runtime computes on CPUs."""
+QUANTIZED_AT_RUNTIME = tuple(row.name for row in PRECISIONS.values() if row.quantized_at_runtime)
+"""The precisions that a format offers only where its runtime quantizes activations as they come."""
+
+ON_CPUS = tuple(row.name for row in PRECISIONS.values() if row.on_cpu and not row.quantized_at_runtime)
+"""The precisions that any runtime computes on CPUs."""
+
+ON_GPUS = tuple(row.name for row in PRECISIONS.values() if not row.quantized_at_runtime)
+"""The precisions that compilers for GPUs take."""
 
 
 def precision(name: str) -> Precision:

@@ -49,7 +49,7 @@ from s2mlp_exporters.litert.schema import REMEDY, load_schema
 from s2mlp_exporters.litert.session import LiteRtSession
 from s2mlp_exporters.litert.translate import EMITTERS, translate
 
-PRECISIONS = ("fp32", "fp16")
+PRECISIONS = ("fp32", "fp16", "int8w")
 
 
 @pytest.fixture(scope="module")
@@ -174,16 +174,34 @@ def test_bytes_with_channels_last_need_no_transposition(made: Path, tmp_path: Pa
 
 def test_weights_keep_their_type_and_are_aligned(made: Path) -> None:
     types = load_schema().TensorType
-    for precision, kind in (("fp32", types.FLOAT32), ("fp16", types.FLOAT16)):
+    for precision, kind, name in (
+        ("fp32", types.FLOAT32, b".weight"),
+        ("fp16", types.FLOAT16, b".weight"),
+        ("int8w", types.INT8, b"/weight_q"),
+    ):
         content = (made / f"litert-{precision}" / MODEL).read_bytes()
         model = load_schema().Model.GetRootAs(content)
         graph = model.Subgraphs(0)
         tensors = [graph.Tensors(i) for i in range(graph.TensorsLength())]
-        matrices = [t for t in tensors if t.Name().endswith(b".weight") and t.ShapeLength() > 1]
+        matrices = [t for t in tensors if t.Name().endswith(name) and t.ShapeLength() == 2]
         assert len(matrices) == 9 and {t.Type() for t in matrices} == {kind}
         for tensor in matrices:
             data = model.Buffers(tensor.Buffer()).DataAsNumpy()
             assert (data.ctypes.data - np.frombuffer(content, np.uint8).ctypes.data) % ALIGNMENT == 0
+
+
+def test_bytes_are_multiplied_with_a_scale_for_each_row(made: Path) -> None:
+    """LiteRT reads the ONNX graph's bytes and scales, and rounds the rows of activations, too: otherwise than ONNX Runtime."""
+    graph = {
+        t.name: onnx.numpy_helper.to_array(t) for t in onnx.load(made / "onnx-int8w" / "model.onnx").graph.initializer
+    }
+    layers = [t for t in _tensors(model_in(made / "litert-int8w")) if t.name.endswith(b"/weight_q")]
+    for tensor in layers:
+        name = tensor.name.decode().removesuffix("_q")
+        np.testing.assert_array_equal(tensor.quantization.scale, graph[f"{name}_scale"])
+    reference = registry.find("onnx").open(read_bundle(made / "onnx-int8w").artifact).run(noise(8))
+    distance = compare(session_of(made / "litert-int8w").run(noise(8)), reference).relative_l2
+    assert len(layers) == 9 and 1e-4 < distance < 0.03
 
 
 def test_the_file_stands_alone_with_names_preprocessing_and_checkpoint(made: Path) -> None:
@@ -349,7 +367,7 @@ def test_the_scan_knows_every_operator_that_is_written() -> None:
         (("--dynamic-size",), "leave out --dynamic-size"),
         (("--answer", "top5"), "expected logits or probabilities"),
         (("--input", "image"), "expected float or uint8"),
-        (("--precision", "bf16"), "expected fp32 or fp16"),
+        (("--precision", "bf16"), "expected fp32 or fp16 or int8w"),
         (("--provider", "cpu"), "--provider"),
     ],
     ids=str,
@@ -435,6 +453,11 @@ HOSTILE: dict[str, Callable[[Any], object]] = {
     "or more than one graph": lambda m: m.subgraphs.append(m.subgraphs[0]),
     "is none that this project writes": lambda m: setattr(m.operatorCodes[0], "builtinCode", 118),  # IF
     "is none that this project writes ": lambda m: setattr(m.operatorCodes[0], "customCode", "FlexWriteFile"),
+    "scales, and its shape takes others": lambda m: setattr(
+        _weights(m),
+        "quantization",
+        load_schema().QuantizationParametersT(scale=np.float32([1, 1]), zeroPoint=np.int64([0, 0])),
+    ),
     "is of version 99": _later_operator,
     "weights outside of its tables": lambda m: setattr(m.buffers[3], "offset", 8),
     "has a type or a shape": lambda m: setattr(_tensors(m)[0], "shape", np.int32([1, 3, 2**20, 2**20])),

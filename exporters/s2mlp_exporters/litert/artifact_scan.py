@@ -26,7 +26,7 @@ LATEST = {
     "DEPTHWISE_CONV_2D": 1,
     "DEQUANTIZE": 3,
     "DIV": 1,
-    "FULLY_CONNECTED": 9,
+    "FULLY_CONNECTED": 12,
     "GATHER": 1,
     "GELU": 1,
     "LOGISTIC": 1,

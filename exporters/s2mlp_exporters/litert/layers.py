@@ -17,8 +17,10 @@ CHANNELS_FIRST: Axes = (0, 3, 1, 2)
 def fully_connected(t: Translation, x: Value, weight: Constant, bias: Value | None, name: str) -> Tensor:
     """``x`` (…, in) · ``weight``ᵀ (out, in) + ``bias`` (out)."""
     tensor = t.written(x)
-    # The fifth version keeps the axes of its input; the ninth has a scale for each row of int8 weights.
-    kind = Kind("FULLY_CONNECTED", "FullyConnectedOptions", {"keepNumDims": True}, 9 if weight.scales else 5)
+    # From the fifth version on it can keep the axes of its input. The twelfth has a scale for each row of int8 weights, and
+    # quantizes the rows of its float input as they come.
+    options = {"keepNumDims": True, "asymmetricQuantizeInputs": weight.scales is not None}
+    kind = Kind("FULLY_CONNECTED", "FullyConnectedOptions", options, 12 if weight.scales else 5)
     return t.add(kind, [tensor, weight, bias], Result(name, (*tensor.shape[:-1], weight.shape[0]), tensor.free))
 
 

@@ -17,7 +17,7 @@ from s2mlp_deploy.errors import RuntimeMissingError
 from s2mlp_deploy.formats import onnx_scan
 from s2mlp_deploy.formats.base import Compiler, refuse_other_files
 from s2mlp_deploy.formats.settings import recorded
-from s2mlp_deploy.schema.precision import PRECISIONS
+from s2mlp_deploy.schema.precision import ON_GPUS
 from s2mlp_deploy.system.dependencies import distributions
 from s2mlp_exporters.tensorrt.build import build
 from s2mlp_exporters.tensorrt.log import Log, summary
@@ -53,7 +53,7 @@ class Settings(BaseModel):
 class EngineFormat(Compiler):
     """Builds engines with one runtime, and runs them."""
 
-    precisions = tuple(PRECISIONS)
+    precisions = ON_GPUS
     targets = ("trt",)
     inputs = ("float", "uint8")
     runtime: Runtime

@@ -13,8 +13,11 @@ from s2mlp_deploy.schema.precision import (
     FP16,
     FP32,
     INT8,
+    INT8W,
     ON_CPUS,
+    ON_GPUS,
     PRECISIONS,
+    QUANTIZED_AT_RUNTIME,
     TARGETS,
     TRT,
     X86,
@@ -52,14 +55,15 @@ def test_manifests_from_before_there_was_a_choice_are_of_graphs_that_compute_in_
     assert FP16.read(None) == FP16.read("float16")
 
 
-@pytest.mark.parametrize("row", [FP32, BF16, INT8], ids=lambda row: row.name)
+@pytest.mark.parametrize("row", [FP32, BF16, INT8, INT8W], ids=lambda row: row.name)
 def test_where_all_targets_compute_alike_a_manifest_records_no_arithmetic(row: Precision) -> None:
     assert {row.recorded(target) for target in TARGETS} == {None}
     assert not row.read(None).sums_in_float16 and not row.read(None).widens_weights
 
 
-def test_cpus_compute_every_precision_but_bfloat16() -> None:
-    assert set(PRECISIONS) - set(ON_CPUS) == {"bf16"}
+def test_cpus_compute_every_precision_but_bfloat16_and_some_runtimes_more() -> None:
+    assert set(PRECISIONS) - set(ON_CPUS) - set(QUANTIZED_AT_RUNTIME) == {"bf16"}
+    assert set(PRECISIONS) - set(ON_GPUS) == set(QUANTIZED_AT_RUNTIME) == {"int8w"}
 
 
 def test_bytes_of_a_product_are_those_of_its_types() -> None:
