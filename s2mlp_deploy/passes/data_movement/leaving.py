@@ -28,14 +28,21 @@ class Choices:
 
 
 class Planner:
-    """Plans each leaving value of one interpretation; maps that are alike share their plans."""
+    """Plans each leaving value of one interpretation; maps that are alike share their plans.
+
+    Without ``rows``, values are not planned as rows: the places of rows change with height and width.
+    """
 
     def __init__(
-        self, shape_of: Callable[[ir.Value], tuple[int, ...] | None], change_map: Callable[[Array], Array] | None
+        self,
+        shape_of: Callable[[ir.Value], tuple[int, ...] | None],
+        change_map: Callable[[Array], Array] | None,
+        rows: bool,
     ) -> None:
         self.choices: dict[ir.Value, Choices] = {}
         self._shape_of = shape_of
         self._change_map = change_map
+        self._rows = rows
         self._known: dict[tuple[object, ...], tuple[Step, ...]] = {}
 
     def add(self, value: ir.Value, moved: Moved, space: AddressSpace) -> None:
@@ -46,7 +53,7 @@ class Planner:
         key = (local.shape, *(root.shape for root in roots), blake2b(local.data).digest())
         if key not in self._known:
             sources = tuple(source(i, root.shape) for i, root in enumerate(roots))
-            self._known[key] = tuple(plans(LocalMap(local, sources)))
+            self._known[key] = tuple(plans(LocalMap(local, sources), self._rows))
         ways = tuple(reshape(step, moved.shape) for step in self._known[key])
         self.choices[value] = Choices(roots, moved.dtype, ways)
 

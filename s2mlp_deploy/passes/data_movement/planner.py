@@ -34,8 +34,8 @@ class LocalMap:
         return np.cumsum([0, *(s.size for s in self.sources)]).tolist()  # type: ignore[no-any-return]
 
 
-def plans(local: LocalMap) -> Iterator[Step]:
-    """Ways to write a map, each exact."""
+def plans(local: LocalMap, rows: bool) -> Iterator[Step]:
+    """Ways to write a map, each exact; without ``rows``, a Gather takes entries of one axis only."""
     shape = local.addresses.shape
     squeezed = LocalMap(local.addresses.reshape([n for n in shape if n != 1]), local.sources)
     whole = list(_as_one(squeezed))
@@ -46,7 +46,7 @@ def plans(local: LocalMap) -> Iterator[Step]:
             if candidate is not None and (step := _as_pieces(candidate, _DEPTH)) is not None:
                 yield reshape(step, shape)
         for candidate in (turned, squeezed):
-            if candidate is not None:
+            if rows and candidate is not None:
                 yield from (reshape(step, shape) for step in gathers(candidate.addresses, candidate.sources))
 
 

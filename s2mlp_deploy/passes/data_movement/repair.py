@@ -20,7 +20,7 @@ from s2mlp_deploy.passes.data_movement.leaving import Planner
 from s2mlp_deploy.passes.data_movement.merge import Shapes
 from s2mlp_deploy.passes.data_movement.regions import RegionPlan, needed, regions
 from s2mlp_deploy.passes.data_movement.repair_result import LeftAlone, Region, Repair, Statement
-from s2mlp_deploy.passes.data_movement.sizes import InputShapes, trials
+from s2mlp_deploy.passes.data_movement.sizes import ONLY_THE_BATCH, InputShapes, trials
 from s2mlp_deploy.passes.data_movement.values import Moved
 from s2mlp_deploy.schema.array import Array
 from s2mlp_deploy.schema.shift import Semantics
@@ -53,7 +53,8 @@ def repair(
         )
     model = model.clone()
     reading = _reading(semantics)
-    runs = [_Run(model, shapes, reading, change_map) for shapes in _fitting(model)]
+    sizes = _fitting(model)
+    runs = [_Run(model, shapes, reading, change_map, rows=len(sizes) <= ONLY_THE_BATCH) for shapes in sizes]
     statements = _common_statements([run.findings.statements for run in runs])
     _check(semantics, statements)
     chosen = _chosen(model.graph, runs, prefer)
@@ -80,9 +81,10 @@ class _Run:
         shapes: InputShapes,
         reading: Callable[[Statement], Semantics],
         change_map: Callable[[Array], Array] | None,
+        rows: bool,
     ) -> None:
         self.interpreter = Interpreter(model, shapes, reading, self._plan)
-        self._planner = Planner(self.interpreter.shape_of, change_map)
+        self._planner = Planner(self.interpreter.shape_of, change_map, rows)
         self.findings = self.interpreter.run()
         self.choices = self._planner.choices
 

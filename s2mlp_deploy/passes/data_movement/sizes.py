@@ -16,6 +16,10 @@ _UNITS = (32, 64, 224, 96, 16, 7, 1)
 """Units of all other free sizes, to try: networks that halve a map several times take only multiples."""
 
 
+ONLY_THE_BATCH = 2
+"""The most sizes that are tried where no other size than the batch is free."""
+
+
 def trials(graph: ir.Graph) -> Iterator[list[InputShapes]]:
     """Shapes to interpret ``graph`` at, several at a time if sizes are free; the first group that fits the graph is right.
 

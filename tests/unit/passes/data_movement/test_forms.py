@@ -259,6 +259,20 @@ def test_shapes_that_are_the_same_at_every_size_become_constants() -> None:
     assert moves(result) == {"Exp": 1, "Reshape": 1}
 
 
+def test_the_shape_of_a_value_that_is_gone_is_read_elsewhere() -> None:
+    graph, x = start(("batch", 5, 3, 8))
+    there = graph.add("Transpose", x, perm=[0, 2, 3, 1])
+    wider = graph.add("Unsqueeze", there, graph.ints(1))
+    shape = graph.add("Shape", wider)
+    back = graph.add("Transpose", there, perm=[0, 3, 1, 2])
+    model = graph.model(graph.add("Neg", back), shape, dtypes={shape: ir.DataType.INT64})
+    result = repair(model)
+    assert not {"Transpose", "Unsqueeze"} & set(operators(result.model))
+    for batch in (1, 4):
+        feeds = {"x": numbered((batch, *SHAPE[1:]))}
+        assert same_bits(outputs(model, feeds), outputs(result.model, feeds))
+
+
 def test_the_input_model_stays_as_it_is() -> None:
     graph, x = start()
     there = graph.add("Transpose", x, perm=[0, 2, 3, 1])

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from helpers.moving_graphs import Moving, numbered, outputs
+from helpers.moving_graphs import Moving, numbered, operators, outputs
 from s2mlp_deploy.errors import UsageError
 from s2mlp_deploy.passes.data_movement import Repair, repair
 from s2mlp_deploy.passes.data_movement.statements import overlaps, replay
@@ -53,6 +53,26 @@ def test_in_place_reads_what_it_has_written(axis: int, offset: int) -> None:
     for i in range(offset, len(expected)) if offset > 0 else range(len(expected) + offset):
         expected[i] = expected[i - offset]
     np.testing.assert_array_equal(outputs(result.model, {"x": x})[0], np.moveaxis(expected, 0, axis))
+
+
+@pytest.mark.parametrize("offset", [1, -1])
+def test_in_place_results_come_at_any_size(offset: int) -> None:
+    graph = Moving()
+    x = graph.add("Neg", graph.input(("batch", "height", "width", 16)))
+    rows = graph.add("Transpose", x, perm=[1, 0, 2, 3])
+    size = graph.add("Gather", graph.add("Shape", x), graph.constant(np.array(1)), axis=0)
+    numbers = graph.add("Range", graph.constant(np.array(0)), size, graph.constant(np.array(1)))
+    bounds = (graph.ints(max(offset, 0)), graph.ints(min(offset, 0) or 2**63 - 1))
+    others = (graph.ints(max(-offset, 0)), graph.ints(min(-offset, 0) or 2**63 - 1))
+    indices = graph.add("Unsqueeze", graph.add("Slice", numbers, *bounds), graph.ints(1))
+    moved = graph.add("ScatterND", rows, indices, graph.add("Slice", rows, *others, graph.ints(0)))
+    model = graph.model(graph.add("Neg", graph.add("Transpose", moved, perm=[1, 0, 2, 3])))
+    result = repair(model, semantics="inplace")
+    assert result.statements[0].shape == ("?", "?", "?", 16) and operators(result.model)["ScatterND"] == 0
+    for shape in ((1, 4, 5, 16), (3, 7, 6, 16)):
+        array = numbered(shape)
+        expected = array[:, :1].repeat(shape[1], axis=1) if offset > 0 else array[:, [*range(1, shape[1]), -1]]
+        np.testing.assert_array_equal(outputs(result.model, {"x": array})[0], expected)
 
 
 def test_one_statement_of_two_is_restored_by_name() -> None:
