@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from helpers.support import ROOT, save_checkpoint, small_spec
+from helpers.support import ROOT, save_checkpoint, small_spec, v2_spec
 from s2mlp_bench import environment
 from s2mlp_bench.backends import OnnxBackend
 from s2mlp_bench.benchmark import Devices, Plan, Result
@@ -27,6 +27,7 @@ from s2mlp_deploy.graph.spatial_shift import LOWERINGS
 from s2mlp_deploy.system.dependencies import pip_install
 from s2mlp_deploy.system.progress import Listener
 from s2mlp_deploy.system.timing import Estimate
+from s2mlp_studies import random_weights
 from s2mlp_studies.goal import Goal
 from s2mlp_studies.presets import graphs as preset_graphs
 from s2mlp_studies.presets import latency, markdown, report
@@ -215,6 +216,28 @@ def test_export_goals_are_held_against_the_right_ratios() -> None:
     goals = export_goals(synthetic_cost(), MODELS["wide"].promises)
     assert [goal.measured.median for goal in goals] == [6, 1, 2, 4]
     assert [goal.holds for goal in goals] == [True, True, True, False]
+
+
+def test_a_model_is_held_to_its_own_promises() -> None:
+    promises = MODELS["v2-small7"].promises
+    (exported,) = export_goals(synthetic_cost(), promises)
+    assert exported.at_least == 1 and exported.what == f"time of {NAIVE} / {GATE}"
+    found = replace(synthetic_latency(), details=None)
+    naive, int8 = latency_goals(found, promises)
+    assert (naive.at_least, int8.at_least) == (2.5, 2.2) and not naive.holds and int8.holds
+    assert list(found.benchmarks) == ["everything"]
+
+
+def test_every_model_can_be_drawn_at_random() -> None:
+    assert MODELS.keys() == random_weights.PRESETS.keys()
+
+
+def test_random_weights_leave_the_split_attention_soft(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(random_weights, "PRESETS", {"tiny": v2_spec()})
+    source = load_checkpoint(random_weights.save_random("tiny", tmp_path / "tiny.pt"), image_size=v2_spec().image_size)
+    assert source.spec.parameter_shapes() == v2_spec().parameter_shapes()
+    drawn = source.weights["stages.0.blocks.0.attention1.weight"].abs().max()
+    assert 0 < drawn < 8**-0.5 / (3 * 6 * 10)  # PyTorch draws up to 1 / √c, for each of three parts and 60 positions
 
 
 def test_latency_goals_are_held_against_the_best_lowering() -> None:

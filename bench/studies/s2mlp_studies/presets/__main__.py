@@ -26,7 +26,9 @@ def bench(
     rounds: Annotated[int, typer.Option(min=6, help="Rounds of the latency measurement.")] = 25,
     repeats: Annotated[
         int | None,
-        typer.Option(min=1, help="Rounds of whole processes; else 3 of exports, and 1 of engine builds and repairs."),
+        typer.Option(
+            min=1, help="Rounds of whole processes; else 3 of most exports, and 1 of engine builds and repairs."
+        ),
     ] = None,
     json_file: Annotated[
         Path | None, typer.Option("--json-file", metavar="FILE", help="Write everything that was measured to FILE.")

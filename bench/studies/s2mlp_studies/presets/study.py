@@ -13,6 +13,7 @@ from tempfile import TemporaryDirectory
 from rich.console import Console
 
 from s2mlp_bench import environment
+from s2mlp_bench.baselines.registry import BASELINES
 from s2mlp_bench.interleaved_timing import Schedule
 from s2mlp_deploy.checkpoint.load import load_checkpoint
 from s2mlp_deploy.families.s2mlp.spec import only_s2mlp
@@ -23,7 +24,7 @@ from s2mlp_studies.presets.export_cost import measure_exports
 from s2mlp_studies.presets.goals import engine_goals, export_goals, latency_goals
 from s2mlp_studies.presets.latency import Runs, measure_latency
 from s2mlp_studies.presets.models import Model, Part
-from s2mlp_studies.random_weights import save_random
+from s2mlp_studies.random_weights import PRESETS, save_random
 from s2mlp_studies.repair import measure as repairs
 from s2mlp_studies.repair.goals import repair_goals
 from s2mlp_studies.repair.nets import NETS
@@ -89,14 +90,16 @@ class Study:
         self._out.print(repair_tables(self.measured.repairs))
 
     def _export(self, model: Model, checkpoint: Path, scratch: Path) -> None:
-        repeats = self._settings.repeats or 3
+        repeats = self._settings.repeats or model.export_rounds
         cost = measure_exports(model.name, checkpoint, scratch, repeats=repeats, rng=self._rng, announce=announce)
         self.measured.exports.append(cost)
         self.measured.goals += export_goals(cost, model.promises)
         self._out.print(report.export_table(cost))
 
     def _latency(self, model: Model, checkpoint: Path, scratch: Path) -> None:
-        runs = Runs(self._settings.baselines, Schedule(0, self._settings.rounds, SEED), self._listener)
+        spec = PRESETS[model.name]
+        offered = [name for name in self._settings.baselines if BASELINES[name].refusal(spec) is None]
+        runs = Runs(offered, Schedule(0, self._settings.rounds, SEED), self._listener)
         latency = measure_latency(model.name, checkpoint, scratch, runs, details=model.details)
         self.measured.latencies.append(latency)
         self.measured.goals += latency_goals(latency, model.promises)
