@@ -66,7 +66,7 @@ class Merger:
 
     def _merged(self, steps: tuple[Step, ...]) -> Operation:
         first = steps[0]
-        if len({(s.op, len(s.inputs), s.axes, s.mode, s.pads, s.index) for s in steps}) > 1:
+        if len({(s.op, len(s.shape), len(s.inputs), s.axes, s.mode, s.pads, s.index) for s in steps}) > 1:
             raise NoCommonPlanError
         inputs = tuple(self.operation(group) for group in zip(*(s.inputs for s in steps), strict=True))
         if first.op == "Reshape":

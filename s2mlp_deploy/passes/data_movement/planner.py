@@ -38,11 +38,12 @@ def plans(local: LocalMap, rows: bool) -> Iterator[Step]:
     """Ways to write a map, each exact; without ``rows``, a Gather takes entries of one axis only."""
     shape = local.addresses.shape
     squeezed = LocalMap(local.addresses.reshape([n for n in shape if n != 1]), local.sources)
-    whole = list(_as_one(squeezed))
+    layouts = [squeezed] if 1 not in shape else [squeezed, local]  # axes of size 1 may be in the source, too
+    whole = [step for layout in layouts for step in _as_one(layout)]
     yield from (reshape(step, shape) for step in whole)
     if not whole:
         turned = _turned(squeezed)
-        for candidate in (squeezed, turned):
+        for candidate in (*layouts, turned):
             if candidate is not None and (step := _as_pieces(candidate, _DEPTH)) is not None:
                 yield reshape(step, shape)
         for candidate in (turned, squeezed):
@@ -95,7 +96,7 @@ def _concats(local: LocalMap, depth: int) -> Iterator[Step]:
         parts = []
         for start, end in zip([0, *places], [*places, shape[axis]], strict=True):
             part = np.take(local.addresses, range(start, end), axis)
-            flat = part.reshape([n for i, n in enumerate(part.shape) if n != 1 or (i != axis and n != 1)])
+            flat = part if 1 in shape else part.reshape([n for n in part.shape if n != 1])
             step = _as_pieces(LocalMap(flat, local.sources), depth - 1)
             if step is None:
                 break
