@@ -17,32 +17,35 @@ from typing import Any
 from s2mlp_deploy.formats.artifact_scan import Unexpected, inspecting
 from s2mlp_exporters.litert.schema import IDENTIFIER, SCHEMA_VERSION, load_schema
 
-LATEST = {
-    "ADD": 1,
-    "BATCH_MATMUL": 1,
-    "CAST": 1,
-    "CONCATENATION": 1,
-    "CONV_2D": 1,
-    "DEPTHWISE_CONV_2D": 1,
-    "DEQUANTIZE": 3,
-    "DIV": 1,
-    "FULLY_CONNECTED": 12,
-    "GATHER": 1,
-    "GELU": 1,
-    "LOGISTIC": 1,
-    "MEAN": 1,
-    "MUL": 1,
-    "PAD": 1,
-    "RESHAPE": 1,
-    "RSQRT": 1,
-    "SLICE": 1,
-    "SOFTMAX": 1,
-    "SQUARED_DIFFERENCE": 1,
-    "SUB": 1,
-    "SUM": 1,
-    "TRANSPOSE": 1,
+OPERATORS: dict[str, tuple[int, int | None]] = {
+    "ADD": (1, 2),
+    "BATCH_MATMUL": (1, 2),
+    "CAST": (1, 1),
+    "CONCATENATION": (1, None),
+    "CONV_2D": (1, 3),
+    "DEPTHWISE_CONV_2D": (1, 3),
+    "DEQUANTIZE": (3, 1),
+    "DIV": (1, 2),
+    "FULLY_CONNECTED": (12, 3),
+    "GATHER": (1, 2),
+    "GELU": (1, 1),
+    "LOGISTIC": (1, 1),
+    "MEAN": (1, 2),
+    "MUL": (1, 2),
+    "PAD": (1, 2),
+    "RESHAPE": (1, 2),
+    "RSQRT": (1, 1),
+    "SLICE": (1, 3),
+    "SOFTMAX": (1, 1),
+    "SQUARED_DIFFERENCE": (1, 2),
+    "SUB": (1, 2),
+    "SUM": (1, 2),
+    "TRANSPOSE": (1, 2),
 }
-"""The operators that a translation writes, with the latest version of each."""
+"""The operators that a translation writes: the latest version of each, and its inputs; None for any number of them.
+
+LiteRT reads inputs that an operator does not have, or that are left out, without a check.
+"""
 
 _PRODUCTS = {"CONV_2D": (0, -1), "DEPTHWISE_CONV_2D": (-1, -1), "FULLY_CONNECTED": (0, -1)}
 """The operators with weights: the axes of outputs and of inputs in them. A bias that is too short would be read beyond its end."""
@@ -82,6 +85,7 @@ class _Reader:
             raise Unexpected("it is no .tflite file")
         self._schema, self._size = schema, len(content)
         self._model = schema.Model.GetRootAs(content)
+        self._names = {getattr(schema.BuiltinOperator, name): name for name in OPERATORS}
 
     def check(self) -> None:
         model = self._model
@@ -101,14 +105,30 @@ class _Reader:
         self._check_order(graph, known)
         for entry in self._each(model.Metadata, model.MetadataLength()):
             self._index(entry.Buffer(), model.BuffersLength(), "buffer")
+            if not (_text(entry.Name()) and model.Buffers(entry.Buffer()).DataLength()):
+                raise Unexpected("its metadata have no name, or say nothing")
+        for signature in self._each(model.SignatureDefs, model.SignatureDefsLength()):
+            self._check_signature(signature, graph)
 
     def _check_code(self, code: Any) -> None:
         number = max(code.BuiltinCode(), code.DeprecatedBuiltinCode())
-        names = {getattr(self._schema.BuiltinOperator, name): name for name in LATEST}
-        if number not in names or code.CustomCode() is not None:
+        name = self._names.get(number)
+        if name is None or code.CustomCode() is not None:
             raise Unexpected(f"its operator {number} is none that this project writes")
-        if not 1 <= code.Version() <= LATEST[names[number]]:
-            raise Unexpected(f"its operator {names[number]} is of version {code.Version()}")
+        if not 1 <= code.Version() <= OPERATORS[name][0]:
+            raise Unexpected(f"its operator {name} is of version {code.Version()}")
+
+    def _check_signature(self, signature: Any, graph: Any) -> None:
+        """Refuse a signature without names, or of tensors that there are not."""
+        names = [signature.SignatureKey()]
+        for entry in (
+            *self._each(signature.Inputs, signature.InputsLength()),
+            *self._each(signature.Outputs, signature.OutputsLength()),
+        ):
+            self._index(entry.TensorIndex(), graph.TensorsLength(), "tensor")
+            names.append(entry.Name())
+        if signature.SubgraphIndex() or not all(map(_text, names)):
+            raise Unexpected("its signature has no names, or is of another graph")
 
     def _has_data(self, tensor: Any) -> bool:
         """Whether the tensor is a constant.
@@ -118,7 +138,9 @@ class _Reader:
         """
         types = {getattr(self._schema.TensorType, name): size for name, size in _ITEM_BYTES.items()}
         shape = [tensor.Shape(i) for i in range(self._count(tensor.ShapeLength(), _MOST_AXES))]
-        name = repr((tensor.Name() or b"")[:100].decode("utf-8", "replace"))
+        name = repr(_text(tensor.Name())[:100])
+        if name == "''":
+            raise Unexpected("a tensor has no name")
         if tensor.Type() not in types or min(shape, default=0) < 0 or prod(shape) >= _LARGEST:
             raise Unexpected(f"the tensor {name} has a type or a shape that none has")
         signature = [tensor.ShapeSignature(i) for i in range(self._count(tensor.ShapeSignatureLength(), _MOST_AXES))]
@@ -150,6 +172,7 @@ class _Reader:
             self._take(i, tensors, known)
         for operator in self._each(graph.Operators, graph.OperatorsLength()):
             self._index(operator.OpcodeIndex(), codes, "operator")
+            self._check_inputs(operator)
             if operator.CustomOptionsLength() or operator.IntermediatesLength() or operator.LargeCustomOptionsSize():
                 raise Unexpected("an operator has options that none of this project's has")
             for i in self._items(operator.Inputs, operator.InputsLength()):
@@ -162,6 +185,16 @@ class _Reader:
             if i not in known:
                 raise Unexpected("an output is not computed")
 
+    def _check_inputs(self, operator: Any) -> None:
+        """Refuse an operator that has not as many inputs and outputs as it reads and writes."""
+        code = self._model.OperatorCodes(operator.OpcodeIndex())
+        name = self._names[max(code.BuiltinCode(), code.DeprecatedBuiltinCode())]
+        inputs = list(self._items(operator.Inputs, operator.InputsLength()))
+        wanted = OPERATORS[name][1] or max(1, len(inputs))
+        given = inputs[:2] if name in _PRODUCTS else inputs  # a layer may have no bias
+        if len(inputs) != wanted or -1 in given or operator.OutputsLength() != 1:
+            raise Unexpected(f"an operator {name} has not the inputs that it reads")
+
     def _check_product(self, graph: Any, operator: Any) -> None:
         """Refuse a layer whose input, weights, bias and output do not fit one another."""
         code = self._model.OperatorCodes(operator.OpcodeIndex())
@@ -170,8 +203,6 @@ class _Reader:
         )
         if axes is None:
             return
-        if operator.InputsLength() != 3 or operator.OutputsLength() != 1:
-            raise Unexpected("a layer has not an input, weights and a bias")
         x, weight, y = (self._shape(graph, i) for i in (operator.Inputs(0), operator.Inputs(1), operator.Outputs(0)))
         bias = self._shape(graph, operator.Inputs(2)) if operator.Inputs(2) != -1 else [weight[axes[0]]]
         if x[-1] != weight[axes[1]] or not y[-1] == weight[axes[0]] == prod(bias):
@@ -204,3 +235,8 @@ class _Reader:
         if count > most:
             raise Unexpected(f"it claims a list of {count:,} items")
         return count
+
+
+def _text(name: bytes | None) -> str:
+    """A name in the file; UnicodeDecodeError, which is damage, where it is none."""
+    return (name or b"").decode()
