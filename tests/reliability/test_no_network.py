@@ -69,6 +69,7 @@ RUNS: dict[str, list[tuple[str, ...]]] = {
     "entropy": [(*EXPORT, EXAMPLE, *INT8, "--calibration-method", "entropy")],
     "ort": [(*EXPORT, EXAMPLE, *INT8, "--format", "ort"), (*VERIFY, "fashion_mnist-ort-int8")],
     "openvino": [(*EXPORT, EXAMPLE, "--format", "openvino"), (*VERIFY, "fashion_mnist-openvino-fp32")],
+    "litert": [(*EXPORT, EXAMPLE, "--format", "litert"), (*VERIFY, "fashion_mnist-litert-fp32")],
     "triton": [(*EXPORT, EXAMPLE, "--format", "triton"), (*VERIFY, "fashion_mnist-triton-fp32")],
     "web": [(*EXPORT, EXAMPLE, *IMAGES, "--format", "web"), (*VERIFY, "fashion_mnist-web-fp32")],
     "trt-rtx": [(*EXPORT, EXAMPLE, "--format", "trt-rtx", "--allow-unverified-engine")],
@@ -77,7 +78,11 @@ RUNS: dict[str, list[tuple[str, ...]]] = {
         (*BENCH, "fashion_mnist-onnx-fp32", "--baseline", "all", "--min-seconds", "0.3", "--html", "x.html"),
     ],
 }
-NEEDED = {"web": npm.has("onnxruntime-web"), "trt-rtx": find_spec("tensorrt_rtx") is not None}
+NEEDED = {
+    "web": npm.has("onnxruntime-web"),
+    "trt-rtx": find_spec("tensorrt_rtx") is not None,
+    "litert": find_spec("ai_edge_litert") is not None,
+}
 
 
 def watched(directory: Path, *command: str, **variables: str) -> list[str]:

@@ -80,12 +80,17 @@ EXPORTS = {
     "openvino fp16": [SMALL, "--format", "openvino", "--precision", "fp16", "--batch", "3"],
     "openvino int8": [*INT8, "--format", "openvino"],
     "openvino from a bundle": ["example", "--format", "openvino"],
+    "litert": [SMALL, "--format", "litert", "--precision", "int8w", "--sbom"],
     "triton": [SMALL, "--format", "triton", "--dynamic-size", "--shift", "pad"],
     "web": [SMALL, "--format", "web", "--batch", "2", "--sbom", "--ort-web", str(npm.WEB)],
     "trt-rtx": [SMALL, "--format", "trt-rtx", "--allow-unverified-engine", "--batch", "1:2:4"],
     "trt-rtx int8": [*INT8, "--format", "trt-rtx", "--allow-unverified-engine"],
 }
-NEEDED = {"web": npm.has("onnxruntime-web"), "trt-rtx": find_spec("tensorrt_rtx") is not None}
+NEEDED = {
+    "web": npm.has("onnxruntime-web"),
+    "trt-rtx": find_spec("tensorrt_rtx") is not None,
+    "litert": find_spec("ai_edge_litert") is not None,
+}
 """What some need that is not everywhere."""
 
 EXPORTS = {name: options for name, options in EXPORTS.items() if NEEDED.get(name.partition(" ")[0], True)}

@@ -119,7 +119,7 @@ class ModelWriter:
         entry.name, entry.buffer = name, self._buffer(np.frombuffer(content, np.uint8))
         self._metadata.append(entry)
 
-    def pack(self, description: str) -> bytearray:
+    def pack(self, description: str) -> memoryview:
         """The file's bytes."""
         schema = self._schema
         graph, model = schema.SubGraphT(), schema.ModelT()
@@ -170,7 +170,7 @@ class ModelWriter:
         return entry
 
 
-def pack(model: Any) -> bytearray:
+def pack(model: Any) -> memoryview:
     """The bytes of ``model``, an object of the schema, with aligned buffers."""
     import flatbuffers
 
@@ -189,4 +189,4 @@ def pack(model: Any) -> bytearray:
     room = sum(ALIGNMENT + len(buffer.data) for buffer in model.buffers if buffer.data is not None)
     builder = flatbuffers.Builder(room + 512 * (len(graph.tensors) + len(graph.operators) + 64))
     builder.Finish(model.Pack(builder), IDENTIFIER)
-    return bytearray(builder.Output())
+    return memoryview(builder.Bytes)[builder.Head() :]  # Output() would copy them

@@ -21,7 +21,7 @@ METADATA = "s2mlp."
 """What the names of this project's metadata begin with, in ONNX files and here."""
 
 
-def translate(path: Path) -> bytearray:
+def translate(path: Path) -> memoryview:
     """The .tflite model of the ONNX model at ``path``, with its metadata.
 
     Raises:

@@ -6,6 +6,7 @@ import json
 import shutil
 import sys
 from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,9 @@ from s2mlp_exporters.web.exporter import TESTED
 
 pytestmark = pytest.mark.npm()
 
-FORMATS = npm.formats(("onnx", "ort", "openvino", "triton", "web"))
+LITERT = ("litert",) if find_spec("ai_edge_litert") else ()
+FORMATS = npm.formats(("onnx", "ort", "openvino", *LITERT, "triton", "web"))
+RUNTIMES = {"openvino": "openvino", "litert": "ai-edge-litert"}
 
 
 @pytest.fixture(scope="module")
@@ -87,8 +90,9 @@ def test_it_names_the_packages_that_made_the_bundle_and_their_licences(place: Pa
     manifest = manifest_of(place / f"{format}-with")
     for name, used in {**manifest["versions"], "s2mlp-deploy": version("s2mlp-deploy")}.items():
         assert found[f"pkg:pypi/{name}"]["version"] == used
-    runtime = "openvino" if format == "openvino" else "onnxruntime"
-    assert f"pkg:pypi/{runtime}" in found and "pkg:pypi/protobuf" in found  # what onnx requires
+    assert (
+        f"pkg:pypi/{RUNTIMES.get(format, 'onnxruntime')}" in found and "pkg:pypi/protobuf" in found
+    )  # what onnx requires
     assert "pkg:pypi/pytest" not in found
     assert [n for n, c in found.items() if not c.get("licenses")] == []
 
