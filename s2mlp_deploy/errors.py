@@ -9,6 +9,7 @@
     │   ├── CheckpointError
     │   │   └── SpecError          the weights (or the options) describe no S²-MLP
     │   ├── LayoutError
+    │   ├── ModelError             ONNX files of other tools
     │   ├── DataError              images, labels, reference recordings
     │   └── BundleError
     ├── ParityError            1   the numbers are off, so nothing was published
@@ -65,6 +66,10 @@ class SpecError(CheckpointError):
 
 class LayoutError(InputError):
     """No layout fits the checkpoint's keys, or more than one does, or a layout file is wrong."""
+
+
+class ModelError(InputError):
+    """An ONNX file that another tool wrote cannot be read, or not be used."""
 
 
 class DataError(InputError):

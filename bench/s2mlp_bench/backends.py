@@ -15,12 +15,15 @@ from typing import Any
 import numpy as np
 
 from s2mlp_bench.candidate import Point
+from s2mlp_bench.network import NetworkSession, samples_of
 from s2mlp_deploy.bundle.contents import Bundle
 from s2mlp_deploy.errors import UsageError
 from s2mlp_deploy.formats import registry
+from s2mlp_deploy.gate import network_gate
 from s2mlp_deploy.runtime.onnxruntime import RESTING, Loading, OnnxSession, load
 from s2mlp_deploy.runtime.session import Session
 from s2mlp_deploy.schema.array import Array
+from s2mlp_deploy.schema.onnx_network import OnnxNetwork
 from s2mlp_deploy.schema.size import format_size
 from s2mlp_exporters.openvino.exporter import OpenVinoSession, Settings, load_openvino
 
@@ -58,17 +61,25 @@ class BundleBackend:
                 f"{self.bundle.directory} takes batches of {manifest.batch} alone: leave out --batch, or export it with "
                 "--batch dynamic"
             )
+        if point.size and isinstance(manifest.spec, OnnxNetwork):
+            raise UsageError(
+                f"--image-size: {self.bundle.directory} is timed at the size of its golden inputs: leave it out"
+            )
         if point.size and any(
             isinstance(n, int) and n != m for n, m in zip(manifest.input.shape[2:], point.size, strict=True)
         ):
             raise UsageError(
-                f"{self.bundle.directory} takes images of {format_size(manifest.spec.image_size)} alone: leave out --image-size, or "
+                f"{self.bundle.directory} takes images of {format_size(manifest.classifier.image_size)} alone: leave out --image-size, or "
                 "export it with --dynamic-size"
             )
         target = registry.find(manifest.format)
         if point.provider:
-            return target.open_on(artifact, point.provider, point.threads)
-        return target.open_with_threads(artifact, point.threads)
+            session = target.open_on(artifact, point.provider, point.threads)
+        else:
+            session = target.open_with_threads(artifact, point.threads)
+        if isinstance(manifest.spec, OnnxNetwork):
+            return NetworkSession(network_gate.tensors_of(session), samples_of(self.bundle))
+        return session
 
 
 @dataclass(frozen=True)

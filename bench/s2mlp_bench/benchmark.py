@@ -202,7 +202,7 @@ def _profiles(runners: Sequence[Runner], inputs: InputSource) -> Iterator[Profil
         candidate, session = runner.candidate, runner.session
         if isinstance(candidate.backend, BundleBackend) and isinstance(session, ProfilingSession):
             ((images, _), *_) = inputs.of(candidate).turns(candidate.point.batch)
-            spec = candidate.backend.bundle.manifest.spec
+            spec = candidate.backend.bundle.manifest.classifier
             weight_bytes = precision(candidate.precision).on_gpu.item_bytes[1]
             yield profile.take(candidate.name, session, images, spec, candidate.point, weight_bytes=weight_bytes)
 
@@ -221,15 +221,16 @@ def _probes(runners: Sequence[Runner], plan: Plan, scratch: Path) -> Iterator[Pr
     recipes = {m.precision: m.quantization.target if m.quantization else None for _, m in known}
     yield from peaks.prepare(recipes.items(), plan.threads, scratch)
     for c, manifest in known:
-        if manifest.format == OPENVINO_FORMAT and manifest.spec.products():
+        if manifest.format == OPENVINO_FORMAT and manifest.classifier.products():
             path = bound.write_products(manifest, c.point, scratch)
-            spec = manifest.spec
+            spec = manifest.classifier
             yield from peaks.of_products(spec, c.point, c.precision, path, c.source, (peaks.OPENVINO,))
 
 
 def _reached_alone(runners: Sequence[Runner], record: Record) -> Iterator[Reached]:
     """What ONNX Runtime reached on the products of the bundles themselves, timed with the candidates."""
     for c in (runner.candidate for runner in runners if runner.candidate.kind == "bound"):
+        assert c.macs is not None  # which a bound has
         operations = 2 * c.macs * c.point.batch
         of = next(r.candidate.source for r in runners if r.candidate.name == c.of)
         fastest_s = min(record.samples_ms[c.name]) / 1e3
@@ -245,7 +246,7 @@ def _roofline(
     dots = []
     for candidate in shown:
         if candidate.precision in ON_CPUS and isinstance(candidate.backend, BundleBackend):
-            spec = candidate.backend.bundle.manifest.spec
+            spec = candidate.backend.bundle.manifest.classifier
             dots.append(roofline.candidate_dot(candidate, spec, p50_ms[candidate.name]))
     for one in profiles:
         candidate = next(c for c in shown if c.name == one.candidate)

@@ -92,7 +92,8 @@ class Backend(Protocol):
 
 @dataclass(frozen=True)
 class Candidate:
-    """A backend at a point. ``precision`` is that of its matrix products, ``macs`` an image's multiply-adds.
+    """A backend at a point. ``precision`` is that of its matrix products, ``macs`` an image's multiply-adds
+    (None: not known).
 
     ``limit`` is the largest distance of its logits from those expected (relative L2); None where it computes another
     network, which ``remark`` states. A bound is the bound ``of`` another candidate. ``golden_bundle`` is the bundle
@@ -105,7 +106,7 @@ class Candidate:
     backend: Backend
     point: Point
     precision: str
-    macs: int
+    macs: int | None
     limit: float | None
     remark: str = ""
     of: str | None = None

@@ -24,6 +24,9 @@ from s2mlp_deploy import errors
 from s2mlp_deploy.bundle.read import read_manifest
 from s2mlp_deploy.errors import BundleError, Error
 from s2mlp_deploy.gate.io_adapter import ArtifactIo, IoAdapter
+from s2mlp_deploy.schema.array import Array
+from s2mlp_deploy.schema.manifest import Manifest
+from s2mlp_deploy.schema.onnx_network import OnnxNetwork
 
 
 @dataclass(frozen=True)
@@ -67,15 +70,22 @@ def _measure(candidate: Candidate) -> dict[str, Any]:
     assert candidate.golden_bundle is not None
     manifest = read_manifest(candidate.golden_bundle)
     import_runtimes(candidate.backend.modules)
-    size = candidate.point.size or manifest.spec.image_size
-    prepared = np.zeros((candidate.point.batch, manifest.spec.in_channels, *size), np.float32)
-    images = IoAdapter(manifest.preprocessing, size, ArtifactIo(interface=candidate.interface)).raw(prepared)
+    images = _images(candidate, manifest)
     start = time.perf_counter()
     session = candidate.backend.open(candidate.point)
     loaded = time.perf_counter()
     session.run(images)
     done = time.perf_counter()
     return {"load_ms": (loaded - start) * 1e3, "first_ms": (done - loaded) * 1e3}
+
+
+def _images(candidate: Candidate, manifest: Manifest) -> Array:
+    """A batch of any content; of a network that no family describes, of its first sample."""
+    if isinstance(manifest.spec, OnnxNetwork):
+        return np.zeros(candidate.point.batch, np.int64)
+    size = candidate.point.size or manifest.classifier.image_size
+    prepared = np.zeros((candidate.point.batch, manifest.classifier.in_channels, *size), np.float32)
+    return IoAdapter(manifest.images, size, ArtifactIo(interface=candidate.interface)).raw(prepared)
 
 
 if __name__ == "__main__":

@@ -10,12 +10,14 @@ import numpy as np
 
 from s2mlp_bench.backends import BundleBackend
 from s2mlp_bench.candidate import Candidate, Point
+from s2mlp_bench.network import samples_of
 from s2mlp_deploy.bundle import golden_tensors
 from s2mlp_deploy.bundle.contents import Bundle
 from s2mlp_deploy.errors import UsageError
 from s2mlp_deploy.runtime.session import Session
 from s2mlp_deploy.schema.array import Array
 from s2mlp_deploy.schema.manifest import FLOAT_LOGITS
+from s2mlp_deploy.schema.onnx_network import OnnxNetwork
 from s2mlp_deploy.schema.size import Size, format_size
 
 IMAGES = 8
@@ -24,7 +26,8 @@ IMAGES = 8
 
 @dataclass(frozen=True)
 class TestInputs:
-    """Images as the artifact takes them, (count, …), and the logits (count, classes) expected, computed by ``source``."""
+    """Images as the artifact takes them, (count, …), and the logits (count, classes) expected, computed by ``source``; of a
+    network that no family describes numbers of samples, and all outputs as rows (:mod:`s2mlp_bench.network`)."""
 
     images: Array
     logits: Array
@@ -39,10 +42,13 @@ class TestInputs:
 
 def of_bundle(bundle: Bundle) -> TestInputs:
     """The bundle's golden images of the model's own size, and the reference's logits."""
-    expected = golden_tensors.load(bundle.golden)
     manifest = bundle.manifest
+    if isinstance(manifest.spec, OnnxNetwork):
+        samples = samples_of(bundle)
+        return TestInputs(np.arange(len(samples.rows)), samples.rows, f"the {manifest.spec.golden}")
+    expected = golden_tensors.load(bundle.golden)
     axes = slice(2, 4) if manifest.interface.input == "float" else slice(1, 3)
-    cases = [case for case, x in expected.inputs.items() if x.shape[axes] == manifest.spec.image_size]
+    cases = [case for case, x in expected.inputs.items() if x.shape[axes] == manifest.classifier.image_size]
     return TestInputs(
         np.concatenate([expected.inputs[case] for case in cases]),
         np.concatenate([expected.logits[case] for case in cases]),
@@ -88,9 +94,9 @@ class InputSource:
 
     def _at_size(self, golden_bundle: Bundle, point: Point, size: Size) -> TestInputs:
         """Golden tensors are for few sizes. At others the first verified bundle of the same network gives them."""
-        wanted = golden_bundle.manifest.source.sha256, golden_bundle.manifest.spec
-        same = (b for b in self._bundles.values() if (b.manifest.source.sha256, b.manifest.spec) == wanted)
+        wanted = golden_bundle.manifest.source.sha256, golden_bundle.manifest.classifier
+        same = (b for b in self._bundles.values() if (b.manifest.source.sha256, b.manifest.classifier) == wanted)
         bundle = next(b for b in same if b.manifest.tolerance is not None)  # ``golden_bundle`` is one
         batch = bundle.manifest.batch or 1
         session = BundleBackend(bundle).open(Point(batch, point.threads, size, point.provider))
-        return at_size(size, bundle.manifest.spec.in_channels, batch, session, bundle.directory.name)
+        return at_size(size, bundle.manifest.classifier.in_channels, batch, session, bundle.directory.name)

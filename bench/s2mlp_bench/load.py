@@ -13,9 +13,11 @@ from s2mlp_deploy.errors import BundleError, ParityError, UsageError
 from s2mlp_deploy.formats import registry
 from s2mlp_deploy.pipeline import verify as verifying
 from s2mlp_deploy.schema.manifest import Manifest
+from s2mlp_deploy.schema.onnx_network import OnnxNetwork
 from s2mlp_deploy.schema.precision import INT8
 from s2mlp_deploy.schema.report import Report
 from s2mlp_deploy.schema.size import format_size
+from s2mlp_deploy.schema.spec import Spec
 from s2mlp_deploy.system.progress import Listener
 from s2mlp_deploy.system.wording import counted
 
@@ -26,14 +28,15 @@ SPEED_ONLY = "for benchmarks only"
 
 
 def check_comparable(bundles: Sequence[Bundle]) -> None:
-    """Check that all bundles have the same input and classes.
+    """Check that all bundles have the same inputs and outputs.
 
     Raises:
-        UsageError: where inputs or classes differ.
+        UsageError: where these differ.
     """
     first = bundles[0]
+    second = "outputs" if isinstance(first.manifest.spec, OnnxNetwork) else "number of classes"
     for other in bundles[1:]:
-        for what, of in (("input", _input_shape), ("number of classes", lambda m: m.spec.classes)):
+        for what, of in (("input", _inputs), (second, _outputs)):
             if of(first.manifest) != of(other.manifest):
                 raise UsageError(
                     f"{first.directory} and {other.directory} differ in their {what} ({of(first.manifest)} and "
@@ -41,8 +44,16 @@ def check_comparable(bundles: Sequence[Bundle]) -> None:
                 )
 
 
-def _input_shape(manifest: Manifest) -> str:
-    return f"{counted(manifest.spec.in_channels, 'channel')}, {format_size(manifest.spec.image_size)}"
+def _outputs(manifest: Manifest) -> str:
+    if isinstance(manifest.spec, OnnxNetwork):
+        return ", ".join(f"{entry.name} {list(entry.shape)}" for entry in manifest.spec.outputs)
+    return counted(manifest.classifier.classes, "class")
+
+
+def _inputs(manifest: Manifest) -> str:
+    if isinstance(manifest.spec, OnnxNetwork):
+        return ", ".join(f"{entry.name} {list(entry.shape)}" for entry in manifest.spec.inputs)
+    return f"{counted(manifest.classifier.in_channels, 'channel')}, {format_size(manifest.classifier.image_size)}"
 
 
 def verified(directories: Sequence[Path], listener: Listener) -> Iterator[Bundle]:
@@ -86,7 +97,7 @@ def candidate_of(bundle: Bundle, point: Point, bundles: Sequence[Bundle]) -> Can
         BundleBackend(bundle),
         point,
         manifest.precision,
-        spec.macs(point.size),
+        spec.macs(point.size) if isinstance(spec, Spec) else None,
         limit,
         remark,
         golden_bundle=golden_bundle.directory,

@@ -48,7 +48,7 @@ class Figures:
     mean_ms: float
     minimum_ms: float
     images_per_s: float
-    operations_per_s: float
+    operations_per_s: float | None
     speed: Estimate
     of_bound: Estimate | None
     on_device: Times | None
@@ -180,7 +180,7 @@ def _figures(
         mean_ms=float(np.mean(samples)),
         minimum_ms=min(samples),
         images_per_s=1e3 * c.point.batch / p50,
-        operations_per_s=2e3 * c.macs * c.point.batch / p50,
+        operations_per_s=None if c.macs is None else 2e3 * c.macs * c.point.batch / p50,
         speed=ratio(first, [value / c.point.batch for value in samples]),
         of_bound=ratio(bound, samples) if bound else None,
         on_device=_on_device(runner.parts),

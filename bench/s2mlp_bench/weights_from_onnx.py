@@ -57,14 +57,14 @@ def read(bundle: Bundle) -> Model:
         UsageError: where baselines do not know the bundle's family.
         BundleError: where the file does not hold the weights of the manifest's model.
     """
-    path, code = bundle.artifact.path, code_of(bundle.manifest.spec)
+    path, code = bundle.artifact.path, code_of(bundle.manifest.classifier)
     stored = {i.name: i for i in onnx.load(path).graph.initializer}
     weights: dict[str, Array] = {}
-    for name, shape in code.with_biases(bundle.manifest.spec, None).parameter_shapes().items():
+    for name, shape in code.with_biases(bundle.manifest.classifier, None).parameter_shapes().items():
         if (found := stored.get(code.initializer_name(name))) is not None:
             weights[name] = _shaped(to_array(found), shape, f"{path} holds {name}")
     biased = {layer for layer, kind in map(_layer_and_kind, weights) if kind == "bias"}
-    spec = code.with_biases(bundle.manifest.spec, frozenset(biased))
+    spec = code.with_biases(bundle.manifest.classifier, frozenset(biased))
     for name, shape in spec.parameter_shapes().items():
         layer, kind = _layer_and_kind(name)
         if name not in weights and layer not in _FOLDED:

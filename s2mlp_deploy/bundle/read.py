@@ -8,7 +8,7 @@ from pathlib import Path
 
 from s2mlp_deploy.bundle.contents import GOLDEN, MANIFEST, REPORT, Bundle
 from s2mlp_deploy.errors import BundleError
-from s2mlp_deploy.families.registry import read_spec
+from s2mlp_deploy.families.registry import read_network
 from s2mlp_deploy.schema.manifest import Manifest, parse_manifest
 from s2mlp_deploy.schema.report import Report, parse_report
 from s2mlp_deploy.system import untrusted_input
@@ -69,7 +69,7 @@ def read_manifest(directory: Path) -> Manifest:
     Raises:
         BundleError: where there is none, or it is damaged.
     """
-    return parse_manifest(_manifest_bytes(directory), str(directory / MANIFEST), read_spec)
+    return parse_manifest(_manifest_bytes(directory), str(directory / MANIFEST), read_network)
 
 
 def _manifest_bytes(directory: Path) -> bytes:

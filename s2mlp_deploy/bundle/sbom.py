@@ -23,6 +23,7 @@ from packageurl import PackageURL
 from s2mlp_deploy.bundle.contents import SBOM
 from s2mlp_deploy.families.registry import family_of
 from s2mlp_deploy.schema.manifest import Manifest
+from s2mlp_deploy.schema.spec import Spec
 from s2mlp_deploy.system.dependencies import Shipped, closure, owners
 from s2mlp_deploy.system.hashing import sha256
 
@@ -88,7 +89,7 @@ def _bundle(manifest: Manifest) -> Component:
     checkpoint = Component(type=kind, name="checkpoint", bom_ref="checkpoint", hashes=[_hash(manifest.source.sha256)])
     return Component(
         type=kind,
-        name=family_of(manifest.spec).title,
+        name=family_of(manifest.spec).title if isinstance(manifest.spec, Spec) else "ONNX network",
         bom_ref="bundle",
         properties=[Property(name=f"s2mlp-deploy:{name}", value=value) for name, value in facts.items()],
         pedigree=Pedigree(ancestors=[checkpoint]),

@@ -31,7 +31,7 @@ def publish(requests: Sequence[ExportRequest], *, plot: Path | None, latency: bo
     if plot:
         with listener.step("drawing error against depth"):
             curves = layer_error.curves([bundle for bundle in bundles if bundle.directory in drawn])
-            layer_error.draw(curves, bundles[0].manifest.spec, plot, replace=replace)
+            layer_error.draw(curves, bundles[0].manifest.classifier, plot, replace=replace)
     latencies = None
     if latency:
         with listener.step("timing what was exported"):

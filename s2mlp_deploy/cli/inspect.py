@@ -42,9 +42,9 @@ def inspect(
         if as_json:
             show({"bundle": str(source), "manifest": bundle.manifest.model_dump(mode="json")})
         else:
-            from s2mlp_deploy.cli import tables
+            from s2mlp_deploy.cli import bundle_tables
 
-            show(tables.bundle(bundle))
+            show(bundle_tables.bundle(bundle))
         return
     with torch_needed():
         from s2mlp_deploy.checkpoint.load import checkpoint_notes, checkpoint_warnings, load_checkpoint

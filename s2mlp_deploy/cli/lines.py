@@ -7,9 +7,11 @@ from collections.abc import Sequence
 from s2mlp_deploy.bundle.contents import Bundle
 from s2mlp_deploy.data.image_files import describe
 from s2mlp_deploy.families.registry import family_of
-from s2mlp_deploy.schema.manifest import Manifest, Preprocessing, Quantization, TensorEntry
+from s2mlp_deploy.schema.manifest import Manifest, Preprocessing, Quantization
+from s2mlp_deploy.schema.onnx_network import OnnxNetwork
 from s2mlp_deploy.schema.report import LabelledFolder, LeftOut
-from s2mlp_deploy.schema.spec import Spec
+from s2mlp_deploy.schema.spec import Network, Spec
+from s2mlp_deploy.schema.tensor_entry import TensorEntry
 from s2mlp_deploy.system.wording import counted
 
 
@@ -28,6 +30,15 @@ def int8_line(manifest: Manifest, quantization: Quantization) -> str:
     noise = manifest.verdict == "for benchmarks only"
     samples = f"{counted(count, 'sample')} of noise" if noise else counted(count, "image")
     return f"for {quantization.target}, {quantization.method} over {samples}"
+
+
+def network_line(network: Network) -> str:
+    """The network of a bundle in one line."""
+    if isinstance(network, OnnxNetwork):
+        sizes = counted(len(network.inputs), "input"), counted(len(network.outputs), "output")
+        return f"ONNX network, {', '.join(sizes)}, {network.parameters:,} parameters"
+    assert isinstance(network, Spec)
+    return model_line(network)
 
 
 def model_line(spec: Spec) -> str:

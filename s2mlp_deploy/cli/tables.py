@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from math import floor, log10
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,13 +11,15 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from s2mlp_deploy.bundle.contents import Bundle
+from s2mlp_deploy.cli.bundle_tables import FLOAT64, bundle_grid, network_lines, reference_of
+from s2mlp_deploy.cli.grid import fact, new_grid
 from s2mlp_deploy.cli.lines import (
     artifact_line,
     int8_line,
     labelled_line,
     left_out_line,
     model_line,
+    network_line,
     preprocessing_line,
     readable_size,
     shift_line,
@@ -29,7 +31,8 @@ from s2mlp_deploy.gate.golden_images import Preparation
 from s2mlp_deploy.pipeline.comparison import Row
 from s2mlp_deploy.pipeline.latency import Method
 from s2mlp_deploy.pipeline.verify import Verification
-from s2mlp_deploy.schema.manifest import Preprocessing
+from s2mlp_deploy.schema.manifest import Manifest, Preprocessing
+from s2mlp_deploy.schema.onnx_network import OnnxNetwork
 from s2mlp_deploy.schema.precision import precision
 from s2mlp_deploy.schema.size import format_size
 from s2mlp_deploy.schema.spec import categories
@@ -44,24 +47,24 @@ if TYPE_CHECKING:  # these need torch, and checking a bundle does not
 def inspection(source: Checkpoint, contract: Preprocessing | None, warnings: list[str]) -> RenderableType:
     """The findings of ``s2mlp-inspect`` in a checkpoint."""
     spec = source.spec
-    grid = _grid()
-    _row(grid, "checkpoint", f"{source.path.name}, {readable_size(source.size_bytes)}, {', '.join(source.dtypes)}")
-    _row(grid, "sha256", source.sha256)
+    grid = new_grid()
+    fact(grid, "checkpoint", f"{source.path.name}, {readable_size(source.size_bytes)}, {', '.join(source.dtypes)}")
+    fact(grid, "sha256", source.sha256)
     prefix = f", prefix {source.prefix}" if source.prefix else ""
-    _row(grid, "layout", source.layout.name + (f", under {source.wrapper!r}" if source.wrapper else "") + prefix)
+    fact(grid, "layout", source.layout.name + (f", under {source.wrapper!r}" if source.wrapper else "") + prefix)
     if source.left_out:
-        _row(grid, "left out", left_out_line(source.left_out))
-    _row(grid, "model", model_line(spec))
+        fact(grid, "left out", left_out_line(source.left_out))
+    fact(grid, "model", model_line(spec))
     for i, line in enumerate(family_of(spec).stage_lines(spec)):
-        _row(grid, f"stage {i}", line)
+        fact(grid, f"stage {i}", line)
     if structure := shift_line(spec):
-        _row(grid, "shift" if spec.shifts else "structure", structure)
+        fact(grid, "shift" if spec.shifts else "structure", structure)
     by_sign = " by the sign of one logit" if spec.classes == 1 else ""
-    _row(grid, "classes", f"{categories(spec.classes)}{by_sign}" + (", named" if source.recorded.labels else ""))
+    fact(grid, "classes", f"{categories(spec.classes)}{by_sign}" + (", named" if source.recorded.labels else ""))
     if contract:
-        _row(grid, "images", preprocessing_line(contract))
-    _row(grid, "parameters", f"{spec.parameters():,}")
-    _row(grid, "multiply-adds", f"{spec.macs():,} an image of {format_size(spec.image_size)}")
+        fact(grid, "images", preprocessing_line(contract))
+    fact(grid, "parameters", f"{spec.parameters():,}")
+    fact(grid, "multiply-adds", f"{spec.macs():,} an image of {format_size(spec.image_size)}")
     return Group(grid, *(Text(f"warning: {w}", style="yellow") for w in warnings))
 
 
@@ -89,46 +92,42 @@ def inspection_json(source: Checkpoint, contract: Preprocessing | None, warnings
 def export(result: Export) -> RenderableType:
     """The result of ``s2mlp-export``."""
     manifest = result.bundle.manifest
-    grid = _grid()
-    _row(grid, "bundle", str(result.bundle.directory))
-    _row(grid, "artifact", artifact_line(result.bundle))
-    _row(grid, "model", model_line(manifest.spec))
-    if structure := shift_line(manifest.spec):
-        lowering = f"{manifest.lowering} lowering, " if manifest.spec.shifts else ""
-        _row(grid, "shift" if manifest.spec.shifts else "structure", lowering + structure)
-    _row(grid, "input", tensor_line(manifest.input))
-    if manifest.interface.output != "logits":
-        outputs = [entry for entry in (manifest.output, manifest.output_classes) if entry]
-        _row(grid, "output", ", ".join(map(tensor_line, outputs)))
-    _row(grid, "images", preprocessing_line(manifest.preprocessing))
+    grid = new_grid()
+    fact(grid, "bundle", str(result.bundle.directory))
+    fact(grid, "artifact", artifact_line(result.bundle))
+    fact(grid, "model", network_line(manifest.spec))
+    for name, line in (
+        network_lines(manifest) if isinstance(manifest.spec, OnnxNetwork) else _classifier_lines(manifest)
+    ):
+        fact(grid, name, line)
     if left_out := result.report.left_out:
-        _row(grid, "left out", left_out_line(left_out))
+        fact(grid, "left out", left_out_line(left_out))
     if (data := result.report.data) and (line := labelled_line(data, manifest.labels)):
-        _row(grid, "data", line)
+        fact(grid, "data", line)
     for evidence in result.report.evidence:
-        _row(grid, "evidence", f"{evidence.quantity} over {counted(evidence.samples, 'sample')}: {evidence.figures}")
+        fact(grid, "evidence", f"{evidence.quantity} over {counted(evidence.samples, 'sample')}: {evidence.figures}")
     if labelled := result.report.images:
-        _row(
+        fact(
             grid,
             "accuracy",
             f"{labelled.accuracy:.2%} on {counted(labelled.count, 'image')}, PyTorch {labelled.accuracy_pytorch:.2%}, "
             f"same class on {labelled.top1_agreement:.2%}",
         )
     if quantization := manifest.quantization:
-        _row(grid, "int8", int8_line(manifest, quantization))
+        fact(grid, "int8", int8_line(manifest, quantization))
         if quantization.float_layers:
-            _row(grid, "in float", ", ".join(quantization.float_layers))
+            fact(grid, "in float", ", ".join(quantization.float_layers))
     if trials := result.report.trials:
         last = trials[-1]
         accuracy = "" if last.accuracy is None else f"accuracy {last.accuracy:.2%}, float {last.float_accuracy:.2%}, "
-        _row(grid, "evaluated", f"{accuracy}same class on {last.agreement:.2%} of images that did not calibrate")
+        fact(grid, "evaluated", f"{accuracy}same class on {last.agreement:.2%} of images that did not calibrate")
     if engine := result.report.engine:
-        _row(
+        fact(
             grid,
             "engine",
             f"{counted(engine.kernels, 'kernel')}, {engine.shift_kernels} of them only shift; {readable_size(engine.moved_bytes)} of "
             f"activations moved, {readable_size(engine.shift_moved_bytes)} by those"
-            if manifest.spec.shifts
+            if manifest.spec.semantics
             else f"{counted(engine.kernels, 'kernel')}; {readable_size(engine.moved_bytes)} of activations moved",
         )
     if manifest.verdict == "pending a device":
@@ -143,7 +142,21 @@ def export(result: Export) -> RenderableType:
     if result.verdict is None:
         return Group(grid, Text(f"NOT JUDGED: {_WHY_NOT_JUDGED[manifest.verdict]}", style="bold yellow"))
     torch = {case: d.relative_l2 for case, d in result.report.pytorch_distances.items()}
-    return Group(grid, parity_table(result.verdict, torch), verdict_line(result.verdict))
+    parity = parity_table(result.verdict, torch, reference_of(manifest))
+    return Group(grid, parity, verdict_line(result.verdict))
+
+
+def _classifier_lines(manifest: Manifest) -> Iterator[tuple[str, str]]:
+    """The interface and structure of an image classifier, for who has exported it."""
+    spec = manifest.classifier
+    if structure := shift_line(spec):
+        lowering = f"{manifest.lowering} lowering, " if spec.shifts else ""
+        yield "shift" if spec.shifts else "structure", lowering + structure
+    yield "input", tensor_line(manifest.input)
+    if manifest.interface.output != "logits":
+        outputs = [entry for entry in (manifest.output, manifest.output_classes) if entry]
+        yield "output", ", ".join(map(tensor_line, outputs))
+    yield "images", preprocessing_line(manifest.images)
 
 
 _WHY_NOT_JUDGED = {
@@ -215,8 +228,8 @@ def _or_dash(value: float | None, style: str) -> str:
 
 def picture(path: Path) -> RenderableType:
     """The file of the plot."""
-    grid = _grid()
-    _row(grid, "plot", str(path))
+    grid = new_grid()
+    fact(grid, "plot", str(path))
     return grid
 
 
@@ -225,7 +238,8 @@ def verification(result: Verification) -> RenderableType:
     parts: list[RenderableType] = [bundle_grid(result.bundle)]
     if result.preparation:
         parts.append(preparation_line(result.preparation))
-    parts += [parity_table(result.verdict), verdict_line(result.verdict)]
+    reference = reference_of(result.bundle.manifest)
+    parts += [parity_table(result.verdict, reference=reference), verdict_line(result.verdict)]
     if result.cause:
         parts.append(Text(result.cause[0].upper() + result.cause[1:]))
     if result.layers:
@@ -246,52 +260,13 @@ def preparation_line(preparation: Preparation) -> Text:
     )
 
 
-def bundle(found: Bundle) -> RenderableType:
-    """The manifest of a bundle."""
-    manifest = found.manifest
-    grid = bundle_grid(found)
-    source, quantization = manifest.source, manifest.quantization
-    under = f", under {source.weights!r}" if source.weights else ""
-    outputs = [entry for entry in (manifest.output, manifest.output_classes) if entry]
-    lines = {
-        "format": manifest.format,
-        "checkpoint": f"sha256 {source.sha256}, layout {source.layout}{under}",
-        "shift": f"{manifest.lowering} lowering, {manifest.spec.semantics} semantics" if manifest.spec.shifts else "",
-        "input": tensor_line(manifest.input),
-        "output": ", ".join(map(tensor_line, outputs)),
-        "images": preprocessing_line(manifest.preprocessing),
-        "classes": _some(manifest.labels) if manifest.labels else f"{manifest.spec.classes}, not named",
-        "int8": int8_line(manifest, quantization) if quantization else "",
-        "in float": ", ".join(quantization.float_layers) if quantization else "",
-        "engine": ", ".join(f"{name} {value}" for name, value in (manifest.engine or {}).items()),
-        "made with": ", ".join(f"{name} {version}" for name, version in manifest.versions.items()),
-        "verdict": manifest.verdict,
-    }
-    for name, line in lines.items():
-        if line:
-            _row(grid, name, line)
-    return grid
-
-
-def _some(names: Sequence[str], most: int = 10) -> str:
-    return ", ".join(names[:most]) + (f" and {len(names) - most:,} more" if len(names) > most else "")
-
-
-def bundle_grid(bundle: Bundle) -> Table:
-    """A bundle in a few lines."""
-    manifest = bundle.manifest
-    grid = _grid()
-    _row(grid, "bundle", str(bundle.directory))
-    _row(grid, "artifact", f"{artifact_line(bundle)}, files unchanged")
-    _row(grid, "model", model_line(manifest.spec))
-    return grid
-
-
-def parity_table(verdict: Verdict, torch: Mapping[str, float] | None = None) -> Table:
-    """Distance from the float64 reference by golden case, with the limit, and PyTorch's own for comparison."""
-    table = Table(title="distance from the float64 reference", title_justify="left", title_style="bold")
+def parity_table(verdict: Verdict, torch: Mapping[str, float] | None = None, reference: str = FLOAT64) -> Table:
+    """Distance from ``reference`` by golden case, with the limit, and PyTorch's own for comparison."""
+    table = Table(title=f"distance from {reference}", title_justify="left", title_style="bold")
     table.add_column("golden inputs")
-    for heading in ("samples", "relative L2", "limit", *(["PyTorch itself"] if torch else []), "same class", ""):
+    classifies = not all(d.top1_agreement is None for d in verdict.distances.values()) or not verdict.distances
+    own, same = ["PyTorch itself"] if torch else [], ["same class"] if classifies else []
+    for heading in ("samples", "relative L2", "limit", *own, *same, ""):
         table.add_column(heading, justify="right")
     limits = {c.case: c.limit for c in verdict.checks if c.quantity == "relative L2"}
     failed = {c.case for c in verdict.failures}
@@ -299,8 +274,8 @@ def parity_table(verdict: Verdict, torch: Mapping[str, float] | None = None) -> 
         d = verdict.distances.get(case)
         figures = ["–"] * 3 if d is None else [str(d.samples), f"{d.relative_l2:.1e}", f"{limits[case]:.0e}"]
         own = [f"{torch[case]:.1e}"] if torch else []
-        agreement = "–" if d is None else f"{d.top1_agreement:.0%}"
-        table.add_row(Text(case), *figures, *own, agreement, "[red]FAIL[/]" if case in failed else "[green]ok[/]")
+        same = ["–" if d is None else _or_dash(d.top1_agreement, ".0%")] if classifies else []
+        table.add_row(Text(case), *figures, *own, *same, "[red]FAIL[/]" if case in failed else "[green]ok[/]")
     return table
 
 
@@ -333,14 +308,3 @@ def layer_line(result: Verification) -> Text:
     if result.diverges_at is None:
         return Text(f"no layer is further from the reference than {result.layer_limit:.0e}", style="green")
     return Text(f"first layer beyond {result.layer_limit:.0e}: {result.diverges_at}", style="bold red")
-
-
-def _row(grid: Table, name: str, content: str) -> None:
-    grid.add_row(name, Text(content))  # file names and labels are text, not markup
-
-
-def _grid() -> Table:
-    grid = Table.grid(padding=(0, 2))
-    grid.add_column(style="bold")
-    grid.add_column(overflow="fold")
-    return grid

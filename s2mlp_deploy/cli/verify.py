@@ -36,7 +36,7 @@ def verify(
         result = verifying.verify(bundle, per_block=per_block or plot is not None)
     if plot:
         curve = layer_error.curve(result.bundle, result.layers)
-        layer_error.draw([curve], result.bundle.manifest.spec, plot, replace=force)
+        layer_error.draw([curve], result.bundle.manifest.classifier, plot, replace=force)
     if as_json:
         show(
             {

@@ -15,7 +15,8 @@ from s2mlp_deploy.families.mixer.family import MixerFamily
 from s2mlp_deploy.families.recognition import shown
 from s2mlp_deploy.families.s2mlp.family import S2MLPFamily
 from s2mlp_deploy.families.s2mlp_v2.family import S2MLPv2Family
-from s2mlp_deploy.schema.spec import Spec
+from s2mlp_deploy.schema.onnx_network import OnnxNetwork
+from s2mlp_deploy.schema.spec import Network, Spec
 from s2mlp_deploy.system import untrusted_input
 
 MOST_LAYOUT = 64 << 10
@@ -40,6 +41,17 @@ def find_family(name: str) -> Family[Any]:
 def family_of(spec: Spec) -> Family[Any]:
     """The family that ``spec`` belongs to."""
     return find_family(spec.family)
+
+
+def read_network(content: Any) -> Network:
+    """The network in a JSON object that :meth:`Network.to_json` wrote: of any family, or of none.
+
+    Raises:
+        pydantic.ValidationError, SpecError: as :func:`read_spec`.
+    """
+    if isinstance(content, Mapping) and content.get("family") == OnnxNetwork.family:
+        return OnnxNetwork.from_json(content)
+    return read_spec(content)
 
 
 def read_spec(content: Any) -> Spec:

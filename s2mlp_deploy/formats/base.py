@@ -47,6 +47,10 @@ class Format(ABC):
     outputs: tuple[str, ...] = ("logits",)
     """The inputs and outputs that artifacts can have (:class:`~s2mlp_deploy.schema.manifest.Interface`)."""
 
+    networks: bool = False
+    """Whether artifacts may be of any network (:class:`~s2mlp_deploy.schema.onnx_network.OnnxNetwork`), and sessions are
+    :class:`~s2mlp_deploy.runtime.session.TensorSession`; else of image classifiers alone."""
+
     modules: tuple[str, ...] = ()
     """The Python modules that opening an artifact imports."""
 

@@ -93,7 +93,7 @@ class FormatConformance:
         session = registry.find(self.format).open_with_threads(bundle.artifact, None)
         images = np.random.default_rng(0).standard_normal((1, 3, 20, 28), np.float32)
         logits = session.run(images)
-        assert logits.shape == (1, bundle.manifest.spec.classes) and np.isfinite(logits).all()
+        assert logits.shape == (1, bundle.manifest.classifier.classes) and np.isfinite(logits).all()
 
     def test_a_file_that_was_changed_is_refused(self, tmp_path: Path) -> None:
         """Each by its hash; and by inspection, with a manifest that has the hash of what lies there, before anything loads it."""

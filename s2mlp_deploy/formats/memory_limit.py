@@ -19,6 +19,8 @@ except ImportError:  # Windows
     resource = None  # type: ignore[assignment]
 
 from s2mlp_deploy.bundle.contents import GOLDEN, Bundle
+from s2mlp_deploy.schema.onnx_network import OnnxNetwork
+from s2mlp_deploy.schema.spec import Network, Spec
 
 SPARE_BYTES = 2 << 30
 """For libraries, threads and buffers, whatever the model."""
@@ -64,11 +66,19 @@ def _most_bytes(bundle: Bundle) -> int:
     manifest = bundle.manifest
     sizes = {name: (bundle.directory / name).stat().st_size for name in manifest.files}
     golden = sizes.get(GOLDEN, 0)
-    image = min(golden, 4 * manifest.spec.in_channels * prod(manifest.spec.image_size))  # which one of them is
-    batch = max(golden, image * min(manifest.batch or 1, MOST_IMAGES))
+    sample = min(golden, _sample_bytes(manifest.spec))  # which one of the golden ones is
+    batch = max(golden, sample * min(manifest.batch or 1, MOST_IMAGES))
     most = SPARE_BYTES + COPIES * sum(sizes.values()) + ACTIVATIONS * batch
     free = _kibibytes("/proc/meminfo", "MemAvailable")
     return min(most, free << 10) if free else most
+
+
+def _sample_bytes(network: Network) -> int:
+    """Bytes of the inputs for a batch of one, at the least size where sizes are free; at most eight a number."""
+    if isinstance(network, Spec):
+        return 4 * network.in_channels * prod(network.image_size)
+    assert isinstance(network, OnnxNetwork)
+    return sum(8 * prod(n for n in entry.shape[1:] if isinstance(n, int)) for entry in network.inputs)
 
 
 def _kibibytes(path: str, name: str) -> int | None:

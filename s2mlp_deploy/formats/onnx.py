@@ -31,6 +31,7 @@ class OnnxFile(Exporter):
     options = Options
     inputs = ("float", "uint8", "image")
     outputs = ("logits", "probabilities", "top5")
+    networks = True
     modules = ("onnxruntime",)
     install_hint = REMEDY
 

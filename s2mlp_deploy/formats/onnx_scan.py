@@ -17,12 +17,15 @@ from onnx import TensorProto
 
 from s2mlp_deploy.bundle.contents import Bundle
 from s2mlp_deploy.formats.artifact_scan import Unexpected, inspecting
+from s2mlp_deploy.schema.onnx_network import OnnxNetwork
 
 STANDARD = frozenset({"", "ai.onnx"})
 """The domain of ONNX's own operators, by both its names."""
 
 OPTIMIZED = STANDARD | {"com.microsoft", "com.microsoft.nchwc", "com.ms.internal.nhwc"}
 """Those, and the domains of the operators that ONNX Runtime fuses others into."""
+
+IF = "If"
 
 OPENING_FILES = frozenset({"EPContext"})
 """Operators that name a file to be loaded."""
@@ -49,6 +52,8 @@ _OF_GRAPHS = {onnx.AttributeProto.GRAPH, onnx.AttributeProto.GRAPHS}
 def inspect(bundle: Bundle, name: str, domains: frozenset[str] = STANDARD) -> None:
     """Refuse the ONNX file called ``name`` where it could do more than compute.
 
+    A network that no family describes may have operators of ONNX Runtime's own, and branches, of which each runs once at most.
+
     Raises:
         BundleError: with the reason.
     """
@@ -58,24 +63,33 @@ def inspect(bundle: Bundle, name: str, domains: frozenset[str] = STANDARD) -> No
             raise Unexpected(f"its name is {name!r}, and that of an ONNX file ends in .onnx")
         model = onnx.ModelProto()
         model.ParseFromString(path.read_bytes())
-        _check_graph(model, domains)
+        other = isinstance(bundle.manifest.spec, OnnxNetwork)
+        _check_model(model)
+        _check_graph(model.graph, domains | OPTIMIZED if other else domains, branches=other)
         for tensor in _tensors(model.graph):
             _check_tensor(tensor, bundle, path)
 
 
-def _check_graph(model: onnx.ModelProto, domains: frozenset[str]) -> None:
-    """Refuse anything but a single graph of operators in ``domains``."""
+def _check_model(model: onnx.ModelProto) -> None:
+    """Refuse anything but a single graph."""
     if not model.graph.node:
         raise Unexpected("it has no graph")
     if model.functions or model.training_info:
         raise Unexpected("it has functions of its own, or a graph for training")
-    if model.graph.sparse_initializer:
+
+
+def _check_graph(graph: onnx.GraphProto, domains: frozenset[str], *, branches: bool) -> None:
+    """Refuse operators that are not in ``domains``, and graphs within but, with ``branches``, those of If."""
+    if graph.sparse_initializer:
         raise Unexpected("it has sparse weights")
-    for node in model.graph.node:
+    for node in graph.node:
         if node.domain not in domains or node.op_type in OPENING_FILES:
             raise Unexpected(f"its operator {node.op_type[:100]!r} of {node.domain[:100]!r} is none of ONNX's own")
         for attribute in node.attribute:
-            if attribute.type in _OF_GRAPHS or attribute.HasField("g") or attribute.graphs:
+            within = attribute.type in _OF_GRAPHS or attribute.HasField("g") or attribute.graphs
+            if within and branches and node.op_type == IF and node.domain in STANDARD and not attribute.graphs:
+                _check_graph(attribute.g, domains, branches=True)
+            elif within:
                 raise Unexpected(f"its operator {node.op_type[:100]!r} holds a graph")
             if attribute.HasField("sparse_tensor") or attribute.sparse_tensors:
                 raise Unexpected(f"its operator {node.op_type[:100]!r} holds sparse weights")
@@ -87,6 +101,8 @@ def _tensors(graph: onnx.GraphProto) -> Iterator[TensorProto]:
         for attribute in node.attribute:
             if attribute.HasField("t"):
                 yield attribute.t
+            if attribute.HasField("g"):
+                yield from _tensors(attribute.g)
             yield from attribute.tensors
 
 

@@ -73,14 +73,15 @@ def check_logits(outputs: Mapping[str, Array], expected: Mapping[str, Array], li
                 case, "relative L2", distance.relative_l2, limit.relative_l2, distance.relative_l2 <= limit.relative_l2
             )
         )
+        agreement = distance.top1_agreement or 0.0
         undecided = distance.margin <= limit.relative_l2
         checks.append(
             Check(
                 case,
                 "same class",
-                distance.top1_agreement,
+                agreement,
                 limit.top1_agreement,
-                distance.top1_agreement >= limit.top1_agreement or undecided,
+                agreement >= limit.top1_agreement or undecided,
             )
         )
     return Verdict(tuple(checks), distances)

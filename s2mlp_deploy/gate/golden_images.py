@@ -147,11 +147,11 @@ def _prepared(file: Path, manifest: Manifest) -> Array:
 
     if images.pixel_count(file) > MOST_PIXELS:
         raise BundleError(f"{file} has more than {MOST_PIXELS:,} pixels, as no golden image has: copy the bundle again")
-    image = images.read(file, manifest.preprocessing)
+    image = images.read(file, manifest.images)
     if manifest.interface.input == "image":
         return images.pixels_of(image)
-    pixels = images.pixels_of(images.fit(image, manifest.preprocessing, manifest.spec.image_size))
-    return pixels if manifest.interface.input == "uint8" else normalize(pixels, manifest.preprocessing)
+    pixels = images.pixels_of(images.fit(image, manifest.images, manifest.classifier.image_size))
+    return pixels if manifest.interface.input == "uint8" else normalize(pixels, manifest.images)
 
 
 def _difference(actual: Array, expected: Array, manifest: Manifest) -> float:
@@ -160,6 +160,6 @@ def _difference(actual: Array, expected: Array, manifest: Manifest) -> float:
         return float("inf")
     distance = np.abs(actual.astype(np.float64) - expected)
     if manifest.interface.input == "float":
-        distance *= np.array(manifest.preprocessing.std)[:, None, None] / manifest.preprocessing.scale
+        distance *= np.array(manifest.images.std)[:, None, None] / manifest.images.scale
     largest = float(distance.max())
     return largest if np.isfinite(largest) else float("inf")

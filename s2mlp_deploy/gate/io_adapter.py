@@ -60,7 +60,7 @@ class IoAdapter:
     @classmethod
     def of(cls, manifest: Manifest) -> IoAdapter:
         """For the artifact that ``manifest`` describes."""
-        return cls(manifest.preprocessing, manifest.spec.image_size, ArtifactIo.of(manifest))
+        return cls(manifest.images, manifest.classifier.image_size, ArtifactIo.of(manifest))
 
     def test_inputs(self, inputs: Mapping[str, Array], pictures: Pictures | None = None) -> TestInputs:
         """The artifact's inputs, as close to the prepared ``inputs`` (by case) as bytes allow.

@@ -14,13 +14,15 @@ from typing import Annotated, Any
 from pydantic import PlainValidator, TypeAdapter
 
 from s2mlp_deploy.errors import BundleError, SpecError
-from s2mlp_deploy.families.registry import read_spec
+from s2mlp_deploy.families.registry import read_network
 from s2mlp_deploy.graph import io_signature
 from s2mlp_deploy.graph.lowered import Axes
 from s2mlp_deploy.runtime.session import Description
-from s2mlp_deploy.schema.manifest import Interface, Manifest, Preprocessing, TensorEntry
+from s2mlp_deploy.schema.manifest import FLOAT_LOGITS, Interface, Manifest, Preprocessing
+from s2mlp_deploy.schema.onnx_network import OnnxNetwork
 from s2mlp_deploy.schema.precision import precision
-from s2mlp_deploy.schema.spec import Spec, categories
+from s2mlp_deploy.schema.spec import Network, categories
+from s2mlp_deploy.schema.tensor_entry import TensorEntry
 
 
 def check(manifest: Manifest, artifact: Description | None, where: Path) -> None:
@@ -38,7 +40,10 @@ def check(manifest: Manifest, artifact: Description | None, where: Path) -> None
 
 
 def _with_itself(manifest: Manifest) -> Iterator[str]:
-    spec, contract = manifest.spec, manifest.preprocessing
+    if isinstance(manifest.spec, OnnxNetwork):
+        yield from _network_with_itself(manifest, manifest.spec)
+        return
+    spec, contract = manifest.classifier, manifest.images
     kind, entry = manifest.interface, manifest.input
     free = kind.input != "image" and any(isinstance(n, str) for n in entry.shape[1:])
     axes = Axes(manifest.batch, None if free else spec.image_size)
@@ -66,15 +71,36 @@ def _with_itself(manifest: Manifest) -> Iterator[str]:
         yield f"the channel order is {contract.channel_order} for {spec.in_channels} channels"
 
 
+def _network_with_itself(manifest: Manifest, network: OnnxNetwork) -> Iterator[str]:
+    for name, stated, expected in (
+        ("input", manifest.input, network.inputs[0]),
+        ("output", manifest.output, network.outputs[0]),
+    ):
+        if stated != expected:
+            yield f"{name} is {_text(stated)}, and of this network it is {_text(expected)}"
+    for name, value in (("labels", manifest.labels), ("output_classes", manifest.output_classes)):
+        if value is not None:
+            yield f"{name} belongs to image classifiers, and this is another network"
+    if manifest.golden_images or manifest.interface != FLOAT_LOGITS:
+        yield "golden images and other interfaces belong to image classifiers, and this is another network"
+
+
+def _stated(manifest: Manifest) -> list[TensorEntry]:
+    """The inputs, then the outputs, that the manifest states."""
+    if isinstance(manifest.spec, OnnxNetwork):
+        return [*manifest.spec.inputs, *manifest.spec.outputs]
+    return [entry for entry in (manifest.input, manifest.output, manifest.output_classes) if entry]
+
+
 def _with_artifact(manifest: Manifest, artifact: Description) -> Iterator[str]:
-    stated = [entry for entry in (manifest.input, manifest.output, manifest.output_classes) if entry]
+    stated = _stated(manifest)
     if [_signature(entry) for entry in stated] != [
         _signature(entry) for entry in (*artifact.inputs, *artifact.outputs)
     ]:
         shown = ", ".join(map(_text, (*artifact.inputs, *artifact.outputs)))
         yield f"it states {', '.join(map(_text, stated))}, and the artifact has {shown}"
     recorded: dict[str, tuple[Any, object]] = {
-        "spec": (Annotated[Spec, PlainValidator(read_spec)], manifest.spec),
+        "spec": (Annotated[Network, PlainValidator(read_network)], manifest.spec),
         "preprocessing": (Preprocessing, manifest.preprocessing),
         "interface": (Interface, manifest.interface),
         "labels": (tuple[str, ...] | None, manifest.labels),

@@ -127,20 +127,29 @@ def weigh_reference(
     images, recorded = read_reference(path, spec)
     possible = readings(spec)
     measured = {s: compare(run(s, images), recorded).relative_l2 for s in possible}
-    best, *others = sorted(measured, key=lambda s: measured[s])
+    fitting = those_that_fit(measured)
     supports: Reading | None = None
-    neither = f"{_none_of(possible, 'gives', 'give')} the recorded logits"
-    if not measured[best] <= FITS_RELATIVE_L2:
+    if not fitting:
+        neither = f"{_none_of(possible, 'gives', 'give')} the recorded logits"
         explanation = explain(images, recorded) if explain else None
         reason = f"{neither}, {explanation}" if explanation else f"{neither}{_causes(spec, tried=explain is not None)}"
-    elif any(
-        measured[s] <= FITS_RELATIVE_L2 and measured[s] < CLEARLY_CLOSER * max(measured[best], 1e-7) for s in others
-    ):
+    elif len(fitting) > 1:
         reason = "both semantics give the recorded logits; record varied images, not constant ones"
     else:
-        whose = "the network" if best == "none" else f"{best} semantics"
-        supports, reason = best, f"the recorded logits are those of {whose}"
+        (supports,) = fitting
+        whose = "the network" if supports == "none" else f"{supports} semantics"
+        reason = f"the recorded logits are those of {whose}"
     return Evidence("reference", "relative L2", measured, len(images), supports, reason)
+
+
+def those_that_fit(measured: Mapping[Reading, float]) -> tuple[Reading, ...]:
+    """The readings that give recorded outputs, by their relative L2 from them, the nearest first: one alone where it is
+    clearly closer than all others."""
+    best, *others = sorted(measured, key=lambda reading: measured[reading])
+    if not measured[best] <= FITS_RELATIVE_L2:
+        return ()
+    rivals = (r for r in others if measured[r] <= FITS_RELATIVE_L2)
+    return (best, *(r for r in rivals if measured[r] < CLEARLY_CLOSER * max(measured[best], 1e-7)))
 
 
 def _causes(spec: Spec, *, tried: bool) -> str:

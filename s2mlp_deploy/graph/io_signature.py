@@ -9,8 +9,9 @@ from s2mlp_deploy.errors import UsageError
 from s2mlp_deploy.graph import resize
 from s2mlp_deploy.graph.layer import INPUT, OUTPUT
 from s2mlp_deploy.graph.lowered import Axes
-from s2mlp_deploy.schema.manifest import Interface, Preprocessing, TensorEntry
+from s2mlp_deploy.schema.manifest import Interface, Preprocessing
 from s2mlp_deploy.schema.spec import Spec
+from s2mlp_deploy.schema.tensor_entry import TensorEntry
 from s2mlp_deploy.system.wording import counted
 
 PROBABILITIES, SCORES, CLASSES = "probabilities", "top5_scores", "top5_classes"

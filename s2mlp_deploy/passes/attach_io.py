@@ -27,7 +27,8 @@ from s2mlp_deploy.graph.io_signature import BEST, CLASSES, PROBABILITIES, SCORES
 from s2mlp_deploy.graph.layer import INPUT, OUTPUT
 from s2mlp_deploy.graph.lowered import Lowered
 from s2mlp_deploy.passes.run_passes import run_passes
-from s2mlp_deploy.schema.manifest import FLOAT_LOGITS, Interface, Preprocessing, TensorEntry
+from s2mlp_deploy.schema.manifest import FLOAT_LOGITS, Interface, Preprocessing
+from s2mlp_deploy.schema.tensor_entry import TensorEntry
 
 PIXELS = f"{INPUT}/pixels"
 """The bytes as float32 (batch, channels, height, width)."""

@@ -8,9 +8,10 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from s2mlp_deploy.bundle import golden_tensors
+from s2mlp_deploy.bundle import golden_tensors, network_golden
 from s2mlp_deploy.bundle.contents import GOLDEN, Artifact, Bundle
 from s2mlp_deploy.bundle.golden_tensors import Golden
+from s2mlp_deploy.bundle.network_golden import NetworkGolden
 from s2mlp_deploy.bundle.read import read_bundle, read_report
 from s2mlp_deploy.bundle.staging import staged
 from s2mlp_deploy.errors import BundleError, OutputError, UnverifiedError, UsageError
@@ -22,9 +23,11 @@ from s2mlp_deploy.pipeline.publish import Candidate, publish
 from s2mlp_deploy.pipeline.request import Export, ExportRequest, flags
 from s2mlp_deploy.quantization.settings import Int8
 from s2mlp_deploy.schema.manifest import Manifest
+from s2mlp_deploy.schema.onnx_network import OnnxNetwork
 from s2mlp_deploy.schema.precision import precision
 from s2mlp_deploy.schema.report import EngineReport, ImageAccuracy, Report, SourceBundle
 from s2mlp_deploy.system.progress import Progress
+from s2mlp_deploy.system.wording import counted
 
 ROOM = 3
 """Room for the engine, its graph and the compiler's additions, in sizes of the graph."""
@@ -51,6 +54,12 @@ def open_bundle(request: ExportRequest, target: Compiler) -> Bundle:
         raise UsageError(
             f"{flags(given)}: settled when {directory} was "
             "exported; leave out, or give the checkpoint instead of the bundle"
+        )
+    if isinstance(manifest.spec, OnnxNetwork) and not target.networks:
+        raise UsageError(
+            f"--format {format} is for image classifiers, and {directory} holds a repaired network of "
+            f"{counted(len(manifest.spec.inputs), 'input')} and {counted(len(manifest.spec.outputs), 'output')}: expected --format "
+            + " or ".join(name for name in registry.names() if name != ONNX and registry.find(name).networks)
         )
     target.refuse_interface(manifest.interface)
     recipe = manifest.quantization
@@ -149,10 +158,12 @@ def _check_room(bundle: Bundle, directory: Path) -> None:
         )
 
 
-def _copy_golden(bundle: Bundle, made: Artifact, format: str, progress: Progress) -> Golden:
+def _copy_golden(bundle: Bundle, made: Artifact, format: str, progress: Progress) -> Golden | NetworkGolden:
     """Put the bundle's golden files beside the engine, without the cases that it is not built for."""
     for name in (GOLDEN, *(image.file for image in bundle.manifest.golden_images)):
         shutil.copyfile(bundle.directory / name, made.directory / name)
+    if isinstance(bundle.manifest.spec, OnnxNetwork):
+        return network_golden.load(bundle.golden, bundle.manifest.spec)
     known = golden_tensors.load(bundle.golden)
     if not made.beyond:
         return known

@@ -73,18 +73,30 @@ def measure(bundles: Sequence[Bundle], clock: Clock = time.perf_counter) -> Late
         return None
     batch = bundles[0].manifest.batch or 1
     images, source = _images(bundles, batch)
-    candidates: dict[str, Callable[[], float]] = {}
+    calls: dict[str, Callable[[], object]] = {}
     for bundle in bundles:
         session = registry.find(bundle.manifest.format).open_with_threads(bundle.artifact, None)
-        candidates[str(bundle.directory)] = timed_ms(partial(session.run, images), clock)
+        calls[str(bundle.directory)] = partial(session.run, images)
+    found, rounds = in_turns(calls, clock)
+    results = dict(zip((b.directory for b in bundles), found, strict=True))
+    return Latencies(results, Method(rounds, batch, cores(), source))
+
+
+def cores() -> int:
+    """The processor's cores, over which a runtime spreads by default."""
+    return int(machine.describe()["cores"])
+
+
+def in_turns(calls: Mapping[str, Callable[[], object]], clock: Clock = time.perf_counter) -> tuple[list[Latency], int]:
+    """The latency of each of ``calls``, by name, and the number of rounds in which all of them took their turns."""
+    candidates = {name: timed_ms(call, clock) for name, call in calls.items()}
     rng = random.Random(SEED)
     start = clock()
     interleave(candidates, rounds=WARMUP, rng=rng)
     rounds = ceil(SECONDS * WARMUP / (clock() - start))
     rounds = min(max(rounds, FEWEST_ROUNDS), MOST_ROUNDS)
     samples = list(interleave(candidates, rounds=rounds, rng=rng).values())
-    results = {b.directory: Latency(estimate(s), ratio(samples[0], s)) for b, s in zip(bundles, samples, strict=True)}
-    return Latencies(results, Method(rounds, batch, int(machine.describe()["cores"]), source))
+    return [Latency(estimate(s), ratio(samples[0], s)) for s in samples], rounds
 
 
 def _images(bundles: Sequence[Bundle], batch: int) -> tuple[Array, str]:
@@ -93,7 +105,7 @@ def _images(bundles: Sequence[Bundle], batch: int) -> tuple[Array, str]:
         if GOLDEN in bundle.manifest.files:
             expected = golden_tensors.load(bundle.golden)
             return expected.inputs[expected.traced][:1].repeat(batch, axis=0), "a golden input"
-    spec = bundles[0].manifest.spec
+    spec = bundles[0].manifest.classifier
     rng = np.random.default_rng(SEED)
     noise = rng.standard_normal((batch, spec.in_channels, *spec.image_size), dtype=np.float32)
     return IoAdapter.of(bundles[0].manifest).raw(noise), "noise"

@@ -6,10 +6,11 @@ from dataclasses import dataclass
 
 from s2mlp_deploy.bundle.contents import GOLDEN, Artifact
 from s2mlp_deploy.bundle.golden_tensors import Golden
+from s2mlp_deploy.bundle.network_golden import NetworkGolden
 from s2mlp_deploy.bundle.staging import Staging
 from s2mlp_deploy.errors import AccuracyError
 from s2mlp_deploy.formats.base import Compiler, Format
-from s2mlp_deploy.gate import gate, manifest_consistency
+from s2mlp_deploy.gate import gate, manifest_consistency, network_gate
 from s2mlp_deploy.gate.checks import Verdict
 from s2mlp_deploy.gate.evaluation import EvaluationSet, check_images
 from s2mlp_deploy.gate.io_adapter import IoAdapter
@@ -41,7 +42,7 @@ class Candidate:
 
     artifact: Artifact
     draft: Manifest
-    golden: Golden | None
+    golden: Golden | NetworkGolden | None
     report: Report
     pending: bool = False
     evaluation: EvaluationSet | None = None
@@ -81,6 +82,11 @@ def check(session: Session, candidate: Candidate) -> tuple[Verdict, Report]:
     """
     draft, report, evaluation = candidate.draft, candidate.report, candidate.evaluation
     assert candidate.golden and draft.tolerance
+    if isinstance(candidate.golden, NetworkGolden):
+        verdict = network_gate.require(
+            network_gate.tensors_of(session), candidate.golden, draft.tolerance, candidate.cause
+        )
+        return verdict, report.model_copy(update={"distances": dict(verdict.distances)})
     adapter = IoAdapter.of(draft)
     verdict = gate.require(session, candidate.golden, draft.tolerance, adapter.io, candidate.cause)
     measured: dict[str, object] = {"distances": dict(verdict.distances)}

@@ -11,19 +11,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias, get_type_hints
 
-from s2mlp_deploy.bundle import golden_tensors
+from s2mlp_deploy.bundle import golden_tensors, network_golden
 from s2mlp_deploy.bundle.contents import GOLDEN, MANIFEST, Bundle
 from s2mlp_deploy.bundle.golden_tensors import Golden
 from s2mlp_deploy.bundle.read import read_bundle
 from s2mlp_deploy.errors import BundleError, RuntimeMissingError, UsageError
 from s2mlp_deploy.formats import float16_on_cpu, memory_limit, registry
-from s2mlp_deploy.gate import gate, golden, golden_images, manifest_consistency
+from s2mlp_deploy.formats.base import Format
+from s2mlp_deploy.gate import gate, golden, golden_images, manifest_consistency, network_gate
 from s2mlp_deploy.gate.checks import Verdict
 from s2mlp_deploy.gate.distance import compare, first_divergence, scale_of
 from s2mlp_deploy.gate.golden_images import Preparation
 from s2mlp_deploy.gate.io_adapter import ArtifactIo
 from s2mlp_deploy.runtime.session import Session, TracingSession, description_of
 from s2mlp_deploy.schema.array import Array
+from s2mlp_deploy.schema.onnx_network import OnnxNetwork
 from s2mlp_deploy.schema.report import Distance
 from s2mlp_deploy.schema.spec import Spec
 from s2mlp_deploy.schema.tolerance import Tolerance
@@ -76,6 +78,10 @@ def _on_gpu(bundle: Bundle) -> bool:
 
 
 def _verify(bundle: Bundle, *, per_block: bool) -> Verification:
+    if isinstance(bundle.manifest.spec, OnnxNetwork):
+        if per_block:
+            raise UsageError("--per-block is for networks of a family, whose layers are known: leave it out")
+        return _verify_network(bundle, bundle.manifest.spec)
     expected, tolerance, session = _load(bundle)
     manifest_consistency.check(bundle.manifest, description_of(session), bundle.directory / MANIFEST)
     preparation = golden_images.check(bundle, expected)
@@ -86,6 +92,15 @@ def _verify(bundle: Bundle, *, per_block: bool) -> Verification:
         return Verification(bundle, verdict, preparation, cause)
     layers, limit = _layers(bundle, traced, expected), tolerance.relative_l2
     return Verification(bundle, verdict, preparation, cause, layers, limit, first_divergence(layers, limit))
+
+
+def _verify_network(bundle: Bundle, network: OnnxNetwork) -> Verification:
+    target, tolerance = _checked(bundle)
+    expected = network_golden.load(bundle.golden, network)
+    session = target.open(bundle.artifact)
+    manifest_consistency.check(bundle.manifest, description_of(session), bundle.directory / MANIFEST)
+    verdict = network_gate.gate(network_gate.tensors_of(session), expected, tolerance, twice=True)
+    return Verification(bundle, verdict, cause=None if verdict.passed else _cause(bundle))
 
 
 def _cause(bundle: Bundle) -> str | None:
@@ -117,6 +132,13 @@ def shows_layers(format: str) -> bool:
 
 
 def _load(bundle: Bundle) -> tuple[Golden, Tolerance, Session]:
+    target, tolerance = _checked(bundle)
+    expected = golden_tensors.load(bundle.golden)
+    return expected, tolerance, target.open(bundle.artifact)
+
+
+def _checked(bundle: Bundle) -> tuple[Format, Tolerance]:
+    """The format of ``bundle``, which can be opened here, and the tolerance; its artifact was inspected."""
     manifest = bundle.manifest
     if manifest.tolerance is None or GOLDEN not in manifest.files:
         raise BundleError(
@@ -136,8 +158,7 @@ def _load(bundle: Bundle) -> tuple[Golden, Tolerance, Session]:
         )
     registry.inspect(bundle)
     float16_on_cpu.refuse_old(bundle, target)
-    expected = golden_tensors.load(bundle.golden)
-    return expected, manifest.tolerance, target.open(bundle.artifact)
+    return target, manifest.tolerance
 
 
 def _traced(bundle: Bundle, session: Session) -> TracingSession:
@@ -149,7 +170,7 @@ def _traced(bundle: Bundle, session: Session) -> TracingSession:
 
 
 def _layers(bundle: Bundle, session: TracingSession, expected: Golden) -> Layers:
-    spec = bundle.manifest.spec
+    spec = bundle.manifest.classifier
     if expected.traced not in expected.inputs or list(expected.trace) != list(spec.layer_maps()):
         raise BundleError(f"{bundle.golden} does not trace the layers of the manifest's model: copy the bundle again")
     try:

@@ -19,7 +19,7 @@ from s2mlp_deploy.graph.layer import INPUT
 from s2mlp_deploy.runtime import onnxruntime_versions
 from s2mlp_deploy.runtime.session import Description, Kernel
 from s2mlp_deploy.schema.array import Array
-from s2mlp_deploy.schema.manifest import TensorEntry
+from s2mlp_deploy.schema.tensor_entry import TensorEntry
 from s2mlp_deploy.system import machine, workdir
 
 if TYPE_CHECKING:
@@ -100,6 +100,16 @@ class OnnxSession:
         session = self._session()
         scores, classes = _run(session, _outputs(session), images)
         return scores, classes
+
+    def compute(self, inputs: Mapping[str, Array]) -> Mapping[str, Array]:
+        """All outputs, by name, for all ``inputs``, by name."""
+        session = self._session()
+        names = _outputs(session)
+        try:
+            return dict(zip(names, session.run(names, dict(inputs)), strict=True))
+        except Exception as error:
+            shapes = {name: list(array.shape) for name, array in inputs.items()}
+            raise BundleError(f"ONNX Runtime cannot run the model on {json.dumps(shapes)}: {error}") from error
 
     def describe(self) -> Description:
         """The interface and metadata that the model declares."""

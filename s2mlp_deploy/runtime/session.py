@@ -13,7 +13,7 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 
 from s2mlp_deploy.schema.array import Array
-from s2mlp_deploy.schema.manifest import TensorEntry
+from s2mlp_deploy.schema.tensor_entry import TensorEntry
 
 BATCH = 8
 """Images that run together where the batch is free: more need more memory and win nothing."""
@@ -37,6 +37,15 @@ class RankingSession(Session, Protocol):
 
     def rank(self, images: Array) -> tuple[Array, Array]:
         """Scores (batch, best) in falling order, and their classes (batch, best)."""
+        ...
+
+
+@runtime_checkable
+class TensorSession(Protocol):
+    """A session of a network with any inputs and outputs."""
+
+    def compute(self, inputs: Mapping[str, Array]) -> Mapping[str, Array]:
+        """All outputs, by name, for all ``inputs``, by name."""
         ...
 
 

@@ -22,13 +22,15 @@ from pydantic import (
     StrictStr,
     ValidationError,
     field_serializer,
+    model_validator,
 )
 
-from s2mlp_deploy.errors import BundleError, SpecError
+from s2mlp_deploy.errors import BundleError, SpecError, UsageError
 from s2mlp_deploy.schema.choices import InputKind, Interpolation, OutputKind, Resize
 from s2mlp_deploy.schema.precision import PRECISIONS, FloatType
-from s2mlp_deploy.schema.spec import Spec
-from s2mlp_deploy.schema.strict_model import Count, Extent, StrictModel
+from s2mlp_deploy.schema.spec import Network, Spec
+from s2mlp_deploy.schema.strict_model import Count, StrictModel
+from s2mlp_deploy.schema.tensor_entry import TensorEntry
 from s2mlp_deploy.schema.tolerance import Tolerance
 from s2mlp_deploy.system import strict_json
 
@@ -67,7 +69,6 @@ def _place(name: str) -> str:
 FileName = Annotated[str, AfterValidator(_plain_name)]
 FilePlace = Annotated[str, AfterValidator(_place)]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-Dimension = Extent | str
 Setting = StrictBool | StrictInt | StrictFloat | StrictStr | tuple[StrictStr, ...]
 """A setting of a compiler, or one for loading its artifact."""
 
@@ -79,9 +80,6 @@ class Source(StrictModel):
     layout: str
     weights: str | None = None
     dtypes: tuple[str, ...]
-
-
-Layout = Literal["NCHW", "NHWC"]
 
 
 class Preprocessing(StrictModel):
@@ -133,15 +131,6 @@ class GoldenImage(StrictModel):
     label: Count | None = None
 
 
-class TensorEntry(StrictModel):
-    """An input or output; ``layout`` names the axes of an image."""
-
-    name: str
-    dtype: str
-    shape: Annotated[tuple[Dimension, ...], Field(min_length=1)]
-    layout: Layout | None = None
-
-
 class Quantization(StrictModel):
     """The making of an int8 artifact: the recipe's target, calibration, and the layers that stayed in float."""
 
@@ -149,6 +138,12 @@ class Quantization(StrictModel):
     method: str
     calibration_images: Count
     float_layers: tuple[str, ...]
+
+
+def _with_batch(entry: TensorEntry) -> TensorEntry:
+    if not entry.shape:
+        raise ValueError("its shape has no axes, and so no batch")
+    return entry
 
 
 class Manifest(StrictModel):
@@ -163,6 +158,9 @@ class Manifest(StrictModel):
 
     ``output`` is the first output; ``output_classes`` the second, where ``interface`` is ``top5``. The rows of
     the golden case ``images`` are ``golden_images``, prepared, in the same order.
+
+    Of a network that no family describes (:class:`~s2mlp_deploy.schema.onnx_network.OnnxNetwork`) the spec has all inputs and
+    outputs, ``input`` and ``output`` are the first of them, and there is no ``preprocessing``.
     """
 
     schema_version: Literal[1] = SCHEMA_VERSION
@@ -171,12 +169,12 @@ class Manifest(StrictModel):
     precision: PrecisionName
     arithmetic: FloatType | None = None
     lowering: str
-    spec: InstanceOf[Spec]
+    spec: InstanceOf[Network]
     source: Source
-    preprocessing: Preprocessing
+    preprocessing: Preprocessing | None
     labels: tuple[str, ...] | None = None
     interface: Interface = FLOAT_LOGITS
-    input: TensorEntry
+    input: Annotated[TensorEntry, AfterValidator(_with_batch)]
     output: TensorEntry
     output_classes: TensorEntry | None = None
     opset: int
@@ -191,8 +189,38 @@ class Manifest(StrictModel):
     verdict: Literal["passed", "pending a device", "not judged", "for benchmarks only"]
 
     @field_serializer("spec")
-    def _spec_to_json(self, spec: Spec) -> dict[str, Any]:
+    def _spec_to_json(self, spec: Network) -> dict[str, Any]:
         return spec.to_json()
+
+    @model_validator(mode="after")
+    def _prepares_images(self) -> Manifest:
+        if isinstance(self.spec, Spec) != (self.preprocessing is not None):
+            raise ValueError("preprocessing belongs to image classifiers, and to all of them")
+        return self
+
+    @property
+    def classifier(self) -> Spec:
+        """The spec, where it is that of an image classifier of a family.
+
+        Raises:
+            UsageError: where the bundle holds another network.
+        """
+        if not isinstance(self.spec, Spec):
+            raise UsageError(
+                "this is for image classifiers of a known architecture, and the bundle holds a network of which only its ONNX file is "
+                "known: give a bundle that s2mlp-export made from a checkpoint"
+            )
+        return self.spec
+
+    @property
+    def images(self) -> Preprocessing:
+        """The preprocessing of an image classifier.
+
+        Raises:
+            UsageError: as :attr:`classifier`.
+        """
+        assert self.classifier and self.preprocessing
+        return self.preprocessing
 
     @property
     def batch(self) -> int | None:
@@ -205,10 +233,10 @@ class Manifest(StrictModel):
         return json.dumps(self.model_dump(mode="json"), indent=2, ensure_ascii=False) + "\n"
 
 
-def parse_manifest(text: str | bytes, where: str, read_spec: Callable[[Any], Spec]) -> Manifest:
+def parse_manifest(text: str | bytes, where: str, read_network: Callable[[Any], Network]) -> Manifest:
     """Parse the manifest in ``text``; ``where`` names it in errors.
 
-    ``read_spec`` reads the spec of any family from its JSON (:func:`s2mlp_deploy.families.registry.read_spec`).
+    ``read_network`` reads the spec of any network from its JSON (:func:`s2mlp_deploy.families.registry.read_network`).
 
     Raises:
         BundleError: where it is not JSON, of another schema version, or not a manifest.
@@ -229,7 +257,7 @@ def parse_manifest(text: str | bytes, where: str, read_spec: Callable[[Any], Spe
     try:
         if "spec" in content:
             place = ("spec",)
-            content["spec"] = read_spec(content["spec"])
+            content["spec"] = read_network(content["spec"])
             place = ()
         return Manifest.model_validate(content)
     except ValidationError as error:

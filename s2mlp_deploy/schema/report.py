@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from s2mlp_deploy.schema.shift import Reading
+from s2mlp_deploy.schema.shift import Reading, Semantics
 
 Share = Annotated[float, Field(ge=0, le=1)]
 
@@ -23,14 +23,15 @@ class Distance:
     """How far ``samples`` rows of logits are from the reference; the worst row counts.
 
     ``relative_l2`` is ‖actual − expected‖ / ‖expected‖. ``margin`` is the smallest gap between the
-    reference's first and second class, in units of ‖expected‖, among rows whose first class differs.
+    reference's first and second class, in units of ‖expected‖, among rows whose first class differs. Outputs that are no
+    logits have no ``top1_agreement``.
     """
 
     samples: int
     relative_l2: float
     cosine: float
     max_abs: float
-    top1_agreement: float
+    top1_agreement: float | None
     margin: float = 0.0
 
 
@@ -133,6 +134,52 @@ class EngineReport(BaseModel):
     shift_moved_bytes: int = 0
 
 
+@dataclass(frozen=True)
+class RepairedRegion:
+    """A subgraph that only moved data: its inputs and outputs, and its operators ``before`` and ``after``, counted."""
+
+    name: str
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    before: Mapping[str, int]
+    after: Mapping[str, int]
+
+
+@dataclass(frozen=True)
+class OverlappingStatement:
+    """An assignment of a slice to an overlapping slice of the same buffer, and the ``semantics`` that was written for it.
+
+    ``reason`` says why ``inplace`` cannot be restored; None where it can.
+    """
+
+    node: str
+    scope: str
+    shape: tuple[int | str, ...]
+    axis: int
+    offset: int
+    semantics: Semantics
+    reason: str | None = None
+
+
+class RepairRecord(_Part):
+    """The repair of an ONNX file: ``nodes`` and ``scatter_nds`` before and after, and what was left alone, by node.
+
+    ``compared`` are the shapes of the inputs on which its bits are those of the file. ``milliseconds`` are medians of runs
+    that took turns, and ``times_faster`` has their ratio, with its interval.
+    """
+
+    prefer: str
+    nodes: tuple[int, int]
+    scatter_nds: tuple[int, int]
+    regions: tuple[RepairedRegion, ...]
+    left_alone: Mapping[str, str] = {}
+    statements: tuple[OverlappingStatement, ...] = ()
+    compared: tuple[Mapping[str, tuple[int, ...]], ...] = ()
+    milliseconds: tuple[float, float] | None = None
+    times_faster: tuple[float, float, float] | None = None
+    rounds: int | None = None
+
+
 class Report(_Part):
     """``report.json``. ``seconds`` is the duration of each step; ``built_from`` is for engines of an earlier bundle."""
 
@@ -145,6 +192,7 @@ class Report(_Part):
     images: ImageAccuracy | None = None
     trials: tuple[Trial, ...] = ()
     engine: EngineReport | None = None
+    repair: RepairRecord | None = None
     size_bytes: int = 0
     seconds: Mapping[str, float] = {}
     machine: Mapping[str, str | int] = {}

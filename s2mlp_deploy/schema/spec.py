@@ -64,16 +64,41 @@ def categories(classes: int) -> int:
     return max(classes, 2)
 
 
+class Network(ABC):
+    """A network as data: of a family whose architecture is known (:class:`Spec`), or any that an ONNX file holds
+    (:class:`s2mlp_deploy.schema.onnx_network.OnnxNetwork`)."""
+
+    family: ClassVar[str]
+    """The name of the family, as in :data:`s2mlp_deploy.families.registry.FAMILIES`, or ``onnx``."""
+
+    @property
+    @abstractmethod
+    def semantics(self) -> Semantics | None:
+        """The semantics of the shifts; None where there is no shift."""
+
+    @abstractmethod
+    def to_json(self) -> dict[str, Any]:
+        """The network as a JSON object, as it stands in manifests and models; for all families but the first, with the key
+        ``family``."""
+
+    @classmethod
+    @abstractmethod
+    def from_json(cls, content: Mapping[str, Any]) -> Self:
+        """The network that :meth:`to_json` wrote.
+
+        Raises:
+            pydantic.ValidationError: where ``content`` is not such an object.
+            SpecError: where the numbers cannot be a network of the family.
+        """
+
+
 @dataclass(frozen=True, kw_only=True)
-class Spec(ABC):
+class Spec(Network):
     """An image classifier: ``classes`` logits of images (``in_channels``, *``image_size``).
 
     Raises:
         SpecError: where the numbers cannot be a network of the family.
     """
-
-    family: ClassVar[str]
-    """The name of the family, as in :data:`s2mlp_deploy.families.registry.FAMILIES`."""
 
     has_one_size: ClassVar[bool] = False
     """Whether the weights are tied to the number of positions, and so to one image size."""
@@ -175,18 +200,3 @@ class Spec(ABC):
     @abstractmethod
     def macs(self, image_size: Size | None = None) -> int:
         """Multiply-adds of one image's matrix products and convolutions."""
-
-    @abstractmethod
-    def to_json(self) -> dict[str, Any]:
-        """The spec as a JSON object, as it stands in manifests and models; for all families but the first, with the key
-        ``family``."""
-
-    @classmethod
-    @abstractmethod
-    def from_json(cls, content: Mapping[str, Any]) -> Self:
-        """The spec that :meth:`to_json` wrote.
-
-        Raises:
-            pydantic.ValidationError: where ``content`` is not such an object.
-            SpecError: where the numbers cannot be a network of the family.
-        """

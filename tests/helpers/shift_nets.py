@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from shutil import copyfile
 from typing import Literal, get_args
 
 import onnx
@@ -18,13 +19,15 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from helpers.support import ROOT
+from helpers.support import EXAMPLES, ROOT
 from s2mlp_studies.shift_nets.detector import Detector
 from s2mlp_studies.shift_nets.export import Exporter, export
 from s2mlp_studies.shift_nets.other_shifts import ASMLP, TSM, ShiftViT
 from s2mlp_studies.shift_nets.s2 import S2MLP, S2MLPv2
 
 DATA = ROOT / "tests/data/shift_nets"
+EXAMPLE = EXAMPLES / "naive_detector.onnx"
+"""The file of README's repair, a copy of one of those in DATA; its recording lies beside it."""
 EXPORTERS: tuple[Exporter, ...] = get_args(Exporter)
 Batch = Literal["fixed", "free"]
 BATCHES: tuple[Batch, ...] = get_args(Batch)
@@ -139,6 +142,9 @@ def main() -> None:
         for exporter in EXPORTERS:
             for batch in BATCHES:
                 exported(net, model, exporter, batch, net.file(exporter, batch))
+    detector = NETS["detector"]
+    copyfile(detector.file("dynamo", "free"), EXAMPLE)
+    copyfile(detector.recording, EXAMPLE.with_suffix(".safetensors"))
 
 
 if __name__ == "__main__":

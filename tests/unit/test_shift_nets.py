@@ -9,7 +9,7 @@ import onnx
 import onnxruntime
 import pytest
 
-from helpers.shift_nets import BATCHES, EXPORTERS, NETS, Batch, exported, record, recorded
+from helpers.shift_nets import BATCHES, EXAMPLE, EXPORTERS, NETS, Batch, exported, record, recorded
 from s2mlp_studies.shift_nets.export import Exporter
 
 
@@ -42,6 +42,12 @@ def test_a_file_computes_the_recording_but_for_overlapping_statements(
     distances = [distance(y, tensors[key].numpy()) for key, y in zip(net.outputs, found, strict=True)]
     assert len(distances) == len(net.outputs)
     assert max(distances) > 1e-4 if net.overlapping else max(distances) < 1e-6
+
+
+def test_the_example_is_one_of_them() -> None:
+    detector = NETS["detector"]
+    assert EXAMPLE.read_bytes() == detector.file("dynamo", "free").read_bytes()
+    assert EXAMPLE.with_suffix(".safetensors").read_bytes() == detector.recording.read_bytes()
 
 
 @pytest.mark.thorough

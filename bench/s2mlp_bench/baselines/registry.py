@@ -98,7 +98,7 @@ class BaselineContext:
         """A baseline that gets the inputs of the bundle that ``traits`` name, else of the reference."""
         traits = traits or Traits()
         bundle = traits.bundle or self.reference
-        macs = bundle.manifest.spec.macs(point.size) if traits.macs is None else traits.macs
+        macs = bundle.manifest.classifier.macs(point.size) if traits.macs is None else traits.macs
         return Candidate(
             source,
             "baseline",
@@ -139,7 +139,7 @@ def prepare(
     if any(point.provider not in (None, "cpu") for point in points):
         raise UsageError("--baseline: baselines run on the CPU, so leave out either them or --provider")
     for name in names:
-        if reason := BASELINES[name].refusal(reference.manifest.spec):
+        if reason := BASELINES[name].refusal(reference.manifest.classifier):
             raise UsageError(f"--baseline {name}: {reason}, so leave it out")
     context = BaselineContext(bundles, reference, points, scratch, listener)
     for name in dict.fromkeys(names):
@@ -153,7 +153,7 @@ def all_offered(directories: Sequence[Path], listener: Listener) -> tuple[str, .
         BundleError: where a directory is no bundle.
     """
     manifests = [read_manifest(directory) for directory in directories]
-    spec = next((manifest.spec for manifest in manifests if readable(manifest)), None)
+    spec = next((manifest.classifier for manifest in manifests if readable(manifest)), None)
     refused = {name: r for name, baseline in BASELINES.items() if spec and (r := baseline.refusal(spec))}
     for name, reason in refused.items():
         listener.warn(f"the baseline {name} is left out: {reason}")

@@ -65,7 +65,7 @@ def _row(f: Figures) -> dict[str, object]:
         "mean_ms": f.mean_ms,
         "minimum_ms": f.minimum_ms,
         "images_per_s": f.images_per_s,
-        "operations_per_s": f.operations_per_s,
+        "operations_per_s": "" if f.operations_per_s is None else f.operations_per_s,
         "speed": f.speed.median,
         "speed_low": f.speed.low,
         "speed_high": f.speed.high,

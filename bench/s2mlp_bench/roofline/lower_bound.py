@@ -34,7 +34,7 @@ _ANY_RANGE = Range(-4.0, 4.0)
 def bound_of(candidate: Candidate, manifest: Manifest, scratch: Path) -> Candidate | None:
     """The bound of a bundle, its file in ``scratch``; None where ONNX Runtime does not run it, or it has no blocks."""
     spec = manifest.spec
-    if manifest.format not in FORMATS or not spec.depth:
+    if manifest.format not in FORMATS or not isinstance(spec, Spec) or not spec.depth:
         return None
     path = write_products(manifest, candidate.point, scratch)
     return Candidate(
@@ -56,7 +56,7 @@ def write_products(manifest: Manifest, point: Point, scratch: Path) -> Path:
     path = scratch / f"products{len(list(scratch.iterdir()))}.onnx"
     quantization = manifest.quantization
     target, in_float = (quantization.target, quantization.float_layers) if quantization else (None, ())
-    write_twin(manifest.spec, point, manifest.precision, target, in_float, path)
+    write_twin(manifest.classifier, point, manifest.precision, target, in_float, path)
     memory.release()  # of weights as large as the model's
     return path
 

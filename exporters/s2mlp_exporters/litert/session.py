@@ -17,7 +17,7 @@ from s2mlp_deploy.errors import BundleError, RuntimeMissingError
 from s2mlp_deploy.graph.layer import OUTPUT
 from s2mlp_deploy.runtime.session import Description
 from s2mlp_deploy.schema.array import Array
-from s2mlp_deploy.schema.manifest import TensorEntry
+from s2mlp_deploy.schema.tensor_entry import TensorEntry
 from s2mlp_exporters.litert.model_writer import pack
 from s2mlp_exporters.litert.schema import MODULE, litert_version, load, load_schema
 from s2mlp_exporters.litert.translate import METADATA

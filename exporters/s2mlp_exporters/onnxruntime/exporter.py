@@ -76,6 +76,7 @@ class OrtModel(Compiler):
     options = OrtOptions
     inputs = ("float", "uint8", "image")
     outputs = ("logits", "probabilities", "top5")
+    networks = True
     modules = ("onnxruntime",)
     install_hint = REMEDY
 

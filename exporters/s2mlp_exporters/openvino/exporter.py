@@ -29,8 +29,8 @@ from s2mlp_deploy.formats.settings import recorded
 from s2mlp_deploy.graph.layer import INPUT, OUTPUT
 from s2mlp_deploy.runtime.session import Description
 from s2mlp_deploy.schema.array import Array
-from s2mlp_deploy.schema.manifest import TensorEntry
 from s2mlp_deploy.schema.precision import ON_CPUS
+from s2mlp_deploy.schema.tensor_entry import TensorEntry
 from s2mlp_deploy.system.dependencies import pip_install
 from s2mlp_exporters.openvino import artifact_scan
 
@@ -64,6 +64,7 @@ class OpenVinoIr(Compiler):
     name = "openvino"
     precisions = ON_CPUS
     options = Options
+    networks = True
     modules = ("openvino",)
     install_hint = REMEDY
 
@@ -138,6 +139,17 @@ class OpenVinoSession:
         """Logits (batch, classes) of ``images`` (batch, channels, height, width)."""
         return self._infer((), images, (OUTPUT,))[OUTPUT]
 
+    def compute(self, inputs: Mapping[str, Array]) -> Mapping[str, Array]:
+        """All outputs, by name, for all ``inputs``, by name."""
+        with self._turn:
+            request = self._request(())
+            try:
+                found = request.infer({name: np.ascontiguousarray(x) for name, x in inputs.items()}, share_inputs=True)
+                return {port.get_any_name(): np.array(found[port]) for port in request.get_compiled_model().outputs}
+            except Exception as error:
+                shapes = {name: list(array.shape) for name, array in inputs.items()}
+                raise BundleError(f"OpenVINO cannot run the model on {json.dumps(shapes)}: {_plain(error)}") from error
+
     def describe(self) -> Description:
         """Inputs and outputs of the model, and what the ONNX model carried along."""
         with self._turn:
@@ -165,7 +177,6 @@ class OpenVinoSession:
             self._metadata = _metadata_in(model)
             model.add_outputs([name for name in more_outputs if name != OUTPUT])
             compiled = openvino.Core().compile_model(model, self._settings.device, properties)
-            compiled.input(INPUT), compiled.output(OUTPUT)  # which every model of ours has
             computes_in = compiled.get_property("INFERENCE_PRECISION_HINT").get_type_name()
             request = compiled.create_infer_request()
         except Exception as error:

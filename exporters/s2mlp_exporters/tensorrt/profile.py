@@ -49,7 +49,7 @@ def profile_for(manifest: Manifest, golden: Mapping[str, Shape], options: Engine
     Raises:
         UsageError: where the given range is none, or does not fit the model.
     """
-    spec = manifest.spec
+    spec = manifest.classifier
     sizes = {_size(shape, manifest) for shape in golden.values()} | {spec.image_size}
     large = {_size(shape, manifest) for case, shape in golden.items() if case.startswith(LARGE)}
     batches = _batches(manifest.batch, options.batch)
@@ -65,7 +65,7 @@ def profile_for(manifest: Manifest, golden: Mapping[str, Shape], options: Engine
 
 
 def _shape(batch: int, size: Size, manifest: Manifest) -> Shape:
-    channels = manifest.spec.in_channels
+    channels = manifest.classifier.in_channels
     return (batch, *size, channels) if manifest.input.layout == "NHWC" else (batch, channels, *size)
 
 

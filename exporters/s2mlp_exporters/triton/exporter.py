@@ -85,7 +85,7 @@ class TritonRepository(Compiler):
             "preferred_batch": tuple(map(str, serving.preferred_batch)),
         }
         labels = _write_labels(bundle, destination / LABELS)
-        classes = bundle.manifest.spec.classes if labels else None
+        classes = bundle.manifest.classifier.classes if labels else None
         (destination / CONFIG).write_text(config.text(model, serving, classes=classes, labels=LABELS), "utf-8")
         files = (main, CONFIG, *labels)
         if serving.backend == "onnxruntime":
@@ -211,7 +211,7 @@ def _write_labels(bundle: Bundle, path: Path) -> tuple[str, ...]:
     """One label a line, where each logit has its class's name; returns the names of the files written."""
     labels = bundle.manifest.labels
     if (
-        not labels or bundle.manifest.spec.classes == 1
+        not labels or bundle.manifest.classifier.classes == 1
     ):  # one logit names two classes, and Triton takes a label for each value
         return ()
     if odd := [label for label in labels if _LINE_BREAKS.search(label)]:

@@ -121,7 +121,7 @@ def test_no_level_has_room_for_unknown_fields(manifest: Manifest, path: tuple[st
         ("spec.norm_epsilon", lambda m: m["spec"].update(norm_epsilon=float("nan"))),
         ("preprocessing.std.2", lambda m: m["preprocessing"].update(std=[1, 1, 0])),
         ("preprocessing.channel_order", lambda m: m["preprocessing"].update(channel_order="BGR")),
-        ("input.shape", lambda m: m["input"].update(shape=[])),
+        ("input", lambda m: m["input"].update(shape=[])),
         ("source.sha256", lambda m: m["source"].update(sha256="0" * 63)),
         ("files", lambda m: m["files"].update({"a/b": "0" * 64})),
         ("tolerance.relative_l2", lambda m: m["tolerance"].update(relative_l2=float("inf"))),

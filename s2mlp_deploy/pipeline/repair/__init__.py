@@ -1,0 +1,1 @@
+"""The repair of an ONNX file's data movement. Read repair.py first."""
