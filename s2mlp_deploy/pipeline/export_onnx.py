@@ -15,7 +15,7 @@ from s2mlp_deploy.bundle.staging import staged
 from s2mlp_deploy.formats.base import Exporter
 from s2mlp_deploy.gate import golden_images
 from s2mlp_deploy.gate.evaluation import EvaluationSet
-from s2mlp_deploy.gate.rules import tolerance_for
+from s2mlp_deploy.gate.rules import caution, tolerance_for
 from s2mlp_deploy.graph import spatial_shift as lowerings
 from s2mlp_deploy.graph.lowered import Lowered
 from s2mlp_deploy.passes import attach_io
@@ -37,6 +37,7 @@ from s2mlp_deploy.quantization.rounding import Rounding, round_graph
 from s2mlp_deploy.quantization.settings import Int8
 from s2mlp_deploy.quantization.task import QuantizationTask
 from s2mlp_deploy.schema.manifest import GoldenImage
+from s2mlp_deploy.schema.tolerance import Tolerance
 from s2mlp_deploy.system import memory
 from s2mlp_deploy.system.progress import Progress
 
@@ -67,7 +68,7 @@ def export(
         if checked:
             golden_tensors.save(checked.reference.golden, staging.directory / GOLDEN)
         shown = _write_pictures(checked, facts.prepared, staging.directory)
-        tolerance = tolerance_for(request.precision.row.name, checked.reference) if checked else None
+        tolerance = _tolerance(request, checked, progress) if checked else None
         candidate = Candidate(
             made,
             bundle_record.manifest(request, target, facts, made, tolerance, shown),
@@ -102,6 +103,15 @@ def _make_graph(
         quantized = to_int8(lowered, task, progress)
         return quantized.lowered, quantized
     return lowered, None
+
+
+def _tolerance(request: ExportRequest, checked: Expected, progress: Progress) -> Tolerance:
+    """The artifact's tolerance; with a warning where it shows few faults."""
+    precision = request.precision.row.name
+    tolerance = tolerance_for(precision, checked.reference)
+    if text := caution(precision, checked.reference, tolerance):
+        progress.warn(text)
+    return tolerance
 
 
 def _write_pictures(expected: Expected | None, prepared: Prepared, directory: Path) -> tuple[GoldenImage, ...]:
