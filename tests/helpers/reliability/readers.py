@@ -8,6 +8,7 @@ import shutil
 import zipfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from random import Random
 
@@ -34,6 +35,8 @@ from s2mlp_deploy.schema.manifest import Preprocessing, parse_manifest
 
 SPEC = small_spec(channels=5, depth=1, classes=3)
 PREPARED = Preprocessing(mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25))
+
+LITERT = find_spec("ai_edge_litert") is not None
 
 Change = Callable[[Random, bytes, Sequence[bytes]], bytes]
 Read = Callable[[Path], object]
@@ -82,6 +85,9 @@ def make_seeds(place: Path) -> None:
     out = place / "bundle"
     ran = run("export", place / "model.pt", "--golden-images", place / "pictures", "-o", out)
     assert ran.code == 0, ran.err
+    if LITERT:
+        assert run("export", out, "--format", "litert", "-o", place / "litert").code == 0
+        shutil.copy(place / "litert" / "model.tflite", place / "model.tflite")
     shutil.copy(out / "manifest.json", place / "manifest.json")
     shutil.copy(out / "golden.safetensors", place / "golden.safetensors")
 
@@ -243,6 +249,18 @@ PICTURES = (
 )
 LAYOUTS = ("canonical.toml", "jittor-mlp.toml", "model-p.toml", "model-p-flat.toml", "post-norm.toml")
 
+
+def _litert(path: Path) -> None:
+    """What the scan lets pass is loaded and run: no file may end the process."""
+    from s2mlp_exporters.litert import artifact_scan
+    from s2mlp_exporters.litert.session import LiteRtSession
+
+    artifact_scan.inspect(path)
+    session = LiteRtSession(path, "", threads=1)
+    session.describe()
+    session.run(np.zeros((2, 3, 20, 28), np.float32))
+
+
 READERS: dict[str, Reader] = {
     "checkpoints in torch's archive": Reader(
         ("wrapped.pt", "half.pt", "packed.pt"), (_archived, _archived, _raw), _checkpoint
@@ -261,6 +279,7 @@ READERS: dict[str, Reader] = {
     "recordings": Reader(("recorded.npz", "packed.npz"), (_archived, _archived, _raw), _recording),
     "recordings in safetensors": Reader(("recorded.safetensors",), (_headed, _headed, _raw), _recording),
     "calibration inputs": Reader(("inputs.npy",), (_npy, _npy, _raw), _inputs),
+    **({"models for LiteRT": Reader(("model.tflite",), (_raw,), _litert)} if LITERT else {}),
 }
 """By what they read."""
 
