@@ -178,7 +178,9 @@ def save(model: nn.Module, args: argparse.Namespace) -> None:
     state = {k: v.detach().clone() for k, v in model.state_dict().items()}
     if args.layout == "jittor-mlp":
         state = jittor_mlp_names(state)
-    options = {k: v for k, v in vars(args).items() if k not in ("data", "output") and v is not None}
+    options = {k: v for k, v in vars(args).items() if k not in ("data", "output", "start") and v is not None}
+    if args.start:
+        options["epochs_before"] = torch.load(args.start, weights_only=False)["epoch"]
     if args.model == "s2mlp":
         options |= {k: options[k][0] for k in DEFAULTS["s2mlp"]}
     stored = argparse.Namespace(
@@ -206,6 +208,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument(
         "--layout", choices=["canonical", "jittor-mlp"], help="names of the weights of s2mlp; s2mlp-v2 has popular ones"
     )
+    parser.add_argument("--start", type=Path, metavar="CKPT", help="train on from the weights of this checkpoint")
     parser.add_argument("--epochs", type=int, default=8)
     parser.add_argument("--batch-size", type=int, default=250)
     parser.add_argument("--learning-rate", type=float, default=2e-3)
@@ -233,6 +236,8 @@ def main() -> None:
     torch.set_num_threads(1)
     torch.manual_seed(args.seed)
     model = s2mlp(args) if args.model == "s2mlp" else s2mlp_v2(args)
+    if args.start:
+        model.load_state_dict(torch.load(args.start, weights_only=False)["model"])
     train(model, args)
     save(model, args)
 
