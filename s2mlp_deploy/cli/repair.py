@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from s2mlp_deploy.cli.help import one_of, section
+from s2mlp_deploy.cli.help import section
 from s2mlp_deploy.cli.options import JsonOption, check_option, output_option
 from s2mlp_deploy.cli.terminal import ConsoleListener, command, show
-from s2mlp_deploy.schema.choices import Target
 from s2mlp_deploy.schema.shift import Semantics
 
 if TYPE_CHECKING:
@@ -46,10 +45,6 @@ def repair(
             help="What to write where both are exact: one Gather (gather), Slice, Pad and Concat (slice), or what is fastest (auto).",
         ),
     ] = "auto",
-    target: Annotated[
-        Target | None,
-        graph_option(metavar="TARGET", help=f"What the graph is for. {one_of(Target)}"),
-    ] = None,
     output: Annotated[
         Path | None,
         output_option("-o", "--output", metavar="DIR", help="The bundle; else STEM-repaired here."),
@@ -68,9 +63,7 @@ def repair(
     from s2mlp_deploy.pipeline.repair.request import RepairRequest
     from s2mlp_deploy.pipeline.request import OutputOptions
 
-    request = RepairRequest(
-        model, reference, shift_semantics, prefer, target, latency, OutputOptions(output, force, sbom)
-    )
+    request = RepairRequest(model, reference, shift_semantics, prefer, latency, OutputOptions(output, force, sbom))
     result = repair_file(request, ConsoleListener())
     if as_json:
         show(_json(result))

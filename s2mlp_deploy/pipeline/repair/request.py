@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Literal, TypeAlias
 
 from s2mlp_deploy.pipeline.request import Export, OutputOptions, RequestedSemantics
-from s2mlp_deploy.schema.choices import Target
 from s2mlp_deploy.schema.report import Evidence, RepairRecord
 
 Preferred: TypeAlias = Literal["gather", "slice", "auto"]
@@ -20,14 +19,13 @@ class RepairRequest:
 
     ``reference`` holds inputs and outputs recorded from the user's own model. ``semantics`` is that of overlapping statements;
     None: as the reference shows, else as exported. ``prefer`` names the operators to write where both kinds are exact; ``auto``
-    takes those that are fastest on ``target``. With ``latency`` the file and its repair are timed.
+    takes Gather. With ``latency`` the file and its repair are timed.
     """
 
     model: Path
     reference: Path | None = None
     semantics: RequestedSemantics = None
     prefer: Preferred = "auto"
-    target: Target | None = None
     latency: bool = False
     output: OutputOptions = field(default_factory=OutputOptions)
 
