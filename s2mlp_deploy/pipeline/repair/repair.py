@@ -34,7 +34,7 @@ from s2mlp_deploy.pipeline.request import Export
 from s2mlp_deploy.runtime.onnxruntime import RESTING, Loading, OnnxSession
 from s2mlp_deploy.schema.report import Evidence, RepairRecord, Report
 from s2mlp_deploy.schema.shift import Reading, Semantics
-from s2mlp_deploy.system import workdir
+from s2mlp_deploy.system import memory, workdir
 from s2mlp_deploy.system.progress import Listener, Progress
 
 GOLDEN_BYTES = 16 << 20
@@ -103,6 +103,7 @@ def _check_bits(given: Given, exported: Repair, scratch: Path, progress: Progres
         ParityError: where an output differs in any bit.
     """
     with progress.step("running the model as it was given"):
+        memory.release()  # of reading, and from now on of every session as soon as it is gone
         trials = reading.run_as_given(given)
     with progress.step("comparing the repaired model's bits with it"):
         path = _write(exported, scratch / "exported")
@@ -203,17 +204,20 @@ def _claim(found: _Found, chosen: _Chosen, artifact: Artifact) -> Claim:
     move by one rounding, move the model's outputs."""
     statements = found.exported.statements
     shift: Semantics | None = ("inplace" if chosen.restored else "paper") if statements else None
-    plain, fused = OnnxSession(artifact.path, PLAIN), OnnxSession(artifact.path)
+    plain = OnnxSession(artifact.path, PLAIN)
     trials = found.trials
     if chosen.restored:
         trials = tuple(Trial(one.inputs, plain.compute(one.inputs)) for one in trials)
-    moved = plain.compute(trial.moved_by_rounding(trials[0].inputs))
-    distances = [network_gate.worst(moved, trials[0].outputs)]
-    distances += [network_gate.worst(fused.compute(one.inputs), one.outputs) for one in trials[:1]]
-    cases = dict(_small_enough(trials)) if not (chosen.restored and chosen.recorded) else {}
+    distances = [network_gate.worst(plain.compute(trial.moved_by_rounding(trials[0].inputs)), trials[0].outputs)]
     if recorded := chosen.recorded:
-        cases["recording"] = recorded
         distances.append(network_gate.worst(plain.compute(recorded.inputs), recorded.outputs))
+    del plain  # two sessions would hold the weights twice
+    memory.release()
+    fused = OnnxSession(artifact.path)
+    distances += [network_gate.worst(fused.compute(one.inputs), one.outputs) for one in trials[:1]]
+    cases = dict(_small_enough(trials)) if not (chosen.restored and recorded) else {}
+    if recorded:
+        cases["recording"] = recorded
     golden = NetworkGolden(
         {case: one.inputs for case, one in cases.items()}, {case: one.outputs for case, one in cases.items()}
     )
