@@ -21,8 +21,19 @@ ROOT = HERE.parent.parent
 PLACE = ROOT / "build" / "arm"
 CHECKPOINT, IMAGES = ROOT / "examples" / "fashion_mnist.pt", ROOT / "examples" / "test_images"
 
-PACKAGES = ("numpy", "onnx", "onnx-ir", "safetensors", "pydantic", "typer", "rich", "packaging", "onnxruntime")
-"""The base package's dependencies, and the runtime."""
+PACKAGES = (
+    "numpy",
+    "onnx",
+    "onnx-ir",
+    "safetensors",
+    "pydantic",
+    "typer",
+    "rich",
+    "packaging",
+    "onnxruntime",
+    "ai-edge-litert",
+)
+"""The base package's dependencies, and the runtimes."""
 
 WITHOUT_FLOAT16, WITH_FLOAT16 = ("cortex-a53", "cortex-a72"), "neoverse-n1"
 """Processors of the Raspberry Pi 3 and 4; and one with dot products and float16 arithmetic, as phones, the Raspberry Pi 5
@@ -35,9 +46,10 @@ GRAPHS = {
     "fp16-trt": ("--precision", "fp16", "--target", "trt"),
     "int8-x86": INT8,
     "int8-arm": (*INT8, "--target", "arm"),
+    "int8w": ("--precision", "int8w"),
 }
-COMPILED = ("fp16", "int8-arm")
-"""What is compiled with ``--format ort``, too: what that does to weights, and to operators of bytes."""
+COMPILED = {"ort": ("fp16", "int8-arm"), "litert": ("fp32", "fp16", "int8w")}
+"""What is compiled, too, by format: what ONNX Runtime does to weights, and to operators of bytes; and all that LiteRT takes."""
 
 REFUSED = {("fp16-trt", WITH_FLOAT16)}
 """A graph that computes in float16 is for GPUs; there ONNX Runtime also adds up in float16."""
@@ -48,7 +60,8 @@ def main() -> int:
         print(f"make arm: skipped: {reason}")
         return 0
     root = PLACE / "root"
-    if not (root / "complete").exists():
+    complete = root / "complete"
+    if not complete.exists() or complete.read_text("utf-8").split() != list(PACKAGES):
         shutil.rmtree(root, ignore_errors=True)
         subprocess.run(
             ["bash", HERE / "make-root.sh", root, ROOT / "constraints.txt", *PACKAGES],
@@ -103,8 +116,8 @@ def make_bundles(place: Path) -> list[Path]:
     export = [sys.executable, "-c", "from s2mlp_deploy.cli.export import main; main()"]
     for name, options in GRAPHS.items():
         subprocess.run([*export, CHECKPOINT, *options, "-o", place / name], check=True, capture_output=True)
-    for name in COMPILED:
-        compiled = ["--format", "ort", "-o", place / f"{name}-ort"]
+    for format, name in ((format, name) for format, names in COMPILED.items() for name in names):
+        compiled = ["--format", format, "-o", place / f"{name}-{format}"]
         subprocess.run([*export, place / name, *compiled], check=True, capture_output=True)
     return sorted(place.iterdir())
 

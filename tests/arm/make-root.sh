@@ -15,4 +15,4 @@ platforms=(manylinux_2_28_aarch64 manylinux_2_27_aarch64 manylinux_2_17_aarch64 
 python3 -m pip download --quiet --disable-pip-version-check --only-binary=:all: --python-version $python --implementation cp \
     "${platforms[@]/#/--platform=}" -c "$constraints" -d "$root/wheels" "$@"
 for wheel in "$root"/wheels/*.whl; do python3 -m zipfile -e "$wheel" "$root/site"; done
-touch "$root/complete"
+printf '%s\n' "$@" >"$root/complete"
