@@ -33,6 +33,7 @@ SOURCES = {"s2mlp_deploy": ".", "s2mlp_exporters": "exporters", "s2mlp_bench": "
 EXAMPLES = ROOT / "examples"
 PAPER_CHECKPOINT = EXAMPLES / "fashion_mnist.pt"
 INPLACE_CHECKPOINT = EXAMPLES / "fashion_mnist_inplace.pt"
+V2_CHECKPOINT = EXAMPLES / "fashion_mnist_v2_inplace.pt"
 TEST_IMAGES = EXAMPLES / "test_images"
 
 
