@@ -1,4 +1,4 @@
-"""``python -m s2mlp_studies.presets``: export cost, latency, scaling, engines and repairs of random models.
+"""``python -m s2mlp_studies.presets``: export cost, latency, scaling, engines and repairs of random models, and training with the shift.
 
 Tables go to stdout, progress to stderr.
 """
@@ -6,6 +6,7 @@ Tables go to stdout, progress to stderr.
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from enum import Enum
 from pathlib import Path
 from typing import Annotated
@@ -39,7 +40,7 @@ def bench(
     ] = None,
     only: Annotated[Part | None, typer.Option(help="Measure one part alone.")] = None,
 ) -> None:
-    """Measure what an export costs, how fast its graphs run, how that grows, what engines of them cost, and what a repair does."""
+    """Measure the cost of exports, engines, repairs and of the shift in training, and how fast graphs run and how that grows."""
     # torch and onnxruntime are not needed for --help.
     from s2mlp_studies.presets import report
     from s2mlp_studies.presets.study import Settings, Study
@@ -53,6 +54,8 @@ def bench(
     engines = bool(parts & {Part.engines, Part.repair}) and _engines_can_be_built(listener, alone=only is Part.engines)
     if not engines:
         parts -= {Part.engines}
+    if Part.training in parts and not _shifts_can_be_compiled(listener, alone=only is Part.training):
+        parts -= {Part.training}
     out = Console(highlight=False)
     if not out.is_terminal:
         out.width = 120
@@ -60,6 +63,7 @@ def bench(
     for name in model:
         study.measure_model(MODELS[name.value])
     study.measure_repairs()
+    study.measure_training()
     out.print(report.goal_table(study.measured.goals))
     if json_file:
         json_file.write_text(json.dumps(report.document(study.measured), indent=2) + "\n", "utf-8")
@@ -80,16 +84,26 @@ def _baselines(listener: Listener) -> list[str]:
 
 
 def _engines_can_be_built(listener: Listener, *, alone: bool) -> bool:
-    """Exits where engines ``alone`` are wanted and cannot be."""
     from s2mlp_studies.presets.engines import require_tensorrt_rtx
 
+    return _available("engines are", require_tensorrt_rtx, listener, alone=alone)
+
+
+def _shifts_can_be_compiled(listener: Listener, *, alone: bool) -> bool:
+    from s2mlp_studies.training.measure import require_compiler
+
+    return _available("training is", require_compiler, listener, alone=alone)
+
+
+def _available(what: str, require: Callable[[], object], listener: Listener, *, alone: bool) -> bool:
+    """Whether ``require`` finds everything that a part needs. Exits where that part ``alone`` is wanted and cannot be."""
     try:
-        require_tensorrt_rtx()
+        require()
     except RuntimeMissingError as error:
         if alone:
             listener.warn(str(error))
             raise typer.Exit(error.exit_code) from None
-        listener.warn(f"engines are left out: {error}")
+        listener.warn(f"{what} left out: {error}")
         return False
     return True
 

@@ -14,6 +14,7 @@ class Part(str, Enum):
     scale = "scale"
     engines = "engines"
     repair = "repair"
+    training = "training"
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,7 @@ from s2mlp_studies.repair.table import document as repair_document
 from s2mlp_studies.scale import document as scale_document
 from s2mlp_studies.scale.scaling import Scaling
 from s2mlp_studies.tables import new_table, with_interval
+from s2mlp_studies.training.measure import ShiftCost
 
 NOTES = (
     "Brackets: 95% confidence interval of the median; with fewer than six rounds, smallest and largest. "
@@ -164,6 +165,7 @@ class Measured:
     scalings: list[Scaled] = field(default_factory=list)
     engines: list[Engines] = field(default_factory=list)
     repairs: list[Repaired] = field(default_factory=list)
+    training: list[ShiftCost] = field(default_factory=list)
     goals: list[Goal] = field(default_factory=list)
 
 
@@ -193,6 +195,7 @@ def document(measured: Measured) -> dict[str, Any]:
             for built in measured.engines
         ],
         "repairs": [repair_document(found) for found in measured.repairs],
+        "training": [asdict(cost) for cost in measured.training],
         "goals": [{**asdict(goal), "holds": goal.holds, "clear": goal.clear} for goal in measured.goals],
     }
 

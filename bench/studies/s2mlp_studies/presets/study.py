@@ -32,6 +32,9 @@ from s2mlp_studies.repair.table import repair_tables
 from s2mlp_studies.scale import table
 from s2mlp_studies.scale.measure import measure
 from s2mlp_studies.scale.scaling import Plan, default_sizes
+from s2mlp_studies.training import measure as training
+from s2mlp_studies.training.goals import training_goals
+from s2mlp_studies.training.table import training_table
 
 SEED = 20210614
 DEPTHS = (Fraction(1, 4), Fraction(1, 2), Fraction(1))
@@ -88,6 +91,18 @@ class Study:
             self.measured.repairs.append(found)
             self.measured.goals += repair_goals(found)
         self._out.print(repair_tables(self.measured.repairs))
+
+    def measure_training(self) -> None:
+        """The shift to train with on maps of every size, where it is wanted."""
+        if Part.training not in self._settings.parts:
+            return
+        shifts = training.candidates()
+        for model, shape in training.SHAPES.items():
+            announce(f"{model}: the shift, forward and backward")
+            cost = training.measure(model, shape, shifts, self._settings.rounds, self._rng)
+            self.measured.training.append(cost)
+            self.measured.goals += training_goals(cost)
+        self._out.print(training_table(self.measured.training))
 
     def _export(self, model: Model, checkpoint: Path, scratch: Path) -> None:
         repeats = self._settings.repeats or model.export_rounds
