@@ -129,6 +129,7 @@ class Activated(nn.Module):
         return x, self.shift(x)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("semantics", "border"), KINDS)
 def test_it_is_one_graph_to_torch_compile(semantics: Semantics, border: Border) -> None:
     x = random_map(2, 4, 5, 12)

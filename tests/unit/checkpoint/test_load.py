@@ -161,6 +161,7 @@ def test_modules_that_wrap_others_in_the_middle_of_keys_are_cut(tmp_path: Path, 
     assert found.prefix == prefix
 
 
+@pytest.mark.slow
 def test_what_torch_wraps_is_read(tmp_path: Path) -> None:
     """Keys as PyTorch itself makes them."""
     model = random_model(small_spec())

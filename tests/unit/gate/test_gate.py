@@ -103,6 +103,7 @@ def test_the_gate_passes_every_healthy_lowering(lowering: str, bundled: Truth, t
 KINDS: list[tuple[Semantics, Border]] = [("paper", "keep"), ("inplace", "keep"), ("paper", "zero"), ("paper", "wrap")]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS, ids="-".join)
 @pytest.mark.parametrize("norm_after_mean", [False, True], ids=["norm before the mean", "norm after the mean"])
 def test_every_border_and_place_of_the_norm_passes_as_itself_and_is_caught_as_another(

@@ -81,6 +81,7 @@ def test_the_reference_implementation_keeps_the_tolerance_with_it(spec: S2MLPSpe
     assert not judged(graph_of(spec.with_shift(Shift(swapped)), weights=weights_of(model))).passed
 
 
+@pytest.mark.slow
 @no_gpu
 def test_an_engine_in_bfloat16_waits_for_its_device_and_so_does_its_graph(tmp_path: Path) -> None:
     pytest.importorskip("tensorrt_rtx", reason="needs tensorrt-rtx-cu12")

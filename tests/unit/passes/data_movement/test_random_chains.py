@@ -15,6 +15,7 @@ quick = settings(
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("prefer", ["gather", "slice"])
 @quick
 @given(drawn=chains(free_batch=False))
@@ -25,6 +26,7 @@ def test_fixed_sizes(drawn: tuple[ir.Model, tuple[int, ...]], prefer: Preference
     assert same_bits(outputs(model, feeds), outputs(repaired, feeds))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("prefer", ["gather", "slice"])
 @quick
 @given(drawn=chains(free_batch=True))
