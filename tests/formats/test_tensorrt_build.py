@@ -123,8 +123,8 @@ def model(bundle: Path) -> Path:
     return bundle / "model.onnx"
 
 
-def profile(*batches: int) -> Profile:
-    return Profile(*((batch, 3, 28, 28) for batch in batches))
+def profile(*batches: int) -> dict[str, Profile]:
+    return {"input": Profile(*((batch, 3, 28, 28) for batch in batches))}
 
 
 # What it builds

@@ -363,7 +363,7 @@ def test_networks_are_strongly_typed_whatever_number_that_has(name: str, tmp_pat
     trt = stand_in(name)
     trt.Builder = lambda logger: SimpleNamespace(create_network=create_network)
     with pytest.raises(StoppedError):
-        build(trt, tmp_path / "model.onnx", Profile((1,), (1,), (1,)), {}, Log())
+        build(trt, tmp_path / "model.onnx", {"input": Profile((1,), (1,), (1,))}, {}, Log())
     assert flags == [1 << APIS[name]["enums"]["NetworkDefinitionCreationFlag"]["STRONGLY_TYPED"]]
     assert flags == [1 if name.startswith(("tensorrt-11", "tensorrt_rtx")) else 2]
 

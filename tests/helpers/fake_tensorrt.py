@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import ctypes
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 
 from s2mlp_deploy.schema.array import Array
+from s2mlp_exporters.tensorrt.profile import Shape
 from s2mlp_exporters.tensorrt.runtime import CudaError
 from s2mlp_exporters.tensorrt.session import EngineSession
 
@@ -107,13 +108,21 @@ class FakeCuda:
 
 
 class FakeEngine:
-    """Answers as an engine does; its logits are each image's sum and largest value."""
+    """Answers as an engine does, whose outputs are ``compute``'s of its inputs."""
 
-    def __init__(self, cuda: FakeCuda, profile: tuple[tuple[int, ...], ...], dtypes: tuple[str, str]) -> None:
-        self.cuda, self.profile, self.dtypes = cuda, profile, dtypes
+    def __init__(
+        self,
+        cuda: FakeCuda,
+        profiles: Mapping[str, tuple[Shape, ...]],
+        dtypes: Mapping[str, str],
+        compute: Callable[..., tuple[Array, ...]],
+    ) -> None:
+        self.cuda, self.profiles, self.dtypes, self.compute = cuda, profiles, dtypes, compute
+        self.names = list(dtypes)
+        self.num_io_tensors = len(self.names)
         self.address: dict[str, int] = {}
-        self.shape: tuple[int, ...] = ()
-        self.takes_shapes = self.starts = True
+        self.shape: dict[str, Shape] = {}
+        self.takes_shapes = self.starts = self.knows_sizes = True
         self.config: Any = None
         self.has_memory = True
 
@@ -124,19 +133,26 @@ class FakeEngine:
         self.config = config
         return self if self.has_memory else None
 
-    def get_tensor_profile_shape(self, name: str, index: int) -> list[tuple[int, ...]]:
-        assert (name, index) == ("input", 0)
-        return list(self.profile)
+    def get_tensor_name(self, index: int) -> str:
+        return self.names[index]
+
+    def get_tensor_mode(self, name: str) -> Any:
+        return SimpleNamespace(name="INPUT" if name in self.profiles else "OUTPUT")
+
+    def get_tensor_profile_shape(self, name: str, index: int) -> list[Shape]:
+        assert index == 0
+        return list(self.profiles[name])
 
     def get_tensor_dtype(self, name: str) -> str:
-        return self.dtypes[("input", "logits").index(name)]
+        return self.dtypes[name]
 
-    def get_tensor_shape(self, name: str) -> tuple[int, int]:
-        assert name == "logits"
-        return self.shape[0], CLASSES
+    def get_tensor_shape(self, name: str) -> Shape:
+        """Of an output: as an engine, it works the shape out from those of the inputs."""
+        shape = self._results({n: np.zeros(self.shape[n], self.dtypes[n]) for n in self.profiles})[name].shape
+        return shape if self.knows_sizes else (-1, *shape[1:])
 
-    def set_input_shape(self, name: str, shape: tuple[int, ...]) -> bool:
-        self.shape = shape
+    def set_input_shape(self, name: str, shape: Shape) -> bool:
+        self.shape[name] = shape
         return self.takes_shapes
 
     def set_tensor_address(self, name: str, pointer: int) -> bool:
@@ -146,20 +162,30 @@ class FakeEngine:
     def execute_async_v3(self, stream: int) -> bool:
         assert stream == 7
         self.cuda.done.append("execute")
-        shape = self.shape
+        shapes = dict(self.shape)
         if self.starts:
-            self.cuda.enqueue(lambda: self._compute(shape), 2.0)
+            self.cuda.enqueue(lambda: self._run(shapes), 2.0)
         return self.starts
 
-    def _compute(self, shape: tuple[int, ...]) -> None:
-        x = self._tensor("input", shape).astype(np.float32)
-        y = self._tensor("logits", (shape[0], CLASSES))
-        y[:, 0], y[:, 1] = x.sum((1, 2, 3)), x.max((1, 2, 3))
+    def _run(self, shapes: Mapping[str, Shape]) -> None:
+        results = self._results({name: self._tensor(name, shapes[name]) for name in self.profiles})
+        for name, result in results.items():
+            self._tensor(name, result.shape)[...] = result
 
-    def _tensor(self, name: str, shape: tuple[int, ...]) -> Array:
+    def _results(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        outputs = [name for name in self.names if name not in self.profiles]
+        return dict(zip(outputs, self.compute(**inputs), strict=True))
+
+    def _tensor(self, name: str, shape: Shape) -> Array:
         dtype = np.dtype(self.get_tensor_dtype(name))
         content = (ctypes.c_uint8 * (math.prod(shape) * dtype.itemsize)).from_address(self.address[name])
         return np.ctypeslib.as_array(content).view(dtype).reshape(shape)
+
+
+def sums_and_largest(input: Array) -> tuple[Array, ...]:
+    """Logits: each image's sum and largest value."""
+    x = input.astype(np.float32)
+    return (np.stack([x.sum((1, 2, 3)), x.max((1, 2, 3))], axis=1),)
 
 
 class Fake:
@@ -175,7 +201,8 @@ class Fake:
     ) -> None:
         self.cuda = FakeCuda(*fails)
         profile = tuple((n, 3, size, 12) for n, size in zip(batches, sizes, strict=True))
-        self.engine = FakeEngine(self.cuda, profile, dtypes)
+        types = dict(zip(("input", "logits"), dtypes, strict=True))
+        self.engine = FakeEngine(self.cuda, {"input": profile}, types, sums_and_largest)
         self.trt: Any = SimpleNamespace(nptype=np.dtype)
         if rtx:
             self.trt.CudaGraphStrategy = SimpleNamespace(WHOLE_GRAPH_CAPTURE="whole")

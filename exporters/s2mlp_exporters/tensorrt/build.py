@@ -9,18 +9,19 @@ from pathlib import Path
 from typing import Any
 
 from s2mlp_deploy.errors import CompilerError, UsageError
-from s2mlp_deploy.graph.layer import INPUT
 from s2mlp_exporters.tensorrt.log import Log, reason
 from s2mlp_exporters.tensorrt.options import configure
 from s2mlp_exporters.tensorrt.profile import Profile
 from s2mlp_exporters.tensorrt.runtime import Module
 
 
-def build(trt: Module, model: Path, profile: Profile, given: Mapping[str, Any], log: Log) -> memoryview:
+def build(trt: Module, model: Path, profiles: Mapping[str, Profile], given: Mapping[str, Any], log: Log) -> memoryview:
     """The serialized, strongly typed engine of the ONNX file ``model``; the graph decides the precision.
 
+    ``profiles`` has the range of shapes of each input, by name.
+
     Raises:
-        UsageError: where ``given`` or ``profile`` are not for this runtime or model.
+        UsageError: where ``given`` or ``profiles`` are not for this runtime or model.
         CompilerError: where its parser does not take the graph, or it cannot build an engine.
     """
     logger = log.into(trt)
@@ -34,9 +35,12 @@ def build(trt: Module, model: Path, profile: Profile, given: Mapping[str, Any], 
     config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED  # so that the log lists the kernels
     configure(trt, config, given)
     shapes = builder.create_optimization_profile()
-    shapes.set_shape(INPUT, profile.smallest, profile.usual, profile.largest)
+    for name, profile in profiles.items():
+        shapes.set_shape(name, profile.smallest, profile.usual, profile.largest)
     if config.add_optimization_profile(shapes) < 0:
-        raise UsageError(f"inputs from {profile}: {trt.__name__} does not take this profile: {reason(log.errors)}")
+        raise UsageError(
+            f"inputs from {', '.join(map(str, profiles.values()))}: {trt.__name__} does not take this profile: {reason(log.errors)}"
+        )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
         plan = builder.build_serialized_network(network, config)

@@ -11,18 +11,21 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
-from s2mlp_deploy.bundle import golden_tensors
+from s2mlp_deploy.bundle import golden_tensors, network_golden
 from s2mlp_deploy.bundle.contents import GOLDEN, Artifact, Bundle
 from s2mlp_deploy.errors import RuntimeMissingError
 from s2mlp_deploy.formats import onnx_scan
 from s2mlp_deploy.formats.base import Compiler, refuse_other_files
 from s2mlp_deploy.formats.settings import recorded
+from s2mlp_deploy.graph.layer import INPUT
+from s2mlp_deploy.schema.onnx_network import OnnxNetwork
 from s2mlp_deploy.schema.precision import ON_GPUS
 from s2mlp_deploy.system.dependencies import distributions
 from s2mlp_exporters.tensorrt.build import build
 from s2mlp_exporters.tensorrt.log import Log, summary
+from s2mlp_exporters.tensorrt.network_profile import profiles_for
 from s2mlp_exporters.tensorrt.options import EngineOptions
-from s2mlp_exporters.tensorrt.profile import Profile, profile_for
+from s2mlp_exporters.tensorrt.profile import Profile, Shape, format_shape, profile_for
 from s2mlp_exporters.tensorrt.runtime import Cuda, Gpu, Module, Runtime, find_gpu
 from s2mlp_exporters.tensorrt.session import EngineSession, load
 
@@ -33,6 +36,8 @@ class Settings(BaseModel):
     """The settings that the manifest records of an engine: builder, target and options.
 
     ``built_for`` are compute capabilities, or the GPU on which it was built; ``options`` are as given.
+    ``smallest``, ``usual`` and ``largest`` have the sizes of an image classifier's input; of another network
+    each input, as in ``input=1x3x80x48``.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -56,6 +61,7 @@ class EngineFormat(Compiler):
     precisions = ON_GPUS
     targets = ("trt",)
     inputs = ("float", "uint8")
+    networks = True
     runtime: Runtime
 
     def cannot_run(self, options: EngineOptions) -> str | None:
@@ -74,19 +80,15 @@ class EngineFormat(Compiler):
         trt = self.runtime.load()
         if options.strip_weights and (reason := self.cannot_run(options)):
             raise RuntimeMissingError(f"--strip-weights makes the builder ask a GPU, and {reason}: leave it out")
-        manifest = bundle.manifest
-        inputs = golden_tensors.load(bundle.golden).inputs if GOLDEN in manifest.files else {}
-        shapes = {case: images.shape for case, images in inputs.items()}
-        profile = profile_for(manifest, shapes, options)
+        profiles, beyond = _profiles(bundle, options)
         log = Log()
-        plan = build(trt, bundle.artifact.path, profile, options.given, log)
+        plan = build(trt, bundle.artifact.path, profiles, options.given, log)
         (destination / PLAN).write_bytes(plan)
         graph = bundle.artifact.files
         for name in graph:
             shutil.copyfile(bundle.directory / name, destination / name)
         report = {**summary(log.kernels()), "engine_bytes": plan.nbytes, "build_log": log.text()}
-        beyond = tuple(case for case, shape in shapes.items() if not profile.admits_size_of(shape))
-        record = self._record(trt, profile, options).model_dump()
+        record = self._record(trt, _recorded_shapes(bundle, profiles), options).model_dump()
         return Artifact(destination, PLAN, (PLAN,), record, graph, report, beyond)
 
     def for_gpu(self, options: EngineOptions) -> bool:
@@ -151,16 +153,37 @@ class EngineFormat(Compiler):
         """The options, after a blank, that an engine for ``gpu`` takes."""
         return ""
 
-    def _record(self, trt: Module, profile: Profile, options: EngineOptions) -> Settings:
-        shapes = {"smallest": profile.smallest, "usual": profile.usual, "largest": profile.largest}
+    def _record(self, trt: Module, shapes: Mapping[str, tuple[str, ...]], options: EngineOptions) -> Settings:
         given = {n: v for n, v in options.given.items() if n not in ("batch", "size_profile", "timing_cache")}
         return Settings(
             runtime=self.runtime.module,
             runtime_version=str(trt.__version__),
             built_for=self._built_for(trt, options),
             options=tuple(f"{name}={_text(value)}" for name, value in sorted(given.items())),
-            **{name: tuple(map(str, shape)) for name, shape in shapes.items()},
+            **shapes,
         )
+
+
+def _profiles(bundle: Bundle, options: EngineOptions) -> tuple[Mapping[str, Profile], tuple[str, ...]]:
+    """The profile of each input, by name, and the golden cases that go beyond it."""
+    network, checked = bundle.manifest.spec, GOLDEN in bundle.manifest.files
+    if isinstance(network, OnnxNetwork):
+        return profiles_for(network, network_golden.load(bundle.golden, network).inputs if checked else {}, options), ()
+    inputs = golden_tensors.load(bundle.golden).inputs if checked else {}
+    shapes: dict[str, Shape] = {case: images.shape for case, images in inputs.items()}
+    profile = profile_for(bundle.manifest, shapes, options)
+    return {INPUT: profile}, tuple(case for case, shape in shapes.items() if not profile.admits_size_of(shape))
+
+
+def _recorded_shapes(bundle: Bundle, profiles: Mapping[str, Profile]) -> dict[str, tuple[str, ...]]:
+    """The three shapes of ``profiles`` as :class:`Settings` has them."""
+    if isinstance(bundle.manifest.spec, OnnxNetwork):
+        return {
+            part: tuple(f"{name}={format_shape(getattr(profile, part))}" for name, profile in profiles.items())
+            for part in ("smallest", "usual", "largest")
+        }
+    profile = profiles[INPUT]
+    return {part: tuple(map(str, getattr(profile, part))) for part in ("smallest", "usual", "largest")}
 
 
 def _text(value: object) -> str:

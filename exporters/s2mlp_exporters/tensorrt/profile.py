@@ -37,7 +37,12 @@ class Profile:
         return self.admits((self.smallest[0], *shape[1:]))
 
     def __str__(self) -> str:
-        return " to ".join("x".join(map(str, shape)) for shape in (self.smallest, self.largest))
+        return " to ".join(map(format_shape, (self.smallest, self.largest)))
+
+
+def format_shape(shape: Shape) -> str:
+    """``shape`` in words, as in 1x3x224x224."""
+    return "x".join(map(str, shape)) or "no axes"
 
 
 def profile_for(manifest: Manifest, golden: Mapping[str, Shape], options: EngineOptions) -> Profile:
@@ -81,8 +86,15 @@ def _batches(fixed: int | None, given: str | None) -> tuple[int, int, int]:
                 f"--batch {given}: the bundle's graph has a fixed batch of {fixed}; export it with --batch dynamic"
             )
         return fixed, fixed, fixed
-    if given is None:
-        return DEFAULT_BATCHES
+    return DEFAULT_BATCHES if given is None else parse_batches(given)
+
+
+def parse_batches(given: str) -> tuple[int, int, int]:
+    """The smallest, the most usual and the largest batch of ``--batch MIN:OPT:MAX``.
+
+    Raises:
+        UsageError: where it is no such range.
+    """
     match = re.fullmatch(r"(\d{1,6}):(\d{1,6}):(\d{1,6})", given)
     batches = tuple(map(int, match.groups())) if match else ()
     if len(batches) != 3 or not 0 < batches[0] <= batches[1] <= batches[2]:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import ctypes
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -17,7 +18,7 @@ from s2mlp_deploy.graph.layer import INPUT, OUTPUT
 from s2mlp_deploy.runtime.session import Times
 from s2mlp_deploy.schema.array import Array
 from s2mlp_exporters.tensorrt.log import Log, reason
-from s2mlp_exporters.tensorrt.profile import Profile
+from s2mlp_exporters.tensorrt.profile import Profile, Shape, format_shape
 from s2mlp_exporters.tensorrt.runtime import Cuda, CudaError, Module
 
 
@@ -47,8 +48,18 @@ def load(
     return engine, (logger, runtime)
 
 
+@dataclass(frozen=True)
+class Buffer:
+    """An input's or output's memory: on the GPU, and the same on the host, pinned, with a view of its bytes."""
+
+    dtype: np.dtype[Any]
+    on_device: Any
+    on_host: Any
+    view: Array
+
+
 class EngineSession:
-    """An engine with its buffers: allocated once, for the largest input of its profile.
+    """An engine with its buffers: allocated once, for the largest inputs of its profile.
 
     After the first run with a shape the work is replayed as a CUDA graph: TensorRT for RTX captures it by
     itself, for TensorRT it is captured here. There is one set of buffers, so threads take turns. The GPU's
@@ -70,34 +81,26 @@ class EngineSession:
             raise RuntimeMissingError(
                 "the GPU has too little free memory for this engine: build it for a smaller --batch"
             )
-        self._profile = Profile(*(tuple(shape) for shape in engine.get_tensor_profile_shape(INPUT, 0)))
-        self._in_dtype, self._out_dtype = (
-            np.dtype(trt.nptype(engine.get_tensor_dtype(name))) for name in (INPUT, OUTPUT)
-        )
-        self._context.set_input_shape(INPUT, self._profile.largest)
-        self._classes = int(self._context.get_tensor_shape(OUTPUT)[-1])
-        self._shape: tuple[int, ...] | None = None
-        sizes = (
-            math.prod(self._profile.largest) * self._in_dtype.itemsize,
-            self._profile.largest[0] * self._classes * self._out_dtype.itemsize,
-        )
+        names = [engine.get_tensor_name(index) for index in range(engine.num_io_tensors)]
+        inputs = [name for name in names if engine.get_tensor_mode(name).name == "INPUT"]
+        self._outputs = tuple(name for name in names if name not in inputs)
+        self._profiles = {
+            name: Profile(*(tuple(shape) for shape in engine.get_tensor_profile_shape(name, 0))) for name in inputs
+        }
+        self._shapes: Mapping[str, Shape] = {}  # of the inputs and outputs that it is prepared for
         try:
-            # Not the default stream, on which an engine synchronizes the device; pinned memory, so that copies do not wait.
+            # Not the default stream, on which an engine synchronizes the device.
             self._stream = self._take("StreamCreate", "StreamDestroy")
             self._events = tuple(self._take("EventCreate", "EventDestroy") for _ in range(4))
-            self._on_device = tuple(self._take("Malloc", "Free", size) for size in sizes)
-            self._on_host = tuple(self._take("MallocHost", "FreeHost", size) for size in sizes)
+            largest = self._set_shapes({name: profile.largest for name, profile in self._profiles.items()})
+            self._buffers = {name: self._buffer(trt, name, shape) for name, shape in largest.items()}
         except CudaError as error:
             self.close()
             raise RuntimeMissingError(
                 f"the GPU cannot hold this engine's buffers ({error}): build for a smaller --batch"
             ) from error
-        self._views = tuple(
-            np.ctypeslib.as_array((ctypes.c_uint8 * size).from_address(int(pointer)))
-            for size, pointer in zip(sizes, self._on_host, strict=True)
-        )
-        for name, pointer in zip((INPUT, OUTPUT), self._on_device, strict=True):
-            self._context.set_tensor_address(name, int(pointer))
+        for name, buffer in self._buffers.items():
+            self._context.set_tensor_address(name, int(buffer.on_device))
 
     def run(self, images: Array) -> Array:
         """Logits (batch, classes) float32 of ``images`` (batch, channels, height, width).
@@ -108,16 +111,28 @@ class EngineSession:
             UsageError: for a size that the engine was not built for.
             RuntimeMissingError: where the GPU fails.
         """
-        low, high = self._profile.smallest[0], self._profile.largest[0]
+        profile = self._profiles[INPUT]
+        low, high = profile.smallest[0], profile.largest[0]
         logits = []
         for start in range(0, len(images), high):
             part = images[start : start + high]
             missing = max(0, low - len(part))
             filled = np.concatenate([part, np.repeat(part[-1:], missing, axis=0)]) if missing else part
             with self._turn:
-                self._step(filled, lambda event: None)
-                logits.append(self._logits(len(filled))[: len(part)])
+                self._step({INPUT: filled}, lambda event: None)
+                logits.append(self._found(OUTPUT)[: len(part)].astype(np.float32))
         return np.concatenate(logits)
+
+    def compute(self, inputs: Mapping[str, Array]) -> Mapping[str, Array]:
+        """All outputs, by name, for all ``inputs``, by name, which are run as they are: neither split nor filled up.
+
+        Raises:
+            UsageError: for shapes that the engine was not built for, and other names than its own.
+            RuntimeMissingError: where the GPU fails.
+        """
+        with self._turn:
+            self._step(inputs, lambda event: None)
+            return {name: self._found(name) for name in self._outputs}
 
     def time(self, images: Array) -> Times:
         """How long one batch takes on the GPU; the first with a shape prepares, and is not representative.
@@ -126,7 +141,7 @@ class EngineSession:
             UsageError, RuntimeMissingError: as :meth:`run`.
         """
         with self._turn:
-            self._step(images, lambda event: self._cuda.EventRecord(self._events[event], self._stream))
+            self._step({INPUT: images}, lambda event: self._cuda.EventRecord(self._events[event], self._stream))
             between = zip(self._events, self._events[1:], strict=False)
             return Times(*(float(self._cuda.EventElapsedTime(first, second)) for first, second in between))
 
@@ -156,37 +171,62 @@ class EngineSession:
         config.dynamic_shapes_kernel_specialization_strategy = trt.DynamicShapesKernelSpecializationStrategy.EAGER
         return self._engine.create_execution_context(config)
 
-    def _step(self, images: Array, record: Callable[[int], None]) -> None:
+    def _buffer(self, trt: Module, name: str, shape: Shape) -> Buffer:
+        """Memory for the tensor called ``name``, whose largest shape is ``shape``."""
+        dtype = np.dtype(trt.nptype(self._engine.get_tensor_dtype(name)))
+        size = max(1, math.prod(shape)) * dtype.itemsize
+        on_device = self._take("Malloc", "Free", size)
+        on_host = self._take("MallocHost", "FreeHost", size)  # pinned, so that copies do not wait
+        view = np.ctypeslib.as_array((ctypes.c_uint8 * size).from_address(int(on_host)))
+        return Buffer(dtype, on_device, on_host, view)
+
+    def _step(self, inputs: Mapping[str, Array], record: Callable[[int], None]) -> None:
         if self._context is None:
             raise UsageError("the engine's session is closed: open the engine again")
-        content = np.ascontiguousarray(images, self._in_dtype)
-        self._prepare(content.shape)
-        (x, y), (host_x, host_y) = self._on_device, self._on_host
+        if inputs.keys() != self._profiles.keys():
+            raise UsageError(f"inputs called {', '.join(inputs)}: the engine's are {', '.join(self._profiles)}")
+        self._prepare({name: np.shape(inputs[name]) for name in self._profiles})
+        for name, array in inputs.items():
+            content = np.asarray(array, self._buffers[name].dtype, order="C").reshape(-1).view(np.uint8)
+            self._buffers[name].view[: content.size] = content
         kind = self._cuda.runtime.cudaMemcpyKind
-        self._views[0][: content.nbytes] = content.reshape(-1).view(np.uint8)
-        out_bytes = len(content) * self._classes * self._out_dtype.itemsize
         try:
             record(0)
-            self._cuda.MemcpyAsync(x, host_x, content.nbytes, kind.cudaMemcpyHostToDevice, self._stream)
+            for name in self._profiles:
+                buffer = self._buffers[name]
+                self._copy(name, buffer.on_device, buffer.on_host, kind.cudaMemcpyHostToDevice)
             record(1)
             self._compute()
             record(2)
-            self._cuda.MemcpyAsync(host_y, y, out_bytes, kind.cudaMemcpyDeviceToHost, self._stream)
+            for name in self._outputs:
+                buffer = self._buffers[name]
+                self._copy(name, buffer.on_host, buffer.on_device, kind.cudaMemcpyDeviceToHost)
             record(3)
             self._cuda.StreamSynchronize(self._stream)
         except CudaError as error:
             raise RuntimeMissingError(f"the GPU failed while it ran the engine: {error}") from error
 
-    def _prepare(self, shape: tuple[int, ...]) -> None:
-        """Set the shape, run once, and record the work where the runtime does not do so itself."""
-        if shape == self._shape:
+    def _copy(self, name: str, to: Any, origin: Any, kind: Any) -> None:
+        """Copy the tensor called ``name``, as large as it is in this run."""
+        if size := self._bytes(name, self._shapes[name]):
+            self._cuda.MemcpyAsync(to, origin, size, kind, self._stream)
+
+    def _bytes(self, name: str, shape: Shape) -> int:
+        return math.prod(shape) * self._buffers[name].dtype.itemsize
+
+    def _prepare(self, inputs: Mapping[str, Shape]) -> None:
+        """Set the shapes, run once, and record the work where the runtime does not do so itself."""
+        if self._shapes and all(shape == self._shapes[name] for name, shape in inputs.items()):
             return
         self._drop_graph()
-        self._shape = None
-        if len(shape) != len(self._profile.largest) or not self._profile.admits(shape):
-            raise UsageError(f"an input of {'x'.join(map(str, shape))}: the engine was built for {self._profile}")
-        if not self._context.set_input_shape(INPUT, shape):
-            raise UsageError(f"the engine does not take an input of {'x'.join(map(str, shape))}")
+        self._shapes = {}
+        for name, shape in inputs.items():
+            profile = self._profiles[name]
+            if len(shape) != len(profile.largest) or not profile.admits(shape):
+                raise UsageError(f"an input of {format_shape(shape)}: the engine was built for {profile}")
+        shapes = self._set_shapes(inputs)
+        if large := next((n for n, s in shapes.items() if self._bytes(n, s) > self._buffers[n].view.size), None):
+            raise UsageError(f"{large} of {format_shape(shapes[large])} is larger than for the engine's largest inputs")
         try:
             self._enqueue()  # capturing needs an engine that has run (NVIDIA/TensorRT issue 2603)
             self._cuda.StreamSynchronize(self._stream)
@@ -194,7 +234,19 @@ class EngineSession:
                 self._capture()
         except CudaError as error:
             raise RuntimeMissingError(f"the GPU failed while it ran the engine: {error}") from error
-        self._shape = shape
+        self._shapes = shapes
+
+    def _set_shapes(self, inputs: Mapping[str, Shape]) -> dict[str, Shape]:
+        """Set the shapes of ``inputs``; the shapes of all inputs and outputs that follow."""
+        for name, shape in inputs.items():
+            if not self._context.set_input_shape(name, shape):
+                raise UsageError(f"the engine does not take an input of {format_shape(shape)}")
+        outputs = {name: tuple(self._context.get_tensor_shape(name)) for name in self._outputs}
+        if unknown := next((name for name, shape in outputs.items() if min(shape, default=0) < 0), None):
+            raise UsageError(
+                f"the size of {unknown} does not follow from the inputs' sizes: engines with such outputs cannot be run here"
+            )
+        return {**inputs, **outputs}
 
     def _capture(self) -> None:
         mode = self._cuda.runtime.cudaStreamCaptureMode.cudaStreamCaptureModeThreadLocal
@@ -226,7 +278,8 @@ class EngineSession:
             graph, self._graph = self._graph, None
             self._cuda.GraphExecDestroy(graph)
 
-    def _logits(self, rows: int) -> Array:
-        size = rows * self._classes * self._out_dtype.itemsize
-        logits: Array = self._views[1][:size].view(self._out_dtype).reshape(rows, self._classes).astype(np.float32)
-        return logits
+    def _found(self, name: str) -> Array:
+        """A copy of the output called ``name`` of the last run."""
+        buffer, shape = self._buffers[name], self._shapes[name]
+        found: Array = buffer.view[: self._bytes(name, shape)].view(buffer.dtype).reshape(shape).copy()
+        return found

@@ -11,6 +11,7 @@ import json
 import sys
 from pathlib import Path
 
+from s2mlp_deploy.graph.layer import INPUT
 from s2mlp_exporters.tensorrt.build import build
 from s2mlp_exporters.tensorrt.log import Log, summary
 from s2mlp_exporters.tensorrt.profile import Profile, Shape
@@ -22,7 +23,7 @@ PLAN, FIGURES = "model.plan", "figures.json"
 def write_engine(model: Path, images: Shape, directory: Path) -> None:
     """Build an engine for inputs of the one shape ``images`` (batch, channels, height, width)."""
     log = Log()
-    plan = build(TENSORRT_RTX.load(), model, Profile(images, images, images), {}, log)
+    plan = build(TENSORRT_RTX.load(), model, {INPUT: Profile(images, images, images)}, {}, log)
     (directory / PLAN).write_bytes(plan)
     figures = {"engine_bytes": plan.nbytes, **summary(log.kernels())}
     (directory / FIGURES).write_text(json.dumps(figures), "utf-8")
