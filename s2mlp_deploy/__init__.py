@@ -17,11 +17,11 @@ from typing import TYPE_CHECKING, Any
 from s2mlp_deploy.system.version import __version__ as __version__
 
 if TYPE_CHECKING:
-    from s2mlp_deploy.api import deploy, load_checkpoint, read_bundle, verify
     from s2mlp_deploy.bundle.contents import Bundle
     from s2mlp_deploy.checkpoint.load import Checkpoint
     from s2mlp_deploy.errors import Error
     from s2mlp_deploy.families.s2mlp.spec import PRESETS
+    from s2mlp_deploy.pipeline.api import deploy, load_checkpoint, read_bundle, verify
     from s2mlp_deploy.pipeline.request import (
         EvidenceOptions,
         Export,
@@ -62,10 +62,10 @@ _NAMES = {
     "Shift": ("schema.shift", "Shift"),
     "Spec": ("schema.spec", "Spec"),
     "Verification": ("pipeline.verify", "Verification"),
-    "deploy": ("api", "deploy"),
-    "load_checkpoint": ("api", "load_checkpoint"),
-    "read_bundle": ("api", "read_bundle"),
-    "verify": ("api", "verify"),
+    "deploy": ("pipeline.api", "deploy"),
+    "load_checkpoint": ("pipeline.api", "load_checkpoint"),
+    "read_bundle": ("pipeline.api", "read_bundle"),
+    "verify": ("pipeline.api", "verify"),
 }
 
 __all__ = [  # noqa: RUF022 - the order of the story

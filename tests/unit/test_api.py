@@ -28,7 +28,7 @@ from s2mlp_deploy import (
     read_bundle,
     verify,
 )
-from s2mlp_deploy.api import in_fields
+from s2mlp_deploy.pipeline.api import in_fields
 from s2mlp_deploy.schema.manifest import Interface
 from s2mlp_deploy.system.progress import Listener
 
@@ -126,4 +126,4 @@ def test_commands_to_type_stay_as_they_are() -> None:
 
 def test_every_public_function_is_one_of_the_api() -> None:
     for name in ("deploy", "verify", "read_bundle", "load_checkpoint"):
-        assert getattr(s2mlp_deploy, name).__module__ == "s2mlp_deploy.api"
+        assert getattr(s2mlp_deploy, name).__module__ == "s2mlp_deploy.pipeline.api"
