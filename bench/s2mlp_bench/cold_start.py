@@ -19,7 +19,6 @@ import numpy as np
 
 from s2mlp_bench.backends import import_runtimes
 from s2mlp_bench.candidate import Candidate
-from s2mlp_bench.process import measure
 from s2mlp_deploy import errors
 from s2mlp_deploy.bundle.read import read_manifest
 from s2mlp_deploy.errors import BundleError, Error
@@ -27,6 +26,7 @@ from s2mlp_deploy.gate.io_adapter import ArtifactIo, IoAdapter
 from s2mlp_deploy.schema.array import Array
 from s2mlp_deploy.schema.manifest import Manifest
 from s2mlp_deploy.schema.onnx_network import OnnxNetwork
+from s2mlp_deploy.system.process_cost import measure
 
 
 @dataclass(frozen=True)

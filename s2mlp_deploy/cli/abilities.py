@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from importlib.util import find_spec
 from typing import Any
 
 from s2mlp_deploy.errors import RuntimeMissingError
@@ -13,7 +12,7 @@ from s2mlp_deploy.formats.base import Compiler
 from s2mlp_deploy.runtime import onnxruntime_versions
 from s2mlp_deploy.runtime.onnxruntime import miscomputes
 from s2mlp_deploy.system import machine
-from s2mlp_deploy.system.dependencies import pip_install
+from s2mlp_deploy.system.dependencies import missing_modules, pip_install
 from s2mlp_deploy.system.version import __version__
 
 EXPORT_MODULES = ("torch", "onnxruntime", "onnxsim", "PIL")
@@ -64,7 +63,7 @@ class Report:
 
 def examine() -> Report:
     """Look at the machine at hand; nothing heavy is imported."""
-    abilities = [Ability("export a checkpoint", _missing(EXPORT_MODULES), pip_install("export"))]
+    abilities = [Ability("export a checkpoint", missing_modules(EXPORT_MODULES), pip_install("export"))]
     for name in registry.names():
         abilities += _with_format(name)
     abilities += _with_old_onnx_runtime()
@@ -79,30 +78,19 @@ def _with_format(name: str) -> Iterator[Ability]:
     except RuntimeMissingError as error:
         yield Ability(run, ("the exporter",), str(error))
         return
-    missing = _missing(target.modules)
+    missing = missing_modules(target.modules)
     if isinstance(target, Compiler):
         reason = target.cannot_compile(target.options())
-        yield Ability(f"build {name} bundles", _missing(target.modules[:1]), target.install_hint, reason)
+        yield Ability(f"build {name} bundles", missing_modules(target.modules[:1]), target.install_hint, reason)
     reason = None if missing else target.cannot_run(target.options())
     yield Ability(run, missing, target.install_hint, reason)
 
 
 def _with_old_onnx_runtime() -> Iterator[Ability]:
     """The features that the installed ONNX Runtime is too old for."""
-    if _missing(("onnxruntime",)):
+    if missing_modules(("onnxruntime",)):
         return
     reasons = {"float16": onnxruntime_versions.too_old("float16"), "bytes": miscomputes()}
     for feature, least in onnxruntime_versions.LEAST.items():
         if reason := reasons.get(feature):
             yield Ability(f"run {least.what}", (), onnxruntime_versions.remedy(feature), reason)
-
-
-def _missing(modules: tuple[str, ...]) -> tuple[str, ...]:
-    return tuple(m for m in modules if not _is_installed(m))
-
-
-def _is_installed(module: str) -> bool:
-    try:
-        return find_spec(module) is not None
-    except ModuleNotFoundError:  # of the package around a submodule
-        return False

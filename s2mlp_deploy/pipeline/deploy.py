@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 from s2mlp_deploy.bundle.contents import Bundle
 from s2mlp_deploy.bundle.read import read_bundle
 from s2mlp_deploy.bundle.staging import check_destination
-from s2mlp_deploy.errors import BundleError, OutputError, RuntimeMissingError, UsageError
+from s2mlp_deploy.errors import BundleError, Error, OutputError, RuntimeMissingError, UsageError
 from s2mlp_deploy.formats import registry
 from s2mlp_deploy.formats.base import Compiler, Exporter
 from s2mlp_deploy.formats.onnx import OnnxFile
@@ -27,7 +27,7 @@ from s2mlp_deploy.formats.registry import ONNX
 from s2mlp_deploy.pipeline import compile as compile_stage
 from s2mlp_deploy.pipeline import request_checks
 from s2mlp_deploy.pipeline.request import Export, ExportRequest, FormatOptions
-from s2mlp_deploy.quantization.settings import Float16, Int8
+from s2mlp_deploy.quantization.settings import Float16, Int8, PrecisionOptions
 from s2mlp_deploy.system import workdir
 from s2mlp_deploy.system.progress import Listener, Progress
 
@@ -35,7 +35,7 @@ if TYPE_CHECKING:  # need torch, and a bundle does not
     from s2mlp_deploy.gate.evaluation import EvaluationSet
     from s2mlp_deploy.pipeline.checkpoint_context import CheckpointContext
 
-__all__ = ["Export", "ExportRequest", "Listener", "deploy", "deploy_all"]
+__all__ = ["Export", "ExportRequest", "Listener", "deploy", "deploy_all", "deploy_each"]
 
 
 def deploy(request: ExportRequest, listener: Listener | None = None) -> Export:
@@ -56,6 +56,19 @@ def deploy_all(requests: Sequence[ExportRequest], listener: Listener | None = No
         UsageError: where the requests differ in a shared field.
         Error: as :func:`deploy`. Bundles published before it stay.
     """
+    for made in deploy_each(requests, listener):
+        if isinstance(made, Error):
+            raise made
+        yield made
+
+
+def deploy_each(requests: Sequence[ExportRequest], listener: Listener | None = None) -> Iterator[Export | Error]:
+    """As :func:`deploy_all`, but where an export fails its error takes its place, and the others go on.
+
+    Raises:
+        UsageError: where the requests differ in a shared field.
+        Error: where one of them cannot be fulfilled, as far as that is known before the work begins.
+    """
     pairs = [request_checks.checked(request) for request in requests]
     request_checks.check_shared([request for request, _ in pairs])
     for request, _ in pairs:
@@ -65,10 +78,15 @@ def deploy_all(requests: Sequence[ExportRequest], listener: Listener | None = No
     shared = _Shared(several=len(pairs) > 1)
     for (request, target), bundle in zip(pairs, bundles, strict=True):
         progress = Progress(listener or Listener())
-        if bundle and isinstance(target, Compiler):
-            yield compile_stage.compile_foreign(bundle, target, request, progress)
-        else:
-            yield _from_checkpoint(request, target, progress, shared)
+        made: Export | Error
+        try:
+            if bundle and isinstance(target, Compiler):
+                made = compile_stage.compile_foreign(bundle, target, request, progress)
+            else:
+                made = _from_checkpoint(request, target, progress, shared)
+        except Error as error:
+            made = error
+        yield made
 
 
 def _open(request: ExportRequest, target: Exporter | Compiler) -> Bundle:
@@ -98,7 +116,7 @@ def _from_checkpoint(
     if isinstance(target, Exporter):
         made, evaluation = export_onnx.export(request, target, progress, shared.context)
         if request.format.name == ONNX:
-            shared.graphs[request.precision.row.name, _recipe(request, target)] = made, evaluation
+            shared.graphs[_graph_key(request, target)] = made, evaluation
         return made
     if reason:
         graph_bundle = _graph_for_elsewhere(request, target, reason, progress, shared)
@@ -110,11 +128,11 @@ def _from_checkpoint(
 
 @dataclass
 class _Shared:
-    """The shared state of one checkpoint's artifacts: its context, and ONNX bundles by precision and recipe."""
+    """The shared state of one checkpoint's artifacts: its context, and ONNX bundles by lowering and precision."""
 
     several: bool
     context: CheckpointContext | None = None
-    graphs: dict[tuple[str, str | None], tuple[Export, EvaluationSet | None]] = field(default_factory=dict)
+    graphs: dict[tuple[str, PrecisionOptions], tuple[Export, EvaluationSet | None]] = field(default_factory=dict)
 
 
 def _graph(
@@ -123,12 +141,12 @@ def _graph(
     """The ONNX bundle that ``target`` compiles: one that is there already, or a new one in ``directory``."""
     from s2mlp_deploy.pipeline import export_onnx
 
-    recipe, precision = _recipe(request, target), request.precision
-    if (precision.row.name, recipe) in shared.graphs:
-        return shared.graphs[precision.row.name, recipe]
+    key = _graph_key(request, target)
+    if key in shared.graphs:
+        return shared.graphs[key]
     graph = replace(
         request,
-        precision=replace(precision, target=recipe) if isinstance(precision, Float16 | Int8) else precision,
+        precision=key[1],
         format=FormatOptions(ONNX),
         output=replace(request.output, directory=directory),
     )
@@ -166,9 +184,12 @@ def _not_forced(request: ExportRequest) -> ExportRequest:
     return replace(request, output=replace(request.output, force=False))
 
 
-def _recipe(request: ExportRequest, target: Exporter | Compiler) -> str | None:
-    """The processor that the graph is for, where its precision has a graph for each."""
-    return request.target_of(target) if request.precision.row.targets else None
+def _graph_key(request: ExportRequest, target: Exporter | Compiler) -> tuple[str, PrecisionOptions]:
+    """What one checkpoint's ONNX graphs differ in: the lowering, and the precision with the processor that it is for."""
+    precision = request.precision
+    if isinstance(precision, Float16 | Int8):
+        precision = replace(precision, target=request.target_of(target))
+    return request.graph.lowering, precision
 
 
 def _way_on(request: ExportRequest, target: Compiler, reason: str, bundle: Bundle) -> str:

@@ -72,7 +72,7 @@ def measure(bundles: Sequence[Bundle], clock: Clock = time.perf_counter) -> Late
     if not bundles:
         return None
     batch = bundles[0].manifest.batch or 1
-    images, source = _images(bundles, batch)
+    images, source = images_for(bundles, batch)
     calls: dict[str, Callable[[], object]] = {}
     for bundle in bundles:
         session = registry.find(bundle.manifest.format).open_with_threads(bundle.artifact, None)
@@ -99,7 +99,7 @@ def in_turns(calls: Mapping[str, Callable[[], object]], clock: Clock = time.perf
     return [Latency(estimate(s), ratio(samples[0], s)) for s in samples], rounds
 
 
-def _images(bundles: Sequence[Bundle], batch: int) -> tuple[Array, str]:
+def images_for(bundles: Sequence[Bundle], batch: int) -> tuple[Array, str]:
     """Inputs as the first of ``bundles`` takes them, and a name for them."""
     for bundle in bundles:
         if GOLDEN in bundle.manifest.files:

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import Distribution, PackageNotFoundError, distribution, packages_distributions, requires
+from importlib.util import find_spec
 from shlex import quote
 
 from packaging.requirements import Requirement
@@ -48,6 +49,18 @@ def pip_install(extra: str) -> str:
     if not wanted:
         raise ValueError(f"{PROJECT} has no extra {extra!r}")
     return " ".join(["pip install", *(quote(f"{r.name}{r.specifier}") for r in wanted)])
+
+
+def missing_modules(modules: tuple[str, ...]) -> tuple[str, ...]:
+    """Those Python ``modules`` that are not installed; none is imported."""
+    return tuple(module for module in modules if not _is_installed(module))
+
+
+def _is_installed(module: str) -> bool:
+    try:
+        return find_spec(module) is not None
+    except ModuleNotFoundError:  # of the package around a submodule
+        return False
 
 
 def closure(roots: Mapping[str, str | None]) -> dict[str, Package]:

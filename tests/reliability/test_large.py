@@ -26,10 +26,10 @@ from safetensors.torch import save_file
 from helpers.formats import manifest_of, promised
 from helpers.reliability.record import Trials
 from helpers.support import command, run, save_checkpoint, small_spec
-from s2mlp_bench.process import measure
 from s2mlp_deploy.families.s2mlp.reference import S2MLP
 from s2mlp_deploy.families.s2mlp.spec import S2MLPSpec, single_stage
 from s2mlp_deploy.graph import writer
+from s2mlp_deploy.system.process_cost import measure
 
 DISK_BYTES, MEMORY_BYTES = 25e9, 15e9
 """What the large checkpoint and everything made of it take at most."""

@@ -18,7 +18,6 @@ from s2mlp_bench.backends import OnnxBackend, OpenVinoBackend, TorchBackend
 from s2mlp_bench.baselines import mixer
 from s2mlp_bench.candidate import Backend, Candidate, Point
 from s2mlp_bench.load import INT8_LIMIT
-from s2mlp_bench.process import measure
 from s2mlp_bench.weights_from_onnx import Model, read, readable
 from s2mlp_deploy.bundle.contents import Bundle
 from s2mlp_deploy.bundle.read import read_manifest
@@ -31,6 +30,7 @@ from s2mlp_deploy.schema.precision import FP32, INT8
 from s2mlp_deploy.schema.size import Size
 from s2mlp_deploy.schema.spec import Spec
 from s2mlp_deploy.system.dependencies import pip_install
+from s2mlp_deploy.system.process_cost import measure
 from s2mlp_deploy.system.progress import Listener
 
 FLOAT_LIMIT = 1e-4

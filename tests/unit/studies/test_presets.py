@@ -19,12 +19,12 @@ from s2mlp_bench.backends import OnnxBackend
 from s2mlp_bench.benchmark import Devices, Plan, Result
 from s2mlp_bench.candidate import Candidate, Point
 from s2mlp_bench.interleaved_timing import NOTHING, Record, Schedule
-from s2mlp_bench.process import ProcessCost
 from s2mlp_bench.summary import summarize
 from s2mlp_deploy.checkpoint.load import load_checkpoint
 from s2mlp_deploy.graph.lowered import Lowered
 from s2mlp_deploy.graph.spatial_shift import LOWERINGS
 from s2mlp_deploy.system.dependencies import pip_install
+from s2mlp_deploy.system.process_cost import ProcessCost
 from s2mlp_deploy.system.progress import Listener
 from s2mlp_deploy.system.timing import Estimate
 from s2mlp_studies import random_weights

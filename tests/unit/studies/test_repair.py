@@ -10,7 +10,7 @@ import pytest
 from rich.console import Console
 
 from helpers.shift_nets import NETS as SMALL
-from s2mlp_bench.process import ProcessCost
+from s2mlp_deploy.system.process_cost import ProcessCost
 from s2mlp_studies.presets import report
 from s2mlp_studies.repair import measure
 from s2mlp_studies.repair.goals import DEEP, YOLO, repair_goals

@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from s2mlp_bench.graphs import write
-from s2mlp_bench.process import ProcessCost, measure
 from s2mlp_deploy.checkpoint.load import load_checkpoint
 from s2mlp_deploy.graph import writer
 from s2mlp_deploy.graph.lowered import Lowered
 from s2mlp_deploy.graph.spatial_shift import LOWERINGS
+from s2mlp_deploy.system.process_cost import ProcessCost, measure
 from s2mlp_deploy.system.timing import Estimate, estimate
 from s2mlp_exporters.tensorrt.runtime import TENSORRT_RTX
 from s2mlp_studies.presets import engine_build, graphs

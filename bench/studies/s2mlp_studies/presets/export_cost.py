@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from s2mlp_bench.baselines.registry import naive_command
-from s2mlp_bench.process import ProcessCost, measure
 from s2mlp_bench.weights_from_onnx import Model
 from s2mlp_deploy.checkpoint.load import load_checkpoint
+from s2mlp_deploy.system.process_cost import ProcessCost, measure
 from s2mlp_deploy.system.timing import Estimate, estimate, interleave, ratio
 
 NO_GATE, GATE, NAIVE, IMPORTS = "s2mlp-export --no-gate", "s2mlp-export", "torch.onnx.export", "imports only"

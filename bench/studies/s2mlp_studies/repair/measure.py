@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import onnx
 
-from s2mlp_bench.process import ProcessCost, measure
 from s2mlp_deploy.graph.layer import INPUT
 from s2mlp_deploy.runtime.onnxruntime import RESTING, Loading, load
+from s2mlp_deploy.system.process_cost import ProcessCost, measure
 from s2mlp_deploy.system.timing import Estimate, estimate, interleave, ratio, timed_ms
 from s2mlp_studies.presets import engine_build
 

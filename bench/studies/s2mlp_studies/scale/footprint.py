@@ -14,10 +14,10 @@ from pathlib import Path
 
 import numpy as np
 
-from s2mlp_bench.process import measure
 from s2mlp_deploy.errors import BundleError
 from s2mlp_deploy.runtime.onnxruntime import RESTING, Loading, OnnxSession
 from s2mlp_deploy.system import memory
+from s2mlp_deploy.system.process_cost import measure
 
 RUNS = 3
 """ONNX Runtime plans its memory from what the first run with a shape needed; from the second run on the plan holds."""

@@ -7,7 +7,7 @@ import sys
 import numpy as np
 import pytest
 
-from s2mlp_bench.process import measure
+from s2mlp_deploy.system.process_cost import measure
 
 
 def peak_rss_bytes(allocated_bytes: int) -> int:
