@@ -145,7 +145,8 @@ def test_compiled_it_has_the_same_bits_and_gradients() -> None:
     x = random_map(2, 5, 7, 12)
 
     def both(x: Tensor) -> Tensor:
-        return torch.cat([spatial_shift(x), spatial_shift(x, semantics="inplace")])
+        mixed = [spatial_shift(x, MIXED, semantics=semantics, border=border) for semantics, border in KINDS]
+        return torch.cat([spatial_shift(x), spatial_shift(x, semantics="inplace"), *mixed])
 
     def run(function: object) -> tuple[Tensor, Tensor]:
         leaf = x.clone().requires_grad_()
