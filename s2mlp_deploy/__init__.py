@@ -18,6 +18,7 @@ from s2mlp_deploy.system.version import __version__ as __version__
 
 if TYPE_CHECKING:
     from s2mlp_deploy.bundle.contents import Bundle
+    from s2mlp_deploy.bundle.signature import SigningKey, TrustedKey
     from s2mlp_deploy.checkpoint.load import Checkpoint
     from s2mlp_deploy.errors import Error
     from s2mlp_deploy.families.s2mlp.spec import PRESETS
@@ -53,6 +54,7 @@ _NAMES = {
             "Source",
         )
     },
+    **{name: ("bundle.signature", name) for name in ("SigningKey", "TrustedKey")},
     **{name: ("quantization.settings", name) for name in ("BFloat16", "Float16", "Float32", "Int8")},
     "Bundle": ("bundle.contents", "Bundle"),
     "Checkpoint": ("checkpoint.load", "Checkpoint"),
@@ -80,11 +82,13 @@ __all__ = [  # noqa: RUF022 - the order of the story
     "FormatOptions",
     "EvidenceOptions",
     "OutputOptions",
+    "SigningKey",
     "Export",
     "verify",
     "Verification",
     "read_bundle",
     "Bundle",
+    "TrustedKey",
     "load_checkpoint",
     "Checkpoint",
     "Spec",

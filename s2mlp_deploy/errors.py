@@ -11,7 +11,9 @@
     │   ├── LayoutError
     │   ├── ModelError             ONNX files of other tools
     │   ├── DataError              images, labels, reference recordings
+    │   ├── KeyFileError           keys and certificates
     │   └── BundleError
+    │       └── SignatureError     missing, by another publisher, or not of these files
     ├── ParityError            1   the numbers are off, so nothing was published
     │   ├── EvidenceError          neither shift semantics explains the evidence
     │   ├── AccuracyError          int8 cannot keep the required accuracy
@@ -78,6 +80,14 @@ class DataError(InputError):
 
 class BundleError(InputError):
     """A bundle is damaged, incomplete or from another schema version."""
+
+
+class SignatureError(BundleError):
+    """A bundle's signature is missing, by another publisher, or not of the bundle's files."""
+
+
+class KeyFileError(InputError):
+    """A key or a certificate cannot be used."""
 
 
 class OutputError(InputError):

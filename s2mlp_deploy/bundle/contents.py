@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from s2mlp_deploy.bundle.signature import UNSIGNED, Signature
 from s2mlp_deploy.schema.manifest import Manifest, Setting
 
 MANIFEST, REPORT, GOLDEN, SBOM = "manifest.json", "report.json", "golden.safetensors", "sbom.cdx.json"
@@ -42,6 +43,7 @@ class Bundle:
 
     directory: Path
     manifest: Manifest
+    signature: Signature = UNSIGNED
 
     @property
     def artifact(self) -> Artifact:

@@ -6,7 +6,9 @@ import json
 import os
 from pathlib import Path
 
+from s2mlp_deploy.bundle import signature
 from s2mlp_deploy.bundle.contents import GOLDEN, MANIFEST, REPORT, Bundle
+from s2mlp_deploy.bundle.signature import SIGNATURE, TrustedKey
 from s2mlp_deploy.errors import BundleError
 from s2mlp_deploy.families.registry import read_network
 from s2mlp_deploy.schema.manifest import Manifest, parse_manifest
@@ -25,13 +27,15 @@ def is_text(path: Path) -> bool:
     return True
 
 
-def read_bundle(directory: Path) -> Bundle:
-    """The bundle at ``directory``, after checking every file's hash.
+def read_bundle(directory: Path, publisher: TrustedKey | None = None) -> Bundle:
+    """The bundle at ``directory``, after checking that ``publisher`` signed it, where one is given, and every file's hash.
 
     Raises:
         BundleError: where a file is missing, changed, not listed, or not a plain file.
+        SignatureError, KeyFileError, RuntimeMissingError: as :func:`s2mlp_deploy.bundle.signature.check`.
     """
     path = directory / MANIFEST
+    signed = signature.check(directory, publisher) if publisher else signature.look(directory)
     manifest = read_manifest(directory)
     judged = manifest.verdict in ("passed", "pending a device") or manifest.tolerance is not None
     images = (image.file for image in manifest.golden_images)
@@ -53,7 +57,7 @@ def read_bundle(directory: Path) -> Bundle:
                 f"{file} is not the file that was exported (its SHA-256 differs from the manifest's): it was changed or "
                 "damaged; copy the bundle again"
             )
-    return Bundle(directory, manifest)
+    return Bundle(directory, manifest, signed)
 
 
 def _is_plain(directory: Path, name: str) -> bool:
@@ -127,7 +131,7 @@ def files_of_bundle(directory: Path) -> set[str] | None:
         return None
     if not isinstance(content, dict) or "schema_version" not in content or not isinstance(content.get("files"), dict):
         return None
-    return {*content["files"], MANIFEST, REPORT}
+    return {*content["files"], MANIFEST, REPORT, SIGNATURE}
 
 
 def read_beside(path: Path) -> bytes:

@@ -14,8 +14,10 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from s2mlp_deploy.bundle import signature
 from s2mlp_deploy.bundle.contents import MANIFEST, REPORT, Bundle
 from s2mlp_deploy.bundle.read import NO_TEXT, files_of_bundle, is_text
+from s2mlp_deploy.bundle.signature import SigningKey
 from s2mlp_deploy.errors import Error, OutputError
 from s2mlp_deploy.schema.manifest import VERSION, Manifest
 from s2mlp_deploy.schema.report import Report
@@ -30,8 +32,8 @@ class Staging:
     destination: Path
     replace: bool
 
-    def publish(self, manifest: Manifest, report: Report) -> Bundle:
-        """Write manifest and report, flush everything to disk, and give the bundle its name.
+    def publish(self, manifest: Manifest, report: Report, key: SigningKey | None = None) -> Bundle:
+        """Write manifest and report, sign with ``key``, flush everything to disk, and give the bundle its name.
 
         Raises:
             OutputError: where the destination appeared meanwhile, or the exporter left files that the
@@ -44,6 +46,8 @@ class Staging:
             )
         (self.directory / MANIFEST).write_text(manifest.to_json(), "utf-8")
         (self.directory / REPORT).write_text(report.to_json(), "utf-8")
+        if key:
+            signature.sign(self.directory, key, self.destination.resolve().name)
         for name in _contents(self.directory):
             file = self.directory / name
             _open_to_others(file, 0o666)
@@ -55,7 +59,7 @@ class Staging:
         with workdir.publishing:
             self._take_name()
         _flush_names(self.destination.parent)
-        return Bundle(self.destination, manifest)
+        return Bundle(self.destination, manifest, signature.look(self.destination))
 
     def _take_name(self) -> None:
         """Give the new bundle its name, whatever others do in this directory at the same time."""

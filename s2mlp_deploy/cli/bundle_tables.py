@@ -41,6 +41,7 @@ def bundle(found: Bundle) -> RenderableType:
         "in float": ", ".join(quantization.float_layers) if quantization else "",
         "engine": ", ".join(f"{name} {value}" for name, value in (manifest.engine or {}).items()),
         "made with": ", ".join(f"{name} {version}" for name, version in manifest.versions.items()),
+        "signature": str(found.signature),
         "verdict": manifest.verdict,
     }
     for name, line in lines.items():

@@ -10,10 +10,15 @@ import typer
 from s2mlp_deploy.cli import format_options, option_values
 from s2mlp_deploy.cli.help import one_of, section
 from s2mlp_deploy.cli.options import (
+    CertificateOption,
     DirectionsOption,
     JsonOption,
+    KeyOption,
     LayoutOption,
     PlotOption,
+    RequireSignatureOption,
+    SignCertificateOption,
+    SignOption,
     SizeOption,
     WeightsOption,
     check_option,
@@ -182,6 +187,9 @@ def export(
         bool,
         check_option("--allow-unverified-engine", help="Publish an engine that cannot run here; a device verifies it."),
     ] = False,
+    key: KeyOption = None,
+    certificate: CertificateOption = None,
+    require_signature: RequireSignatureOption = False,
     output: Annotated[
         Path | None,
         output_option("-o", "--output", metavar="DIR", help="The bundle; else STEM-FORMAT-PRECISION here."),
@@ -191,6 +199,8 @@ def export(
     sbom: Annotated[
         bool, output_option("--sbom", help="Put a software bill of materials into the bundle (CycloneDX).")
     ] = False,
+    sign: SignOption = None,
+    sign_certificate: SignCertificateOption = None,
     plot: PlotOption = None,
     latency: Annotated[
         bool, output_option("--latency", help="Time what was exported, side by side on this machine.")
@@ -199,6 +209,7 @@ def export(
     **flags_of_formats: Any,
 ) -> None:
     """Export a checkpoint as a bundle whose numbers were checked against the checkpoint's own."""
+    from s2mlp_deploy.bundle import signature
     from s2mlp_deploy.cli import export_request
     from s2mlp_deploy.pipeline.request import (
         EvidenceOptions,
@@ -223,6 +234,7 @@ def export(
         interpolation=interpolation,
         crop_fraction=crop_fraction,
         labels=labels,
+        publisher=signature.trusted(key, certificate, require_signature=require_signature),
     )
     precisions = export_request.precisions(
         stated,
@@ -248,7 +260,7 @@ def export(
     interface = Interface(input=input, output=answer)
     graph = GraphOptions(shift, dynamic_size, None if profile else option_values.batch(batch), interface)
     evidence = EvidenceOptions(reference, data, data_count, golden_images, gate, allow_unverified_engine)
-    destination = OutputOptions(output, force, sbom)
+    destination = OutputOptions(output, force, sbom, option_values.signing_key(sign, sign_certificate))
     requests = [
         ExportRequest(stated, graph, options, FormatOptions(name, settings[name]), evidence, destination)
         for name in format

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from typing import Any
 
+from s2mlp_deploy.bundle import signature
 from s2mlp_deploy.bundle.read import read_manifest
 from s2mlp_deploy.errors import UsageError
 from s2mlp_deploy.pipeline.request import Source, flags
@@ -20,8 +21,10 @@ def precisions(source: Source, names: Sequence[str] | None, given: Mapping[str, 
 
     Raises:
         UsageError: for an unknown precision, or a flag for another one.
-        BundleError: where the source is a bundle whose manifest cannot be read.
+        BundleError: where the source is a bundle whose manifest cannot be read, or not signed as it must be.
     """
+    if source.publisher and source.is_bundle:
+        signature.check(source.path, source.publisher)  # before its manifest is read
     names = names or [read_manifest(source.path).precision if source.is_bundle else FP32.name]
     if unknown := [name for name in names if name not in PRECISIONS]:
         raise UsageError(f"--precision {unknown[0]!r}: expected {', '.join(PRECISIONS)}")

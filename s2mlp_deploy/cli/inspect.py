@@ -40,7 +40,13 @@ def inspect(
             raise UsageError(f"{flags(settled)}: settled when {source} was exported; leave out, or give the checkpoint")
         bundle = read_bundle(source)
         if as_json:
-            show({"bundle": str(source), "manifest": bundle.manifest.model_dump(mode="json")})
+            show(
+                {
+                    "bundle": str(source),
+                    "signature": bundle.signature.state,
+                    "manifest": bundle.manifest.model_dump(mode="json"),
+                }
+            )
         else:
             from s2mlp_deploy.cli import bundle_tables
 

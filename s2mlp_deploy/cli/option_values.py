@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
+from pathlib import Path
 
+from s2mlp_deploy.bundle.signature import SigningKey
 from s2mlp_deploy.errors import UsageError
 from s2mlp_deploy.schema.shift import Offset, parse_directions
 from s2mlp_deploy.schema.size import Size
@@ -82,3 +85,16 @@ def directions(text: str | None) -> tuple[Offset, ...] | None:
         return None if text is None else parse_directions(text)
     except ValueError as error:
         raise UsageError(f"--shift-directions: {error}") from error
+
+
+def signing_key(key: Path | None, certificate: Path | None) -> SigningKey | None:
+    """The key of ``--sign``, with the password that the environment holds; None where nothing is to be signed.
+
+    Raises:
+        UsageError: for a certificate without its key.
+    """
+    if key is None:
+        if certificate is not None:
+            raise UsageError("--sign-certificate is for --sign, the certificate's private key: give both")
+        return None
+    return SigningKey(key, certificate, os.environ.get("S2MLP_SIGN_PASSWORD"))

@@ -38,6 +38,41 @@ DirectionsOption = Annotated[
 JsonOption = Annotated[
     bool, output_option("--json", help="Print one JSON document, whatever happens: errors are JSON, too.")
 ]
+SignOption = Annotated[
+    Path | None,
+    output_option(
+        metavar="KEY.pem",
+        help="Sign the bundle with this private key; S2MLP_SIGN_PASSWORD holds the password of an encrypted one.",
+    ),
+]
+SignCertificateOption = Annotated[
+    Path | None,
+    output_option(
+        "--sign-certificate",
+        metavar="CERT.pem",
+        help="The key's certificate, followed by those that lead to its authority.",
+    ),
+]
+KeyOption = Annotated[
+    Path | None,
+    check_option(
+        "--key", metavar="PUB.pem", help="Refuse a bundle that was not signed with this public key's private one."
+    ),
+]
+CertificateOption = Annotated[
+    Path | None,
+    check_option(
+        "--certificate",
+        metavar="CA.pem",
+        help="Refuse a bundle that was not signed with a certificate of this authority.",
+    ),
+]
+RequireSignatureOption = Annotated[
+    bool,
+    check_option(
+        "--require-signature", help="Fail unless --key or --certificate is given, for scripts that might lose it."
+    ),
+]
 PlotOption = Annotated[
     Path | None,
     output_option(metavar="FILE.png", help="Draw error against depth, one line a bundle; or .svg, or .pdf."),

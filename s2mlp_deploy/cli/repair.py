@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from s2mlp_deploy.cli import option_values
 from s2mlp_deploy.cli.help import section
-from s2mlp_deploy.cli.options import JsonOption, check_option, output_option
+from s2mlp_deploy.cli.options import JsonOption, SignCertificateOption, SignOption, check_option, output_option
 from s2mlp_deploy.cli.terminal import ConsoleListener, command, show
 from s2mlp_deploy.schema.shift import Semantics
 
@@ -53,6 +54,8 @@ def repair(
     sbom: Annotated[
         bool, output_option("--sbom", help="Put a software bill of materials into the bundle (CycloneDX).")
     ] = False,
+    sign: SignOption = None,
+    sign_certificate: SignCertificateOption = None,
     latency: Annotated[
         bool, output_option("--latency", help="Time the file and its repair, side by side on this machine.")
     ] = False,
@@ -63,7 +66,8 @@ def repair(
     from s2mlp_deploy.pipeline.repair.request import RepairRequest
     from s2mlp_deploy.pipeline.request import OutputOptions
 
-    request = RepairRequest(model, reference, shift_semantics, prefer, latency, OutputOptions(output, force, sbom))
+    destination = OutputOptions(output, force, sbom, option_values.signing_key(sign, sign_certificate))
+    request = RepairRequest(model, reference, shift_semantics, prefer, latency, destination)
     result = repair_file(request, ConsoleListener())
     if as_json:
         show(_json(result))

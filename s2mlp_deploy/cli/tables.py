@@ -235,7 +235,9 @@ def picture(path: Path) -> RenderableType:
 
 def verification(result: Verification) -> RenderableType:
     """The findings of ``s2mlp-verify``."""
-    parts: list[RenderableType] = [bundle_grid(result.bundle)]
+    grid = bundle_grid(result.bundle)
+    fact(grid, "signature", str(result.bundle.signature))
+    parts: list[RenderableType] = [grid]
     if result.preparation:
         parts.append(preparation_line(result.preparation))
     reference = reference_of(result.bundle.manifest)

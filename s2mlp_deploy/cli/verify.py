@@ -8,7 +8,15 @@ from typing import Annotated
 
 import typer
 
-from s2mlp_deploy.cli.options import JsonOption, PlotOption, check_option, output_option
+from s2mlp_deploy.cli.options import (
+    CertificateOption,
+    JsonOption,
+    KeyOption,
+    PlotOption,
+    RequireSignatureOption,
+    check_option,
+    output_option,
+)
 from s2mlp_deploy.cli.terminal import ConsoleListener, command, show
 from s2mlp_deploy.errors import UsageError
 
@@ -20,20 +28,27 @@ def verify(
     per_block: Annotated[
         bool, check_option("--per-block", help="Show error against depth, and the first block that diverges.")
     ] = False,
+    key: KeyOption = None,
+    certificate: CertificateOption = None,
+    require_signature: RequireSignatureOption = False,
     plot: PlotOption = None,
     force: Annotated[bool, output_option("--force", help="Replace a --plot that is there.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Check a bundle on this machine: its files' hashes, then its logits. Needs no torch."""
+    """Check a bundle on this machine: its signature and its files' hashes, then its logits. Needs no torch."""
+    from s2mlp_deploy.bundle import signature
     from s2mlp_deploy.cli import layer_error
     from s2mlp_deploy.pipeline import verify as verifying
 
     if force and not plot:
         raise UsageError("--force is for --plot: nothing else is written")
+    publisher = signature.trusted(key, certificate, require_signature=require_signature)
+    if publisher and plot:
+        signature.check(bundle, publisher)  # before the manifest is read
     if plot:
         layer_error.check(bundle, plot, replace=force)
     with ConsoleListener().step("checking the bundle"):
-        result = verifying.verify(bundle, per_block=per_block or plot is not None)
+        result = verifying.verify(bundle, per_block=per_block or plot is not None, publisher=publisher)
     if plot:
         curve = layer_error.curve(result.bundle, result.layers)
         layer_error.draw([curve], result.bundle.manifest.classifier, plot, replace=force)
@@ -42,6 +57,7 @@ def verify(
             {
                 "bundle": str(bundle),
                 "passed": result.passed,
+                "signature": asdict(result.bundle.signature),
                 "preparation": asdict(result.preparation) if result.preparation else None,
                 "cause": result.cause,
                 "checks": [vars(c) for c in result.verdict.checks],

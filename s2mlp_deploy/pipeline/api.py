@@ -26,6 +26,7 @@ from s2mlp_deploy.system.progress import Listener
 
 if TYPE_CHECKING:  # needs torch, and checking a bundle does not
     from s2mlp_deploy.bundle.contents import Bundle
+    from s2mlp_deploy.bundle.signature import TrustedKey
     from s2mlp_deploy.checkpoint.load import Checkpoint
     from s2mlp_deploy.families.layouts import Layout
     from s2mlp_deploy.pipeline.verify import Verification
@@ -57,11 +58,19 @@ def _names() -> dict[str, str]:
         "--input": "graph.interface.input",
         "--answer": "graph.interface.output",
         "-o": "output.directory",
+        "--key": "source.publisher.key",
+        "--certificate": "source.publisher.certificate",
     }
 
 
 _FIELDS = _names()
 """Options of ``s2mlp-export`` and the fields of a request that they stand for."""
+
+_PUBLISHER = {
+    "--key": "publisher.key",
+    "--certificate": "publisher.certificate",
+    "--require-signature": "require_signature",
+}
 
 _OPTION = re.compile(r"(?<![\w-])(--[a-z][a-z0-9-]*[a-z0-9]|-o\b)")
 _COMMAND = re.compile(r"(?:s2mlp-[a-z]+|pip|npm) ")
@@ -80,28 +89,39 @@ def deploy(request: ExportRequest, listener: Listener | None = None) -> Export:
         return deploying.deploy(request, _InFields(listener) if listener else None)
 
 
-def verify(directory: AnyPath, *, per_block: bool = False) -> Verification:
-    """Check the bundle at ``directory``: its files, then its numbers.
+def verify(
+    directory: AnyPath, *, per_block: bool = False, publisher: TrustedKey | None = None, require_signature: bool = False
+) -> Verification:
+    """Check the bundle at ``directory``: its signature, where a ``publisher`` is given, then its files, then its numbers.
+
+    With ``require_signature`` a publisher must be given, so that a program that lost its key does not run unsigned bundles.
 
     Raises:
+        SignatureError: where ``publisher`` did not sign the bundle as it is.
         BundleError, RuntimeMissingError, UsageError: as :func:`s2mlp_deploy.pipeline.verify.verify`.
     """
+    from s2mlp_deploy.bundle.signature import refuse_unchecked
     from s2mlp_deploy.pipeline import verify as verifying
 
-    with _in_fields():
-        return verifying.verify(Path(directory), per_block=per_block)
+    with _in_fields(_PUBLISHER):
+        refuse_unchecked(publisher, require_signature=require_signature)
+        return verifying.verify(Path(directory), per_block=per_block, publisher=publisher)
 
 
-def read_bundle(directory: AnyPath) -> Bundle:
-    """The bundle at ``directory``, after checking every file's hash.
+def read_bundle(directory: AnyPath, *, publisher: TrustedKey | None = None, require_signature: bool = False) -> Bundle:
+    """The bundle at ``directory``, after checking its signature, where a ``publisher`` is given, and every file's hash.
 
     Raises:
+        SignatureError: where ``publisher`` did not sign the bundle as it is.
         BundleError: where a file is missing, changed, not listed, or not a plain file.
+        UsageError: where a signature is required, and no publisher is given.
     """
     from s2mlp_deploy.bundle.read import read_bundle
+    from s2mlp_deploy.bundle.signature import refuse_unchecked
 
-    with _in_fields():
-        return read_bundle(Path(directory))
+    with _in_fields(_PUBLISHER):
+        refuse_unchecked(publisher, require_signature=require_signature)
+        return read_bundle(Path(directory), publisher)
 
 
 def load_checkpoint(

@@ -41,7 +41,7 @@ def open_bundle(request: ExportRequest, target: Compiler) -> Bundle:
         UsageError: where its graph is not one for this format.
     """
     directory, format = request.source.path, request.format.name
-    bundle = read_bundle(directory)
+    bundle = read_bundle(directory, request.source.publisher)
     manifest = bundle.manifest
     if manifest.format != ONNX:
         raise BundleError(f"{directory} is a bundle of format {manifest.format!r}: expected an ONNX bundle to compile")
@@ -86,7 +86,14 @@ def compile_foreign(bundle: Bundle, target: Compiler, request: ExportRequest, pr
     """
     accuracy = (read_report(bundle) or Report()).accuracy
     images = {} if accuracy is None else {"images": ImageAccuracy(accuracy=accuracy)}
-    built_from = SourceBundle(sha256=bundle.manifest.files[bundle.manifest.artifact], **images)
+    signed = {} if bundle.signature.state == "unsigned" else {"signature": bundle.signature.state}
+    if signed and not request.output.sign:
+        progress.warn(
+            f"{bundle.directory} is signed, and its signature does not cover what is made from it: the new bundle is unsigned. "
+            "Sign it with --sign"
+        )
+    facts = {"sha256": bundle.manifest.files[bundle.manifest.artifact], **images, **signed}
+    built_from = SourceBundle.model_validate(facts)
     report = Report(built_from=built_from, evidence=(), pytorch_distances={}, trials=())
     with memory_limit.bounded(bundle, on_gpu=target.for_gpu(request.options_of(target))):
         return compile(bundle, target, request, progress, report)
@@ -129,7 +136,7 @@ def compile(
             limits=request.precision if isinstance(request.precision, Int8) else None,
             cause=float16_on_cpu.why_inexact(source, target, on_gpu=target.for_gpu(request.options_of(target))),
         )
-        return publish(candidate, target, staging, progress, sbom=request.output.sbom)
+        return publish(candidate, target, staging, progress, request.output)
 
 
 def cannot_check(target: Compiler, request: ExportRequest) -> str | None:

@@ -78,7 +78,7 @@ def export(
             # int8's accuracy was measured while it was made.
             evaluation=checked.evaluation if checked and not facts.quantization else None,
         )
-        published = publish(candidate, target, staging, progress, sbom=request.output.sbom)
+        published = publish(candidate, target, staging, progress, request.output)
     return published, expected.evaluation if expected else None
 
 

@@ -14,7 +14,7 @@ from s2mlp_deploy.gate import gate, manifest_consistency, network_gate
 from s2mlp_deploy.gate.checks import Verdict
 from s2mlp_deploy.gate.evaluation import EvaluationSet, check_images
 from s2mlp_deploy.gate.io_adapter import IoAdapter
-from s2mlp_deploy.pipeline.request import Export
+from s2mlp_deploy.pipeline.request import Export, OutputOptions
 from s2mlp_deploy.quantization import accuracy
 from s2mlp_deploy.quantization.settings import Int8
 from s2mlp_deploy.runtime.session import Description, Session, description_of
@@ -50,7 +50,9 @@ class Candidate:
     cause: str | None = None
 
 
-def publish(candidate: Candidate, target: Format, staging: Staging, progress: Progress, *, sbom: bool) -> Export:
+def publish(
+    candidate: Candidate, target: Format, staging: Staging, progress: Progress, output: OutputOptions
+) -> Export:
     """Pass ``candidate`` through the gate, complete its manifest and its report, and give the bundle its name.
 
     Raises:
@@ -66,12 +68,12 @@ def publish(candidate: Candidate, target: Format, staging: Staging, progress: Pr
             verdict, report = check(session, candidate)
             description = description_of(session)
     manifest = _complete(candidate, verdict)
-    if sbom:
+    if output.sbom:
         manifest = _with_sbom(manifest, target, candidate.artifact)
     manifest_consistency.check(manifest, description, staging.destination)
     size = sum((staging.directory / name).stat().st_size for name in candidate.artifact.files)
     report = report.model_copy(update={"size_bytes": size, "seconds": progress.seconds, "machine": machine.describe()})
-    return Export(staging.publish(manifest, report), verdict, report)
+    return Export(staging.publish(manifest, report, output.sign), verdict, report)
 
 
 def check(session: Session, candidate: Candidate) -> tuple[Verdict, Report]:

@@ -9,6 +9,7 @@ from typing import Any, Literal, TypeAlias
 
 from s2mlp_deploy.bundle.contents import Bundle
 from s2mlp_deploy.bundle.read import is_bundle
+from s2mlp_deploy.bundle.signature import SigningKey, TrustedKey
 from s2mlp_deploy.formats import registry
 from s2mlp_deploy.formats.base import Format
 from s2mlp_deploy.formats.options import Options
@@ -30,6 +31,7 @@ FLAGS = {
     "interface": "--input, --answer",
     "directory": "--output",
     "name": "--format",
+    "publisher": "--key, --certificate",
 }
 """The options of ``s2mlp-export`` whose names differ from the fields of the request."""
 
@@ -62,7 +64,8 @@ class Source(_Part):
     """A checkpoint, or the directory of an ONNX bundle, and facts about a checkpoint that its file does not record.
 
     Without ``semantics`` and ``offsets`` the shift is as the checkpoint's layout declares, else the paper's. ``mean`` to
-    ``crop_fraction`` set how images are prepared; None: as the checkpoint records, else a default.
+    ``crop_fraction`` set how images are prepared; None: as the checkpoint records, else a default. A bundle must be signed by
+    ``publisher``, where one is given.
     """
 
     path: Path
@@ -77,6 +80,7 @@ class Source(_Part):
     interpolation: Interpolation | None = None
     crop_fraction: float | None = None
     labels: Path | None = None
+    publisher: TrustedKey | None = None
 
     _paths = ("path", "labels")
 
@@ -128,11 +132,12 @@ class EvidenceOptions(_Part):
 
 @dataclass(frozen=True)
 class OutputOptions(_Part):
-    """Where the bundle goes, whether it replaces one that is there (``force``), and whether it holds an SBOM."""
+    """Where the bundle goes, whether it replaces one that is there (``force``), whether it holds an SBOM, and the key to ``sign`` it with."""
 
     directory: Path | None = None
     force: bool = False
     sbom: bool = False
+    sign: SigningKey | None = None
 
     _paths = ("directory",)
 
@@ -195,7 +200,8 @@ class ExportRequest:
         """The given fields that a bundle's graph has settled already."""
         of_precision = [f.name for f in fields(self.precision) if getattr(self.precision, f.name) != f.default]
         of_evidence = [name for name in self.evidence.given() if name != "allow_unverified_engine"]
-        return (*self.source.given()[1:], *self.graph.given(), *of_evidence, *of_precision)
+        of_source = [name for name in self.source.given()[1:] if name != "publisher"]
+        return (*of_source, *self.graph.given(), *of_evidence, *of_precision)
 
 
 @dataclass(frozen=True)

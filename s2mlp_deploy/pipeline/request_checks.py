@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from s2mlp_deploy.bundle import signature
 from s2mlp_deploy.errors import RuntimeMissingError, UsageError
 from s2mlp_deploy.formats import registry
 from s2mlp_deploy.formats.base import Compiler, Exporter
-from s2mlp_deploy.pipeline.request import ExportRequest, flags
+from s2mlp_deploy.pipeline.request import ExportRequest, OutputOptions, flags
 from s2mlp_deploy.quantization.settings import Float16, Int8
 from s2mlp_deploy.schema.manifest import FLOAT_LOGITS
 from s2mlp_deploy.schema.precision import PRECISIONS
@@ -27,8 +28,7 @@ def checked(request: ExportRequest) -> tuple[ExportRequest, Exporter | Compiler]
     _check_format(request, target)
     _check_precision(request, target)
     target.refuse_interface(request.graph.interface)
-    if request.output.sbom:
-        _check_sbom()
+    check_output(request.output)
     return request, target
 
 
@@ -44,7 +44,7 @@ def check_shared(requests: list[ExportRequest]) -> None:
             *_differences(first.source, other.source),
             *(name for name in _differences(first.graph, other.graph) if name != "lowering"),
             *(name for name in _differences(first.evidence, other.evidence) if name != "allow_unverified_engine"),
-            *(["sbom"] if first.output.sbom != other.output.sbom else []),
+            *(name for name in ("sbom", "sign") if getattr(first.output, name) != getattr(other.output, name)),
         ]
         if different:
             raise UsageError(f"{flags(different)}: artifacts that are made together must have this in common")
@@ -81,6 +81,10 @@ def _one_image_at_a_time(request: ExportRequest) -> ExportRequest:
 
 
 def _check_source(request: ExportRequest) -> None:
+    if request.source.publisher and not request.source.is_bundle:
+        raise UsageError(
+            f"--key and --certificate are for signed bundles, and {request.source.path} is a checkpoint: leave them out"
+        )
     fraction = request.source.crop_fraction
     if fraction is not None and not 0 < fraction <= 1:
         raise UsageError(f"--crop-fraction {fraction}: expected a share of the image, above 0 and up to 1")
@@ -116,6 +120,19 @@ def _check_precision(request: ExportRequest, target: Exporter | Compiler) -> Non
             "--precision int8 needs --calibration: images of the kind the model will see (a folder, or prepared inputs as "
             ".npy, .npz or .safetensors). Calibrating on noise would give wrong ranges"
         )
+
+
+def check_output(output: OutputOptions) -> None:
+    """Refuse a bill of materials or a signature that cannot be made, before any work is done.
+
+    Raises:
+        RuntimeMissingError: where the package for it is missing.
+        KeyFileError: where the key cannot sign.
+    """
+    if output.sbom:
+        _check_sbom()
+    if output.sign:
+        signature.check_key(output.sign)
 
 
 def _check_sbom() -> None:

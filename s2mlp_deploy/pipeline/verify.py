@@ -15,6 +15,7 @@ from s2mlp_deploy.bundle import golden_tensors, network_golden
 from s2mlp_deploy.bundle.contents import GOLDEN, MANIFEST, Bundle
 from s2mlp_deploy.bundle.golden_tensors import Golden
 from s2mlp_deploy.bundle.read import read_bundle
+from s2mlp_deploy.bundle.signature import TrustedKey
 from s2mlp_deploy.errors import BundleError, RuntimeMissingError, UsageError
 from s2mlp_deploy.formats import float16_on_cpu, memory_limit, registry
 from s2mlp_deploy.formats.base import Format
@@ -58,15 +59,16 @@ class Verification:
         return self.verdict.passed and (self.preparation is None or self.preparation.passed)
 
 
-def verify(directory: Path, *, per_block: bool = False) -> Verification:
-    """Check the bundle at ``directory``: its files, then its numbers.
+def verify(directory: Path, *, per_block: bool = False, publisher: TrustedKey | None = None) -> Verification:
+    """Check the bundle at ``directory``: that ``publisher`` signed it, where one is given, then its files, then its numbers.
 
     Raises:
         BundleError: where the bundle is damaged, or was published without golden tensors.
+        SignatureError, KeyFileError: as :func:`s2mlp_deploy.bundle.signature.check`.
         RuntimeMissingError: where the artifact's runtime, or the package that knows the format, is not here.
         UsageError: for ``per_block`` where the runtime cannot trace layers.
     """
-    bundle = read_bundle(directory)
+    bundle = read_bundle(directory, publisher)
     with memory_limit.bounded(bundle, on_gpu=_on_gpu(bundle)):
         return _verify(bundle, per_block=per_block)
 

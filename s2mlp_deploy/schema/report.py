@@ -117,10 +117,12 @@ class Trial:
 
 
 class SourceBundle(_Part):
-    """The ONNX bundle that an engine was built from: its model's hash, and its accuracy where its report has one."""
+    """The ONNX bundle that an engine was built from: its model's hash, its accuracy where its report has one, and its signature's
+    state where it has one, which does not cover the engine."""
 
     sha256: str
     images: ImageAccuracy | None = None
+    signature: Literal["not checked", "valid"] | None = None
 
 
 class EngineReport(BaseModel):

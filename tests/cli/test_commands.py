@@ -420,6 +420,7 @@ def test_inspect_shows_what_a_bundles_manifest_says_without_torch(bundle: Path) 
         assert part in " ".join(ran.out.split())
     assert run("inspect", bundle, "--json").json == {
         "bundle": str(bundle),
+        "signature": "unsigned",
         "manifest": manifest.model_dump(mode="json"),
     }
 

@@ -28,6 +28,8 @@ OPTIONAL = (
     "pynvml",
     "jtop",
     "cyclonedx",
+    "cryptography",
+    "model_signing",
 )
 """What only extras install."""
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -89,6 +90,8 @@ def cannot_run(session: Session) -> str | None:
         return "no TensorRT for RTX"
     if {"trt", "trt-rtx", "cuda"} & words and (find_spec("tensorrt") or Path("/dev/nvidiactl").exists()):
         return "this is about machines without TensorRT and a GPU"
+    if {"--sign", "--key", "--certificate"} & words and not (find_spec("model_signing") and shutil.which("openssl")):
+        return "no model-signing, or no openssl: pip install '.[sign]'; apt-get install openssl"
     return None
 
 

@@ -7,7 +7,8 @@ and OpenVINO's are switched off by the commands and by `import s2mlp_deploy`. Va
 only a test are removed.
 
 Not covered: what a program does that loads ONNX Runtime before `s2mlp_deploy` ([apps.md](apps.md)), TensorRT engines that
-run on a GPU, `serve.py`, which is a server, and systems other than Linux.
+run on a GPU, `serve.py`, which is a server, and systems other than Linux. Signing and checking signatures loads urllib3, which binds a
+socket of this machine's own address ::1 for a moment to see whether there is IPv6.
 """
 
 from __future__ import annotations
@@ -154,6 +155,23 @@ def test_one_process_that_does_everything(tmp_path: Path, trials: Trials) -> Non
     ]
     steps += [(*VERIFY, f"small-{f}-fp32") for f in formats]
     assert ran(tmp_path / "run", steps) == ([], set())
+    trials.tried("commands", len(steps))
+
+
+def test_signing(tmp_path: Path, trials: Trials) -> None:
+    """A bundle is signed, and its signature checked, in one process: but for binding ::1, nothing is reached."""
+    pytest.importorskip("model_signing", reason="no model-signing: pip install '.[sign]'")
+    from helpers import signing_keys
+
+    save_checkpoint(tmp_path / "small.pt", small_spec())
+    signing_keys.write_keys(tmp_path)
+    steps = [
+        (*EXPORT, "../small.pt", "--sign", "../release.key"),
+        (*VERIFY, "small-onnx-fp32", "--key", "../release.pub"),
+    ]
+    calls, left = ran(tmp_path / "run", steps)
+    own = re.compile(r'socket\(AF_INET6, SOCK_STREAM|bind\(\d+, \{sa_family=AF_INET6, .*"::1"')
+    assert ([call for call in calls if not own.search(call)], left) == ([], set())
     trials.tried("commands", len(steps))
 
 

@@ -55,6 +55,7 @@ NEEDS = {
     "s2mlp_deploy.families.staged.reference": "torch",
     "s2mlp_deploy.families.staged.structures": "torch",
     "s2mlp_deploy.gate.structure_evidence": "torch",
+    "s2mlp_deploy.bundle.openssf": "cryptography",
     "s2mlp_deploy.bundle.sbom": "cyclonedx",
     "s2mlp_deploy.checkpoint.torch_format.archive": "torch",
     "s2mlp_deploy.checkpoint.torch_format.legacy": "torch",
@@ -278,7 +279,7 @@ def test_completion_offers_the_public_names_and_nothing_else() -> None:
 
 # What is missing, and how to install it
 
-EXTRAS = ("export", "gpu", "trt", "trt-rtx", "openvino", "litert", "plot", "sbom", "bench", "loadgen", "jetson")
+EXTRAS = ("export", "gpu", "trt", "trt-rtx", "openvino", "litert", "plot", "sbom", "sign", "bench", "loadgen", "jetson")
 
 
 @pytest.mark.parametrize("extra", EXTRAS)

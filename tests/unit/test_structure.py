@@ -16,6 +16,7 @@ MOST_ENTRIES, MOST_PARAMETERS, LONGEST_FUNCTION, LONGEST_MODULE, MEDIAN_MODULE =
 COMMANDS = {
     "s2mlp_deploy/cli/export.py:export",
     "s2mlp_deploy/cli/repair.py:repair",
+    "s2mlp_deploy/cli/verify.py:verify",
     "bench/s2mlp_bench/cli.py:bench",
     "bench/studies/s2mlp_studies/presets/__main__.py:bench",
     "bench/studies/s2mlp_studies/scale/__main__.py:scale",

@@ -23,7 +23,7 @@ from s2mlp_deploy.formats.onnx import FILE, OnnxFile
 from s2mlp_deploy.gate import network_gate
 from s2mlp_deploy.graph import onnx_file, writer
 from s2mlp_deploy.passes.data_movement import Repair, repair
-from s2mlp_deploy.pipeline import latency
+from s2mlp_deploy.pipeline import latency, request_checks
 from s2mlp_deploy.pipeline.publish import Candidate, publish
 from s2mlp_deploy.pipeline.repair import description, reading, recording, trial
 from s2mlp_deploy.pipeline.repair.description import Claim
@@ -50,7 +50,9 @@ def repair_file(request: RepairRequest, listener: Listener | None = None) -> Rep
         DataError, EvidenceError: where the reference is not of this network, or contradicts the request.
         ParityError: where the repaired graph gives other bits.
         OutputError: where the bundle cannot be written.
+        RuntimeMissingError, KeyFileError: where it cannot be signed, or have a bill of materials.
     """
+    request_checks.check_output(request.output)
     progress = Progress(listener or Listener())
     if request.semantics == "auto" and request.reference is None:
         recording.decide("auto", None)
@@ -196,7 +198,7 @@ def _publish(
             record = record.model_copy(update=_timed(found, artifact))
     report = Report(evidence=chosen.evidence, repair=record)
     candidate = Candidate(artifact, manifest, claim.golden, report)
-    return publish(candidate, OnnxFile(), staging, progress, sbom=request.output.sbom), record
+    return publish(candidate, OnnxFile(), staging, progress, request.output), record
 
 
 def _claim(found: _Found, chosen: _Chosen, artifact: Artifact) -> Claim:
