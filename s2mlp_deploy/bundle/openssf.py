@@ -52,10 +52,14 @@ class _Named:
 
     def hash(self, directory: Path) -> manifest.Manifest:
         """The hash of each file, as :meth:`hashing.Config.hash` gives it."""
-        found = hashing.Config().set_ignored_paths(paths=[SIGNATURE]).hash(directory)
+        found = _hashes(directory)
         kind = manifest.SerializationType.from_args(found.serialization_type)
         items = [kind.new_item(r.identifier, r.digest) for r in found.resource_descriptors()]
         return manifest.Manifest(self._name, items, kind)
+
+
+def _hashes(directory: Path) -> manifest.Manifest:
+    return hashing.Config().set_ignored_paths(paths=[SIGNATURE]).hash(directory)
 
 
 def signer(key: SigningKey) -> signing.Config:
@@ -100,7 +104,7 @@ def check(directory: Path, publisher: TrustedKey) -> str:
         left_out = set(_statement(content)["predicate"]["serialization"].get("ignore_paths", ())) - ALLOWED
         chain = _chain(content)
     except Exception as error:  # of a parser of other people's files
-        raise SignatureError(_why_refused(directory, who, error)) from error
+        raise SignatureError(_why_refused(directory, content, who, error)) from error
     if left_out:
         raise SignatureError(
             f"the signature of {directory} leaves out {', '.join(map(ascii, sorted(left_out)[:5]))}: expected one of every file. "
@@ -111,12 +115,27 @@ def check(directory: Path, publisher: TrustedKey) -> str:
     return f"{one_line(chain[0])}, trusted by {who}" if chain else who
 
 
-def _why_refused(directory: Path, who: str, error: Exception) -> str:
+def _why_refused(directory: Path, content: dict[str, Any], who: str, error: Exception) -> str:
     text = str(error)
     if isinstance(error, ValueError) and text.startswith("Signature mismatch"):
-        return f"{directory} is not what was signed, so nothing of it was loaded ({text[:500]}). Get it again from its publisher"
+        return (
+            f"{directory} is not what was signed, so nothing of it was loaded ({_differences(directory, content)}). Get it again from its "
+            "publisher"
+        )
     reason = f" ({text[:200]})" if text.isprintable() and text else ""
     return f"the signature of {directory} is not by {who}{reason}, so nothing of it was loaded. Get the bundle from that publisher"
+
+
+def _differences(directory: Path, content: dict[str, Any]) -> str:
+    """The files at ``directory`` that are not as a valid signature has them, in words."""
+    signed = {r["name"]: r["digest"] for r in _statement(content)["predicate"]["resources"]}
+    found = {r.identifier: r.digest.digest_hex for r in _hashes(directory.resolve()).resource_descriptors()}
+    groups = {
+        "added": found.keys() - signed.keys(),
+        "missing": signed.keys() - found.keys(),
+        "changed": {name for name in found.keys() & signed.keys() if found[name] != signed[name]},
+    }
+    return "; ".join(f"{how}: {', '.join(map(ascii, sorted(names)[:5]))}" for how, names in groups.items() if names)
 
 
 def _verifier(publisher: TrustedKey) -> tuple[verifying.Config, str]:

@@ -180,13 +180,13 @@ def edit_payload(bundle: Path) -> None:
 
 
 DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
-    "a file added": (lambda b: (b / "extra.so").write_bytes(b"x"), "Extra files found"),
-    "a file added in a folder": (lambda b: ((b / "1").mkdir(), (b / "1" / "x").write_text("x")), "Extra files"),
-    "a hidden file added": (lambda b: (b / ".hidden").write_text("x"), "Extra files found"),
-    "the model and its hash changed": (change_model, "Hash mismatch for 'manifest.json'"),
-    "the report changed": (lambda b: flip(b / "report.json"), "Hash mismatch for 'report.json'"),
-    "the report removed": (lambda b: (b / "report.json").unlink(), "Missing files"),
-    "the manifest no longer JSON": (lambda b: (b / "manifest.json").write_text("{"), "Hash mismatch"),
+    "a file added": (lambda b: (b / "extra.so").write_bytes(b"x"), "added: 'extra.so'"),
+    "a file added in a folder": (lambda b: ((b / "1").mkdir(), (b / "1" / "x").write_text("x")), "added: '1/x'"),
+    "a hidden file added": (lambda b: (b / ".hidden").write_text("x"), "added: '.hidden'"),
+    "the model and its hash changed": (change_model, "changed: 'manifest.json', 'model.onnx'"),
+    "the report changed": (lambda b: flip(b / "report.json"), "changed: 'report.json')"),
+    "the report removed": (lambda b: (b / "report.json").unlink(), "(missing: 'report.json')"),
+    "the manifest no longer JSON": (lambda b: (b / "manifest.json").write_text("{"), "changed: 'manifest.json'"),
     "the model a link": (link_model, "model.onnx' is not a plain file"),
     "a folder that is a link": (lambda b: (b / "1").symlink_to(b.parent), "1' is not a plain file"),
     "a pipe": (lambda b: os.mkfifo(b / "pipe"), "pipe' is not a plain file"),
@@ -231,7 +231,7 @@ def test_the_signature_of_another_bundle_is_refused(signed: Path, pristine: Path
     flip(other / "report.json")
     sign(other, keys / "release.key")
     shutil.copy(other / SIGNATURE, signed / SIGNATURE)
-    with pytest.raises(SignatureError, match=r"Hash mismatch for 'report\.json'"):
+    with pytest.raises(SignatureError, match=r"changed: 'report\.json'"):
         read_bundle(signed, TrustedKey(keys / "release.pub"))
 
 
