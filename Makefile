@@ -3,7 +3,8 @@
 # make test-npm   run those tests again that need npm's packages, or try more with them
 # make quick      run the core's unit tests, but for the slow ones (a minute)
 # make lint       ruff, mypy --strict, import contracts, and Biome for JavaScript and style sheets (from npm)
-# make bench      measure exports, latency, growth, engine builds, repairs and training's shift, and write docs/benchmarks.md (35 minutes)
+# make bench      measure exports, latency, runtimes for devices, growth, engine builds, repairs and training's shift, and write a page
+#                 of docs/benchmarks.md for each (35 minutes); ONLY=repair, or another, measures one part
 # make accuracy   what fp16 and int8 cost on 10,000 images (minutes)
 # make reliability  try every promise of docs/reliability.md as often as it says, and write it (45 minutes)
 # make thorough   try in more settings what make test tries in a few (minutes)
@@ -69,7 +70,7 @@ lint: $(STAMP) $(NODE_STAMP)
 	node_modules/.bin/biome ci --error-on-warnings
 
 bench: $(STAMP)
-	$(BIN)/python -m s2mlp_studies.presets --write docs
+	$(BIN)/python -m s2mlp_studies.presets --write docs $(ONLY:%=--only %)
 
 reliability: $(STAMP) $(NODE_STAMP)
 	$(BIN)/python -m pytest -n 2 --dist worksteal tests/reliability/test_*$(ONLY)*.py --thorough --write docs/reliability.md

@@ -41,7 +41,7 @@ COMPILING = ("coreml", "openvino", "qnn", "tensorrt")
 """Providers that compile the graph themselves when it is loaded: nothing of theirs can be saved ahead of time."""
 
 SESSION_OPTIONS: Mapping[str, str] = {}
-"""ONNX Runtime's session configuration entries that make this model faster (docs/benchmarks.md)."""
+"""ONNX Runtime's session configuration entries that make this model faster (docs/benchmarks/latency.md)."""
 
 
 def _known(entry: str) -> str:

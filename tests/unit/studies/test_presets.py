@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
+import io
 import json
 import subprocess
 import sys
-from collections.abc import Collection, Mapping
+from collections.abc import Iterator
 from dataclasses import replace
+from datetime import date
 from pathlib import Path
-from typing import Any
 
 import pytest
 from rich.console import Console
 
+from helpers.studies import synthetic_benchmark
 from helpers.support import ROOT, save_checkpoint, small_spec, v2_spec
 from s2mlp_bench import environment
-from s2mlp_bench.backends import OnnxBackend
-from s2mlp_bench.benchmark import Devices, Plan, Result
-from s2mlp_bench.candidate import Candidate, Point
-from s2mlp_bench.interleaved_timing import NOTHING, Record, Schedule
-from s2mlp_bench.summary import summarize
+from s2mlp_bench.interleaved_timing import NOTHING, Schedule
 from s2mlp_deploy.checkpoint.load import load_checkpoint
 from s2mlp_deploy.graph.lowered import Lowered
 from s2mlp_deploy.graph.spatial_shift import LOWERINGS
@@ -27,15 +25,27 @@ from s2mlp_deploy.system.dependencies import pip_install
 from s2mlp_deploy.system.process_cost import ProcessCost
 from s2mlp_deploy.system.progress import Listener
 from s2mlp_deploy.system.timing import Estimate
-from s2mlp_studies import random_weights
-from s2mlp_studies.goal import Goal
-from s2mlp_studies.presets import graphs as preset_graphs
-from s2mlp_studies.presets import latency, markdown, report
-from s2mlp_studies.presets.engines import EngineCost, Engines, Figures, measure_engines
-from s2mlp_studies.presets.export_cost import GATE, IMPORTS, NAIVE, NO_GATE, ExportCost
-from s2mlp_studies.presets.goals import engine_goals, export_goals, latency_goals
-from s2mlp_studies.presets.latency import Benchmark, Details, Latency, alone, on
-from s2mlp_studies.presets.models import MODELS
+from s2mlp_studies import conditions, models, random_weights
+from s2mlp_studies.benchmark import on
+from s2mlp_studies.engines import graphs as preset_graphs
+from s2mlp_studies.engines.goals import engine_goals
+from s2mlp_studies.engines.measure import EngineCost, Engines, Figures, measure_engines
+from s2mlp_studies.engines.table import document as engine_document
+from s2mlp_studies.engines.table import engine_table
+from s2mlp_studies.export.goals import export_goals
+from s2mlp_studies.export.measure import GATE, IMPORTS, NAIVE, NO_GATE, ExportCost
+from s2mlp_studies.export.table import document as export_document
+from s2mlp_studies.export.table import export_table
+from s2mlp_studies.goal import Goal, goal_table
+from s2mlp_studies.latency import measure as latency
+from s2mlp_studies.latency.goals import latency_goals
+from s2mlp_studies.latency.measure import Details, Latency, alone
+from s2mlp_studies.latency.table import document as latency_document
+from s2mlp_studies.latency.table import latency_tables
+from s2mlp_studies.models import MODELS
+from s2mlp_studies.part import NAMES, Finding, Part, Run, load
+from s2mlp_studies.presets import pages
+from s2mlp_studies.presets.study import Checkpoints, Study
 
 
 @pytest.fixture(scope="module")
@@ -125,7 +135,7 @@ def test_a_full_run_leaves_engines_out_and_says_so_where_their_runtime_is_missin
     """It is stopped where the measuring would begin."""
     stop = "import s2mlp_studies.random_weights; s2mlp_studies.random_weights.save_random = lambda *_: sys.exit('measuring')"
     done = run_without_tensorrt_rtx(before=stop)
-    assert "engines are left out: " in done.stderr and "measuring" in done.stderr
+    assert "the part engines is left out: " in done.stderr and "measuring" in done.stderr
     assert pip_install("trt-rtx") in " ".join(done.stderr.split())
 
 
@@ -135,14 +145,6 @@ def synthetic_cost() -> ExportCost:
 
     samples = {NO_GATE: runs(4, 700), GATE: runs(24, 1100), NAIVE: runs(24, 900), IMPORTS: runs(2, 300)}
     return ExportCost("wide", 200, samples)
-
-
-def synthetic_benchmark(times_ms: Mapping[str, float], bundles: Collection[str]) -> Benchmark:
-    samples = {name: tuple(ms * slow for slow in (1, 1.5, 2, 1, 1.5, 2)) for name, ms in times_ms.items()}
-    runners = [Timed(name, ms) for name, ms in times_ms.items()]
-    record = Record({**samples, NOTHING: (0.0,)}, 10, True)
-    result = Result(summarize(runners, record, {}), record.samples_ms, (), None, Devices((), {}, ()))  # type: ignore[arg-type]
-    return Benchmark(Plan(tuple(map(Path, bundles))), result)
 
 
 def synthetic_latency() -> Latency:
@@ -172,18 +174,6 @@ def synthetic_latency() -> Latency:
     )
 
 
-class Timed:
-    """Stands in for a loaded candidate, of which only the name counts."""
-
-    def __init__(self, name: str, ms: float) -> None:
-        source, _, threads = name.rpartition(", ")
-        kind, of = ("bound", name.replace(", products alone", "")) if "alone" in source else ("bundle", None)
-        backend = OnnxBackend(Path(__file__))
-        point = Point(threads=int(threads[0]))
-        self.candidate = Candidate(source, kind, backend, point, "fp32", 1, None, "", of)  # type: ignore[arg-type]
-        self.distance, self.parts = None, list[Any]()
-
-
 def synthetic_engines() -> Engines:
     def cost(lowering: str, precision: str, engine_bytes: int) -> EngineCost:
         builds = tuple(ProcessCost(wall_s, 2.5, 700_000_000) for wall_s in (3, 9, 4))
@@ -204,7 +194,7 @@ def test_the_largest_engine_of_each_precision_is_held_against_its_weights() -> N
 def test_the_table_of_engines_fits_and_shows_medians() -> None:
     console = Console(width=120)
     with console.capture() as capture:
-        console.print(report.engine_table(synthetic_engines()), report.goal_table(engine_goals(synthetic_engines())))
+        console.print(engine_table(synthetic_engines()), goal_table(engine_goals(synthetic_engines())))
     text = capture.get()
     assert "3 rounds" in text and "…" not in text and text.count("conv") == 2
     cells = ["conv", "fp16", "4.0", "2.5", "700", "1.1", "1.140", "88", "12", "5.0", "0.6"]
@@ -285,59 +275,144 @@ def test_the_tables_show_every_candidate_and_verdict() -> None:
     goals = [*export_goals(cost, MODELS["wide"].promises), *latency_goals(measured, MODELS["deep"].promises)]
     console = Console(width=120)
     with console.capture() as capture:
-        console.print(report.environment(), report.export_table(cost))
-        console.print(report.latency_tables(measured))
-        console.print(report.goal_table(goals))
+        console.print(export_table(cost))
+        console.print(latency_tables(measured))
+        console.print(goal_table(goals))
     text = capture.get()
     assert all(name in text for name in (*cost.samples, "deep-onnx-int8", latency.NAIVE, "slice"))
     assert text.count("holds") == 7 and text.count("MISSED") == 5
     assert all(f"{ratio} [{ratio}, {ratio}]" in text for ratio in ("1.020", "1.360", "1.200", "1.700", "2.000"))
 
 
-def test_the_document_keeps_raw_samples_with_their_units() -> None:
-    cost, measured = synthetic_cost(), synthetic_latency()
-    everything = report.Measured(
-        report.environment(),
-        [cost],
-        [measured],
-        engines=[synthetic_engines()],
-        goals=export_goals(cost, MODELS["wide"].promises),
-    )
-    document = report.document(everything)
-    assert document["exports"][0]["samples"][IMPORTS][0] == {"wall_s": 2, "cpu_s": 4, "peak_rss_bytes": 300}
-    assert document["latencies"][0]["lowerings"]["samples_ms"][on("gather")][:3] == [102.0, 153.0, 204.0]
-    (engines,) = document["engines"]
-    assert engines["model"] == "deep" and engines["runtime"] == "TensorRT for RTX 1.7"
+def test_the_documents_keep_raw_samples_with_their_units() -> None:
+    exports, timed = export_document(synthetic_cost()), latency_document(synthetic_latency())
+    assert exports["samples"][IMPORTS][0] == {"wall_s": 2, "cpu_s": 4, "peak_rss_bytes": 300}
+    assert timed["lowerings"]["samples_ms"][on("gather")][:3] == [102.0, 153.0, 204.0]
+    engines = json.loads(json.dumps(engine_document(synthetic_engines())))
+    assert engines["runtime"] == "TensorRT for RTX 1.7"
     assert engines["engines"][0]["builds"][0] == {"wall_s": 3, "cpu_s": 2.5, "peak_rss_bytes": 700_000_000}
     assert engines["engines"][0]["figures"]["shift_moved_bytes"] == 600_000
-    assert [goal["holds"] for goal in document["goals"]] == [True, True, True, False]
-    assert json.loads(json.dumps(document))["engines"]
 
 
-def test_the_page_of_benchmarks_tells_what_was_measured_and_why_goals_were_missed(tmp_path: Path) -> None:
-    cost, measured = synthetic_cost(), synthetic_latency()
-    goals = [
-        *export_goals(cost, MODELS["wide"].promises),
-        *latency_goals(measured, MODELS["deep"].promises),
-        *engine_goals(synthetic_engines()),
-    ]
-    everything = report.Measured(report.environment(), [cost], [measured], engines=[synthetic_engines()], goals=goals)
-    (tmp_path / "benchmarks.md").write_text("what was there")
-    markdown.write(everything, tmp_path)
-    page = (tmp_path / "benchmarks.md").read_text()
-    assert "what was there" not in page and page.count("\n| deep |") + page.count("\n| wide |") == len(goals)
-    assert page.count("MISSED") == sum(not goal.holds for goal in goals)
+def made_up(name: str, *findings: Finding) -> Part:
+    """The part called ``name`` with these findings in place of measurements."""
+    return replace(load(name), measure=lambda run: iter(findings))
+
+
+def broken(run: Run) -> Iterator[Finding]:
+    """A measurement that breaks off in its middle."""
+    yield export_finding()
+    raise RuntimeError("the disk is full")
+
+
+def export_finding() -> Finding:
+    cost = synthetic_cost()
+    goals = export_goals(cost, MODELS["wide"].promises)
+    return Finding("wide", "S²-MLP-wide", export_table(cost), export_document(cost), goals)
+
+
+def engine_finding() -> Finding:
+    built = synthetic_engines()
+    return Finding("deep", "S²-MLP-deep", engine_table(built), engine_document(built), engine_goals(built))
+
+
+def latency_finding() -> Finding:
+    timed = synthetic_latency()
+    goals = latency_goals(timed, MODELS["deep"].promises)
+    return Finding("deep", "S²-MLP-deep", latency_tables(timed), {}, goals, lambda path: path.write_bytes(b"PNG"))
+
+
+def study(docs: Path | None = None) -> Study:
+    out = Console(width=120, file=io.StringIO())
+    run = Run(list(MODELS.values()), 6, None, Listener(), Checkpoints(Path("nowhere")))
+    return Study(run, out, docs, lambda: date(2026, 11, 28))
+
+
+def test_the_page_of_a_part_shows_what_was_measured_and_why_goals_were_missed(tmp_path: Path) -> None:
+    (tmp_path / "benchmarks").mkdir()
+    (tmp_path / "benchmarks" / "export.md").write_text("what was there")
+    study(tmp_path).measure_all([made_up("export", export_finding())])
+    page = (tmp_path / "benchmarks" / "export.md").read_text("utf-8")
+    assert page.startswith("# Export\n") and "what was there" not in page and "measured on 2026-11-28" in page
     assert "| wide | memory of s2mlp-export / checkpoint | ≤ 3 | 4.000 [4.000, 4.000] | MISSED |" in page
     assert "**wide, memory of s2mlp-export / checkpoint.** Not yet understood." in page
-    assert "**A second thread for int8.**" in page and "70 kB a kernel" in page
-    assert (tmp_path / "bench_deep.png").read_bytes().startswith(b"\x89PNG") and "](bench_deep.png)" in page
-    assert "## How cost grows" not in page and "TensorRT for RTX 1.7" in page and "…" not in page.split("## Engines")[1]
+    assert page.count("| wide |") == 4 and page.count("MISSED") == 1 and "`make bench ONLY=export`" in page
+    assert "## S²-MLP-wide" in page and "peak, MB" in page and "onnxruntime " in page and "\n\n\n" not in page
+
+
+def test_known_reasons_and_pictures_stand_in_their_pages(tmp_path: Path) -> None:
+    study(tmp_path).measure_all([made_up("latency", latency_finding()), made_up("engines", engine_finding())])
+    latency_page = (tmp_path / "benchmarks" / "latency.md").read_text("utf-8")
+    assert "**A second thread for int8.**" in latency_page and "](latency_deep.png)" in latency_page
+    assert (tmp_path / "benchmarks" / "latency_deep.png").read_bytes() == b"PNG"
+    engine_page = (tmp_path / "benchmarks" / "engines.md").read_text("utf-8")
+    assert "70 kB a kernel" in engine_page and "TensorRT for RTX 1.7" in engine_page and "…" not in engine_page
+
+
+def test_the_index_has_the_goals_of_all_pages_that_are_there(tmp_path: Path) -> None:
+    study(tmp_path).measure_all([made_up("export", export_finding())])
+    study(tmp_path).measure_all([made_up("engines", engine_finding())])
+    index = (tmp_path / "benchmarks.md").read_text("utf-8")
+    assert (
+        index.count("](benchmarks/export.md) | wide |") == 4 and index.count("](benchmarks/engines.md) | deep |") == 3
+    )
+    rows = {line.split(" | ")[0].strip("| "): line for line in index.splitlines() if line.count(" | ") == 3}
+    assert "not yet" in rows["scale"] and "2026-11-28" in rows["export"] and set(NAMES) < set(rows)
+
+
+def test_a_part_that_breaks_off_keeps_its_old_page_and_the_others_follow(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    study(tmp_path).measure_all([made_up("export", export_finding())])
+    before = (tmp_path / "benchmarks" / "export.md").read_bytes()
+    again = study(tmp_path)
+    again.measure_all([replace(load("export"), measure=broken), made_up("engines", engine_finding())])
+    assert again.failed == ["export"] and "the disk is full" in capsys.readouterr().err
+    assert (tmp_path / "benchmarks" / "export.md").read_bytes() == before
+    assert (tmp_path / "benchmarks" / "engines.md").exists() and list(again.document) == ["engines"]
+
+
+def test_the_document_of_a_run_has_conditions_goals_and_findings() -> None:
+    measured = study()
+    measured.measure_all([made_up("export", export_finding())])
+    document = json.loads(json.dumps(measured.document))["export"]
+    assert [goal["holds"] for goal in document["goals"]] == [True, True, True, False]
+    assert document["conditions"]["date"] == "2026-11-28" and document["findings"][0]["model"] == "wide"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_part_has_a_page(name: str) -> None:
+    part = load(name)
+    record = {"date": "2026-11-28", "machine": "m", "versions": "v", "seconds": 3, "goals": []}
+    sections = [{"model": "deep", "title": "S²-MLP-deep", "picture": None, "tables": "┏━┓"}]
+    page = pages.render(part, record, [], sections)
+    assert page.startswith(f"# {part.title}\n") and "┏━┓" in page and "\n\n\n" not in page
+    assert part.name == name and page.endswith("\n") and not page.endswith("\n\n")
+
+
+def test_models_name_parts_that_there_are() -> None:
+    assert {part for model in models.MODELS.values() for part in model.parts} < set(NAMES)
+
+
+def test_conditions_name_machine_versions_and_load() -> None:
+    found = conditions.describe(date(2026, 11, 28))
+    assert "cores" in found.machine and "load average" in found.machine and "onnxruntime " in found.versions
+
+
+@pytest.mark.parametrize("arguments", [["--only", "exports"], ["--model", "narrow"]])
+def test_an_unknown_part_or_model_is_refused_with_those_there_are(arguments: list[str]) -> None:
+    start = (
+        f"import runpy, sys; sys.argv[1:] = {arguments}; runpy.run_module('s2mlp_studies.presets', run_name='__main__')"
+    )
+    done = python(start)
+    assert done.returncode == 2 and "expected one of" in " ".join(done.stderr.split())
 
 
 def test_each_reason_is_given_once() -> None:
     missed = Goal("wide", "gain of a 2nd thread, int8 / fp32", Estimate(0.5, 0.4, 0.6), at_least=1)
-    assert len(markdown.reasons([missed, replace(missed, model="deep")])) == 1
-    assert markdown.reasons([replace(missed, measured=Estimate(2, 1.5, 3))]) == []
+    why = {"gain of a 2nd thread": "known"}
+    assert pages.reasons([missed, replace(missed, model="deep")], why) == ["known"]
+    assert pages.reasons([replace(missed, measured=Estimate(2, 1.5, 3))], why) == []
 
 
 def test_the_command_can_explain_itself_without_torch_and_onnxruntime() -> None:

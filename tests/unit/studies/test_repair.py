@@ -11,12 +11,11 @@ from rich.console import Console
 
 from helpers.shift_nets import NETS as SMALL
 from s2mlp_deploy.system.process_cost import ProcessCost
-from s2mlp_studies.presets import report
 from s2mlp_studies.repair import measure
 from s2mlp_studies.repair.goals import DEEP, YOLO, repair_goals
 from s2mlp_studies.repair.measure import AFTER, BEFORE, GraphCount, Plan, Repaired
 from s2mlp_studies.repair.nets import NETS
-from s2mlp_studies.repair.table import repair_tables
+from s2mlp_studies.repair.table import document, repair_tables
 
 
 def synthetic(model: str = DEEP, kernels: int | None = 90) -> Repaired:
@@ -60,8 +59,7 @@ def test_the_table_fits_and_shows_the_graph_before_and_after() -> None:
 
 
 def test_the_document_keeps_raw_samples() -> None:
-    measured = report.Measured(report.environment(), repairs=[synthetic()], goals=repair_goals(synthetic()))
-    (found,) = json.loads(json.dumps(report.document(measured)))["repairs"]
+    found = json.loads(json.dumps(document(synthetic())))
     assert found["samples_ms"][AFTER] == [5.0, 10.0, 6.0] and found["before"]["scatter_nds"] == 96
     assert found["repairs"][0]["peak_rss_bytes"] == 800
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import random
-from pathlib import Path
 
 import torch
 from rich.console import Console
@@ -12,7 +10,6 @@ from rich.console import Console
 from s2mlp_bench.baselines.naive import slice_assignment_shift
 from s2mlp_deploy.schema.shift import Shift
 from s2mlp_deploy.shift import spatial_shift
-from s2mlp_studies.presets import markdown, report
 from s2mlp_studies.training.goals import training_goals
 from s2mlp_studies.training.measure import COMPILED, COMPILED_INPLACE, EAGER, IN_PLACE, ShiftCost, measure, timed_step
 from s2mlp_studies.training.table import training_table
@@ -35,19 +32,6 @@ def test_the_table_fits_and_shows_shares() -> None:
     (row,) = [line.replace("│", " ").split() for line in capture.get().splitlines() if "deep" in line]
     assert row[:4] == ["deep", "8×14×14×384", "12.0", "0.50"] and "3 interleaved rounds" in capture.get()
     assert "0.20" in row and "0.10" in row
-
-
-def test_the_document_keeps_raw_samples() -> None:
-    measured = report.Measured(report.environment(), training=[synthetic()])
-    (found,) = json.loads(json.dumps(report.document(measured)))["training"]
-    assert found["model"] == "deep" and found["samples_ms"][COMPILED] == [2.0, 4.0, 2.4]
-
-
-def test_the_page_has_the_table_and_the_goal(tmp_path: Path) -> None:
-    cost = synthetic()
-    markdown.write(report.Measured(report.environment(), training=[cost], goals=training_goals(cost)), tmp_path)
-    section = (tmp_path / "benchmarks.md").read_text("utf-8").split("## Training with the shift")[1]
-    assert "8×14×14×384" in section and "0.20" in section
 
 
 def test_shifts_are_timed_in_the_same_rounds_on_one_thread() -> None:

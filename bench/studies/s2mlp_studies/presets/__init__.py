@@ -1,1 +1,1 @@
-"""The measurements of ``make bench`` on S²-MLP-wide and -deep, and the page that it writes."""
+"""The run of ``make bench``: every part in turn, and a page of docs/benchmarks for each."""

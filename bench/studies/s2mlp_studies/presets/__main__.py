@@ -1,4 +1,4 @@
-"""``python -m s2mlp_studies.presets``: export cost, latency, scaling, engines and repairs of random models, and training with the shift.
+"""``python -m s2mlp_studies.presets``: the measurements behind docs/benchmarks, whole or in part.
 
 Tables go to stdout, progress to stderr.
 """
@@ -6,24 +6,44 @@ Tables go to stdout, progress to stderr.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
-from enum import Enum
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 
 from s2mlp_deploy.cli.terminal import ConsoleListener
 from s2mlp_deploy.errors import RuntimeMissingError
-from s2mlp_deploy.system.progress import Listener
-from s2mlp_studies.presets.models import MODELS, Part
+from s2mlp_studies.models import MODELS
+from s2mlp_studies.part import NAMES
 
-Name = Enum("Name", {name: name for name in MODELS}, type=str)  # type: ignore[misc]
+if TYPE_CHECKING:  # needs torch
+    from s2mlp_studies.part import Part
+
+
+def _of(known: Sequence[str]) -> Callable[[list[str]], list[str]]:
+    """A check that every value of an option is ``known``."""
+
+    def check(given: list[str]) -> list[str]:
+        for name in given:
+            if name not in known:
+                raise typer.BadParameter(f"{name!r}: expected one of {', '.join(known)}")
+        return given
+
+    return check
 
 
 def bench(
-    model: Annotated[list[Name], typer.Option(help="The preset to measure; may be repeated.")] = list(Name),  # noqa: B006
+    model: Annotated[
+        list[str],
+        typer.Option(callback=_of(tuple(MODELS)), help=f"A preset to measure: {', '.join(MODELS)}; may be repeated."),
+    ] = list(MODELS),  # noqa: B006
+    only: Annotated[
+        list[str],
+        typer.Option(metavar="PART", callback=_of(NAMES), help=f"One part alone: {', '.join(NAMES)}; may be repeated."),
+    ] = list(NAMES),  # noqa: B006
     rounds: Annotated[int, typer.Option(min=6, help="Rounds of the latency measurement.")] = 25,
     repeats: Annotated[
         int | None,
@@ -32,80 +52,54 @@ def bench(
         ),
     ] = None,
     json_file: Annotated[
-        Path | None, typer.Option("--json-file", metavar="FILE", help="Write everything that was measured to FILE.")
+        Path | None, typer.Option("--json-file", metavar="FILE", help="Write every sample to FILE.")
     ] = None,
     write: Annotated[
         Path | None,
-        typer.Option(metavar="DIR", help="Write benchmarks.md and its pictures into DIR, over what is there."),
+        typer.Option(metavar="DIR", help="Write the page of each part into DIR/benchmarks, over what is there."),
     ] = None,
-    only: Annotated[Part | None, typer.Option(help="Measure one part alone.")] = None,
 ) -> None:
-    """Measure the cost of exports, engines, repairs and of the shift in training, and how fast graphs run and how that grows."""
+    """Measure exports, latency, growth, engines, repairs, and the shift in training; each part has a page of its own."""
     # torch and onnxruntime are not needed for --help.
-    from s2mlp_studies.presets import report
-    from s2mlp_studies.presets.study import Settings, Study
+    from s2mlp_studies.part import Run
+    from s2mlp_studies.presets import pages
+    from s2mlp_studies.presets.study import Checkpoints, Study
 
     listener = ConsoleListener()
     if write:
-        from s2mlp_studies.presets import markdown
-
-        markdown.check()
-    parts = set(Part) if only is None else {only}
-    engines = bool(parts & {Part.engines, Part.repair}) and _engines_can_be_built(listener, alone=only is Part.engines)
-    if not engines:
-        parts -= {Part.engines}
-    if Part.training in parts and not _shifts_can_be_compiled(listener, alone=only is Part.training):
-        parts -= {Part.training}
+        pages.check()
+    parts = _available(only, listener)
     out = Console(highlight=False)
     if not out.is_terminal:
-        out.width = 120
-    study = Study(Settings(parts, rounds, repeats, _baselines(listener), engines), listener, out)
-    for name in model:
-        study.measure_model(MODELS[name.value])
-    study.measure_repairs()
-    study.measure_training()
-    out.print(report.goal_table(study.measured.goals))
+        out.width = pages.WIDTH
+    with TemporaryDirectory() as directory:
+        checkpoints = Checkpoints(Path(directory))
+        study = Study(Run([MODELS[name] for name in model], rounds, repeats, listener, checkpoints), out, write)
+        study.measure_all(parts)
     if json_file:
-        json_file.write_text(json.dumps(report.document(study.measured), indent=2) + "\n", "utf-8")
-    if write:
-        markdown.write(study.measured, write)
+        json_file.write_text(json.dumps(study.document, indent=2) + "\n", "utf-8")
+    if study.failed:
+        listener.warn(f"not measured to the end: {', '.join(study.failed)}")
+        raise typer.Exit(1)
 
 
-def _baselines(listener: Listener) -> list[str]:
-    from s2mlp_bench.baselines.registry import BASELINES
+def _available(names: Sequence[str], listener: ConsoleListener) -> list[Part]:
+    """Those of the parts ``names`` that can be measured here. Exits where there is none."""
+    from s2mlp_studies.part import load
 
-    found = []
-    for name, baseline in BASELINES.items():
-        if reason := baseline.missing():
-            listener.warn(f"the baseline {name} is left out: {reason}")
+    parts, error = [], None
+    for name in names:
+        part = load(name)
+        try:
+            part.require()
+        except RuntimeMissingError as missing:
+            error = missing
+            listener.warn(f"the part {name} is left out: {missing}")
         else:
-            found.append(name)
-    return found
-
-
-def _engines_can_be_built(listener: Listener, *, alone: bool) -> bool:
-    from s2mlp_studies.presets.engines import require_tensorrt_rtx
-
-    return _available("engines are", require_tensorrt_rtx, listener, alone=alone)
-
-
-def _shifts_can_be_compiled(listener: Listener, *, alone: bool) -> bool:
-    from s2mlp_studies.training.measure import require_compiler
-
-    return _available("training is", require_compiler, listener, alone=alone)
-
-
-def _available(what: str, require: Callable[[], object], listener: Listener, *, alone: bool) -> bool:
-    """Whether ``require`` finds everything that a part needs. Exits where that part ``alone`` is wanted and cannot be."""
-    try:
-        require()
-    except RuntimeMissingError as error:
-        if alone:
-            listener.warn(str(error))
-            raise typer.Exit(error.exit_code) from None
-        listener.warn(f"{what} left out: {error}")
-        return False
-    return True
+            parts.append(part)
+    if error and not parts:
+        raise typer.Exit(error.exit_code)
+    return parts
 
 
 if __name__ == "__main__":

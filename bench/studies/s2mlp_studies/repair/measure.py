@@ -21,7 +21,7 @@ from s2mlp_deploy.graph.layer import INPUT
 from s2mlp_deploy.runtime.onnxruntime import RESTING, Loading, load
 from s2mlp_deploy.system.process_cost import ProcessCost, measure
 from s2mlp_deploy.system.timing import Estimate, estimate, interleave, ratio, timed_ms
-from s2mlp_studies.presets import engine_build
+from s2mlp_studies.engines import build
 
 if TYPE_CHECKING:  # needs torch
     from s2mlp_studies.repair.nets import Net
@@ -160,7 +160,7 @@ def count(model: Path, shape: tuple[int, ...], directory: Path | None) -> GraphC
     if directory:
         directory.mkdir()
         images = "x".join(map(str, shape))
-        measure([sys.executable, engine_build.__file__, str(model), images, str(directory)])
-        kernels = json.loads((directory / engine_build.FIGURES).read_text("utf-8"))["kernels"]
+        measure([sys.executable, build.__file__, str(model), images, str(directory)])
+        kernels = json.loads((directory / build.FIGURES).read_text("utf-8"))["kernels"]
         shutil.rmtree(directory)
     return GraphCount(len(nodes), sum(node.op_type == "ScatterND" for node in nodes), kernels)

@@ -17,8 +17,8 @@ from s2mlp_deploy.graph.spatial_shift import LOWERINGS
 from s2mlp_deploy.system.process_cost import ProcessCost, measure
 from s2mlp_deploy.system.timing import Estimate, estimate
 from s2mlp_exporters.tensorrt.runtime import TENSORRT_RTX
-from s2mlp_studies.presets import engine_build, graphs
-from s2mlp_studies.presets.engine_build import FIGURES
+from s2mlp_studies.engines import build, graphs
+from s2mlp_studies.engines.build import FIGURES
 
 LOWERED_AS = ("gather", "slice", "pad", "conv")
 
@@ -120,7 +120,7 @@ def _cost(lowered: Lowered, directory: Path, repeats: int) -> EngineCost:
     """``directory`` is there for as long as the measurement takes."""
     model = write(lowered, directory)
     images = "x".join(map(str, lowered.axes.shape(lowered.spec.in_channels)))
-    command = [sys.executable, engine_build.__file__, str(model), images, str(directory)]
+    command = [sys.executable, build.__file__, str(model), images, str(directory)]
     builds = tuple(measure(command) for _ in range(repeats))
     found = json.loads((directory / FIGURES).read_text("utf-8"))
     figures = Figures(**{name: found[name] for name in Figures.__dataclass_fields__})

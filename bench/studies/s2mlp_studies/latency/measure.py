@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from s2mlp_bench import environment
-from s2mlp_bench.benchmark import Plan, Result, run
+from s2mlp_bench.benchmark import Plan, run
 from s2mlp_bench.interleaved_timing import Schedule
 from s2mlp_deploy.graph.spatial_shift import LOWERINGS
 from s2mlp_deploy.pipeline.deploy import deploy, deploy_all
@@ -19,28 +19,13 @@ from s2mlp_deploy.quantization.settings import SYNTHETIC, Int8
 from s2mlp_deploy.schema.manifest import Interface
 from s2mlp_deploy.system.progress import Listener
 from s2mlp_deploy.system.timing import Estimate, ratio
+from s2mlp_studies.benchmark import Benchmark, on
 
 BYTES = Interface(input="uint8")
 UINT8 = "uint8"
 """The float32 bundle that takes bytes."""
 
 NO_SHIFT, NAIVE, OPENVINO_STATIC = "no-shift", "naive-onnx", "openvino-static"
-
-
-@dataclass(frozen=True)
-class Benchmark:
-    """A plan and its result."""
-
-    plan: Plan
-    result: Result
-
-    def over(self, candidate: str, other: str) -> Estimate:
-        """Its time in units of the ``other``'s."""
-        return ratio(self.samples_ms(candidate), self.samples_ms(other))
-
-    def samples_ms(self, candidate: str) -> Sequence[float]:
-        """Milliseconds of each batch."""
-        return self.result.samples_ms[candidate]
 
 
 @dataclass(frozen=True)
@@ -89,11 +74,6 @@ class Latency:
     def benchmarks(self) -> dict[str, Benchmark]:
         """Every benchmark by name."""
         return {"everything": self.everything, **(vars(self.details) if self.details else {})}
-
-
-def on(source: str, threads: int = 1) -> str:
-    """The name of a candidate on so many threads."""
-    return f"{source}, {threads} thread{'s' if threads > 1 else ''}"
 
 
 def alone(bundle: str) -> str:

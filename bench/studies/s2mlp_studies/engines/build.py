@@ -1,6 +1,6 @@
 """One engine of TensorRT for RTX, built in a process of its own so that it can be measured as a whole.
 
-    python engine_build.py MODEL.onnx 1x3x224x224 DIRECTORY
+    python build.py MODEL.onnx 1x3x224x224 DIRECTORY
 
 writes the engine and its figures from the builder's log into DIRECTORY, which must exist.
 """

@@ -1,0 +1,1 @@
+"""The cost of an export as a whole process, beside torch.onnx.export."""

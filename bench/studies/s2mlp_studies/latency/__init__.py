@@ -1,0 +1,1 @@
+"""Latency on a CPU, beside other runtimes and other ways to write the same network."""
