@@ -12,6 +12,7 @@ from s2mlp_deploy.errors import BundleError, UsageError
 from s2mlp_deploy.formats.options import Options
 from s2mlp_deploy.runtime.session import Session
 from s2mlp_deploy.schema.manifest import Interface
+from s2mlp_deploy.schema.precision import Precision
 from s2mlp_deploy.system.dependencies import Shipped
 
 if TYPE_CHECKING:
@@ -43,6 +44,9 @@ class Format(ABC):
     targets: tuple[str, ...] = ("x86", "arm", "trt")
     """The processors that int8 and fp16 graphs may be for (passes/recipe.py, schema/precision.py), the format's own first."""
 
+    calibrated_targets: tuple[str, ...] = ()
+    """The same of int8 graphs alone, where these are others."""
+
     inputs: tuple[str, ...] = ("float",)
     outputs: tuple[str, ...] = ("logits",)
     """The inputs and outputs that artifacts can have (:class:`~s2mlp_deploy.schema.manifest.Interface`)."""
@@ -56,6 +60,10 @@ class Format(ABC):
 
     install_hint: str = ""
     """The command that installs those modules."""
+
+    def targets_of(self, row: Precision) -> tuple[str, ...]:
+        """The processors that graphs of a precision may be for, the format's own first."""
+        return (self.calibrated_targets if row.calibrated else ()) or self.targets
 
     @abstractmethod
     def inspect(self, bundle: Bundle) -> None:

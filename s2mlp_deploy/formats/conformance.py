@@ -63,6 +63,8 @@ class FormatConformance:
         np.save(tmp_path / "noise.npy", np.random.default_rng(0).standard_normal((64, 3, 20, 28), np.float32))
         for precision in target.precisions:
             options: list[object] = ["--precision", precision]
+            if PRECISIONS[precision].targets:  # the ONNX bundle is to be for the processor that the format is for
+                options += ["--target", target.targets_of(PRECISIONS[precision])[0]]
             if PRECISIONS[precision].calibrated:
                 options += ["--calibration", tmp_path / "noise.npy", "--min-agreement", 0.9]
             onnx, direct, compiled = (tmp_path / f"{kind}-{precision}" for kind in ("onnx", "direct", "compiled"))

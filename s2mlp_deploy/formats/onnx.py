@@ -14,7 +14,7 @@ from s2mlp_deploy.formats.base import Exporter
 from s2mlp_deploy.formats.options import Options
 from s2mlp_deploy.formats.registry import ONNX
 from s2mlp_deploy.runtime.onnxruntime import REMEDY, RESTING, Loading, OnnxSession, TracedSession, missing
-from s2mlp_deploy.schema.precision import ON_CPUS, QUANTIZED_AT_RUNTIME
+from s2mlp_deploy.schema.precision import ON_CPUS, QUANTIZED_AT_RUNTIME, TARGETS
 from s2mlp_deploy.system import workdir
 
 if TYPE_CHECKING:
@@ -29,6 +29,7 @@ class OnnxFile(Exporter):
     name = ONNX
     precisions = (*ON_CPUS, *QUANTIZED_AT_RUNTIME)
     options = Options
+    calibrated_targets = tuple(TARGETS)
     inputs = ("float", "uint8", "image")
     outputs = ("logits", "probabilities", "top5")
     networks = True

@@ -26,11 +26,13 @@ from s2mlp_deploy.schema.array import Array
 class Quantize(PrecisionPass):
     """A copy of a graph with ``layers`` in int8; all others stay as they are.
 
-    ``ranges`` holds the calibrated range of every layer's activation, by the name of the value.
+    ``ranges`` holds the calibrated range of every layer's activation, and of its output where the recipe quantizes that, by
+    the name of the value.
 
     Requires: a float32 graph with one input and one output, in which each layer is a node of that name with a constant
     weight.
-    Ensures: every activation is quantized for its range, and each weight and bias is the nearest to the float32 one.
+    Ensures: every activation and such output is quantized for its range, and each weight and bias is the nearest to the
+    float32 one.
     """
 
     def __init__(self, ranges: Mapping[str, Range], recipe: Recipe, layers: Collection[Layer]) -> None:
@@ -45,12 +47,17 @@ class Quantize(PrecisionPass):
                 raise PreconditionError(f"{layer.name} is no layer with a constant weight")
             if layer.activation not in self.ranges:
                 raise PreconditionError(f"{layer.activation}, which {layer.name} reads, has no calibrated range")
+            if self.recipe.outputs and layer.name not in self.ranges:
+                raise PreconditionError(f"the output of {layer.name} has no calibrated range")
 
     def rewrite(self, graph: ir.Graph) -> None:
         nodes = {str(node.name): node for node in graph}
         for layer in self.layers:
             activation = graph.inputs[0] if layer.activation == INPUT else nodes[layer.activation].outputs[0]
             self._quantize(graph, nodes[layer.name], activation, self.ranges[layer.activation])
+        for layer in self.layers if self.recipe.outputs else ():
+            parameters = _activation_parameters(self.ranges[layer.name], self.recipe)
+            _quantize_output(graph, nodes[layer.name], parameters)
         remove_unused_initializers(graph)
 
     def differences(self, made: ir.Model, original: ir.Model) -> Iterator[str]:
@@ -112,6 +119,24 @@ def _quantize_input(graph: ir.Graph, node: ir.Node, source: ir.Value, parameters
     restored = ir.Value(name=f"{name}/x", type=ir.TensorType(ir.DataType.FLOAT), shape=moved.shape)
     graph.insert_before(node, ir.node("DequantizeLinear", [moved, s, z], outputs=[restored], name=f"{name}/dequantize"))
     node.replace_input_with(0, restored)
+
+
+def _quantize_output(graph: ir.Graph, node: ir.Node, parameters: _Parameters) -> None:
+    """node → Q → DQ → whatever read the node's output, whose name the restored values take."""
+    name, product = str(node.name), node.outputs[0]
+    s = add_initializer(graph, f"{name}/y_scale", parameters.scale)
+    z = add_initializer(graph, f"{name}/y_zero_point", parameters.zero_point)
+    restored = ir.Value(name=product.name, type=product.type, shape=product.shape)
+    product.name = f"{product.name}{verify_rewrite.PRODUCT}"
+    quantized = ir.Value(name=f"{name}/y_q", type=ir.TensorType(z.dtype), shape=product.shape)  # type: ignore[arg-type]
+    for user, index in list(product.uses()):
+        user.replace_input_with(index, restored)
+    q = ir.node("QuantizeLinear", [product, s, z], outputs=[quantized], name=f"{name}/quantize_output")
+    dq = ir.node("DequantizeLinear", [quantized, s, z], outputs=[restored], name=f"{name}/dequantize_output")
+    graph.insert_after(node, [q, dq])
+    for index, output in enumerate(graph.outputs):
+        if output is product:
+            graph.outputs[index] = restored
 
 
 def _retype(value: ir.Value, end: ir.Node, dtype: ir.DataType) -> None:

@@ -1,4 +1,4 @@
-"""The int8 recipes: which type activations have, and whether biases are quantized, for each target.
+"""The int8 recipes: which type activations have, and whether biases and outputs are quantized, for each target.
 
 One int8 graph does not fit all targets; a :class:`Recipe` has the types that a target runs fastest and that its
 compiler accepts.
@@ -6,9 +6,12 @@ compiler accepts.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import numpy as np
+
+from s2mlp_deploy.graph.layer import Layer
 
 LARGEST_BIAS = 2**30
 """Of 32 bits, a bias takes no more than this; integer kernels add up products in the rest, without a check."""
@@ -27,18 +30,25 @@ class Recipe:
     """The types of a target's int8 graph.
 
     ``activation`` is the type of quantized activations; ``symmetric`` puts their zero point at 0.
-    ``int32_bias`` quantizes biases with the product of both scales, as integer kernels add them.
+    ``int32_bias`` quantizes biases with the product of both scales, as integer kernels add them. ``outputs`` quantizes the
+    outputs of layers, too, for runtimes whose integer kernels write bytes.
     """
 
     activation: type[np.uint8] | type[np.int8]
     symmetric: bool
     int32_bias: bool
+    outputs: bool = False
 
     @property
     def limits(self) -> tuple[int, int]:
         """The smallest and largest quantized activation; symmetric ones leave out −128."""
         info = np.iinfo(self.activation)
         return (-int(info.max) if self.symmetric else int(info.min)), int(info.max)
+
+    def values(self, layers: Collection[Layer]) -> tuple[str, ...]:
+        """The names of the values whose ranges quantizing ``layers`` takes, each once."""
+        read = [layer.activation for layer in layers]
+        return tuple(dict.fromkeys(read + [layer.name for layer in layers] if self.outputs else read))
 
 
 RECIPES: dict[str, Recipe] = {
@@ -49,4 +59,6 @@ RECIPES: dict[str, Recipe] = {
     "arm": Recipe(np.int8, symmetric=False, int32_bias=True),
     # TensorRT's parser accepts neither uint8 activations nor a quantized bias.
     "trt": Recipe(np.int8, symmetric=True, int32_bias=False),
+    # LiteRT's specification of quantization: products read and write int8, and nothing is restored between them but by name.
+    "litert": Recipe(np.int8, symmetric=False, int32_bias=True, outputs=True),
 }

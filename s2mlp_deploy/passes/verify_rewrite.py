@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import numpy as np
 import onnx_ir as ir
@@ -21,6 +22,9 @@ from s2mlp_deploy.passes.recipe import LARGEST_BIAS, Range, Recipe
 from s2mlp_deploy.schema.array import Array
 
 CAST, Q, DQ = "Cast", "QuantizeLinear", "DequantizeLinear"
+
+PRODUCT = "/product"
+"""The end of the name of an output that is quantized: its restored values have the name that it had."""
 
 HALF = 0.5 + 1e-3
 """Half a quantization step, and its rounding in float32."""
@@ -76,10 +80,13 @@ def quantization_differences(
 ) -> Iterator[str]:
     """Each difference of ``graph`` from ``original`` with ``layers`` in int8 for activations' ``ranges``, in words."""
     nodes = [node for node in graph if node.op_type not in (Q, DQ)]
-    if [_kind(node) for node in nodes] != [_kind(node) for node in original]:
+    wanted = {layer.name: layer for layer in layers}
+    in_bytes = {f"{name}{PRODUCT}": name for name in wanted} if recipe.outputs else {}
+    if [_kind(node, in_bytes) for node in nodes] != [_kind(node) for node in original]:
         yield "its operators are others"
         return
-    wanted = {layer.name: layer for layer in layers}
+    if [value.name for value in graph.outputs] != [value.name for value in original.outputs]:
+        yield "its outputs are others"
     sources = {INPUT: INPUT, **{str(node.name): str(node.outputs[0].name) for node in original}}
     for node, old in zip(nodes, original, strict=True):
         layer = wanted.get(str(node.name))
@@ -89,6 +96,8 @@ def quantization_differences(
         if layer:
             pair = _Quantized(node, old, recipe)
             yield from pair.differences(ranges[layer.activation], {sources[layer.activation], str(old.inputs[0].name)})  # type: ignore[union-attr]
+            if recipe.outputs:
+                yield from pair.output_differences(ranges[layer.name])
 
 
 @dataclass(frozen=True)
@@ -108,7 +117,7 @@ class _Quantized:
             return
         if not _comes_from(self.node.inputs[0], sources):
             yield f"the input of {name} is quantized in one way and read in another, or is another"
-        if not self._covers(*scale, wanted):
+        if not _covers(self.recipe, scale, wanted):
             yield f"the input of {name} is quantized for another range than {wanted.low:.4g} to {wanted.high:.4g}"
         weight = _restored(self.node.inputs[1])
         if weight is None or not self._is_near(weight.value, float(scale[0])):
@@ -123,17 +132,19 @@ class _Quantized:
             ):
                 yield f"the bias of {name} is another"
 
-    def _covers(self, scale: Array, zero_point: Array, wanted: Range) -> bool:
-        """Whether the quantized range holds the calibrated one, and uses all quantization steps for it."""
-        low, high = min(wanted.low, 0.0), max(wanted.high, 0.0)
-        if self.recipe.symmetric:
-            low, high = min(low, -high), max(high, -low)
-        q_low, q_high = self.recipe.limits
-        ends = (np.array([q_low, q_high]) - float(zero_point)) * float(scale)
-        whole = abs(ends[1] - ends[0] - (high - low)) <= 1e-5 * (high - low)
-        return bool(
-            zero_point.dtype == self.recipe.activation and whole and (np.abs(ends - [low, high]) <= HALF * scale).all()
-        )
+    def output_differences(self, wanted: Range) -> Iterator[str]:
+        """Differences in the output, which is quantized for ``wanted`` and restored under its old name, in words."""
+        name, value = self.node.name, self.node.outputs[0]
+        quantize = _only_user(value, Q)
+        restore = _only_user(quantize.outputs[0], DQ) if quantize else None
+        if quantize is None or restore is None or restore.outputs[0].name != self.original.outputs[0].name:
+            yield f"the output of {name} is not quantized"
+            return
+        own = [constant_of(v) for v in restore.inputs[1:]]
+        if not all(np.array_equal(constant_of(v), mine) for v, mine in zip(quantize.inputs[1:], own, strict=True)):
+            yield f"the output of {name} is quantized in one way and read in another"
+        elif own[0].shape or own[1].shape or not _covers(self.recipe, (own[0], own[1]), wanted):
+            yield f"the output of {name} is quantized for another range than {wanted.low:.4g} to {wanted.high:.4g}"
 
     def _is_near(self, weight: Array, x_scale: float) -> bool:
         """Whether each channel's weights are within half of the step that 8 bits allow, or that a large bias needs."""
@@ -143,6 +154,18 @@ class _Quantized:
         if self.recipe.int32_bias and len(self.original.inputs) > 2:
             steps = np.maximum(steps, np.abs(constant_of(self.original.inputs[2])) / (x_scale * LARGEST_BIAS))
         return bool((np.abs(weight.reshape(rows.shape) - rows) <= HALF * steps[:, None]).all())
+
+
+def _covers(recipe: Recipe, parameters: tuple[Array, Array], wanted: Range) -> bool:
+    """Whether the range of ``parameters``, scale and zero point, holds the calibrated one, and uses all steps for it."""
+    scale, zero_point = parameters
+    low, high = min(wanted.low, 0.0), max(wanted.high, 0.0)
+    if recipe.symmetric:
+        low, high = min(low, -high), max(high, -low)
+    q_low, q_high = recipe.limits
+    ends = (np.array([q_low, q_high]) - float(zero_point)) * float(scale)
+    whole = abs(ends[1] - ends[0] - (high - low)) <= 1e-5 * (high - low)
+    return bool(zero_point.dtype == recipe.activation and whole and (np.abs(ends - [low, high]) <= HALF * scale).all())
 
 
 @dataclass(frozen=True)
@@ -213,13 +236,22 @@ def _is_same(new: ir.Value | None, old: ir.Value | None) -> bool:
     return new is not None and new.name == old.name
 
 
+def _only_user(value: ir.Value, op_type: str) -> ir.Node | None:
+    """The node that reads ``value``, if there is one alone, of this type."""
+    users = [node for node, _ in value.uses()]
+    return users[0] if len(users) == 1 and users[0].op_type == op_type else None
+
+
 def _made_by(value: ir.Value | None, op_type: str) -> ir.Node | None:
     """The node that ``value`` comes from, if it is of this type."""
     node = value.producer() if value is not None else None
     return node if node is not None and node.op_type == op_type else None
 
 
-def _kind(node: ir.Node) -> tuple[str, str, tuple[tuple[str, str], ...], tuple[str | None, ...], int]:
-    """Everything about a node except its inputs."""
+def _kind(
+    node: ir.Node, renamed: Mapping[str, str] = MappingProxyType({})
+) -> tuple[str, str, tuple[tuple[str, str], ...], tuple[str | None, ...], int]:
+    """Everything about a node except its inputs; its outputs by their old names where ``renamed`` has them."""
     attributes = tuple(sorted((name, repr(value.value)) for name, value in node.attributes.items()))
-    return str(node.name), node.op_type, attributes, tuple(value.name for value in node.outputs), len(node.inputs)
+    outputs = tuple(renamed.get(str(value.name), value.name) for value in node.outputs)
+    return str(node.name), node.op_type, attributes, outputs, len(node.inputs)

@@ -62,13 +62,13 @@ def open_bundle(request: ExportRequest, target: Compiler) -> Bundle:
             + " or ".join(name for name in registry.names() if name != ONNX and registry.find(name).networks)
         )
     target.refuse_interface(manifest.interface)
-    recipe = manifest.quantization
-    if recipe and recipe.target not in target.targets:
+    row, recipe = precision(manifest.precision), manifest.quantization
+    known = target.targets_of(row)
+    if recipe and recipe.target not in known:
         raise UsageError(
             f"{directory} is quantized for {recipe.target}, and --format {format} takes graphs for "
-            f"{' or '.join(target.targets)}: export the checkpoint with --precision int8 --target {target.targets[0]}"
+            f"{' or '.join(known)}: export the checkpoint with --precision int8 --target {known[0]}"
         )
-    row = precision(manifest.precision)
     if row.read(manifest.arithmetic).widens_weights and row.arithmetic(request.target_of(target)).sums_in_float16:
         raise UsageError(
             f"{directory} has float16 weights and computes in float32, as CPUs do best, and --format {format} is to run on a "

@@ -184,7 +184,7 @@ class ExportRequest:
             return precision.target
         if precision.row.by_processor and format.for_gpu(self.options_of(format)):
             return TRT.name
-        return next(iter(format.targets), X86.name)
+        return next(iter(format.targets_of(precision.row)), X86.name)
 
     @property
     def dtype(self) -> str:

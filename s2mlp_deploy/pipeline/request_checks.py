@@ -102,10 +102,11 @@ def _check_format(request: ExportRequest, target: Exporter | Compiler) -> None:
 
 def _check_precision(request: ExportRequest, target: Exporter | Compiler) -> None:
     precision = request.precision
-    if isinstance(precision, Float16 | Int8) and precision.target and precision.target not in target.targets:
+    known = target.targets_of(precision.row)
+    if isinstance(precision, Float16 | Int8) and precision.target and precision.target not in known:
         raise UsageError(
             f"--format {request.format.name} does not take {precision.row.name} graphs for --target {precision.target}: expected "
-            + " or ".join(target.targets)
+            + " or ".join(known)
         )
     if (
         isinstance(precision, Float16)

@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from s2mlp_deploy.errors import DataError
-from s2mlp_deploy.graph.layer import INPUT, Layer
+from s2mlp_deploy.graph.layer import INPUT
 from s2mlp_deploy.passes.recipe import Range
 from s2mlp_deploy.runtime.session import TracingSession
 from s2mlp_deploy.schema.array import Array
@@ -51,10 +51,10 @@ def calibrate(observe: Observe, images: Array, method: CalibrationMethod, *, bat
     return {name: clip(h) for name, h in _histograms(_batches(observe, images, batch), extremes).items()}
 
 
-def observer(session: TracingSession, layers: Sequence[Layer], batch: int | None) -> Observe:
-    """A function that runs ``session``, whose batch size may be fixed, and returns the activations that ``layers`` read."""
-    names = tuple(dict.fromkeys(layer.activation for layer in layers if layer.activation != INPUT))
-    reads_input = any(layer.activation == INPUT for layer in layers)
+def observer(session: TracingSession, values: Sequence[str], batch: int | None) -> Observe:
+    """A function that runs ``session``, whose batch size may be fixed, and returns the ``values`` of these names."""
+    names = tuple(name for name in values if name != INPUT)
+    reads_input = INPUT in values
 
     def observe(inputs: Array) -> Mapping[str, Array]:
         if batch:  # copies of an image do not change a range

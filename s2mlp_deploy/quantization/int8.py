@@ -47,14 +47,14 @@ def to_int8(lowered: Lowered, task: QuantizationTask, progress: Progress) -> Qua
         AccuracyError: where the accuracy limit cannot be kept.
         ParityError: where the pass changed more than it should.
     """
-    settings, family = task.settings, family_of(lowered.spec)
+    settings, family, recipe = task.settings, family_of(lowered.spec), RECIPES[task.target]
     layers = family.block_layers(lowered.spec) + (family.end_layers(lowered.spec) if settings.quantize_ends else ())
     with progress.step("reading the calibration images"):
         split = split_images(task, lowered.spec, progress.warn)
     with scratch_session(lowered) as session, progress.step("calibrating activations"):
-        observe = observer(session, layers, task.batch)
+        observe = observer(session, recipe.values(layers), task.batch)
         ranges = calibrate(observe, split.calibration, settings.calibration_method, batch=task.batch or BATCH)
-    quantizer = Quantizer(lowered, layers, ranges, RECIPES[task.target])
+    quantizer = Quantizer(lowered, layers, ranges, recipe)
     trials: tuple[Trial, ...] = ()
     if split.evaluation:
         _warn_of_few(split.evaluation, settings, progress)

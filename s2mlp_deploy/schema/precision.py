@@ -30,7 +30,10 @@ class Target:
 
 X86, ARM, TRT = Target("x86"), Target("arm"), Target("trt", gpu=True)
 
-TARGETS: Mapping[str, Target] = {target.name: target for target in (X86, ARM, TRT)}
+LITERT = Target("litert")
+"""Any processor that LiteRT runs on, whose int8 products read and write bytes."""
+
+TARGETS: Mapping[str, Target] = {target.name: target for target in (X86, ARM, TRT, LITERT)}
 
 
 @dataclass(frozen=True)
@@ -125,7 +128,6 @@ class Precision:
         return self.on_cpu if self.on_cpu and self.on_cpu.outputs == recorded else self.on_gpu
 
 
-_EVERY_TARGET = tuple(TARGETS)
 _IN_FLOAT32 = Arithmetic("float32", "float32", "float32")
 _IN_FLOAT16 = Arithmetic("float16", "float16", "float16", "s2mlp_deploy.passes.float16:ToFloat16")
 _FLOAT16_WEIGHTS = Arithmetic("float16", "float32", "float32", "s2mlp_deploy.passes.float16_storage:StoreFloat16")
@@ -139,7 +141,7 @@ FP16 = Precision(
     Rule(factor=4, floor=2.0**-10, top1_agreement=1.0),
     on_gpu=_IN_FLOAT16,
     on_cpu=_FLOAT16_WEIGHTS,
-    targets=_EVERY_TARGET,
+    targets=(X86.name, ARM.name, TRT.name),
     io_types=("float32", "float16"),
 )
 BF16 = Precision("bf16", Rule(factor=4, floor=2.0**-7, top1_agreement=1.0), _IN_BFLOAT16, None)
@@ -148,7 +150,7 @@ INT8 = Precision(
     Rule(factor=1, floor=0.1, top1_agreement=1.0),  # PyTorch has no int8 to compare with: the floor alone counts
     on_gpu=_IN_INT8,
     on_cpu=_IN_INT8,
-    targets=_EVERY_TARGET,
+    targets=tuple(TARGETS),
     calibrated=True,
 )
 INT8W = Precision(

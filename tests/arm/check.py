@@ -46,9 +46,10 @@ GRAPHS = {
     "fp16-trt": ("--precision", "fp16", "--target", "trt"),
     "int8-x86": INT8,
     "int8-arm": (*INT8, "--target", "arm"),
+    "int8-litert": (*INT8, "--target", "litert"),
     "int8w": ("--precision", "int8w"),
 }
-COMPILED = {"ort": ("fp16", "int8-arm"), "litert": ("fp32", "fp16", "int8w")}
+COMPILED = {"ort": ("fp16", "int8-arm"), "litert": ("fp32", "fp16", "int8w", "int8-litert")}
 """What is compiled, too, by format: what ONNX Runtime does to weights, and to operators of bytes; and all that LiteRT takes."""
 
 REFUSED = {("fp16-trt", WITH_FLOAT16)}
@@ -81,7 +82,7 @@ def main() -> int:
             wrong += not right
             verdict = "passed" if found["passed"] else f"refused: {found['cause']}"
             print(
-                f"{'ok  ' if right else 'FAIL'} {cpu:12} {found['bundle']:14} {found['relative_l2']:.1e} {verdict}",
+                f"{'ok  ' if right else 'FAIL'} {cpu:12} {found['bundle']:18} {found['relative_l2']:.1e} {verdict}",
                 flush=True,
             )
     print(f"make arm: {f'{wrong} WRONG' if wrong else 'everything as expected'}")

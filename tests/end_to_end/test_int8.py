@@ -35,7 +35,7 @@ from s2mlp_deploy.schema.manifest import Preprocessing
 from s2mlp_deploy.system.progress import Listener
 
 SHAPE = (3, 20, 28)
-TARGETS = ("x86", "arm", "trt")
+TARGETS = ("x86", "arm", "trt", "litert")
 
 
 def noise(count: int, seed: int = 0) -> Array:

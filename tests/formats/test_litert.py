@@ -15,9 +15,11 @@ import numpy as np
 import onnx
 import onnx_ir as ir
 import pytest
+import torch
 from onnx import TensorProto, helper
 
 from helpers.formats import change_manifest, exported, manifest_of, noise, promised, replace_file
+from helpers.mixers import lucidrains_mixer
 from helpers.support import (
     PAPER_CHECKPOINT,
     TEST_IMAGES,
@@ -49,7 +51,7 @@ from s2mlp_exporters.litert.schema import REMEDY, load_schema
 from s2mlp_exporters.litert.session import LiteRtSession
 from s2mlp_exporters.litert.translate import EMITTERS, translate
 
-PRECISIONS = ("fp32", "fp16", "int8w")
+PRECISIONS = ("fp32", "fp16", "int8w", "int8")
 
 
 @pytest.fixture(scope="module")
@@ -57,8 +59,11 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """``onnx-P``, ``litert-P`` of a small checkpoint, for each precision P."""
     place = tmp_path_factory.mktemp("made")
     checkpoint = save_checkpoint(place / "small.pt", small_spec())
+    np.save(place / "calibration.npy", noise(64))
+    of_int8 = ("--target", "litert", "--calibration", place / "calibration.npy", "--min-agreement", 0.9)
     for precision in PRECISIONS:
-        exported(checkpoint, "--precision", precision, "-o", place / f"onnx-{precision}")
+        options = of_int8 if precision == "int8" else ()
+        exported(checkpoint, "--precision", precision, *options, "-o", place / f"onnx-{precision}")
         exported(place / f"onnx-{precision}", "--format", "litert", "-o", place / f"litert-{precision}")
     return place
 
@@ -204,6 +209,54 @@ def test_bytes_are_multiplied_with_a_scale_for_each_row(made: Path) -> None:
     assert len(layers) == 9 and 1e-4 < distance < 0.03
 
 
+def test_products_of_bytes_read_and_write_bytes_that_the_shift_moves(made: Path) -> None:
+    """By LiteRT's specification of quantization, with the graph's own bytes, scales and zero points."""
+    graph = onnx.load(made / "onnx-int8" / "model.onnx").graph
+    constants = {t.name: onnx.numpy_helper.to_array(t) for t in graph.initializer}
+    model, schema = model_in(made / "litert-int8"), load_schema()
+    tensors, found = _tensors(model), operators(made / "litert-int8")
+    layers = [o for o, name in zip(_operators(model), found, strict=True) if name == "FULLY_CONNECTED"][:-1]
+    assert len(layers) == 8 and found.count("QUANTIZE") == found.count("DEQUANTIZE") == 8
+    for x, weight, bias, y in ([tensors[i] for i in (*o.inputs, *o.outputs)] for o in layers):
+        name = weight.name.decode().removesuffix("/weight_q")
+        assert [t.type for t in (x, weight, bias, y)] == [
+            getattr(schema.TensorType, kind) for kind in ("INT8", "INT8", "INT32", "INT8")
+        ]
+        for tensor, key in ((x, "x"), (weight, "weight"), (y, "y")):
+            np.testing.assert_array_equal(tensor.quantization.scale, constants[f"{name}/{key}_scale"])
+            np.testing.assert_array_equal(tensor.quantization.zeroPoint, constants[f"{name}/{key}_zero_point"])
+        np.testing.assert_array_equal(bias.quantization.scale, weight.quantization.scale * x.quantization.scale)
+        assert not any(bias.quantization.zeroPoint)
+    moved = [tensors[o.outputs[0]] for o, name in zip(_operators(model), found, strict=True) if name == "GATHER"]
+    assert {t.type for t in moved} == {schema.TensorType.INT8} and all(t.quantization.scale for t in moved)
+
+
+@pytest.mark.parametrize("shift", ["slice", "conv", "pad"])
+def test_bytes_give_what_their_graph_gives_with_ends_in_int8_too(shift: str, made: Path, tmp_path: Path) -> None:
+    options = ("--calibration", made / "calibration.npy", "--min-agreement", 0.9, "--quantize-ends", "--shift", shift)
+    exported(made / "small.pt", "--precision", "int8", "--target", "litert", *options, "-o", tmp_path / "onnx")
+    exported(tmp_path / "onnx", "--format", "litert", "-o", tmp_path / "litert")
+    reference = registry.find("onnx").open(read_bundle(tmp_path / "onnx").artifact).run(noise(8))
+    assert compare(session_of(tmp_path / "litert").run(noise(8)), reference).relative_l2 < 0.01
+    found = operators(tmp_path / "litert")
+    assert found[:2] == ["QUANTIZE", "TRANSPOSE"] and found[-2:] == ["FULLY_CONNECTED", "DEQUANTIZE"]
+
+
+def test_int8_of_a_checkpoint_is_for_litert_and_of_other_targets_is_refused(made: Path, tmp_path: Path) -> None:
+    options = ("--precision", "int8", "--calibration", made / "calibration.npy", "--min-agreement", 0.9)
+    exported(made / "small.pt", "--format", "litert", *options, "-o", tmp_path / "engine")
+    assert promised(tmp_path / "engine") == promised(made / "litert-int8")
+    for target, at in (("arm", made / "small.pt"), ("litert", made / "small.pt")):
+        format = "litert" if target == "arm" else "ort"
+        ran = run("export", at, "--format", format, *options, "--target", target, "-o", tmp_path / "out")
+        assert (ran.code, ran.out) == (2, "") and f"does not take int8 graphs for --target {target}" in ran.err
+    exported(made / "small.pt", *options, "--target", "arm", "-o", tmp_path / "arm")
+    ran = run("export", tmp_path / "arm", "--format", "litert", "-o", tmp_path / "out")
+    assert (ran.code, ran.out) == (2, "") and "is quantized for arm" in ran.err and "--target litert" in ran.err
+    with pytest.raises(CompilerError, match="reads integers and gives floats"):
+        translate(tmp_path / "arm" / "model.onnx")
+
+
 def test_the_file_stands_alone_with_names_preprocessing_and_checkpoint(made: Path) -> None:
     described = session_of(made / "litert-fp32").describe()
     assert [(e.name, e.shape) for e in (*described.inputs, *described.outputs)] == [
@@ -254,6 +307,33 @@ def test_networks_of_every_family_are_translated(name: str, lowering: str, tmp_p
     model = family_of(spec).emit(spec, weights, LOWERINGS[lowering], Axes(None, spec.image_size))
     ir.save(optimize(model), tmp_path / "model.onnx")
     _compare(tmp_path / "model.onnx", rng.standard_normal((3, 3, *spec.image_size)).astype(np.float32))
+
+
+@pytest.mark.parametrize("family", ["S²-MLPv2", "MLP-Mixer"])
+def test_other_families_go_to_every_precision_by_one_command(
+    family: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All products of an int8 model's blocks read and write bytes: in an MLP-Mixer those over positions, too."""
+    monkeypatch.chdir(tmp_path)
+    if family == "MLP-Mixer":
+        torch.save(lucidrains_mixer().state_dict(), tmp_path / "net.pt")
+        options: tuple[object, ...] = ("--image-size", "20x28", "--mean", "0.5", "--std", "0.5")
+    else:
+        save_checkpoint(tmp_path / "net.pt", v2_spec("one stage"))
+        options = ("--shift-semantics", "paper")
+    np.save(tmp_path / "calibration.npy", noise(64))
+    wanted = [word for precision in PRECISIONS for word in ("--precision", precision)]
+    of_int8 = ("--calibration", tmp_path / "calibration.npy", "--min-agreement", 0.9)
+    ran = run("export", tmp_path / "net.pt", "--format", "litert", *wanted, *options, *of_int8)
+    assert ran.code == 0, ran.err
+    for precision in PRECISIONS:
+        verified = run("verify", tmp_path / f"net-litert-{precision}")
+        assert verified.code == 0, verified.err
+    quantization = manifest_of(tmp_path / "net-litert-int8")["quantization"]
+    layers = {"MLP-Mixer": 8, "S²-MLPv2": 8}[family]
+    found = operators(tmp_path / "net-litert-int8")
+    assert (quantization["target"], quantization["float_layers"]) == ("litert", [])
+    assert found.count("QUANTIZE") == found.count("DEQUANTIZE") == layers
 
 
 def graph_of(*nodes: onnx.NodeProto, shape: tuple[Any, ...] = ("batch", 4, 6), **constants: Array) -> onnx.ModelProto:
@@ -367,7 +447,7 @@ def test_the_scan_knows_every_operator_that_is_written() -> None:
         (("--dynamic-size",), "leave out --dynamic-size"),
         (("--answer", "top5"), "expected logits or probabilities"),
         (("--input", "image"), "expected float or uint8"),
-        (("--precision", "bf16"), "expected fp32 or fp16 or int8w"),
+        (("--precision", "bf16"), "expected fp32 or fp16 or int8 or int8w"),
         (("--provider", "cpu"), "--provider"),
     ],
     ids=str,
@@ -450,6 +530,12 @@ def _weights(model: Any) -> Any:
     return _tensors(model)[_operators(model)[-1].inputs[1]]
 
 
+def _scaled(model: Any, scale: float, zero_point: int) -> None:
+    """Give the classifier's weights a scale."""
+    made = load_schema().QuantizationParametersT(scale=np.float32([scale]), zeroPoint=np.int64([zero_point]))
+    _weights(model).quantization = made
+
+
 HOSTILE: dict[str, Callable[[Any], object]] = {
     "has another version of the format": lambda m: setattr(m, "version", 2),
     "or more than one graph": lambda m: m.subgraphs.append(m.subgraphs[0]),
@@ -460,6 +546,9 @@ HOSTILE: dict[str, Callable[[Any], object]] = {
         "quantization",
         load_schema().QuantizationParametersT(scale=np.float32([1, 1]), zeroPoint=np.int64([0, 0])),
     ),
+    "has no scales, and its type takes some": lambda m: setattr(_tensors(m)[0], "type", 9),  # INT8
+    "has a scale or a zero point that none has": lambda m: _scaled(m, scale=0.0, zero_point=0),
+    "has a scale or a zero point that none has ": lambda m: _scaled(m, scale=1.0, zero_point=300),
     "is of version 99": _later_operator,
     "weights outside of its tables": lambda m: setattr(m.buffers[3], "offset", 8),
     "has a type or a shape": lambda m: setattr(_tensors(m)[0], "shape", np.int32([1, 3, 2**20, 2**20])),

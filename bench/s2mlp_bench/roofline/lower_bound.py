@@ -80,7 +80,7 @@ def write_twin(
         model = run_passes(model, resolve_name(rounding)())
     elif target is not None:
         layers = [layer for layer in family.block_layers(spec) if layer.name not in float_layers]
-        ranges = {layer.activation: _ANY_RANGE for layer in layers}
+        ranges = dict.fromkeys(RECIPES[target].values(layers), _ANY_RANGE)
         model = run_passes(model, Quantize(ranges, RECIPES[target], layers))
     writer.write(products(Lowered(model, spec, axes, NoShift.name, precision)).model, path)
 

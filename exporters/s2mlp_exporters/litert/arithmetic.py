@@ -15,6 +15,7 @@ RSQRT = Kind("RSQRT")
 
 def apply(t: Translation, kind: Kind, inputs: list[Value], name: str) -> Value:
     """``kind`` of one or two values, which are broadcast, in the order in which the first view among them lies."""
+    inputs = [t.restored(x) for x in inputs]
     axes = next((x.axes for x in inputs if isinstance(x, View)), None)
     if axes is not None and all(_fits(x, axes) for x in inputs):
         return View(_compute(t, kind, [_in_base_order(t, x, axes) for x in inputs], name), axes)

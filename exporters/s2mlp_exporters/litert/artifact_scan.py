@@ -10,7 +10,7 @@ import mmap
 import struct
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from math import prod
+from math import inf, prod
 from pathlib import Path
 from typing import Any
 
@@ -21,26 +21,27 @@ OPERATORS: dict[str, tuple[int, int | None]] = {
     "ADD": (1, 2),
     "BATCH_MATMUL": (1, 2),
     "CAST": (1, 1),
-    "CONCATENATION": (1, None),
-    "CONV_2D": (1, 3),
+    "CONCATENATION": (2, None),
+    "CONV_2D": (3, 3),
     "DEPTHWISE_CONV_2D": (1, 3),
     "DEQUANTIZE": (3, 1),
     "DIV": (1, 2),
     "FULLY_CONNECTED": (12, 3),
-    "GATHER": (1, 2),
+    "GATHER": (2, 2),
     "GELU": (1, 1),
     "LOGISTIC": (1, 1),
     "MEAN": (1, 2),
     "MUL": (1, 2),
-    "PAD": (1, 2),
+    "PAD": (2, 2),
+    "QUANTIZE": (1, 1),
     "RESHAPE": (1, 2),
     "RSQRT": (1, 1),
-    "SLICE": (1, 3),
+    "SLICE": (2, 3),
     "SOFTMAX": (1, 1),
     "SQUARED_DIFFERENCE": (1, 2),
     "SUB": (1, 2),
     "SUM": (1, 2),
-    "TRANSPOSE": (1, 2),
+    "TRANSPOSE": (2, 2),
 }
 """The operators that a translation writes: the latest version of each, and its inputs; None for any number of them.
 
@@ -153,17 +154,26 @@ class _Reader:
         size = self._model.Buffers(tensor.Buffer()).DataLength()
         if size and (size != prod(shape) * types[tensor.Type()] or signature):
             raise Unexpected(f"the tensor {name} has {size} bytes, and its shape takes others")
-        self._check_scales(tensor, shape, name)
+        self._check_scales(tensor, shape, name, constant=bool(size))
         return bool(size)
 
-    def _check_scales(self, tensor: Any, shape: list[int], name: str) -> None:
-        scales = tensor.Quantization()
+    def _check_scales(self, tensor: Any, shape: list[int], name: str, *, constant: bool) -> None:
+        """Refuse integers whose scales are missing, or that operators would divide by zero with."""
+        scales, in_bytes = tensor.Quantization(), tensor.Type() == self._schema.TensorType.INT8
         if scales is None:
+            if in_bytes:
+                raise Unexpected(f"the tensor {name} has no scales, and its type takes some")
             return
         axis, count = scales.QuantizedDimension(), scales.ScaleLength()
-        rows = shape[axis] if 0 <= axis < len(shape) else 0
-        if scales.DetailsType() or count not in (0, 1, rows) or scales.ZeroPointLength() != count:
+        rows = shape[axis] if constant and 0 <= axis < len(shape) else 1
+        if (
+            scales.DetailsType()
+            or count not in (*(() if in_bytes else (0,)), 1, rows)
+            or scales.ZeroPointLength() != count
+        ):
             raise Unexpected(f"the tensor {name} has {count} scales, and its shape takes others")
+        if not all(0 < scales.Scale(i) < inf and -128 <= scales.ZeroPoint(i) <= 127 for i in range(count)):
+            raise Unexpected(f"the tensor {name} has a scale or a zero point that none has")
 
     def _check_order(self, graph: Any, known: set[int]) -> None:
         """Refuse operators that read what was not computed before, or write what is there already."""

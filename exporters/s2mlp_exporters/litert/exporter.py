@@ -18,7 +18,7 @@ from s2mlp_deploy.errors import UsageError
 from s2mlp_deploy.formats.base import Compiler, refuse_other_files
 from s2mlp_deploy.formats.options import Options
 from s2mlp_deploy.formats.settings import recorded
-from s2mlp_deploy.schema.precision import QUANTIZED_AT_RUNTIME
+from s2mlp_deploy.schema.precision import LITERT, QUANTIZED_AT_RUNTIME
 from s2mlp_exporters.litert import artifact_scan
 from s2mlp_exporters.litert.schema import MODULE, PACKAGE, REMEDY, litert_version
 from s2mlp_exporters.litert.session import LiteRtSession
@@ -43,9 +43,10 @@ class LiteRtModel(Compiler):
     """Writes ``model.tflite`` and runs it."""
 
     name = "litert"
-    precisions = ("fp32", "fp16", *QUANTIZED_AT_RUNTIME)
+    precisions = ("fp32", "fp16", "int8", *QUANTIZED_AT_RUNTIME)
     options = Options
     targets = ("arm", "x86")
+    calibrated_targets = (LITERT.name,)
     inputs = ("float", "uint8")
     outputs = ("logits", "probabilities")
     modules = (MODULE,)

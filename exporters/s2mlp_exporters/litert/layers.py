@@ -2,20 +2,38 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from math import prod
 
 import numpy as np
 
 from s2mlp_exporters.litert.arithmetic import ADD, MUL, RSQRT, SQUARED_DIFFERENCE, SUB, apply, mean
 from s2mlp_exporters.litert.model_writer import Kind, Result, Scales, Tensor
-from s2mlp_exporters.litert.translation import Axes, Constant, Emitter, Node, Translation, Value
+from s2mlp_exporters.litert.translation import (
+    Axes,
+    Constant,
+    Emitter,
+    Node,
+    Pending,
+    Restored,
+    Translation,
+    Value,
+    View,
+    identity,
+    of_bytes,
+)
 
 CHANNELS_LAST: Axes = (0, 2, 3, 1)
 CHANNELS_FIRST: Axes = (0, 3, 1, 2)
 
 
-def fully_connected(t: Translation, x: Value, weight: Constant, bias: Value | None, name: str) -> Tensor:
+def fully_connected(t: Translation, x: Value, weight: Constant, bias: Value | None, name: str) -> Tensor | Pending:
     """``x`` (…, in) · ``weight``ᵀ (out, in) + ``bias`` (out)."""
+    if isinstance(x, Restored) and weight.scales:
+        integers = t.written(x.integers)
+        kind = Kind("FULLY_CONNECTED", "FullyConnectedOptions", {"keepNumDims": True}, 5)
+        result = Result(name, (*integers.shape[:-1], weight.shape[0]), integers.free)
+        return Pending(kind, (integers, weight, bias), result, identity(result.shape))
     tensor = t.written(x)
     # From the fifth version on it can keep the axes of its input. The twelfth has a scale for each row of int8 weights, and
     # quantizes the rows of its float input as they come.
@@ -47,7 +65,7 @@ def _row(node: Node, bias: Value | None, axis: int) -> Constant | None:
         return None
     if not isinstance(bias, Constant) or prod(bias.shape) != bias.shape[axis]:
         raise node.refused("its bias is not one constant row")
-    return Constant(bias.name, bias.array.reshape(-1))
+    return replace(bias, array=bias.array.reshape(-1))
 
 
 def _matmul(t: Translation, node: Node) -> None:
@@ -71,7 +89,9 @@ def _convolution(t: Translation, node: Node) -> None:
         raise node.refused("it is not a convolution of images with constant weights")
     if set(node.attributes.get("dilations", (1, 1))) != {1} or node.attributes.get("auto_pad", "NOTSET") != "NOTSET":
         raise node.refused("it has dilations, or pads by itself")
-    x = t.written(t.transposed(t.value(node.inputs[0]), CHANNELS_LAST))
+    value = t.transposed(t.value(node.inputs[0]), CHANNELS_LAST)
+    in_bytes = isinstance(value, Restored) and weight.scales is not None
+    x = t.written(value.integers if isinstance(value, Restored) and in_bytes else value)
     top, left, bottom, right = node.attributes.get("pads", (0, 0, 0, 0))
     if any((top, left, bottom, right)):
         x = pad(t, x, [(0, 0), (top, bottom), (left, right), (0, 0)], f"{node.name}/pad")
@@ -79,20 +99,26 @@ def _convolution(t: Translation, node: Node) -> None:
     strides = tuple(node.attributes.get("strides", (1, 1)))
     options = {"padding": _VALID, "strideH": strides[0], "strideW": strides[1]}
     if group == 1:
-        kind, order = Kind("CONV_2D", "Conv2DOptions", options), (0, 2, 3, 1)
+        kind, order = Kind("CONV_2D", "Conv2DOptions", options, 3 if in_bytes else 1), (0, 2, 3, 1)
     elif group == channels == weight.shape[0]:
         options["depthMultiplier"] = 1
         kind, order = Kind("DEPTHWISE_CONV_2D", "DepthwiseConv2DOptions", options), (1, 2, 3, 0)
     else:
         raise node.refused(f"it has {group} groups for {channels} channels")
-    bias = (
-        t.value(node.inputs[2])
-        if node.has(2)
-        else Constant(f"{node.name}/bias", np.zeros(len(weight.array), np.float32))
-    )
+    bias = t.value(node.inputs[2]) if node.has(2) else _no_bias(x, weight, node.name)
     sizes = ((n - k) // s + 1 for n, k, s in zip(x.shape[1:3], weight.shape[2:], strides, strict=True))
     result = Result(node.name, (x.shape[0], *sizes, weight.shape[0]), x.free)
-    t.define(node.name, t.transposed(t.add(kind, [x, t.transposed(weight, order), bias], result), CHANNELS_FIRST))
+    inputs: list[Value | None] = [x, t.transposed(weight, order), bias]
+    made = Pending(kind, tuple(inputs), result, identity(result.shape)) if in_bytes else t.add(kind, inputs, result)
+    t.define(node.name, t.transposed(made, CHANNELS_FIRST))
+
+
+def _no_bias(x: Tensor, weight: Constant, name: str) -> Constant:
+    """A bias of zeros, of the type that a convolution of ``x`` with ``weight`` adds."""
+    if x.scales is None or weight.scales is None:
+        return Constant(f"{name}/bias", np.zeros(len(weight.array), np.float32))
+    scales = Scales(x.scales.scale * weight.scales.scale)
+    return Constant(f"{name}/bias", np.zeros(len(weight.array), np.int32), scales=scales)
 
 
 _VALID = 1
@@ -105,7 +131,7 @@ def pad(t: Translation, x: Tensor, widths: list[tuple[int, int]], name: str) -> 
         raise ValueError("the batch cannot be padded")
     shape = tuple(n + before + after for n, (before, after) in zip(x.shape, widths, strict=True))
     table = Constant(f"pads{'x'.join(str(n) for pair in widths for n in pair)}", np.array(widths, np.int32))
-    return t.add(Kind("PAD", "PadOptions"), [x, table], Result(name, shape, x.free, x.dtype))
+    return t.add(Kind("PAD", "PadOptions", version=of_bytes(x)), [x, table], x.like(name, shape, x.free))
 
 
 def _layer_norm(t: Translation, node: Node) -> None:
@@ -133,15 +159,32 @@ def _layer_norm(t: Translation, node: Node) -> None:
 
 
 def _dequantize(t: Translation, node: Node) -> None:
-    """int8 weights of one scale a row, which a product reads as they are."""
+    """Constants of one scale a row, or values of one scale, which a product reads as they are."""
     value, scales = t.value(node.inputs[0]), t.array(node, 1)
+    if not isinstance(value, Constant):
+        if not isinstance(value, Tensor | View) or not _scales(t, node).same(t.base(value)[0].scales):
+            raise node.refused("it is not of int8 values with the scale that they were quantized with")
+        t.define(node.name, Restored(node.name, value))
+        return
     rows = value.shape[0] if value.shape else 0
-    whole = isinstance(value, Constant) and value.array.dtype == np.int8 and scales.shape == (rows,)
-    if not isinstance(value, Constant) or not whole or node.attributes.get("axis", 1) != 0:
+    whole = value.array.dtype in (np.int8, np.int32) and scales.shape == (rows,)
+    if not whole or node.attributes.get("axis", 1) != 0:
         raise node.refused("it is not of int8 weights with a scale for each row")
     if node.has(2) and t.array(node, 2).any():
         raise node.refused("its weights have zero points other than 0")
-    t.define(node.name, Constant(value.name, value.array, scales=Scales(scales)))
+    t.define(node.name, replace(value, scales=Scales(scales)))
+
+
+def _quantize(t: Translation, node: Node) -> None:
+    t.define(node.name, t.quantized(t.value(node.inputs[0]), _scales(t, node), node.name))
+
+
+def _scales(t: Translation, node: Node) -> Scales:
+    """The one scale and zero point of values that ``node`` quantizes or restores."""
+    scale, zero_point = t.array(node, 1), t.array(node, 2) if node.has(2) else np.zeros(0, np.uint8)
+    if scale.shape or zero_point.shape or zero_point.dtype != np.int8:
+        raise node.refused("it is not of int8 values with one scale and zero point")
+    return Scales(scale.reshape(1), zero_point=int(zero_point))
 
 
 EMITTERS: dict[str, Emitter] = {
@@ -150,4 +193,5 @@ EMITTERS: dict[str, Emitter] = {
     "Gemm": _gemm,
     "LayerNormalization": _layer_norm,
     "MatMul": _matmul,
+    "QuantizeLinear": _quantize,
 }

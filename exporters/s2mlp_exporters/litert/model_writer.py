@@ -26,7 +26,7 @@ class Tensor:
     """A value of the graph.
 
     ``shape`` is that of one image where the batch is free; ``free`` is then the axis that grows with the batch, and None
-    for a constant or where the batch is fixed.
+    for a constant or where the batch is fixed. ``scales`` are those of integers that stand for numbers.
     """
 
     index: int
@@ -34,24 +34,40 @@ class Tensor:
     shape: tuple[int, ...]
     free: int | None
     dtype: np.dtype[Any]
+    scales: Scales | None = None
+
+    def like(self, name: str, shape: Sequence[int], free: int | None) -> Result:
+        """A result whose values are some of this tensor's."""
+        return Result(name, tuple(shape), free, self.dtype, self.scales)
 
 
 @dataclass(frozen=True)
 class Scales:
-    """How integers stand for numbers: a scale for each entry of ``axis``, zero points 0."""
+    """How integers stand for numbers, (integer − ``zero_point``) · ``scale``: a scale for each entry of ``axis``, or one
+    for all."""
 
     scale: Array
     axis: int = 0
+    zero_point: int = 0
+
+    def same(self, other: Scales | None) -> bool:
+        """Whether integers stand for the same numbers with ``other``."""
+        return (
+            other is not None
+            and np.array_equal(self.scale, other.scale)
+            and (self.axis, self.zero_point) == (other.axis, other.zero_point)
+        )
 
 
 @dataclass(frozen=True)
 class Result:
-    """The tensor that an operator computes: its name, and shape, free axis and type as in :class:`Tensor`."""
+    """The tensor that an operator computes: its name, and shape, free axis, type and scales as in :class:`Tensor`."""
 
     name: str
     shape: tuple[int, ...]
     free: int | None
     dtype: np.dtype[Any] = field(default_factory=lambda: np.dtype(np.float32))
+    scales: Scales | None = None
 
 
 @dataclass(frozen=True)
@@ -89,14 +105,7 @@ class ModelWriter:
 
     def constant(self, name: str, array: Array, scales: Scales | None = None) -> Tensor:
         """Add a constant; integers may have ``scales``."""
-        tensor = self._tensor(Result(name, array.shape, None, array.dtype), self._buffer(array))
-        if scales is not None:
-            quantization = self._schema.QuantizationParametersT()
-            quantization.scale = scales.scale.astype(np.float32)
-            quantization.zeroPoint = np.zeros(len(scales.scale), np.int64)
-            quantization.quantizedDimension = scales.axis
-            self._tensors[tensor.index].quantization = quantization
-        return tensor
+        return self._tensor(Result(name, array.shape, None, array.dtype, scales), self._buffer(array))
 
     def operator(self, kind: Kind, inputs: Sequence[Tensor | None], result: Result) -> Tensor:
         """Append an operator that computes ``result`` from ``inputs``; None is an input that is left out."""
@@ -141,8 +150,17 @@ class ModelWriter:
             tensor.shapeSignature = np.array(signature, np.int32)
         tensor.type = getattr(self._schema.TensorType, made.dtype.name.upper())
         tensor.hasRank = True
+        if made.scales is not None:
+            tensor.quantization = self._quantization(made.scales)
         self._tensors.append(tensor)
-        return Tensor(len(self._tensors) - 1, made.name, tuple(made.shape), made.free, made.dtype)
+        return Tensor(len(self._tensors) - 1, made.name, tuple(made.shape), made.free, made.dtype, made.scales)
+
+    def _quantization(self, scales: Scales) -> Any:
+        parameters = self._schema.QuantizationParametersT()
+        parameters.scale = scales.scale.astype(np.float32).reshape(-1)
+        parameters.zeroPoint = np.full(scales.scale.size, scales.zero_point, np.int64)
+        parameters.quantizedDimension = scales.axis
+        return parameters
 
     def _buffer(self, array: Array) -> int:
         buffer = self._schema.BufferT()

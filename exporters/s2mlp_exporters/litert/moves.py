@@ -7,8 +7,8 @@ from math import prod
 import numpy as np
 
 from s2mlp_exporters.litert.layers import pad
-from s2mlp_exporters.litert.model_writer import Kind, Result, Tensor
-from s2mlp_exporters.litert.translation import Constant, Emitter, Node, Translation, int32, of_batch
+from s2mlp_exporters.litert.model_writer import Kind, Tensor
+from s2mlp_exporters.litert.translation import Constant, Emitter, Node, Translation, int32, of_batch, of_bytes
 
 
 def cut(t: Translation, x: Tensor, axis: int, span: tuple[int, int], name: str) -> Tensor:
@@ -16,19 +16,16 @@ def cut(t: Translation, x: Tensor, axis: int, span: tuple[int, int], name: str) 
     begin = [span[0] if i == axis else 0 for i in range(len(x.shape))]
     shape = tuple(span[1] - span[0] if i == axis else n for i, n in enumerate(x.shape))
     sizes = of_batch(shape, x.free)
-    return t.add(
-        Kind("SLICE", "SliceOptions"),
-        [x, int32("begin", begin), int32("size", sizes)],
-        Result(name, shape, x.free, x.dtype),
-    )
+    kind = Kind("SLICE", "SliceOptions", version=of_bytes(x))
+    return t.add(kind, [x, int32("begin", begin), int32("size", sizes)], x.like(name, shape, x.free))
 
 
 def joined(t: Translation, parts: list[Tensor], axis: int, name: str) -> Tensor:
     """``parts`` one after another along ``axis``."""
     first = parts[0]
     shape = tuple(sum(x.shape[axis] for x in parts) if i == axis else n for i, n in enumerate(first.shape))
-    kind = Kind("CONCATENATION", "ConcatenationOptions", {"axis": axis})
-    return t.add(kind, list(parts), Result(name, shape, first.free, first.dtype))
+    kind = Kind("CONCATENATION", "ConcatenationOptions", {"axis": axis}, of_bytes(first))
+    return t.add(kind, list(parts), first.like(name, shape, first.free))
 
 
 def _axis(node: Node, x: Tensor, default: int = 0) -> int:
@@ -63,7 +60,7 @@ def _reshape(t: Translation, node: Node) -> None:
             raise node.refused("its shape leaves no room for a batch")
     table = int32("shape", of_batch(tuple(sizes), free))
     kind = Kind("RESHAPE", "ReshapeOptions", {"newShape": table.array})
-    t.define(node.name, t.add(kind, [x, table], Result(node.name, tuple(sizes), free, x.dtype)))
+    t.define(node.name, t.add(kind, [x, table], x.like(node.name, sizes, free)))
 
 
 def _slice(t: Translation, node: Node) -> None:
@@ -104,9 +101,9 @@ def _gather(t: Translation, node: Node) -> None:
     rows = t.array(node, 1) % x.shape[axis]
     shape = (*x.shape[:axis], *rows.shape, *x.shape[axis + 1 :])
     free = x.free if x.free is None or x.free < axis else x.free + rows.ndim - 1
-    kind = Kind("GATHER", "GatherOptions", {"axis": axis})
+    kind = Kind("GATHER", "GatherOptions", {"axis": axis}, of_bytes(x))
     indices = Constant(node.inputs[1], rows.astype(np.int32))
-    t.define(node.name, t.add(kind, [x, indices], Result(node.name, shape, free, x.dtype)))
+    t.define(node.name, t.add(kind, [x, indices], x.like(node.name, shape, free)))
 
 
 def _pad(t: Translation, node: Node) -> None:

@@ -6,7 +6,7 @@ LiteRT's convolutions read channels last, and ONNX's channels first. A transposi
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -51,7 +51,36 @@ class View:
         return tuple(self.base.shape[i] for i in self.axes)
 
 
-Value: TypeAlias = Tensor | Constant | View
+@dataclass(frozen=True)
+class Restored:
+    """Integers with scales, read as the float32 numbers that they stand for: called ``name`` in the ONNX graph."""
+
+    name: str
+    integers: Tensor | View
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.integers.shape
+
+
+@dataclass(frozen=True)
+class Pending:
+    """An operator on integers, which is written as soon as the scales of its output are known.
+
+    ``result`` is that of the float32 operator, and ``axes`` the order in which it is read, as in :class:`View`.
+    """
+
+    kind: Kind
+    inputs: tuple[Value | None, ...]
+    result: Result
+    axes: Axes
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return tuple(self.result.shape[i] for i in self.axes)
+
+
+Value: TypeAlias = "Tensor | Constant | View | Restored | Pending"
 
 
 @dataclass(frozen=True)
@@ -126,20 +155,67 @@ class Translation:
 
     def written(self, value: Value) -> Tensor:
         """``value`` as a tensor of the model."""
+        value = self.restored(value)
         if isinstance(value, Constant):
             return self._constant(value)
-        if isinstance(value, View):
-            return self._ordered(value)
-        return value
+        return self._ordered(value) if isinstance(value, View) else value
+
+    def restored(self, value: Value) -> Tensor | Constant | View:
+        """``value`` in float32, where it was integers with scales.
+
+        Raises:
+            CompilerError: where it is of an operator on integers that writes none, as LiteRT has none.
+        """
+        if isinstance(value, Pending):
+            raise CompilerError(
+                f"--format litert cannot express {value.result.name}: it reads integers and gives floats, and LiteRT's products "
+                "give integers. Export the checkpoint with --target litert"
+            )
+        if not isinstance(value, Restored):
+            return value
+        base, axes = self.base(value.integers)
+        key = value.name, axes
+        if key not in self._written:
+            name = value.name if axes == identity(axes) else f"{value.name}/base"
+            kind = Kind("DEQUANTIZE", "DequantizeOptions", version=2)
+            self._written[key] = self.add(kind, [base], Result(name, base.shape, base.free))
+        return self.viewed(self._written[key], axes)
+
+    @staticmethod
+    def base(value: Tensor | View) -> tuple[Tensor, Axes]:
+        """The tensor that ``value`` is, and the order in which it is read."""
+        return (value.base, value.axes) if isinstance(value, View) else (value, identity(value.shape))
+
+    @staticmethod
+    def viewed(tensor: Tensor, axes: Axes) -> Tensor | View:
+        """``tensor`` with its axes in the order ``axes``."""
+        return tensor if axes == identity(axes) else View(tensor, axes)
+
+    def quantized(self, value: Value, scales: Scales, name: str) -> Tensor | View:
+        """``value`` as integers of ``scales``, called ``name``."""
+        if isinstance(value, Pending):
+            result = replace(value.result, name=name, dtype=np.dtype(np.int8), scales=scales)
+            return self.viewed(self.add(value.kind, list(value.inputs), result), value.axes)
+        if isinstance(value, Restored) and scales.same(self.base(value.integers)[0].scales):
+            return value.integers
+        value = self.restored(value)
+        base, axes = self.base(self.written(value) if isinstance(value, Constant) else value)
+        result = Result(name, base.shape, base.free, np.dtype(np.int8), scales)
+        return self.viewed(self.add(Kind("QUANTIZE", "QuantizeOptions"), [base], result), axes)
 
     def transposed(self, value: Value, axes: Axes) -> Value:
         """``value`` with its axes in the order ``axes``; nothing is computed."""
         if isinstance(value, Constant):
-            name = value.name if axes == tuple(range(len(axes))) else f"{value.name}/{''.join(map(str, axes))}"
-            return replace(value, name=name, array=np.ascontiguousarray(value.array.transpose(axes)))
-        base, old = (value.base, value.axes) if isinstance(value, View) else (value, tuple(range(len(axes))))
-        order = tuple(old[i] for i in axes)
-        return base if order == tuple(range(len(order))) else View(base, order)
+            name = value.name if axes == identity(axes) else f"{value.name}/{''.join(map(str, axes))}"
+            scales = value.scales and replace(value.scales, axis=axes.index(value.scales.axis))
+            return replace(value, name=name, array=np.ascontiguousarray(value.array.transpose(axes)), scales=scales)
+        if isinstance(value, Pending):
+            return replace(value, axes=tuple(value.axes[i] for i in axes))
+        if isinstance(value, Restored):
+            base, old = self.base(value.integers)
+            return replace(value, integers=self.viewed(base, tuple(old[i] for i in axes)))
+        base, old = self.base(value)
+        return self.viewed(base, tuple(old[i] for i in axes))
 
     def add(self, kind: Kind, inputs: list[Value | None], result: Result) -> Tensor:
         """Append an operator to the model."""
@@ -162,13 +238,24 @@ class Translation:
             base = view.base
             axes = Constant(f"axes{''.join(map(str, view.axes))}", np.array(view.axes, np.int32))
             free = None if base.free is None else view.axes.index(base.free)
-            result = Result(f"{base.name}/{''.join(map(str, view.axes))}", view.shape, free, base.dtype)
-            self._written[key] = self.add(Kind("TRANSPOSE", "TransposeOptions"), [base, axes], result)
+            result = base.like(f"{base.name}/{''.join(map(str, view.axes))}", view.shape, free)
+            kind = Kind("TRANSPOSE", "TransposeOptions", version=of_bytes(base))
+            self._written[key] = self.add(kind, [base, axes], result)
         return self._written[key]
 
 
 Emitter: TypeAlias = Callable[[Translation, Node], None]
 """Writes the operators for a node, and defines its outputs."""
+
+
+def identity(axes: Sequence[int]) -> Axes:
+    """The order that leaves as many axes as ``axes`` has where they are."""
+    return tuple(range(len(axes)))
+
+
+def of_bytes(tensor: Tensor) -> int:
+    """The version of an operator that moves values of ``tensor``: the second takes int8."""
+    return 2 if tensor.dtype == np.int8 else 1
 
 
 def of_batch(shape: tuple[int, ...], free: int | None) -> list[int]:

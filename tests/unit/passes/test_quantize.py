@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections import Counter
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -30,6 +30,7 @@ from s2mlp_deploy.passes.optimize import optimize
 from s2mlp_deploy.passes.quantize import Quantize
 from s2mlp_deploy.passes.recipe import RECIPES, Range
 from s2mlp_deploy.passes.run_passes import run_passes
+from s2mlp_deploy.passes.verify_rewrite import PRODUCT
 from s2mlp_deploy.schema.array import Array
 from s2mlp_deploy.schema.shift import DIRECTIONS, Shift
 
@@ -76,7 +77,7 @@ class Float:
         lowered = Lowered(graph, spec, axes, lowering, "fp32")
         shape = (axes.batch or 3, spec.in_channels, *spec.image_size)
         images = np.random.default_rng(1).standard_normal(shape).astype(np.float32)
-        names = {layer.activation for layer in all_layers(spec)} - {"input"}
+        names = set(RECIPES["litert"].values(all_layers(spec))) - {"input"}
         values = {"input": images, **trace(lowered, images, *sorted(names))}
         return cls(lowered, images, {n: Range(float(x.min()), float(x.max())) for n, x in values.items()})
 
@@ -224,6 +225,24 @@ def test_tensorrts_recipe_has_int8_alone_and_no_zero_point_but_zero() -> None:
         assert bias is not None and bias.dtype == ir.DataType.FLOAT and bias.is_initializer()
 
 
+def test_litert_s_recipe_reads_and_writes_bytes_and_restores_them_under_the_old_names() -> None:
+    """A product's output is quantized for its own calibrated range; all that reads it finds it under the name that it had."""
+    spec = small_spec()
+    given = Float.of(spec)
+    quantized = given.at("litert", all_layers(spec)).model
+    for layer in all_layers(spec):
+        product = node(quantized, layer.name).outputs[0]
+        (q,), (dq,) = product.consumers(), product.consumers()[0].outputs[0].consumers()
+        assert (q.op_type, dq.op_type) == ("QuantizeLinear", "DequantizeLinear")
+        old = node(given.lowered.model, layer.name).outputs[0]
+        assert (dq.outputs[0].name, product.name) == (old.name, f"{old.name}{PRODUCT}")
+        assert len(dq.outputs[0].uses()) == len(old.uses()) and q.outputs[0].dtype == ir.DataType.INT8
+        low, high = given.ranges[layer.name].low, given.ranges[layer.name].high
+        scale = constant(quantized, f"{layer.name}/y_scale")
+        assert scale == pytest.approx((max(high, 0) - min(low, 0)) / 255)
+    assert [v.name for v in quantized.graph.outputs] == ["logits"]
+
+
 @pytest.mark.parametrize("target", RECIPES)
 def test_embeddings_and_classifier_stay_in_float_unless_asked_for(target: str) -> None:
     spec = pyramid_spec()
@@ -240,9 +259,9 @@ def test_embeddings_and_classifier_stay_in_float_unless_asked_for(target: str) -
         assert f"{layer.name}/x_scale" not in plain.graph.initializers
         assert f"{layer.name}/x_scale" in whole.graph.initializers
     ops = Counter(n.op_type for n in plain.graph)
-    assert ops["QuantizeLinear"] == len(block_layers(spec)) == 4 * 3
-    biases = len(block_layers(spec)) if RECIPES[target].int32_bias else 0
-    assert ops["DequantizeLinear"] == 2 * len(block_layers(spec)) + biases
+    layers, recipe = len(block_layers(spec)), RECIPES[target]
+    assert layers == 4 * 3 and ops["QuantizeLinear"] == layers * (1 + recipe.outputs)
+    assert ops["DequantizeLinear"] == layers * (2 + recipe.int32_bias + recipe.outputs)
 
 
 @pytest.mark.parametrize("target", RECIPES)
@@ -254,7 +273,7 @@ def test_a_layer_that_is_not_named_keeps_its_weights_and_its_values_bit_by_bit(t
     before, after = trace(given.lowered, given.images, *names), trace(quantized, given.images, *names)
     for name in names:
         np.testing.assert_array_equal(after[name], before[name])
-    assert Counter(n.op_type for n in quantized.model.graph)["QuantizeLinear"] == 1
+    assert Counter(n.op_type for n in quantized.model.graph)["QuantizeLinear"] == 1 + RECIPES[target].outputs
     kept = {n for n in given.lowered.model.graph.initializers if "blocks.1.fc3" not in n}
     for name in kept:
         np.testing.assert_array_equal(constant(quantized.model, name), constant(given.lowered.model, name))
@@ -289,7 +308,7 @@ def test_onnx_runtime_computes_every_product_of_the_x86_recipe_in_integers(
     assert ops["DequantizeLinear"] == 0
 
 
-@pytest.mark.parametrize("target", ["x86", "trt"])
+@pytest.mark.parametrize("target", ["x86", "trt", "litert"])
 @pytest.mark.parametrize("spec", SPECS.values(), ids=SPECS)
 def test_logits_stay_close_and_are_the_same_whichever_lowering_moves_the_bytes(spec: S2MLPSpec, target: str) -> None:
     results = []
@@ -337,7 +356,8 @@ def test_a_channel_without_weights_is_its_bias(bias: float, target: str) -> None
         model.get_parameter("stages.0.blocks.0.fc3.weight")[5] = 0
         model.get_parameter("stages.0.blocks.0.fc3.bias")[5] = bias
     given = Float.of(spec, model=model)
-    channel = trace(given.at(target), given.images, "stage0/block00/fc3")["stage0/block00/fc3"][:, 5]
+    name = f"stage0/block00/fc3{PRODUCT if RECIPES[target].outputs else ''}"
+    channel = trace(given.at(target), given.images, name)[name][:, 5]
     np.testing.assert_allclose(channel, np.float32(bias), rtol=1e-6)
 
 
@@ -355,7 +375,7 @@ def test_a_bias_far_larger_than_its_channels_weights_fits_into_32_bits_with_the_
         for row in (4, 6):
             model.get_parameter("stages.0.blocks.0.fc1.bias")[row] = sign * 100.0
     given = Float.of(spec, model=model)
-    name = "stage0/block00/fc1"
+    name = f"stage0/block00/fc1{PRODUCT if RECIPES[target].outputs else ''}"
     channels = trace(given.at(target), given.images, name)[name][:, [4, 6]]
     np.testing.assert_allclose(channels, sign * 100.0, rtol=1e-5)
 
@@ -412,6 +432,9 @@ def test_a_layer_that_is_not_there_or_has_no_range_is_refused() -> None:
         InternalError, match="stage0/block00/norm1, which stage0/block00/fc1 reads, has no calibrated range"
     ):
         run_passes(given.lowered.model, Quantize({}, recipe, block_layers(given.lowered.spec)))
+    read = {name: span for name, span in given.ranges.items() if not name.endswith("fc4")}
+    with pytest.raises(InternalError, match="the output of stage0/block00/fc4 has no calibrated range"):
+        run_passes(given.lowered.model, Quantize(read, RECIPES["litert"], block_layers(given.lowered.spec)))
 
 
 def test_an_int8_graph_is_not_quantized_again() -> None:
@@ -444,3 +467,29 @@ def test_a_result_that_is_off_by_more_than_rounding_is_caught(
     monkeypatch.setattr(Quantize, "rewrite", damaged)
     with pytest.raises(ParityError, match=message):
         given.at(target)
+
+
+def _another_scale(node: ir.Node) -> None:
+    node.replace_input_with(1, node.graph.initializers["stage0/block00/fc4/y_scale"])  # type: ignore[union-attr]
+
+
+OUTPUT_FAULTS: dict[str, Callable[[ir.Node, ir.Node], object]] = {
+    "is quantized in one way and read in another": lambda q, dq: _another_scale(dq),
+    "is quantized for another range than": lambda q, dq: [_another_scale(n) for n in (q, dq)],
+    "is not quantized": lambda q, dq: dq.replace_input_with(0, q.inputs[0]),
+}
+
+
+@pytest.mark.parametrize("message", OUTPUT_FAULTS)
+def test_an_output_that_is_not_quantized_as_calibrated_is_caught(message: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    given = Float.of(small_spec(depth=1))
+    rewrite = Quantize.rewrite
+
+    def damaged(self: Quantize, graph: ir.Graph) -> None:
+        rewrite(self, graph)
+        nodes = {n.name: n for n in graph}
+        OUTPUT_FAULTS[message](*(nodes[f"stage0/block00/fc3/{n}_output"] for n in ("quantize", "dequantize")))
+
+    monkeypatch.setattr(Quantize, "rewrite", damaged)
+    with pytest.raises(ParityError, match=f"the output of stage0/block00/fc3 {message}"):
+        given.at("litert")
