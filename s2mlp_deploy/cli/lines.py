@@ -9,7 +9,7 @@ from s2mlp_deploy.data.image_files import describe
 from s2mlp_deploy.families.registry import family_of
 from s2mlp_deploy.schema.manifest import Manifest, Preprocessing, Quantization
 from s2mlp_deploy.schema.onnx_network import OnnxNetwork
-from s2mlp_deploy.schema.report import LabelledFolder, LeftOut
+from s2mlp_deploy.schema.report import EngineReport, LabelledFolder, LeftOut
 from s2mlp_deploy.schema.spec import Network, Spec
 from s2mlp_deploy.schema.tensor_entry import TensorEntry
 from s2mlp_deploy.system.wording import counted
@@ -30,6 +30,20 @@ def int8_line(manifest: Manifest, quantization: Quantization) -> str:
     noise = manifest.verdict == "for benchmarks only"
     samples = f"{counted(count, 'sample')} of noise" if noise else counted(count, "image")
     return f"for {quantization.target}, {quantization.method} over {samples}"
+
+
+def engine_line(engine: EngineReport, *, shifts: bool) -> str:
+    """The figures of compilation: kernels and what they move, or what a backend left to the runtime."""
+    if engine.not_delegated is not None:
+        left = ", ".join(f"{name} ×{count}" for name, count in engine.not_delegated.items())
+        return f"left to the runtime's own kernels: {left or 'nothing'}"
+    moved = f"{readable_size(engine.moved_bytes)} of activations moved"
+    if not shifts:
+        return f"{counted(engine.kernels, 'kernel')}; {moved}"
+    return (
+        f"{counted(engine.kernels, 'kernel')}, {engine.shift_kernels} of them only shift; {moved}, "
+        f"{readable_size(engine.shift_moved_bytes)} by those"
+    )
 
 
 def network_line(network: Network) -> str:

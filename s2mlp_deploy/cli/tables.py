@@ -15,6 +15,7 @@ from s2mlp_deploy.cli.bundle_tables import FLOAT64, bundle_grid, network_lines, 
 from s2mlp_deploy.cli.grid import fact, new_grid
 from s2mlp_deploy.cli.lines import (
     artifact_line,
+    engine_line,
     int8_line,
     labelled_line,
     left_out_line,
@@ -122,14 +123,7 @@ def export(result: Export) -> RenderableType:
         accuracy = "" if last.accuracy is None else f"accuracy {last.accuracy:.2%}, float {last.float_accuracy:.2%}, "
         fact(grid, "evaluated", f"{accuracy}same class on {last.agreement:.2%} of images that did not calibrate")
     if engine := result.report.engine:
-        fact(
-            grid,
-            "engine",
-            f"{counted(engine.kernels, 'kernel')}, {engine.shift_kernels} of them only shift; {readable_size(engine.moved_bytes)} of "
-            f"activations moved, {readable_size(engine.shift_moved_bytes)} by those"
-            if manifest.spec.semantics
-            else f"{counted(engine.kernels, 'kernel')}; {readable_size(engine.moved_bytes)} of activations moved",
-        )
+        fact(grid, "engine", engine_line(engine, shifts=bool(manifest.spec.semantics)))
     if manifest.verdict == "pending a device":
         # Where nothing here runs the graph rightly, only its float32 version was checked.
         graph, left = (

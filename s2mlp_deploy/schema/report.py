@@ -126,7 +126,10 @@ class SourceBundle(_Part):
 
 
 class EngineReport(BaseModel):
-    """Figures recorded while compiling; formats may add figures of their own."""
+    """Figures recorded while compiling; formats may add figures of their own.
+
+    ``not_delegated`` counts the operators, by name, that the backend left to the runtime's own kernels.
+    """
 
     model_config = ConfigDict(frozen=True, extra="allow")
 
@@ -134,6 +137,7 @@ class EngineReport(BaseModel):
     shift_kernels: int = 0
     moved_bytes: int = 0
     shift_moved_bytes: int = 0
+    not_delegated: Mapping[str, int] | None = None
 
 
 @dataclass(frozen=True)

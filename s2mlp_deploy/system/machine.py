@@ -19,6 +19,7 @@ PACKAGES = (
     "tensorrt-rtx-cu12",
     "openvino",
     "ai-edge-litert",
+    "executorch",
     "numpy",
     "safetensors",
     "pillow",

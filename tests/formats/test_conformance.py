@@ -15,7 +15,7 @@ class InThisProcess(conformance.FormatConformance):
         return support.run(command, *arguments).code
 
 
-_MARKS = {"web": [pytest.mark.npm("onnxruntime-web")]}
+_MARKS = {"web": [pytest.mark.npm("onnxruntime-web")], "executorch": [pytest.mark.thorough]}
 
 for _name in registry.names():
     _title = f"Test{_name.title().replace('-', '')}"

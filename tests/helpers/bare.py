@@ -21,6 +21,7 @@ OPTIONAL = (
     "tensorrt_rtx",
     "openvino",
     "ai_edge_litert",
+    "executorch",
     "polygraphy",
     "matplotlib",
     "mlperf_loadgen",

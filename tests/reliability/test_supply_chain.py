@@ -25,11 +25,25 @@ from helpers.reliability import building
 from helpers.reliability.record import Trials
 from helpers.support import ROOT, SOURCES
 
-RUNTIMES = ("base", "export", "gpu", "trt", "trt-rtx", "openvino", "litert", "plot", "sbom", "bench", "loadgen")
+RUNTIMES = (
+    "base",
+    "export",
+    "gpu",
+    "trt",
+    "trt-rtx",
+    "openvino",
+    "litert",
+    "executorch",
+    "plot",
+    "sbom",
+    "bench",
+    "loadgen",
+)
 
 
-REQUIRED_UNUSED = {"tqdm"}
-"""LiteRT's package requires it to show how far it is in compiling for NPUs; tests/formats/test_litert.py runs models without."""
+REQUIRED_UNUSED = {"tqdm", "certifi", "hypothesis"}
+"""LiteRT's package requires tqdm to show how far it is in compiling for NPUs, ExecuTorch's requires the others to fetch models and to test itself;
+tests/formats/test_litert.py and test_executorch.py run models without."""
 
 
 def test_what_the_wheel_holds(tmp_path: Path, trials: Trials) -> None:

@@ -63,6 +63,8 @@ NEEDS = {
     "s2mlp_deploy.checkpoint.torch_format.tensors": "torch",
     "s2mlp_deploy.checkpoint.weight_sets": "torch",
     "s2mlp_bench.baselines.naive": "torch",
+    "s2mlp_exporters.executorch.graph_module": "torch",
+    "s2mlp_exporters.executorch.operators": "torch",
 }
 """The modules that wrap an optional package; every other one works without any."""
 

@@ -37,7 +37,7 @@ class TritonOptions(Options):
     max_batch: Annotated[
         int | None,
         Metavar("N"),
-        Field(ge=1, lt=2**16, description="The largest batch that is made of requests; else 8."),
+        Field(ge=1, lt=2**16, description="The largest batch, where the graph takes any; else 8."),
     ] = None
     preferred_batch: Annotated[
         tuple[Size, ...],

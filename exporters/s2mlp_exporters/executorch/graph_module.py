@@ -1,0 +1,152 @@
+"""A bundle's ONNX graph as a PyTorch module, which PyTorch can export again, operator by operator.
+
+PyTorch and ExecuTorch then see the graph that was verified, with its folds and its shift, not code that says the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from s2mlp_deploy.errors import CompilerError
+from s2mlp_deploy.schema.array import Array
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
+
+
+@dataclass(frozen=True)
+class Node:
+    """A node of the ONNX graph: its operator, the names of inputs ("" where left out) and outputs, its attributes."""
+
+    operator: str
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    attributes: Mapping[str, Any]
+
+    @classmethod
+    def of(cls, node: ir.Node) -> Node:
+        operator = node.op_type if node.domain in ("", "ai.onnx") else f"{node.domain}.{node.op_type}"
+        return cls(
+            operator,
+            tuple("" if x is None else str(x.name) for x in node.inputs),
+            tuple(str(x.name) for x in node.outputs),
+            {name: attribute.value for name, attribute in node.attributes.items()},
+        )
+
+    def has(self, index: int) -> bool:
+        """Whether input ``index`` is given."""
+        return index < len(self.inputs) and self.inputs[index] != ""
+
+    def refused(self, why: str) -> CompilerError:
+        """The refusal of the node for the reason ``why``."""
+        return CompilerError(
+            f"--format executorch cannot express {self.outputs[0]} ({self.operator}): {why}. Export for another --format"
+        )
+
+
+class Values:
+    """The values of one run of a graph, by their names: constants, and tensors as they are computed."""
+
+    def __init__(self, module: GraphModule, inputs: Mapping[str, Tensor]) -> None:
+        self._module = module
+        self._computed = dict(inputs)
+
+    def define(self, names: Sequence[str], values: Sequence[Tensor]) -> None:
+        """Let the values called ``names`` be ``values``."""
+        self._computed.update(zip(names, values, strict=True))
+
+    def tensor(self, name: str) -> Tensor:
+        """The value called ``name``."""
+        return self._computed[name] if name in self._computed else self._module.constant(name)
+
+    def is_weight(self, name: str) -> bool:
+        """Whether the value called ``name`` is a constant."""
+        return name not in self._computed
+
+    def array(self, node: Node, index: int) -> Array:
+        """The constant that is input ``index`` of ``node``.
+
+        Raises:
+            CompilerError: where that is computed by the graph.
+        """
+        found = self._module.arrays.get(node.inputs[index])
+        if found is None:
+            raise node.refused(f"its input {node.inputs[index]} is not a constant")
+        return found
+
+    def integers(self, node: Node, index: int) -> list[int]:
+        """The same of a constant of integers."""
+        return [int(n) for n in self.array(node, index).reshape(-1)]
+
+    def averaging(self, channels: int) -> Tensor:
+        """A row (1, channels) whose product with a vector is the vector's mean."""
+        return self._module.constant(_averaging(channels))
+
+
+Operator: TypeAlias = Callable[[Values, Node], Tensor | Sequence[Tensor]]
+"""Computes the outputs of a node."""
+
+
+class GraphModule(nn.Module):
+    """The ONNX ``model`` as a module of ``operators``: its one input to its one output.
+
+    Raises:
+        CompilerError: where a node's operator is not among ``operators``.
+    """
+
+    def __init__(self, model: ir.Model, operators: Mapping[str, Operator]) -> None:
+        super().__init__()
+        self.nodes = tuple(map(Node.of, model.graph))
+        for node in self.nodes:
+            if node.operator not in operators:
+                raise CompilerError(
+                    f"--format executorch has no translation for the operator {node.operator} of {node.outputs[0]}: export for "
+                    "another --format"
+                )
+        self.operators = operators
+        (self.input,), (self.output,) = _names(model.graph.inputs), _names(model.graph.outputs)
+        self.arrays = {str(name): _array(value) for name, value in model.graph.initializers.items()}
+        self._places: dict[str, str] = {}
+        for name, array in {**self._tensors(), **self._averages()}.items():
+            self._places[name] = f"constant{len(self._places)}"
+            self.register_buffer(self._places[name], torch.from_numpy(array.copy()))
+
+    def forward(self, images: Tensor) -> Tensor:
+        values = Values(self, {self.input: images})
+        for node in self.nodes:
+            made = self.operators[node.operator](values, node)
+            values.define(node.outputs, [made] if isinstance(made, Tensor) else made)
+        return values.tensor(self.output)
+
+    def constant(self, name: str) -> Tensor:
+        """The constant called ``name`` as a tensor."""
+        return self.get_buffer(self._places[name])
+
+    def _tensors(self) -> dict[str, Array]:
+        """The constants that operators compute with; others, which are integers, are shapes and places."""
+        rows = {node.inputs[1] for node in self.nodes if node.operator == "Gather"}
+        return {name: a for name, a in self.arrays.items() if a.dtype != np.int64 or name in rows}
+
+    def _averages(self) -> dict[str, Array]:
+        counts = {self.arrays[n.inputs[1]].size for n in self.nodes if n.operator == "LayerNormalization"}
+        return {_averaging(n): np.full((1, n), 1 / n, np.float32) for n in sorted(counts)}
+
+
+def _averaging(channels: int) -> str:
+    return f"averaging {channels}"
+
+
+def _names(values: Iterable[ir.Value]) -> list[str]:
+    return [str(value.name) for value in values]
+
+
+def _array(value: ir.Value) -> Array:
+    assert value.const_value is not None
+    array: Array = value.const_value.numpy()
+    return array
