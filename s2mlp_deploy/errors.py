@@ -19,6 +19,7 @@
     │   ├── AccuracyError          int8 cannot keep the required accuracy
     │   ├── UnverifiedError        the engine cannot be checked on this machine
     │   └── SimplifierError        onnxsim failed, or changed the interface
+    ├── LimitError             1   no candidate keeps the limits of a tune
     ├── RuntimeMissingError    4   a package or a device is missing
     │   └── CompilerError          the runtime at hand cannot compile the graph
     ├── OutputError            3   the result cannot be written
@@ -112,6 +113,10 @@ class UnverifiedError(ParityError):
 
 class SimplifierError(ParityError):
     """onnxsim failed on the graph, or changed its interface."""
+
+
+class LimitError(Error):
+    """No artifact that can be made and run here keeps the limits that the user set."""
 
 
 class RuntimeMissingError(Error):

@@ -3,47 +3,57 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import typer
 
 from s2mlp_deploy.cli import format_options, option_values
 from s2mlp_deploy.cli.help import one_of, section
 from s2mlp_deploy.cli.options import (
+    CalibrationCountOption,
+    CalibrationMethodOption,
+    CalibrationOption,
     CertificateOption,
+    CropFractionOption,
+    DataCountOption,
+    DataOption,
     DirectionsOption,
+    GoldenImagesOption,
+    InterpolationOption,
     JsonOption,
     KeyOption,
+    LabelsOption,
     LayoutOption,
+    MeanOption,
+    MinAgreementOption,
     PlotOption,
+    ReferenceOption,
     RequireSignatureOption,
+    ResizeOption,
+    SemanticsOption,
     SignCertificateOption,
     SignOption,
     SizeOption,
+    StdOption,
     WeightsOption,
     check_option,
     checkpoint_option,
+    int8_option,
     output_option,
 )
 from s2mlp_deploy.cli.terminal import command, torch_needed
 from s2mlp_deploy.formats import registry
 from s2mlp_deploy.formats.registry import ONNX
 from s2mlp_deploy.schema.choices import (
-    CalibrationMethod,
     InputKind,
-    Interpolation,
     IoDtype,
     OutputKind,
-    Resize,
     ShiftLowering,
     Target,
 )
 from s2mlp_deploy.schema.precision import PRECISIONS
-from s2mlp_deploy.schema.shift import Semantics
 
 artifact_option = section("Artifact")
-image_option = section("Images")
-int8_option = section("With --precision int8")
 
 
 def export(
@@ -71,14 +81,7 @@ def export(
         ShiftLowering,
         checkpoint_option(metavar="LOWERING", help=f"How the graph expresses the shift. {one_of(ShiftLowering)}"),
     ] = "auto",
-    shift_semantics: Annotated[
-        Literal[Semantics, "auto"] | None,
-        checkpoint_option(
-            metavar="SEMANTICS",
-            help="The paper's shift (paper), the in-place code's (inplace), or whichever the evidence supports (auto); else "
-            "as the layout declares, else paper.",
-        ),
-    ] = None,
+    shift_semantics: SemanticsOption = None,
     shift_directions: DirectionsOption = None,
     image_size: SizeOption = None,
     dynamic_size: Annotated[
@@ -91,34 +94,12 @@ def export(
             help="Batch size: a number, dynamic for any, or MIN:OPT:MAX, a range for TensorRT's profile.",
         ),
     ] = "dynamic",
-    mean: Annotated[
-        str | None,
-        image_option(metavar="M,M,M", help="Mean of each channel, or one for all, of pixels in 0…1 (or 0…255)."),
-    ] = None,
-    std: Annotated[str | None, image_option(metavar="S,S,S", help="Standard deviation of each channel.")] = None,
-    resize: Annotated[
-        Resize | None,
-        image_option(
-            metavar="METHOD",
-            help="How images come to the model's size: the shorter side and a centre crop, in one step (shorter) or as "
-            "timm does (shorter-then-crop), or squashed (squash). Else as the checkpoint records, else shorter.",
-        ),
-    ] = None,
-    interpolation: Annotated[
-        Interpolation | None,
-        image_option(
-            metavar="FILTER",
-            help=f"The filter, as Pillow calls it; else as recorded, else bicubic. {one_of(Interpolation)}",
-        ),
-    ] = None,
-    crop_fraction: Annotated[
-        float | None,
-        image_option(metavar="SHARE", help="What a centre crop keeps (timm's crop_pct); else as recorded, else 1."),
-    ] = None,
-    labels: Annotated[
-        Path | None,
-        image_option(metavar="FILE", help="Class names: a line each, or JSON; else as the checkpoint records."),
-    ] = None,
+    mean: MeanOption = None,
+    std: StdOption = None,
+    resize: ResizeOption = None,
+    interpolation: InterpolationOption = None,
+    crop_fraction: CropFractionOption = None,
+    labels: LabelsOption = None,
     input: Annotated[
         InputKind,
         artifact_option(
@@ -131,21 +112,10 @@ def export(
     ] = "logits",
     layout: LayoutOption = None,
     weights: WeightsOption = None,
-    reference: Annotated[
-        Path | None,
-        check_option(metavar="FILE", help="input and logits recorded from your model (.safetensors or .npz)."),
-    ] = None,
-    data: Annotated[
-        Path | None,
-        check_option(metavar="DIR", help="Labelled images, one subfolder a class: accuracy is checked on them."),
-    ] = None,
-    data_count: Annotated[int, check_option(metavar="N", min=1, help="How many of them to use at most.")] = 1000,
-    golden_images: Annotated[
-        Path | None,
-        check_option(
-            metavar="DIR", help="Images that travel in the bundle, for apps to test with; else some of --data."
-        ),
-    ] = None,
+    reference: ReferenceOption = None,
+    data: DataOption = None,
+    data_count: DataCountOption = 1000,
+    golden_images: GoldenImagesOption = None,
     io_dtype: Annotated[
         IoDtype,
         artifact_option(metavar="TYPE", help=f"Type of input and output, with --precision fp16. {one_of(IoDtype)}"),
@@ -157,29 +127,13 @@ def export(
             help=f"What an int8 or fp16 graph is for; else what the format runs on, never this machine. {one_of(Target)}",
         ),
     ] = None,
-    calibration: Annotated[
-        str | None,
-        int8_option(
-            metavar="DIR|FILE",
-            help="Images (or prepared inputs: .npy, .npz, .safetensors) that ranges are taken from; or synthetic: noise, "
-            "for measuring speed alone.",
-        ),
-    ] = None,
-    calibration_count: Annotated[int, int8_option(metavar="N", min=1, help="How many of them to use at most.")] = 256,
-    calibration_method: Annotated[
-        CalibrationMethod,
-        int8_option(
-            metavar="METHOD",
-            help=f"Take the whole range that occurs (minmax), or clip what is rare. {one_of(CalibrationMethod)}",
-        ),
-    ] = "minmax",
+    calibration: CalibrationOption = None,
+    calibration_count: CalibrationCountOption = 256,
+    calibration_method: CalibrationMethodOption = "minmax",
     max_accuracy_drop: Annotated[
         float, int8_option(metavar="POINTS", min=0, help="Accuracy that may be lost on --data, in points.")
     ] = 0.5,
-    min_agreement: Annotated[
-        float,
-        int8_option(metavar="SHARE", min=0, max=1, help="Images that must keep their class, without --data, 0 to 1."),
-    ] = 0.99,
+    min_agreement: MinAgreementOption = 0.99,
     quantize_ends: Annotated[
         bool, int8_option("--quantize-ends", help="Quantize the embeddings and the classifier, too.")
     ] = False,

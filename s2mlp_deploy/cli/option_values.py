@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Mapping
 from pathlib import Path
 
 from s2mlp_deploy.bundle.signature import SigningKey
@@ -98,3 +99,38 @@ def signing_key(key: Path | None, certificate: Path | None) -> SigningKey | None
             raise UsageError("--sign-certificate is for --sign, the certificate's private key: give both")
         return None
     return SigningKey(key, certificate, os.environ.get("S2MLP_SIGN_PASSWORD"))
+
+
+_SECONDS = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "min": 60.0, "h": 3600.0}
+_BYTES = {"B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
+
+
+def seconds(option: str, text: str) -> float:
+    """A length of time with its unit, in seconds.
+
+    Raises:
+        UsageError: where ``text`` is something else.
+    """
+    return _quantity(option, text, _SECONDS, "a time, as in 20ms, 90s or 10min")
+
+
+def size_bytes(option: str, text: str) -> int:
+    """A size with its unit, in bytes.
+
+    Raises:
+        UsageError: where ``text`` is something else.
+    """
+    return round(_quantity(option, text, _BYTES, "a size, as in 500KB, 30MB or 1.5GB"))
+
+
+def _quantity(option: str, text: str, units: Mapping[str, float], expected: str) -> float:
+    match = re.fullmatch(r"([0-9]{1,9}(?:\.[0-9]{1,9})?) ?([A-Za-z]+)", text)
+    unit = next((value for name, value in units.items() if match and name.lower() == match[2].lower()), None)
+    if match is None or unit is None or not float(match[1]):
+        raise UsageError(f"{option} {text!r}: expected {expected}")
+    return float(match[1]) * unit
+
+
+def names(text: str | None) -> tuple[str, ...] | None:
+    """Names with commas between, each once, in the order given; None where there are none."""
+    return None if text is None else tuple(dict.fromkeys(text.split(",")))

@@ -23,10 +23,10 @@ if TYPE_CHECKING:
 
 SUFFIXES = (".png", ".svg", ".pdf")
 
-_COLOURS = ("#004488", "#BB5566", "#DDAA33", "#000000", "#7FB5C6", "#666633")
+COLOURS = ("#004488", "#BB5566", "#DDAA33", "#000000", "#7FB5C6", "#666633")
 """Paul Tol's high-contrast scheme first: distinct for colour-blind people, and in grey."""
 
-_MARKERS = ("o", "s", "^", "D", "v", "P")
+MARKERS = ("o", "s", "^", "D", "v", "P")
 _METADATA: dict[str, dict[str, Any]] = {
     ".png": {"Software": None},
     ".svg": {"Date": None, "Creator": None},
@@ -60,8 +60,8 @@ class Curve:
     input: str = "noise"
 
 
-def check(path: Path, *, replace: bool) -> None:
-    """Refuse, before any work is done, a picture that could not be drawn or written.
+def check(path: Path, *, replace: bool, option: str = "--plot") -> None:
+    """Refuse, before any work is done, a picture that could not be drawn or written; ``option`` named it.
 
     Raises:
         UsageError: for a file that is no picture.
@@ -69,15 +69,17 @@ def check(path: Path, *, replace: bool) -> None:
         RuntimeMissingError: where matplotlib is not installed.
     """
     if path.suffix.lower() not in SUFFIXES:
-        raise UsageError(f"--plot {path} is not a picture's name: expected one that ends in {' or '.join(SUFFIXES)}")
-    atomic_write.check(path, replace=replace, option="--plot")
+        raise UsageError(f"{option} {path} is not a picture's name: expected one that ends in {' or '.join(SUFFIXES)}")
+    atomic_write.check(path, replace=replace, option=option)
     try:
         import matplotlib.figure  # noqa: F401
     except ImportError as error:
-        raise RuntimeMissingError(f"--plot needs matplotlib, which is not installed: {pip_install('plot')}") from error
+        raise RuntimeMissingError(
+            f"{option} needs matplotlib, which is not installed: {pip_install('plot')}"
+        ) from error
 
 
-def save(figure: Figure, path: Path, *, replace: bool) -> None:
+def save(figure: Figure, path: Path, *, replace: bool, option: str = "--plot") -> None:
     """Write ``figure`` to ``path``, whole or not at all. The same figure gives the same bytes.
 
     Raises:
@@ -88,8 +90,8 @@ def save(figure: Figure, path: Path, *, replace: bool) -> None:
     with mpl.rc_context():
         mpl.rcdefaults()
         content = encode(figure, path.suffix.lower())
-    atomic_write.check(path, replace=replace, option="--plot")
-    atomic_write.write(path, content, option="--plot")
+    atomic_write.check(path, replace=replace, option=option)
+    atomic_write.write(path, content, option=option)
 
 
 def encode(figure: Figure, suffix: str) -> bytes:
@@ -135,7 +137,7 @@ def _figure(curves: Sequence[Curve], title: str) -> Figure:
     axes.spines[["top", "right"]].set_visible(False)
     _name_layers(axes, names, crowded=crowded)
     for i, curve in enumerate(curves):
-        _draw(axes, curve, _COLOURS[i % len(_COLOURS)], _MARKERS[i % len(_MARKERS)])
+        _draw(axes, curve, COLOURS[i % len(COLOURS)], MARKERS[i % len(MARKERS)])
     _label_ends(axes, curves)
     figure.text(left / width, 1 - 0.27 / height, "Error against depth", size=12, weight="bold", va="center")
     figure.text(left / width, 1 - 0.51 / height, title, color="0.3", va="center")
@@ -173,7 +175,7 @@ def _label_ends(axes: Axes, curves: Sequence[Curve]) -> None:
     low, high = (log10(limit) for limit in axes.get_ylim())
     wanted = []
     for i, curve in enumerate(curves):
-        colour = _COLOURS[i % len(_COLOURS)]
+        colour = COLOURS[i % len(COLOURS)]
         last = curve.layers[-1][1]
         wanted.append((log10(_shown(last)) if isfinite(last) else high, curve.name, colour, "bold"))
         wanted.append((log10(_shown(curve.limit)), f"{curve.name} tolerance {curve.limit:g}", colour, "normal"))

@@ -184,7 +184,7 @@ def latencies(rows: Sequence[Row], method: Method) -> RenderableType:
         if row.latency is None:
             table.add_row(Text(row.bundle), "–", "cannot run here")
             continue
-        time, speed = _milliseconds(row.latency.milliseconds), row.latency.speed
+        time, speed = milliseconds(row.latency.milliseconds), row.latency.speed
         ratio = ["1.00", ""]
         if row is not first:
             doubt = "" if row.latency.differs else " ≈"
@@ -201,7 +201,7 @@ def latencies(rows: Sequence[Row], method: Method) -> RenderableType:
     )
 
 
-def _milliseconds(time: Estimate) -> tuple[str, str]:
+def milliseconds(time: Estimate) -> tuple[str, str]:
     """The median and its interval, both to three digits of the median."""
     digits = max(0, 2 - floor(log10(time.median))) if time.median > 0 else 3
     return f"{time.median:.{digits}f}", f"{time.low:.{digits}f} … {time.high:.{digits}f}"

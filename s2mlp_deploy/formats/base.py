@@ -93,6 +93,11 @@ class Format(ABC):
         """Why an artifact made with ``options`` cannot run on this machine, in words; None where it can."""
         return None
 
+    def variants(self) -> tuple[Mapping[str, Any], ...]:
+        """Options whose artifacts may be faster than others' on this machine, each set by name: s2mlp-tune tries them. Empty where
+        artifacts run elsewhere than in a session here, so that their times here say nothing."""
+        return ({},)
+
     def for_gpu(self, options: Any) -> bool:
         """Whether an artifact made with ``options`` is to run on a GPU."""
         return False

@@ -82,7 +82,7 @@ def test_a_wheel_installs_the_three_packages_and_no_name_that_others_may_use() -
 
 
 MODULES = [module for package in PACKAGES for module in modules_of(package)]
-COMMANDS = ("inspect", "export", "repair", "verify", "doctor")
+COMMANDS = ("inspect", "export", "repair", "tune", "verify", "doctor")
 HELP = [(f"s2mlp-{name}", "--help") for name in COMMANDS]
 
 

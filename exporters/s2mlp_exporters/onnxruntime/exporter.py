@@ -14,7 +14,7 @@ from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import AfterValidator, BaseModel, ConfigDict
 
@@ -87,6 +87,11 @@ class OrtModel(Compiler):
     def cannot_run(self, options: OrtOptions) -> str | None:
         """The same reasons: where a model is optimized it also runs."""
         return self.cannot_compile(options)
+
+    def variants(self) -> tuple[Mapping[str, Any], ...]:
+        """One for each execution provider of this onnxruntime, the CPU's first."""
+        others = [name for name in get_args(Provider) if name != "cpu" and not _missing(name)]
+        return ({}, *({"provider": name} for name in others))
 
     def compile(self, bundle: Bundle, destination: Path, options: OrtOptions) -> Artifact:
         """Optimize the bundle's model for ``provider`` and write it in the format ``ort_style``.

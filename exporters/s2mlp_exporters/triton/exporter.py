@@ -12,6 +12,7 @@ import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 from s2mlp_deploy.bundle.contents import Artifact, Bundle
 from s2mlp_deploy.errors import BundleError, UsageError
@@ -63,6 +64,10 @@ class TritonRepository(Compiler):
             return engines.cannot_run(engines.options())
         reason = missing("cuda" if options.kind == "gpu" else "cpu")
         return reason.partition(": ")[0] if reason else None
+
+    def variants(self) -> tuple[Mapping[str, Any], ...]:
+        """None: a server runs it, with its own batches."""
+        return ()
 
     def compile(self, bundle: Bundle, destination: Path, options: TritonOptions) -> Artifact:
         """Write the entry for the bundle's model.

@@ -11,7 +11,7 @@ import json
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
@@ -88,6 +88,10 @@ class WebSite(Compiler):
     def cannot_run(self, options: WebOptions) -> str | None:
         """The reason where onnxruntime is missing; else None."""
         return missing("cpu")
+
+    def variants(self) -> tuple[Mapping[str, Any], ...]:
+        """None: a browser runs it."""
+        return ()
 
     def compile(self, bundle: Bundle, destination: Path, options: WebOptions) -> Artifact:
         """Copy the bundle's model, the page, and the runtime from ``ort_web`` (else from node_modules).

@@ -1,0 +1,136 @@
+"""Put what became of each candidate into rows and words."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from statistics import median
+
+from s2mlp_deploy.pipeline.tune.candidates import Build, Candidate
+from s2mlp_deploy.pipeline.tune.decision import Decision, Miss
+from s2mlp_deploy.pipeline.tune.report import Outcome, Row, front
+from s2mlp_deploy.pipeline.tune.search import Search
+from s2mlp_deploy.system.timing import Estimate
+
+NEAREST = 3
+"""Misses that a message names."""
+
+
+def rows_of(search: Search, decision: Decision | None, late: dict[str, Miss]) -> tuple[Row, ...]:
+    """A row for each candidate, the most promising first; ``late`` are those that break the limit on latency, by name."""
+    rows = [row for build in search.builds for row in _rows_of(search, build, decision, late)]
+    on_front = front(rows)
+    return tuple(replace(row, on_front=row.name in on_front) for row in rows)
+
+
+def _rows_of(search: Search, build: Build, decision: Decision | None, late: dict[str, Miss]) -> Iterator[Row]:
+    name, precision = build.name, build.precision.row.name
+    plain = Row(name, name, build.format, precision, build.flags, None, "not tried", "the budget was over")
+    if build in search.refused:
+        refused = search.refused[build]
+        yield replace(plain, outcome="refused", reason=refused.reason)
+        return
+    if build not in search.made:
+        yield plain
+        return
+    plain = replace(plain, lowering=search.made[build].bundle.manifest.lowering, figures=search.figures[build])
+    if broken := search.misses(build):
+        yield replace(
+            plain, outcome="beyond a limit", reason="; ".join(map(miss_in_words, broken)), misses=tuple(broken)
+        )
+        return
+    entered = list(search.entries([build]))
+    for candidate in [one for one in entered if search.took_part(one.name)] or entered[:1]:
+        yield _timed(search, candidate, replace(plain, name=candidate.name, threads=candidate.threads), decision, late)
+
+
+def _timed(search: Search, candidate: Candidate, row: Row, decision: Decision | None, late: dict[str, Miss]) -> Row:
+    standing = search.standing_of(row.name)
+    if standing is None:
+        reasons = [one.refused[row.name] for one in search.heats if row.name in one.refused]
+        return replace(row, outcome="refused", reason=reasons[-1]) if reasons else row
+    row = replace(
+        row,
+        milliseconds=standing.milliseconds(row.name),
+        times_as_long=standing.times_as_long(row.name, standing.fastest),
+        rounds=len(standing.samples_ms[row.name]),
+    )
+    if row.name in late:
+        miss = late[row.name]
+        return replace(row, outcome="beyond a limit", reason=miss_in_words(miss), misses=(miss,))
+    if decision is None:
+        return row
+    return replace(row, outcome=_outcome(row.name, decision, search), reason=_reason(row, decision, search))
+
+
+def _outcome(name: str, decision: Decision, search: Search) -> Outcome:
+    if name == decision.taken:
+        return "taken"
+    if name in decision.level:
+        return "level"
+    return "larger" if search.request.objective == "size" else "slower"
+
+
+def _reason(row: Row, decision: Decision, search: Search) -> str:
+    if row.name == decision.taken:
+        return ""
+    if row.name in decision.level:
+        return f"no difference shown, and {decision.taken} is simpler"
+    if search.request.objective == "size":
+        return f"larger than {decision.taken}"
+    standing = search.standing_of(row.name)
+    assert standing
+    return f"{times(standing.times_as_long(row.name, standing.fastest))} times the time of {standing.fastest}"
+
+
+def times(estimate: Estimate) -> str:
+    """A ratio with its interval."""
+    return f"{estimate.median:.2f} ({estimate.low:.2f} … {estimate.high:.2f})"
+
+
+def decision_in_words(search: Search, decision: Decision) -> str:
+    """Why the candidate was taken, in a sentence or two."""
+    taken, best = decision.taken, decision.best
+    if search.request.objective == "size":
+        return (
+            f"{taken} was taken: the smallest"
+            if taken == best
+            else (f"{taken} was taken: {best} is less than 2% smaller, and {taken} is simpler")
+        )
+    standing = search.heats[-1].standing
+    if taken != best:
+        faster = standing.times_as_long(taken, best)
+        return f"{taken} was taken: {best} measured {times(faster)} times as fast, which shows no difference of 2%, and {taken} is simpler"
+    known = [name for name in standing.samples_ms if name != taken]
+    if not known:
+        return f"{taken} was taken: no other candidate of the race keeps the limits"
+    second = min(known, key=lambda name: standing.times_as_long(name, taken).median)
+    sentence = f"{taken} was taken: {times(standing.times_as_long(second, taken))} times as fast as {second}"
+    first = simplest(search)
+    if first and first.name not in (taken, second) and (of_first := search.standing_of(first.name)):
+        ratio = median(of_first.samples_ms[first.name]) / standing.milliseconds(taken).median
+        sentence += f", and {ratio:.2f} times as fast as {first.name}, the simplest"
+    return sentence
+
+
+def simplest(search: Search) -> Candidate | None:
+    """The simplest candidate that was timed."""
+    entered = [one for one in search.entries(search.builds) if search.standing_of(one.name)]
+    return min(entered, key=lambda one: one.complexity, default=None)
+
+
+def nearest_misses(rows: Sequence[Row]) -> str:
+    """Those candidates that come nearest to keeping all limits, in words."""
+    missed = [row for row in rows if row.misses]
+    missed.sort(key=lambda row: max(miss.excess for miss in row.misses))
+    shown = [f"{row.name} ({'; '.join(map(miss_in_words, row.misses))})" for row in missed[:NEAREST]]
+    return ", ".join(shown)
+
+
+_UNITS = {"--max-accuracy-drop": (1.0, "points"), "--max-latency": (1.0, "ms")}
+
+
+def miss_in_words(miss: Miss) -> str:
+    """The limit, and what was found."""
+    divisor, unit = _UNITS.get(miss.option, (1e6, "MB"))
+    return f"{miss.option}: {miss.found / divisor:.3g} {unit}, allowed {miss.allowed / divisor:.3g}"
