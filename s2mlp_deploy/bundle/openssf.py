@@ -1,6 +1,6 @@
 """Sign and check with OpenSSF's model-signing, offline: an in-toto statement of each file's hash, in a Sigstore bundle.
 
-The package checks the statement and the hashes. Added here: nothing but git's files may be left out of a signature, whatever it
+The package checks the statement and the hashes. Added here: nothing but files of git and of model hubs may be left out of a signature, whatever it
 says; links and special files are refused; a certificate must be valid today, not only on the day it was issued (the package
 sets its clock to that day, as nothing in a signature proves when it was made).
 """
@@ -52,14 +52,14 @@ class _Named:
 
     def hash(self, directory: Path) -> manifest.Manifest:
         """The hash of each file, as :meth:`hashing.Config.hash` gives it."""
-        found = _hashes(directory)
+        found = _hashes(directory, [SIGNATURE, ".cache"])
         kind = manifest.SerializationType.from_args(found.serialization_type)
         items = [kind.new_item(r.identifier, r.digest) for r in found.resource_descriptors()]
         return manifest.Manifest(self._name, items, kind)
 
 
-def _hashes(directory: Path) -> manifest.Manifest:
-    return hashing.Config().set_ignored_paths(paths=[SIGNATURE]).hash(directory)
+def _hashes(directory: Path, left_out: list[str]) -> manifest.Manifest:
+    return hashing.Config().set_ignored_paths(paths=left_out).hash(directory)
 
 
 def signer(key: SigningKey) -> signing.Config:
@@ -128,8 +128,10 @@ def _why_refused(directory: Path, content: dict[str, Any], who: str, error: Exce
 
 def _differences(directory: Path, content: dict[str, Any]) -> str:
     """The files at ``directory`` that are not as a valid signature has them, in words."""
-    signed = {r["name"]: r["digest"] for r in _statement(content)["predicate"]["resources"]}
-    found = {r.identifier: r.digest.digest_hex for r in _hashes(directory.resolve()).resource_descriptors()}
+    said = _statement(content)["predicate"]
+    signed = {r["name"]: r["digest"] for r in said["resources"]}
+    hashes = _hashes(directory.resolve(), said["serialization"].get("ignore_paths", []))
+    found = {r.identifier: r.digest.digest_hex for r in hashes.resource_descriptors()}
     groups = {
         "added": found.keys() - signed.keys(),
         "missing": signed.keys() - found.keys(),

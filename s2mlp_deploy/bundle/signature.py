@@ -16,7 +16,7 @@ from s2mlp_deploy.system.dependencies import pip_install
 
 SIGNATURE = "model.sig"
 
-ALLOWED = frozenset({SIGNATURE, ".git", ".gitattributes", ".github", ".gitignore"})
+ALLOWED = frozenset({SIGNATURE, ".cache", ".git", ".gitattributes", ".github", ".gitignore"})
 """The only files of a directory that a signature may leave out: itself, and those that git and model hubs add."""
 
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from s2mlp_deploy.bundle import signature
+from s2mlp_deploy.bundle.card import CARD, is_as_written
 from s2mlp_deploy.bundle.contents import MANIFEST, REPORT, Bundle
 from s2mlp_deploy.bundle.read import NO_TEXT, files_of_bundle, is_text
 from s2mlp_deploy.bundle.signature import SigningKey
@@ -32,8 +33,10 @@ class Staging:
     destination: Path
     replace: bool
 
-    def publish(self, manifest: Manifest, report: Report, key: SigningKey | None = None) -> Bundle:
-        """Write manifest and report, sign with ``key``, flush everything to disk, and give the bundle its name.
+    def publish(
+        self, manifest: Manifest, report: Report, *, card: str | None = None, key: SigningKey | None = None
+    ) -> Bundle:
+        """Write manifest, report and model ``card``, sign with ``key``, flush everything to disk, and give the bundle its name.
 
         Raises:
             OutputError: where the destination appeared meanwhile, or the exporter left files that the
@@ -46,6 +49,8 @@ class Staging:
             )
         (self.directory / MANIFEST).write_text(manifest.to_json(), "utf-8")
         (self.directory / REPORT).write_text(report.to_json(), "utf-8")
+        if card is not None:
+            (self.directory / CARD).write_text(card, "utf-8")
         if key:
             signature.sign(self.directory, key, self.destination.resolve().name)
         for name in _contents(self.directory):
@@ -125,6 +130,8 @@ def check_destination(destination: Path, *, replace: bool) -> None:
         raise OutputError(
             f"{destination} exists and is not a bundle, so --force does not replace it: choose another -o"
         )
+    if is_as_written(destination / CARD):
+        expected = {*expected, CARD}
     if others := present - expected:
         raise OutputError(
             f"{destination} holds more than a bundle, and --force would delete it: move {_some(others)} elsewhere, or "

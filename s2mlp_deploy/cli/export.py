@@ -13,6 +13,7 @@ from s2mlp_deploy.cli.options import (
     CalibrationCountOption,
     CalibrationMethodOption,
     CalibrationOption,
+    CardOption,
     CertificateOption,
     CropFractionOption,
     DataCountOption,
@@ -24,6 +25,7 @@ from s2mlp_deploy.cli.options import (
     KeyOption,
     LabelsOption,
     LayoutOption,
+    LicenseOption,
     MeanOption,
     MinAgreementOption,
     PlotOption,
@@ -153,6 +155,8 @@ def export(
     sbom: Annotated[
         bool, output_option("--sbom", help="Put a software bill of materials into the bundle (CycloneDX).")
     ] = False,
+    card: CardOption = False,
+    license: LicenseOption = None,
     sign: SignOption = None,
     sign_certificate: SignCertificateOption = None,
     plot: PlotOption = None,
@@ -214,7 +218,7 @@ def export(
     interface = Interface(input=input, output=answer)
     graph = GraphOptions(shift, dynamic_size, None if profile else option_values.batch(batch), interface)
     evidence = EvidenceOptions(reference, data, data_count, golden_images, gate, allow_unverified_engine)
-    destination = OutputOptions(output, force, sbom, option_values.signing_key(sign, sign_certificate))
+    destination = OutputOptions(output, force, sbom, option_values.signing_key(sign, sign_certificate), card, license)
     requests = [
         ExportRequest(stated, graph, options, FormatOptions(name, settings[name]), evidence, destination)
         for name in format

@@ -57,6 +57,12 @@ SignCertificateOption = Annotated[
         help="The key's certificate, followed by those that lead to its authority.",
     ),
 ]
+CardOption = Annotated[
+    bool, output_option("--card", help="Write a model card into the bundle: README.md, as Hugging Face's hub shows it.")
+]
+LicenseOption = Annotated[
+    str | None, output_option("--license", metavar="ID", help="The licence that the card names, as in apache-2.0.")
+]
 KeyOption = Annotated[
     Path | None,
     check_option(

@@ -9,7 +9,15 @@ import typer
 
 from s2mlp_deploy.cli import option_values
 from s2mlp_deploy.cli.help import section
-from s2mlp_deploy.cli.options import JsonOption, SignCertificateOption, SignOption, check_option, output_option
+from s2mlp_deploy.cli.options import (
+    CardOption,
+    JsonOption,
+    LicenseOption,
+    SignCertificateOption,
+    SignOption,
+    check_option,
+    output_option,
+)
 from s2mlp_deploy.cli.terminal import ConsoleListener, command, show
 from s2mlp_deploy.schema.shift import Semantics
 
@@ -54,6 +62,8 @@ def repair(
     sbom: Annotated[
         bool, output_option("--sbom", help="Put a software bill of materials into the bundle (CycloneDX).")
     ] = False,
+    card: CardOption = False,
+    license: LicenseOption = None,
     sign: SignOption = None,
     sign_certificate: SignCertificateOption = None,
     latency: Annotated[
@@ -66,7 +76,7 @@ def repair(
     from s2mlp_deploy.pipeline.repair.request import RepairRequest
     from s2mlp_deploy.pipeline.request import OutputOptions
 
-    destination = OutputOptions(output, force, sbom, option_values.signing_key(sign, sign_certificate))
+    destination = OutputOptions(output, force, sbom, option_values.signing_key(sign, sign_certificate), card, license)
     request = RepairRequest(model, reference, shift_semantics, prefer, latency, destination)
     result = repair_file(request, ConsoleListener())
     if as_json:

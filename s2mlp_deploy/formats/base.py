@@ -11,7 +11,7 @@ from s2mlp_deploy.bundle.contents import Artifact, Bundle
 from s2mlp_deploy.errors import BundleError, UsageError
 from s2mlp_deploy.formats.options import Options
 from s2mlp_deploy.runtime.session import Session
-from s2mlp_deploy.schema.manifest import Interface
+from s2mlp_deploy.schema.manifest import Interface, Manifest
 from s2mlp_deploy.schema.precision import Precision
 from s2mlp_deploy.system.dependencies import Shipped
 
@@ -132,6 +132,10 @@ class Format(ABC):
     def shipped(self, artifact: Artifact) -> tuple[Shipped, ...]:
         """The software of others that lies in ``artifact``, which an SBOM must name."""
         return ()
+
+    def examples(self, manifest: Manifest) -> Mapping[str, str]:
+        """Code that runs the artifact, for its model card, by language: ``python`` or ``js``. It has the variable ``prepared``."""
+        return {}
 
     def refuse_interface(self, interface: Interface) -> None:
         """Refuse an interface that artifacts of this format cannot have.

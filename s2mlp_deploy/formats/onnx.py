@@ -14,6 +14,8 @@ from s2mlp_deploy.formats.base import Exporter
 from s2mlp_deploy.formats.options import Options
 from s2mlp_deploy.formats.registry import ONNX
 from s2mlp_deploy.runtime.onnxruntime import REMEDY, RESTING, Loading, OnnxSession, TracedSession, missing
+from s2mlp_deploy.schema.manifest import Manifest
+from s2mlp_deploy.schema.onnx_network import OnnxNetwork
 from s2mlp_deploy.schema.precision import ON_CPUS, QUANTIZED_AT_RUNTIME, TARGETS
 from s2mlp_deploy.system import workdir
 
@@ -59,6 +61,10 @@ class OnnxFile(Exporter):
         """
         return TracedSession(artifact.path)
 
+    def examples(self, manifest: Manifest) -> Mapping[str, str]:
+        """Code for ONNX Runtime in Python and JavaScript."""
+        return onnxruntime_examples(manifest)
+
     def open_with_threads(self, artifact: Artifact, threads: int | None) -> OnnxSession:
         """Load the file for ``threads`` threads that rest between runs."""
         return self.open_on(artifact, "cpu", threads)
@@ -70,6 +76,26 @@ class OnnxFile(Exporter):
     def versions(self) -> Mapping[str, str]:
         """onnx and onnx-ir write the file, onnxsim shapes the graph."""
         return {name: version(name) for name in ("onnx", "onnx-ir", "onnxsim")}
+
+
+def onnxruntime_examples(manifest: Manifest) -> Mapping[str, str]:
+    """Code that runs a file of ONNX Runtime's, for model cards."""
+    load = f'import onnxruntime\n\nsession = onnxruntime.InferenceSession("{manifest.artifact}")\n'
+    if isinstance(manifest.spec, OnnxNetwork):
+        inputs = ", ".join(f"{entry.name!r}: {entry.dtype} {list(entry.shape)}" for entry in manifest.spec.inputs)
+        return {"python": f"{load}outputs = session.run(None, inputs)  # inputs: arrays by name, {inputs}"}
+    first, second = manifest.output, manifest.output_classes
+    given = f"{first.name}, {second.name}" if second else first.name
+    run = f'{given}{"" if second else ","} = session.run(None, {{"{manifest.input.name}": prepared}})\n'
+    shown = f"print({given})" if second or first.shape[-1] == 1 else f"print({given}.argmax(axis=1))"
+    dims = [1 if isinstance(n, str) else n for n in manifest.input.shape]
+    return {
+        "python": load + run + shown,
+        "js": "import * as ort from 'onnxruntime-web';  // or onnxruntime-node\n\n"
+        f"const session = await ort.InferenceSession.create('{manifest.artifact}');\n"
+        f"const input = new ort.Tensor('{manifest.input.dtype}', prepared, {dims});  // prepared as in Python\n"
+        f"const {{ {given} }} = await session.run({{ {manifest.input.name}: input }});",
+    }
 
 
 @contextmanager

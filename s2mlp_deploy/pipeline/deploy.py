@@ -122,7 +122,7 @@ def _from_checkpoint(
         graph_bundle = _graph_for_elsewhere(request, target, reason, progress, shared)
         raise RuntimeMissingError(_way_on(request, target, reason, graph_bundle))
     with workdir.beside(request.destination) as place:
-        graph, evaluation = _graph(_unsigned(request), target, place / ONNX, progress, shared)
+        graph, evaluation = _graph(_unseen(request), target, place / ONNX, progress, shared)
         return compile_stage.compile(graph.bundle, target, request, progress, graph.report, evaluation)
 
 
@@ -172,7 +172,7 @@ def _graph_for_elsewhere(
     # The same request gives the same bytes, so comparing them shows whether that is the bundle.
     with suppress(BundleError), workdir.beside(place) as directory:
         known = read_bundle(place)
-        if known.manifest == _graph(_unsigned(request), target, directory / ONNX, progress, shared)[0].bundle.manifest:
+        if known.manifest == _graph(_unseen(request), target, directory / ONNX, progress, shared)[0].bundle.manifest:
             return known
     raise OutputError(
         f"{_cannot_build(request, reason)}. And the ONNX bundle to build it from elsewhere finds its place taken, which --force does not "
@@ -184,9 +184,9 @@ def _not_forced(request: ExportRequest) -> ExportRequest:
     return replace(request, output=replace(request.output, force=False))
 
 
-def _unsigned(request: ExportRequest) -> ExportRequest:
+def _unseen(request: ExportRequest) -> ExportRequest:
     """``request`` for a bundle that nobody sees."""
-    return replace(request, output=replace(request.output, sign=None))
+    return replace(request, output=replace(request.output, sign=None, card=False, license=None))
 
 
 def _graph_key(request: ExportRequest, target: Exporter | Compiler) -> tuple[str, PrecisionOptions]:

@@ -14,6 +14,7 @@ from s2mlp_deploy.gate import gate, manifest_consistency, network_gate
 from s2mlp_deploy.gate.checks import Verdict
 from s2mlp_deploy.gate.evaluation import EvaluationSet, check_images
 from s2mlp_deploy.gate.io_adapter import IoAdapter
+from s2mlp_deploy.pipeline.model_card import model_card
 from s2mlp_deploy.pipeline.request import Export, OutputOptions
 from s2mlp_deploy.quantization import accuracy
 from s2mlp_deploy.quantization.settings import Int8
@@ -73,7 +74,8 @@ def publish(
     manifest_consistency.check(manifest, description, staging.destination)
     size = sum((staging.directory / name).stat().st_size for name in candidate.artifact.files)
     report = report.model_copy(update={"size_bytes": size, "seconds": progress.seconds, "machine": machine.describe()})
-    return Export(staging.publish(manifest, report, output.sign), verdict, report)
+    card = model_card(manifest, report, target, output.license) if output.card else None
+    return Export(staging.publish(manifest, report, card=card, key=output.sign), verdict, report)
 
 
 def check(session: Session, candidate: Candidate) -> tuple[Verdict, Report]:

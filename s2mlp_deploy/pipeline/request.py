@@ -132,12 +132,15 @@ class EvidenceOptions(_Part):
 
 @dataclass(frozen=True)
 class OutputOptions(_Part):
-    """Where the bundle goes, whether it replaces one that is there (``force``), whether it holds an SBOM, and the key to ``sign`` it with."""
+    """Where the bundle goes, whether it replaces one that is there (``force``), whether it holds an SBOM, the key to ``sign`` it with, and
+    whether it holds a model card, which names a ``license``."""
 
     directory: Path | None = None
     force: bool = False
     sbom: bool = False
     sign: SigningKey | None = None
+    card: bool = False
+    license: str | None = None
 
     _paths = ("directory",)
 

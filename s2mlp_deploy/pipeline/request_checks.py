@@ -8,6 +8,7 @@ from s2mlp_deploy.bundle import signature
 from s2mlp_deploy.errors import RuntimeMissingError, UsageError
 from s2mlp_deploy.formats import registry
 from s2mlp_deploy.formats.base import Compiler, Exporter
+from s2mlp_deploy.pipeline.model_card import check_license
 from s2mlp_deploy.pipeline.request import ExportRequest, OutputOptions, flags
 from s2mlp_deploy.quantization.settings import Float16, Int8
 from s2mlp_deploy.schema.manifest import FLOAT_LOGITS
@@ -44,7 +45,11 @@ def check_shared(requests: list[ExportRequest]) -> None:
             *_differences(first.source, other.source),
             *(name for name in _differences(first.graph, other.graph) if name != "lowering"),
             *(name for name in _differences(first.evidence, other.evidence) if name != "allow_unverified_engine"),
-            *(name for name in ("sbom", "sign") if getattr(first.output, name) != getattr(other.output, name)),
+            *(
+                name
+                for name in ("sbom", "sign", "card", "license")
+                if getattr(first.output, name) != getattr(other.output, name)
+            ),
         ]
         if different:
             raise UsageError(f"{flags(different)}: artifacts that are made together must have this in common")
@@ -124,12 +129,17 @@ def _check_precision(request: ExportRequest, target: Exporter | Compiler) -> Non
 
 
 def check_output(output: OutputOptions) -> None:
-    """Refuse a bill of materials or a signature that cannot be made, before any work is done.
+    """Refuse a model card, a bill of materials or a signature that cannot be made, before any work is done.
 
     Raises:
         RuntimeMissingError: where the package for it is missing.
         KeyFileError: where the key cannot sign.
+        UsageError: where the licence is no identifier, or there is no card to name it.
     """
+    if output.license is not None:
+        if not output.card:
+            raise UsageError("--license is for --card: the model card names the licence")
+        check_license(output.license)
     if output.sbom:
         _check_sbom()
     if output.sign:

@@ -143,7 +143,10 @@ def test_help_shows_every_choice_in_sections() -> None:
     assert {"gather", "inplace", "lanczos", "top5", "xnnpack"} <= choices
     assert all(re.search(rf"\b{choice}\b", text) for choice in (*PRECISIONS, *choices))
     assert all(re.search(rf"\b{name}\b", text) for name in DIRECTIONS)
-    assert "may be repeated. One of executorch, litert, onnx, openvino, ort, triton, trt, trt-rtx, web. Default: onnx." in text
+    assert (
+        "may be repeated. One of executorch, litert, onnx, openvino, ort, triton, trt, trt-rtx, web. Default: onnx."
+        in text
+    )
     titles = [line for line in run("export", "--help").out.splitlines() if re.fullmatch(r"\S.*:", line)]
     assert titles[1:] == [
         "Artifact:",

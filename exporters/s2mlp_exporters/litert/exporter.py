@@ -18,6 +18,7 @@ from s2mlp_deploy.errors import UsageError
 from s2mlp_deploy.formats.base import Compiler, refuse_other_files
 from s2mlp_deploy.formats.options import Options
 from s2mlp_deploy.formats.settings import recorded
+from s2mlp_deploy.schema.manifest import Manifest
 from s2mlp_deploy.schema.precision import LITERT, QUANTIZED_AT_RUNTIME
 from s2mlp_exporters.litert import artifact_scan
 from s2mlp_exporters.litert.schema import MODULE, PACKAGE, REMEDY, litert_version
@@ -91,6 +92,14 @@ class LiteRtModel(Compiler):
             BundleError: where it cannot load the file, or the settings are not what ``compile`` records.
         """
         return self.open_with_threads(artifact, None)
+
+    def examples(self, manifest: Manifest) -> Mapping[str, str]:
+        """Code for LiteRT in Python."""
+        return {
+            "python": "from ai_edge_litert.interpreter import Interpreter\n\n"
+            f'classify = Interpreter("{manifest.artifact}").get_signature_runner()\n'
+            f'print(classify({manifest.input.name}=prepared)["{manifest.output.name}"])'
+        }
 
     def open_with_threads(self, artifact: Artifact, threads: int | None) -> LiteRtSession:
         """The same, on ``threads`` threads."""

@@ -22,9 +22,11 @@ from s2mlp_deploy.bundle.contents import Artifact, Bundle
 from s2mlp_deploy.errors import RuntimeMissingError, UsageError
 from s2mlp_deploy.formats import onnx_scan
 from s2mlp_deploy.formats.base import Compiler, refuse_other_files
+from s2mlp_deploy.formats.onnx import onnxruntime_examples
 from s2mlp_deploy.formats.settings import recorded
 from s2mlp_deploy.runtime import onnxruntime_versions
 from s2mlp_deploy.runtime.onnxruntime import REMEDY, RESTING, Loading, OnnxSession, load, missing
+from s2mlp_deploy.schema.manifest import Manifest
 from s2mlp_deploy.schema.precision import ON_CPUS, precision
 from s2mlp_deploy.system.dependencies import distributions
 from s2mlp_exporters.onnxruntime import artifact_scan, canonical
@@ -170,6 +172,10 @@ class OrtModel(Compiler):
             BundleError: where ONNX Runtime cannot load the file, or the settings are not what ``compile`` records.
         """
         return OnnxSession(artifact.path, recorded(artifact, Settings).loading())
+
+    def examples(self, manifest: Manifest) -> Mapping[str, str]:
+        """Code for ONNX Runtime, which reads these files as it reads ONNX."""
+        return onnxruntime_examples(manifest)
 
     def open_with_threads(self, artifact: Artifact, threads: int | None) -> OnnxSession:
         """The same, on ``threads`` threads that rest between runs."""

@@ -29,7 +29,9 @@ from s2mlp_deploy.formats.settings import recorded
 from s2mlp_deploy.graph.layer import INPUT, OUTPUT
 from s2mlp_deploy.runtime.session import Description
 from s2mlp_deploy.schema.array import Array
+from s2mlp_deploy.schema.manifest import Manifest
 from s2mlp_deploy.schema.precision import ON_CPUS
+from s2mlp_deploy.schema.spec import Spec
 from s2mlp_deploy.schema.tensor_entry import TensorEntry
 from s2mlp_deploy.system.dependencies import pip_install
 from s2mlp_exporters.openvino import artifact_scan
@@ -111,6 +113,12 @@ class OpenVinoIr(Compiler):
             BundleError: where OpenVINO cannot load the files, or the settings are not what ``compile`` records.
         """
         return self.open_with_threads(artifact, None)
+
+    def examples(self, manifest: Manifest) -> Mapping[str, str]:
+        """Code for OpenVINO in Python."""
+        given = "prepared" if isinstance(manifest.spec, Spec) else "inputs"  # by name
+        code = f'import openvino\n\nresult = openvino.compile_model("{manifest.artifact}", "CPU")({given})\nprint(result[0])'
+        return {"python": code}
 
     def open_with_threads(self, artifact: Artifact, threads: int | None) -> OpenVinoSession:
         """The same, on ``threads`` threads. OpenVINO's rest about a millisecond after a run, and make way until then."""

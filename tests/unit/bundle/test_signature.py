@@ -117,6 +117,8 @@ def test_files_of_git_and_of_hubs_beside_it_are_left_out(signed: Path, keys: Pat
     (signed / ".gitattributes").write_text("*.onnx filter=lfs\n")
     (signed / ".git").mkdir()
     (signed / ".git" / "config").write_text("[core]\n")
+    (signed / ".cache" / "huggingface").mkdir(parents=True)
+    (signed / ".cache" / "huggingface" / "CACHEDIR.TAG").write_text("x")
     assert signature.check(signed, TrustedKey(keys / "release.pub")).state == "valid"
 
 
@@ -130,6 +132,22 @@ def test_the_programs_of_model_signing_agree(bundle: Path, signed: Path, keys: P
     place.unlink()
     made = call("sign", "key", signed, "--signature", place, "--private_key", keys / "other.key")
     assert made.exit_code == 0, made.output
+    assert signature.check(signed, TrustedKey(keys / "other.pub")).state == "valid"
+    (signed / ".cache").write_text("x")
+    with pytest.raises(SignatureError, match=r"\(added: '\.cache'\)"):
+        signature.check(signed, TrustedKey(keys / "other.pub"))
+    place.unlink()
+    call(
+        "sign",
+        "key",
+        signed,
+        "--signature",
+        place,
+        "--private_key",
+        keys / "other.key",
+        "--ignore-paths",
+        signed / ".cache",
+    )
     assert signature.check(signed, TrustedKey(keys / "other.pub")).state == "valid"
 
 
