@@ -10,6 +10,7 @@
     │   │   └── SpecError          the weights (or the options) describe no S²-MLP
     │   ├── LayoutError
     │   ├── ModelError             ONNX files of other tools
+    │   ├── PlanError              the plan of a sweep
     │   ├── DataError              images, labels, reference recordings
     │   ├── KeyFileError           keys and certificates
     │   └── BundleError
@@ -73,6 +74,10 @@ class LayoutError(InputError):
 
 class ModelError(InputError):
     """An ONNX file that another tool wrote cannot be read, or not be used."""
+
+
+class PlanError(InputError):
+    """The plan of a sweep cannot be read, or contradicts itself."""
 
 
 class DataError(InputError):

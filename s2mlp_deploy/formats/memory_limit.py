@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from math import prod
-from pathlib import Path
 from threading import RLock
 
 try:
@@ -21,6 +20,7 @@ except ImportError:  # Windows
 from s2mlp_deploy.bundle.contents import GOLDEN, Bundle
 from s2mlp_deploy.schema.onnx_network import OnnxNetwork
 from s2mlp_deploy.schema.spec import Network, Spec
+from s2mlp_deploy.system.memory import kibibytes
 
 SPARE_BYTES = 2 << 30
 """For libraries, threads and buffers, whatever the model."""
@@ -51,7 +51,7 @@ def bounded(bundle: Bundle, *, on_gpu: bool) -> Iterator[None]:
     limit = _most_bytes(bundle)
     with _turn:
         before = resource.getrlimit(resource.RLIMIT_DATA)
-        if now := _kibibytes("/proc/self/status", "VmData"):
+        if now := kibibytes("/proc/self/status", "VmData"):
             wanted = (now << 10) + limit
             if before[0] != resource.RLIM_INFINITY:
                 wanted = min(wanted, before[0])
@@ -69,7 +69,7 @@ def _most_bytes(bundle: Bundle) -> int:
     sample = min(golden, _sample_bytes(manifest.spec))  # which one of the golden ones is
     batch = max(golden, sample * min(manifest.batch or 1, MOST_IMAGES))
     most = SPARE_BYTES + COPIES * sum(sizes.values()) + ACTIVATIONS * batch
-    free = _kibibytes("/proc/meminfo", "MemAvailable")
+    free = kibibytes("/proc/meminfo", "MemAvailable")
     return min(most, free << 10) if free else most
 
 
@@ -79,12 +79,3 @@ def _sample_bytes(network: Network) -> int:
         return 4 * network.in_channels * prod(network.image_size)
     assert isinstance(network, OnnxNetwork)
     return sum(8 * prod(n for n in entry.shape[1:] if isinstance(n, int)) for entry in network.inputs)
-
-
-def _kibibytes(path: str, name: str) -> int | None:
-    """The value of ``name`` in Linux's file ``path``; None elsewhere."""
-    try:
-        lines = Path(path).read_text("utf-8").splitlines()
-        return next((int(line.split()[1]) for line in lines if line.startswith(f"{name}:")), None)
-    except (OSError, ValueError):
-        return None

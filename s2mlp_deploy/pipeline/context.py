@@ -19,7 +19,7 @@ from s2mlp_deploy.data.image_files import describe
 from s2mlp_deploy.data.image_folders import find_labelled, find_pictures
 from s2mlp_deploy.data.labelled_data import LabelledData
 from s2mlp_deploy.data.labels import read_labels, shared
-from s2mlp_deploy.errors import DataError
+from s2mlp_deploy.errors import CheckpointError, DataError
 from s2mlp_deploy.families.reference import ReferenceModel
 from s2mlp_deploy.families.registry import builtin_layouts, family_of, find_layout
 from s2mlp_deploy.gate import golden_images, reference_logits, shift_evidence, structure_evidence
@@ -79,6 +79,11 @@ def _load(stated: Source) -> Checkpoint:
         semantics=None if stated.semantics == "auto" else stated.semantics,
     )
     refuse_shift(source.spec, stated.offsets, stated.semantics)
+    if stated.sha256 is not None and source.sha256 != stated.sha256:
+        raise CheckpointError(
+            f"{stated.path} is not the file that was requested: its SHA-256 is {source.sha256}, expected {stated.sha256}. It was "
+            "changed or replaced meanwhile"
+        )
     return source
 
 

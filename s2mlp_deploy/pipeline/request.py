@@ -65,7 +65,7 @@ class Source(_Part):
 
     Without ``semantics`` and ``offsets`` the shift is as the checkpoint's layout declares, else the paper's. ``mean`` to
     ``crop_fraction`` set how images are prepared; None: as the checkpoint records, else a default. A bundle must be signed by
-    ``publisher``, where one is given.
+    ``publisher``, where one is given. A checkpoint whose hash is not ``sha256`` is refused.
     """
 
     path: Path
@@ -81,6 +81,7 @@ class Source(_Part):
     crop_fraction: float | None = None
     labels: Path | None = None
     publisher: TrustedKey | None = None
+    sha256: str | None = None
 
     _paths = ("path", "labels")
 

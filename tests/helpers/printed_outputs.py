@@ -30,6 +30,7 @@ BLOCK = re.compile(r"^```\n(\$ .*?)^```$", re.MULTILINE | re.DOTALL)
 VARIES = (
     (r"\d\.\d+e[-+]\d+", "DISTANCE"),
     (r"\b[01]\.\d{4,}\b", "COSINE"),
+    (r"\b[0-9a-f]{16}\b", "KEY"),
     (r"█+", "█"),
     (r"\b\d+\.\d{2,3}(?= +(?:│|…))|(?<=… )\d+\.\d{2,3}\b", "TIME"),
     (r"\b[\d,]+ rounds\b", "N rounds"),

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 PRELOADED = [
+    "multiprocessing.popen_spawn_posix",  # first: torch starts a thread that imports it, and a lock it holds is forked
     "s2mlp_deploy.cli.export",
     "s2mlp_deploy.pipeline.export_onnx",
     "s2mlp_deploy.pipeline.deploy",

@@ -26,7 +26,7 @@ import pytest
 
 from helpers import npm
 from helpers.reliability.record import Trials
-from helpers.support import PAPER_CHECKPOINT, TEST_IMAGES, save_checkpoint, small_spec
+from helpers.support import EXAMPLES, PAPER_CHECKPOINT, TEST_IMAGES, save_checkpoint, small_spec
 
 CALLS = "socket,connect,bind,sendto,sendmsg,sendmmsg"
 
@@ -58,6 +58,7 @@ INT8 = ("--precision", "int8", "--calibration", str(TEST_IMAGES), "--min-agreeme
 INSPECT, EXPORT, VERIFY, DOCTOR = (
     ("s2mlp_deploy.cli.entry_points", name) for name in ("inspect", "export", "verify", "doctor")
 )
+SWEEP = ("s2mlp_deploy.cli.entry_points", "sweep")
 BENCH = ("s2mlp_deploy.cli.entry_points", "bench")
 
 RUNS: dict[str, list[tuple[str, ...]]] = {
@@ -70,6 +71,7 @@ RUNS: dict[str, list[tuple[str, ...]]] = {
     "entropy": [(*EXPORT, EXAMPLE, *INT8, "--calibration-method", "entropy")],
     "ort": [(*EXPORT, EXAMPLE, *INT8, "--format", "ort"), (*VERIFY, "fashion_mnist-ort-int8")],
     "openvino": [(*EXPORT, EXAMPLE, "--format", "openvino"), (*VERIFY, "fashion_mnist-openvino-fp32")],
+    "sweep": [(*SWEEP, str(EXAMPLES / "sweep.toml"), "--workers", "1")],
     "litert": [(*EXPORT, EXAMPLE, "--format", "litert"), (*VERIFY, "fashion_mnist-litert-fp32")],
     "triton": [(*EXPORT, EXAMPLE, "--format", "triton"), (*VERIFY, "fashion_mnist-triton-fp32")],
     "web": [(*EXPORT, EXAMPLE, *IMAGES, "--format", "web"), (*VERIFY, "fashion_mnist-web-fp32")],

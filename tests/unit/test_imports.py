@@ -82,7 +82,7 @@ def test_a_wheel_installs_the_three_packages_and_no_name_that_others_may_use() -
 
 
 MODULES = [module for package in PACKAGES for module in modules_of(package)]
-COMMANDS = ("inspect", "export", "repair", "tune", "verify", "doctor")
+COMMANDS = ("inspect", "export", "repair", "tune", "sweep", "verify", "doctor")
 HELP = [(f"s2mlp-{name}", "--help") for name in COMMANDS]
 
 
@@ -137,7 +137,7 @@ def test_only_the_base_dependencies_are_loaded(nothing_installed: Bare) -> None:
     foreign = {
         name: owners.get(name, file)
         for name, file in nothing_installed.modules.items()
-        if name not in (*sys.stdlib_module_names, *PACKAGES)
+        if name not in (*sys.stdlib_module_names, *PACKAGES, "__mp_main__")  # multiprocessing's name of __main__
         and not name.startswith("_sysconfigdata")
         and not {canonicalize_name(d) for d in owners.get(name, [])} & allowed
     }

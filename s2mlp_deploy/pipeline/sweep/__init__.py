@@ -1,0 +1,1 @@
+"""Many exports from one plan, on several processes. Read sweep.py first."""

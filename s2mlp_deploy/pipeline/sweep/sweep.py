@@ -1,0 +1,140 @@
+"""sweep(): every export of a plan, made on several processes. Read this first.
+
+    plan.toml ─▶ items, each with a key ─▶ those without a bundle ─▶ workers ─▶ OUTPUT/KEY, results.jsonl
+
+An item's key is the hash of all that decides its bundle, and its bundle lies under that key. A bundle is published whole or not at
+all, so the directory is the whole state of a sweep: a second run of the same plan, after the first was killed or has failed, makes
+what is not there.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Protocol
+
+from s2mlp_deploy.bundle.read import NO_TEXT, is_bundle, is_text
+from s2mlp_deploy.errors import Error, OutputError, UsageError
+from s2mlp_deploy.pipeline.sweep import capacity, task
+from s2mlp_deploy.pipeline.sweep.item import Item, items_of
+from s2mlp_deploy.pipeline.sweep.local_workers import LocalWorkers
+from s2mlp_deploy.pipeline.sweep.outcome import Failure, Outcome, Status, failed
+from s2mlp_deploy.pipeline.sweep.plan import read_plan
+from s2mlp_deploy.system import atomic_write, workdir
+from s2mlp_deploy.system.progress import Listener
+
+RESULTS = "results.jsonl"
+
+
+class Workers(Protocol):
+    """Processes, here or elsewhere, that make items."""
+
+    def run(self, items: Iterable[Item]) -> Iterator[Outcome]:
+        """The outcome of each of ``items``, in any order; items are taken as they are needed."""
+        ...
+
+
+@dataclass(frozen=True)
+class SweepRequest:
+    """A plan's file, the directory for its bundles, and the number of processes; None: as many as cores and memory allow."""
+
+    plan: Path
+    output: Path | None = None
+    workers: int | None = None
+
+    @property
+    def destination(self) -> Path:
+        """The directory of the bundles."""
+        return self.output or Path(f"{self.plan.stem}-exports")
+
+
+@dataclass(frozen=True)
+class SweepResult:
+    """The items by status, and the file with an outcome in each line, in the order of the plan."""
+
+    counts: Mapping[Status, int]
+    results: Path
+
+    def outcomes(self) -> Iterator[Outcome]:
+        """The outcomes, one at a time."""
+        with self.results.open(encoding="utf-8") as lines:
+            for line in lines:
+                yield Outcome.of_json(json.loads(line))
+
+
+def sweep(request: SweepRequest, listener: Listener | None = None) -> SweepResult:
+    """Make the exports of a plan that are not there yet.
+
+    Raises:
+        PlanError, InputError: where the plan, or a file that it names, cannot be used. Nothing is made then.
+        OutputError: where the directory cannot be written; bundles that are in it stay.
+    """
+    listener = listener or Listener()
+    with listener.step("reading the plan and hashing its checkpoints"):
+        items = items_of(read_plan(request.plan), request.plan)
+    output = _prepare(request.destination)
+    if request.workers is not None and request.workers < 1:
+        raise UsageError(f"--workers {request.workers}: expected 1 or more")
+    count = request.workers or capacity.workers(items)
+    return run(items, output, LocalWorkers(partial(task.make, output=output), count), listener)
+
+
+def run(items: Sequence[Item], output: Path, workers: Workers, listener: Listener) -> SweepResult:
+    """Have ``workers`` make those of ``items`` that are not in ``output``, and write the results there.
+
+    Raises:
+        OutputError: where the results cannot be written.
+    """
+    lines: dict[str, bytes] = {}
+    counts = Counter[Status]()
+
+    def record(outcome: Outcome) -> None:
+        counts[outcome.status] += 1
+        lines[outcome.key] = json.dumps(outcome.as_dict(), ensure_ascii=False).encode() + b"\n"
+
+    missing = []
+    for item in items:
+        outcome = _known(item, output)
+        record(outcome) if outcome else missing.append(item)
+    try:
+        for done, outcome in enumerate(workers.run(missing), 1):
+            record(outcome)
+            with listener.step(f"{done:,} of {len(missing):,}: {_line(outcome)}"):
+                pass
+    finally:
+        workdir.sweep(output)  # the scratch directories of workers that were killed
+    atomic_write.write(output / RESULTS, b"".join(lines[item.key] for item in items), option="-o")
+    return SweepResult(counts, output / RESULTS)
+
+
+def _known(item: Item, output: Path) -> Outcome | None:
+    try:
+        return task.known(item, output)
+    except Error as error:
+        return failed(item, Failure(type(error).__name__, str(error), error.exit_code))
+
+
+def _line(outcome: Outcome) -> str:
+    name = f"{Path(outcome.checkpoint).name} {outcome.format} {outcome.precision} {outcome.status}"
+    return f"{name}: {outcome.error.message}" if outcome.error else name
+
+
+def _prepare(output: Path) -> Path:
+    """``output``, which is a directory that can be written; it is made where it is not there."""
+    if not is_text(output):
+        raise OutputError(f"cannot write to {output}: {NO_TEXT}. Choose another place with -o")
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"cannot write to {output}: {error.strerror}. Choose another place with -o") from error
+    if is_bundle(output):
+        raise OutputError(
+            f"{output} is a bundle, and a sweep puts its bundles into a directory of their own: choose another -o"
+        )
+    workdir.sweep(output)  # gives back what a killed run was about to replace
+    atomic_write.check(output / RESULTS, replace=True, option="-o")
+    return output
