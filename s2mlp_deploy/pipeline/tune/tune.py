@@ -181,6 +181,6 @@ def _publish(search: Search, decision: Decision, report: TuneReport) -> Bundle:
         for name in made.bundle.manifest.files:
             (staging.directory / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(made.bundle.directory / name, staging.directory / name)
-        bundle = staging.publish(made.bundle.manifest, made.report, request.output.sign)
+        bundle = staging.publish(made.bundle.manifest, made.report, key=request.output.sign)
     atomic_write.write(request.report, report.to_json().encode(), option="-o")
     return bundle
