@@ -10,12 +10,14 @@ from collections.abc import Callable, Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
+from zipfile import ZipFile, is_zipfile
 
 import numpy as np
 import onnx
 import onnx_ir as ir
 import pytest
 import torch
+from flatbuffers.table import Table
 from onnx import TensorProto, helper
 
 from helpers.formats import change_manifest, exported, manifest_of, noise, promised, replace_file
@@ -31,7 +33,7 @@ from helpers.support import (
     with_stem_norms,
 )
 from s2mlp_deploy.bundle.read import read_bundle
-from s2mlp_deploy.errors import BundleError, CompilerError, RuntimeMissingError
+from s2mlp_deploy.errors import BundleError, CompilerError, RuntimeMissingError, UsageError
 from s2mlp_deploy.families.mixer.spec import MixerSpec
 from s2mlp_deploy.families.registry import family_of
 from s2mlp_deploy.formats import registry
@@ -286,6 +288,115 @@ def test_the_runtime_prints_nothing(made: Path, capfd: pytest.CaptureFixture[str
     assert capfd.readouterr() == ("", "")
 
 
+# The description for other tools
+
+
+def described(bundle: Path) -> tuple[Table, Table]:
+    """The tables TensorMetadata of the input and the output, by the places of fields in metadata_schema.fbs."""
+    model = model_in(bundle)
+    (entry,) = [e for e in model.metadata if e.name == b"TFLITE_METADATA"]
+    content = bytes(model.buffers[entry.buffer].data)
+    assert content[4:8] == b"M001"
+    root = Table(content, int.from_bytes(content[:4], "little"))
+    assert text(root, 7) == "1.0.0"
+    graph = table_in(root, 3)
+    return table_in(graph, 2), table_in(graph, 3)
+
+
+def offset(table: Table, slot: int) -> int:
+    found = table.Offset(4 + 2 * slot)
+    assert found, f"field {slot} is not set"
+    return int(found)
+
+
+def table_in(table: Table, slot: int) -> Table:
+    """The first of the list of tables in field ``slot``."""
+    return Table(table.Bytes, table.Indirect(table.Vector(offset(table, slot))))
+
+
+def table_of(table: Table, slot: int) -> Table:
+    return Table(table.Bytes, table.Indirect(table.Pos + offset(table, slot)))
+
+
+def text(table: Table, slot: int) -> str:
+    return str(table.String(table.Pos + offset(table, slot)).decode())
+
+
+def numbers(table: Table, slot: int) -> list[float]:
+    start, count = table.Vector(offset(table, slot)), table.VectorLen(offset(table, slot))
+    return np.frombuffer(table.Bytes, "<f4", count, start).tolist()
+
+
+def byte(table: Table, slot: int) -> int:
+    return int(table.Bytes[table.Pos + offset(table, slot)])
+
+
+@pytest.fixture(scope="module")
+def named(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """``float`` and ``uint8`` inputs of the bundled checkpoint, whose classes have names."""
+    place = tmp_path_factory.mktemp("named")
+    for kind in ("float", "uint8"):
+        exported(
+            PAPER_CHECKPOINT, "--format", "litert", "--input", kind, "--shift-semantics", "paper", "-o", place / kind
+        )
+    return place
+
+
+def test_tools_of_android_find_labels_and_normalization_in_the_file(named: Path) -> None:
+    """As the Task Library and MediaPipe read them: normalization is by pixels of 0 to 255; bytes are taken as they are."""
+    x, y = described(named / "float")
+    normalization = table_of(table_in(x, 4), 1)
+    np.testing.assert_allclose(numbers(normalization, 0), [0.286 * 255] * 3, rtol=1e-6)
+    np.testing.assert_allclose(numbers(normalization, 1), [0.353 * 255] * 3, rtol=1e-6)
+    assert (text(x, 0), text(y, 0), byte(table_of(x, 3), 0)) == ("input", "logits", FEATURES)
+    assert (text(table_in(y, 6), 0), byte(table_in(y, 6), 2)) == ("labels.txt", AXIS_LABELS)
+    x, _ = described(named / "uint8")
+    normalization, content = table_of(table_in(x, 4), 1), table_of(x, 3)
+    assert (numbers(normalization, 0), numbers(normalization, 1)) == ([0.0], [1.0])
+    assert (byte(content, 0), byte(table_of(content, 1), 0)) == (IMAGE, RGB)
+    for kind in ("float", "uint8"):
+        with ZipFile(named / kind / MODEL) as archive:
+            assert archive.namelist() == ["labels.txt"] and archive.testzip() is None
+            assert archive.read("labels.txt").decode().splitlines() == manifest_of(named / kind)["labels"]
+
+
+FEATURES, IMAGE, RGB, AXIS_LABELS = 1, 2, 1, 2
+
+
+def test_classes_without_names_have_no_file_of_labels(made: Path) -> None:
+    _, y = described(made / "litert-fp32")
+    assert text(y, 0) == "logits" and not y.Offset(4 + 2 * 6)
+    assert not is_zipfile(made / "litert-fp32" / MODEL)
+
+
+def test_a_label_of_several_lines_is_refused(made: Path, tmp_path: Path) -> None:
+    graph = onnx.load(made / "onnx-fp32" / "model.onnx")
+    (entry,) = [entry for entry in graph.metadata_props if entry.key == "s2mlp.labels"]
+    entry.value = json.dumps(["a", "b\nc", *"defgh"])
+    onnx.save(graph, tmp_path / "model.onnx")
+    with pytest.raises(UsageError, match=r"the label 'b\\nc' goes over several lines"):
+        translate(tmp_path / "model.onnx")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        (b"names of the classes", b"names of the clashes", "its description for other tools is not that of the model"),
+        (b"Trouser\n", b"Trousers", "its archive of labels is not that of the model"),
+        (b"PK\x05\x06", b"PK\x05\x05", "its archive of labels is not that of the model"),
+    ],
+)
+def test_a_description_or_labels_of_another_model_are_refused(
+    old: bytes, new: bytes, said: str, named: Path, tmp_path: Path
+) -> None:
+    bundle = Path(shutil.copytree(named / "float", tmp_path / "engine"))
+    content = (bundle / MODEL).read_bytes()
+    assert content.count(old) == 1
+    replace_file(bundle, MODEL, content.replace(old, new))
+    ran = run("verify", bundle)
+    assert (ran.code, ran.out) == (3, "") and said in ran.err
+
+
 # Operators of other networks
 
 
@@ -353,7 +464,7 @@ def _compare(path: Path, images: Array) -> None:
     import onnxruntime
 
     file = path.with_suffix(".tflite")
-    file.write_bytes(translate(path))
+    file.write_bytes(translate(path)[0])
     artifact_scan.inspect(file)
     (expected,) = onnxruntime.InferenceSession(str(path)).run(None, {"input": images})
     found = LiteRtSession(file, "").run(images)

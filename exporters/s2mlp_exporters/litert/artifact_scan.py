@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from s2mlp_deploy.formats.artifact_scan import Unexpected, inspecting
+from s2mlp_exporters.litert import tflite_metadata
 from s2mlp_exporters.litert.schema import IDENTIFIER, SCHEMA_VERSION, load_schema
 
 OPERATORS: dict[str, tuple[int, int | None]] = {
@@ -84,7 +85,7 @@ class _Reader:
     def __init__(self, schema: Any, content: Any) -> None:
         if content[4:8] != IDENTIFIER:
             raise Unexpected("it is no .tflite file")
-        self._schema, self._size = schema, len(content)
+        self._schema, self._content, self._size = schema, content, len(content)
         self._model = schema.Model.GetRootAs(content)
         self._names = {getattr(schema.BuiltinOperator, name): name for name in OPERATORS}
 
@@ -108,8 +109,28 @@ class _Reader:
             self._index(entry.Buffer(), model.BuffersLength(), "buffer")
             if not (_text(entry.Name()) and model.Buffers(entry.Buffer()).DataLength()):
                 raise Unexpected("its metadata have no name, or say nothing")
+        self._check_description(graph)
         for signature in self._each(model.SignatureDefs, model.SignatureDefsLength()):
             self._check_signature(signature, graph)
+
+    def _check_description(self, graph: Any) -> None:
+        """Refuse a description for other tools that is not the one of this model, and an archive of other files."""
+        model, entries = self._model, {}
+        for entry in self._each(model.Metadata, model.MetadataLength()):
+            entries[_text(entry.Name())] = model.Buffers(entry.Buffer()).DataAsNumpy().tobytes()
+        if tflite_metadata.ENTRY not in entries:
+            return  # an earlier release wrote none
+        if (graph.InputsLength(), graph.OutputsLength()) != (1, 1):
+            raise Unexpected("it has more than one input or output")
+        x, y = graph.Tensors(graph.Inputs(0)), graph.Tensors(graph.Outputs(0))
+        kind = "uint8" if x.Type() == self._schema.TensorType.UINT8 else "float32"
+        own = {name: _text(content) for name, content in entries.items() if name != tflite_metadata.ENTRY}
+        facts = tflite_metadata.facts(own, (_text(x.Name()), kind), (_text(y.Name()), self._shape_of(y)[-1]))
+        if facts is None or entries[tflite_metadata.ENTRY] != tflite_metadata.flatbuffer(facts):
+            raise Unexpected("its description for other tools is not that of the model")
+        begin = self._size - len(tflite_metadata.archive(facts, 0))
+        if begin < 0 or self._content[begin:] != tflite_metadata.archive(facts, begin):
+            raise Unexpected("its archive of labels is not that of the model")
 
     def _check_code(self, code: Any) -> None:
         number = max(code.BuiltinCode(), code.DeprecatedBuiltinCode())
@@ -221,7 +242,10 @@ class _Reader:
     def _shape(self, graph: Any, index: int) -> list[int]:
         """The shape of a tensor that has one axis at least."""
         self._index(index, graph.TensorsLength(), "tensor")
-        tensor = graph.Tensors(index)
+        return self._shape_of(graph.Tensors(index))
+
+    @staticmethod
+    def _shape_of(tensor: Any) -> list[int]:
         return [tensor.Shape(i) for i in range(tensor.ShapeLength())] or [0]
 
     def _take(self, index: int, tensors: int, known: set[int]) -> None:

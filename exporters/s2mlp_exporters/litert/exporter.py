@@ -75,7 +75,9 @@ class LiteRtModel(Compiler):
                 f"{bundle.directory} takes {bundle.size_bytes / 1e9:.1f} GB, and a .tflite file can hold {LIMIT_BYTES / 1e9:.1f} GB: "
                 "export the checkpoint with --precision fp16"
             )
-        (destination / MODEL).write_bytes(translate(bundle.artifact.path))
+        with (destination / MODEL).open("wb") as file:
+            for part in translate(bundle.artifact.path):
+                file.write(part)
         return Artifact(destination, MODEL, (MODEL,), settings.model_dump())
 
     def inspect(self, bundle: Bundle) -> None:

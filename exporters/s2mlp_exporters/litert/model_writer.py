@@ -90,18 +90,18 @@ class ModelWriter:
         self._codes: dict[tuple[str, int], int] = {}
         self._operators: list[Any] = []
         self._metadata: list[Any] = []
-        self._inputs: list[Tensor] = []
-        self._outputs: list[Tensor] = []
+        self.inputs: list[Tensor] = []
+        self.outputs: list[Tensor] = []
 
     def input(self, result: Result) -> Tensor:
         """Declare an input of the model."""
         tensor = self._tensor(result)
-        self._inputs.append(tensor)
+        self.inputs.append(tensor)
         return tensor
 
     def output(self, tensor: Tensor) -> None:
         """Declare ``tensor`` an output of the model."""
-        self._outputs.append(tensor)
+        self.outputs.append(tensor)
 
     def constant(self, name: str, array: Array, scales: Scales | None = None) -> Tensor:
         """Add a constant; integers may have ``scales``."""
@@ -133,8 +133,8 @@ class ModelWriter:
         schema = self._schema
         graph, model = schema.SubGraphT(), schema.ModelT()
         graph.name, graph.tensors, graph.operators = "main", self._tensors, self._operators
-        graph.inputs = np.array([x.index for x in self._inputs], np.int32)
-        graph.outputs = np.array([x.index for x in self._outputs], np.int32)
+        graph.inputs = np.array([x.index for x in self.inputs], np.int32)
+        graph.outputs = np.array([x.index for x in self.outputs], np.int32)
         model.version, model.description, model.subgraphs = SCHEMA_VERSION, description, [graph]
         model.operatorCodes = [self._code(name, version) for name, version in self._codes]
         model.buffers, model.metadata, model.signatureDefs = self._buffers, self._metadata, [self._signature()]
@@ -178,7 +178,7 @@ class ModelWriter:
         signature = self._schema.SignatureDefT()
         signature.signatureKey, signature.subgraphIndex = ENTRY, 0
         signature.inputs, signature.outputs = (
-            [self._map(x) for x in tensors] for tensors in (self._inputs, self._outputs)
+            [self._map(x) for x in tensors] for tensors in (self.inputs, self.outputs)
         )
         return signature
 

@@ -6,12 +6,13 @@ that they have in the ONNX graph. Nothing is fused or rounded: LiteRT does that 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 
 from s2mlp_deploy.errors import CompilerError, UsageError
-from s2mlp_exporters.litert import arithmetic, layers, moves
+from s2mlp_exporters.litert import arithmetic, layers, moves, tflite_metadata
 from s2mlp_exporters.litert.model_writer import ModelWriter, Result
 from s2mlp_exporters.litert.translation import Constant, Emitter, Node, Translation
 
@@ -21,12 +22,12 @@ METADATA = "s2mlp."
 """What the names of this project's metadata begin with, in ONNX files and here."""
 
 
-def translate(path: Path) -> memoryview:
-    """The .tflite model of the ONNX model at ``path``, with its metadata.
+def translate(path: Path) -> tuple[memoryview, bytes]:
+    """The .tflite model of the ONNX model at ``path``, with its metadata, and the archive of labels that follows it.
 
     Raises:
         CompilerError: where the graph has an operator that has no translation.
-        UsageError: where its input has another free axis than the batch.
+        UsageError: where its input has another free axis than the batch, or a class's name has several lines.
     """
     import onnx_ir as ir
 
@@ -46,10 +47,20 @@ def translate(path: Path) -> memoryview:
         EMITTERS[node.operator](t, node)
     for value in model.graph.outputs:
         writer.output(t.tensor(str(value.name)))
-    for key, text in sorted(model.metadata_props.items()):
-        if key.startswith(METADATA):
-            writer.metadata(key, text.encode())
-    return writer.pack("s2mlp-deploy")
+    known = {key: text for key, text in sorted(model.metadata_props.items()) if key.startswith(METADATA)}
+    for key, text in known.items():
+        writer.metadata(key, text.encode())
+    facts = _facts(writer, known)
+    if facts is not None:
+        tflite_metadata.refuse_lines(facts)
+        writer.metadata(tflite_metadata.ENTRY, tflite_metadata.flatbuffer(facts))
+    content = writer.pack("s2mlp-deploy")
+    return content, b"" if facts is None else tflite_metadata.archive(facts, len(content))
+
+
+def _facts(writer: ModelWriter, metadata: Mapping[str, str]) -> tflite_metadata.Facts | None:
+    (x,), (y,) = writer.inputs, writer.outputs
+    return tflite_metadata.facts(metadata, (x.name, x.dtype.name), (y.name, y.shape[-1]))
 
 
 def _input(value: object) -> Result:
