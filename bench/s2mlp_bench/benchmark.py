@@ -29,13 +29,13 @@ from s2mlp_bench.load import candidate_of, check_comparable, check_names, verifi
 from s2mlp_bench.profile import Profile
 from s2mlp_bench.roofline import lower_bound as bound
 from s2mlp_bench.roofline import peaks, roofline
-from s2mlp_bench.roofline.lower_bound import bound_of
+from s2mlp_bench.roofline.lower_bound import ProductTypes, bound_of
 from s2mlp_bench.roofline.peaks import Probe, Probes, Reached
 from s2mlp_bench.roofline.roofline import Roofline
 from s2mlp_bench.runner import Runner
 from s2mlp_bench.summary import Summary, summarize
 from s2mlp_deploy.runtime.session import ProfilingSession
-from s2mlp_deploy.schema.precision import ON_CPUS, precision
+from s2mlp_deploy.schema.precision import ON_CPUS
 from s2mlp_deploy.schema.size import Size
 from s2mlp_deploy.system.progress import Listener
 from s2mlp_deploy.system.timing import Clock
@@ -202,8 +202,8 @@ def _profiles(runners: Sequence[Runner], inputs: InputSource) -> Iterator[Profil
         candidate, session = runner.candidate, runner.session
         if isinstance(candidate.backend, BundleBackend) and isinstance(session, ProfilingSession):
             ((images, _), *_) = inputs.of(candidate).turns(candidate.point.batch)
-            spec = candidate.backend.bundle.manifest.classifier
-            weight_bytes = precision(candidate.precision).on_gpu.item_bytes[1]
+            manifest = candidate.backend.bundle.manifest
+            spec, weight_bytes = manifest.classifier, ProductTypes.of(manifest).arithmetic.item_bytes[1]
             yield profile.take(candidate.name, session, images, spec, candidate.point, weight_bytes=weight_bytes)
 
 
@@ -218,13 +218,13 @@ def _probes(runners: Sequence[Runner], plan: Plan, scratch: Path) -> Iterator[Pr
     if not any(isinstance(runner.session, ProfilingSession) for runner in runners):
         return
     known = [(c, bundle.manifest) for c, bundle in bundles if c.precision in ON_CPUS]
-    recipes = {m.precision: m.quantization.target if m.quantization else None for _, m in known}
-    yield from peaks.prepare(recipes.items(), plan.threads, scratch)
+    types = {m.precision: ProductTypes.of(m) for _, m in known}
+    yield from peaks.prepare(types.values(), plan.threads, scratch)
     for c, manifest in known:
         if manifest.format == OPENVINO_FORMAT and manifest.classifier.products():
             path = bound.write_products(manifest, c.point, scratch)
             spec = manifest.classifier
-            yield from peaks.of_products(spec, c.point, c.precision, path, c.source, (peaks.OPENVINO,))
+            yield from peaks.of_products(spec, c.point, ProductTypes.of(manifest), path, c.source, (peaks.OPENVINO,))
 
 
 def _reached_alone(runners: Sequence[Runner], record: Record) -> Iterator[Reached]:
@@ -246,8 +246,9 @@ def _roofline(
     dots = []
     for candidate in shown:
         if candidate.precision in ON_CPUS and isinstance(candidate.backend, BundleBackend):
-            spec = candidate.backend.bundle.manifest.classifier
-            dots.append(roofline.candidate_dot(candidate, spec, p50_ms[candidate.name]))
+            manifest = candidate.backend.bundle.manifest
+            arithmetic = ProductTypes.of(manifest).arithmetic
+            dots.append(roofline.candidate_dot(candidate, manifest.classifier, arithmetic, p50_ms[candidate.name]))
     for one in profiles:
         candidate = next(c for c in shown if c.name == one.candidate)
         dots += roofline.layer_dots(one, candidate.precision, candidate.point.threads)

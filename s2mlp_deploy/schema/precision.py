@@ -76,8 +76,9 @@ class Arithmetic:
 
     @property
     def item_bytes(self) -> tuple[int, int, int]:
-        """Bytes of one element of a product's inputs, of its weights and of its outputs."""
-        return _ITEM_BYTES[self.inputs], _ITEM_BYTES[self.weights], _ITEM_BYTES[self.outputs]
+        """Bytes of one element of a product's inputs, of its weights as they are multiplied, and of its outputs."""
+        weights = self.inputs if self.widens_weights else self.weights
+        return _ITEM_BYTES[self.inputs], _ITEM_BYTES[weights], _ITEM_BYTES[self.outputs]
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from pkgutil import resolve_name
 
@@ -21,6 +22,7 @@ from s2mlp_deploy.passes.recipe import RECIPES, Range
 from s2mlp_deploy.passes.run_passes import run_passes
 from s2mlp_deploy.schema.array import Array
 from s2mlp_deploy.schema.manifest import Manifest
+from s2mlp_deploy.schema.precision import Arithmetic
 from s2mlp_deploy.schema.precision import precision as row_of
 from s2mlp_deploy.schema.spec import Spec
 from s2mlp_deploy.system import memory
@@ -29,6 +31,29 @@ FORMATS = ("onnx", "ort")
 """The formats that ONNX Runtime runs."""
 
 _ANY_RANGE = Range(-4.0, 4.0)
+
+
+@dataclass(frozen=True)
+class ProductTypes:
+    """The types of a bundle's products. int8 is rounded as the recipe ``target`` has it, but for ``float_layers``."""
+
+    precision: str
+    arithmetic: Arithmetic
+    target: str | None = None
+    float_layers: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, manifest: Manifest) -> ProductTypes:
+        """Those of the bundle of ``manifest``."""
+        arithmetic = row_of(manifest.precision).read(manifest.arithmetic)
+        if manifest.quantization is None:
+            return cls(manifest.precision, arithmetic)
+        return cls(manifest.precision, arithmetic, manifest.quantization.target, manifest.quantization.float_layers)
+
+    @property
+    def in_float32(self) -> bool:
+        """Whether float32 is multiplied; weights may be smaller in the file."""
+        return not self.arithmetic.rounds or self.arithmetic.widens_weights
 
 
 def bound_of(candidate: Candidate, manifest: Manifest, scratch: Path) -> Candidate | None:
@@ -54,9 +79,7 @@ def bound_of(candidate: Candidate, manifest: Manifest, scratch: Path) -> Candida
 def write_products(manifest: Manifest, point: Point, scratch: Path) -> Path:
     """A new file in ``scratch`` with the products of a bundle at ``point``."""
     path = scratch / f"products{len(list(scratch.iterdir()))}.onnx"
-    quantization = manifest.quantization
-    target, in_float = (quantization.target, quantization.float_layers) if quantization else (None, ())
-    write_twin(manifest.classifier, point, manifest.precision, target, in_float, path)
+    write_twin(manifest.classifier, point, ProductTypes.of(manifest), path)
     memory.release()  # of weights as large as the model's
     return path
 
@@ -66,23 +89,21 @@ def block_macs(spec: Spec, point: Point) -> int:
     return sum(product.macs for product in spec.products(point.size))
 
 
-def write_twin(
-    spec: Spec, point: Point, precision: str, target: str | None, float_layers: Collection[str], path: Path
-) -> None:
-    """Write the products of ``spec`` at ``precision`` to ``path``; int8 as the recipe ``target`` has it.
+def write_twin(spec: Spec, point: Point, types: ProductTypes, path: Path) -> None:
+    """Write the products of ``spec`` with these ``types`` to ``path``.
 
     Weights are random: how long a product takes does not depend on them.
     """
+    rounding, target, float_layers = types.arithmetic.rounding, types.target, types.float_layers
     family, axes = family_of(spec), Axes(point.batch, point.size or spec.image_size)
     model = ShapeInferencePass()(family.emit(spec, _random_weights(spec), NoShift(), axes)).model
-    rounding = row_of(precision).on_gpu.rounding
     if rounding:
         model = run_passes(model, resolve_name(rounding)())
     elif target is not None:
         layers = [layer for layer in family.block_layers(spec) if layer.name not in float_layers]
         ranges = dict.fromkeys(RECIPES[target].values(layers), _ANY_RANGE)
         model = run_passes(model, Quantize(ranges, RECIPES[target], layers))
-    writer.write(products(Lowered(model, spec, axes, NoShift.name, precision)).model, path)
+    writer.write(products(Lowered(model, spec, axes, NoShift.name, types.precision)).model, path)
 
 
 def _random_weights(spec: Spec) -> Mapping[str, Array]:

@@ -8,7 +8,7 @@ so that both meet the same machine, and the fastest run of all counts, since not
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
@@ -18,9 +18,8 @@ import numpy as np
 
 from s2mlp_bench.backends import ProductsBackend, noise
 from s2mlp_bench.candidate import Point
-from s2mlp_bench.roofline.lower_bound import block_macs, write_twin
+from s2mlp_bench.roofline.lower_bound import ProductTypes, block_macs, write_twin
 from s2mlp_deploy.families.s2mlp.spec import S2MLPSpec, single_stage
-from s2mlp_deploy.schema.precision import precision as row_of
 from s2mlp_deploy.schema.spec import Spec
 from s2mlp_deploy.system.timing import Clock
 from s2mlp_exporters.openvino.exporter import LOADING, load_openvino, read_model
@@ -101,27 +100,25 @@ class Probes:
             yield Reached(p.precision, p.threads, p.runtime, p.products, p.operations / p.fastest_s)
 
 
-def prepare(
-    precisions: Iterable[tuple[str, str | None]], threads: Sequence[int | None], scratch: Path
-) -> Iterator[Probe]:
-    """The products of :data:`SHAPES` at each of ``precisions``, with int8's recipe, and each number of ``threads``, in all
+def prepare(wanted: Iterable[ProductTypes], threads: Sequence[int | None], scratch: Path) -> Iterator[Probe]:
+    """The products of :data:`SHAPES` with each of the types ``wanted``, no layer in float, and each number of ``threads``, in all
     runtimes that are here; files go to ``scratch``.
 
     Raises:
         RuntimeMissingError: without ONNX Runtime.
     """
-    for precision, target in precisions:
+    for types in wanted:
         for index, spec in enumerate(SHAPES):
-            path = scratch / f"peak{index}-{precision}-{target}.onnx"
-            write_twin(spec, Point(), precision, target, (), path)
+            path = scratch / f"peak{index}-{types.precision}-{types.target}.onnx"
+            write_twin(spec, Point(), replace(types, float_layers=()), path)
             for count in threads:
-                yield from of_products(spec, Point(threads=count), precision, path, _words(spec))
+                yield from of_products(spec, Point(threads=count), types, path, _words(spec))
 
 
 def of_products(
     spec: Spec,
     point: Point,
-    precision: str,
+    types: ProductTypes,
     path: Path,
     products: str,
     runtimes: Sequence[str] = (ONNXRUNTIME, OPENVINO, TORCH),
@@ -132,11 +129,11 @@ def of_products(
         runs[ONNXRUNTIME] = partial(ProductsBackend(path).open(point).run, np.empty((0, 0), np.float32))
     if OPENVINO in runtimes and find_spec("openvino"):
         runs[OPENVINO] = _in_openvino(path, point.threads)
-    if TORCH in runtimes and not row_of(precision).rounds and find_spec("torch"):
+    if TORCH in runtimes and types.in_float32 and find_spec("torch"):
         runs[TORCH] = _in_torch(spec, point)
     operations = 2 * point.batch * block_macs(spec, point)
     for runtime, run in runs.items():
-        yield Probe(precision, point.threads, runtime, products, operations, run)
+        yield Probe(types.precision, point.threads, runtime, products, operations, run)
 
 
 def _words(spec: S2MLPSpec) -> str:

@@ -19,7 +19,7 @@ from s2mlp_bench.environment import usable_cores
 from s2mlp_bench.profile import Profile
 from s2mlp_bench.roofline.lower_bound import block_macs
 from s2mlp_bench.roofline.peaks import Reached
-from s2mlp_deploy.schema.precision import precision as row_of
+from s2mlp_deploy.schema.precision import Arithmetic
 from s2mlp_deploy.schema.spec import Spec
 from s2mlp_deploy.system.timing import Clock
 
@@ -85,11 +85,11 @@ def memory_rate(threads: int | None, clock: Clock = time.perf_counter) -> float:
     return 2 * count * COPIED_BYTES / fastest_s
 
 
-def candidate_dot(candidate: Candidate, spec: Spec, p50_ms: float) -> Dot:
+def candidate_dot(candidate: Candidate, spec: Spec, arithmetic: Arithmetic, p50_ms: float) -> Dot:
     """A candidate by its blocks' products: their operations, and the least that they must move."""
     point = candidate.point
     operations = 2 * point.batch * block_macs(spec, point)
-    moved = product_bytes(spec, point, candidate.precision)
+    moved = product_bytes(spec, point, arithmetic)
     return Dot(
         candidate.name, "candidate", candidate.precision, point.threads, operations / moved, operations / p50_ms * 1e3
     )
@@ -103,9 +103,9 @@ def layer_dots(profile: Profile, precision: str, threads: int | None) -> Iterato
             yield Dot(part.kind, "layer", precision, threads, intensity, rate)
 
 
-def product_bytes(spec: Spec, point: Point, precision: str) -> int:
+def product_bytes(spec: Spec, point: Point, arithmetic: Arithmetic) -> int:
     """Bytes that the blocks' products of one batch must move: what they read, their weights, and what they write."""
-    read, weight, written = row_of(precision).on_gpu.item_bytes
+    read, weight, written = arithmetic.item_bytes
     return sum(
         point.batch * p.rows * (p.inputs * read + p.outputs * written) + p.inputs * p.outputs * weight
         for p in spec.products(point.size)

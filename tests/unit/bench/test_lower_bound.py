@@ -20,16 +20,18 @@ from s2mlp_bench.candidate import Candidate, Point
 from s2mlp_bench.profile import Part, Profile
 from s2mlp_bench.report import tables
 from s2mlp_bench.roofline import lower_bound, peaks, roofline
-from s2mlp_bench.roofline.lower_bound import block_macs, bound_of
+from s2mlp_bench.roofline.lower_bound import ProductTypes, block_macs, bound_of
 from s2mlp_bench.roofline.peaks import LEAST, SHARE, Probe, Probes, Reached
 from s2mlp_bench.roofline.roofline import Dot, Roof, Roofline
 from s2mlp_deploy.bundle.contents import Bundle
 from s2mlp_deploy.bundle.read import read_bundle
 from s2mlp_deploy.families.s2mlp.spec import PRESETS, S2MLPSpec, Stage
 from s2mlp_deploy.runtime.session import Kernel, ProfilingSession
+from s2mlp_deploy.schema.precision import FP32, INT8, precision
 from s2mlp_deploy.schema.spec import Embedding
 
 SPEC = small_spec(channels=16, depth=2)
+IN_FLOAT32 = FP32.on_gpu
 ONCE = Point()
 PYRAMID = S2MLPSpec(
     (Stage(Embedding((4, 4), (4, 4)), 8, 16, 1), Stage(Embedding((2, 2), (2, 2)), 12, 24, 2)),
@@ -73,9 +75,9 @@ def operators(path: Path, scratch: Path) -> Counter[str]:
     return Counter(node.op_type for node in onnx.load(scratch / "optimized.onnx").graph.node)
 
 
-@pytest.mark.parametrize("name", ["fp32", "int8"])
+@pytest.mark.parametrize("name", ["fp32", "fp16", "int8"])
 def test_products_run_as_the_operator_that_the_bundle_has(place: Path, tmp_path: Path, name: str) -> None:
-    """In int8 that is QGemm, which reads bytes; anything slower would move the bound."""
+    """In int8 that is QGemm, which reads bytes, in fp16 on a CPU float32's, without a cast; anything slower would move the bound."""
     candidate, bundle = entry(place / name)
     found = bound_of(candidate, bundle.manifest, tmp_path)
     assert found is not None and isinstance(found.backend, ProductsBackend)
@@ -101,7 +103,8 @@ def test_each_bundle_that_onnxruntime_runs_has_a_bound_at_every_point(place: Pat
 
 def test_layers_that_stay_in_float_do_so_in_the_bound(place: Path, tmp_path: Path) -> None:
     path = tmp_path / "mixed.onnx"
-    lower_bound.write_twin(SPEC, Point(), "int8", "x86", ["stage0/block00/fc1", "stage0/block01/fc4"], path)
+    types = ProductTypes("int8", INT8.on_gpu, "x86", ("stage0/block00/fc1", "stage0/block01/fc4"))
+    lower_bound.write_twin(SPEC, Point(), types, path)
     assert operators(path, tmp_path) == {"QGemm": 6, "Gemm": 2}
 
 
@@ -182,17 +185,25 @@ def test_products_move_what_they_read_their_weights_and_what_they_write() -> Non
     read = tokens * (3 * c + hidden)
     written = tokens * (3 * c + hidden)
     weights = 2 * c * c + 2 * c * hidden
-    assert roofline.product_bytes(SPEC, Point(), "fp32") == 2 * 4 * (read + written + weights)
-    assert roofline.product_bytes(SPEC, Point(), "int8") == 2 * (read + 4 * written + weights)
-    at_batch = roofline.product_bytes(SPEC, Point(batch=4), "fp32")
+    assert roofline.product_bytes(SPEC, Point(), IN_FLOAT32) == 2 * 4 * (read + written + weights)
+    assert roofline.product_bytes(SPEC, Point(), INT8.on_gpu) == 2 * (read + 4 * written + weights)
+    at_batch = roofline.product_bytes(SPEC, Point(batch=4), IN_FLOAT32)
     assert at_batch == 2 * 4 * (4 * (read + written) + weights)
+
+
+def test_float16_weights_of_a_cpu_bundle_are_multiplied_as_float32_and_a_gpu_s_as_they_are(place: Path) -> None:
+    _, bundle = entry(place / "fp16")
+    widened = ProductTypes.of(bundle.manifest)
+    assert widened.in_float32 and widened.arithmetic.item_bytes == IN_FLOAT32.item_bytes
+    kept = ProductTypes.of(bundle.manifest.model_copy(update={"arithmetic": "float16"}))
+    assert not kept.in_float32 and kept.arithmetic.item_bytes == (2, 2, 2)
 
 
 def test_a_candidate_s_rate_is_its_blocks_operations_in_its_median_time(place: Path) -> None:
     candidate, _ = entry(place / "fp32", Point(batch=2))
-    dot = roofline.candidate_dot(candidate, SPEC, 4.0)
+    dot = roofline.candidate_dot(candidate, SPEC, IN_FLOAT32, 4.0)
     assert dot.operations_per_s == pytest.approx(2 * 2 * block_macs(SPEC, Point()) / 4e-3)
-    moved = roofline.product_bytes(SPEC, Point(batch=2), "fp32")
+    moved = roofline.product_bytes(SPEC, Point(batch=2), IN_FLOAT32)
     assert dot.intensity == pytest.approx(4 * block_macs(SPEC, Point()) / moved)
 
 
@@ -234,11 +245,14 @@ def test_the_fastest_run_of_a_probe_counts_and_all_run_often_enough() -> None:
     assert [probe.runs for probe in probes.probes] == [LEAST, LEAST]
 
 
-@pytest.mark.parametrize(("precision", "target"), [("fp32", None), ("fp16", None), ("int8", "x86")])
-def test_every_runtime_here_computes_every_shape(precision: str, target: str | None, tmp_path: Path) -> None:
-    found = list(peaks.prepare([(precision, target)], (1, 2), tmp_path))
+@pytest.mark.parametrize(("name", "target"), [("fp32", None), ("fp16", None), ("int8", "x86")])
+def test_every_runtime_here_computes_every_shape(name: str, target: str | None, tmp_path: Path) -> None:
+    row = precision(name)
+    assert row.on_cpu
+    types = ProductTypes(name, row.on_cpu, target)
+    found = list(peaks.prepare([types], (1, 2), tmp_path))
     runtimes = [peaks.ONNXRUNTIME, *([peaks.OPENVINO] if find_spec("openvino") else [])]
-    runtimes += [peaks.TORCH] if precision == "fp32" else []
+    runtimes += [peaks.TORCH] if types.in_float32 else []
     assert [(p.threads, p.runtime) for p in found] == 2 * [(n, runtime) for n in (1, 2) for runtime in runtimes]
     assert {p.products for p in found} == {"1,024 × 1,024 × 1,024", "196 × 384 × 1,536"}
     assert {p.operations for p in found} == {8 * 1024**3, 4 * 196 * (384**2 + 384 * 1536)}

@@ -68,3 +68,4 @@ def test_cpus_compute_every_precision_but_bfloat16_and_some_runtimes_more() -> N
 
 def test_bytes_of_a_product_are_those_of_its_types() -> None:
     assert [row.on_gpu.item_bytes for row in (FP32, FP16, BF16, INT8)] == [(4, 4, 4), (2, 2, 2), (2, 2, 2), (1, 1, 4)]
+    assert FP16.on_cpu and FP16.on_cpu.item_bytes == (4, 4, 4)
