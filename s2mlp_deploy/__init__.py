@@ -1,4 +1,4 @@
-"""s2mlp-deploy: from a trained S²-MLP checkpoint to verified artifacts.
+"""s2mlp-deploy: from a trained checkpoint of S²-MLP, S²-MLPv2 or MLP-Mixer to verified artifacts.
 
     from s2mlp_deploy import ExportRequest, Source, deploy
 

@@ -263,7 +263,7 @@ def _check_claims(tensors: Mapping[str, Tensor | Foreign], size_bytes: int) -> N
     if claimed > size_bytes + MOST_BEYOND_FILE:
         raise CheckpointError(
             f"the weights take {claimed:,} bytes, and the file has {size_bytes:,}: too many of them share their values, "
-            "which no S²-MLP does"
+            "which no network of a known layout does"
         )
 
 

@@ -76,7 +76,9 @@ def recognise(shapes: Shapes, candidates: Iterable[Layout], integers: Collection
         LayoutError: where none or more than one does, or where the layout is one that is refused.
     """
     if len(shapes) > MOST_TENSORS:
-        raise LayoutError(f"there are {len(shapes):,} tensors, and no S²-MLP has more than {MOST_TENSORS:,}")
+        raise LayoutError(
+            f"there are {len(shapes):,} tensors, and no network of a known layout has more than {MOST_TENSORS:,}"
+        )
     candidates = tuple(candidates)
     tried: list[Match[Any]] = []
     for keys in _spellings(shapes):
@@ -181,7 +183,7 @@ def _no_match(shapes: Shapes, candidates: tuple[Layout, ...], tried: list[Match[
     if not tried:
         return (
             f"none of the {len(shapes)} keys ({some(list(shapes))}) belongs to a known layout "
-            f"({', '.join(layout.name for layout in candidates)}): is this an S²-MLP? If it is, describe its names in a "
+            f"({', '.join(layout.name for layout in candidates)}): is this one of their networks? If it is, describe its names in a "
             "layout file (docs/layouts.md) and pass it with --layout FILE.toml"
         )
     nearest = max(tried, key=lambda m: len(m.names))

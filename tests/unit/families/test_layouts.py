@@ -396,7 +396,7 @@ def test_an_index_is_a_plain_number(tmp_path: Path, index: str) -> None:
 def test_another_model_is_not_taken_for_this_one(tmp_path: Path) -> None:
     model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.Linear(8, 2))
     message = refusal(tmp_path, dict(model.state_dict()))
-    assert "none of the 9 keys (0.weight, 0.bias, 1.weight," in message and "is this an S²-MLP?" in message
+    assert "none of the 9 keys (0.weight, 0.bias, 1.weight," in message and "is this one of their networks?" in message
 
 
 def test_the_post_norm_variant_is_refused_with_the_reason(tmp_path: Path) -> None:

@@ -72,7 +72,8 @@ async function open() {
     const found = await engine.call("open", { ...source, backend: $.backend.value, threads: threads() });
     opened = found;
     const { name, manifest, runtime } = found;
-    document.title = `${name} · S²-MLP in the browser`;
+    $.heading.textContent = `${view.family(manifest)} in the browser`;
+    document.title = `${name} · ${$.heading.textContent}`;
     $.facts.replaceChildren(...view.facts(name, manifest, runtime, running()));
     $.steps.replaceChildren(...view.steps(manifest));
     $.about.hidden = false;

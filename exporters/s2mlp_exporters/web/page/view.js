@@ -62,11 +62,13 @@ export function drawSeen(canvas, { width, height, channels, data }) {
 
 const FAMILIES = { s2mlp: "S²-MLP", s2mlp_v2: "S²-MLPv2", mixer: "MLP-Mixer" };
 
+/** The name of the network's family. */
+export const family = ({ spec }) => FAMILIES[spec.family ?? "s2mlp"] ?? spec.family;
+
 /** The terms and descriptions of what was opened. */
 export function facts(name, manifest, runtime, running) {
   const { spec, precision, format, verdict, quantization } = manifest;
   const [height, width] = spec.image_size;
-  const family = FAMILIES[spec.family ?? "s2mlp"] ?? spec.family;
   const blocks = spec.depth ?? spec.stages.reduce((sum, { depth }) => sum + depth, 0);
   const semantics = spec.shift_semantics;
   const shift = semantics === "paper" ? "the paper's" : "as the in-place code computes it";
@@ -74,7 +76,7 @@ export function facts(name, manifest, runtime, running) {
     ["Bundle", name],
     [
       "Model",
-      `${family}, ${blocks} blocks, ${spec.classes > 1 ? `${spec.classes} classes` : "1 logit for 2 classes"}, input ${width} × ${height}`,
+      `${family(manifest)}, ${blocks} blocks, ${spec.classes > 1 ? `${spec.classes} classes` : "1 logit for 2 classes"}, input ${width} × ${height}`,
     ],
     ...(semantics ? [["Shift", shift]] : []),
     ["Precision", precision + (quantization ? `, calibrated on ${quantization.calibration_images} images` : "")],
