@@ -7,13 +7,14 @@
     │   └── LoweringError          this way of expressing the shift would not be exact
     ├── InputError             3   a file that the user gave is not valid
     │   ├── CheckpointError
-    │   │   └── SpecError          the weights (or the options) describe no S²-MLP
+    │   │   └── SpecError          the weights (or the options) describe no network of the family
     │   ├── LayoutError
     │   ├── ModelError             ONNX files of other tools
     │   ├── PlanError              the plan of a sweep
     │   ├── DataError              images, labels, reference recordings
     │   ├── KeyFileError           keys and certificates
     │   └── BundleError
+    │       └── TimeLimitError     a graph with loops ran on and on
     │       └── SignatureError     missing, by another publisher, or not of these files
     ├── ParityError            1   the numbers are off, so nothing was published
     │   ├── EvidenceError          neither shift semantics explains the evidence
@@ -65,7 +66,7 @@ class CheckpointError(InputError):
 
 
 class SpecError(CheckpointError):
-    """The weights or the options describe no S²-MLP."""
+    """The weights or the options describe no network of the family."""
 
 
 class LayoutError(InputError):
@@ -94,6 +95,10 @@ class SignatureError(BundleError):
 
 class KeyFileError(InputError):
     """A key or a certificate cannot be used."""
+
+
+class TimeLimitError(BundleError):
+    """A run of a graph with loops took so long that it was stopped."""
 
 
 class OutputError(InputError):

@@ -2,7 +2,8 @@
 
 A graph is data only until a runtime takes it: it may name files for its weights, operators from libraries, loops that do not
 end, graphs within graphs. Nothing that this project writes needs any of that, so it is refused here, in a parser that follows
-no reference. An accepted graph runs each of its nodes once, on weights whose hashes were checked.
+no reference. An accepted graph runs each of its nodes once, on weights whose hashes were checked; loops of other tools'
+networks are accepted where the session stops one that does not end.
 """
 
 from __future__ import annotations
@@ -25,7 +26,11 @@ STANDARD = frozenset({"", "ai.onnx"})
 OPTIMIZED = STANDARD | {"com.microsoft", "com.microsoft.nchwc", "com.ms.internal.nhwc"}
 """Those, and the domains of the operators that ONNX Runtime fuses others into."""
 
-IF = "If"
+BRANCHES = frozenset({"If"})
+"""Operators with graphs of which each runs once at most."""
+
+LOOPS = BRANCHES | {"Loop", "Scan"}
+"""Operators with graphs that may run for ever, where nothing stops them."""
 
 OPENING_FILES = frozenset({"EPContext"})
 """Operators that name a file to be loaded."""
@@ -49,10 +54,12 @@ _ITEM_BYTES: dict[int, int] = {
 _OF_GRAPHS = {onnx.AttributeProto.GRAPH, onnx.AttributeProto.GRAPHS}
 
 
-def inspect(bundle: Bundle, name: str, domains: frozenset[str] = STANDARD) -> None:
+def inspect(
+    bundle: Bundle, name: str, domains: frozenset[str] = STANDARD, *, within: frozenset[str] = BRANCHES
+) -> None:
     """Refuse the ONNX file called ``name`` where it could do more than compute.
 
-    A network that no family describes may have operators of ONNX Runtime's own, and branches, of which each runs once at most.
+    A network that no family describes may have operators of ONNX Runtime's own, and operators ``within``, which hold graphs.
 
     Raises:
         BundleError: with the reason.
@@ -65,7 +72,7 @@ def inspect(bundle: Bundle, name: str, domains: frozenset[str] = STANDARD) -> No
         model.ParseFromString(path.read_bytes())
         other = isinstance(bundle.manifest.spec, OnnxNetwork)
         _check_model(model)
-        _check_graph(model.graph, domains | OPTIMIZED if other else domains, branches=other)
+        _check_graph(model.graph, domains | OPTIMIZED if other else domains, within if other else frozenset())
         for tensor in _tensors(model.graph):
             _check_tensor(tensor, bundle, path)
 
@@ -78,18 +85,18 @@ def _check_model(model: onnx.ModelProto) -> None:
         raise Unexpected("it has functions of its own, or a graph for training")
 
 
-def _check_graph(graph: onnx.GraphProto, domains: frozenset[str], *, branches: bool) -> None:
-    """Refuse operators that are not in ``domains``, and graphs within but, with ``branches``, those of If."""
+def _check_graph(graph: onnx.GraphProto, domains: frozenset[str], holders: frozenset[str]) -> None:
+    """Refuse operators that are not in ``domains``, and graphs within but those of ``holders``."""
     if graph.sparse_initializer:
         raise Unexpected("it has sparse weights")
     for node in graph.node:
         if node.domain not in domains or node.op_type in OPENING_FILES:
             raise Unexpected(f"its operator {node.op_type[:100]!r} of {node.domain[:100]!r} is none of ONNX's own")
         for attribute in node.attribute:
-            within = attribute.type in _OF_GRAPHS or attribute.HasField("g") or attribute.graphs
-            if within and branches and node.op_type == IF and node.domain in STANDARD and not attribute.graphs:
-                _check_graph(attribute.g, domains, branches=True)
-            elif within:
+            held = attribute.type in _OF_GRAPHS or attribute.HasField("g") or attribute.graphs
+            if held and node.op_type in holders and node.domain in STANDARD and not attribute.graphs:
+                _check_graph(attribute.g, domains, holders)
+            elif held:
                 raise Unexpected(f"its operator {node.op_type[:100]!r} holds a graph")
             if attribute.HasField("sparse_tensor") or attribute.sparse_tensors:
                 raise Unexpected(f"its operator {node.op_type[:100]!r} holds sparse weights")

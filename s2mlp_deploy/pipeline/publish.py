@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from s2mlp_deploy.bundle.contents import GOLDEN, Artifact
+from s2mlp_deploy.bundle.contents import GOLDEN, Artifact, Bundle
 from s2mlp_deploy.bundle.golden_tensors import Golden
 from s2mlp_deploy.bundle.network_golden import NetworkGolden
 from s2mlp_deploy.bundle.staging import Staging
-from s2mlp_deploy.errors import AccuracyError
+from s2mlp_deploy.errors import AccuracyError, BundleError, ModelError
 from s2mlp_deploy.formats.base import Compiler, Format
 from s2mlp_deploy.gate import gate, manifest_consistency, network_gate
 from s2mlp_deploy.gate.checks import Verdict
@@ -20,6 +20,7 @@ from s2mlp_deploy.quantization import accuracy
 from s2mlp_deploy.quantization.settings import Int8
 from s2mlp_deploy.runtime.session import Description, Session, description_of
 from s2mlp_deploy.schema.manifest import Manifest
+from s2mlp_deploy.schema.onnx_network import OnnxNetwork
 from s2mlp_deploy.schema.report import Report
 from s2mlp_deploy.system import machine
 from s2mlp_deploy.system.hashing import sha256
@@ -59,6 +60,7 @@ def publish(
     Raises:
         ParityError, AccuracyError: where its numbers are off; nothing is published then.
         BundleError: where the manifest does not describe the artifact.
+        ModelError: where the format cannot hold another tool's network.
     """
     verdict: Verdict | None = None
     description: Description | None = None
@@ -72,6 +74,8 @@ def publish(
     if output.sbom:
         manifest = _with_sbom(manifest, target, candidate.artifact)
     manifest_consistency.check(manifest, description, staging.destination)
+    if isinstance(manifest.spec, OnnxNetwork):
+        _check_contents(Bundle(staging.directory, manifest), target)
     size = sum((staging.directory / name).stat().st_size for name in candidate.artifact.files)
     report = report.model_copy(update={"size_bytes": size, "seconds": progress.seconds, "machine": machine.describe()})
     card = model_card(manifest, report, target, output.license) if output.card else None
@@ -107,6 +111,20 @@ def check(session: Session, candidate: Candidate) -> tuple[Verdict, Report]:
     elif evaluation:
         measured["images"] = check_images(session, evaluation, draft.tolerance, adapter)
     return verdict, report.model_copy(update=measured)
+
+
+def _check_contents(bundle: Bundle, target: Format) -> None:
+    """Inspect the bundle of another tool's network as everybody does who loads it.
+
+    Raises:
+        ModelError: where it would be refused.
+    """
+    try:
+        target.inspect(bundle)
+    except BundleError as error:
+        raise ModelError(
+            f"a bundle of format {target.name} cannot hold this network: {error.__cause__ or error}"
+        ) from error
 
 
 def _step(draft: Manifest, target: Format) -> str:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import mmap
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 import numpy as np
 import onnx
 
-from s2mlp_deploy.errors import BundleError, RuntimeMissingError
+from s2mlp_deploy.errors import BundleError, RuntimeMissingError, TimeLimitError
 from s2mlp_deploy.graph.layer import INPUT
 from s2mlp_deploy.runtime import onnxruntime_versions
 from s2mlp_deploy.runtime.session import Description, Kernel
@@ -46,6 +47,11 @@ RESTING = {"session.force_spinning_stop": "1"}
 
 _PRODUCTS_OF_BYTES = (b"MatMulInteger", b"ConvInteger", b"QuantizeLinear", b"QLinear", b"QGemm")
 
+_LOOPS = (b"Loop", b"Scan")
+
+LOOP_SECONDS = 60.0
+"""The longest run of a graph with loops, which may be written to run for ever."""
+
 _NO_FALLBACK = {"session.disable_cpu_ep_fallback": "1"}
 _DATA_FOLDER = "session.model_external_initializers_file_folder_path"
 _KERNEL = "_kernel_time"
@@ -62,7 +68,7 @@ class Loading:
     ``config`` are ONNX Runtime's session configuration entries. With ``save_to``, the graph as it is after optimization
     is written there. ``without`` are optimizers, by ONNX Runtime's names, that are left out. ``threads`` is None for
     ONNX Runtime's own choice, one a core. With ``profile_to`` the time of every operator is written to a file with that
-    prefix.
+    prefix. :meth:`OnnxSession.compute` stops a graph with loops after ``loop_seconds``.
     """
 
     provider: str = "cpu"
@@ -72,6 +78,7 @@ class Loading:
     without: tuple[str, ...] = ()
     threads: int | None = None
     profile_to: Path | None = None
+    loop_seconds: float = LOOP_SECONDS
 
 
 DEFAULT = Loading()
@@ -88,6 +95,7 @@ class OnnxSession:
     def __init__(self, path: Path, loading: Loading = DEFAULT) -> None:
         self._path, self._loading = path, loading
         self._loaded: tuple[tuple[str, ...], onnxruntime.InferenceSession] | None = (), load(path, loading)
+        self._may_loop = _contains(path, _LOOPS)
 
     def run(self, images: Array) -> Array:
         """The first output for ``images`` (batch, channels, height, width): logits (batch, classes), or as declared."""
@@ -102,11 +110,20 @@ class OnnxSession:
         return scores, classes
 
     def compute(self, inputs: Mapping[str, Array]) -> Mapping[str, Array]:
-        """All outputs, by name, for all ``inputs``, by name."""
+        """All outputs, by name, for all ``inputs``, by name.
+
+        Raises:
+            BundleError: where ONNX Runtime fails; TimeLimitError where the graph has loops and takes longer than they may.
+        """
         session = self._session()
         names = _outputs(session)
         try:
-            return dict(zip(names, session.run(names, dict(inputs)), strict=True))
+            if not self._may_loop:
+                return dict(zip(names, session.run(names, dict(inputs)), strict=True))
+            with _stopping_after(self._loading.loop_seconds) as options:
+                return dict(zip(names, session.run(names, dict(inputs), options), strict=True))
+        except TimeLimitError:
+            raise
         except Exception as error:
             shapes = {name: list(array.shape) for name, array in inputs.items()}
             raise BundleError(f"ONNX Runtime cannot run the model on {json.dumps(shapes)}: {error}") from error
@@ -214,16 +231,41 @@ def miscomputes() -> str | None:
     )
 
 
-def _multiplies_bytes(model: Path | bytes) -> bool:
-    """Whether the names of such operators occur in the file, which is so for all that have them."""
+@contextmanager
+def _stopping_after(seconds: float) -> Iterator[onnxruntime.RunOptions]:
+    """Options of a run that ends before its next operator, also within a loop, once ``seconds`` have passed.
+
+    Raises:
+        TimeLimitError: where it was ended.
+    """
+    import onnxruntime
+
+    options = onnxruntime.RunOptions()
+    timer = threading.Timer(seconds, setattr, (options, "terminate", True))
+    timer.daemon = True
+    timer.start()
+    try:
+        yield options
+    except Exception as error:
+        if not options.terminate:
+            raise
+        raise TimeLimitError(
+            f"the model has loops and ran for {seconds:g} s, when it was stopped: expected loops that end sooner"
+        ) from error
+    finally:
+        timer.cancel()
+
+
+def _contains(model: Path | bytes, names: Sequence[bytes]) -> bool:
+    """Whether any of the operators called ``names`` occurs in the file, by its name alone: other bytes may read the same."""
     if isinstance(model, bytes):
-        return any(name in model for name in _PRODUCTS_OF_BYTES)
+        return any(name in model for name in names)
     with (
         suppress(OSError, ValueError),  # ONNX Runtime refuses an unreadable file
         model.open("rb") as file,
         mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content,
     ):
-        return any(content.find(name) >= 0 for name in _PRODUCTS_OF_BYTES)
+        return any(content.find(name) >= 0 for name in names)
     return False
 
 
@@ -236,7 +278,7 @@ def load(model: Path | bytes, loading: Loading = DEFAULT) -> onnxruntime.Inferen
     """
     if reason := missing(loading.provider):
         raise RuntimeMissingError(reason)
-    if loading.provider == "cpu" and (reason := miscomputes()) and _multiplies_bytes(model):
+    if loading.provider == "cpu" and (reason := miscomputes()) and _contains(model, _PRODUCTS_OF_BYTES):
         raise RuntimeMissingError(reason)
     import onnxruntime
 

@@ -8,9 +8,10 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, numpy_helper
 from safetensors.numpy import save_file
 
+from helpers import looping
 from helpers.shift_nets import NETS, recorded
 from helpers.support import Ran, run
 
@@ -142,6 +143,65 @@ def test_custom_operators_are_listed_and_left_alone(tmp_path: Path) -> None:
     ran = repair(model, "-o", tmp_path / "out")
     assert ran.code == 0 and "com.microsoft::Gelu (1 node)" in ran.out, ran.err
     assert run("verify", tmp_path / "out").code == 0
+
+
+def test_functions_of_the_models_own_are_repaired_too(tmp_path: Path) -> None:
+    """As exporters write them for modules: one that moves two of the four columns, called twice, and once by another function."""
+    node, opsets = helper.make_node, [helper.make_opsetid("", 17), helper.make_opsetid("mine", 1)]
+    constants = {"from": [0], "to": [2], "axis": [1], "places": [[0, 1], [0, 2]], "turned": [1, 0]}
+    inside = [
+        node("Constant", [], [name], value=numpy_helper.from_array(np.array(value)))
+        for name, value in constants.items()
+    ]
+    inside += [
+        node("Transpose", ["a"], ["columns"], perm=[1, 0]),
+        node("Slice", ["columns", "from", "to", "from"], ["first"]),
+        node("Slice", ["places", "axis", "to", "axis"], ["rows"]),
+        node("ScatterND", ["columns", "rows", "first"], ["moved"]),
+        node("Transpose", ["moved"], ["b"], perm=[1, 0]),
+    ]
+    shift = helper.make_function("mine", "Shift", ["a"], ["b"], inside, opsets)
+    twice = [node("Shift", ["a"], ["c"], domain="mine"), node("Neg", ["c"], ["b"])]
+    outer = helper.make_function("mine", "Outer", ["a"], ["b"], twice, opsets)
+    calls = [product(to="z"), node("Shift", ["z"], ["s"], domain="mine"), node("Outer", ["s"], ["y"], domain="mine")]
+    proto = onnx.load(save(tmp_path / "model.onnx", calls))
+    proto.functions.extend([shift, outer])
+    onnx.save(proto, tmp_path / "model.onnx")
+    ran = repair(tmp_path / "model.onnx", "-o", tmp_path / "out", "--json")
+    assert ran.code == 0 and ran.json["repair"]["scatter_nds"] == [2, 0], ran.err
+    assert ran.json["custom_operators"] == {} and run("verify", tmp_path / "out").code == 0
+
+
+def test_what_no_bundle_can_hold_is_refused(tmp_path: Path) -> None:
+    """ONNX Runtime has those of ai.onnx.ml itself, and s2mlp-verify refuses them."""
+    scale = helper.make_node("Scaler", ["z"], ["y"], "own", domain="ai.onnx.ml", offset=[0.0], scale=[2.0])
+    model = save(tmp_path / "model.onnx", [product(to="z"), scale])
+    proto = onnx.load(model)
+    proto.opset_import.append(helper.make_opsetid("ai.onnx.ml", 3))
+    onnx.save(proto, model)
+    ran = repair(model, "-o", tmp_path / "out")
+    assert ran.code == 3 and "cannot hold this network" in ran.err and "'Scaler' of 'ai.onnx.ml'" in ran.err, ran.err
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_network_is_repaired_outside_of_its_loop(tmp_path: Path) -> None:
+    model = looping.save(tmp_path / "looping.onnx", 5)
+    ran = repair(model, "-o", tmp_path / "out", "--json")
+    assert ran.code == 0 and ran.json["repair"]["scatter_nds"] == [1, 0], ran.err
+    assert ran.json["repair"]["left_alone"] == {"loop": "Loop holds a subgraph"}
+    operators = [node.op_type for node in onnx.load(tmp_path / "out" / "model.onnx").graph.node]
+    assert operators.count("Loop") == 1 and "Transpose" not in operators
+    for style in ("ort", "onnx"):
+        done = run("export", tmp_path / "out", "--format", "ort", "--ort-style", style, "-o", tmp_path / style)
+        assert done.code == 0 and run("verify", tmp_path / style).code == 0, done.err
+
+
+def test_what_takes_no_loop_refuses_it_by_name(tmp_path: Path) -> None:
+    pytest.importorskip("openvino")
+    assert repair(looping.save(tmp_path / "looping.onnx", 5), "-o", tmp_path / "out").code == 0
+    done = run("export", tmp_path / "out", "--format", "openvino", "-o", tmp_path / "openvino")
+    assert done.code == 3 and "openvino cannot hold this network: its operator Loop holds a graph" in done.err, done.err
+    assert not (tmp_path / "openvino").exists()
 
 
 def test_what_onnxruntime_cannot_run_is_refused_by_name(tmp_path: Path) -> None:

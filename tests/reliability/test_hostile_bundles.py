@@ -7,6 +7,9 @@ that are read from elsewhere or are not whole, operators of libraries, branches,
 files, settings that make ONNX Runtime read or write files. What is left must compute what the golden tensors say, within memory
 that follows from the bundle's size (2 GiB and eight times its files; kept by Linux, for formats that run on the processor).
 
+Repaired networks of other tools may have branches and loops. Only ONNX Runtime takes loops, and each run with one is stopped after a
+minute.
+
 Not covered: a bundle is not signed. Somebody who changes model, golden tensors and hashes together, so that they fit each other,
 has made another healthy bundle, and the pages of a `web` bundle and the engines of TensorRT are programs: take those from
 somebody you trust. What the manifest only tells, such as the versions of packages, nothing can hold it to. A file that is changed
@@ -34,10 +37,11 @@ from onnx import helper, numpy_helper
 from PIL import Image
 from safetensors.numpy import load_file, save_file
 
-from helpers import npm, processes
+from helpers import looping, npm, processes
 from helpers.damaged_bundles import rehash
 from helpers.formats import change_manifest, exported, manifest_of, replace_file
 from helpers.reliability import hostile_bundles as hostile
+from helpers.reliability import hostile_networks
 from helpers.reliability.confined import Used, confine
 from helpers.reliability.hostile_bundles import Change
 from helpers.reliability.record import Trials
@@ -104,10 +108,14 @@ def _stand_in(place: Path) -> None:
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Path:
-    """``one`` and ``other``, of two checkpoints, and ``half`` of the first: a bundle of every format in each."""
+    """``one`` and ``other``, of two checkpoints, and ``half`` of the first: a bundle of every format in each. ``networks`` has a
+    repaired network with a loop."""
     place = tmp_path_factory.mktemp("made")
     thorough = bool(request.config.getoption("--thorough", default=False))
     _export(place / "one", 0, thorough=thorough)
+    (place / "networks").mkdir()
+    ran = run("repair", looping.save(place / "looping.onnx", 5), "-o", place / "networks" / "onnx")
+    assert ran.code == 0, ran.err
     if thorough:
         _export(place / "other", 1, thorough=False)
         _export(place / "half", 0, thorough=False, more=("--precision", "fp16"))
@@ -150,9 +158,10 @@ class Victim:
         loaded: bool = False,
         codes: tuple[int, ...] = (REFUSED,),
         commands: tuple[str, ...] = ("verify", "bench", "export"),
+        of: str = "one",
     ) -> int:
         """Every command refuses a changed bundle of ``format``; how many did."""
-        bundle = self.sent(format, change)
+        bundle = self.sent(format, change, of)
         before = sorted(path.relative_to(self.place) for path in self.place.rglob("*"))
         for name in commands:
             started = time.process_time()
@@ -389,6 +398,39 @@ def test_the_report_is_harmless_whatever_it_holds(victim: Victim, trials: Trials
                 assert "1e+999" not in result.read_text() and "Infinity" not in result.read_text()
         assert not victim.bait.taken(), what
         trials.tried("reports")
+
+
+def test_repaired_networks(victim: Victim, trials: Trials) -> None:
+    """Repaired networks, whose manifests state inputs, outputs and golden tensors of any shape: these are none, lie, or are too many;
+    their graphs, and the bodies of their loops, could do more than compute."""
+    with loads() as done:
+        assert run("verify", victim.sent("onnx", nothing_changed, "networks")).code == 0
+    assert "onnxruntime.InferenceSession" in done
+    codes = (DIFFERENT, REFUSED)
+    kinds = [
+        (hostile_networks.MANIFESTS, {"loaded": True, "codes": codes}, 7),
+        (hostile_networks.GOLDEN, {"loaded": True, "codes": codes}, 4),
+        (hostile_networks.GRAPHS, {}, 4),
+        (hostile_networks.LOOPS, {}, 3),
+    ]
+    for changes, expected, few in kinds:
+        for what, change in every(list(changes.items()), trials, few):
+            commands = ("verify", "bench", "export") if trials.thorough else ("verify",)
+            trials.tried("refusals", victim.refuses("onnx", change, what, commands=commands, of="networks", **expected))
+
+
+def test_loops_that_do_not_end(victim: Victim, trials: Trials) -> None:
+    """Loops of 2^62 trips in a repaired network: one that keeps a million numbers on every trip is refused where memory ends, one
+    that keeps nothing after a minute."""
+    changes = {"memory": hostile_networks.COLLECTING, "time": hostile_networks.ENDLESS}
+    for what, change in list(changes.items())[: trials.times(1, 2)]:
+        bundle = victim.sent("onnx", change, "networks")
+        with within(200):
+            running = processes.start("verify", victim.place / "log", bundle)
+            code = running.wait()
+        assert code == REFUSED and "Traceback" not in running.text, (what, code, running.text[-1500:])
+        assert what != "time" or "the model has loops and ran for 60 s" in running.text
+        trials.tried("loops stopped")
 
 
 def _swapped(name: str, other: Path) -> Change:

@@ -26,6 +26,7 @@ import pytest
 
 from helpers import npm
 from helpers.reliability.record import Trials
+from helpers.shift_nets import NETS
 from helpers.support import EXAMPLES, PAPER_CHECKPOINT, TEST_IMAGES, save_checkpoint, small_spec
 
 CALLS = "socket,connect,bind,sendto,sendmsg,sendmmsg"
@@ -55,8 +56,8 @@ REACHING = re.compile(r"(?:AF|PF)_(?:INET|INET6|PACKET)\b")
 EXAMPLE = str(PAPER_CHECKPOINT)
 IMAGES = ("--data", str(TEST_IMAGES), "--data-count", "20")
 INT8 = ("--precision", "int8", "--calibration", str(TEST_IMAGES), "--min-agreement", "0.9")
-INSPECT, EXPORT, VERIFY, DOCTOR = (
-    ("s2mlp_deploy.cli.entry_points", name) for name in ("inspect", "export", "verify", "doctor")
+INSPECT, EXPORT, VERIFY, REPAIR, DOCTOR = (
+    ("s2mlp_deploy.cli.entry_points", name) for name in ("inspect", "export", "verify", "repair", "doctor")
 )
 SWEEP = ("s2mlp_deploy.cli.entry_points", "sweep")
 BENCH = ("s2mlp_deploy.cli.entry_points", "bench")
@@ -66,6 +67,11 @@ RUNS: dict[str, list[tuple[str, ...]]] = {
     "onnx": [
         (*EXPORT, EXAMPLE, *IMAGES, "--sbom", "--plot", "error.svg", "--latency"),
         (*VERIFY, "fashion_mnist-onnx-fp32"),
+    ],
+    "repair": [
+        (*REPAIR, str(NETS["detector"].file("dynamo", "free")), "--latency", "--sbom", "-o", "repaired"),
+        (*VERIFY, "repaired"),
+        (*EXPORT, "repaired", "--format", "ort"),
     ],
     "fp16 and int8": [(*EXPORT, EXAMPLE, *INT8), (*EXPORT, EXAMPLE, "--precision", "fp16")],
     "entropy": [(*EXPORT, EXAMPLE, *INT8, "--calibration-method", "entropy")],
@@ -148,14 +154,18 @@ def able() -> None:
 
 
 def test_one_process_that_does_everything(tmp_path: Path, trials: Trials) -> None:
-    """A small checkpoint is inspected, exported in four formats with its bill of materials, and verified, in one process."""
+    """A small checkpoint is inspected, exported in four formats with its bill of materials, and verified, and an ONNX file of another
+    tool is repaired, in one process."""
     save_checkpoint(tmp_path / "small.pt", small_spec())
+    network = NETS["detector"]
     formats = ("onnx", "ort", "openvino", "triton")
     steps = [
         (*INSPECT, "../small.pt"),
         (*EXPORT, "../small.pt", "--sbom", *(w for f in formats for w in ("--format", f))),
     ]
     steps += [(*VERIFY, f"small-{f}-fp32") for f in formats]
+    repairing = (*REPAIR, str(network.file("dynamo", "free")), "--reference", str(network.recording), "-o", "repaired")
+    steps += [repairing, (*VERIFY, "repaired")]
     assert ran(tmp_path / "run", steps) == ([], set())
     trials.tried("commands", len(steps))
 

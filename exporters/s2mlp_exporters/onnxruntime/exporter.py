@@ -27,6 +27,7 @@ from s2mlp_deploy.formats.settings import recorded
 from s2mlp_deploy.runtime import onnxruntime_versions
 from s2mlp_deploy.runtime.onnxruntime import REMEDY, RESTING, Loading, OnnxSession, load, missing
 from s2mlp_deploy.schema.manifest import Manifest
+from s2mlp_deploy.schema.onnx_network import OnnxNetwork
 from s2mlp_deploy.schema.precision import ON_CPUS, precision
 from s2mlp_deploy.system.dependencies import distributions
 from s2mlp_exporters.onnxruntime import artifact_scan, canonical
@@ -160,9 +161,10 @@ class OrtModel(Compiler):
         if reason := _missing("cpu"):
             raise RuntimeMissingError(reason)
         if settings.style == "ort":
-            artifact_scan.inspect(bundle.artifact.path)
+            other = isinstance(bundle.manifest.spec, OnnxNetwork)
+            artifact_scan.inspect(bundle.artifact.path, onnx_scan.LOOPS if other else frozenset())
         else:
-            onnx_scan.inspect(bundle, bundle.manifest.artifact, onnx_scan.OPTIMIZED)
+            onnx_scan.inspect(bundle, bundle.manifest.artifact, onnx_scan.OPTIMIZED, within=onnx_scan.LOOPS)
 
     def open(self, artifact: Artifact) -> OnnxSession:
         """Load the model for the provider that it was made for.

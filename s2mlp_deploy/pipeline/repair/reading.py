@@ -17,8 +17,6 @@ from s2mlp_deploy.system.hashing import sha256
 PLAIN = Loading(optimization="none")
 """The graph as it stands: ONNX Runtime's fusions round otherwise."""
 
-LOOPS = ("Loop", "Scan")
-
 
 @dataclass(frozen=True)
 class Given:
@@ -33,7 +31,7 @@ def read(path: Path) -> Given:
     """The ONNX file at ``path``.
 
     Raises:
-        ModelError: where it cannot be read, or a bundle cannot hold it.
+        ModelError: where it cannot be read, or does not state its inputs.
     """
     model = onnx_file.read(path)
     for value in model.graph.inputs:
@@ -45,11 +43,6 @@ def read(path: Path) -> Given:
             raise ModelError(
                 f"{path} takes {value.dtype.name} as {value.name}: expected floats, integers or truth values"
             )
-    if loops := sorted({node.op_type for node in model.graph.all_nodes() if node.op_type in LOOPS}):
-        raise ModelError(
-            f"{path} holds a {' and a '.join(loops)}, and a bundle holds no graph that may run for ever: export the model with its loops "
-            "unrolled"
-        )
     for key in [key for key in model.metadata_props if key.startswith("s2mlp.")]:
         del model.metadata_props[key]
     return Given(path, model, sha256(path))

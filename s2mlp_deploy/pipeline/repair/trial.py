@@ -10,7 +10,7 @@ import numpy as np
 import onnx_ir as ir
 
 from s2mlp_deploy.bundle.network_golden import Tensors
-from s2mlp_deploy.errors import BundleError, ModelError
+from s2mlp_deploy.errors import BundleError, ModelError, TimeLimitError
 from s2mlp_deploy.passes.data_movement.sizes import trials
 from s2mlp_deploy.runtime.session import TensorSession
 from s2mlp_deploy.schema.array import Array
@@ -39,12 +39,14 @@ def run(model: ir.Model, session: TensorSession) -> tuple[Trial, ...]:
     free.
 
     Raises:
-        ModelError: where it runs at no size that is tried.
+        ModelError: where it runs at no size that is tried, or on and on.
     """
     failure: BundleError | None = None
     for group in _groups(model):
         try:
             return tuple(Trial(x, session.compute(x)) for x in (_inputs(model, shapes) for shapes in group))
+        except TimeLimitError as error:
+            raise ModelError(str(error)) from error
         except BundleError as error:
             failure = failure or error
     raise ModelError(f"the model runs at none of the sizes that were tried: {failure}") from failure
