@@ -155,6 +155,12 @@ _COMMON = [
 def _fail(kind: str, message: str, code: int, done: Mapping[str, Any] | None = None) -> NoReturn:
     if "--debug" in sys.argv:
         traceback.print_exc()
+    report_error(kind, message, code, done)
+    sys.exit(code)
+
+
+def report_error(kind: str, message: str, code: int, done: Mapping[str, Any] | None = None) -> None:
+    """Print an error as commands do: a paragraph on stderr and, with ``--json``, a document on stdout that begins with ``done``."""
     _say("error:", "bold red", message)
     if "--json" in sys.argv:
         try:
@@ -162,7 +168,6 @@ def _fail(kind: str, message: str, code: int, done: Mapping[str, Any] | None = N
             sys.stdout.flush()
         except BrokenPipeError:
             _reader_left()
-    sys.exit(code)
 
 
 def _reader_left() -> NoReturn:

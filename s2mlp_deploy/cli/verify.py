@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from s2mlp_deploy.cli.help import section
 from s2mlp_deploy.cli.options import (
     CertificateOption,
     JsonOption,
@@ -20,6 +21,8 @@ from s2mlp_deploy.cli.options import (
 from s2mlp_deploy.cli.terminal import ConsoleListener, command, show
 from s2mlp_deploy.errors import UsageError
 
+probe_option = section("Probe")
+
 
 def verify(
     bundle: Annotated[
@@ -31,6 +34,14 @@ def verify(
     key: KeyOption = None,
     certificate: CertificateOption = None,
     require_signature: RequireSignatureOption = False,
+    max_seconds: Annotated[
+        float | None,
+        probe_option(metavar="S", min=0.001, help="End with exit code 124 where the check takes longer."),
+    ] = None,
+    prometheus: Annotated[
+        Path | None,
+        probe_option(metavar="FILE.prom", help="Write the result for Prometheus' textfile collector, pass or fail."),
+    ] = None,
     plot: PlotOption = None,
     force: Annotated[bool, output_option("--force", help="Replace a --plot that is there.")] = False,
     as_json: JsonOption = False,
@@ -38,25 +49,35 @@ def verify(
     """Check a bundle on this machine: its signature and its files' hashes, then its logits. Needs no torch."""
     from s2mlp_deploy.bundle import signature
     from s2mlp_deploy.cli import layer_error
+    from s2mlp_deploy.cli.health_probe import Probe
     from s2mlp_deploy.pipeline import verify as verifying
+    from s2mlp_deploy.pipeline.health import SCHEMA_VERSION
 
     if force and not plot:
         raise UsageError("--force is for --plot: nothing else is written")
-    publisher = signature.trusted(key, certificate, require_signature=require_signature)
-    if publisher and plot:
-        signature.check(bundle, publisher)  # before the manifest is read
-    if plot:
-        layer_error.check(bundle, plot, replace=force)
-    with ConsoleListener().step("checking the bundle"):
-        result = verifying.verify(bundle, per_block=per_block or plot is not None, publisher=publisher)
+    probe = Probe(bundle, max_seconds, prometheus)
+    with probe.watching():
+        publisher = signature.trusted(key, certificate, require_signature=require_signature)
+        if publisher and plot:
+            signature.check(bundle, publisher)  # before the manifest is read
+        if plot:
+            layer_error.check(bundle, plot, replace=force)
+        with ConsoleListener().step("checking the bundle"):
+            result = verifying.verify(
+                bundle,
+                per_block=per_block or plot is not None,
+                publisher=publisher,
+                timed=as_json or prometheus is not None,
+            )
+        health = probe.found(result)
     if plot:
         curve = layer_error.curve(result.bundle, result.layers)
         layer_error.draw([curve], result.bundle.manifest.classifier, plot, replace=force)
     if as_json:
         show(
             {
-                "bundle": str(bundle),
-                "passed": result.passed,
+                "schema_version": SCHEMA_VERSION,
+                **asdict(health),
                 "signature": asdict(result.bundle.signature),
                 "preparation": asdict(result.preparation) if result.preparation else None,
                 "cause": result.cause,

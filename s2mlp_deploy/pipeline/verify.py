@@ -6,9 +6,12 @@ export is never loaded.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
+from statistics import median
 from typing import TypeAlias, get_type_hints
 
 from s2mlp_deploy.bundle import golden_tensors, network_golden
@@ -30,6 +33,9 @@ from s2mlp_deploy.schema.onnx_network import OnnxNetwork
 from s2mlp_deploy.schema.report import Distance
 from s2mlp_deploy.schema.spec import Spec
 from s2mlp_deploy.schema.tolerance import Tolerance
+from s2mlp_deploy.system.timing import timed_ms
+
+LATENCY_RUNS = 5
 
 Layers: TypeAlias = tuple[tuple[str, Distance], ...]
 """Each layer's name and its distance from the reference, in the order of computation."""
@@ -42,7 +48,7 @@ class Verification:
     ``preparation`` is the check of the golden images, where the bundle has any.
     ``cause`` is why numbers are off, where that is known.
     ``layers`` holds each layer's distance from the reference in the order of computation, where
-    requested; ``diverges_at`` the first beyond ``layer_limit``.
+    requested; ``diverges_at`` the first beyond ``layer_limit``. ``latency_ms`` is that of the golden batch, where requested.
     """
 
     bundle: Bundle
@@ -52,6 +58,7 @@ class Verification:
     layers: Layers = ()
     layer_limit: float = 0.0
     diverges_at: str | None = None
+    latency_ms: float | None = None
 
     @property
     def passed(self) -> bool:
@@ -59,7 +66,9 @@ class Verification:
         return self.verdict.passed and (self.preparation is None or self.preparation.passed)
 
 
-def verify(directory: Path, *, per_block: bool = False, publisher: TrustedKey | None = None) -> Verification:
+def verify(
+    directory: Path, *, per_block: bool = False, publisher: TrustedKey | None = None, timed: bool = False
+) -> Verification:
     """Check the bundle at ``directory``: that ``publisher`` signed it, where one is given, then its files, then its numbers.
 
     Raises:
@@ -70,7 +79,7 @@ def verify(directory: Path, *, per_block: bool = False, publisher: TrustedKey | 
     """
     bundle = read_bundle(directory, publisher)
     with memory_limit.bounded(bundle, on_gpu=_on_gpu(bundle)):
-        return _verify(bundle, per_block=per_block)
+        return _verify(bundle, per_block=per_block, timed=timed)
 
 
 def _on_gpu(bundle: Bundle) -> bool:
@@ -79,30 +88,44 @@ def _on_gpu(bundle: Bundle) -> bool:
     return name in registry.names() and registry.find(name).on_gpu(bundle.artifact)
 
 
-def _verify(bundle: Bundle, *, per_block: bool) -> Verification:
+def _verify(bundle: Bundle, *, per_block: bool, timed: bool) -> Verification:
     if isinstance(bundle.manifest.spec, OnnxNetwork):
         if per_block:
             raise UsageError("--per-block is for networks of a family, whose layers are known: leave it out")
-        return _verify_network(bundle, bundle.manifest.spec)
+        return _verify_network(bundle, bundle.manifest.spec, timed=timed)
     expected, tolerance, session = _load(bundle)
     manifest_consistency.check(bundle.manifest, description_of(session), bundle.directory / MANIFEST)
     preparation = golden_images.check(bundle, expected)
     traced = _traced(bundle, session) if per_block else None
     verdict = gate.gate(session, expected, tolerance, ArtifactIo.of(bundle.manifest), twice=True)
-    cause = None if verdict.passed else _cause(bundle)
+    latency = _latency(partial(session.run, _batch(bundle, expected))) if timed else None
+    result = Verification(bundle, verdict, preparation, None if verdict.passed else _cause(bundle), latency_ms=latency)
     if traced is None:
-        return Verification(bundle, verdict, preparation, cause)
+        return result
     layers, limit = _layers(bundle, traced, expected), tolerance.relative_l2
-    return Verification(bundle, verdict, preparation, cause, layers, limit, first_divergence(layers, limit))
+    return replace(result, layers=layers, layer_limit=limit, diverges_at=first_divergence(layers, limit))
 
 
-def _verify_network(bundle: Bundle, network: OnnxNetwork) -> Verification:
+def _batch(bundle: Bundle, expected: Golden) -> Array:
+    """A golden input, as often as the artifact takes it at a time."""
+    images = expected.inputs.get(expected.traced, next(iter(expected.inputs.values())))
+    return images[:1].repeat(bundle.manifest.batch or 1, axis=0)
+
+
+def _latency(call: Callable[[], object]) -> float:
+    """The median of a few runs, in milliseconds; what comes before has warmed the session up."""
+    return median(timed_ms(call, time.perf_counter)() for _ in range(LATENCY_RUNS))
+
+
+def _verify_network(bundle: Bundle, network: OnnxNetwork, *, timed: bool) -> Verification:
     target, tolerance = _checked(bundle)
     expected = network_golden.load(bundle.golden, network)
     session = target.open(bundle.artifact)
     manifest_consistency.check(bundle.manifest, description_of(session), bundle.directory / MANIFEST)
-    verdict = network_gate.gate(network_gate.tensors_of(session), expected, tolerance, twice=True)
-    return Verification(bundle, verdict, cause=None if verdict.passed else _cause(bundle))
+    tensors = network_gate.tensors_of(session)
+    verdict = network_gate.gate(tensors, expected, tolerance, twice=True)
+    latency = _latency(partial(tensors.compute, next(iter(expected.inputs.values())))) if timed else None
+    return Verification(bundle, verdict, cause=None if verdict.passed else _cause(bundle), latency_ms=latency)
 
 
 def _cause(bundle: Bundle) -> str | None:
