@@ -27,6 +27,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -69,8 +70,15 @@ def _export(place: Path, seed: int, *, thorough: bool, more: tuple[object, ...] 
     checkpoint = save_checkpoint(place / "small.pt", small_spec(), seed=seed)
     exported(checkpoint, "--golden-images", place / "images", *more, "-o", place / "onnx")
     precision = manifest_of(place / "onnx")["precision"]
-    for name, *options in [("ort",), ("openvino",), ("triton",), ("web",), ("ort-onnx", "--ort-style", "onnx")]:
-        if npm.formats([name]):
+    for name, *options in [
+        ("ort",),
+        ("openvino",),
+        ("triton",),
+        ("web",),
+        ("litert",),
+        ("ort-onnx", "--ort-style", "onnx"),
+    ]:
+        if npm.formats([name]) and (name != "litert" or find_spec("ai_edge_litert")):
             exported(
                 place / "onnx",
                 "--format",
@@ -277,7 +285,7 @@ def test_graphs_that_could_do_more_than_compute(victim: Victim, trials: Trials) 
 
 def test_settings_and_files_of_formats(victim: Victim, trials: Trials) -> None:
     """What is a format's own, with hashes that are right: OpenVINO's XML with entities, extensions and weights out of range, .ort
-    files with branches, ONNX Runtime's options that write files, Triton's configuration, files that are not listed."""
+    and .tflite files with branches, operators of libraries and weights elsewhere, ONNX Runtime's options that write files, Triton's configuration, files that are not listed."""
     for format, changes in hostile.SETTINGS.items():
         if format not in formats(victim.made):
             continue
@@ -493,6 +501,7 @@ def test_other_healthy_files_under_this_name(victim: Victim, trials: Trials) -> 
             ("ort", "model.ort"),
             ("openvino", "model.bin"),
             ("triton", "1/model.onnx"),
+            ("litert", "model.tflite"),
             ("web", "model.onnx"),
             ("ort-onnx", "model.onnx"),
         ):

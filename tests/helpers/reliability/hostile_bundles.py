@@ -455,6 +455,21 @@ def _options(*entries: str) -> Change:
     return _settings(session_options=list(entries))
 
 
+def _tflite(change: Callable[[Any], object]) -> Change:
+    """The model of a bundle for LiteRT, changed as an object of its schema."""
+
+    def of_bundle(bundle: Path) -> None:
+        from s2mlp_exporters.litert.model_writer import pack
+        from s2mlp_exporters.litert.schema import load_schema
+
+        schema = load_schema()
+        model = schema.ModelT.InitFromObj(schema.Model.GetRootAs((bundle / "model.tflite").read_bytes()))
+        change(model)
+        replace_file(bundle, "model.tflite", bytes(pack(model)))
+
+    return of_bundle
+
+
 SETTINGS: dict[str, dict[str, Change]] = {
     "onnx": {
         "called .ort": _renamed("model.ort"),
@@ -479,6 +494,21 @@ SETTINGS: dict[str, dict[str, Change]] = {
     | {
         "another device": _settings(device="HETERO:CPU"),
         "a plugin": _settings(plugin="/tmp/plugin.so"),
+    },
+    "litert": {
+        "another runtime": _settings(runtime="tflite"),
+        "delegates": _settings(delegate="/tmp/delegate.so"),
+        "places that lead nowhere": lambda bundle: replace_file(
+            bundle, "model.tflite", b"\xff" * 4 + b"TFL3" + b"\xff" * 100
+        ),
+        "half a model": lambda bundle: replace_file(
+            bundle, "model.tflite", (bundle / "model.tflite").read_bytes()[:5000]
+        ),
+        "an operator of a library": _tflite(
+            lambda model: setattr(model.operatorCodes[0], "customCode", "FlexReadFile")
+        ),
+        "a branch": _tflite(lambda model: setattr(model.operatorCodes[0], "builtinCode", 118)),
+        "weights from elsewhere": _tflite(lambda model: setattr(model.buffers[3], "offset", 1 << 40)),
     },
     "web": {
         "a script that is not listed": _unlisted("app.js"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import shutil
 import zipfile
@@ -88,6 +89,13 @@ def make_seeds(place: Path) -> None:
     if LITERT:
         assert run("export", out, "--format", "litert", "-o", place / "litert").code == 0
         shutil.copy(place / "litert" / "model.tflite", place / "model.tflite")
+        np.save(place / "noise.npy", np.random.default_rng(0).standard_normal((64, 3, 20, 28)).astype(np.float32))
+        (place / "named.json").write_text(json.dumps([f"class {i}" for i in range(SPEC.classes)]), "utf-8")
+        int8 = ("--precision", "int8", "--calibration", place / "noise.npy", "--min-agreement", 0.8)
+        named = ("--labels", place / "named.json", "-o", place / "litert-int8")
+        ran = run("export", place / "model.pt", "--format", "litert", *int8, *named)
+        assert ran.code == 0, ran.err
+        shutil.copy(place / "litert-int8" / "model.tflite", place / "int8.tflite")
     shutil.copy(out / "manifest.json", place / "manifest.json")
     shutil.copy(out / "golden.safetensors", place / "golden.safetensors")
 
@@ -279,7 +287,7 @@ READERS: dict[str, Reader] = {
     "recordings": Reader(("recorded.npz", "packed.npz"), (_archived, _archived, _raw), _recording),
     "recordings in safetensors": Reader(("recorded.safetensors",), (_headed, _headed, _raw), _recording),
     "calibration inputs": Reader(("inputs.npy",), (_npy, _npy, _raw), _inputs),
-    **({"models for LiteRT": Reader(("model.tflite",), (_raw,), _litert)} if LITERT else {}),
+    **({"models for LiteRT": Reader(("model.tflite", "int8.tflite"), (_raw, _raw), _litert)} if LITERT else {}),
 }
 """By what they read."""
 

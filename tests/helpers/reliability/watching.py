@@ -18,6 +18,7 @@ LOADING = (
     ("onnxruntime", "InferenceSession"),
     ("openvino", "Core"),
     ("openvino.frontend", "FrontEndManager"),
+    ("ai_edge_litert.interpreter", "Interpreter"),
     ("tensorrt_rtx", "Runtime"),
     ("tensorrt_rtx", "Builder"),
     ("PIL.Image", "open"),
