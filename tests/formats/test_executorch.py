@@ -7,17 +7,33 @@ import shutil
 from pathlib import Path
 
 import numpy as np
+import onnx_ir as ir
 import pytest
+import torch
 
-from helpers.formats import exported, manifest_of, noise, promised
-from helpers.support import run, save_checkpoint, small_spec
+from helpers.formats import exported, manifest_of, noise, promised, replace_file
+from helpers.mixers import lucidrains_mixer
+from helpers.support import pyramid_spec, run, save_checkpoint, small_spec, v2_spec
 from s2mlp_deploy.bundle.read import read_bundle
-from s2mlp_deploy.errors import BundleError, UsageError
+from s2mlp_deploy.errors import BundleError, CompilerError, UsageError
+from s2mlp_deploy.families.mixer.spec import MixerSpec
+from s2mlp_deploy.families.registry import family_of
+from s2mlp_deploy.formats import registry
+from s2mlp_deploy.gate.distance import compare
+from s2mlp_deploy.graph.lowered import Axes
+from s2mlp_deploy.graph.spatial_shift import LOWERINGS
+from s2mlp_deploy.passes.optimize import optimize
+from s2mlp_deploy.runtime.onnxruntime import OnnxSession
 from s2mlp_deploy.runtime.session import DescribedSession
+from s2mlp_deploy.schema.array import Array
+from s2mlp_deploy.schema.spec import Embedding, Spec
 
 pytest.importorskip("executorch", reason="needs ExecuTorch")
 
+from s2mlp_exporters.executorch import artifact_scan
 from s2mlp_exporters.executorch.exporter import MODEL, ExecuTorchProgram
+from s2mlp_exporters.executorch.graph_module import GraphModule
+from s2mlp_exporters.executorch.operators import OPERATORS
 from s2mlp_exporters.executorch.session import ExecuTorchSession
 
 pytestmark = pytest.mark.slow  # ExecuTorch takes seconds to lower the smallest network
@@ -74,3 +90,138 @@ def test_the_report_names_what_xnnpack_leaves_out_which_only_moves_values_but_fo
     left = json.loads((made / "engine" / "report.json").read_text("utf-8"))["engine"]["not_delegated"]
     assert left.keys() == {"index_select", "slice_copy.Tensor", "view_copy", "mean.dim"}
     assert left["mean.dim"] == 2
+
+
+# The graph as a module: in PyTorch itself, which takes no time
+
+SPECS: dict[str, Spec] = {
+    "two stages": pyramid_spec(),
+    "S²-MLPv2": v2_spec(),
+    "MLP-Mixer": MixerSpec(Embedding((4, 4), (4, 4)), 14, 6, 26, 2, classes=7, image_size=(20, 28)),
+}
+
+
+def eager(path: Path, images: Array) -> Array:
+    """The output of the ONNX model at ``path`` as a module."""
+    with torch.no_grad():
+        out: Array = GraphModule(ir.load(path), OPERATORS)(torch.tensor(images)).numpy()
+    return out
+
+
+@pytest.mark.parametrize("name", SPECS)
+@pytest.mark.parametrize("lowering", ["gather", "slice", "conv", "pad"])
+def test_the_module_of_any_family_computes_what_its_graph_does(name: str, lowering: str, tmp_path: Path) -> None:
+    spec, rng = SPECS[name], np.random.default_rng(0)
+    weights = {n: rng.standard_normal(shape).astype(np.float32) / 4 for n, shape in spec.parameter_shapes().items()}
+    model = family_of(spec).emit(spec, weights, LOWERINGS[lowering], Axes(None, spec.image_size))
+    ir.save(optimize(model), tmp_path / "model.onnx")
+    images = rng.standard_normal((3, 3, *spec.image_size)).astype(np.float32)
+    reference = OnnxSession(tmp_path / "model.onnx").run(images)
+    assert compare(eager(tmp_path / "model.onnx", images), reference).relative_l2 < 2e-6
+
+
+@pytest.mark.parametrize(("precision", "limit"), [("int8", 0.01), ("int8w", 0.05)])
+def test_the_module_of_a_quantized_graph_computes_what_it_does(
+    precision: str, limit: float, made: Path, tmp_path: Path
+) -> None:
+    """With int8 the same roundings; with int8w activations are rounded, too, which ONNX Runtime leaves in float32."""
+    np.save(tmp_path / "calibration.npy", noise(64))
+    of_int8 = ("--target", "litert", "--calibration", tmp_path / "calibration.npy", "--min-agreement", 0.9)
+    exported(
+        made / "small.pt", "--precision", precision, *(of_int8 if precision == "int8" else ()), "-o", tmp_path / "onnx"
+    )
+    reference = registry.find("onnx").open(read_bundle(tmp_path / "onnx").artifact).run(noise(8))
+    distance = compare(eager(tmp_path / "onnx" / "model.onnx", noise(8)), reference).relative_l2
+    assert distance < limit
+
+
+def test_an_operator_without_a_translation_is_refused_by_name(made: Path) -> None:
+    model = ir.load(made / "onnx" / "model.onnx")
+    next(node for node in model.graph if node.op_type == "Gelu").op_type = "Erf"
+    with pytest.raises(CompilerError, match=r"no translation for the operator Erf of stage0/block00/gelu1"):
+        GraphModule(model, OPERATORS)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (
+            ("--answer", "top5"),
+            "--format executorch cannot be made with --answer top5: expected logits or probabilities",
+        ),
+        (("--input", "image"), "--format executorch cannot be made with --input image: expected float or uint8"),
+        (("--dynamic-size",), "one size of images for a file: leave out --dynamic-size"),
+        (("--batch", 2, "--max-batch", 4), "--max-batch 4: the bundle's graph has a fixed batch of 2"),
+        (("--precision", "fp16"), "fp16"),
+        (("--max-batch", 0), "--max-batch '0': expected a number greater than or equal to 1"),
+    ],
+)
+def test_what_the_format_does_not_have_is_refused_by_name(
+    options: tuple[object, ...], message: str, made: Path, tmp_path: Path
+) -> None:
+    ran = run("export", made / "small.pt", "--format", "executorch", *options, "-o", tmp_path / "out")
+    assert ran.code == 2 and message in " ".join(ran.err.split()), ran.err
+    assert not (tmp_path / "out").exists()
+
+
+# Files from elsewhere
+
+HOSTILE: dict[str, tuple[bytes, bytes, str]] = {
+    "another backend": (b"XnnpackBackend", b"OpenvinoBacken", "for another backend than XNNPACK"),
+    "another operator": (b"index_select", b"index_put___", "operator 'aten::index_put___.out' is none"),
+    "another method": (b"forward\0", b"farword\0", "it has not one method called forward"),
+    "another identifier": (b"ET12eh00", b"ET11eh00", "it is no .pte file"),
+    "another part": (b"XN01", b"XN02", "tables of another kind than XN01"),
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_a_program_that_could_do_something_else_is_refused_before_it_is_loaded(name: str, engine: Path) -> None:
+    old, new, message = HOSTILE[name]
+    content = (engine / MODEL).read_bytes()
+    assert old in content
+    replace_file(engine, MODEL, content.replace(old, new, 1))
+    ran = run("verify", engine)
+    assert ran.code == 3 and message in " ".join(ran.err.split()), ran.err
+
+
+@pytest.mark.parametrize("end", [0, 7, 40, 5000, -1])
+def test_a_file_that_was_cut_short_is_refused(end: int, engine: Path) -> None:
+    replace_file(engine, MODEL, (engine / MODEL).read_bytes()[:end])
+    with pytest.raises(BundleError, match="No export writes that"):
+        ExecuTorchProgram().inspect(read_bundle(engine))
+
+
+def test_sizes_and_indices_that_lead_out_of_the_file_are_refused(engine: Path) -> None:
+    """Each number of four bytes in the tables set to all ones, in turn, is refused or reads as before."""
+    content = (engine / MODEL).read_bytes()
+    tables = int.from_bytes(content[16:24], "little")
+    refused = 0
+    for place in range(40, tables - 4, 52):
+        (engine / MODEL).write_bytes(content[:place] + b"\xff" * 4 + content[place + 4 :])
+        try:
+            artifact_scan.inspect(engine / MODEL)
+        except BundleError:
+            refused += 1
+    assert refused > 0.7 * len(range(40, tables - 4, 52))
+
+
+# Every precision and family all through, by make thorough
+
+
+@pytest.mark.thorough
+@pytest.mark.parametrize("precision", ["fp32", "int8", "int8w"])
+@pytest.mark.parametrize("family", ["S²-MLPv2", "MLP-Mixer"])
+def test_other_families_go_to_every_precision(family: str, precision: str, tmp_path: Path) -> None:
+    if family == "MLP-Mixer":
+        torch.save(lucidrains_mixer().state_dict(), tmp_path / "net.pt")
+        options: tuple[object, ...] = ("--image-size", "20x28", "--mean", "0.5", "--std", "0.5")
+    else:
+        save_checkpoint(tmp_path / "net.pt", v2_spec("one stage"))
+        options = ("--shift-semantics", "paper")
+    np.save(tmp_path / "calibration.npy", noise(64))
+    if precision == "int8":
+        options += ("--calibration", tmp_path / "calibration.npy", "--min-agreement", 0.9)
+    out = tmp_path / "out"
+    exported(tmp_path / "net.pt", "--format", "executorch", "--precision", precision, *options, "-o", out)
+    assert run("verify", out).code == 0

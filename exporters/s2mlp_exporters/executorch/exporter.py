@@ -10,9 +10,10 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from s2mlp_deploy.bundle.contents import Artifact, Bundle
-from s2mlp_deploy.errors import UsageError
+from s2mlp_deploy.errors import BundleError, CompilerError, UsageError
 from s2mlp_deploy.formats.base import Compiler, refuse_other_files
 from s2mlp_deploy.formats.settings import recorded
+from s2mlp_deploy.schema.precision import LITERT, QUANTIZED_AT_RUNTIME
 from s2mlp_exporters.executorch import artifact_scan
 from s2mlp_exporters.executorch.lower import lower
 from s2mlp_exporters.executorch.options import ExecuTorchOptions
@@ -32,9 +33,10 @@ class ExecuTorchProgram(Compiler):
     """Writes ``model.pte`` and runs it."""
 
     name = "executorch"
-    precisions = ("fp32",)
+    precisions = ("fp32", "int8", *QUANTIZED_AT_RUNTIME)
     options = ExecuTorchOptions
     targets = ("arm", "x86")
+    calibrated_targets = (LITERT.name,)
     inputs = ("float", "uint8")
     outputs = ("logits", "probabilities")
     modules = (MODULE,)
@@ -70,6 +72,13 @@ class ExecuTorchProgram(Compiler):
         largest = None if fixed else options.max_batch or DEFAULT_BATCH
         program = lower(bundle.artifact.path, largest or 1)
         program.write(destination / MODEL)
+        try:
+            artifact_scan.inspect(destination / MODEL)
+        except BundleError as error:  # an operator that nobody has looked at, or another form in another version
+            raise CompilerError(
+                f"ExecuTorch {executorch_version()} wrote a program that would be refused when it is loaded ({error.__cause__}): install "
+                "another version, or export for another --format"
+            ) from error
         settings = Settings.model_validate(
             {"runtime_version": executorch_version(), "output": program.output, "max_batch": largest}
         )

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from s2mlp_exporters.executorch import quantization
 from s2mlp_exporters.executorch.graph_module import Node, Operator, Values
 
 _END = 2**31
@@ -35,8 +36,12 @@ def _gemm(v: Values, node: Node) -> Tensor:
     turned = b if node.attributes.get("transB", 0) else b.t()  # PyTorch's weights are (out, in)
     bias = v.tensor(node.inputs[2]) if node.has(2) else None
     if v.is_weight(node.inputs[1]):
+        if v.is_restored(node.inputs[1]) and not v.is_restored(node.inputs[0]):
+            a = quantization.rounded_by_row(a)
         return F.linear(a, turned, _row(node, bias, axis=-1))
     if v.is_weight(node.inputs[0]):  # W·x = (xᵀ·Wᵀ)ᵀ
+        if v.is_restored(node.inputs[0]) and not v.is_restored(node.inputs[1]):
+            turned = quantization.rounded_by_row(turned)
         return F.linear(turned, a, _row(node, bias, axis=0)).t()
     raise node.refused("neither of its matrices is a constant")
 
@@ -172,6 +177,7 @@ OPERATORS: dict[str, Operator] = {
     "Cast": _cast,
     "Concat": _concat,
     "Conv": _convolution,
+    "DequantizeLinear": quantization.dequantize,
     "Div": _elementwise(torch.div),
     "Gather": _gather,
     "Gelu": _gelu,
@@ -180,6 +186,7 @@ OPERATORS: dict[str, Operator] = {
     "MatMul": _elementwise(torch.matmul),
     "Mul": _elementwise(torch.mul),
     "Pad": _pad,
+    "QuantizeLinear": quantization.quantize,
     "ReduceMean": _reduction(torch.mean),
     "ReduceSum": _reduction(torch.sum),
     "Reshape": _reshape,
