@@ -13,6 +13,7 @@
 # make arm        verify bundles on emulated ARM processors, where qemu-user and Debian 12 are (minutes)
 # make docs-output  run what README.md and docs print again, and write what has changed (minutes)
 # make licenses   write docs/dependencies.md and constraints-oldest.txt
+# make dist       build wheel and source distribution into dist/, check both, and try the wheel in empty environments (minutes)
 # make web        export the bundled checkpoint as a web page, and serve it to this machine
 # make web-deps   what the page, its tests, the JavaScript examples and make lint need from npm
 # make venv       .venv with everything for development; TORCH_INDEX=https://download.pytorch.org/whl/cpu takes PyTorch's build
@@ -29,7 +30,7 @@ SITE := fashion_mnist-web-fp32
 NODE_STAMP := node_modules/.package-lock.json
 DATASET ?= /usr/share/datasets/fashion-mnist
 
-.PHONY: venv demo test test-npm quick thorough lint bench accuracy reliability fuzz oldest arm docs-output licenses web web-deps clean
+.PHONY: venv demo test test-npm quick thorough lint bench accuracy reliability fuzz oldest arm docs-output licenses dist web web-deps clean
 
 venv: $(STAMP)
 
@@ -95,6 +96,10 @@ oldest:
 
 docs-output: $(STAMP)
 	PYTHONPATH=tests $(BIN)/python -m helpers.printed_outputs
+
+dist: $(STAMP)
+	$(BIN)/s2mlp-export $(EXAMPLE) --force -o build/release-bundle
+	PYTHONPATH=tests $(BIN)/python -m helpers.release build/release-bundle
 
 arm: $(STAMP)
 	$(BIN)/python tests/arm/check.py $(CPUS)

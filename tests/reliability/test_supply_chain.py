@@ -36,13 +36,14 @@ RUNTIMES = (
     "executorch",
     "plot",
     "sbom",
+    "sign",
     "bench",
     "loadgen",
 )
 
 
 REQUIRED_UNUSED = {"tqdm", "certifi", "hypothesis"}
-"""LiteRT's package requires tqdm to show how far it is in compiling for NPUs, ExecuTorch's requires the others to fetch models and to test itself;
+"""LiteRT's package requires tqdm to show how far it is in compiling for NPUs, ExecuTorch's requires the others to fetch models and to test itself, model-signing's certifi for Sigstore alone;
 tests/formats/test_litert.py and test_executorch.py run models without."""
 
 

@@ -1,0 +1,48 @@
+"""What strangers see first: metadata that indexes take, a changelog that knows the version, documents whose links lead somewhere."""
+
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from packaging.specifiers import SpecifierSet
+from packaging.version import Version
+from trove_classifiers import classifiers
+
+from helpers.support import ROOT
+from s2mlp_deploy.system.version import __version__
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").rglob("*.md")), *sorted((ROOT / ".github").rglob("*.md"))]
+LINK = re.compile(r"(?<!!)\[[^\]]*\]\(([^)\s]+)\)|!\[[^\]]*\]\(([^)\s]+)\)")
+CODE = re.compile(r"^```.*?^```|`[^`\n]*`", re.MULTILINE | re.DOTALL)
+
+
+def test_classifiers_are_the_indexs_and_fit_the_pythons_that_are_allowed() -> None:
+    assert set(PROJECT["classifiers"]) <= classifiers
+    versions = [c.rpartition(" :: ")[2] for c in PROJECT["classifiers"] if re.search(r":: 3\.\d+$", c)]
+    allowed = SpecifierSet(PROJECT["requires-python"])
+    assert versions and all(allowed.contains(v) for v in versions)
+    assert versions == sorted(versions, key=Version) and not allowed.contains("3.9")
+
+
+def test_the_changelog_knows_this_version_and_what_comes_next() -> None:
+    headings = re.findall(r"^## \[(.+?)\]", (ROOT / "CHANGELOG.md").read_text("utf-8"), re.MULTILINE)
+    assert headings[:2] == ["Unreleased", __version__]
+    assert headings[1:] == sorted(headings[1:], key=Version, reverse=True)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_links_between_files_lead_to_files(page: Path) -> None:
+    text = CODE.sub("", page.read_text("utf-8"))
+    targets = [one or other for one, other in LINK.findall(text)]
+    local = [t.partition("#")[0] for t in targets if not re.match(r"[a-z]+:", t) and not t.startswith("#")]
+    assert [t for t in local if not (page.parent / t).exists()] == []
