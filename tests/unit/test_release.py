@@ -46,3 +46,13 @@ def test_links_between_files_lead_to_files(page: Path) -> None:
     targets = [one or other for one, other in LINK.findall(text)]
     local = [t.partition("#")[0] for t in targets if not re.match(r"[a-z]+:", t) and not t.startswith("#")]
     assert [t for t in local if not (page.parent / t).exists()] == []
+
+
+@pytest.mark.parametrize("name", ["1-bug.yml", "2-checkpoint.yml"])
+def test_who_reports_a_fault_is_asked_for_what_the_commands_print(name: str) -> None:
+    yaml = pytest.importorskip("yaml", reason="no PyYAML, which timm brings")
+    form = yaml.safe_load((ROOT / ".github" / "ISSUE_TEMPLATE" / name).read_text("utf-8"))
+    labels = [field["attributes"].get("label", "") for field in form["body"]]
+    assert "s2mlp-doctor --json" in labels and any("s2mlp-inspect" in label for label in labels)
+    ids = [field["id"] for field in form["body"] if "id" in field]
+    assert len(ids) == len(set(ids)) and {"name", "description"} <= form.keys()
