@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from s2mlp_deploy.checkpoint.load import Checkpoint
     from s2mlp_deploy.errors import Error
     from s2mlp_deploy.families.s2mlp.spec import PRESETS
-    from s2mlp_deploy.pipeline.api import deploy, load_checkpoint, read_bundle, verify
+    from s2mlp_deploy.pipeline.api import deploy, load_checkpoint, read_bundle, tune, verify
     from s2mlp_deploy.pipeline.request import (
         EvidenceOptions,
         Export,
@@ -32,6 +32,8 @@ if TYPE_CHECKING:
         OutputOptions,
         Source,
     )
+    from s2mlp_deploy.pipeline.tune.request import Limits, Space, TuneRequest
+    from s2mlp_deploy.pipeline.tune.tune import TuneResult
     from s2mlp_deploy.pipeline.verify import Verification
     from s2mlp_deploy.quantization.settings import BFloat16, Float16, Float32, Int8
     from s2mlp_deploy.schema.shift import DIRECTIONS, Shift
@@ -63,10 +65,13 @@ _NAMES = {
     "PRESETS": ("families.s2mlp.spec", "PRESETS"),
     "Shift": ("schema.shift", "Shift"),
     "Spec": ("schema.spec", "Spec"),
+    **{name: ("pipeline.tune.request", name) for name in ("Limits", "Space", "TuneRequest")},
+    "TuneResult": ("pipeline.tune.tune", "TuneResult"),
     "Verification": ("pipeline.verify", "Verification"),
     "deploy": ("pipeline.api", "deploy"),
     "load_checkpoint": ("pipeline.api", "load_checkpoint"),
     "read_bundle": ("pipeline.api", "read_bundle"),
+    "tune": ("pipeline.api", "tune"),
     "verify": ("pipeline.api", "verify"),
 }
 
@@ -84,6 +89,11 @@ __all__ = [  # noqa: RUF022 - the order of the story
     "OutputOptions",
     "SigningKey",
     "Export",
+    "tune",
+    "TuneRequest",
+    "Limits",
+    "Space",
+    "TuneResult",
     "verify",
     "Verification",
     "read_bundle",

@@ -29,6 +29,8 @@ if TYPE_CHECKING:  # needs torch, and checking a bundle does not
     from s2mlp_deploy.bundle.signature import TrustedKey
     from s2mlp_deploy.checkpoint.load import Checkpoint
     from s2mlp_deploy.families.layouts import Layout
+    from s2mlp_deploy.pipeline.tune.request import TuneRequest
+    from s2mlp_deploy.pipeline.tune.tune import TuneResult
     from s2mlp_deploy.pipeline.verify import Verification
     from s2mlp_deploy.schema.shift import Offset, Semantics
     from s2mlp_deploy.schema.size import Size
@@ -72,6 +74,18 @@ _PUBLISHER = {
     "--require-signature": "require_signature",
 }
 
+_TUNE = {
+    "--max-accuracy-drop": "limits.accuracy_drop",
+    "--max-latency": "limits.latency_ms",
+    "--max-size": "limits.size_bytes",
+    "--max-memory": "limits.memory_bytes",
+    "--formats": "space.formats",
+    "--precisions": "space.precisions",
+    "--lowerings": "space.lowerings",
+    "--calibration": "int8.calibration",
+}
+"""Options of ``s2mlp-tune`` and the fields of its request."""
+
 _OPTION = re.compile(r"(?<![\w-])(--[a-z][a-z0-9-]*[a-z0-9]|-o\b)")
 _COMMAND = re.compile(r"(?:s2mlp-[a-z]+|pip|npm) ")
 
@@ -87,6 +101,19 @@ def deploy(request: ExportRequest, listener: Listener | None = None) -> Export:
 
     with _in_fields():
         return deploying.deploy(request, _InFields(listener) if listener else None)
+
+
+def tune(request: TuneRequest, listener: Listener | None = None) -> TuneResult:
+    """Publish the best of all artifacts of the request's source that this machine can make and run, within the request's limits.
+
+    Raises:
+        LimitError: where none keeps the limits.
+        Error: as :func:`s2mlp_deploy.pipeline.tune.tune.tune`.
+    """
+    from s2mlp_deploy.pipeline.tune import tune as tuning
+
+    with _in_fields(_TUNE):
+        return tuning.tune(request, _InFields(listener) if listener else None)
 
 
 def verify(

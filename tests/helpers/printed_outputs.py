@@ -33,6 +33,7 @@ VARIES = (
     (r"\b[0-9a-f]{16}\b", "KEY"),
     (r"█+", "█"),
     (r"\b\d+\.\d{2,3}(?= +(?:│|…))|(?<=… )\d+\.\d{2,3}\b", "TIME"),
+    (r"\b\d+\.\d{2}(?= times as fast)", "TIME"),
     (r"\b[\d,]+ rounds\b", "N rounds"),
     (r" ≈(?= +│)", ""),
     (r"\b\d+ cores?\b", "N cores"),

@@ -125,5 +125,18 @@ def test_commands_to_type_stay_as_they_are() -> None:
 
 
 def test_every_public_function_is_one_of_the_api() -> None:
-    for name in ("deploy", "verify", "read_bundle", "load_checkpoint"):
+    for name in ("deploy", "tune", "verify", "read_bundle", "load_checkpoint"):
         assert getattr(s2mlp_deploy, name).__module__ == "s2mlp_deploy.pipeline.api"
+
+
+def test_a_tune_names_the_fields_of_its_request(checkpoint: Path, tmp_path: Path) -> None:
+    request = s2mlp_deploy.TuneRequest(
+        Source(checkpoint),
+        limits=s2mlp_deploy.Limits(size_bytes=10),
+        space=s2mlp_deploy.Space(("onnx",), ("fp32",), ("auto",)),
+        output=OutputOptions(tmp_path / "best"),
+    )
+    with pytest.raises(Error, match=r"The nearest: onnx fp32 \(limits.size_bytes: "):
+        s2mlp_deploy.tune(request)
+    found = s2mlp_deploy.tune(replace(request, limits=s2mlp_deploy.Limits()))
+    assert found.bundle == read_bundle(tmp_path / "best") and found.report.taken

@@ -26,7 +26,7 @@ AUTO = "auto"
 PROCESSORS = {"x86_64": X86, "AMD64": X86, "aarch64": ARM, "arm64": ARM}
 """The targets of this project by the names that systems have for processors."""
 
-LOWERINGS_DIFFER = 1.25
+LOWERINGS_DIFFER = 1.1
 """No lowering is that many times as fast as the usual one in any measured network (docs/benchmarks.md)."""
 
 

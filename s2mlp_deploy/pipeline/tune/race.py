@@ -52,6 +52,12 @@ class Standing:
         rounds = min(len(mine), len(its))
         return ratio(mine[:rounds], its[:rounds])
 
+    @property
+    def decided(self) -> bool:
+        """Whether of each candidate that runs on it is known on which side of the margin it is."""
+        others = (self.times_as_long(name, self.fastest) for name in self.running if name != self.fastest)
+        return all(one.low >= MARGIN or one.high < MARGIN for one in others)
+
     def is_slower(self, name: str, other: str) -> bool:
         """Whether it is shown to take longer by more than :data:`MARGIN`."""
         return self.times_as_long(name, other).low >= MARGIN
@@ -88,7 +94,7 @@ class Race:
             per_round = (self.clock() - before) / rounds
             standing = _after_lap(standing)
             left = self.seconds - (self.clock() - start)
-            rounds = 0 if _decided(standing) else _next_lap(standing, left, per_round)
+            rounds = 0 if standing.decided else _next_lap(standing, left, per_round)
         return standing
 
 
@@ -107,9 +113,3 @@ def _after_lap(standing: Standing) -> Standing:
     leaving = {name for name in by_time[half:] if standing.is_slower(name, fastest)}
     running = tuple(name for name in standing.running if name not in leaving)
     return Standing(standing.samples_ms, running, (*standing.laps, len(standing.running)))
-
-
-def _decided(standing: Standing) -> bool:
-    """Whether of each candidate it is known on which side of the margin it is."""
-    others = (standing.times_as_long(name, standing.fastest) for name in standing.running if name != standing.fastest)
-    return all(one.low >= MARGIN or one.high < MARGIN for one in others)

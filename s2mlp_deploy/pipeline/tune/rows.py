@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from statistics import median
 
 from s2mlp_deploy.pipeline.tune.candidates import Build, Candidate
 from s2mlp_deploy.pipeline.tune.decision import Decision, Miss
@@ -101,16 +100,21 @@ def decision_in_words(search: Search, decision: Decision) -> str:
     if taken != best:
         faster = standing.times_as_long(taken, best)
         return f"{taken} was taken: {best} measured {times(faster)} times as fast, which shows no difference of 2%, and {taken} is simpler"
-    known = [name for name in standing.samples_ms if name != taken]
-    if not known:
-        return f"{taken} was taken: no other candidate of the race keeps the limits"
-    second = min(known, key=lambda name: standing.times_as_long(name, taken).median)
-    sentence = f"{taken} was taken: {times(standing.times_as_long(second, taken))} times as fast as {second}"
     first = simplest(search)
-    if first and first.name not in (taken, second) and (of_first := search.standing_of(first.name)):
-        ratio = median(of_first.samples_ms[first.name]) / standing.milliseconds(taken).median
-        sentence += f", and {ratio:.2f} times as fast as {first.name}, the simplest"
-    return sentence
+    if first is None or first.name == taken:
+        return f"{taken} was taken: it is the simplest candidate, and none is shown to be faster"
+    return f"{taken} was taken: {_times_as_fast(search, taken, first.name):.2f} times as fast as {first.name}, the simplest"
+
+
+def _times_as_fast(search: Search, name: str, other: str) -> float:
+    """How many times as fast as ``other`` the candidate is: in a race of both, else by way of the fastest of the other's race."""
+    for heat in reversed(search.heats):
+        if name in heat.standing.samples_ms and other in heat.standing.samples_ms:
+            return heat.standing.times_as_long(other, name).median
+    between = search.standing_of(other)
+    assert between
+    known = between.fastest
+    return between.times_as_long(other, known).median * search.heats[-1].standing.times_as_long(known, name).median
 
 
 def simplest(search: Search) -> Candidate | None:

@@ -66,7 +66,7 @@ def tune(
     entered = tuple(search.entries(search.builds))
     first = search.race(entered, FIRST_RACE_S)
     last, excluded = _with_other_lowerings(search, entered, first, listed)
-    if first and last is None:
+    if first and last is None and not first.standing.decided:
         last = search.race(_running(entered, first), LAST_RACE_S)
     decision, late = _decide(search, last or first)
     report = _report(search, decision, late, excluded, source)
