@@ -56,3 +56,25 @@ def test_who_reports_a_fault_is_asked_for_what_the_commands_print(name: str) -> 
     assert "s2mlp-doctor --json" in labels and any("s2mlp-inspect" in label for label in labels)
     ids = [field["id"] for field in form["body"] if "id" in field]
     assert len(ids) == len(set(ids)) and {"name", "description"} <= form.keys()
+
+
+def test_every_python_that_is_claimed_is_in_the_workflow() -> None:
+    yaml = pytest.importorskip("yaml", reason="no PyYAML, which timm brings")
+    workflow = yaml.safe_load((ROOT / ".github" / "workflows" / "tests.yml").read_text("utf-8"))
+    run = set(workflow["jobs"]["platforms"]["strategy"]["matrix"]["python"])
+    claimed = {c.rpartition(" :: ")[2] for c in PROJECT["classifiers"] if re.search(r":: 3\.\d+$", c)}
+    assert claimed <= run
+
+
+def test_an_image_copies_what_a_wheel_is_built_from() -> None:
+    packages = {Path(place).parts[0] for place in ("s2mlp_deploy", "exporters/s2mlp_exporters", "bench/s2mlp_bench")}
+    needed = {*packages, PROJECT["readme"], *PROJECT["license-files"], "pyproject.toml"}
+    for file in (ROOT / "docker").glob("*.Dockerfile"):
+        copied = {
+            word
+            for line in file.read_text("utf-8").splitlines()
+            if line.startswith("COPY")
+            for word in line.split()[1:-1]
+        }
+        sent = {line[1:] for line in (ROOT / ".dockerignore").read_text("utf-8").splitlines() if line.startswith("!")}
+        assert needed <= copied and copied - {"--from=build", "/wheels"} <= sent, file
