@@ -11,7 +11,7 @@ from s2mlp_deploy.bundle.contents import GOLDEN, MANIFEST, REPORT, Bundle
 from s2mlp_deploy.bundle.signature import SIGNATURE, TrustedKey
 from s2mlp_deploy.errors import BundleError
 from s2mlp_deploy.families.registry import read_network
-from s2mlp_deploy.schema.manifest import Manifest, parse_manifest
+from s2mlp_deploy.schema.manifest import DEEPEST, Manifest, parse_manifest
 from s2mlp_deploy.schema.report import Report, parse_report
 from s2mlp_deploy.system import untrusted_input
 from s2mlp_deploy.system.hashing import sha256
@@ -61,9 +61,9 @@ def read_bundle(directory: Path, publisher: TrustedKey | None = None) -> Bundle:
 
 
 def _is_plain(directory: Path, name: str) -> bool:
-    """Whether the file called ``name`` is one, and neither it nor the directory of its version leads elsewhere."""
+    """Whether the file called ``name`` is one, and neither it nor a directory that it lies in leads elsewhere."""
     file = directory / name
-    elsewhere = file.is_symlink() or (file.parent != directory and file.parent.is_symlink())
+    elsewhere = any((directory / part).is_symlink() for part in (name, *map(str, Path(name).parents[:-1])))
     return file.is_file() and not elsewhere
 
 
@@ -115,7 +115,7 @@ def is_bundle(path: Path) -> bool:
 def _refuse_file_of_bundle(path: Path) -> None:
     if not os.path.isfile(path):
         return
-    for directory in (path.parent, path.parent.parent):
+    for directory in path.parents[:DEEPEST]:
         if path.relative_to(directory).as_posix() in (files_of_bundle(directory) or ()):
             raise BundleError(f"{path} is a file of a bundle: give the bundle's directory, {directory}")
 

@@ -20,7 +20,7 @@ from s2mlp_deploy.bundle.contents import MANIFEST, REPORT, Bundle
 from s2mlp_deploy.bundle.read import NO_TEXT, files_of_bundle, is_text
 from s2mlp_deploy.bundle.signature import SigningKey
 from s2mlp_deploy.errors import Error, OutputError
-from s2mlp_deploy.schema.manifest import VERSION, Manifest
+from s2mlp_deploy.schema.manifest import DEEPEST, PACKAGE, VERSION, Manifest
 from s2mlp_deploy.schema.report import Report
 from s2mlp_deploy.system import workdir
 
@@ -57,7 +57,7 @@ class Staging:
             file = self.directory / name
             _open_to_others(file, 0o666)
             _flush(file)
-        for place in {(self.directory / name).parent for name in manifest.files} - {self.directory}:
+        for place in {self.directory / parent for name in manifest.files for parent in Path(name).parents[:-1]}:
             _open_to_others(place, 0o777)
             _flush_names(place)
         _flush_names(self.directory)
@@ -141,13 +141,21 @@ def check_destination(destination: Path, *, replace: bool) -> None:
 
 def _contents(directory: Path) -> set[str]:
     """The names of all files in ``directory``, as in a manifest; a directory that none can name ends in a slash."""
-    found: set[str] = set()
-    for path in directory.iterdir():
-        inside = list(path.iterdir()) if VERSION.fullmatch(path.name) and _is_directory(path) else []
-        found |= {f"{path.name}/{file.name}" + "/" * _is_directory(file) for file in inside}
-        if not inside:
-            found.add(path.name + "/" * _is_directory(path))
-    return found
+    return {name for path in directory.iterdir() for name in _names(path, path.name, _depth(path.name))}
+
+
+def _depth(name: str) -> int:
+    """How many levels of directories may lie in the one called ``name``, itself counted."""
+    return DEEPEST - 1 if PACKAGE.fullmatch(name) else 1 if VERSION.fullmatch(name) else 0
+
+
+def _names(path: Path, name: str, depth: int) -> Iterator[str]:
+    """The names of the files below ``path``, which is called ``name``, down to ``depth`` levels."""
+    inside = list(path.iterdir()) if depth and _is_directory(path) else []
+    for file in inside:
+        yield from _names(file, f"{name}/{file.name}", depth - 1)
+    if not inside:
+        yield name + "/" * _is_directory(path)
 
 
 def _is_directory(path: Path) -> bool:

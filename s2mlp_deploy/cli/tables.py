@@ -131,7 +131,12 @@ def export(result: Export) -> RenderableType:
             if manifest.format == "onnx" or not precision(manifest.precision).on_cpu
             else ("graph", "engine")
         )
-        waits = f"PENDING A DEVICE: its {graph} passed, the {left} has not run; s2mlp-verify checks it there"
+        passed = f"its {graph} passed,"
+        if distances := result.report.distances:
+            worst = max(found.relative_l2 for found in distances.values())
+            passed = f"its {graph} passed, and so did the {left}, recomputed here (relative L2 up to {worst:.1e});"
+            left = "runtime"
+        waits = f"PENDING A DEVICE: {passed} the {left} has not run; s2mlp-verify checks it there"
         return Group(grid, Text(waits, "bold yellow"))
     if result.verdict is None:
         return Group(grid, Text(f"NOT JUDGED: {_WHY_NOT_JUDGED[manifest.verdict]}", style="bold yellow"))

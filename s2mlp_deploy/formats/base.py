@@ -85,6 +85,14 @@ class Format(ABC):
             BundleError: where the runtime cannot load it.
         """
 
+    def recompute(self, artifact: Artifact) -> Session | None:
+        """A session that computes what the artifact's files say without its runtime, for machines where that cannot run.
+
+        Its numbers show that the artifact was written rightly; the bundle stays pending a device. None where there is no such
+        session.
+        """
+        return None
+
     @abstractmethod
     def versions(self) -> Mapping[str, str]:
         """The packages that decide the artifact's bytes, and their versions."""

@@ -40,12 +40,17 @@ SCHEMA_VERSION: Literal[1] = 1
 VERSION = re.compile("[1-9][0-9]{0,8}")
 """The name of a directory in a bundle, for servers that keep each version of a model in one. It holds only files."""
 
+PACKAGE = re.compile("[a-z]{1,20}\\.mlpackage")
+"""The name of a directory in a bundle that is one model, as Core ML has it. It may hold directories."""
+
+DEEPEST = 5
+"""Parts of a file's name in a bundle, the file itself among them; only a package has more than two."""
 
 _NAME = r"[A-Za-z0-9][A-Za-z0-9._+-]{0,99}"
 
 
 # On Windows these are devices, whatever the directory and the suffix, and a last dot is dropped.
-_DEVICE = re.compile(r"(?:[0-9]+/)?(?:con|prn|aux|nul|com[0-9]|lpt[0-9])(?:\..*)?|.*\.", re.IGNORECASE)
+_DEVICE = re.compile(r"(?:con|prn|aux|nul|com[0-9]|lpt[0-9])(?:\..*)?|.*\.", re.IGNORECASE)
 
 MOST_FILES = 1000
 """Files of a bundle, of which there are some forty at most, and settings of an engine."""
@@ -61,8 +66,13 @@ def _plain_name(name: str) -> str:
 
 
 def _place(name: str) -> str:
-    if not re.fullmatch(f"(?:{VERSION.pattern}/)?{_NAME}", name) or _DEVICE.fullmatch(name):
-        raise ValueError(f"{reprlib.repr(name)} is not a plain file name, nor one in a numbered directory")
+    *directories, file = name.split("/")
+    known = not directories or bool(
+        (VERSION.fullmatch(directories[0]) and len(directories) == 1)
+        or (PACKAGE.fullmatch(directories[0]) and len(directories) < DEEPEST)
+    )
+    if not known or not all(re.fullmatch(_NAME, part) and not _DEVICE.fullmatch(part) for part in (*directories, file)):
+        raise ValueError(f"{reprlib.repr(name)} is not a plain file name, nor one in a numbered directory or a package")
     return name
 
 

@@ -20,6 +20,7 @@ PACKAGES = (
     "openvino",
     "ai-edge-litert",
     "executorch",
+    "coremltools",
     "numpy",
     "safetensors",
     "pillow",

@@ -47,6 +47,7 @@ RUNTIMES = (
     "openvino",
     "ai_edge_litert",
     "executorch",
+    "coremltools",
     "polygraphy",
 )
 
@@ -144,8 +145,8 @@ def test_help_shows_every_choice_in_sections() -> None:
     assert all(re.search(rf"\b{choice}\b", text) for choice in (*PRECISIONS, *choices))
     assert all(re.search(rf"\b{name}\b", text) for name in DIRECTIONS)
     assert (
-        "may be repeated. One of executorch, litert, onnx, openvino, ort, triton, trt, trt-rtx, web. Default: onnx."
-        in text
+        "may be repeated. One of coreml, executorch, litert, onnx, openvino, ort, triton, trt, trt-rtx, web. "
+        "Default: onnx." in text
     )
     titles = [line for line in run("export", "--help").out.splitlines() if re.fullmatch(r"\S.*:", line)]
     assert titles[1:] == [
@@ -154,6 +155,7 @@ def test_help_shows_every_choice_in_sections() -> None:
         "Images:",
         "Checks:",
         "With --precision int8:",
+        "With --format coreml:",
         "With --format executorch or triton:",
         "With --format ort:",
         "With --format trt or trt-rtx:",

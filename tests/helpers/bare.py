@@ -22,6 +22,7 @@ OPTIONAL = (
     "openvino",
     "ai_edge_litert",
     "executorch",
+    "coremltools",
     "polygraphy",
     "matplotlib",
     "mlperf_loadgen",

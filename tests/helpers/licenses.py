@@ -26,8 +26,10 @@ INTRODUCTION = """\
 
 Written by `make licenses` from the metadata of what `make venv` installs. Each package stands where it first comes in; an extra
 takes what stands above it for granted. **Copyleft** marks licences that ask something of who passes the package on: none of those is
-needed to export, to verify or to run anything; model-signing loads certifi, and uses it for Sigstore alone; LiteRT's package requires tqdm, and ExecuTorch's certifi and hypothesis, and neither loads them to do so. Nothing of these packages lies in a bundle, but ONNX Runtime Web (MIT), in
-those of `--format web`; `--sbom` names the packages that made a bundle.
+needed to export, to verify or to run anything, but tqdm (MPL-2.0 and MIT) for `--format coreml`, where coremltools loads it; LiteRT's package
+requires it, too, and ExecuTorch's certifi and hypothesis, and neither loads them to run a model; model-signing loads certifi, and uses it for
+Sigstore alone. Nothing of these packages lies in a bundle, but ONNX Runtime Web (MIT), in those of `--format web`; `--sbom` names the packages
+that made a bundle.
 
 What is vulnerable changes from day to day, so no list of it stands here. `pip install pip-audit`, then
 `pip-audit -r constraints.txt --no-deps --disable-pip` asks the advisory database (it needs the internet; it was not run where these

@@ -79,6 +79,7 @@ RUNS: dict[str, list[tuple[str, ...]]] = {
     "openvino": [(*EXPORT, EXAMPLE, "--format", "openvino"), (*VERIFY, "fashion_mnist-openvino-fp32")],
     "sweep": [(*SWEEP, str(EXAMPLES / "sweep.toml"), "--workers", "1")],
     "litert": [(*EXPORT, EXAMPLE, "--format", "litert"), (*VERIFY, "fashion_mnist-litert-fp32")],
+    "coreml": [(*EXPORT, EXAMPLE, "--format", "coreml", "--allow-unverified-engine")],
     "triton": [(*EXPORT, EXAMPLE, "--format", "triton"), (*VERIFY, "fashion_mnist-triton-fp32")],
     "web": [(*EXPORT, EXAMPLE, *IMAGES, "--format", "web"), (*VERIFY, "fashion_mnist-web-fp32")],
     "trt-rtx": [(*EXPORT, EXAMPLE, "--format", "trt-rtx", "--allow-unverified-engine")],
@@ -91,6 +92,7 @@ NEEDED = {
     "web": npm.has("onnxruntime-web"),
     "trt-rtx": find_spec("tensorrt_rtx") is not None,
     "litert": find_spec("ai_edge_litert") is not None,
+    "coreml": find_spec("coremltools") is not None,
 }
 
 

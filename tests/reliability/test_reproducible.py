@@ -81,6 +81,7 @@ EXPORTS = {
     "openvino int8": [*INT8, "--format", "openvino"],
     "openvino from a bundle": ["example", "--format", "openvino"],
     "litert": [SMALL, "--format", "litert", "--precision", "int8w", "--sbom"],
+    "coreml": [SMALL, "--format", "coreml", "--precision", "int8w", "--allow-unverified-engine", "--sbom"],
     "triton": [SMALL, "--format", "triton", "--dynamic-size", "--shift", "pad"],
     "web": [SMALL, "--format", "web", "--batch", "2", "--sbom", "--ort-web", str(npm.WEB)],
     "trt-rtx": [SMALL, "--format", "trt-rtx", "--allow-unverified-engine", "--batch", "1:2:4"],
@@ -90,6 +91,7 @@ NEEDED = {
     "web": npm.has("onnxruntime-web"),
     "trt-rtx": find_spec("tensorrt_rtx") is not None,
     "litert": find_spec("ai_edge_litert") is not None,
+    "coreml": find_spec("coremltools") is not None,
 }
 """What some need that is not everywhere."""
 

@@ -281,7 +281,21 @@ def test_completion_offers_the_public_names_and_nothing_else() -> None:
 
 # What is missing, and how to install it
 
-EXTRAS = ("export", "gpu", "trt", "trt-rtx", "openvino", "litert", "plot", "sbom", "sign", "bench", "loadgen", "jetson")
+EXTRAS = (
+    "export",
+    "gpu",
+    "trt",
+    "trt-rtx",
+    "openvino",
+    "litert",
+    "coreml",
+    "plot",
+    "sbom",
+    "sign",
+    "bench",
+    "loadgen",
+    "jetson",
+)
 
 
 @pytest.mark.parametrize("extra", EXTRAS)

@@ -38,6 +38,7 @@ SPEC = small_spec(channels=5, depth=1, classes=3)
 PREPARED = Preprocessing(mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25))
 
 LITERT = find_spec("ai_edge_litert") is not None
+COREML = find_spec("coremltools") is not None
 
 Change = Callable[[Random, bytes, Sequence[bytes]], bytes]
 Read = Callable[[Path], object]
@@ -96,6 +97,12 @@ def make_seeds(place: Path) -> None:
         ran = run("export", place / "model.pt", "--format", "litert", *int8, *named)
         assert ran.code == 0, ran.err
         shutil.copy(place / "litert-int8" / "model.tflite", place / "int8.tflite")
+    if COREML:
+        ran = run("export", out, "--format", "coreml", "--allow-unverified-engine", "-o", place / "coreml")
+        assert ran.code == 0, ran.err
+        package = place / "coreml" / "model.mlpackage" / "Data" / "com.apple.CoreML"
+        program, weights = (package / "model.mlmodel").read_bytes(), (package / "weights" / "weight.bin").read_bytes()
+        (place / "model.coreml").write_bytes(len(program).to_bytes(8, "little") + program + weights)
     shutil.copy(out / "manifest.json", place / "manifest.json")
     shutil.copy(out / "golden.safetensors", place / "golden.safetensors")
 
@@ -269,6 +276,18 @@ def _litert(path: Path) -> None:
     session.run(np.zeros((2, 3, 20, 28), np.float32))
 
 
+def _coreml(path: Path) -> None:
+    """The length of a program, the program, and its weights: the scan refuses them, or knows every operator and value."""
+    from s2mlp_exporters.coreml import artifact_scan, recompute
+
+    data, program, weights = path.read_bytes(), path.with_suffix(".mlmodel"), path.with_suffix(".bin")
+    end = 8 + int.from_bytes(data[:8], "little")
+    program.write_bytes(data[8:end])
+    weights.write_bytes(data[end:])
+    found = artifact_scan.inspect_program(program, weights)
+    assert {operation.kind for operation in found.operations} <= recompute.OPERATORS.keys() and found.outputs
+
+
 READERS: dict[str, Reader] = {
     "checkpoints in torch's archive": Reader(
         ("wrapped.pt", "half.pt", "packed.pt"), (_archived, _archived, _raw), _checkpoint
@@ -288,6 +307,7 @@ READERS: dict[str, Reader] = {
     "recordings in safetensors": Reader(("recorded.safetensors",), (_headed, _headed, _raw), _recording),
     "calibration inputs": Reader(("inputs.npy",), (_npy, _npy, _raw), _inputs),
     **({"models for LiteRT": Reader(("model.tflite", "int8.tflite"), (_raw, _raw), _litert)} if LITERT else {}),
+    **({"programs for Core ML": Reader(("model.coreml",), (_raw,), _coreml)} if COREML else {}),
 }
 """By what they read."""
 

@@ -180,6 +180,14 @@ def test_a_name_that_no_file_can_have_is_no_bundle(tmp_path: Path) -> None:
         "１/model.onnx",
         "1" * 10 + "/model.onnx",
         "1\\model.onnx",
+        "model.mlpackage/../model.onnx",
+        "model.mlpackage//model.onnx",
+        "model.mlpackage/a/b/c/d/model.onnx",
+        "model.mlpackage/.hidden/model.onnx",
+        "model.mlpackage/con/model.onnx",
+        "model.package/model.onnx",
+        ".mlpackage/model.onnx",
+        "1/model.mlpackage/model.onnx",
     ],
 )
 def test_a_manifest_cannot_name_a_file_outside(bundle: Path, name: str) -> None:

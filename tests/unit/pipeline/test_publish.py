@@ -340,27 +340,42 @@ def test_a_file_that_the_manifest_does_not_list_is_not_published(pristine: Path,
     assert os.listdir(tmp_path) == []
 
 
-# Directories of versions
+# Directories of versions, and packages
+
+DEEP = "model.mlpackage/Data/some.author/weights/weight.bin"
 
 
 def publish_version(pristine: Path, destination: Path, *, replace: bool = False, also: str | None = None) -> None:
-    """As :func:`publish`, with a file in the directory of a version, too; and with one that no one asked for."""
+    """As :func:`publish`, with a file in the directory of a version and one in a package, too; and with one that no one asked for."""
     with staged(destination, replace=replace) as staging:
-        for name in ("model.onnx", "1/model.plan", *([also] if also else [])):
+        for name in ("model.onnx", "1/model.plan", DEEP, *([also] if also else [])):
             (staging.directory / name).parent.mkdir(exist_ok=True, parents=True)
             (staging.directory / name).write_text("new")
-        staging.publish(manifest_of(pristine, "model.onnx", "1/model.plan"), Report())
+        staging.publish(manifest_of(pristine, "model.onnx", "1/model.plan", DEEP), Report())
 
 
 def test_a_version_is_published_and_replaced_with_the_rest(pristine: Path, tmp_path: Path) -> None:
     for again in (False, True):
         publish_version(pristine, tmp_path / "bundle", replace=again)
-        assert sorted(os.listdir(tmp_path / "bundle")) == ["1", "manifest.json", "model.onnx", "report.json"]
+        names = ["1", "manifest.json", "model.mlpackage", "model.onnx", "report.json"]
+        assert sorted(os.listdir(tmp_path / "bundle")) == names
         assert os.listdir(tmp_path / "bundle" / "1") == ["model.plan"]
+        assert (tmp_path / "bundle" / DEEP).read_text() == "new"
     assert os.listdir(tmp_path) == ["bundle"]
 
 
-@pytest.mark.parametrize("also", ["1/scratch.tmp", "2/model.plan", "sub/model.plan", "1/sub/model.plan"])
+@pytest.mark.parametrize(
+    "also",
+    [
+        "1/scratch.tmp",
+        "2/model.plan",
+        "sub/model.plan",
+        "1/sub/model.plan",
+        "model.mlpackage/scratch.tmp",
+        "model.mlpackage/Data/some.author/weights/deeper/x",
+        "other.mlpackage/Manifest.json",
+    ],
+)
 def test_what_the_manifest_does_not_list_is_not_published_wherever_it_lies(
     pristine: Path, tmp_path: Path, also: str
 ) -> None:
@@ -380,6 +395,9 @@ def test_what_the_manifest_does_not_list_is_not_published_wherever_it_lies(
         "01/model.plan",
         "model.plan/1",
         "1/model.plan/mine",
+        "model.mlpackage/mine.txt",
+        "model.mlpackage/Data/mine/",
+        "model.mlpackage/Data/some.author/weights/mine/notes.txt",
     ],
 )
 def test_force_does_not_delete_what_the_user_put_beside_or_into_a_version(
@@ -400,10 +418,11 @@ def test_force_does_not_delete_what_the_user_put_beside_or_into_a_version(
     assert contents(tmp_path) == before
 
 
-def test_force_does_not_follow_a_version_that_leads_elsewhere(pristine: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["1", "model.mlpackage", "model.mlpackage/Data/some.author"])
+def test_force_does_not_follow_a_directory_that_leads_elsewhere(pristine: Path, tmp_path: Path, name: str) -> None:
     publish_version(pristine, tmp_path / "bundle")
-    elsewhere = (tmp_path / "bundle" / "1").rename(tmp_path / "elsewhere")
-    (tmp_path / "bundle" / "1").symlink_to(elsewhere)
+    elsewhere = (tmp_path / "bundle" / name).rename(tmp_path / "elsewhere")
+    (tmp_path / "bundle" / name).symlink_to(elsewhere)
     before = contents(tmp_path)
     with pytest.raises(OutputError, match="holds more than a bundle"):
         publish_version(pristine, tmp_path / "bundle", replace=True)
@@ -416,8 +435,11 @@ def test_a_version_follows_the_users_umask_too(pristine: Path, tmp_path: Path) -
         publish_version(pristine, tmp_path / "bundle")
     finally:
         os.umask(before)
-    modes = [(tmp_path / "bundle" / name).stat().st_mode & 0o777 for name in ("", "1", "1/model.plan")]
-    assert modes == [0o750, 0o750, 0o640]
+    modes = [
+        (tmp_path / "bundle" / name).stat().st_mode & 0o777
+        for name in ("", "1", "1/model.plan", "model.mlpackage/Data", DEEP)
+    ]
+    assert modes == [0o750, 0o750, 0o640, 0o750, 0o640]
 
 
 def test_a_disk_that_does_not_keep_what_is_written_is_noticed(
