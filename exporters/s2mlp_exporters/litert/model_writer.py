@@ -189,10 +189,19 @@ class ModelWriter:
 
 
 def pack(model: Any) -> memoryview:
-    """The bytes of ``model``, an object of the schema, with aligned buffers."""
+    """The bytes of ``model``, an object of the schema, with aligned buffers; shapes and zero points that are equal lie there once."""
     import flatbuffers
 
-    schema = load_schema()
+    schema, known = load_schema(), dict[tuple[str, bytes], int]()
+
+    class Sharing(flatbuffers.Builder):  # type: ignore[misc]
+        def CreateNumpyVector(self, x: Array) -> int:  # noqa: N802 - the package's name
+            if x.dtype == np.uint8:  # a buffer's content
+                return int(super().CreateNumpyVector(x))
+            key = x.dtype.name, x.tobytes()
+            if key not in known:
+                known[key] = super().CreateNumpyVector(x)
+            return known[key]
 
     class Aligned(schema.BufferT):  # type: ignore[misc, name-defined]
         def Pack(self, builder: Any) -> Any:  # noqa: N802 - the schema's name
@@ -205,6 +214,6 @@ def pack(model: Any) -> memoryview:
     # Room for everything, so that nothing is copied while it grows: weights, and some hundred bytes for any tensor or operator.
     graph = model.subgraphs[0]
     room = sum(ALIGNMENT + len(buffer.data) for buffer in model.buffers if buffer.data is not None)
-    builder = flatbuffers.Builder(room + 512 * (len(graph.tensors) + len(graph.operators) + 64))
+    builder = Sharing(room + 512 * (len(graph.tensors) + len(graph.operators) + 64))
     builder.Finish(model.Pack(builder), IDENTIFIER)
     return memoryview(builder.Bytes)[builder.Head() :]  # Output() would copy them
