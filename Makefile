@@ -74,6 +74,7 @@ bench: $(STAMP)
 	$(BIN)/python -m s2mlp_studies.presets --write docs $(ONLY:%=--only %)
 
 reliability: $(STAMP) $(NODE_STAMP)
+	$(PIP) --quiet ray==2.60.0
 	$(BIN)/python -m pytest -n 2 --dist worksteal tests/reliability/test_*$(ONLY)*.py --thorough --write docs/reliability.md
 
 fuzz: $(STAMP)

@@ -25,6 +25,12 @@ def sweep(
         int | None,
         worker_option(metavar="N", min=1, help="Exports to make at a time; else as many as cores and memory allow."),
     ] = None,
+    ray: Annotated[
+        str | None,
+        worker_option(
+            metavar="HOST:PORT", help="Make them on this Ray cluster instead (auto: the one that this machine is of)."
+        ),
+    ] = None,
     output: Annotated[
         Path | None,
         output_option(
@@ -37,7 +43,7 @@ def sweep(
     from s2mlp_deploy.pipeline.sweep.sweep import SweepRequest, SweepResult
     from s2mlp_deploy.pipeline.sweep.sweep import sweep as run
 
-    result: SweepResult = run(SweepRequest(plan, output, workers), ConsoleListener())
+    result: SweepResult = run(SweepRequest(plan, output, workers, ray), ConsoleListener())
     if as_json:
         show(_json(result))
     else:

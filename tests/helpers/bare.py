@@ -30,6 +30,7 @@ OPTIONAL = (
     "pynvml",
     "jtop",
     "cyclonedx",
+    "ray",
     "cryptography",
     "model_signing",
 )

@@ -293,6 +293,7 @@ EXTRAS = (
     "sbom",
     "sign",
     "bench",
+    "ray",
     "loadgen",
     "jetson",
 )

@@ -40,11 +40,13 @@ class Workers(Protocol):
 
 @dataclass(frozen=True)
 class SweepRequest:
-    """A plan's file, the directory for its bundles, and the number of processes; None: as many as cores and memory allow."""
+    """A plan's file, the directory for its bundles, and what makes them: the Ray cluster at ``ray``, or ``workers`` processes of this
+    machine; None: as many as cores and memory allow."""
 
     plan: Path
     output: Path | None = None
     workers: int | None = None
+    ray: str | None = None
 
     @property
     def destination(self) -> Path:
@@ -74,13 +76,20 @@ def sweep(request: SweepRequest, listener: Listener | None = None) -> SweepResul
         OutputError: where the directory cannot be written; bundles that are in it stay.
     """
     listener = listener or Listener()
+    if request.workers is not None and (request.workers < 1 or request.ray is not None):
+        raise UsageError(f"--workers {request.workers}: expected 1 or more processes, of this machine: Ray has its own")
     with listener.step("reading the plan and hashing its checkpoints"):
         items = items_of(read_plan(request.plan), request.plan)
     output = _prepare(request.destination)
-    if request.workers is not None and request.workers < 1:
-        raise UsageError(f"--workers {request.workers}: expected 1 or more")
-    count = request.workers or capacity.workers(items)
-    return run(items, output, LocalWorkers(partial(task.make, output=output), count), listener)
+    return run(items, output, _workers(request, items, output), listener)
+
+
+def _workers(request: SweepRequest, items: Sequence[Item], output: Path) -> Workers:
+    if request.ray is not None:
+        from s2mlp_deploy.pipeline.sweep.ray_workers import RayWorkers
+
+        return RayWorkers(request.ray, output)
+    return LocalWorkers(partial(task.make, output=output), request.workers or capacity.workers(items))
 
 
 def run(items: Sequence[Item], output: Path, workers: Workers, listener: Listener) -> SweepResult:

@@ -1,0 +1,136 @@
+"""Workers on a Ray cluster: the same task, on any node, tried again where a worker or its node dies.
+
+Nodes read checkpoints and write bundles by path, on storage that all of them share. A bundle is published whole or not at all, so an
+item that two nodes make, where one was taken for dead, is there once.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from importlib import import_module
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from s2mlp_deploy.errors import RuntimeMissingError, UsageError
+from s2mlp_deploy.formats import registry
+from s2mlp_deploy.pipeline.sweep import task
+from s2mlp_deploy.pipeline.sweep.item import Item
+from s2mlp_deploy.pipeline.sweep.local_workers import MOST_ATTEMPTS
+from s2mlp_deploy.pipeline.sweep.outcome import ERROR, Failure, Outcome, failed
+from s2mlp_deploy.system.dependencies import pip_install
+from s2mlp_deploy.system.version import __version__
+
+AHEAD = 2
+"""Items for each core that are handed to Ray at a time: its nodes never wait, and the driver holds few."""
+
+ANSWERS_WITHIN_S = 5.0
+
+
+class RayWorkers:
+    """The cluster at ``address`` (HOST:PORT, or ``auto`` for the one that this machine is of), which writes bundles into ``output``."""
+
+    def __init__(self, address: str, output: Path, make: Callable[[Item, Path], Outcome] = task.make) -> None:
+        self._address, self._output, self._make = address, output, make
+
+    def run(self, items: Iterable[Item]) -> Iterator[Outcome]:
+        """The outcomes of ``items``, in the order in which they come.
+
+        Raises:
+            RuntimeMissingError: where Ray is not installed, no cluster answers, or its versions are others than here.
+        """
+        with connected(self._address) as ray:
+            resources = ray.cluster_resources()
+            most = max(1, int(resources.get("CPU", 1))) * AHEAD
+            work = ray.remote(max_retries=MOST_ATTEMPTS - 1)(make_on_node)
+            waiting, running = iter(items), dict[Any, Item]()
+            while True:
+                for item in waiting:
+                    options = {"num_cpus": 1, "num_gpus": int(_on_gpu(item) and resources.get("GPU", 0) > 0)}
+                    running[work.options(**options).remote(item, self._output.resolve(), __version__, self._make)] = (
+                        item
+                    )
+                    if len(running) >= most:
+                        break
+                if not running:
+                    return
+                (done,), _ = ray.wait(list(running))
+                yield self._outcome(ray, done, running.pop(done))
+
+    def _outcome(self, ray: ModuleType, done: Any, item: Item) -> Outcome:
+        try:
+            outcome: Outcome = ray.get(done)
+        except ray.exceptions.RayError as error:
+            reason = str(error).strip().splitlines()[-1]
+            message = (
+                f"its worker or its node died in {MOST_ATTEMPTS} attempts, or the task could not be started: {reason}"
+            )
+            return failed(item, Failure("WorkerDied", message, ERROR), MOST_ATTEMPTS)
+        return replace(outcome, bundle=str(self._output / item.key)) if outcome.bundle else outcome
+
+
+def make_on_node(item: Item, output: Path, release: str, make: Callable[[Item, Path], Outcome]) -> Outcome:
+    """Make ``item`` on this node, which must have the driver's ``release`` and see its storage."""
+    node = socket.gethostname()
+    if release != __version__:
+        message = f"the node {node} has s2mlp-deploy {__version__}, and the sweep was started with {release}: install that there"
+        return failed(item, Failure(RuntimeMissingError.__name__, message, RuntimeMissingError.exit_code))
+    if unseen := [path for path in (item.checkpoint, output) if not path.exists()]:
+        message = f"the node {node} does not see {unseen[0]}: mount the same storage at the same place on all nodes"
+        return failed(item, Failure(UsageError.__name__, message, UsageError.exit_code))
+    return make(item, output)
+
+
+def _on_gpu(item: Item) -> bool:
+    """Whether the export takes a GPU: to compile the engine, or to check it."""
+    target = registry.find(item.choice.format)
+    return target.for_gpu(item.request(Path()).options_of(target))
+
+
+@contextmanager
+def connected(address: str) -> Iterator[ModuleType]:
+    """Ray, connected to the cluster at ``address`` inside ``with``.
+
+    Raises:
+        RuntimeMissingError: as :meth:`RayWorkers.run`.
+        UsageError: where ``address`` is none.
+    """
+    try:
+        ray = import_module("ray")
+    except ImportError as error:
+        raise RuntimeMissingError(f"--ray needs the package ray ({error}): {pip_install('ray')}") from error
+    _probe(address)
+    try:
+        ray.init(address=address, log_to_driver=False, logging_level="error")
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())
+        raise RuntimeMissingError(
+            f"the Ray cluster at {address} has other versions than this machine: {reason}. Install the same Ray and Python on both"
+        ) from error
+    except (ConnectionError, ValueError) as error:
+        raise RuntimeMissingError(_nobody(address, error)) from error
+    try:
+        yield ray
+    finally:
+        ray.shutdown()
+
+
+def _probe(address: str) -> None:
+    """Refuse an address at which nothing answers: Ray itself tries for half a minute, and prints."""
+    if address == "auto":
+        return
+    host, colon, port = address.removeprefix("ray://").rpartition(":")
+    if not (host and colon and port.isascii() and port.isdigit()):
+        raise UsageError(f"--ray {address!r}: expected HOST:PORT, as `ray status` shows it, or auto")
+    try:
+        socket.create_connection((host, int(port)), ANSWERS_WITHIN_S).close()
+    except (OSError, OverflowError) as error:
+        raise RuntimeMissingError(_nobody(address, error)) from error
+
+
+def _nobody(address: str, error: Exception) -> str:
+    reason = error.strerror or error if isinstance(error, OSError) else error
+    return f"no Ray cluster answers at {address} ({reason}): start one with `ray start --head`, and give its address to --ray"

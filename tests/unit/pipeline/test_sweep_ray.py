@@ -1,0 +1,144 @@
+"""Sweeps on Ray, with a stand-in that runs tasks at once; tests/reliability/test_ray.py has a real cluster."""
+
+from __future__ import annotations
+
+import socket
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import pytest
+
+from helpers import sweeps
+from s2mlp_deploy.errors import Error, RuntimeMissingError, UsageError
+from s2mlp_deploy.pipeline.sweep.item import Choice, Item
+from s2mlp_deploy.pipeline.sweep.outcome import Outcome
+from s2mlp_deploy.pipeline.sweep.ray_workers import RayWorkers, make_on_node
+from s2mlp_deploy.system.version import __version__
+
+
+class RayError(Exception):
+    """As ``ray.exceptions.RayError``."""
+
+
+class Ray(ModuleType):
+    """The functions of Ray that the workers use: a task runs when its result is taken, and one of the item ``dies`` dies."""
+
+    def __init__(self, *, dies: str = "", refuses: Exception | None = None, **resources: float) -> None:
+        super().__init__("ray")
+        self.exceptions = SimpleNamespace(RayError=RayError)
+        self.calls: list[dict[str, int]] = []
+        self.most, self.connected, self._dies, self._refuses, self._resources = 0, False, dies, refuses, resources
+
+    def init(self, **_: Any) -> None:
+        if self._refuses:
+            raise self._refuses
+        self.connected = True
+
+    def shutdown(self) -> None:
+        self.connected = False
+
+    def cluster_resources(self) -> dict[str, float]:
+        return self._resources
+
+    def remote(self, **_: Any) -> Any:
+        def options(task: Any, **given: int) -> Any:
+            self.calls.append(given)
+            return SimpleNamespace(remote=partial(partial, task))
+
+        return lambda task: SimpleNamespace(options=partial(options, task))
+
+    def wait(self, running: list[Any]) -> tuple[list[Any], list[Any]]:
+        self.most = max(self.most, len(running))
+        return running[-1:], running[:-1]
+
+    def get(self, task: Any) -> Any:
+        if task.args[0].key == self._dies:
+            raise RayError("The worker died unexpectedly while executing this task.")
+        return task()
+
+
+@pytest.fixture
+def address() -> Iterator[str]:
+    """Where something answers."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        yield f"127.0.0.1:{server.getsockname()[1]}"
+
+
+def make(item: Item, output: Path) -> Outcome:
+    return replace(sweeps.outcome(item), bundle=str(output / item.key))
+
+
+def ran(ray: Ray, items: list[Item], address: str, output: Path, monkeypatch: pytest.MonkeyPatch) -> list[Outcome]:
+    monkeypatch.setitem(sys.modules, "ray", ray)
+    found = list(RayWorkers(address, output, make).run(items))
+    assert not ray.connected
+    return found
+
+
+@pytest.fixture
+def items(tmp_path: Path) -> list[Item]:
+    (tmp_path / "best.pt").touch()
+    return [replace(item, checkpoint=tmp_path / "best.pt") for item in sweeps.items(20)]
+
+
+def test_each_item_is_made_and_few_are_handed_out_at_a_time(
+    items: list[Item], address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ray = Ray(CPU=3)
+    found = ran(ray, items, address, tmp_path, monkeypatch)
+    assert sorted(outcome.key for outcome in found) == [item.key for item in items]
+    assert {outcome.bundle for outcome in found} == {str(tmp_path / item.key) for item in items}
+    assert ray.most == 6 and ray.calls == [{"num_cpus": 1, "num_gpus": 0}] * 20
+
+
+def test_engines_for_gpus_take_one_where_the_cluster_has_any(
+    items: list[Item], address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = replace(items[0], choice=Choice("trt", "fp32", None, "auto"))
+    for gpus in (0, 2):
+        ray = Ray(CPU=1, GPU=gpus)
+        ran(ray, [engine], address, tmp_path, monkeypatch)
+        assert ray.calls == [{"num_cpus": 1, "num_gpus": int(gpus > 0)}]
+
+
+def test_an_item_whose_worker_dies_each_time_has_failed(
+    items: list[Item], address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = {o.key: o for o in ran(Ray(CPU=1, dies=items[1].key), items[:3], address, tmp_path, monkeypatch)}
+    assert [found[item.key].status for item in items[:3]] == ["made", "failed", "made"]
+    error = found[items[1].key].error
+    assert error and error.kind == "WorkerDied" and "The worker died unexpectedly" in error.message
+
+
+def test_a_node_with_another_release_or_without_the_storage_says_so(items: list[Item], tmp_path: Path) -> None:
+    other = make_on_node(items[0], tmp_path, "9.9", make)
+    assert other.error and other.error.exit_code == 4 and "and the sweep was started with 9.9" in other.error.message
+    unseen = make_on_node(items[0], tmp_path / "nowhere", __version__, make)
+    assert unseen.error and "does not see" in unseen.error.message and "mount the same storage" in unseen.error.message
+
+
+def refusal(address: str, tmp_path: Path) -> Error:
+    with pytest.raises(Error) as found:
+        list(RayWorkers(address, tmp_path).run([]))
+    return found.value
+
+
+def test_what_cannot_be_connected_to_is_refused(address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    mismatch = RuntimeError("Version mismatch: The cluster was started with:\n    Ray: 2.9.0\n    Python: 3.9.1")
+    monkeypatch.setitem(sys.modules, "ray", Ray(refuses=mismatch))
+    found = refusal(address, tmp_path)
+    assert isinstance(found, RuntimeMissingError) and "has other versions than this machine" in str(found)
+    assert "Ray: 2.9.0 Python: 3.9.1" in str(found)
+    monkeypatch.setitem(sys.modules, "ray", Ray(refuses=ConnectionError("Could not find any running Ray instance.")))
+    assert "no Ray cluster answers at auto (Could not find any" in str(refusal("auto", tmp_path))
+    found = refusal("127.0.0.1:1", tmp_path)
+    assert found.exit_code == 4 and "no Ray cluster answers at 127.0.0.1:1 (Connection refused)" in str(found)
+    for text in ("here", "here:", ":80", "host:port"):
+        assert isinstance(refusal(text, tmp_path), UsageError)
+    monkeypatch.setitem(sys.modules, "ray", None)
+    assert "--ray needs the package ray" in str(refusal(address, tmp_path))
