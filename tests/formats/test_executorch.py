@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import shutil
 from pathlib import Path
+from random import Random
 
 import numpy as np
 import onnx_ir as ir
@@ -225,3 +227,41 @@ def test_other_families_go_to_every_precision(family: str, precision: str, tmp_p
     out = tmp_path / "out"
     exported(tmp_path / "net.pt", "--format", "executorch", "--precision", precision, *options, "-o", out)
     assert run("verify", out).code == 0
+
+
+def test_the_runtime_prints_nothing(made: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    session_of(made / "engine").run(noise(1))
+    assert capfd.readouterr() == ("", "")
+
+
+def test_threads_are_the_process_s(made: Path) -> None:
+    """Programs keep the threads that they were loaded with, so that other numbers are refused while one is loaded."""
+    gc.collect()  # sessions of other tests, which keep their threads
+    artifact = read_bundle(made / "engine").artifact
+    one = ExecuTorchProgram().open_with_threads(artifact, 1)
+    again = ExecuTorchProgram().open_with_threads(artifact, 1)
+    np.testing.assert_array_equal(one.run(noise(2)), again.run(noise(2)))
+    with pytest.raises(UsageError, match="--threads 2: ExecuTorch has one set of threads for a process"):
+        ExecuTorchProgram().open_with_threads(artifact, 2)
+
+
+def test_damaged_programs_are_refused_or_harmless(engine: Path, pytestconfig: pytest.Config) -> None:
+    """What the scan lets pass is loaded and run: no file may end the process."""
+    rng, content = Random(0), (engine / MODEL).read_bytes()
+    loaded = 0
+    artifact = read_bundle(engine).artifact
+    for _ in range(20_000 if pytestconfig.getoption("--thorough") else 200):
+        changed = bytearray(content)
+        for _ in range(rng.choice((1, 1, 2, 4))):
+            place = rng.randrange(len(changed) - 4)
+            changed[place : place + 4] = rng.choice((b"\xff" * 4, bytes(4), b"\xff\xff\xff\x7f", rng.randbytes(4)))
+        (engine / MODEL).write_bytes(changed)
+        try:
+            artifact_scan.inspect(engine / MODEL)
+            session = ExecuTorchProgram().open(artifact)
+            loaded += 1
+            session.describe()
+            session.run(noise(2))
+        except (BundleError, UsageError):
+            pass
+    assert loaded
