@@ -11,7 +11,7 @@
 # make fuzz       100,000 damaged inputs and more, to everything that reads files (minutes)
 # make oldest     run the tests with the oldest versions that pyproject.toml allows (ten minutes)
 # make arm        verify bundles on emulated ARM processors, where qemu-user and Debian 12 are (minutes)
-# make docs-output  run what README.md and docs print again, and write what has changed (minutes)
+# make docs-output  run what README.md and docs print again, and write what has changed, docs/reference, too (minutes)
 # make licenses   write docs/dependencies.md and constraints-oldest.txt
 # make dist       build wheel and source distribution into dist/, check both, and try the wheel in empty environments (minutes)
 # make web        export the bundled checkpoint as a web page, and serve it to this machine
@@ -97,6 +97,7 @@ oldest:
 
 docs-output: $(STAMP)
 	PYTHONPATH=tests $(BIN)/python -m helpers.printed_outputs
+	PYTHONPATH=tests $(BIN)/python -m helpers.reference
 
 dist: $(STAMP)
 	$(BIN)/s2mlp-export $(EXAMPLE) --force -o build/release-bundle

@@ -1,0 +1,78 @@
+"""The reference in docs/reference, from the commands and the models themselves: ``make docs-output`` writes it."""
+
+from __future__ import annotations
+
+import json
+import sys
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel
+
+from helpers.oldest import project
+from helpers.support import command
+from s2mlp_deploy.schema.manifest import Manifest
+from s2mlp_deploy.schema.report import Report
+
+ROOT = Path(__file__).parents[2]
+PLACE = ROOT / "docs" / "reference"
+MODULES = {"s2mlp-bench": "s2mlp_bench.cli"}
+
+INTRODUCTION = """\
+# Commands
+
+The help of each command, as `-h` prints it; written by `make docs-output`. Exit codes: 0 done, 1 the numbers are off, 2 usage, 3 bad input, 4 a package or device
+is missing, 130 interrupted. Each command is also `python -m s2mlp_deploy NAME`. [stability.md](../stability.md) says what of this may change.
+"""
+
+
+def pages() -> dict[str, str]:
+    """The content of each file of docs/reference, by name."""
+    return {
+        "commands.md": _commands(),
+        "manifest.schema.json": _schema(Manifest, "manifest.json of a bundle"),
+        "report.schema.json": _schema(Report, "report.json of a bundle"),
+    }
+
+
+def other_versions() -> list[str]:
+    """The packages that shape the pages and are installed in other versions than constraints.txt has."""
+    pins = dict(line.split("==") for line in (ROOT / "constraints.txt").read_text("utf-8").splitlines() if "==" in line)
+    return [name for name in ("pydantic", "typer") if version(name) != pins[name]]
+
+
+def _commands() -> str:
+    sections = []
+    for name in project()["scripts"]:
+        module = MODULES.get(name, f"s2mlp_deploy.cli.{name.removeprefix('s2mlp-')}")
+        shown = command(name, module, "main", "--help")
+        assert shown.code == 0, shown.err
+        lines = "\n".join(line.rstrip() for line in shown.out.strip("\n").splitlines())
+        sections.append(f"\n## {name}\n\n```text\n{lines}\n```\n")
+    return INTRODUCTION + "".join(sections)
+
+
+def _schema(model: type[BaseModel], title: str) -> str:
+    schema: dict[str, Any] = model.model_json_schema(mode="serialization")
+    head = {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": title}
+    return (
+        json.dumps({**head, **{k: v for k, v in schema.items() if k not in head}}, indent=2, ensure_ascii=False) + "\n"
+    )
+
+
+def main() -> None:
+    """Write the pages that have changed."""
+    if others := other_versions():
+        sys.exit(f"not written: {', '.join(others)} in other versions than constraints.txt has")
+    PLACE.mkdir(exist_ok=True)
+    for name, content in pages().items():
+        file = PLACE / name
+        changed = not file.exists() or file.read_text("utf-8") != content
+        if changed:
+            file.write_text(content, "utf-8")
+        print(f"{'written   ' if changed else 'as before '} docs/reference/{name}")
+
+
+if __name__ == "__main__":
+    main()
