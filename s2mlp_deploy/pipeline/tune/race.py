@@ -55,12 +55,18 @@ class Standing:
     @property
     def decided(self) -> bool:
         """Whether of each candidate that runs on it is known on which side of the margin it is."""
-        others = (self.times_as_long(name, self.fastest) for name in self.running if name != self.fastest)
-        return all(one.low >= MARGIN or one.high < MARGIN for one in others)
+        fastest = self.fastest
+        others = (name for name in self.running if name != fastest)
+        return all(self.is_slower(n, fastest) or self.times_as_long(n, fastest).high < MARGIN for n in others)
 
     def is_slower(self, name: str, other: str) -> bool:
-        """Whether it is shown to take longer by more than :data:`MARGIN`."""
-        return self.times_as_long(name, other).low >= MARGIN
+        """Whether it is shown to take longer by more than :data:`MARGIN`: in all rounds beyond the interval, and in their later half.
+
+        Each lap is a further chance for noise to show a difference; the rounds that came last have not been looked at before.
+        """
+        mine, its = self.samples_ms[name], self.samples_ms[other]
+        half, rounds = min(len(mine), len(its)) // 2, min(len(mine), len(its))
+        return self.times_as_long(name, other).low >= MARGIN <= ratio(mine[half:rounds], its[half:rounds]).median
 
 
 @dataclass
