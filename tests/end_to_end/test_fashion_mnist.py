@@ -7,11 +7,13 @@ always there.
 
 from __future__ import annotations
 
+import argparse
 import json
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from helpers.fashion_mnist import needs_dataset, read, run_alone
 from helpers.support import INPLACE_CHECKPOINT, PAPER_CHECKPOINT, TEST_IMAGES, V2_CHECKPOINT
@@ -68,3 +70,29 @@ def test_the_committed_images_decide_the_semantics_and_keep_their_classes(source
     assert export.bundle.manifest.spec.semantics == recipe["shift"]
     assert export.report.images.top1_agreement == 1.0
     assert export.report.images.accuracy == export.report.images.accuracy_pytorch
+
+
+def test_logits_that_the_public_code_recorded_decide_the_semantics_of_s2mlp_v2(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The module that trained the checkpoint, in place on one thread, and its logits for random inputs."""
+    monkeypatch.syspath_prepend(V2_CHECKPOINT.parent)
+    from s2mlp_v2 import INPLACE_SHIFTS, S2MLPv2
+
+    with torch.serialization.safe_globals([argparse.Namespace]):
+        state = torch.load(V2_CHECKPOINT)["model"]
+    recipe = json.loads(V2_CHECKPOINT.with_suffix(".json").read_text())
+    model = S2MLPv2(recipe["channels"], recipe["depth"], recipe["patch_size"], classes=10, shifts=INPLACE_SHIFTS).eval()
+    model.load_state_dict(state)
+    x, threads = torch.randn(4, 3, 28, 28, generator=torch.Generator().manual_seed(0)), torch.get_num_threads()
+    torch.set_num_threads(1)
+    with torch.inference_mode():
+        logits = model(x)
+    torch.set_num_threads(threads)
+    np.savez(tmp_path / "reference.npz", input=x.numpy(), logits=logits.numpy())
+    evidence = EvidenceOptions(reference=tmp_path / "reference.npz")
+    source = Source(V2_CHECKPOINT, semantics="auto")
+    export = deploy(ExportRequest(source, evidence=evidence, output=OutputOptions(tmp_path / "out")))
+    (weighed,) = export.report.evidence
+    assert export.bundle.manifest.spec.semantics == weighed.supports == "inplace"
+    assert weighed.measured["inplace"] < 1e-6 and weighed.measured["paper"] > 1e-2

@@ -56,19 +56,20 @@ def read(path: Path, inputs: Sequence[TensorEntry], outputs: Sequence[TensorEntr
     return Trial(ins, {entry.name: typed[entry.name] for entry in outputs if entry.name in typed})
 
 
-def weigh(recorded: Trial, sessions: Mapping[Reading, TensorSession]) -> Evidence:
-    """Compare the recorded outputs with those of each reading of the overlapping statements.
+def distance(recorded: Trial, session: TensorSession) -> float:
+    """The relative L2 distance of the outputs in ``session`` from the recorded ones, that of the worst.
 
     Raises:
         DataError: where the network does not run on the recorded inputs.
     """
-    measured: dict[Reading, float] = {}
-    for reading, session in sessions.items():
-        try:
-            found = session.compute(recorded.inputs)
-        except BundleError as error:
-            raise DataError(f"the network does not run on the recorded inputs: {error}") from error
-        measured[reading] = network_gate.worst(found, recorded.outputs)
+    try:
+        return network_gate.worst(session.compute(recorded.inputs), recorded.outputs)
+    except BundleError as error:
+        raise DataError(f"the network does not run on the recorded inputs: {error}") from error
+
+
+def weigh(measured: Mapping[Reading, float], recorded: Trial) -> Evidence:
+    """Decide by the distance of each reading of the overlapping statements from the recorded outputs."""
     fitting = those_that_fit(measured)
     supports: Reading | None = None
     if not fitting:

@@ -170,14 +170,16 @@ def _nothing_to_restore(found: _Found) -> str:
 
 def _weigh(reference: Path, exported: _Chosen, restored: _Chosen, progress: Progress) -> tuple[Evidence, Trial]:
     with progress.step("comparing the reference with each reading of the statements"):
-        sessions: dict[Reading, OnnxSession] = {}
-        if restored is exported:
-            sessions["none"] = OnnxSession(exported.path)
-        else:
-            sessions["paper"], sessions["inplace"] = OnnxSession(exported.path), OnnxSession(restored.path)
-        known = next(iter(sessions.values())).describe()
+        session = OnnxSession(exported.path)
+        known = session.describe()
         recorded = recording.read(reference, known.inputs, known.outputs)
-        return recording.weigh(recorded, sessions), recorded
+        if restored is exported:
+            return recording.weigh({"none": recording.distance(recorded, session)}, recorded), recorded
+        measured: dict[Reading, float] = {"paper": recording.distance(recorded, session)}
+        del session  # two would hold the weights twice
+        memory.release()
+        measured["inplace"] = recording.distance(recorded, OnnxSession(restored.path))
+        return recording.weigh(measured, recorded), recorded
 
 
 def _publish(
