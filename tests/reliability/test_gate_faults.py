@@ -100,7 +100,7 @@ from s2mlp_deploy.quantization.settings import OPTIONS, Float16, Int8, Precision
 from s2mlp_deploy.schema.manifest import FLOAT_LOGITS, Interface, Manifest
 from s2mlp_deploy.system.progress import Progress
 
-TARGETS = ("x86", "arm", "trt")
+TARGETS = ("x86", "arm", "trt", "litert")
 FORMATS = npm.formats(("onnx", "ort", "openvino", "web", "triton"))
 
 
