@@ -37,13 +37,17 @@ def sweep(
             "-o", "--output", metavar="DIR", help="Where bundles and results.jsonl go; else STEM-exports here."
         ),
     ] = None,
+    mlflow: Annotated[
+        str | None,
+        output_option(metavar="URI", help="Log each export to this MLflow store: http://HOST:PORT, or sqlite:///FILE."),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Make every export of a plan that is not there yet. Exits 1 where one failed; the others are made all the same."""
     from s2mlp_deploy.pipeline.sweep.sweep import SweepRequest, SweepResult
     from s2mlp_deploy.pipeline.sweep.sweep import sweep as run
 
-    result: SweepResult = run(SweepRequest(plan, output, workers, ray), ConsoleListener())
+    result: SweepResult = run(SweepRequest(plan, output, workers, ray, mlflow), ConsoleListener())
     if as_json:
         show(_json(result))
     else:

@@ -30,6 +30,7 @@ OPTIONAL = (
     "pynvml",
     "jtop",
     "cyclonedx",
+    "mlflow",
     "ray",
     "cryptography",
     "model_signing",

@@ -14,6 +14,8 @@ from s2mlp_deploy.system.dependencies import Package, closure
 
 ELSEWHERE = {
     "jetson-stats": Package("", ("AGPL-3.0",)),
+    **dict.fromkeys(("alembic", "sqlalchemy"), Package("", ("MIT",))),
+    "mlflow-skinny": Package("", ("Apache-2.0",)),
     "ray": Package("", ("Apache-2.0",)),
     "onnxruntime-gpu": Package("", ("MIT",)),
     "tensorrt": Package("", ("Proprietary",)),

@@ -293,6 +293,7 @@ EXTRAS = (
     "sbom",
     "sign",
     "bench",
+    "mlflow",
     "ray",
     "loadgen",
     "jetson",

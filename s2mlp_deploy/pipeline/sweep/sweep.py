@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from s2mlp_deploy.bundle.read import NO_TEXT, is_bundle, is_text
 from s2mlp_deploy.errors import Error, OutputError, UsageError
@@ -30,6 +30,10 @@ from s2mlp_deploy.system.progress import Listener
 RESULTS = "results.jsonl"
 
 
+if TYPE_CHECKING:
+    from s2mlp_deploy.pipeline.sweep.mlflow_log import MlflowLog
+
+
 class Workers(Protocol):
     """Processes, here or elsewhere, that make items."""
 
@@ -41,12 +45,13 @@ class Workers(Protocol):
 @dataclass(frozen=True)
 class SweepRequest:
     """A plan's file, the directory for its bundles, and what makes them: the Ray cluster at ``ray``, or ``workers`` processes of this
-    machine; None: as many as cores and memory allow."""
+    machine; None: as many as cores and memory allow. ``mlflow`` is the URI of a tracking store, to which the exports are logged."""
 
     plan: Path
     output: Path | None = None
     workers: int | None = None
     ray: str | None = None
+    mlflow: str | None = None
 
     @property
     def destination(self) -> Path:
@@ -81,7 +86,20 @@ def sweep(request: SweepRequest, listener: Listener | None = None) -> SweepResul
     with listener.step("reading the plan and hashing its checkpoints"):
         items = items_of(read_plan(request.plan), request.plan)
     output = _prepare(request.destination)
-    return run(items, output, _workers(request, items, output), listener)
+    log = _log(request)
+    result = run(items, output, _workers(request, items, output), listener)
+    if log:
+        with listener.step("logging to MLflow"):
+            log.add(result.outcomes())
+    return result
+
+
+def _log(request: SweepRequest) -> MlflowLog | None:
+    if request.mlflow is None:
+        return None
+    from s2mlp_deploy.pipeline.sweep import mlflow_log
+
+    return mlflow_log.connect(request.mlflow, request.plan.stem)  # before any work is done
 
 
 def _workers(request: SweepRequest, items: Sequence[Item], output: Path) -> Workers:
