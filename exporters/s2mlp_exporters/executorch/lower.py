@@ -52,6 +52,7 @@ def lower(path: Path, max_batch: int) -> Program:
         raise UsageError("--format executorch has one size of images for a file: leave out --dynamic-size")
     shape = tuple(n if isinstance(n, int) else max_batch for n in image.shape)
     metadata = {key: text for key, text in sorted(model.metadata_props.items()) if key.startswith(METADATA)}
+    load("torch")  # which sets the levels of its loggers as it is imported
     with _quiet():
         return _lower(model, shape, image.dtype.numpy().name, free=bool(free and max_batch > 1), metadata=metadata)
 
