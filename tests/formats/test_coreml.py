@@ -155,6 +155,12 @@ def test_coremltools_is_imported_alone_and_without_a_word() -> None:
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
+def test_a_bill_of_materials_names_coremltools(made: Path, tmp_path: Path) -> None:
+    exported(made / "onnx-fp32", *PENDING, "--sbom", "-o", tmp_path / "out")
+    bill = json.loads((tmp_path / "out" / "sbom.cdx.json").read_text())
+    assert f"pkg:pypi/coremltools@{version('coremltools')}" in {c.get("purl") for c in bill["components"]}
+
+
 # The package
 
 

@@ -99,7 +99,13 @@ EXPORTS = {name: options for name, options in EXPORTS.items() if NEEDED.get(name
 ENGINE = "model.plan"
 """What TensorRT builds."""
 
-BESIDE = {"model.ort": ["required_operators.config"], "model.xml": ["model.bin"], "1/model.onnx": ["config.pbtxt"]}
+_MLPACKAGE = "model.mlpackage/Data/com.apple.CoreML"
+BESIDE = {
+    "model.ort": ["required_operators.config"],
+    "model.xml": ["model.bin"],
+    "1/model.onnx": ["config.pbtxt"],
+    "model.mlpackage/Manifest.json": [f"{_MLPACKAGE}/model.mlmodel", f"{_MLPACKAGE}/weights/weight.bin"],
+}
 """The files that an artifact comes with."""
 
 
