@@ -115,6 +115,7 @@ def test_from_the_checkpoint_and_from_its_bundle_every_byte_is_the_same(made: Pa
         ("--shift", "conv", "--batch", 3),
         ("--shift", "pad", "--precision", "fp16"),
         ("--shift-semantics", "inplace", "--input", "uint8"),
+        ("--shift-semantics", "inplace", "--shift", "slice"),
         ("--shift-directions", "8", "--answer", "probabilities"),
     ],
     ids=lambda o: " ".join(map(str, o)),
@@ -486,6 +487,7 @@ ROWS = np.random.default_rng(0).standard_normal((6, 6)).astype(np.float32)
         [("Pad", ["input", "pads"], {}), ("Sigmoid", ["0"], {})],
         [("Slice", ["input", "start", "end", "axis"], {}), ("Add", ["0", "bias"], {})],
         [("Transpose", ["input"], {"perm": [0, 2, 1]}), ("Add", ["0", "column"], {})],
+        [("ReduceSum", ["input", "axis"], {"keepdims": 1}), ("Expand", ["0", "rows"], {})],
         [("Reshape", ["input", "copying"], {}), ("Div", ["0", "bias2"], {})],
     ],
     ids=lambda nodes: " ".join(operator for operator, *_ in nodes),
@@ -505,6 +507,7 @@ def test_other_operators_compute_the_same(nodes: list[tuple[str, list[str], dict
         "start": np.int64([-3]),
         "end": np.int64([2**62]),
         "copying": np.int64([0, -1, 3]),
+        "rows": np.int64([1, 5, 1]),
     }
     used = {name for _, inputs, _ in nodes for name in inputs}
     model = graph_of(*made, **{name: array for name, array in constants.items() if name in used})
@@ -519,6 +522,7 @@ REFUSED = {
     r"y \(Gather\): it mixes the images": [("Gather", ["input", "zero"], {})],
     r"y \(Reshape\): its shape leaves no room for a batch": [("Reshape", ["input", "fixed"], {})],
     r"y \(Slice\): it skips values": [("Slice", ["input", "zero", "fixed1", "zero", "two"], {})],
+    r"y \(Expand\): it copies images": [("Expand", ["input", "two"], {})],
     r"y \(Pad\): its mode is reflect": [("Pad", ["input", "pads"], {"mode": "reflect"})],
     r"y \(Cast\): it is to another type": [("Cast", ["input"], {"to": TensorProto.FLOAT16})],
     r"y \(Gemm\): it has factors": [("Gemm", ["input", "input"], {"alpha": 2.0})],

@@ -122,6 +122,20 @@ def _pad(t: Translation, node: Node) -> None:
         raise node.refused(f"its mode is {mode}")
 
 
+def _expand(t: Translation, node: Node) -> None:
+    """Copies along axes of one value, as a shift in place smears it."""
+    x, wanted = t.tensor(node.inputs[0]), t.integers(node, 1)
+    if len(wanted) > len(x.shape):
+        raise node.refused("it adds axes")
+    sizes = (1,) * (len(x.shape) - len(wanted)) + wanted
+    grown = [axis for axis, (n, size) in enumerate(zip(x.shape, sizes, strict=True)) if size not in (1, n)]
+    if any(axis == x.free or x.shape[axis] != 1 for axis in grown):
+        raise node.refused("it copies images, or more than one value along an axis")
+    for axis in grown:
+        x = joined(t, [x] * sizes[axis], axis, node.name if axis == grown[-1] else f"{node.name}/axis{axis}")
+    t.define(node.name, x)
+
+
 def _with_copies(t: Translation, x: Tensor, widths: list[tuple[int, int]], name: str) -> Tensor:
     """``x`` with copies of its borders around it: LiteRT pads with zeros or mirrors."""
     padded = [axis for axis, width in enumerate(widths) if any(width)]
@@ -136,6 +150,7 @@ def _with_copies(t: Translation, x: Tensor, widths: list[tuple[int, int]], name:
 
 EMITTERS: dict[str, Emitter] = {
     "Concat": _concat,
+    "Expand": _expand,
     "Gather": _gather,
     "Pad": _pad,
     "Reshape": _reshape,
