@@ -65,6 +65,7 @@ NEEDS = {
     "s2mlp_bench.baselines.naive": "torch",
     "s2mlp_exporters.executorch.graph_module": "torch",
     "s2mlp_exporters.executorch.operators": "torch",
+    "s2mlp_exporters.executorch.quantization": "torch",
 }
 """The modules that wrap an optional package; every other one works without any."""
 
