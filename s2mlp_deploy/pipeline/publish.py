@@ -74,6 +74,7 @@ def publish(
     elif candidate.golden and (recomputed := target.recompute(candidate.artifact)):
         with progress.step(f"recomputing the {candidate.draft.format} engine in place of its runtime"):
             _, report = check(recomputed, candidate)
+            report = report.model_copy(update={"recomputed": True})
             description = description_of(recomputed)
     manifest = _complete(candidate)
     if output.sbom:

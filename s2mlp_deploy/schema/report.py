@@ -187,13 +187,18 @@ class RepairRecord(_Part):
 
 
 class Report(_Part):
-    """``report.json``. ``seconds`` is the duration of each step; ``built_from`` is for engines of an earlier bundle."""
+    """``report.json``. ``seconds`` is the duration of each step; ``built_from`` is for engines of an earlier bundle.
+
+    ``distances`` are those of the artifact in its runtime; of one that is pending a device, where ``recomputed``, those of what
+    its files say, else those of its graph.
+    """
 
     data: LabelledFolder | None = None
     built_from: SourceBundle | None = None
     evidence: tuple[Evidence, ...] = ()
     left_out: tuple[LeftOut, ...] = ()
     distances: Mapping[str, Distance] = {}
+    recomputed: bool = False
     pytorch_distances: Mapping[str, Distance] = {}
     images: ImageAccuracy | None = None
     trials: tuple[Trial, ...] = ()

@@ -25,7 +25,7 @@ from s2mlp_deploy.gate.distance import compare
 from s2mlp_deploy.graph.lowered import Axes, Lowered
 from s2mlp_deploy.graph.spatial_shift import LOWERINGS, Lowering
 from s2mlp_deploy.passes.optimize import optimize
-from s2mlp_studies.presets import graphs as preset_graphs
+from s2mlp_studies.engines import graphs as preset_graphs
 
 
 def test_the_bound_leaves_out_the_shift_and_nothing_else() -> None:
