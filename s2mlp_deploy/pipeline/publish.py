@@ -22,7 +22,7 @@ from s2mlp_deploy.runtime.session import Description, Session, description_of
 from s2mlp_deploy.schema.manifest import Manifest
 from s2mlp_deploy.schema.onnx_network import OnnxNetwork
 from s2mlp_deploy.schema.report import Report
-from s2mlp_deploy.system import machine
+from s2mlp_deploy.system import machine, memory
 from s2mlp_deploy.system.hashing import sha256
 from s2mlp_deploy.system.progress import Progress
 
@@ -63,29 +63,38 @@ def publish(
         BundleError: where the manifest does not describe the artifact.
         ModelError: where the format cannot hold another tool's network.
     """
-    verdict: Verdict | None = None
-    description: Description | None = None
-    report = candidate.report
-    if candidate.golden and not candidate.pending:
-        with progress.step(_step(candidate.draft, target)):
-            session = target.open(candidate.artifact)
-            verdict, report = check(session, candidate)
-            description = description_of(session)
-    elif candidate.golden and (recomputed := target.recompute(candidate.artifact)):
-        with progress.step(f"recomputing the {candidate.draft.format} engine in place of its runtime"):
-            _, report = check(recomputed, candidate)
-            report = report.model_copy(update={"recomputed": True})
-            description = description_of(recomputed)
+    verdict, description, report = _measured(candidate, target, progress)
     manifest = _complete(candidate)
     if output.sbom:
         manifest = _with_sbom(manifest, target, candidate.artifact)
     manifest_consistency.check(manifest, description, staging.destination)
     if isinstance(manifest.spec, OnnxNetwork):
+        memory.release()  # of the session: to inspect the file takes twice its size
         _check_contents(Bundle(staging.directory, manifest), target)
     size = sum((staging.directory / name).stat().st_size for name in candidate.artifact.files)
     report = report.model_copy(update={"size_bytes": size, "seconds": progress.seconds, "machine": machine.describe()})
     card = model_card(manifest, report, target, output.license) if output.card else None
     return Export(staging.publish(manifest, report, card=card, key=output.sign), verdict, report)
+
+
+def _measured(
+    candidate: Candidate, target: Format, progress: Progress
+) -> tuple[Verdict | None, Description | None, Report]:
+    """The gate's verdict on the artifact where it runs here, its description where it could be opened, and the report with both.
+
+    Raises:
+        ParityError, AccuracyError: where its numbers are off.
+    """
+    if candidate.golden and not candidate.pending:
+        with progress.step(_step(candidate.draft, target)):
+            session = target.open(candidate.artifact)
+            verdict, report = check(session, candidate)
+            return verdict, description_of(session), report
+    if candidate.golden and (recomputed := target.recompute(candidate.artifact)):
+        with progress.step(f"recomputing the {candidate.draft.format} engine in place of its runtime"):
+            _, report = check(recomputed, candidate)
+            return None, description_of(recomputed), report.model_copy(update={"recomputed": True})
+    return None, None, candidate.report
 
 
 def check(session: Session, candidate: Candidate) -> tuple[Verdict, Report]:

@@ -43,4 +43,8 @@ PART = Part(
     "Repair of what others exported",
     "latency, kernels and nodes of networks before and after `s2mlp-repair`, and the cost of the repair",
     measure,
+    why={
+        "memory of s2mlp-repair": "**Memory of s2mlp-repair.** Before the file is published it is inspected, which takes twice its size beside the "
+        "graph as given.",
+    },
 )
