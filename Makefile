@@ -4,7 +4,7 @@
 # make quick      run the core's unit tests, but for the slow ones (a minute)
 # make lint       ruff, mypy --strict, import contracts, and Biome for JavaScript and style sheets (from npm)
 # make bench      measure exports, latency, runtimes for devices, growth, engine builds, repairs, tunes and training's shift, and write a page
-#                 of docs/benchmarks.md for each (35 minutes); ONLY=repair, or another, measures one part
+#                 of docs/benchmarks.md for each (50 minutes); ONLY=repair, or another, measures one part
 # make accuracy   what fp16 and int8 cost on 10,000 images (minutes)
 # make reliability  try every promise of docs/reliability.md as often as it says, and write it (45 minutes)
 # make thorough   try in more settings what make test tries in a few (minutes)
