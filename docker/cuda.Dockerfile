@@ -1,7 +1,7 @@
 # Not built yet where this project is developed. Needs an NVIDIA driver and the NVIDIA Container Toolkit. From the repository's folder:
 #   docker build -f docker/cuda.Dockerfile -t s2mlp-deploy:cuda .
 #   docker run --rm --gpus all -v "$PWD:/work" s2mlp-deploy:cuda s2mlp-export ckpt.pt --format trt --precision fp16
-# On a Jetson, NVIDIA's own builds of the runtimes take the place of these (docs/devices.md).
+# On a Jetson, NVIDIA's own builds of the runtimes take the place of these (docs/gpu.md).
 FROM python:3.11-slim AS build
 WORKDIR /source
 COPY pyproject.toml README.md LICENSE ./

@@ -1,6 +1,6 @@
 """The oldest release of ONNX Runtime that computes each feature of bundles correctly.
 
-Commands refuse old releases by this table, ``s2mlp-doctor`` prints from it, and docs/devices.md repeats it.
+Commands refuse old releases by this table, ``s2mlp-doctor`` prints from it, and docs/engines.md repeats it.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """``--format openvino``: OpenVINO's own files, ``model.xml`` and ``model.bin``, run on the CPU in float32.
 
 Two of OpenVINO's habits change numbers without a word, and both are off here: it saves weights as float16, and on
-processors that multiply bfloat16 it runs float32 models in that (docs/devices.md gives the cost of each). Smaller
+processors that multiply bfloat16 it runs float32 models in that (docs/engines.md gives the cost of each). Smaller
 weights are what ``--precision fp16`` is for, which is held to fp16's tolerance.
 """
 

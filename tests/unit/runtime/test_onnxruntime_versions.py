@@ -92,7 +92,7 @@ def test_the_doctor_says_what_a_release_is_too_old_for(
 
 def test_the_docs_have_the_same_table() -> None:
     rows = [f"| {least.release} | {least.what} | {least.older} |" for least in LEAST.values()]
-    text = (ROOT / "docs" / "devices.md").read_text("utf-8")
+    text = (ROOT / "docs" / "engines.md").read_text("utf-8")
     assert "\n".join(["| from | for | older ones |", "|---|---|---|", *rows]) in text
 
 
