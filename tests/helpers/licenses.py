@@ -16,11 +16,13 @@ ELSEWHERE = {
     "jetson-stats": Package("", ("AGPL-3.0",)),
     **dict.fromkeys(("alembic", "sqlalchemy"), Package("", ("MIT",))),
     "mlflow-skinny": Package("", ("Apache-2.0",)),
+    "mkdocs-material": Package("", ("MIT",)),
+    "mkdocstrings": Package("", ("ISC",)),
     "ray": Package("", ("Apache-2.0",)),
     "onnxruntime-gpu": Package("", ("MIT",)),
     "tensorrt": Package("", ("Proprietary",)),
 }
-"""What belongs to other machines and is not installed for development, by its page in the registry."""
+"""What belongs to other machines or environments and is not installed for development, by its page in the registry."""
 
 COPYLEFT = re.compile(r"GPL|MPL|Mozilla|EPL|CDDL|EUPL|OSL|CeCILL", re.IGNORECASE)
 
