@@ -11,6 +11,7 @@
 # make fuzz       100,000 damaged inputs and more, to everything that reads files (minutes)
 # make oldest     run the tests with the oldest versions that pyproject.toml allows (ten minutes)
 # make arm        verify bundles on emulated ARM processors, where qemu-user and Debian 12 are (minutes)
+# make docs       build the documentation site into build/site; open build/site/index.html
 # make docs-output  run what README.md and docs print again, and write what has changed, docs/reference, too (minutes)
 # make licenses   write docs/dependencies.md and constraints-oldest.txt
 # make dist       build wheel and source distribution into dist/, check both, and try the wheel in empty environments (minutes)
@@ -30,7 +31,7 @@ SITE := fashion_mnist-web-fp32
 NODE_STAMP := node_modules/.package-lock.json
 DATASET ?= /usr/share/datasets/fashion-mnist
 
-.PHONY: venv demo test test-npm quick thorough lint bench accuracy reliability fuzz oldest arm docs-output licenses dist web web-deps clean
+.PHONY: venv demo test test-npm quick thorough lint bench accuracy reliability fuzz oldest arm docs docs-output licenses dist web web-deps clean
 
 venv: $(STAMP)
 
@@ -94,6 +95,17 @@ oldest:
 		--deselect tests/unit/bench/test_pictures.py::test_the_same_measurements_give_the_same_bytes \
 		--deselect tests/unit/studies/test_scale.py::test_no_label_covers_another_or_leaves_the_picture \
 		--deselect tests/unit/studies/test_scale.py::test_the_picture_shows_each_model_with_its_exponent_and_interval
+
+# In an environment of its own: what builds pages has no part in what is tested.
+DOCS := build/docs-env
+
+$(DOCS)/.installed: pyproject.toml constraints.txt constraints-docs.txt
+	$(PYTHON) -m venv $(DOCS)
+	$(DOCS)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -c constraints-docs.txt -e '.[docs]'
+	touch $@
+
+docs: $(DOCS)/.installed
+	NO_MKDOCS_2_WARNING=1 $(DOCS)/bin/python -m mkdocs build --strict
 
 docs-output: $(STAMP)
 	PYTHONPATH=tests $(BIN)/python -m helpers.printed_outputs

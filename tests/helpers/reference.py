@@ -10,6 +10,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
+import s2mlp_deploy
 from helpers.oldest import project
 from helpers.support import command
 from s2mlp_deploy.schema.manifest import Manifest
@@ -26,11 +27,27 @@ The help of each command, as `-h` prints it; written by `make docs-output`. Exit
 is missing, 130 interrupted. Each command is also `python -m s2mlp_deploy NAME`. [stability.md](../stability.md) says what of this may change.
 """
 
+PYTHON = """\
+# Python
+
+The public names of `s2mlp_deploy`, and of its modules `shift` and `errors`; nothing else is public. [stability.md](../stability.md) says how they may
+change. This page lists the names, and `make docs` takes the rest from the source.
+"""
+SECTIONS = {
+    "deploy": "Export",
+    "tune": "Tune",
+    "verify": "Verify",
+    "load_checkpoint": "Read a checkpoint",
+    "Error": "Errors",
+}
+"""The name that each section of the page on Python begins with, in the order of ``__all__``."""
+
 
 def pages() -> dict[str, str]:
     """The content of each file of docs/reference, by name."""
     return {
         "commands.md": _commands(),
+        "python.md": _python(),
         "manifest.schema.json": _schema(Manifest, "manifest.json of a bundle"),
         "report.schema.json": _schema(Report, "report.json of a bundle"),
     }
@@ -51,6 +68,18 @@ def _commands() -> str:
         lines = "\n".join(line.rstrip() for line in shown.out.strip("\n").splitlines())
         sections.append(f"\n## {name}\n\n```text\n{lines}\n```\n")
     return INTRODUCTION + "".join(sections)
+
+
+def _python() -> str:
+    lines = []
+    for name in s2mlp_deploy.__all__:
+        if name in SECTIONS:
+            lines.append(f"## {SECTIONS[name]}")
+        if name != "Error":  # the module lists it, with all others
+            lines.append(f"::: s2mlp_deploy.{name}")
+    whole = "\n    options: {show_root_heading: false}"
+    lines += [f"::: s2mlp_deploy.errors{whole}", "## Train with the shift", f"::: s2mlp_deploy.shift{whole}"]
+    return PYTHON + "".join(f"\n{line}\n" for line in lines)
 
 
 def _schema(model: type[BaseModel], title: str) -> str:
