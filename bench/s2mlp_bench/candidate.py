@@ -6,15 +6,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, Protocol, TypeAlias
 
+from s2mlp_deploy.runtime.providers import ON_GPU
 from s2mlp_deploy.runtime.session import Session
 from s2mlp_deploy.schema.manifest import FLOAT_LOGITS, Interface
 from s2mlp_deploy.schema.size import Size, format_size
 from s2mlp_deploy.system.wording import counted
 
 Kind: TypeAlias = Literal["bundle", "baseline", "bound"]
-
-ON_GPU = ("cuda", "directml", "tensorrt")
-"""Providers of ONNX Runtime that run on a GPU."""
 
 CUDA = "cuda.bindings"
 """What engines for NVIDIA's GPUs import."""

@@ -73,7 +73,7 @@ def bench(
         load_option(
             metavar="NAME,NAME",
             help="ONNX Runtime's execution providers that run ONNX bundles; else cpu. Some of cpu, coreml, cuda, "
-            "directml, openvino, qnn, tensorrt, xnnpack.",
+            "directml, openvino, qnn, tensorrt, tensorrt-rtx, webgpu, xnnpack.",
         ),
     ] = None,
     min_seconds: SecondsOption = SECONDS,
@@ -240,7 +240,7 @@ def bench(
 
 
 def _providers(text: str) -> tuple[str, ...]:
-    from s2mlp_deploy.runtime.onnxruntime import PROVIDERS
+    from s2mlp_deploy.runtime.providers import PROVIDERS
 
     if unknown := [name for name in text.split(",") if name not in PROVIDERS]:
         raise UsageError(f"--provider {unknown[0]!r}: expected {', '.join(PROVIDERS)}, with commas between")

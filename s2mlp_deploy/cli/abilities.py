@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from s2mlp_deploy.errors import RuntimeMissingError
 from s2mlp_deploy.formats import registry
 from s2mlp_deploy.formats.base import Compiler
-from s2mlp_deploy.runtime import onnxruntime_versions
+from s2mlp_deploy.runtime import onnxruntime_versions, providers
 from s2mlp_deploy.runtime.onnxruntime import miscomputes
+from s2mlp_deploy.runtime.providers import InstalledPlugin
 from s2mlp_deploy.system import machine
 from s2mlp_deploy.system.dependencies import missing_modules, pip_install
 from s2mlp_deploy.system.version import __version__
@@ -45,10 +46,11 @@ class Ability:
 
 @dataclass(frozen=True)
 class Report:
-    """The machine, the packages found, and the abilities that follow."""
+    """The machine, the packages found, ONNX Runtime's plugins among them, and the abilities that follow."""
 
     machine: dict[str, str | int]
     packages: dict[str, str]
+    plugins: tuple[InstalledPlugin, ...]
     abilities: tuple[Ability, ...]
 
     def to_json(self) -> dict[str, Any]:
@@ -57,6 +59,7 @@ class Report:
             "s2mlp_deploy": __version__,
             "machine": self.machine,
             "packages": self.packages,
+            "execution_providers": [asdict(plugin) for plugin in self.plugins],
             "abilities": [vars(a) | {"available": a.available} for a in self.abilities],
         }
 
@@ -67,7 +70,9 @@ def examine() -> Report:
     for name in registry.names():
         abilities += _with_format(name)
     abilities += _with_old_onnx_runtime()
-    return Report(machine.describe(), machine.installed(), tuple(abilities))
+    plugins = () if missing_modules(("onnxruntime",)) else providers.installed_plugins()
+    abilities += map(_with_plugin, plugins)
+    return Report(machine.describe(), machine.installed(), plugins, tuple(abilities))
 
 
 def _with_format(name: str) -> Iterator[Ability]:
@@ -84,6 +89,12 @@ def _with_format(name: str) -> Iterator[Ability]:
         yield Ability(f"build {name} bundles", missing_modules(target.modules[:1]), target.install_hint, reason)
     reason = None if missing else target.cannot_run(target.options())
     yield Ability(run, missing, target.install_hint, reason)
+
+
+def _with_plugin(plugin: InstalledPlugin) -> Ability:
+    """The ability to run models on one of ONNX Runtime's plugins, with the devices that it offers."""
+    devices = f" on {', '.join(map(str, plugin.devices))}" if plugin.devices else ""
+    return Ability(f"run models with --provider {plugin.provider}{devices}", (), "", plugin.obstacle)
 
 
 def _with_old_onnx_runtime() -> Iterator[Ability]:

@@ -129,7 +129,7 @@ class Format(ABC):
         return self.open(artifact)
 
     def open_on(self, artifact: Artifact, provider: str, threads: int | None) -> Session:
-        """Load the artifact for an execution provider of ONNX Runtime (a name of ``onnxruntime.PROVIDERS``).
+        """Load the artifact for an execution provider of ONNX Runtime (a name of ``providers.PROVIDERS``).
 
         Raises:
             UsageError: where the artifact runs only on the device that it was made for.

@@ -17,7 +17,7 @@ import onnx
 
 from s2mlp_deploy.errors import BundleError, RuntimeMissingError, TimeLimitError
 from s2mlp_deploy.graph.layer import INPUT
-from s2mlp_deploy.runtime import onnxruntime_versions
+from s2mlp_deploy.runtime import onnxruntime_versions, providers
 from s2mlp_deploy.runtime.session import Description, Kernel
 from s2mlp_deploy.schema.array import Array
 from s2mlp_deploy.schema.tensor_entry import TensorEntry
@@ -27,18 +27,6 @@ if TYPE_CHECKING:
     import onnxruntime
 
 REMEDY = "pip install onnxruntime"
-
-PROVIDERS = {
-    "cpu": "CPUExecutionProvider",
-    "coreml": "CoreMLExecutionProvider",
-    "cuda": "CUDAExecutionProvider",
-    "directml": "DmlExecutionProvider",
-    "openvino": "OpenVINOExecutionProvider",
-    "qnn": "QNNExecutionProvider",
-    "tensorrt": "TensorrtExecutionProvider",
-    "xnnpack": "XnnpackExecutionProvider",
-}
-"""ONNX Runtime's names of its execution providers."""
 
 _DTYPES = {"tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(uint8)": np.uint8}
 
@@ -205,16 +193,7 @@ def missing(provider: str) -> str | None:
         return f"running an ONNX file needs onnxruntime: {REMEDY}"
     if reason := onnxruntime_versions.too_old("graphs"):
         return reason
-    if provider == "cpu":  # which every build has
-        return None
-    import onnxruntime
-
-    if PROVIDERS[provider] in (here := onnxruntime.get_available_providers()):
-        return None
-    return (
-        f"this onnxruntime {onnxruntime.__version__} has no {PROVIDERS[provider]}, only {', '.join(here)}: install a build of "
-        "ONNX Runtime with it, or export for another --provider"
-    )
+    return providers.missing(provider)
 
 
 def miscomputes() -> str | None:
@@ -282,7 +261,7 @@ def load(model: Path | bytes, loading: Loading = DEFAULT) -> onnxruntime.Inferen
         raise RuntimeMissingError(reason)
     import onnxruntime
 
-    provider = PROVIDERS[loading.provider]
+    provider = providers.PROVIDERS[loading.provider]
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4  # the errors that it logs are also raised
     if loading.threads is not None:
@@ -297,8 +276,12 @@ def load(model: Path | bytes, loading: Loading = DEFAULT) -> onnxruntime.Inferen
         for key, value in {**loading.config, **({} if loading.provider == "cpu" else _NO_FALLBACK)}.items():
             options.add_session_config_entry(key, value)
         source = model if isinstance(model, bytes) else str(model)
+        named = [provider]
+        if providers.is_plugin(loading.provider):
+            providers.add_to(options, loading.provider)
+            named = []
         session = onnxruntime.InferenceSession(
-            source, options, providers=[provider], disabled_optimizers=list(loading.without)
+            source, options, providers=named, disabled_optimizers=list(loading.without)
         )
     except Exception as error:  # onnxruntime's exceptions have no common base
         if _MEANS_FALLBACK in str(error):

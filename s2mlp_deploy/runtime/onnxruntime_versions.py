@@ -15,7 +15,7 @@ from packaging.version import Version
 
 from s2mlp_deploy.system import dependencies
 
-Feature: TypeAlias = Literal["graphs", "engines", "float16", "bytes"]
+Feature: TypeAlias = Literal["graphs", "engines", "float16", "plugins", "bytes"]
 
 
 @dataclass(frozen=True)
@@ -31,6 +31,7 @@ LEAST: dict[Feature, Least] = {
     "graphs": Least("1.17", "bundles of any format", "do not load graphs of ONNX opset 20, which all bundles hold"),
     "engines": Least("1.18", "bundles of format ort", "do not load what a newer one has optimized"),
     "float16": Least("1.19", "graphs that compute in float16 on a CPU", "give NaN from the second run on"),
+    "plugins": Least("1.23", "execution providers that are packages of their own", "do not load them"),
     "bytes": Least("1.25", "products of bytes on a CPU with AMX", "give wrong numbers for many shapes"),
 }
 """Measured with each release from 1.16.3 on; the last row is microsoft/onnxruntime#27671."""

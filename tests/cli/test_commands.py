@@ -166,7 +166,7 @@ def test_help_shows_every_choice_in_sections() -> None:
 
 
 def test_the_providers_to_choose_are_those_that_there_are() -> None:
-    from s2mlp_deploy.runtime.onnxruntime import PROVIDERS
+    from s2mlp_deploy.runtime.providers import PROVIDERS
 
     assert get_args(OrtOptions.model_fields["provider"].annotation) == tuple(PROVIDERS)
 

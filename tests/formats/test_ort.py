@@ -27,12 +27,13 @@ from s2mlp_deploy.errors import RuntimeMissingError, UsageError
 from s2mlp_deploy.pipeline.deploy import deploy
 from s2mlp_deploy.pipeline.request import EvidenceOptions, ExportRequest, FormatOptions, OutputOptions, Source
 from s2mlp_deploy.quantization.settings import OPTIONS, Int8
-from s2mlp_deploy.runtime.onnxruntime import PROVIDERS, Loading, OnnxSession, load
+from s2mlp_deploy.runtime.onnxruntime import Loading, OnnxSession, load
+from s2mlp_deploy.runtime.providers import PROVIDERS, is_built_in, is_plugin
 from s2mlp_exporters.onnxruntime import canonical, exporter
 from s2mlp_exporters.onnxruntime.exporter import OPERATORS, OrtModel
 
 STYLES = ("ort", "onnx")
-ABSENT = [name for name, provider in PROVIDERS.items() if provider not in onnxruntime.get_available_providers()]
+ABSENT = [name for name in PROVIDERS if not is_built_in(name) and not is_plugin(name)]
 """The providers that the onnxruntime at hand was built without."""
 
 

@@ -26,12 +26,13 @@ from s2mlp_deploy.formats.onnx import onnxruntime_examples
 from s2mlp_deploy.formats.settings import recorded
 from s2mlp_deploy.runtime import onnxruntime_versions
 from s2mlp_deploy.runtime.onnxruntime import REMEDY, RESTING, Loading, OnnxSession, load, missing
+from s2mlp_deploy.runtime.providers import ON_GPU, Provider
 from s2mlp_deploy.schema.manifest import Manifest
 from s2mlp_deploy.schema.onnx_network import OnnxNetwork
 from s2mlp_deploy.schema.precision import ON_CPUS, precision
 from s2mlp_deploy.system.dependencies import distributions
 from s2mlp_exporters.onnxruntime import artifact_scan, canonical
-from s2mlp_exporters.onnxruntime.options import ON_GPU, OrtOptions, Provider, Style
+from s2mlp_exporters.onnxruntime.options import OrtOptions, Style
 
 OPERATORS = "required_operators.config"
 
@@ -40,8 +41,8 @@ LIMIT_BYTES = 2**31
 
 _DATA_FILE = "session.optimized_model_external_initializers_file_name"
 
-COMPILING = ("coreml", "openvino", "qnn", "tensorrt")
-"""Providers that compile the graph themselves when it is loaded: nothing of theirs can be saved ahead of time."""
+COMPILING = ("coreml", "openvino", "qnn", "tensorrt", "tensorrt-rtx", "webgpu")
+"""Providers that compile or rearrange the graph themselves when it is loaded: nothing of theirs can be saved ahead of time."""
 
 SESSION_OPTIONS: Mapping[str, str] = {}
 """ONNX Runtime's session configuration entries that make this model faster (docs/benchmarks/latency.md)."""

@@ -7,12 +7,9 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from s2mlp_deploy.formats.options import Metavar, Options
+from s2mlp_deploy.runtime.providers import Provider
 
-Provider = Literal["cpu", "coreml", "cuda", "directml", "openvino", "qnn", "tensorrt", "xnnpack"]
 Style = Literal["ort", "onnx"]
-
-ON_GPU = ("cuda", "directml", "tensorrt")
-"""Providers that run on GPUs."""
 
 
 class OrtOptions(Options):

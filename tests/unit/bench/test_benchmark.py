@@ -25,7 +25,7 @@ from s2mlp_bench.runner import Runner
 from s2mlp_bench.summary import summarize
 from s2mlp_deploy.bundle.read import read_bundle
 from s2mlp_deploy.errors import ParityError, UsageError
-from s2mlp_deploy.runtime.onnxruntime import PROVIDERS
+from s2mlp_deploy.runtime.providers import PROVIDERS
 from s2mlp_deploy.system.timing import Clock
 from s2mlp_exporters.tensorrt.trt_rtx import TensorRtRtxEngine
 
