@@ -23,12 +23,13 @@ def sweep(result: SweepResult) -> RenderableType:
     table = Table(title="exports", title_justify="left", title_style="bold")
     for heading in ("checkpoint", "made"):
         table.add_column(heading, overflow="fold")
-    for heading in ("size", "relative L2", "accuracy", "bundle"):
+    timed = ("ms a batch",) if any(outcome.latency for outcome in result.outcomes()) else ()
+    for heading in ("size", "relative L2", "accuracy", *timed, "bundle"):
         table.add_column(heading, justify="right", no_wrap=True)
     folder = os.path.commonpath({os.path.dirname(outcome.checkpoint) for outcome in result.outcomes()})
     for outcome in islice(result.outcomes(), MOST_ROWS):
         name = os.path.relpath(outcome.checkpoint, folder)
-        table.add_row(Text(name), Text(_choice(outcome)), *_figures(outcome))
+        table.add_row(Text(name), Text(_choice(outcome)), *_figures(outcome, timed=bool(timed)))
     failures = islice((outcome for outcome in result.outcomes() if outcome.error), MOST_ROWS)
     return Group(table, *(_failure(outcome, folder) for outcome in failures), _summary(result))
 
@@ -38,13 +39,14 @@ def _choice(outcome: Outcome) -> str:
     return " ".join(part for part in (outcome.format, outcome.precision, outcome.target, lowering) if part)
 
 
-def _figures(outcome: Outcome) -> list[Text | str]:
+def _figures(outcome: Outcome, *, timed: bool) -> list[Text | str]:
     if outcome.error:
-        return ["–"] * 3 + [Text(f"FAILED, {outcome.error.exit_code}", style="bold red")]
+        return ["–"] * (4 if timed else 3) + [Text(f"FAILED, {outcome.error.exit_code}", style="bold red")]
     return [
         "–" if outcome.size_bytes is None else readable_size(outcome.size_bytes),
         _or_dash(outcome.relative_l2, ".1e"),
-        _or_dash(outcome.accuracy, ".2%"),
+        _or_dash(outcome.evaluation.accuracy if outcome.evaluation else outcome.accuracy, ".2%"),
+        *([_or_dash(outcome.latency.median_ms if outcome.latency else None, ".3g")] if timed else []),
         outcome.key,
     ]
 

@@ -31,6 +31,7 @@ from s2mlp_deploy.gate.checks import Verdict
 from s2mlp_deploy.gate.golden_images import Preparation
 from s2mlp_deploy.pipeline.comparison import Row
 from s2mlp_deploy.pipeline.latency import Method
+from s2mlp_deploy.pipeline.verified_accuracy import VerifiedAccuracy
 from s2mlp_deploy.pipeline.verify import Verification
 from s2mlp_deploy.schema.manifest import Manifest, Preprocessing
 from s2mlp_deploy.schema.onnx_network import OnnxNetwork
@@ -246,6 +247,12 @@ def verification(result: Verification) -> RenderableType:
     if result.layers:
         parts += [layer_table(result), layer_line(result)]
     return Group(*parts)
+
+
+def accuracy_line(found: VerifiedAccuracy) -> Text:
+    """The accuracy on labelled images, in a line."""
+    recorded = "" if found.recorded is None else f"; where the bundle was made: {found.recorded:.2%}"
+    return Text(f"accuracy here: {found.accuracy:.2%}, {found.right:,} of {counted(found.images, 'image')}{recorded}")
 
 
 def preparation_line(preparation: Preparation) -> Text:

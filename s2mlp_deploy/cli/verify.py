@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -21,7 +21,12 @@ from s2mlp_deploy.cli.options import (
 from s2mlp_deploy.cli.terminal import ConsoleListener, command, show
 from s2mlp_deploy.errors import UsageError
 
+if TYPE_CHECKING:
+    from s2mlp_deploy.pipeline.verified_accuracy import LabelledFolder, VerifiedAccuracy
+    from s2mlp_deploy.pipeline.verify import Verification
+
 probe_option = section("Probe")
+accuracy_option = section("Accuracy")
 
 
 def verify(
@@ -34,6 +39,16 @@ def verify(
     key: KeyOption = None,
     certificate: CertificateOption = None,
     require_signature: RequireSignatureOption = False,
+    data: Annotated[
+        Path | None,
+        accuracy_option(
+            metavar="DIR", help="Labelled images, one subfolder a class: accuracy is measured on them, too."
+        ),
+    ] = None,
+    data_count: Annotated[
+        int | None, accuracy_option(metavar="N", min=1, help="How many of them to use at most; else all.")
+    ] = None,
+    workers: Annotated[int, accuracy_option(metavar="N", min=1, help="Processes that share them.")] = 1,
     max_seconds: Annotated[
         float | None,
         probe_option(metavar="S", min=0.001, help="End with exit code 124 where the check takes longer."),
@@ -52,9 +67,12 @@ def verify(
     from s2mlp_deploy.cli.health_probe import Probe
     from s2mlp_deploy.pipeline import verify as verifying
     from s2mlp_deploy.pipeline.health import SCHEMA_VERSION
+    from s2mlp_deploy.pipeline.verified_accuracy import LabelledFolder
 
     if force and not plot:
         raise UsageError("--force is for --plot: nothing else is written")
+    if data is None and (data_count is not None or workers > 1):
+        raise UsageError("--data-count and --workers are for --data: leave them out")
     probe = Probe(bundle, max_seconds, prometheus)
     with probe.watching():
         publisher = signature.trusted(key, certificate, require_signature=require_signature)
@@ -69,6 +87,7 @@ def verify(
                 publisher=publisher,
                 timed=as_json or prometheus is not None,
             )
+        accuracy = _accuracy(result, LabelledFolder(data, data_count), workers) if data and result.passed else None
         health = probe.found(result)
     if plot:
         curve = layer_error.curve(result.bundle, result.layers)
@@ -86,16 +105,26 @@ def verify(
                 "layers": {name: vars(d) for name, d in result.layers},
                 "diverges_at": result.diverges_at,
                 "plot": str(plot) if plot else None,
+                "accuracy": asdict(accuracy) if accuracy else None,
             }
         )
     else:
         from s2mlp_deploy.cli import tables
 
         show(tables.verification(result))
+        if accuracy:
+            show(tables.accuracy_line(accuracy))
         if plot:
             show(tables.picture(plot))
     if not result.passed:
         raise typer.Exit(1)
+
+
+def _accuracy(result: Verification, images: LabelledFolder, workers: int) -> VerifiedAccuracy:
+    from s2mlp_deploy.pipeline.verified_accuracy import measure
+
+    with ConsoleListener().step("measuring accuracy"):
+        return measure(result.bundle, images, workers)
 
 
 main = command(verify)

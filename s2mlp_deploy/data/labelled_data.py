@@ -1,10 +1,11 @@
-"""Labelled images in memory, prepared for a model."""
+"""Labelled images, prepared for a model."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
 
+from s2mlp_deploy.data.image_stream import Images
 from s2mlp_deploy.schema.array import Array
 from s2mlp_deploy.schema.report import LabelledFolder
 
@@ -17,7 +18,7 @@ class LabelledData:
     holds the other labels that it may have meant (image_folders.LabelledImages).
     """
 
-    images: Array
+    images: Images
     labels: Array
     files: tuple[Path, ...] = ()
     folder: LabelledFolder | None = None

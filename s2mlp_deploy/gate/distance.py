@@ -9,6 +9,9 @@ import numpy as np
 from s2mlp_deploy.schema.array import Array
 from s2mlp_deploy.schema.report import Distance
 
+ROWS = 4096
+"""Rows that are compared together: in float64, and several times over."""
+
 
 def leading_class(logits: Array) -> Array:
     """The class that each row of logits (rows, classes) names, (rows,) int64; of one logit by its sign (spec.categories)."""
@@ -32,9 +35,29 @@ def compare(actual: Array, expected: Array, scale: float | None = None) -> Dista
     Those from a single logit are relative to ``scale`` (:func:`scale_of`), else to what ``expected`` gives for it; its cosine is
     that of the whole column. Values that are not finite make every distance infinite.
     """
+    if not np.isfinite(actual).all():
+        return Distance(len(expected), float("inf"), -1.0, float("inf"), 0.0, float("inf"))
+    step = len(expected) if expected.shape[1] == 1 else ROWS  # the cosine of a single logit is that of its whole column
+    parts = [_compare(actual[i : i + step], expected[i : i + step], scale) for i in range(0, len(expected), step)]
+    return parts[0] if len(parts) == 1 else _together(parts)
+
+
+def _together(parts: Sequence[Distance]) -> Distance:
+    """The distance over the rows of all ``parts``."""
+    samples = sum(part.samples for part in parts)
+    kept = sum(round((part.top1_agreement or 0.0) * part.samples) for part in parts)
+    return Distance(
+        samples=samples,
+        relative_l2=max(part.relative_l2 for part in parts),
+        cosine=min(part.cosine for part in parts),
+        max_abs=max(part.max_abs for part in parts),
+        top1_agreement=1 - (samples - kept) / samples,
+        margin=max(part.margin for part in parts),
+    )
+
+
+def _compare(actual: Array, expected: Array, scale: float | None) -> Distance:
     a, e = actual.astype(np.float64), expected.astype(np.float64)
-    if not np.isfinite(a).all():
-        return Distance(len(e), float("inf"), -1.0, float("inf"), 0.0, float("inf"))
     size = row_sizes(e, scale)
     with np.errstate(over="ignore"):  # against logits that are all zero the distance is infinite
         relative = np.linalg.norm(a - e, axis=1) / size

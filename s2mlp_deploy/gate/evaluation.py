@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from s2mlp_deploy.data.image_stream import Images
 from s2mlp_deploy.errors import ParityError
 from s2mlp_deploy.gate.checks import check_logits, failure
 from s2mlp_deploy.gate.distance import leading_class
@@ -26,7 +27,7 @@ class EvaluationSet:
     ``files`` are their image files, where known.
     """
 
-    images: Array
+    images: Images
     float_logits: Array
     labels: Array | None
     files: tuple[Path, ...] = ()
@@ -61,7 +62,7 @@ def _accuracy(logits: Array, labels: Array | None) -> float | None:
     return None if labels is None else float((leading_class(logits) == labels).mean())
 
 
-def logits_of(session: Session, images: Array, batch: int | None) -> Array:
+def logits_of(session: Session, images: Images, batch: int | None) -> Array:
     """Logits of any number of prepared ``images``, in portions that fit into memory."""
     step = batch or BATCH
     portions = (images[i : i + step] for i in range(0, len(images), step))

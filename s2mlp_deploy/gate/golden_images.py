@@ -16,6 +16,7 @@ import numpy as np
 from s2mlp_deploy.bundle.contents import Bundle
 from s2mlp_deploy.bundle.golden_tensors import Golden
 from s2mlp_deploy.data.arrays import spread
+from s2mlp_deploy.data.image_stream import Images
 from s2mlp_deploy.data.preprocessing import normalize
 from s2mlp_deploy.errors import BundleError
 from s2mlp_deploy.schema.array import Array
@@ -47,7 +48,7 @@ class Pictures:
     labels: tuple[int | None, ...] = ()
 
     @classmethod
-    def choose(cls, images: Array, files: Sequence[Path] = (), labels: Sequence[int | None] = ()) -> Pictures:
+    def choose(cls, images: Images, files: Sequence[Path] = (), labels: Sequence[int | None] = ()) -> Pictures:
         """Some of ``images``, evenly; of those with files only such as are small enough, where any is."""
         rows = small_ones(files)
         if not rows:

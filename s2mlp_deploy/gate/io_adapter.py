@@ -14,9 +14,11 @@ from pathlib import Path
 
 import numpy as np
 
+from s2mlp_deploy.data.image_stream import Images, ImageStream
 from s2mlp_deploy.data.preprocessing import nearest_bytes, normalize, normalize_exactly
 from s2mlp_deploy.errors import ParityError, RuntimeMissingError, UsageError
 from s2mlp_deploy.gate import golden_images
+from s2mlp_deploy.gate.distance import leading_class
 from s2mlp_deploy.gate.golden_images import Pictures
 from s2mlp_deploy.graph.io_signature import BEST
 from s2mlp_deploy.runtime.session import BATCH, RankingSession, Session, run_in_batches
@@ -82,13 +84,13 @@ class IoAdapter:
         """Prepared ``inputs`` as the artifact takes them, at the model's size."""
         return inputs if self.io.interface.input == "float" else nearest_bytes(inputs, self.preprocessing)
 
-    def snapped(self, inputs: Array) -> Array:
-        """Prepared ``inputs``, rounded to values that the artifact can take."""
-        if self.io.interface.input == "float":
+    def snapped(self, inputs: Images) -> Images:
+        """Prepared ``inputs``, rounded to values that the artifact can take, which those of image files have."""
+        if self.io.interface.input == "float" or isinstance(inputs, ImageStream):
             return inputs
         return normalize(nearest_bytes(inputs, self.preprocessing), self.preprocessing)
 
-    def logits(self, session: Session, inputs: Array, expected: Array, files: Sequence[Path] = ()) -> Array:
+    def logits(self, session: Session, inputs: Images, expected: Array, files: Sequence[Path] = ()) -> Array:
         """The logits of prepared ``inputs`` that the outputs of ``session`` stand for, near the ``expected`` ones.
 
         An artifact that resizes gets the ``files`` that the inputs were prepared from.
@@ -96,10 +98,21 @@ class IoAdapter:
         Raises:
             UsageError: where it is to resize and there are no files.
         """
-        scores = [class_scores(session, raw, self.io, expected.shape[1]) for raw in self._portions(inputs, files)]
-        return as_logits(np.concatenate(scores), expected, self.io.interface)
+        found: list[Array] = []
+        first = 0
+        for raw in self.portions(inputs, files):
+            wanted = expected[first : first + len(raw)]
+            scores = class_scores(session, raw, self.io, expected.shape[1])
+            found.append(as_logits(scores, wanted, self.io.interface))
+            first += len(raw)
+        return np.concatenate(found)
 
-    def _portions(self, inputs: Array, files: Sequence[Path]) -> Iterator[Array]:
+    def portions(self, inputs: Images, files: Sequence[Path] = ()) -> Iterator[Array]:
+        """Prepared ``inputs`` as the artifact takes them, as many as run together; ``files`` are those that they were prepared from.
+
+        Raises:
+            UsageError: as :meth:`logits`.
+        """
         if self.io.interface.input == "image":
             if files:
                 yield from (self._bytes_in(file) for file in files)
@@ -137,6 +150,13 @@ class IoAdapter:
 def class_scores(session: Session, raw: Array, io: ArtifactIo, classes: int) -> Array:
     """Logits or probabilities (samples, classes) of ``raw``; −∞ for classes that the artifact does not name."""
     return run_in_batches(scoring_every_class(session, io.interface, classes), raw, io.batch)
+
+
+def named_classes(scores: Array, interface: Interface) -> Array:
+    """The class (samples,) that each row of ``scores`` (:func:`class_scores`) names; of one probability: whether it is above a half."""
+    if scores.shape[1] == 1 and interface.output != "logits":
+        return (scores[:, 0] > 0.5).astype(np.int64)
+    return leading_class(scores)
 
 
 def scoring_every_class(session: Session, interface: Interface, classes: int) -> Session:

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from s2mlp_deploy.bundle.golden_tensors import Golden
+from s2mlp_deploy.data.image_stream import Images
 from s2mlp_deploy.families.reference import ReferenceModel, activations, logits
 from s2mlp_deploy.gate.distance import compare, scale_of
 from s2mlp_deploy.gate.golden import GoldenReference, sample_map
@@ -52,7 +53,7 @@ def with_rounded_matrices(model: ReferenceModel, dtype: torch.dtype) -> Referenc
     return model
 
 
-def run(model: ReferenceModel, images: Array, dtype: torch.dtype = torch.float32) -> Array:
+def run(model: ReferenceModel, images: Images, dtype: torch.dtype = torch.float32) -> Array:
     """Logits (samples, classes) of ``images`` (samples, channels, height, width), computed in ``dtype``."""
     chunks = (torch.from_numpy(images[i : i + BATCH]).to(dtype) for i in range(0, len(images), BATCH))
     return np.concatenate([_numpy(logits(model, chunk)) for chunk in chunks])

@@ -15,6 +15,7 @@ from typing import Literal, get_args
 import numpy as np
 
 from s2mlp_deploy.data.arrays import fit_float32, read_arrays
+from s2mlp_deploy.data.image_stream import Images, portions
 from s2mlp_deploy.data.labels import AS_TEXT
 from s2mlp_deploy.errors import DataError, EvidenceError, UsageError
 from s2mlp_deploy.gate.distance import compare, leading_class
@@ -200,7 +201,7 @@ def read_reference(path: Path, spec: Spec) -> tuple[Array, Array]:
 
 
 def weigh_images(
-    images: Array,
+    images: Images,
     labels: Array,
     classes: int,
     run: Run,
@@ -214,7 +215,7 @@ def weigh_images(
     by numbers stand for the classes in their order as text (0, 1, 10, 2, …): a fit in that order alone is refused.
     ``possible`` are the semantics that the shift's border leaves room for; ``none`` without a shift.
     """
-    named = {s: leading_class(run(s, images)) for s in possible}
+    named = _classes_named(images, run, possible)
     right = {s: named[s] == labels for s in possible}
     measured = {s: float(r.mean()) for s, r in right.items()}
     best, *others = sorted(possible, key=lambda s: -measured[s])
@@ -245,6 +246,15 @@ def weigh_images(
     else:
         reason = "the images do not tell the semantics apart; give more of them, or a --reference"
     return Evidence("images", "accuracy", measured, total, supports, reason)
+
+
+def _classes_named(images: Images, run: Run, possible: Sequence[Reading]) -> dict[Reading, Array]:
+    """The classes (samples,) that each reading names; every image is read once for all of them."""
+    found: dict[Reading, list[Array]] = {reading: [] for reading in possible}
+    for portion in portions(images):
+        for reading, classes in found.items():
+            classes.append(leading_class(run(reading, portion)))
+    return {reading: np.concatenate(classes) for reading, classes in found.items()}
 
 
 def _one_sided(first: Array, second: Array) -> tuple[int, int]:

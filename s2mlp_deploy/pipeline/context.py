@@ -14,7 +14,7 @@ from s2mlp_deploy.checkpoint.load import (
     load_checkpoint,
     refuse_shift,
 )
-from s2mlp_deploy.data import images
+from s2mlp_deploy.data import image_stream, images
 from s2mlp_deploy.data.image_files import describe
 from s2mlp_deploy.data.image_folders import find_labelled, find_pictures
 from s2mlp_deploy.data.labelled_data import LabelledData
@@ -118,7 +118,7 @@ def _read_data(
             f"{len(empty)} of the subfolders of {evidence.data} hold no image that is read, so nothing is known of their "
             f"classes: {held}{'; …' if len(empty) > 5 else ''}"
         )
-    prepared = images.load(found.paths, preprocessing, source.spec.image_size)
+    prepared = image_stream.read(found.paths, preprocessing, source.spec.image_size)
     as_text = np.array(found.as_text) if found.as_text else None
     return LabelledData(prepared, np.array(found.labels), found.paths, found.folder, as_text)
 

@@ -118,7 +118,7 @@ def _latency(call: Callable[[], object]) -> float:
 
 
 def _verify_network(bundle: Bundle, network: OnnxNetwork, *, timed: bool) -> Verification:
-    target, tolerance = _checked(bundle)
+    target, tolerance = checked(bundle)
     expected = network_golden.load(bundle.golden, network)
     session = target.open(bundle.artifact)
     manifest_consistency.check(bundle.manifest, description_of(session), bundle.directory / MANIFEST)
@@ -157,12 +157,12 @@ def shows_layers(format: str) -> bool:
 
 
 def _load(bundle: Bundle) -> tuple[Golden, Tolerance, Session]:
-    target, tolerance = _checked(bundle)
+    target, tolerance = checked(bundle)
     expected = golden_tensors.load(bundle.golden)
     return expected, tolerance, target.open(bundle.artifact)
 
 
-def _checked(bundle: Bundle) -> tuple[Format, Tolerance]:
+def checked(bundle: Bundle) -> tuple[Format, Tolerance]:
     """The format of ``bundle``, which can be opened here, and the tolerance; its artifact was inspected."""
     manifest = bundle.manifest
     if manifest.tolerance is None or GOLDEN not in manifest.files:

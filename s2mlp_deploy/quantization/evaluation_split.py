@@ -8,7 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from s2mlp_deploy.data import images
+from s2mlp_deploy.data import image_stream, images
+from s2mlp_deploy.data.image_stream import Images
 from s2mlp_deploy.data.labelled_data import LabelledData
 from s2mlp_deploy.errors import DataError, UsageError
 from s2mlp_deploy.gate import reference_logits
@@ -68,7 +69,7 @@ def split_images(task: QuantizationTask, spec: Spec, warn: Callable[[str], None]
 class _Evaluating:
     """The images that evaluate, before they are rounded to the values of picture files."""
 
-    images: Array
+    images: Images
     labels: Array | None = None
     files: tuple[Path, ...] = ()
 
@@ -91,4 +92,6 @@ def _separate(given: Array, data: LabelledData) -> tuple[Array, _Evaluating]:
     keep[[i for i, _ in both[::2]]] = False
     calibrating = np.delete(given, [j for _, j in both[1::2]], axis=0)
     files = tuple(path for path, kept in zip(data.files, keep, strict=False) if kept)
-    return calibrating, _Evaluating(data.images[keep], data.labels[keep], files)
+    return calibrating, _Evaluating(
+        image_stream.take(data.images, np.flatnonzero(keep).tolist()), data.labels[keep], files
+    )

@@ -20,6 +20,7 @@ import pytest
 from helpers import sweeps
 from helpers.reliability.record import Trials
 from helpers.support import ROOT, run, save_checkpoint, small_spec
+from s2mlp_deploy.pipeline.sweep import task
 from s2mlp_deploy.pipeline.sweep.item import items_of
 from s2mlp_deploy.pipeline.sweep.plan import read_plan
 from s2mlp_deploy.pipeline.sweep.ray_workers import RayWorkers
@@ -97,6 +98,6 @@ def test_storage_that_a_node_does_not_see(cluster: Any, place: Path, trials: Tri
     """A checkpoint is gone when its export begins: that item fails, and names the node."""
     items = items_of(read_plan(place / "plan.toml"), place / "plan.toml")[:1]
     (place / "0.pt").unlink()
-    (outcome,) = RayWorkers(cluster.address, place).run(items)
+    (outcome,) = RayWorkers(cluster.address, place, task.make).run(items)
     assert outcome.error and f"the node {socket.gethostname()} does not see" in outcome.error.message
     trials.tried("items refused")

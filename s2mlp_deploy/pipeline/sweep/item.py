@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields, is_dataclass
 from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel
 
@@ -35,6 +35,9 @@ from s2mlp_deploy.schema.manifest import Interface
 from s2mlp_deploy.schema.precision import PRECISIONS
 from s2mlp_deploy.system.hashing import sha256
 from s2mlp_deploy.system.version import __version__
+
+if TYPE_CHECKING:
+    from s2mlp_deploy.pipeline.sweep.outcome import Failure, Outcome
 
 KEY_DIGITS = 16
 
@@ -62,6 +65,23 @@ class Item:
     def request(self, destination: Path) -> ExportRequest:
         """The request for the bundle at ``destination``."""
         return _request(self.group, self.choice, self.checkpoint, self.sha256, destination)
+
+    @property
+    def reads(self) -> tuple[Path, ...]:
+        """The files that a process must see to work on it."""
+        return (self.checkpoint,)
+
+    @property
+    def on_gpu(self) -> bool:
+        """Whether the export takes a GPU: to compile the engine, or to check it."""
+        target = registry.find(self.choice.format)
+        return target.for_gpu(self.request(Path()).options_of(target))
+
+    def failed(self, failure: Failure, attempts: int = 1) -> Outcome:
+        """The outcome of an item that could not be made."""
+        from s2mlp_deploy.pipeline.sweep import outcome  # which names items
+
+        return outcome.failed(self, failure, attempts)
 
     @property
     def name(self) -> str:

@@ -16,15 +16,13 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
-from typing import TYPE_CHECKING
+from typing import Any, Generic
 
+from s2mlp_deploy.pipeline.sweep.work import (  # what loads NumPy comes later: it must know the number of threads first
+    R,
+    Work,
+)
 from s2mlp_deploy.system import workdir
-
-if TYPE_CHECKING:  # these load NumPy, which must know the number of threads first
-    from s2mlp_deploy.pipeline.sweep.item import Item
-    from s2mlp_deploy.pipeline.sweep.outcome import Outcome
-
-    Task = Callable[[Item], Outcome]
 
 MOST_ATTEMPTS = 2
 
@@ -35,25 +33,26 @@ _context = multiprocessing.get_context("spawn")
 
 
 @dataclass
-class _Worker:
+class _Worker(Generic[R]):
     process: BaseProcess
     connection: Connection
-    item: Item | None = None
+    item: Work[R] | None = None
     attempt: int = 0
 
-    def give(self, item: Item, attempt: int) -> None:
+    def give(self, item: Work[R], attempt: int) -> None:
         self.item, self.attempt = item, attempt
         with suppress(OSError):  # it has died, which the loop finds by itself
             self.connection.send(item)
 
-    def take(self) -> Outcome | None:
+    def take(self) -> R | None:
         """The outcome that it sends; None where it has died."""
         try:
-            outcome: Outcome = self.connection.recv()
+            outcome: Any = self.connection.recv()
         except (EOFError, OSError):
             return None
         self.item = None
-        return replace(outcome, attempts=self.attempt)
+        found: R = replace(outcome, attempts=self.attempt)
+        return found
 
     def end(self) -> int | None:
         """End the process, and return its exit code: negative for a signal."""
@@ -64,17 +63,17 @@ class _Worker:
 
 
 @dataclass
-class LocalWorkers:
+class LocalWorkers(Generic[R]):
     """``count`` processes that run ``task``, each with its share of this machine's cores."""
 
-    task: Task
+    task: Callable[[Any], R]
     count: int
-    _workers: list[_Worker] = field(default_factory=list)
+    _workers: list[_Worker[R]] = field(default_factory=list)
 
-    def run(self, items: Iterable[Item]) -> Iterator[Outcome]:
+    def run(self, items: Iterable[Work[R]]) -> Iterator[R]:
         """The outcomes of ``items``, in the order in which they come."""
         waiting = iter(items)
-        again: deque[tuple[Item, int]] = deque()
+        again: deque[tuple[Work[R], int]] = deque()
         try:
             while True:
                 self._hand_out(waiting, again)
@@ -89,7 +88,7 @@ class LocalWorkers:
             for worker in self._workers:
                 worker.end()
 
-    def _hand_out(self, waiting: Iterator[Item], again: deque[tuple[Item, int]]) -> None:
+    def _hand_out(self, waiting: Iterator[Work[R]], again: deque[tuple[Work[R], int]]) -> None:
         """Give each worker that rests an item; new workers are started while there are items for them."""
         while idle := next((w for w in self._workers if not w.item), len(self._workers) < self.count):
             item, attempt = again.popleft() if again else (next(waiting, None), 1)
@@ -100,21 +99,21 @@ class LocalWorkers:
                 self._workers.append(idle)
             idle.give(item, attempt)
 
-    def _lost(self, worker: _Worker, again: deque[tuple[Item, int]]) -> Outcome | None:
+    def _lost(self, worker: _Worker[R], again: deque[tuple[Work[R], int]]) -> R | None:
         """Put the item of a worker that has died back; its outcome where that was the last attempt."""
-        from s2mlp_deploy.pipeline.sweep.outcome import died
+        from s2mlp_deploy.pipeline.sweep.outcome import death
 
         worker.process.join()
         code, item = worker.end(), worker.item
         self._workers.remove(worker)
         assert item
         if worker.attempt == MOST_ATTEMPTS:
-            return died(item, code, worker.attempt)
+            return item.failed(death(code, worker.attempt), worker.attempt)
         again.append((item, worker.attempt + 1))
         return None
 
 
-def _start(task: Task, count: int) -> _Worker:
+def _start(task: Callable[[Any], R], count: int) -> _Worker[R]:
     ours, theirs = _context.Pipe()
     threads = max(1, (os.cpu_count() or 1) // count)
     process = _context.Process(target=_work, args=(theirs, threads), name="s2mlp-sweep", daemon=True)

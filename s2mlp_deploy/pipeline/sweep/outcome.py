@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -9,7 +10,9 @@ from typing import Any, Literal, TypeAlias
 
 from s2mlp_deploy.bundle.contents import Bundle
 from s2mlp_deploy.bundle.read import read_manifest, read_report
+from s2mlp_deploy.errors import Error, InternalError, OutputError, RuntimeMissingError
 from s2mlp_deploy.pipeline.sweep.item import Item
+from s2mlp_deploy.pipeline.sweep.plan import in_plan
 
 Status: TypeAlias = Literal["made", "there", "failed"]
 """``there``: made by an earlier run."""
@@ -25,6 +28,31 @@ class Failure:
     kind: str
     message: str
     exit_code: int
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """Labelled images that the bundle was measured on after it was made, and those whose class it named."""
+
+    images: int
+    right: int
+
+    @property
+    def accuracy(self) -> float:
+        """The share that was right."""
+        return self.right / self.images
+
+
+@dataclass(frozen=True)
+class Latency:
+    """Milliseconds of a batch, with the 95% interval of the median over so many rounds, on a processor."""
+
+    median_ms: float
+    low_ms: float
+    high_ms: float
+    rounds: int
+    batch: int
+    processor: str
 
 
 @dataclass(frozen=True)
@@ -50,6 +78,8 @@ class Outcome:
     same_class: float | None = None
     accuracy: float | None = None
     seconds: float | None = None
+    evaluation: Evaluated | None = None
+    latency: Latency | None = None
     attempts: int = 1
     warnings: tuple[str, ...] = ()
     error: Failure | None = None
@@ -61,10 +91,9 @@ class Outcome:
     @staticmethod
     def of_json(content: dict[str, Any]) -> Outcome:
         """The outcome that :meth:`as_dict` gave."""
-        error = content["error"]
-        return Outcome(
-            **{**content, "warnings": tuple(content["warnings"]), "error": Failure(**error) if error else None}
-        )
+        kinds = {"evaluation": Evaluated, "latency": Latency, "error": Failure}
+        nested = {name: kind(**content[name]) for name, kind in kinds.items() if content[name]}
+        return Outcome(**{**content, "warnings": tuple(content["warnings"]), **nested})
 
 
 def failed(item: Item, failure: Failure, attempts: int = 1, warnings: tuple[str, ...] = ()) -> Outcome:
@@ -72,15 +101,27 @@ def failed(item: Item, failure: Failure, attempts: int = 1, warnings: tuple[str,
     return replace(_named(item, "failed"), error=failure, attempts=attempts, warnings=warnings)
 
 
-def died(item: Item, code: int | None, attempts: int) -> Outcome:
-    """The outcome of an item whose worker ended with ``code`` in the middle of it, each time it was tried."""
+def failure_of(error: Exception) -> Failure:
+    """``error`` as it stands in a line of results. That of a runtime, or of a format from elsewhere, is a fault to report."""
+    if isinstance(error, Error):
+        return Failure(type(error).__name__, in_plan(str(error)), error.exit_code)
+    if isinstance(error, MemoryError):
+        message = "this machine has not enough memory for it: try fewer --workers"
+        return Failure("MemoryError", message, RuntimeMissingError.exit_code)
+    if isinstance(error, OSError):
+        where = f"{os.fsdecode(error.filename)}: " if isinstance(error.filename, str | bytes) else ""
+        return Failure("OSError", f"{where}{error.strerror or error}", OutputError.exit_code)
+    message = f"{type(error).__name__}: {error}. Please report this"
+    return Failure(InternalError.__name__, message, InternalError.exit_code)
+
+
+def death(code: int | None, attempts: int) -> Failure:
+    """The failure of an item whose worker ended with ``code`` in the middle of it, each time it was tried."""
     how, number = f"ended with exit code {code}", code if code is not None else ERROR
     if code is not None and code < 0:
         how, number = f"was ended by {signal.Signals(-code).name}", 128 - code
     hint = ", as the system does where memory runs out: try fewer --workers" if code == -9 else ""
-    return failed(
-        item, Failure("WorkerDied", f"its worker process {how} in {attempts} attempts{hint}", number), attempts
-    )
+    return Failure("WorkerDied", f"its worker process {how} in {attempts} attempts{hint}", number)
 
 
 def published(item: Item, directory: Path, status: Status, warnings: tuple[str, ...] = ()) -> Outcome:

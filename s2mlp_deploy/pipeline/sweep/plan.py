@@ -103,11 +103,19 @@ class Calibration(StrictModel):
     quantize_ends: bool = False
 
 
+class Evaluation(StrictModel):
+    """``[export.evaluation]``: labelled images that each bundle is measured on after it was made, ``count`` of them or all, divided
+    among the workers."""
+
+    data: PlanPath
+    count: Extent | None = None
+
+
 class Group(StrictModel):
     """``[[export]]``: checkpoints, and the exports to make of each: every format, precision, target and lowering with every other.
 
     ``targets`` apply to the precisions whose graph depends on the target; without any, the target follows the format.
-    ``options`` are those of each format, by name.
+    ``options`` are those of each format, by name. ``latency`` says that bundles are timed after they were made, one at a time on a machine.
     """
 
     checkpoints: Annotated[tuple[str, ...], Field(min_length=1)]
@@ -125,6 +133,8 @@ class Group(StrictModel):
     source: SourceFacts = SourceFacts()
     judgement: Judgement = Judgement()
     calibration: Calibration | None = None
+    evaluation: Evaluation | None = None
+    latency: bool = False
     options: Mapping[str, dict[str, Any]] = Field(default_factory=dict)
 
     @model_validator(mode="after")
@@ -185,7 +195,12 @@ def _described(error: ValidationError) -> str:
     return f"{where}: {reason}" if where else reason
 
 
-_TABLES: Mapping[str, type[StrictModel]] = {"source": SourceFacts, "judgement": Judgement, "calibration": Calibration}
+_TABLES: Mapping[str, type[StrictModel]] = {
+    "source": SourceFacts,
+    "judgement": Judgement,
+    "calibration": Calibration,
+    "evaluation": Evaluation,
+}
 
 
 def _keys(place: tuple[int | str, ...]) -> tuple[str, ...]:

@@ -7,22 +7,22 @@ item that two nodes make, where one was taken for dead, is there once.
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, Generic
 
 from s2mlp_deploy.errors import RuntimeMissingError, UsageError
-from s2mlp_deploy.formats import registry
-from s2mlp_deploy.pipeline.sweep import task
-from s2mlp_deploy.pipeline.sweep.item import Item
 from s2mlp_deploy.pipeline.sweep.local_workers import MOST_ATTEMPTS
-from s2mlp_deploy.pipeline.sweep.outcome import ERROR, Failure, Outcome, failed
+from s2mlp_deploy.pipeline.sweep.outcome import ERROR, Failure
+from s2mlp_deploy.pipeline.sweep.work import R, Work
 from s2mlp_deploy.system.dependencies import pip_install
 from s2mlp_deploy.system.version import __version__
+
+BENCH_SLOT = {"bench_slot": 1.0}
+"""A resource of which each node has one: what takes it runs alone of its kind there."""
 
 AHEAD = 2
 """Items for each core that are handed to Ray at a time: its nodes never wait, and the driver holds few."""
@@ -30,13 +30,16 @@ AHEAD = 2
 ANSWERS_WITHIN_S = 5.0
 
 
-class RayWorkers:
-    """The cluster at ``address`` (HOST:PORT, or ``auto`` for the one that this machine is of), which writes bundles into ``output``."""
+class RayWorkers(Generic[R]):
+    """The cluster at ``address`` (HOST:PORT, or ``auto`` for the one that this machine is of), which does ``task`` for each item and
+    writes into ``output``; each takes what it ``needs`` of the nodes' own resources."""
 
-    def __init__(self, address: str, output: Path, make: Callable[[Item, Path], Outcome] = task.make) -> None:
-        self._address, self._output, self._make = address, output, make
+    def __init__(
+        self, address: str, output: Path, task: Callable[[Any, Path], R], needs: Mapping[str, float] | None = None
+    ) -> None:
+        self._address, self._output, self._task, self._needs = address, output, task, dict(needs or {})
 
-    def run(self, items: Iterable[Item]) -> Iterator[Outcome]:
+    def run(self, items: Iterable[Work[R]]) -> Iterator[R]:
         """The outcomes of ``items``, in the order in which they come.
 
         Raises:
@@ -44,13 +47,23 @@ class RayWorkers:
         """
         with connected(self._address) as ray:
             resources = ray.cluster_resources()
+            if lacking := [name for name in self._needs if not resources.get(name)]:
+                raise RuntimeMissingError(
+                    f"no node of the Ray cluster at {self._address} has the resource {lacking[0]!r}, which keeps timings apart: start each with "
+                    f"`ray start … --resources='{{\"{lacking[0]}\": 1}}'`"
+                )
             most = max(1, int(resources.get("CPU", 1))) * AHEAD
-            work = ray.remote(max_retries=MOST_ATTEMPTS - 1)(make_on_node)
-            waiting, running = iter(items), dict[Any, Item]()
+            work = ray.remote(max_retries=MOST_ATTEMPTS - 1)(work_on_node)
+            waiting, running = iter(items), dict[Any, Work[R]]()
             while True:
                 for item in waiting:
-                    options = {"num_cpus": 1, "num_gpus": int(_on_gpu(item) and resources.get("GPU", 0) > 0)}
-                    running[work.options(**options).remote(item, self._output.resolve(), __version__, self._make)] = (
+                    options: dict[str, Any] = {
+                        "num_cpus": 1,
+                        "num_gpus": int(item.on_gpu and resources.get("GPU", 0) > 0),
+                    }
+                    if self._needs:
+                        options["resources"] = self._needs
+                    running[work.options(**options).remote(item, self._output.resolve(), __version__, self._task)] = (
                         item
                     )
                     if len(running) >= most:
@@ -60,34 +73,28 @@ class RayWorkers:
                 (done,), _ = ray.wait(list(running))
                 yield self._outcome(ray, done, running.pop(done))
 
-    def _outcome(self, ray: ModuleType, done: Any, item: Item) -> Outcome:
+    def _outcome(self, ray: ModuleType, done: Any, item: Work[R]) -> R:
         try:
-            outcome: Outcome = ray.get(done)
+            outcome: R = ray.get(done)
+            return outcome
         except ray.exceptions.RayError as error:
             reason = str(error).strip().splitlines()[-1]
             message = (
                 f"its worker or its node died in {MOST_ATTEMPTS} attempts, or the task could not be started: {reason}"
             )
-            return failed(item, Failure("WorkerDied", message, ERROR), MOST_ATTEMPTS)
-        return replace(outcome, bundle=str(self._output / item.key)) if outcome.bundle else outcome
+            return item.failed(Failure("WorkerDied", message, ERROR), MOST_ATTEMPTS)
 
 
-def make_on_node(item: Item, output: Path, release: str, make: Callable[[Item, Path], Outcome]) -> Outcome:
-    """Make ``item`` on this node, which must have the driver's ``release`` and see its storage."""
+def work_on_node(item: Work[R], output: Path, release: str, task: Callable[[Any, Path], R]) -> R:
+    """Do ``task`` for ``item`` on this node, which must have the driver's ``release`` and see its storage."""
     node = socket.gethostname()
     if release != __version__:
         message = f"the node {node} has s2mlp-deploy {__version__}, and the sweep was started with {release}: install that there"
-        return failed(item, Failure(RuntimeMissingError.__name__, message, RuntimeMissingError.exit_code))
-    if unseen := [path for path in (item.checkpoint, output) if not path.exists()]:
+        return item.failed(Failure(RuntimeMissingError.__name__, message, RuntimeMissingError.exit_code))
+    if unseen := [path for path in (*item.reads, output) if not path.exists()]:
         message = f"the node {node} does not see {unseen[0]}: mount the same storage at the same place on all nodes"
-        return failed(item, Failure(UsageError.__name__, message, UsageError.exit_code))
-    return make(item, output)
-
-
-def _on_gpu(item: Item) -> bool:
-    """Whether the export takes a GPU: to compile the engine, or to check it."""
-    target = registry.find(item.choice.format)
-    return target.for_gpu(item.request(Path()).options_of(target))
+        return item.failed(Failure(UsageError.__name__, message, UsageError.exit_code))
+    return task(item, output)
 
 
 @contextmanager

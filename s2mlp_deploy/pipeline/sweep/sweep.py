@@ -4,26 +4,30 @@
 
 An item's key is the hash of all that decides its bundle, and its bundle lies under that key. A bundle is published whole or not at
 all, so the directory is the whole state of a sweep: a second run of the same plan, after the first was killed or has failed, makes
-what is not there.
+what is not there. Accuracy on many images, and latency, are measured afterwards (measurements.py).
 """
 
 from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from s2mlp_deploy.bundle.read import NO_TEXT, is_bundle, is_text
 from s2mlp_deploy.errors import Error, OutputError, UsageError
 from s2mlp_deploy.pipeline.sweep import capacity, task
+from s2mlp_deploy.pipeline.sweep.evaluation import tally
 from s2mlp_deploy.pipeline.sweep.item import Item, items_of
 from s2mlp_deploy.pipeline.sweep.local_workers import LocalWorkers
+from s2mlp_deploy.pipeline.sweep.measurements import Measurements
 from s2mlp_deploy.pipeline.sweep.outcome import Failure, Outcome, Status, failed
 from s2mlp_deploy.pipeline.sweep.plan import read_plan
+from s2mlp_deploy.pipeline.sweep.timing import Timed, time_bundle
+from s2mlp_deploy.pipeline.sweep.work import R, Workers
 from s2mlp_deploy.system import atomic_write, workdir
 from s2mlp_deploy.system.progress import Listener
 
@@ -32,14 +36,6 @@ RESULTS = "results.jsonl"
 
 if TYPE_CHECKING:
     from s2mlp_deploy.pipeline.sweep.mlflow_log import MlflowLog
-
-
-class Workers(Protocol):
-    """Processes, here or elsewhere, that make items."""
-
-    def run(self, items: Iterable[Item]) -> Iterator[Outcome]:
-        """The outcome of each of ``items``, in any order; items are taken as they are needed."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -87,7 +83,12 @@ def sweep(request: SweepRequest, listener: Listener | None = None) -> SweepResul
         items = items_of(read_plan(request.plan), request.plan)
     output = _prepare(request.destination)
     log = _log(request)
-    result = run(items, output, _workers(request, items, output), listener)
+    result = run(items, output, _workers(request, task.make, items, output), listener)
+    measurements = Measurements(items, output)
+    if measurements.wanted:
+        measurements.evaluate(_workers(request, tally, items, output), listener)
+        measurements.time(_timers(request, output), listener)
+        result = _with_figures(result, measurements)
     if log:
         with listener.step("logging to MLflow"):
             log.add(result.outcomes())
@@ -102,15 +103,36 @@ def _log(request: SweepRequest) -> MlflowLog | None:
     return mlflow_log.connect(request.mlflow, request.plan.stem)  # before any work is done
 
 
-def _workers(request: SweepRequest, items: Sequence[Item], output: Path) -> Workers:
+def _workers(request: SweepRequest, task: Callable[..., R], items: Sequence[Item], output: Path) -> Workers[R]:
+    """What does ``task`` for each item, and writes into ``output``."""
     if request.ray is not None:
         from s2mlp_deploy.pipeline.sweep.ray_workers import RayWorkers
 
-        return RayWorkers(request.ray, output)
-    return LocalWorkers(partial(task.make, output=output), request.workers or capacity.workers(items))
+        return RayWorkers(request.ray, output, task)
+    return LocalWorkers(partial(task, output=output), request.workers or capacity.workers(items))
 
 
-def run(items: Sequence[Item], output: Path, workers: Workers, listener: Listener) -> SweepResult:
+def _timers(request: SweepRequest, output: Path) -> Workers[Timed]:
+    """One process a machine, so that nothing is timed while something else is."""
+    if request.ray is not None:
+        from s2mlp_deploy.pipeline.sweep.ray_workers import BENCH_SLOT, RayWorkers
+
+        return RayWorkers(request.ray, output, time_bundle, needs=BENCH_SLOT)
+    return LocalWorkers(partial(time_bundle, output=output), 1)
+
+
+def _with_figures(result: SweepResult, measurements: Measurements) -> SweepResult:
+    """``result``, written again with the figures that were measured."""
+    lines: list[bytes] = []
+    counts = Counter[Status]()
+    for outcome in map(measurements.add_to, result.outcomes()):
+        counts[outcome.status] += 1
+        lines.append(_json_line(outcome))
+    atomic_write.write(result.results, b"".join(lines), option="-o")
+    return SweepResult(counts, result.results)
+
+
+def run(items: Sequence[Item], output: Path, workers: Workers[Outcome], listener: Listener) -> SweepResult:
     """Have ``workers`` make those of ``items`` that are not in ``output``, and write the results there.
 
     Raises:
@@ -121,7 +143,9 @@ def run(items: Sequence[Item], output: Path, workers: Workers, listener: Listene
 
     def record(outcome: Outcome) -> None:
         counts[outcome.status] += 1
-        lines[outcome.key] = json.dumps(outcome.as_dict(), ensure_ascii=False).encode() + b"\n"
+        if outcome.bundle:  # a node may have written it under another name of the same place
+            outcome = replace(outcome, bundle=str(output / outcome.key))
+        lines[outcome.key] = _json_line(outcome)
 
     missing = []
     for item in items:
@@ -136,6 +160,10 @@ def run(items: Sequence[Item], output: Path, workers: Workers, listener: Listene
         workdir.sweep(output)  # the scratch directories of workers that were killed
     atomic_write.write(output / RESULTS, b"".join(lines[item.key] for item in items), option="-o")
     return SweepResult(counts, output / RESULTS)
+
+
+def _json_line(outcome: Outcome) -> bytes:
+    return json.dumps(outcome.as_dict(), ensure_ascii=False).encode() + b"\n"
 
 
 def _known(item: Item, output: Path) -> Outcome | None:

@@ -6,10 +6,10 @@ import os
 from pathlib import Path
 
 from s2mlp_deploy.bundle.contents import MANIFEST
-from s2mlp_deploy.errors import Error, InternalError, OutputError, RuntimeMissingError
+from s2mlp_deploy.errors import OutputError
 from s2mlp_deploy.pipeline.deploy import deploy
 from s2mlp_deploy.pipeline.sweep.item import Item
-from s2mlp_deploy.pipeline.sweep.outcome import Failure, Outcome, failed, published
+from s2mlp_deploy.pipeline.sweep.outcome import Outcome, failed, failure_of, published
 from s2mlp_deploy.pipeline.sweep.plan import in_plan
 from s2mlp_deploy.system.progress import Listener
 
@@ -30,18 +30,8 @@ def make(item: Item, output: Path) -> Outcome:
     listener = _Warnings()
     try:
         return known(item, output) or _made(item, output, listener)
-    except Error as error:
-        failure = Failure(type(error).__name__, in_plan(str(error)), error.exit_code)
-    except MemoryError:
-        message = "this machine has not enough memory for it: try fewer --workers"
-        failure = Failure("MemoryError", message, RuntimeMissingError.exit_code)
-    except OSError as error:
-        where = f"{os.fsdecode(error.filename)}: " if isinstance(error.filename, str | bytes) else ""
-        failure = Failure("OSError", f"{where}{error.strerror or error}", OutputError.exit_code)
-    except Exception as error:  # of a runtime, or of a format from elsewhere: the other items go on
-        message = f"{type(error).__name__}: {error}. Please report this"
-        failure = Failure(InternalError.__name__, message, InternalError.exit_code)
-    return failed(item, failure, warnings=tuple(listener.texts))
+    except Exception as error:  # of a runtime, or of a format from elsewhere, too: the other items go on
+        return failed(item, failure_of(error), warnings=tuple(listener.texts))
 
 
 def known(item: Item, output: Path) -> Outcome | None:

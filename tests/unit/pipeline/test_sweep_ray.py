@@ -17,7 +17,7 @@ from helpers import sweeps
 from s2mlp_deploy.errors import Error, RuntimeMissingError, UsageError
 from s2mlp_deploy.pipeline.sweep.item import Choice, Item
 from s2mlp_deploy.pipeline.sweep.outcome import Outcome
-from s2mlp_deploy.pipeline.sweep.ray_workers import RayWorkers, make_on_node
+from s2mlp_deploy.pipeline.sweep.ray_workers import RayWorkers, work_on_node
 from s2mlp_deploy.system.version import __version__
 
 
@@ -116,15 +116,15 @@ def test_an_item_whose_worker_dies_each_time_has_failed(
 
 
 def test_a_node_with_another_release_or_without_the_storage_says_so(items: list[Item], tmp_path: Path) -> None:
-    other = make_on_node(items[0], tmp_path, "9.9", make)
+    other = work_on_node(items[0], tmp_path, "9.9", make)
     assert other.error and other.error.exit_code == 4 and "and the sweep was started with 9.9" in other.error.message
-    unseen = make_on_node(items[0], tmp_path / "nowhere", __version__, make)
+    unseen = work_on_node(items[0], tmp_path / "nowhere", __version__, make)
     assert unseen.error and "does not see" in unseen.error.message and "mount the same storage" in unseen.error.message
 
 
 def refusal(address: str, tmp_path: Path) -> Error:
     with pytest.raises(Error) as found:
-        list(RayWorkers(address, tmp_path).run([]))
+        list(RayWorkers(address, tmp_path, make).run([]))
     return found.value
 
 
