@@ -10,7 +10,7 @@ import enum
 import json
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -27,15 +27,20 @@ from s2mlp_exporters.tensorrt.runtime import TENSORRT as RUNTIME
 from s2mlp_exporters.tensorrt.trt import TensorRtEngine
 from s2mlp_exporters.tensorrt.trt_rtx import TensorRtRtxEngine
 
-APIS = {
+RECORDED = {
     path.stem: json.loads(path.read_text("utf-8"))
     for path in sorted((ROOT / "tests" / "data" / "tensorrt_api").glob("*.json"))
 }
+LEAN = RECORDED["tensorrt_lean-11.4"]
+"""The runtime that runs engines and builds none."""
+
+APIS = {name: api for name, api in RECORDED.items() if api is not LEAN}
 TENSORRT = [name for name in APIS if name.startswith("tensorrt-")]
 RTX = [name for name in APIS if name.startswith("tensorrt_rtx-")]
 
 VALUES: dict[str, Any] = {
     "compute_capability": ("sm86", "sm120"),
+    "exclude_lean_runtime": True,
     "hardware_compatible": True,
     "opt_level": 5,
     "strip_weights": True,
@@ -131,7 +136,11 @@ def test_every_option_that_a_format_knows_is_set_on_its_runtime(
         configure(trt, config, {option: VALUES[option]})
         flags = {flag.name: config.flags[int(flag)] for flag in trt.BuilderFlag if int(flag) in config.flags}
         assert flags.pop("TF32") is (option == "tf32")
-        flag = {"strip_weights": "STRIP_PLAN", "version_compatible": "VERSION_COMPATIBLE"}.get(option)
+        flag = {
+            "strip_weights": "STRIP_PLAN",
+            "version_compatible": "VERSION_COMPATIBLE",
+            "exclude_lean_runtime": "EXCLUDE_LEAN_RUNTIME",
+        }.get(option)
         assert {int(trt.BuilderFlag[f]) for f in flags} == ({int(trt.BuilderFlag[flag])} if flag else set())
         if option == "compute_capability":
             assert config.told == {"num_compute_capabilities": 2, "capabilities": ["SM86", "SM120"]}
@@ -290,9 +299,10 @@ OF_RTX = (
 """What is used of TensorRT for RTX alone, where the code has found itself on it."""
 
 
-def used() -> Iterator[str]:
-    """``Class.attribute`` and ``ENUM.MEMBER`` of the runtime wherever the exporters write one."""
-    for module, variables in USES.items():
+def used(modules: Collection[str] = USES) -> Iterator[str]:
+    """``Class.attribute`` and ``ENUM.MEMBER`` of the runtime wherever the exporters' ``modules`` write one."""
+    for module in modules:
+        variables = USES[module]
         for node in ast.walk(ast.parse((ROOT / "exporters" / "s2mlp_exporters" / module).read_text("utf-8"))):
             if not isinstance(node, ast.Attribute):
                 continue
@@ -333,13 +343,31 @@ def test_the_uses_are_found() -> None:
     } <= set(USED)
 
 
-@pytest.mark.parametrize("name", APIS)
-def test_what_the_code_uses_is_in_every_runtime(name: str) -> None:
-    api = APIS[name]
+def names_in(api: dict[str, Any]) -> set[str]:
+    """The names that a runtime has: ``Class``, ``Class.attribute``, ``ENUM.MEMBER`` and functions."""
     there = {*api["classes"], *api["enums"], *api["functions"]}
-    there |= {
+    return there | {
         f"{owner}.{member}" for kind in ("classes", "enums") for owner in api[kind] for member in api[kind][owner]
     }
+
+
+def test_the_lean_runtime_has_what_running_an_engine_uses() -> None:
+    uses = {use for use in used(["tensorrt/session.py", "tensorrt/log.py"]) if not use.startswith(OF_RTX)}
+    # It has no parser, so no engine without weights runs on it.
+    assert uses - names_in(LEAN) == {"OnnxParserRefitter", "OnnxParserRefitter.refit_from_file"}
+    assert not {"Builder", "IBuilderConfig", "OnnxParser"} & names_in(LEAN)
+
+
+def test_a_lean_runtime_that_is_installed_here_has_the_names_that_were_recorded() -> None:
+    lean = pytest.importorskip("tensorrt_lean")
+    for name in names_in(LEAN):
+        owner, _, member = name.partition(".")
+        assert hasattr(lean, owner) and (not member or hasattr(getattr(lean, owner), member)), name
+
+
+@pytest.mark.parametrize("name", APIS)
+def test_what_the_code_uses_is_in_every_runtime(name: str) -> None:
+    there = names_in(APIS[name])
     elsewhere = {use for use in USED if use.startswith(OF_RTX)} if name in TENSORRT else set()
     assert set(USED) - there - elsewhere == set()
 

@@ -15,12 +15,13 @@ from helpers.fake_tensorrt import CLASSES, Fake, images
 from helpers.support import ROOT
 from s2mlp_deploy.bundle.contents import Artifact
 from s2mlp_deploy.errors import BundleError, RuntimeMissingError, UsageError
+from s2mlp_deploy.formats import registry
 from s2mlp_deploy.schema.array import Array
 from s2mlp_exporters.tensorrt import engine as engines
 from s2mlp_exporters.tensorrt import runtime
 from s2mlp_exporters.tensorrt.engine import Settings
 from s2mlp_exporters.tensorrt.log import Log
-from s2mlp_exporters.tensorrt.options import TensorRtRtxOptions
+from s2mlp_exporters.tensorrt.options import TensorRtOptions, TensorRtRtxOptions
 from s2mlp_exporters.tensorrt.runtime import Gpu, find_gpu
 from s2mlp_exporters.tensorrt.session import Times, load
 from s2mlp_exporters.tensorrt.trt import TensorRtEngine
@@ -392,6 +393,9 @@ def settings(version: str = "10.3.0", built_for: tuple[str, ...] = ("sm87", "Ori
     )
 
 
+WITHOUT_RUNTIME = ("version_compatible=true", "exclude_lean_runtime=true")
+
+
 @pytest.mark.parametrize(
     ("made", "here", "gpu", "mismatch"),
     [
@@ -402,6 +406,8 @@ def settings(version: str = "10.3.0", built_for: tuple[str, ...] = ("sm87", "Ori
         (settings("10.3.0", ("sm87", "Orin"), "version_compatible=true"), "11.4.0", ORIN, None),
         (settings("10.13.3", ("sm87", "Orin"), "version_compatible=true"), "10.3.0", ORIN, "TensorRT 10.13.3, "),
         (settings("10.3.0", ("sm87", "Orin"), "version_compatible=false"), "10.13.3", ORIN, "TensorRT 10.3.0, "),
+        (settings("10.3.0", ("sm87", "Orin"), *WITHOUT_RUNTIME), "10.3.0", ORIN, None),
+        (settings("10.3.0", ("sm87", "Orin"), *WITHOUT_RUNTIME), "10.13.3", ORIN, "TensorRT 10.3.0, "),
         (settings(), "10.3.0", THOR, "Orin sm87, and this machine has Thor (sm110)"),
         (settings("10.3.0", ("sm87", "Orin"), "hardware_compatible=true"), "10.3.0", THOR, None),
         (settings("10.3.0", ("sm87", "Orin"), "hardware_compatible=false"), "10.3.0", THOR, "Orin sm87, "),
@@ -457,6 +463,23 @@ def test_tensorrt_for_rtx_says_itself_which_engine_fits(validity: str, diagnosti
     assert TensorRtRtxEngine()._mismatch(trt, b"head and body", made, ORIN) == mismatch
 
 
+RTX = SimpleNamespace(
+    __version__="1.7.1",
+    ComputeCapability=SimpleNamespace(
+        __members__={
+            "NONE": 0,
+            "CURRENT": 1,
+            "SM75": 75,
+            "SM80": 80,
+            "SM86": 86,
+            "SM89": 89,
+            "SM120": 120,
+            "SM121": 121,
+        }
+    ),
+)
+"""TensorRT for RTX 1.7.1, as far as it lists GPUs."""
+
 HOPPER, BLACKWELL = Gpu("H200", (9, 0), 0), Gpu("B200", (10, 0), 0)
 
 
@@ -467,26 +490,34 @@ def test_no_engine_of_tensorrt_for_rtx_is_built_again_for_a_gpu_that_it_does_not
     (tmp_path / "model.plan").write_bytes(b"plan")
     monkeypatch.setattr(engines, "find_gpu", lambda: gpu)
     monkeypatch.setattr(engines, "load", lambda *_, **__: pytest.fail("the engine was loaded"))
-    monkeypatch.setattr(runtime, "import_module", lambda name: SimpleNamespace(__version__="1.7.1"))
+    monkeypatch.setattr(runtime, "import_module", lambda name: RTX)
     artifact = Artifact(tmp_path, "model.plan", ("model.plan",), settings("1.7.1").model_dump())
-    with pytest.raises(
-        RuntimeMissingError, match=r"8\.0, 8\.6, 8\.9, 12\.0 and later, .*: build an .* with --format trt$"
-    ):
+    way_on = "use --format trt, or --format ort --provider cuda"
+    with pytest.raises(RuntimeMissingError, match=rf"7\.5, 8\.0, 8\.6, 8\.9, 12\.0, 12\.1 and later, .*: {way_on}$"):
         TensorRtRtxEngine().open(artifact)
     reason = TensorRtRtxEngine().cannot_run(TensorRtRtxOptions())
-    assert reason is not None and str(gpu) in reason and reason.endswith("--format trt")
+    assert reason is not None and str(gpu) in reason and reason.endswith(way_on)
+
+
+def test_the_gpus_of_tensorrt_for_rtx_are_those_of_its_own_list() -> None:
+    later = SimpleNamespace(ComputeCapability=SimpleNamespace(__members__={"NONE": 0, "SM90": 90, "SM75": 75}))
+    assert runtime.capabilities(later) == ((7, 5), (9, 0))
+    assert TensorRtRtxEngine()._built_for(later, TensorRtRtxOptions()) == ("sm90 and later",)
+    assert TensorRtRtxEngine()._built_for(RTX, TensorRtRtxOptions()) == ("sm80", "sm86", "sm89", "sm120 and later")
+    assert TensorRtRtxEngine()._refusal(later, HOPPER) is None
 
 
 @pytest.mark.parametrize("capability", [(7, 5), (8, 0), (8, 6), (8, 9), (12, 0), (12, 1), (13, 0)])
 def test_it_runs_on_desktops_from_turing_on(capability: tuple[int, int], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(engines, "find_gpu", lambda: Gpu("RTX", capability, 0))
+    monkeypatch.setattr(runtime, "import_module", lambda name: RTX)
     assert TensorRtRtxEngine().cannot_run(TensorRtRtxOptions()) is None
 
 
 def test_an_engine_for_turing_is_built_again_for_turing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "model.plan").write_bytes(b"head and body")
     monkeypatch.setattr(engines, "find_gpu", lambda: TURING)
-    monkeypatch.setattr(runtime, "import_module", lambda name: SimpleNamespace(__version__="1.7.1"))
+    monkeypatch.setattr(runtime, "import_module", lambda name: RTX)
     monkeypatch.setattr(TensorRtRtxEngine, "_mismatch", lambda *_: "others")
     artifact = Artifact(tmp_path, "model.plan", ("model.plan",), settings("1.7.1").model_dump())
     with pytest.raises(RuntimeMissingError, match=r"--format trt-rtx --compute-capability sm75$"):
@@ -505,3 +536,79 @@ def test_an_engine_for_another_machine_is_not_loaded_and_the_way_to_another_is_t
         RuntimeMissingError, match=r"built for Orin sm87, .*Thor \(sm110\).*s2mlp-export \S+ --format trt$"
     ):
         TensorRtEngine().open(artifact)
+
+
+# The lean runtime
+
+
+@pytest.fixture
+def lean_alone(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """A Jetson that has TensorRT's lean runtime 10.3.0, without TensorRT; the names of the runtimes that were loaded."""
+    loaded: list[str] = []
+
+    def load_module(name: str) -> Any:
+        loaded.append(name)
+        return SimpleNamespace(__name__=name, __version__="10.3.0")
+
+    monkeypatch.setattr(runtime, "missing_modules", lambda names: tuple(n for n in names if n != "tensorrt_lean"))
+    monkeypatch.setattr(runtime, "import_module", load_module)
+    monkeypatch.setattr(engines, "find_gpu", lambda: ORIN)
+    monkeypatch.setattr(engines, "Cuda", lambda: "cuda")
+    monkeypatch.setattr(engines, "EngineSession", lambda trt, engine, owners, cuda: (trt.__name__, engine))
+    return loaded
+
+
+def engine_with(place: Path, *options: str) -> Artifact:
+    (place / "model.plan").write_bytes(b"plan")
+    made = settings("10.3.0", ("sm87", "Orin"), *options)
+    return Artifact(place, "model.plan", ("model.plan",), made.model_dump())
+
+
+@pytest.mark.parametrize("options", [WITHOUT_RUNTIME, WITHOUT_RUNTIME[:1]], ids=["without-runtime", "with-runtime"])
+def test_the_lean_runtime_runs_version_compatible_engines(
+    options: tuple[str, ...], lean_alone: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    brought: list[bool] = []
+
+    def load_engine(trt: Any, plan: bytes, log: Log, *, weights: Path | None, brings_runtime: bool) -> tuple[str, None]:
+        brought.append(brings_runtime)
+        return "engine", None
+
+    monkeypatch.setattr(engines, "load", load_engine)
+    assert TensorRtEngine().open(engine_with(tmp_path, *options)) == ("tensorrt_lean", "engine")
+    assert lean_alone == ["tensorrt_lean"] and brought == [options == WITHOUT_RUNTIME[:1]]
+
+
+@pytest.mark.parametrize("options", [(), (*WITHOUT_RUNTIME, "strip_weights=true")], ids=["usual", "without-weights"])
+def test_the_lean_runtime_refuses_other_engines_and_says_how_to_build_one(
+    options: tuple[str, ...], lean_alone: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engines, "load", lambda *_, **__: pytest.fail("the engine was loaded"))
+    with pytest.raises(RuntimeMissingError, match=r"lean runtime alone, .* --version-compatible and without --strip-w"):
+        TensorRtEngine().open(engine_with(tmp_path, *options))
+
+
+def test_a_device_with_the_lean_runtime_alone_runs_engines_and_builds_none(
+    lean_alone: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lean = TensorRtEngine()
+    assert lean.modules == ("tensorrt_lean", "cuda.bindings")
+    assert lean.cannot_run(TensorRtOptions()) is None
+
+    def load_module(name: str) -> Any:
+        raise ImportError(f"No module named {name!r}")
+
+    monkeypatch.setattr(runtime, "import_module", load_module)
+    assert "TensorRT cannot be loaded (No module named 'tensorrt')" in str(lean.cannot_compile(TensorRtOptions()))
+
+
+def test_tensorrt_itself_is_preferred_to_its_lean_runtime(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runtime, "missing_modules", lambda names: ())
+    assert TensorRtEngine().modules == ("tensorrt", "cuda.bindings")
+
+
+def test_an_engine_without_its_runtime_must_be_version_compatible() -> None:
+    with pytest.raises(UsageError, match="--exclude-lean-runtime 'true': expected --version-compatible, too"):
+        registry.options(TensorRtEngine(), {"exclude_lean_runtime": "true"})
+    both = {"exclude_lean_runtime": "true", "version_compatible": "true"}
+    assert registry.options(TensorRtEngine(), both).given == {"exclude_lean_runtime": True, "version_compatible": True}

@@ -54,6 +54,11 @@ class Settings(BaseModel):
         """Whether ``option``, one of those that are true or false, is set."""
         return f"{option}=true" in self.options
 
+    @property
+    def brings_runtime(self) -> bool:
+        """Whether the engine holds the runtime that it runs on."""
+        return self.has("version_compatible") and not self.has("exclude_lean_runtime")
+
 
 class EngineFormat(Compiler):
     """Builds engines with one runtime, and runs them."""
@@ -67,7 +72,12 @@ class EngineFormat(Compiler):
     def cannot_run(self, options: EngineOptions) -> str | None:
         """Why engines cannot run on this machine, in words; None where they can."""
         found = find_gpu()
-        return self.runtime.refusal(found) if isinstance(found, Gpu) else found
+        if not isinstance(found, Gpu):
+            return found
+        try:
+            return self._refusal(self._runtime().load(), found)
+        except RuntimeMissingError as error:
+            return str(error)
 
     def compile(self, bundle: Bundle, destination: Path, options: EngineOptions) -> Artifact:
         """Build the engine for the bundle's graph; the graph goes with it.
@@ -114,11 +124,11 @@ class EngineFormat(Compiler):
             BundleError: where the runtime does not take the file.
         """
         settings = recorded(artifact, Settings)
-        trt = self.runtime.load()
+        trt = self._runtime().load()
         found = find_gpu()
         if not isinstance(found, Gpu):
             raise RuntimeMissingError(f"running a {self.runtime.title} engine needs an NVIDIA GPU: {found}")
-        if refusal := self.runtime.refusal(found):
+        if refusal := self._refusal(trt, found) or self._cannot_load(settings):
             raise RuntimeMissingError(f"this engine cannot run here: {refusal}")
         plan = artifact.path.read_bytes()
         if mismatch := self._mismatch(trt, plan, settings, found):
@@ -128,7 +138,7 @@ class EngineFormat(Compiler):
             )
         cuda = Cuda()
         weights = artifact.directory / artifact.graph[0] if settings.has("strip_weights") and artifact.graph else None
-        brings_runtime = settings.has("version_compatible")
+        brings_runtime = settings.brings_runtime
         engine, owners = load(trt, plan, Log(), weights=weights, brings_runtime=brings_runtime)
         return EngineSession(trt, engine, owners, cuda)
 
@@ -148,6 +158,18 @@ class EngineFormat(Compiler):
     @abstractmethod
     def _mismatch(self, trt: Module, plan: bytes, settings: Settings, gpu: Gpu) -> str | None:
         """The mismatch between the engine's target and this machine, in words; None where they fit."""
+
+    def _runtime(self) -> Runtime:
+        """The runtime that engines run on here."""
+        return self.runtime
+
+    def _refusal(self, trt: Module, gpu: Gpu) -> str | None:
+        """Why the runtime does not run on ``gpu``, whatever is built for it, and what does; None where it runs."""
+        return None
+
+    def _cannot_load(self, settings: Settings) -> str | None:
+        """Why the runtime here does not load engines with these ``settings``; None where it does."""
+        return None
 
     def _options_for(self, gpu: Gpu) -> str:
         """The options, after a blank, that an engine for ``gpu`` takes."""

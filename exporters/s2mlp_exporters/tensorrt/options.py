@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, ValidationInfo
 
 from s2mlp_deploy.errors import DataError, UsageError
 from s2mlp_deploy.formats.options import CommaSeparated, Metavar, Options
@@ -33,6 +33,12 @@ class EngineOptions(Options):
     tf32: Annotated[bool, Field(description="Round float32 products to TF32.")] = False
 
 
+def _beside_version_compatible(wanted: bool, others: ValidationInfo) -> bool:
+    if wanted and not others.data.get("version_compatible"):
+        raise ValueError("expected --version-compatible, too: other engines have no runtime to leave out")
+    return wanted
+
+
 class TensorRtOptions(EngineOptions):
     """The options of TensorRT's engines."""
 
@@ -40,7 +46,12 @@ class TensorRtOptions(EngineOptions):
         int | None, Metavar("N"), Field(ge=0, le=5, description="How long to look for fast kernels, 0 to 5.")
     ] = None
     timing_cache: Annotated[Path | None, Metavar("FILE"), Field(description="Kernel timings, read and kept.")] = None
-    version_compatible: Annotated[bool, Field(description="Run on later releases, too.")] = False
+    version_compatible: Annotated[bool, Field(description="Run on later releases and the lean runtime, too.")] = False
+    exclude_lean_runtime: Annotated[
+        bool,
+        AfterValidator(_beside_version_compatible),
+        Field(description="With --version-compatible: a smaller engine, for devices that have tensorrt-lean."),
+    ] = False
     hardware_compatible: Annotated[bool, Field(description="Run on all GPUs from Ampere on.")] = False
 
 
@@ -56,7 +67,7 @@ class TensorRtRtxOptions(EngineOptions):
         CommaSeparated,
         AfterValidator(_lowered),
         Metavar("SM,SM"),
-        Field(description="GPUs to build for, as in sm86,sm89; else sm80, sm86, sm89, sm120 and later."),
+        Field(description="GPUs to build for, as in sm86,sm89; else all that the runtime knows from Ampere on."),
     ] = None
 
 
@@ -122,6 +133,7 @@ def _capabilities(trt: Module, config: Any, names: tuple[str, ...]) -> None:
 
 SETTERS = {
     "compute_capability": Setter("ComputeCapability", _capabilities),
+    "exclude_lean_runtime": Setter("BuilderFlag.EXCLUDE_LEAN_RUNTIME", _flag("EXCLUDE_LEAN_RUNTIME")),
     "hardware_compatible": Setter("HardwareCompatibilityLevel.AMPERE_PLUS", _hardware_compatible),
     "opt_level": Setter("IBuilderConfig.builder_optimization_level", _opt_level),
     "strip_weights": Setter("BuilderFlag.STRIP_PLAN", _flag("STRIP_PLAN")),

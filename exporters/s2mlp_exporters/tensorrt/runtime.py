@@ -1,6 +1,6 @@
-"""The two runtimes, and the GPU at hand.
+"""The runtimes, and the GPU at hand.
 
-TensorRT and TensorRT for RTX are one API under two module names; everything else here takes the module
+TensorRT, its lean runtime and TensorRT for RTX are one API under three module names; everything else here takes the module
 as a value. cuda-bindings brings the CUDA runtime along, so that the driver is all a machine needs besides.
 """
 
@@ -12,34 +12,25 @@ from importlib import import_module
 from typing import Any, TypeAlias
 
 from s2mlp_deploy.errors import RuntimeMissingError
-from s2mlp_deploy.system.dependencies import pip_install
+from s2mlp_deploy.system.dependencies import missing_modules, pip_install
 
 Module: TypeAlias = Any
-"""``tensorrt`` or ``tensorrt_rtx``."""
+"""``tensorrt``, ``tensorrt_lean`` or ``tensorrt_rtx``."""
 
 
 @dataclass(frozen=True)
 class Runtime:
-    """One of the two: its usual name, its module, the oldest supported release, and how to get one.
-
-    ``capabilities`` are the compute capabilities that it runs on, where they are not all: each of them, and all from the last on.
-    """
+    """One of them: its usual name, its module, the oldest supported release, and how to get one."""
 
     title: str
     module: str
     oldest: tuple[int, int]
     remedy: str
-    capabilities: tuple[tuple[int, int], ...] = ()
 
-    def refusal(self, gpu: Gpu) -> str | None:
-        """Why the runtime does not run on ``gpu``, whatever is built for it, and what does; None where it runs."""
-        if not self.capabilities or gpu.capability in self.capabilities or gpu.capability > self.capabilities[-1]:
-            return None
-        known = ", ".join("{}.{}".format(*capability) for capability in self.capabilities)
-        return (
-            f"{self.title} runs on GPUs of compute capability {known} and later, and this machine has {gpu}: build an engine for it with "
-            "--format trt"
-        )
+    @property
+    def installed(self) -> bool:
+        """Whether its module is there."""
+        return not missing_modules((self.module,))
 
     def load(self) -> Module:
         """The module.
@@ -69,14 +60,27 @@ TENSORRT_RTX = Runtime(
     "tensorrt_rtx",
     (1, 2),
     pip_install("trt-rtx"),
-    ((7, 5), (8, 0), (8, 6), (8, 9), (12, 0)),
 )
-"""It does not run on GPUs of data centres from Hopper on (seen on an H200, which is 9.0), nor on Jetsons (8.7, 11.0)."""
+TENSORRT_LEAN = Runtime("TensorRT's lean runtime", "tensorrt_lean", (10, 3), "pip install tensorrt-lean-cu12, or -cu13")
+"""Runs engines that TensorRT built version-compatible, and builds none: 46 MB to download in place of gigabytes."""
+
+AMPERE = (8, 0)
+
+
+def capabilities(trt: Module) -> tuple[tuple[int, int], ...]:
+    """The compute capabilities, as (major, minor), that TensorRT for RTX names, in order. It also runs on all beyond the last."""
+    numbers = sorted(int(name[2:]) for name in trt.ComputeCapability.__members__ if name.startswith("SM"))
+    return tuple(divmod(number, 10) for number in numbers)
 
 
 def release(version: str) -> tuple[int, ...]:
     """The first three numbers of a version."""
     return tuple(int(part) for part in version.split(".")[:3] if part.isdigit())
+
+
+def sm(capability: tuple[int, int]) -> str:
+    """A compute capability as NVIDIA's tools write it, as in sm86."""
+    return "sm{}{}".format(*capability)
 
 
 @dataclass(frozen=True)
@@ -93,7 +97,7 @@ class Gpu:
     @property
     def sm(self) -> str:
         """The compute capability as NVIDIA's tools write it, as in sm86."""
-        return "sm{}{}".format(*self.capability)
+        return sm(self.capability)
 
 
 class CudaError(Exception):

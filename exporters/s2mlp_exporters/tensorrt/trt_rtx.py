@@ -6,7 +6,7 @@ from s2mlp_deploy.errors import RuntimeMissingError
 from s2mlp_exporters.tensorrt.engine import EngineFormat, Settings
 from s2mlp_exporters.tensorrt.log import Log
 from s2mlp_exporters.tensorrt.options import TensorRtRtxOptions
-from s2mlp_exporters.tensorrt.runtime import TENSORRT_RTX, Gpu, Module
+from s2mlp_exporters.tensorrt.runtime import AMPERE, TENSORRT_RTX, Gpu, Module, capabilities, sm
 
 
 class TensorRtRtxEngine(EngineFormat):
@@ -27,11 +27,25 @@ class TensorRtRtxEngine(EngineFormat):
         return None
 
     def _built_for(self, trt: Module, options: TensorRtRtxOptions) -> tuple[str, ...]:
-        return options.compute_capability or ("sm80", "sm86", "sm89", "sm120 and later")
+        if options.compute_capability:
+            return options.compute_capability
+        by_default = [one for one in capabilities(trt) if one >= AMPERE]  # Turing has to be named
+        newest = min(one for one in by_default if one[0] == by_default[-1][0])
+        return *(sm(one) for one in by_default if one < newest), f"{sm(newest)} and later"
+
+    def _refusal(self, trt: Module, gpu: Gpu) -> str | None:
+        """Why no engine runs on ``gpu``: it is not among the runtime's own list, as those of data centres from Hopper on are not."""
+        known = capabilities(trt)
+        if gpu.capability in known or gpu.capability > known[-1]:
+            return None
+        return (
+            f"{self.runtime.title} {trt.__version__} runs on GPUs of compute capability {', '.join('{}.{}'.format(*one) for one in known)} "
+            f"and later, and this machine has {gpu}: use --format trt, or --format ort --provider cuda"
+        )
 
     def _options_for(self, gpu: Gpu) -> str:
         """Turing has to be named."""
-        return f" --compute-capability {gpu.sm}" if gpu.capability < (8, 0) else ""
+        return f" --compute-capability {gpu.sm}" if gpu.capability < AMPERE else ""
 
     def _mismatch(self, trt: Module, plan: bytes, settings: Settings, gpu: Gpu) -> str | None:
         """The runtime's own verdict: it reads the engine's header, and loads nothing."""
