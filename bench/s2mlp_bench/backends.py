@@ -1,11 +1,9 @@
-"""The backends that compute a timed model: a bundle, PyTorch, OpenVINO, any ONNX file, or matrix products alone."""
+"""The backends that compute a timed model: a bundle, OpenVINO, any ONNX file, or matrix products alone. Those of PyTorch are in pytorch/."""
 
 from __future__ import annotations
 
 import json
-import os
-import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.metadata import version
@@ -27,7 +25,7 @@ from s2mlp_deploy.schema.onnx_network import OnnxNetwork
 from s2mlp_deploy.schema.size import format_size
 from s2mlp_exporters.openvino.exporter import OpenVinoSession, Settings, load_openvino
 
-ONNXRUNTIME, TORCH, OPENVINO = ("onnxruntime",), ("torch",), ("openvino",)
+ONNXRUNTIME, OPENVINO = ("onnxruntime",), ("openvino",)
 
 
 def import_runtimes(modules: Iterable[str]) -> None:
@@ -113,55 +111,6 @@ class OpenVinoBackend:
     def open(self, point: Point) -> Session:
         """As :meth:`Backend.open`."""
         return OpenVinoSession(self.path, Settings(runtime_version=version("openvino")), point.threads)
-
-
-@dataclass(frozen=True)
-class TorchBackend:
-    """The model in PyTorch, from a directory with ``spec.json`` and ``weights.pt``; ``compiled`` by torch.compile."""
-
-    directory: Path
-    compiled: bool
-    modules: tuple[str, ...] = TORCH
-
-    @property
-    def size_bytes(self) -> int:
-        return (self.directory / "weights.pt").stat().st_size
-
-    def open(self, point: Point) -> Session:
-        """As :meth:`Backend.open`. With ``compiled`` the first run compiles."""
-        import torch
-
-        from s2mlp_bench.baselines.families import code_of
-        from s2mlp_bench.baselines.naive import trained_shift
-        from s2mlp_deploy.families.registry import read_spec
-
-        # Of its own, so that a first compilation is not spared by an earlier program's.
-        os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(self.directory / "compiled")
-        spec = read_spec(json.loads((self.directory / "spec.json").read_bytes()))
-        with torch.device("meta"):
-            model = code_of(spec).module(spec, trained_shift)
-        weights = torch.load(self.directory / "weights.pt", weights_only=True, mmap=True)
-        model.load_state_dict(weights, strict=True, assign=True)
-        model = model.eval().requires_grad_(False)
-        if self.compiled:
-            with warnings.catch_warnings():  # its own imports use what it deprecates
-                warnings.simplefilter("ignore", DeprecationWarning)
-                return _TorchSession(torch.compile(model), point.threads)
-        return _TorchSession(model, point.threads)
-
-
-class _TorchSession:
-    def __init__(self, model: Callable[[Any], Any], threads: int | None) -> None:
-        self._model, self._threads = model, threads
-
-    def run(self, images: Array) -> Array:
-        import torch
-
-        if self._threads is not None and torch.get_num_threads() != self._threads:
-            torch.set_num_threads(self._threads)  # of the whole process, and others may have set it since
-        with torch.inference_mode():
-            logits: Array = self._model(torch.from_numpy(images)).numpy()
-        return logits
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from importlib.util import find_spec
 from itertools import product
 from pathlib import Path
 
@@ -27,13 +28,14 @@ from s2mlp_bench.inputs import InputSource
 from s2mlp_bench.interleaved_timing import NOTHING, InterleavedTiming, Record, Schedule, nothing
 from s2mlp_bench.load import candidate_of, check_comparable, check_names, verified
 from s2mlp_bench.profile import Profile
+from s2mlp_bench.pytorch.place import no_gpu
 from s2mlp_bench.roofline import lower_bound as bound
 from s2mlp_bench.roofline import peaks, roofline
 from s2mlp_bench.roofline.lower_bound import ProductTypes, bound_of
 from s2mlp_bench.roofline.peaks import Probe, Probes, Reached
 from s2mlp_bench.roofline.roofline import Roofline
 from s2mlp_bench.runner import Runner
-from s2mlp_bench.summary import Summary, summarize
+from s2mlp_bench.summary import Summary, compute_samples_ms, summarize
 from s2mlp_deploy.runtime.session import ProfilingSession
 from s2mlp_deploy.schema.precision import ON_CPUS
 from s2mlp_deploy.schema.size import Size
@@ -82,14 +84,15 @@ class Devices:
 @dataclass(frozen=True)
 class Result:
     """The outcome of a benchmark: the summary, its samples (milliseconds a batch, by candidate), where the time of
-    each bundle goes, how far all are from what the machine can do (None without ``Plan.bound``), and what the
-    devices did meanwhile."""
+    each bundle goes, how far all are from what the machine can do (None without ``Plan.bound``), what the
+    devices did meanwhile, and the samples without copies, of candidates on a device with a clock of its own."""
 
     summary: Summary
     samples_ms: Mapping[str, Sequence[float]]
     profiles: tuple[Profile, ...]
     roofline: Roofline | None
     devices: Devices
+    compute_ms: Mapping[str, Sequence[float]] = field(default_factory=dict)
 
 
 def run(plan: Plan, listener: Listener, clock: Clock = time.perf_counter) -> Result:
@@ -128,6 +131,7 @@ def run(plan: Plan, listener: Listener, clock: Clock = time.perf_counter) -> Res
             devices = Devices(conditions, energies, here.unknown)
         found = summarize(runners, record, starts, [words for c in conditions for words in c.noise])
         alone = list(_reached_alone(runners, record))
+        computed = {runner.candidate.name: compute_samples_ms(runner, record) for runner in runners if runner.parts}
         runners = [runner for runner in runners if runner.candidate.kind == "bundle"]  # the others make room
         profiles: tuple[Profile, ...] = ()
         roof = None
@@ -138,7 +142,7 @@ def run(plan: Plan, listener: Listener, clock: Clock = time.perf_counter) -> Res
                 profiles = tuple(_profiles(runners, inputs))
             if probes.probes:
                 roof = _roofline(runners, found, profiles, reached, clock)
-    return Result(found, record.samples_ms, profiles, roof, devices)
+    return Result(found, record.samples_ms, profiles, roof, devices, computed)
 
 
 def _cold_starts(
@@ -178,7 +182,7 @@ def _energies(
         candidate, batch = runner.candidate, runner.candidate.point.batch
         sensor = here.of(candidate.device)
         if sensor and candidate.kind != "bound":
-            ((images, _), *_) = inputs.of(candidate).turns(batch)
+            images, _ = inputs.of(candidate).turn(0, batch)
             with listener.step(f"measuring the energy of {candidate.name}"):
                 yield (
                     candidate.name,
@@ -198,22 +202,34 @@ def _bounds(runners: Sequence[Runner], scratch: Path) -> Iterator[Candidate]:
 
 
 def _profiles(runners: Sequence[Runner], inputs: InputSource) -> Iterator[Profile]:
+    """Those of bundles on the processor: ONNX Runtime times operators there, and on a GPU only their start."""
     for runner in runners:
         candidate, session = runner.candidate, runner.session
+        if candidate.device != "cpu":
+            continue
         if isinstance(candidate.backend, BundleBackend) and isinstance(session, ProfilingSession):
-            ((images, _), *_) = inputs.of(candidate).turns(candidate.point.batch)
+            images, _ = inputs.of(candidate).turn(0, candidate.point.batch)
             manifest = candidate.backend.bundle.manifest
             spec, weight_bytes = manifest.classifier, ProductTypes.of(manifest).arithmetic.item_bytes[1]
             yield profile.take(candidate.name, session, images, spec, candidate.point, weight_bytes=weight_bytes)
 
 
 def _probes(runners: Sequence[Runner], plan: Plan, scratch: Path) -> Iterator[Probe]:
-    """Products at the precisions and threads of the bundles; those of bundles for OpenVINO themselves, too, since these have no
-    bound. Nothing where not all run on the processor: the peaks of another device are not measured."""
+    """Products at the precisions and threads of the bundles, on each device that runs some of them."""
+    if not plan.bound:
+        return
+    for device, probes in (("cpu", _probes_on_processor), ("gpu", _probes_on_gpu)):
+        if here := [r for r in runners if r.candidate.kind == "bundle" and r.candidate.device == device]:
+            yield from probes(here, plan, scratch)
+
+
+def _probes_on_processor(runners: Sequence[Runner], plan: Plan, scratch: Path) -> Iterator[Probe]:
+    """Those of bundles for OpenVINO themselves, too, since these have no bound. Nothing where a provider has kernels of its own,
+    or no session can tell where its time goes."""
     bundles = [
         (r.candidate, r.candidate.backend.bundle) for r in runners if isinstance(r.candidate.backend, BundleBackend)
     ]
-    if not plan.bound or any(c.point.provider not in (None, "cpu") or c.device != "cpu" for c, _ in bundles):
+    if any(c.point.provider not in (None, "cpu") for c, _ in bundles):
         return
     if not any(isinstance(runner.session, ProfilingSession) for runner in runners):
         return
@@ -227,28 +243,43 @@ def _probes(runners: Sequence[Runner], plan: Plan, scratch: Path) -> Iterator[Pr
             yield from peaks.of_products(spec, c.point, ProductTypes.of(manifest), path, c.source, (peaks.OPENVINO,))
 
 
+def _probes_on_gpu(runners: Sequence[Runner], plan: Plan, scratch: Path) -> Iterator[Probe]:
+    """Those of cuBLAS, where PyTorch is and has a GPU."""
+    if find_spec("torch") is None or no_gpu():
+        return
+    backends = (r.candidate.backend for r in runners)
+    manifests = [backend.bundle.manifest for backend in backends if isinstance(backend, BundleBackend)]
+    types = {m.precision: ProductTypes.of(m) for m in manifests}
+    yield from peaks.on_gpu(types.values(), Point(provider=bound.CUDA))
+
+
 def _reached_alone(runners: Sequence[Runner], record: Record) -> Iterator[Reached]:
-    """What ONNX Runtime reached on the products of the bundles themselves, timed with the candidates."""
-    for c in (runner.candidate for runner in runners if runner.candidate.kind == "bound"):
-        assert c.macs is not None  # which a bound has
-        operations = 2 * c.macs * c.point.batch
-        of = next(r.candidate.source for r in runners if r.candidate.name == c.of)
-        fastest_s = min(record.samples_ms[c.name]) / 1e3
-        yield Reached(c.precision, c.point.threads, peaks.ONNXRUNTIME, of, operations / fastest_s)
+    """The rate that was reached on the products of the bundles themselves, timed with the candidates."""
+    for runner in runners:
+        c = runner.candidate
+        if c.kind == "bound":
+            assert c.macs is not None  # which a bound has
+            operations = 2 * c.macs * c.point.batch
+            of = next(r.candidate.source for r in runners if r.candidate.name == c.of)
+            fastest_s = min(compute_samples_ms(runner, record) or record.samples_ms[c.name]) / 1e3
+            runtime = peaks.CUBLAS if c.device == "gpu" else peaks.ONNXRUNTIME
+            yield Reached(c.precision, c.point.threads, runtime, of, operations / fastest_s, c.device)
 
 
 def _roofline(
     runners: Sequence[Runner], found: Summary, profiles: Sequence[Profile], reached: Sequence[Reached], clock: Clock
 ) -> Roofline:
     shown = [runner.candidate for runner in runners if runner.candidate.kind == "bundle"]
-    roofs = roofline.roofs_under([one for one in reached if one.precision in ON_CPUS], clock)
-    p50_ms = {figures.name: figures.p50_ms for figures in found.figures}
+    roofs = roofline.roofs_under([one for one in reached if one.device == "gpu" or one.precision in ON_CPUS], clock)
+    compute_ms = {figures.name: figures.compute_ms for figures in found.figures}
+    roofed = {(roof.device, roof.precision) for roof in roofs}
     dots = []
     for candidate in shown:
-        if candidate.precision in ON_CPUS and isinstance(candidate.backend, BundleBackend):
+        if (candidate.device, candidate.precision) in roofed and isinstance(candidate.backend, BundleBackend):
             manifest = candidate.backend.bundle.manifest
             arithmetic = ProductTypes.of(manifest).arithmetic
-            dots.append(roofline.candidate_dot(candidate, manifest.classifier, arithmetic, p50_ms[candidate.name]))
+            ms = compute_ms[candidate.name]
+            dots.append(roofline.candidate_dot(candidate, manifest.classifier, arithmetic, ms))
     for one in profiles:
         candidate = next(c for c in shown if c.name == one.candidate)
         dots += roofline.layer_dots(one, candidate.precision, candidate.point.threads)

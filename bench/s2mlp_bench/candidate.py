@@ -14,6 +14,8 @@ from s2mlp_deploy.system.wording import counted
 
 Kind: TypeAlias = Literal["bundle", "baseline", "bound"]
 
+Device: TypeAlias = Literal["cpu", "gpu"]
+
 CUDA = "cuda.bindings"
 """What engines for NVIDIA's GPUs import."""
 
@@ -119,7 +121,7 @@ class Candidate:
         return ", ".join([self.source, *self.point.settings])
 
     @property
-    def device(self) -> Literal["cpu", "gpu"]:
+    def device(self) -> Device:
         """The device that runs it, as far as that is known."""
         return "gpu" if self.point.provider in ON_GPU or CUDA in self.backend.modules else "cpu"
 

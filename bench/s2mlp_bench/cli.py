@@ -7,7 +7,7 @@ import io
 import os
 import shlex
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -52,8 +52,9 @@ def bench(
         list[str] | None,
         against_option(
             metavar="NAME",
-            help="A baseline on the same weights; may be repeated, or all. One of torch-eager, torch-compile, naive-onnx, "
-            "openvino, mixer, no-shift, ort-static, openvino-static.",
+            help="A baseline on the same weights; may be repeated, or all that run on the --provider. One of torch-eager, "
+            "torch-compile, naive-onnx, openvino, mixer, no-shift, ort-static, openvino-static; on cuda also torch-cudagraph, "
+            "and torch-eager-fp16, torch-compile-fp16, torch-cudagraph-fp16, naive-onnx-fp16.",
         ),
     ] = None,
     compare: Annotated[
@@ -152,7 +153,7 @@ def bench(
     names = tuple(baseline or ())
     plan = benchmark.Plan(
         tuple(bundles),
-        registry.all_offered(bundles, ConsoleListener()) if names == ("all",) else names,
+        names,
         batches=numbers("--batch", batch),
         threads=numbers("--threads", threads) if threads is not None else (None,),
         sizes=sizes("--image-size", image_size) if image_size is not None else (None,),
@@ -162,6 +163,8 @@ def bench(
         bound=bound,
         energy=energy,
     )
+    if names == ("all",):
+        plan = replace(plan, baselines=registry.all_offered(bundles, plan.points, ConsoleListener()))
     options = {
         "min_seconds": scenario_seconds,
         "min_queries": scenario_queries,

@@ -33,11 +33,14 @@ class TestInputs:
     logits: Array
     source: str
 
-    def turns(self, batch: int) -> tuple[tuple[Array, Array], ...]:
-        """Batches of images, each starting at another one, with their logits."""
+    def turn(self, number: int, batch: int) -> tuple[Array, Array]:
+        """A batch of images with their logits; each ``number`` starts at another image.
+
+        It is put together now: all that there are, of a large batch, would take gigabytes.
+        """
         count = len(self.images)
-        chosen = [np.arange(start, start + batch) % count for start in range(count)]
-        return tuple((self.images[turn], self.logits[turn]) for turn in chosen)
+        chosen = np.arange(number, number + batch) % count
+        return self.images[chosen], self.logits[chosen]
 
 
 def of_bundle(bundle: Bundle) -> TestInputs:

@@ -30,7 +30,7 @@ class Runner:
         self._interface = candidate.interface
         self._scoring = scoring_every_class(self.session, self._interface, inputs.logits.shape[1])
         self._scale = scale_of([inputs.logits])
-        self._turns = inputs.turns(candidate.point.batch)
+        self._inputs, self._batch = inputs, candidate.point.batch
         self._turn = 0
         self.parts: list[Times] = []
         self.distance = self._examine(candidate.limit is not None)
@@ -46,8 +46,8 @@ class Runner:
         Raises:
             ParityError: where the logits are wrong.
         """
-        images, expected = self._turns[self._turn]
-        self._turn = (self._turn + 1) % len(self._turns)
+        images, expected = self._inputs.turn(self._turn, self._batch)
+        self._turn = (self._turn + 1) % len(self._inputs.images)
         start = clock()
         answers = self._scoring.run(images)
         elapsed = clock() - start
@@ -62,7 +62,8 @@ class Runner:
 
     def _examine(self, answers: bool) -> float | None:
         worst = 0.0
-        for images, expected in self._turns if answers else self._turns[:1]:
+        for number in range(len(self._inputs.images) if answers else 1):
+            images, expected = self._inputs.turn(number, self._batch)
             logits = as_logits(self._scoring.run(images), expected, self._interface)
             if answers:
                 same_shape = logits.shape == expected.shape

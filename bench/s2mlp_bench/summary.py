@@ -8,7 +8,7 @@ from statistics import median
 
 import numpy as np
 
-from s2mlp_bench.candidate import Candidate, Kind, Point
+from s2mlp_bench.candidate import Kind, Point
 from s2mlp_bench.cold_start import ColdStart
 from s2mlp_bench.interleaved_timing import FEWEST_ROUNDS, NOTHING, Record
 from s2mlp_bench.report import names
@@ -29,7 +29,8 @@ class Figures:
     """One candidate: milliseconds a batch, and how many times as fast as the first it is, image for image, round by round.
 
     ``comparable`` is False where it computes another network, which ``remark`` states. ``of_bound`` is the share of its
-    time that its matrix products take alone, and ``on_device`` the parts of its time by the device's own clock;
+    time that its matrix products take alone, and ``on_device`` the parts of its time by the device's own clock, by which it is
+    ``device_speed`` times as fast as the first, copies left out;
     ``distance`` that of its worst logits from those expected. None: not known. ``accuracy_inherited`` states
     that ``accuracy`` was measured on the bundle that this engine was built from.
     """
@@ -56,6 +57,12 @@ class Figures:
     cold: ColdStart | None
     accuracy: float | None
     accuracy_inherited: bool = False
+    device_speed: Estimate | None = None
+
+    @property
+    def compute_ms(self) -> float:
+        """Milliseconds of a batch: without copies, where the device has a clock of its own."""
+        return self.on_device.compute_ms if self.on_device else self.p50_ms
 
     @property
     def differs(self) -> bool:
@@ -134,10 +141,10 @@ def summarize(
     runners: Sequence[Runner], record: Record, cold: Mapping[tuple[str, Point], ColdStart], noise: Sequence[str] = ()
 ) -> Summary:
     """The summary of ``runners`` from at least one whole round; ``noise`` is what is known from elsewhere."""
-    samples = record.samples_ms
+    samples = {runner.candidate.name: _Samples.of(runner, record) for runner in runners}
     shown = [runner for runner in runners if runner.candidate.kind != "bound"]
     bounds = {r.candidate.of: samples[r.candidate.name] for r in runners if r.candidate.kind == "bound"}
-    first = _per_image(shown[0].candidate, samples)
+    first = samples[shown[0].candidate.name]
     figures = tuple(
         _figures(
             runner,
@@ -148,23 +155,61 @@ def summarize(
         )
         for runner in shown
     )
-    found = [*noise, *(text for f in figures for text in _noise(f.name, samples[f.name]))]
-    return Summary(figures, median(samples[NOTHING]), len(first), record.warmup_rounds, record.complete, tuple(found))
+    found = [*noise, *(text for f in figures for text in _noise(f.name, record.samples_ms[f.name]))]
+    overhead_ms, rounds = median(record.samples_ms[NOTHING]), len(first.batch_ms)
+    return Summary(figures, overhead_ms, rounds, record.warmup_rounds, record.complete, tuple(found))
 
 
-def _per_image(candidate: Candidate, samples: Mapping[str, Sequence[float]]) -> list[float]:
-    return [value / candidate.point.batch for value in samples[candidate.name]]
+def compute_samples_ms(runner: Runner, record: Record) -> list[float]:
+    """Milliseconds of each batch by the device's own clock, copies left out, in the order of the rounds; empty without one."""
+    return [part.compute_ms for part in _parts(runner, record)]
+
+
+def _parts(runner: Runner, record: Record) -> list[Times]:
+    """Those of the rounds that count."""
+    rounds = len(record.samples_ms[runner.candidate.name])
+    return runner.parts[record.warmup_rounds :][:rounds]
+
+
+@dataclass(frozen=True)
+class _Samples:
+    """Milliseconds of each batch: as called, and on the device alone where that has a clock."""
+
+    batch: int
+    batch_ms: Sequence[float]
+    device_ms: Sequence[float]
+
+    @classmethod
+    def of(cls, runner: Runner, record: Record) -> _Samples:
+        c = runner.candidate
+        return cls(c.point.batch, record.samples_ms[c.name], compute_samples_ms(runner, record))
+
+    def speed(self, first: _Samples) -> Estimate:
+        """How many times as fast as the ``first``, image for image."""
+        return ratio(_per_image(first.batch_ms, first.batch), _per_image(self.batch_ms, self.batch))
+
+    def device_speed(self, first: _Samples) -> Estimate | None:
+        """The same by the device's own clock; None where one of both has none."""
+        if not (self.device_ms and first.device_ms):
+            return None
+        return ratio(_per_image(first.device_ms, first.batch), _per_image(self.device_ms, self.batch))
+
+    def share_of(self, whole: _Samples) -> Estimate:
+        """Its time in units of the ``whole``'s, both by the device's own clock where they have one."""
+        if self.device_ms and whole.device_ms:
+            return ratio(self.device_ms, whole.device_ms)
+        return ratio(self.batch_ms, whole.batch_ms)
+
+
+def _per_image(samples: Sequence[float], batch: int) -> list[float]:
+    return [value / batch for value in samples]
 
 
 def _figures(
-    runner: Runner,
-    samples: Sequence[float],
-    first: Sequence[float],
-    bound: Sequence[float] | None,
-    cold: ColdStart | None,
+    runner: Runner, samples: _Samples, first: _Samples, bound: _Samples | None, cold: ColdStart | None
 ) -> Figures:
-    c = runner.candidate
-    p50, p90, p99 = (float(value) for value in np.percentile(samples, [50, 90, 99]))
+    c, batch_ms = runner.candidate, samples.batch_ms
+    p50, p90, p99 = (float(value) for value in np.percentile(batch_ms, [50, 90, 99]))
     return Figures(
         name=c.name,
         source=c.source,
@@ -177,17 +222,18 @@ def _figures(
         p50_ms=p50,
         p90_ms=p90,
         p99_ms=p99,
-        mean_ms=float(np.mean(samples)),
-        minimum_ms=min(samples),
+        mean_ms=float(np.mean(batch_ms)),
+        minimum_ms=min(batch_ms),
         images_per_s=1e3 * c.point.batch / p50,
         operations_per_s=None if c.macs is None else 2e3 * c.macs * c.point.batch / p50,
-        speed=ratio(first, [value / c.point.batch for value in samples]),
-        of_bound=ratio(bound, samples) if bound else None,
+        speed=samples.speed(first),
+        of_bound=bound.share_of(samples) if bound else None,
         on_device=_on_device(runner.parts),
         size_bytes=c.backend.size_bytes,
         cold=cold,
         accuracy=c.accuracy,
         accuracy_inherited=c.accuracy_inherited,
+        device_speed=samples.device_speed(first),
     )
 
 

@@ -44,23 +44,32 @@ def naive_shift(x: Tensor, shift: Shift) -> Tensor:
     return slice_assignment_shift(x, shift) if shift.border == "keep" else spatial_shift(x, shift)
 
 
-def export(directory: Path, batch: int, size: tuple[int, int], destination: Path) -> None:
-    """``torch.onnx.export`` of the usual code with the weights in ``directory``."""
+def export(
+    directory: Path, batch: int, size: tuple[int, int], destination: Path, dtype: torch.dtype = torch.float32
+) -> None:
+    """``torch.onnx.export`` of the usual code with the weights in ``directory``, all of it in ``dtype``."""
     spec = read_spec(json.loads((directory / "spec.json").read_bytes()))
     model = code_of(spec).module(spec, naive_shift)
     model.load_state_dict(torch.load(directory / "weights.pt", weights_only=True))
     destination.parent.mkdir(parents=True)
-    images = torch.zeros(batch, spec.in_channels, *size)
+    images = torch.zeros(batch, spec.in_channels, *size, dtype=dtype)
     torch.onnx.export(
-        model.eval(), (images,), destination, dynamo=True, verbose=False, input_names=[INPUT], output_names=[OUTPUT]
+        model.eval().to(dtype),
+        (images,),
+        destination,
+        dynamo=True,
+        verbose=False,
+        input_names=[INPUT],
+        output_names=[OUTPUT],
     )
 
 
 def main() -> None:
     for name in ("torch.onnx", "onnxscript", "onnx_ir"):
         logging.getLogger(name).setLevel(logging.ERROR)
-    directory, batch, height, width, destination = sys.argv[1:]
-    export(Path(directory), int(batch), (int(height), int(width)), Path(destination))
+    directory, batch, height, width, destination, dtype = sys.argv[1:]
+    size = int(height), int(width)
+    export(Path(directory), int(batch), size, Path(destination), getattr(torch, dtype))
 
 
 if __name__ == "__main__":

@@ -7,17 +7,18 @@ shows what the shift buys; the one without a shift, what it costs. A baseline th
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from importlib.util import find_spec
 from pathlib import Path
 
 from s2mlp_bench import graphs
-from s2mlp_bench.backends import OnnxBackend, OpenVinoBackend, TorchBackend
+from s2mlp_bench.backends import OnnxBackend, OpenVinoBackend
 from s2mlp_bench.baselines import mixer
 from s2mlp_bench.candidate import Backend, Candidate, Point
 from s2mlp_bench.load import INT8_LIMIT
+from s2mlp_bench.pytorch.backend import TorchBackend, Way
 from s2mlp_bench.weights_from_onnx import Model, read, readable
 from s2mlp_deploy.bundle.contents import Bundle
 from s2mlp_deploy.bundle.read import read_manifest
@@ -26,7 +27,7 @@ from s2mlp_deploy.families.registry import family_of
 from s2mlp_deploy.graph import writer
 from s2mlp_deploy.graph.lowered import Axes
 from s2mlp_deploy.schema.manifest import FLOAT_LOGITS
-from s2mlp_deploy.schema.precision import FP32, INT8
+from s2mlp_deploy.schema.precision import FP16, FP32, INT8, FloatType, Precision
 from s2mlp_deploy.schema.size import Size
 from s2mlp_deploy.schema.spec import Spec
 from s2mlp_deploy.system.dependencies import pip_install
@@ -35,6 +36,9 @@ from s2mlp_deploy.system.progress import Listener
 
 FLOAT_LIMIT = 1e-4
 """Relative L2 beyond which a float32 baseline computes another network: rounding alone costs about 1e-6."""
+
+HALF_LIMIT = 0.05
+"""The same at float16, where rounding costs about 1e-3; the popular statements, where they are wrong, 0.2."""
 
 ANOTHER = "another network"
 NOISE = "calibrated on noise, for its speed alone"
@@ -136,50 +140,57 @@ def prepare(
             "--baseline needs the weights in float32: give an fp32 bundle of format onnx, without --input or --answer, among the "
             "bundles"
         )
-    if any(point.provider not in (None, "cpu") for point in points):
-        raise UsageError("--baseline: baselines run on the CPU, so leave out either them or --provider")
     for name in names:
-        if reason := BASELINES[name].refusal(reference.manifest.classifier):
+        reason = BASELINES[name].refusal(reference.manifest.classifier) or BASELINES[name].elsewhere(points)
+        if reason:
             raise UsageError(f"--baseline {name}: {reason}, so leave it out")
     context = BaselineContext(bundles, reference, points, scratch, listener)
     for name in dict.fromkeys(names):
         yield from BASELINES[name].prepare(context)
 
 
-def all_offered(directories: Sequence[Path], listener: Listener) -> tuple[str, ...]:
-    """The names of all baselines that the network in the first bundle with its weights offers. Warn of the others.
+def all_offered(directories: Sequence[Path], points: Sequence[Point], listener: Listener) -> tuple[str, ...]:
+    """The names of all baselines that run at ``points`` and that the network in the first bundle with its weights offers.
+
+    Warn of those that this network does not offer.
 
     Raises:
         BundleError: where a directory is no bundle.
     """
     manifests = [read_manifest(directory) for directory in directories]
     spec = next((manifest.classifier for manifest in manifests if readable(manifest)), None)
-    refused = {name: r for name, baseline in BASELINES.items() if spec and (r := baseline.refusal(spec))}
+    here = {name: baseline for name, baseline in BASELINES.items() if not baseline.elsewhere(points)}
+    refused = {name: r for name, baseline in here.items() if spec and (r := baseline.refusal(spec))}
     for name, reason in refused.items():
         listener.warn(f"the baseline {name} is left out: {reason}")
-    return tuple(name for name in BASELINES if name not in refused)
+    return tuple(name for name in here if name not in refused)
 
 
-def _torch_eager(context: BaselineContext) -> Iterator[Candidate]:
+LIMITS: Mapping[Precision, float] = {FP32: FLOAT_LIMIT, FP16: HALF_LIMIT}
+
+
+def _name(baseline: str, row: Precision) -> str:
+    """The name of a baseline at the precision ``row``, which float32 leaves out."""
+    return f"{baseline}-{row.name}" if row.rounds else baseline
+
+
+def _torch(way: Way, row: Precision, context: BaselineContext) -> Iterator[Candidate]:
     for point in context.points:
-        yield context.candidate("torch-eager", TorchBackend(context.torch_directory, compiled=False), point)
+        backend = TorchBackend(context.torch_directory, way, row.on_gpu.outputs)
+        yield context.candidate(_name(f"torch-{way}", row), backend, point, Traits(row.name, LIMITS[row]))
 
 
-def _torch_compile(context: BaselineContext) -> Iterator[Candidate]:
-    for point in context.points:
-        yield context.candidate("torch-compile", TorchBackend(context.torch_directory, compiled=True), point)
-
-
-def _naive_onnx(context: BaselineContext) -> Iterator[Candidate]:
+def _naive_onnx(row: Precision, context: BaselineContext) -> Iterator[Candidate]:
     files: dict[tuple[int, Size], Path] = {}
     for point in context.points:
         size = point.size or context.model.spec.image_size
         key = point.batch, size
         if key not in files:
-            files[key] = context.scratch / f"naive{len(files)}" / "model.onnx"
+            files[key] = context.scratch / f"{_name('naive', row)}{len(files)}" / "model.onnx"
             with context.listener.step("torch.onnx.export of the usual code"):
-                measure(naive_command(context.torch_directory, point.batch, size, files[key]))
-        yield context.candidate("naive-onnx", OnnxBackend(files[key]), point)
+                measure(naive_command(context.torch_directory, point.batch, size, files[key], row.on_gpu.outputs))
+        traits = Traits(row.name, LIMITS[row])
+        yield context.candidate(_name("naive-onnx", row), OnnxBackend(files[key]), point, traits)
 
 
 def _no_shift(context: BaselineContext) -> Iterator[Candidate]:
@@ -237,46 +248,63 @@ def _without_shift(spec: Spec) -> str | None:
     return None if spec.shifts else f"{family_of(spec).title} has no shift"
 
 
+CPU, CUDA = "cpu", "cuda"
+
+
 @dataclass(frozen=True)
 class Baseline:
     """A baseline: prepares its candidates, names the module that it needs and the command that installs that.
 
-    ``refusal`` says in words why a network does not offer it; None where it does.
+    ``refusal`` says in words why a network does not offer it; None where it does. ``providers`` are those of ``--provider`` that it
+    runs on.
     """
 
     prepare: Callable[[BaselineContext], Iterator[Candidate]]
     module: str
     remedy: str
     refusal: Callable[[Spec], str | None] = lambda spec: None
+    providers: tuple[str, ...] = (CPU,)
 
     def missing(self) -> str | None:
         """The missing package, in words; None where none is."""
         return None if find_spec(self.module) else f"it needs {self.module}: {self.remedy}"
 
+    def elsewhere(self, points: Sequence[Point]) -> str | None:
+        """Why it does not run at one of ``points``, in words; None where it runs at all."""
+        wanted = {point.provider or CPU for point in points}
+        if wanted <= set(self.providers):
+            return None
+        return f"it runs with --provider {' or '.join(self.providers)} alone"
+
+
+TORCH = ("torch", "pip install torch")
+ONNXRUNTIME = ("onnxruntime", "pip install onnxruntime")
+ONNXSCRIPT = ("onnxscript", pip_install("bench"))
+ANYWHERE = (CPU, CUDA)
 
 BASELINES = {
-    "torch-eager": Baseline(_torch_eager, "torch", "pip install torch"),
-    "torch-compile": Baseline(_torch_compile, "torch", "pip install torch"),
-    "naive-onnx": Baseline(_naive_onnx, "onnxscript", pip_install("bench")),
+    "torch-eager": Baseline(partial(_torch, "eager", FP32), *TORCH, providers=ANYWHERE),
+    "torch-eager-fp16": Baseline(partial(_torch, "eager", FP16), *TORCH, providers=(CUDA,)),
+    "torch-compile": Baseline(partial(_torch, "compile", FP32), *TORCH, providers=ANYWHERE),
+    "torch-compile-fp16": Baseline(partial(_torch, "compile", FP16), *TORCH, providers=(CUDA,)),
+    "torch-cudagraph": Baseline(partial(_torch, "cudagraph", FP32), *TORCH, providers=(CUDA,)),
+    "torch-cudagraph-fp16": Baseline(partial(_torch, "cudagraph", FP16), *TORCH, providers=(CUDA,)),
+    "naive-onnx": Baseline(partial(_naive_onnx, FP32), *ONNXSCRIPT, providers=ANYWHERE),
+    "naive-onnx-fp16": Baseline(partial(_naive_onnx, FP16), *ONNXSCRIPT, providers=(CUDA,)),
     "openvino": Baseline(_openvino, "openvino", pip_install("openvino")),
-    "mixer": Baseline(_mixer, "onnxruntime", "pip install onnxruntime", mixer.refusal),
-    "no-shift": Baseline(_no_shift, "onnxruntime", "pip install onnxruntime", _without_shift),
-    "ort-static": Baseline(_ort_static, "onnxruntime", "pip install onnxruntime"),
+    "mixer": Baseline(_mixer, *ONNXRUNTIME, mixer.refusal, ANYWHERE),
+    "no-shift": Baseline(_no_shift, *ONNXRUNTIME, _without_shift, ANYWHERE),
+    "ort-static": Baseline(_ort_static, *ONNXRUNTIME),
     "openvino-static": Baseline(_openvino_static, "openvino", pip_install("openvino")),
 }
-"""PyTorch, with and without its compiler; ``torch.onnx.export`` of the usual code; every ONNX bundle in OpenVINO;
-an MLP-Mixer of the same width, depth and patch; the graph without any shift; and onnxruntime's static quantization with
-its defaults, in ONNX Runtime and in OpenVINO."""
+"""PyTorch, eager, with its compiler, and captured by hand as a CUDA graph; ``torch.onnx.export`` of the usual code; every ONNX
+bundle in OpenVINO; an MLP-Mixer of the same width, depth and patch; the graph without any shift; and onnxruntime's static
+quantization with its defaults, in ONNX Runtime and in OpenVINO. Half precision is for GPUs: processors widen it."""
 
 
-def naive_command(directory: Path, batch: int, size: Size, destination: Path) -> list[str]:
+def naive_command(
+    directory: Path, batch: int, size: Size, destination: Path, dtype: FloatType = "float32"
+) -> list[str]:
     """The command that exports the usual code (for a shift, the slice assignments) with ``torch.onnx.export(dynamo=True)``."""
-    return [
-        sys.executable,
-        "-m",
-        "s2mlp_bench.baselines.naive",
-        str(directory),
-        str(batch),
-        *map(str, size),
-        str(destination),
-    ]
+    arguments = (str(directory), str(batch), *map(str, size), str(destination), dtype)
+    return [sys.executable, "-m", "s2mlp_bench.baselines.naive", *arguments]

@@ -44,8 +44,13 @@ def on_device(found: Summary) -> Section | None:
     rows: list[list[Cell]] = []
     for f in found.figures:
         if t := f.on_device:
-            rows.append([*found.keys(f), figure(t.to_device_ms), figure(t.compute_ms), figure(t.to_host_ms)])
-    headings = ("copy in", "compute", "copy out")
+            parts = (figure(t.to_device_ms), figure(t.compute_ms), figure(t.to_host_ms))
+            compared = f.device_speed and f is not found.figures[0]
+            shown = (
+                [f"{f.device_speed.median:.2f}", interval(f.device_speed)] if f.device_speed and compared else ["", ""]
+            )
+            rows.append([*found.keys(f), *parts, *shown])
+    headings = ("copy in", "compute", "copy out", "× first, compute", "95% interval")
     return _section(found, "Milliseconds a batch, by the device's own clock", headings, rows) if rows else None
 
 
@@ -107,7 +112,8 @@ def _roofline_notes(result: Result) -> Iterator[str]:
         fewer = (
             f" on {counted(roof.reached_on, 'thread')}" if roof.reached_on and roof.reached_on != roof.threads else ""
         )
-        each.append(f"{roof.precision}{threads}: {roof.runtime}{fewer}, {names.without(prefix, roof.products)}")
+        device = f" on the {roof.device}" if len({r.device for r in result.roofline.roofs}) > 1 else ""
+        each.append(f"{roof.precision}{device}{threads}: {roof.runtime}{fewer}, {names.without(prefix, roof.products)}")
     yield (
         "Peak: the fastest run of any products that were timed in turns with the candidates, of several shapes, in every runtime "
         f"here, and those of the bundles alone. {'; '.join(each)}."

@@ -26,6 +26,7 @@ def document(plan: Plan, result: Result, environment: Mapping[str, object]) -> d
         "roofline": asdict(result.roofline) if result.roofline else None,
         "devices": asdict(result.devices),
         "samples_ms": {name: list(samples) for name, samples in result.samples_ms.items()},
+        "compute_ms": {name: list(samples) for name, samples in result.compute_ms.items()},
     }
 
 

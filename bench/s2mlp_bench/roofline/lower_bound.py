@@ -1,9 +1,14 @@
-"""The bound of a bundle: its twin that has only the matrix products, with the same shapes, types and session options."""
+"""The bound of a bundle: its matrix products alone, with the same shapes and types.
+
+On a processor they are a twin of the graph in the same runtime, with the same session options; on a GPU, where every runtime
+calls libraries of NVIDIA's, they are those of cuBLAS in one CUDA graph.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from importlib.util import find_spec
 from pathlib import Path
 from pkgutil import resolve_name
 
@@ -13,6 +18,8 @@ from onnx_ir.passes.common import ShapeInferencePass
 from s2mlp_bench.backends import ProductsBackend
 from s2mlp_bench.baselines.noshift import NoShift
 from s2mlp_bench.candidate import Candidate, Point
+from s2mlp_bench.pytorch.place import no_gpu
+from s2mlp_bench.pytorch.products import TorchProducts, float_type, shapes_of
 from s2mlp_bench.roofline.products import products
 from s2mlp_deploy.families.registry import family_of
 from s2mlp_deploy.graph import writer
@@ -29,6 +36,9 @@ from s2mlp_deploy.system import memory
 
 FORMATS = ("onnx", "ort")
 """The formats that ONNX Runtime runs."""
+
+CUDA = "cuda"
+"""The provider under which PyTorch runs on a GPU, whatever runs the bundle."""
 
 _ANY_RANGE = Range(-4.0, 4.0)
 
@@ -57,16 +67,21 @@ class ProductTypes:
 
 
 def bound_of(candidate: Candidate, manifest: Manifest, scratch: Path) -> Candidate | None:
-    """The bound of a bundle, its file in ``scratch``; None where ONNX Runtime does not run it, or it has no blocks."""
+    """The bound of a bundle, its file in ``scratch``; None where the products of its runtime or type cannot be run alone, or it
+    has no blocks."""
     spec = manifest.spec
-    if manifest.format not in FORMATS or not isinstance(spec, Spec) or not spec.depth:
+    if not isinstance(spec, Spec) or not spec.depth:
         return None
-    path = write_products(manifest, candidate.point, scratch)
+    backend = (
+        _on_gpu(spec, candidate, manifest) if candidate.device == "gpu" else _in_twin(candidate, manifest, scratch)
+    )
+    if backend is None:
+        return None
     return Candidate(
         f"{candidate.source}, products alone",
         "bound",
-        ProductsBackend(path),
-        candidate.point,
+        backend,
+        candidate.point if candidate.device == "cpu" else replace(candidate.point, provider=CUDA),
         candidate.precision,
         block_macs(spec, candidate.point),
         None,
@@ -74,6 +89,19 @@ def bound_of(candidate: Candidate, manifest: Manifest, scratch: Path) -> Candida
         candidate.name,
         candidate.golden_bundle,
     )
+
+
+def _in_twin(candidate: Candidate, manifest: Manifest, scratch: Path) -> ProductsBackend | None:
+    if manifest.format not in FORMATS:
+        return None
+    return ProductsBackend(write_products(manifest, candidate.point, scratch))
+
+
+def _on_gpu(spec: Spec, candidate: Candidate, manifest: Manifest) -> TorchProducts | None:
+    dtype = float_type(ProductTypes.of(manifest).arithmetic)
+    if dtype is None or find_spec("torch") is None or no_gpu():
+        return None
+    return TorchProducts(shapes_of(spec, candidate.point), dtype)
 
 
 def write_products(manifest: Manifest, point: Point, scratch: Path) -> Path:

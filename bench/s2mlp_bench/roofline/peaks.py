@@ -17,7 +17,8 @@ from typing import Any
 import numpy as np
 
 from s2mlp_bench.backends import ProductsBackend, noise
-from s2mlp_bench.candidate import Point
+from s2mlp_bench.candidate import Device, Point
+from s2mlp_bench.pytorch.products import TorchProducts, float_type, shapes_of
 from s2mlp_bench.roofline.lower_bound import ProductTypes, block_macs, write_twin
 from s2mlp_deploy.families.s2mlp.spec import S2MLPSpec, single_stage
 from s2mlp_deploy.schema.spec import Spec
@@ -36,7 +37,12 @@ SHARE = 0.2
 LEAST = 5
 """Runs of each, whatever they take."""
 
-ONNXRUNTIME, OPENVINO, TORCH = "ONNX Runtime", "OpenVINO", "PyTorch"
+ONNXRUNTIME, OPENVINO, TORCH, CUBLAS = "ONNX Runtime", "OpenVINO", "PyTorch", "cuBLAS"
+
+LARGE, REPEATS = (8192, 8192, 8192), 4
+"""A product of 1.1 Top, which fills any GPU, and how often it runs in one graph, so that starting that does not count."""
+
+NO_IMAGES = np.empty((0, 0), np.float32)
 
 
 @dataclass(frozen=True)
@@ -48,6 +54,7 @@ class Reached:
     runtime: str
     products: str
     operations_per_s: float
+    device: Device = "cpu"
 
 
 @dataclass
@@ -60,6 +67,7 @@ class Probe:
     products: str
     operations: int
     run: Callable[[], object]
+    device: Device = "cpu"
     fastest_s: float = float("inf")
     runs: int = 0
 
@@ -97,7 +105,7 @@ class Probes:
                 if probe.runs < LEAST:
                     probe.time(self.clock)
         for p in self.probes:
-            yield Reached(p.precision, p.threads, p.runtime, p.products, p.operations / p.fastest_s)
+            yield Reached(p.precision, p.threads, p.runtime, p.products, p.operations / p.fastest_s, p.device)
 
 
 def prepare(wanted: Iterable[ProductTypes], threads: Sequence[int | None], scratch: Path) -> Iterator[Probe]:
@@ -126,14 +134,24 @@ def of_products(
     """The products of ``spec`` at ``point``, which the file ``path`` holds, in those of ``runtimes`` that are here."""
     runs: dict[str, Callable[[], object]] = {}
     if ONNXRUNTIME in runtimes:
-        runs[ONNXRUNTIME] = partial(ProductsBackend(path).open(point).run, np.empty((0, 0), np.float32))
+        runs[ONNXRUNTIME] = partial(ProductsBackend(path).open(point).run, NO_IMAGES)
     if OPENVINO in runtimes and find_spec("openvino"):
         runs[OPENVINO] = _in_openvino(path, point.threads)
     if TORCH in runtimes and types.in_float32 and find_spec("torch"):
-        runs[TORCH] = _in_torch(spec, point)
+        runs[TORCH] = partial(TorchProducts(shapes_of(spec, point), "float32").open(point).run, NO_IMAGES)
     operations = 2 * point.batch * block_macs(spec, point)
     for runtime, run in runs.items():
         yield Probe(types.precision, point.threads, runtime, products, operations, run)
+
+
+def on_gpu(wanted: Iterable[ProductTypes], point: Point) -> Iterator[Probe]:
+    """Large products at ``point``, which is on a GPU, with each of the float types ``wanted``: those of cuBLAS, by PyTorch."""
+    for types in wanted:
+        if dtype := float_type(types.arithmetic):
+            products = TorchProducts((LARGE,) * REPEATS, dtype)
+            run = partial(products.open(point).run, NO_IMAGES)
+            words = " × ".join(f"{n:,}" for n in LARGE)
+            yield Probe(types.precision, None, CUBLAS, words, products.operations, run, "gpu")
 
 
 def _words(spec: S2MLPSpec) -> str:
@@ -151,24 +169,4 @@ def _in_openvino(path: Path, threads: int | None) -> Callable[[], object]:
         dtype = np.dtype(port.get_element_type().to_dtype())
         request.set_tensor(port, openvino.Tensor(noise(rng, dtype, list(port.get_shape()))))
     run: Callable[[], object] = request.infer
-    return run
-
-
-def _in_torch(spec: Spec, point: Point) -> Callable[[], object]:
-    import torch
-
-    generator = torch.Generator().manual_seed(0)
-    products = []
-    for p in spec.products(point.size):
-        rows = point.batch * p.rows
-        x, weight = (torch.randn(n, m, generator=generator) for n, m in ((rows, p.inputs), (p.inputs, p.outputs)))
-        products.append((x, weight, torch.empty(rows, p.outputs)))
-
-    def run() -> None:
-        if point.threads is not None and torch.get_num_threads() != point.threads:
-            torch.set_num_threads(point.threads)  # of the whole process, and others may have set it since
-        with torch.inference_mode():
-            for x, weight, out in products:
-                torch.mm(x, weight, out=out)
-
     return run

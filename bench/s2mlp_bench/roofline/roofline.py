@@ -14,9 +14,11 @@ from typing import Literal
 
 import numpy as np
 
-from s2mlp_bench.candidate import Candidate, Point
+from s2mlp_bench.candidate import Candidate, Device, Point
 from s2mlp_bench.environment import usable_cores
 from s2mlp_bench.profile import Profile
+from s2mlp_bench.pytorch.place import Cuda
+from s2mlp_bench.pytorch.products import copy_rate
 from s2mlp_bench.roofline.lower_bound import block_macs
 from s2mlp_bench.roofline.peaks import Reached
 from s2mlp_deploy.schema.precision import Arithmetic
@@ -31,8 +33,8 @@ COPYING_SECONDS = 0.6
 
 @dataclass(frozen=True)
 class Roof:
-    """Measured peaks for ``threads`` (None: the runtime's own choice) at one precision; the one of arithmetic was reached by
-    ``runtime`` on ``products``, with ``reached_on`` threads."""
+    """Measured peaks of a device, for ``threads`` (None: the runtime's own choice) at one precision; the one of arithmetic was
+    reached by ``runtime`` on ``products``, with ``reached_on`` threads."""
 
     threads: int | None
     precision: str
@@ -41,6 +43,7 @@ class Roof:
     runtime: str = ""
     products: str = ""
     reached_on: int | None = None
+    device: Device = "cpu"
 
     def at(self, intensity: float) -> float:
         """The most operations a second at ``intensity`` operations a byte."""
@@ -57,6 +60,7 @@ class Dot:
     threads: int | None
     intensity: float
     operations_per_s: float
+    device: Device = "cpu"
 
 
 @dataclass(frozen=True)
@@ -68,7 +72,8 @@ class Roofline:
 
     def roof(self, dot: Dot) -> Roof | None:
         """The roof above ``dot``."""
-        return next((r for r in self.roofs if (r.threads, r.precision) == (dot.threads, dot.precision)), None)
+        wanted = (dot.device, dot.threads, dot.precision)
+        return next((r for r in self.roofs if (r.device, r.threads, r.precision) == wanted), None)
 
     def above(self, dot: Dot) -> bool:
         """Whether ``dot`` is faster than the peak of arithmetic that was measured, which is then too low."""
@@ -85,13 +90,19 @@ def memory_rate(threads: int | None, clock: Clock = time.perf_counter) -> float:
     return 2 * count * COPIED_BYTES / fastest_s
 
 
-def candidate_dot(candidate: Candidate, spec: Spec, arithmetic: Arithmetic, p50_ms: float) -> Dot:
+def candidate_dot(candidate: Candidate, spec: Spec, arithmetic: Arithmetic, compute_ms: float) -> Dot:
     """A candidate by its blocks' products: their operations, and the least that they must move."""
     point = candidate.point
     operations = 2 * point.batch * block_macs(spec, point)
     moved = product_bytes(spec, point, arithmetic)
     return Dot(
-        candidate.name, "candidate", candidate.precision, point.threads, operations / moved, operations / p50_ms * 1e3
+        candidate.name,
+        "candidate",
+        candidate.precision,
+        point.threads,
+        operations / moved,
+        operations / compute_ms * 1e3,
+        candidate.device,
     )
 
 
@@ -113,18 +124,33 @@ def product_bytes(spec: Spec, point: Point, arithmetic: Arithmetic) -> int:
 
 
 def roofs_under(reached: Sequence[Reached], clock: Clock) -> tuple[Roof, ...]:
-    """A roof for each precision and number of threads in ``reached``, from the best of them; what fewer threads reach, more
-    can, too. Memory is measured now."""
-    needed = dict.fromkeys((one.precision, one.threads) for one in reached)
-    rates = {threads: memory_rate(threads, clock) for threads in dict.fromkeys(threads for _, threads in needed)}
+    """A roof for each device, precision and number of threads in ``reached``, from the best of them; what fewer threads reach,
+    more can, too. Memory is measured now."""
+    needed = dict.fromkeys((one.device, one.precision, one.threads) for one in reached)
+    places = dict.fromkeys((device, threads) for device, _, threads in needed)
+    rates = {(device, threads): _memory_rate(device, threads, clock) for device, threads in places}
     roofs = []
-    for precision, threads in sorted(needed, key=lambda pair: (pair[0], pair[1] or 0)):
-        able = [r for r in reached if r.precision == precision and (r.threads or 0) <= (threads or 0)]
-        best = max(able, key=lambda r: r.operations_per_s)
+    for device, precision, threads in sorted(needed, key=lambda key: (*key[:2], key[2] or 0)):
+        alike = [r for r in reached if (r.device, r.precision) == (device, precision)]
+        best = max((r for r in alike if (r.threads or 0) <= (threads or 0)), key=lambda r: r.operations_per_s)
+        bytes_per_s = rates[device, threads]
         roofs.append(
-            Roof(threads, precision, best.operations_per_s, rates[threads], best.runtime, best.products, best.threads)
+            Roof(
+                threads,
+                precision,
+                best.operations_per_s,
+                bytes_per_s,
+                best.runtime,
+                best.products,
+                best.threads,
+                device,
+            )
         )
     return tuple(roofs)
+
+
+def _memory_rate(device: Device, threads: int | None, clock: Clock) -> float:
+    return copy_rate(Cuda()) if device == "gpu" else memory_rate(threads, clock)
 
 
 def _fastest(call: Callable[[], object], clock: Clock) -> float:

@@ -30,6 +30,7 @@ from s2mlp_bench.baselines import registry
 from s2mlp_bench.baselines.naive import export as export_naively
 from s2mlp_bench.baselines.naive import naive_shift, slice_assignment_shift, trained_shift
 from s2mlp_bench.baselines.noshift import NoShift
+from s2mlp_bench.candidate import Point
 from s2mlp_deploy.bundle import golden_tensors
 from s2mlp_deploy.bundle.read import read_bundle
 from s2mlp_deploy.errors import BundleError
@@ -176,7 +177,8 @@ def test_other_networks_are_timed_and_labelled(place: Path, tmp_path: Path) -> N
 
 
 def test_every_baseline_runs_at_every_point(place: Path, tmp_path: Path) -> None:
-    options = [word for name in registry.BASELINES if name != "torch-compile" for word in ("--baseline", name)]
+    kept = [name for name, baseline in registry.BASELINES.items() if "cpu" in baseline.providers]
+    options = [word for name in kept if name != "torch-compile" for word in ("--baseline", name)]
     ran = bench(
         place / "paper", *options, *QUICK[:-2], "--threads", "1,2", "--batch", "3", "--json-file", tmp_path / "r.json"
     )
@@ -184,7 +186,7 @@ def test_every_baseline_runs_at_every_point(place: Path, tmp_path: Path) -> None
     figures = json.loads((tmp_path / "r.json").read_text())["summary"]["figures"]
     points = {(f["source"], f["point"]["threads"], f["point"]["batch"]) for f in figures}
     sources = {f["source"] for f in figures}
-    assert len(sources) == len(registry.BASELINES) and len(points) == len(figures) == 2 * len(sources)
+    assert len(sources) == len(kept) and len(points) == len(figures) == 2 * len(sources)
 
 
 def test_the_image_size_is_swept_where_bundles_serve_any(tmp_path: Path) -> None:
@@ -206,7 +208,11 @@ def test_an_mlp_mixer_runs_in_every_baseline_that_it_offers(mixers: Path, tmp_pa
     assert naive_distance(mixers / "mixer", tmp_path) < 1e-5
 
 
-def naive_distance(directory: Path, scratch: Path) -> float:
+def test_the_usual_code_is_exported_in_half_precision_too(place: Path, tmp_path: Path) -> None:
+    assert 1e-5 < naive_distance(place / "paper", tmp_path, torch.float16) < registry.HALF_LIMIT
+
+
+def naive_distance(directory: Path, scratch: Path, dtype: torch.dtype = torch.float32) -> float:
     """The distance of the naive export of the weights in a bundle from the bundle's golden logits."""
     bundle = read_bundle(directory)
     expected, spec = golden_tensors.load(bundle.golden), bundle.manifest.spec
@@ -214,7 +220,7 @@ def naive_distance(directory: Path, scratch: Path) -> float:
     path = scratch / "naive" / "model.onnx"
     with warnings.catch_warnings():  # the exporter's own code uses what it deprecates
         warnings.simplefilter("ignore")
-        export_naively(weights_from_onnx.read(bundle).save(scratch / "weights"), 1, spec.image_size, path)
+        export_naively(weights_from_onnx.read(bundle).save(scratch / "weights"), 1, spec.image_size, path, dtype)
     return compare(OnnxSession(path).run(images), expected.logits["noise"][:1]).relative_l2
 
 
@@ -295,10 +301,24 @@ def test_a_baseline_that_the_network_does_not_offer_is_refused_by_name(mixers: P
 
 def test_all_baselines_are_those_that_the_network_offers(mixers: Path, place: Path) -> None:
     heard = Heard()
-    assert registry.all_offered([place / "paper"], heard) == tuple(registry.BASELINES) and heard.warnings == []
-    offered = registry.all_offered([mixers / "mixer"], heard)
-    assert set(registry.BASELINES) - set(offered) == {"mixer", "no-shift"}
+    here = {name for name, baseline in registry.BASELINES.items() if "cpu" in baseline.providers}
+    assert set(registry.all_offered([place / "paper"], [Point()], heard)) == here and heard.warnings == []
+    offered = registry.all_offered([mixers / "mixer"], [Point(), Point(batch=2)], heard)
+    assert here - set(offered) == {"mixer", "no-shift"}
     assert any("no-shift is left out: MLP-Mixer has no shift" in text for text in heard.warnings)
+
+
+def test_all_baselines_on_a_gpu_are_those_that_run_there(place: Path) -> None:
+    offered = registry.all_offered([place / "paper"], [Point(provider="cuda")], Listener())
+    ways = {f"torch-{way}{half}" for way in ("eager", "compile", "cudagraph") for half in ("", "-fp16")}
+    assert set(offered) == {*ways, "naive-onnx", "naive-onnx-fp16", "mixer", "no-shift"}
+    assert registry.all_offered([place / "paper"], [Point(), Point(provider="cuda")], Listener()) == (
+        "torch-eager",
+        "torch-compile",
+        "naive-onnx",
+        "mixer",
+        "no-shift",
+    )
 
 
 class Heard(Listener):
@@ -318,9 +338,17 @@ def test_a_bundle_for_speed_only_needs_a_verified_one_beside_it(place: Path) -> 
     assert "calibrated on noise" in refused(3, place / "int8")
 
 
-def test_baselines_do_not_run_on_other_providers(place: Path) -> None:
-    message = refused(2, place / "paper", "--baseline", "torch-eager", "--provider", "cuda")
-    assert "run on the CPU" in message
+@pytest.mark.parametrize(
+    ("name", "provider", "expected"),
+    [
+        ("openvino", "cuda", "it runs with --provider cpu alone"),
+        ("torch-cudagraph", "cpu", "it runs with --provider cuda alone"),
+        ("torch-eager", "openvino", "it runs with --provider cpu or cuda alone"),
+    ],
+)
+def test_baselines_do_not_run_on_other_providers(place: Path, name: str, provider: str, expected: str) -> None:
+    message = refused(2, place / "paper", "--baseline", name, "--provider", provider)
+    assert f"--baseline {name}: {expected}" in message
 
 
 def test_a_missing_package_is_told_before_anything_is_prepared(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:

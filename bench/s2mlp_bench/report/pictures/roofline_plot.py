@@ -14,13 +14,14 @@ from s2mlp_bench.report.pictures.drawing import PAPER
 from s2mlp_bench.report.pictures.legend import SHAPES, Mark
 from s2mlp_bench.report.pictures.rows import KIND_COLOURS
 from s2mlp_bench.roofline.roofline import Dot, Roof, Roofline, layer_dots
-from s2mlp_deploy.schema.precision import ON_CPUS
+from s2mlp_deploy.schema.precision import ON_CPUS, ON_GPUS
 from s2mlp_deploy.system.wording import counted
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-COLOURS = dict(zip(ON_CPUS, ("#004487", "#5fa8ac", "#aa3376", "#66ccec", "#222256"), strict=False))
+_PRECISIONS = (*ON_CPUS, *(name for name in ON_GPUS if name not in ON_CPUS))
+COLOURS = dict(zip(_PRECISIONS, ("#004487", "#5fa8ac", "#aa3376", "#66ccec", "#222256"), strict=False))
 """By precision, in the table's order; unlike any other colour of the pictures, so that each can be replaced."""
 
 DASHES: tuple[Any, ...] = ("solid", (0, (5, 2)), (0, (1, 1.5)), (0, (5, 2, 1, 2)))
@@ -120,15 +121,16 @@ def _draw_roof(axes: Axes, roof: Roof, found: Roofline) -> None:
 
 
 def _dashes(roof: Roof, found: Roofline) -> Any:
-    threads = list(dict.fromkeys(r.threads for r in found.roofs))
-    return DASHES[threads.index(roof.threads) % len(DASHES)]
+    places = list(dict.fromkeys((r.device, r.threads) for r in found.roofs))
+    return DASHES[places.index((roof.device, roof.threads)) % len(DASHES)]
 
 
 def _roof_name(roof: Roof, found: Roofline) -> str:
     several = len({r.threads for r in found.roofs}) > 1
-    threads = f", {counted(roof.threads or 0, 'thread')}" if several else ""
+    threads = f", {counted(roof.threads, 'thread')}" if several and roof.threads is not None else ""
+    device = f" on the {roof.device}" if len({r.device for r in found.roofs}) > 1 else ""
     operations, memory = section.figure(roof.operations_per_s / 1e9), section.figure(roof.bytes_per_s / 1e9)
-    return f"{roof.precision}{threads}: {operations} Gop/s, {memory} GB/s"
+    return f"{roof.precision}{device}{threads}: {operations} Gop/s, {memory} GB/s"
 
 
 def _notes(result: Result, found: Roofline, bundles: Sequence[Dot], layers: Sequence[Dot]) -> Iterator[str]:
