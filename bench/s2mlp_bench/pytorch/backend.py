@@ -50,7 +50,7 @@ class TorchBackend:
         place.settle()
         model = self._module(place).to(place.name, getattr(torch, self.dtype))
         run: Callable[[Any], Any] = self._compiled(model, place) if self.way == "compile" else model
-        if place.name == "cpu":
+        if not place.captures:
             return ProcessorSession(run, place, self.dtype)
         return DeviceSession(run, place, self.dtype, captured=self.way == "cudagraph")
 
@@ -66,7 +66,7 @@ class TorchBackend:
         spec = read_spec(json.loads((self.directory / "spec.json").read_bytes()))
         shift = (
             trained_shift
-            if place.name == "cpu"
+            if not place.captures
             else lambda x, s: cat_of_slices(x, s.offsets, border=s.border, semantics=s.semantics)
         )
         with torch.device("meta"):

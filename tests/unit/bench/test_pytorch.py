@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
 
+from helpers.fake_gpu import Recorded
 from helpers.support import run, save_checkpoint, small_spec
 from s2mlp_bench import weights_from_onnx
 from s2mlp_bench.candidate import Point
@@ -36,40 +33,6 @@ from s2mlp_deploy.schema.array import Array
 from s2mlp_deploy.schema.precision import BF16, FP16, FP32, INT8
 
 SPEC = small_spec(channels=16)
-
-
-@dataclass
-class Recorded:
-    """A GPU that is none: it computes on the processor, counts moments on its own clock, and records what it is asked for."""
-
-    captures: bool = True
-    calls: list[str] = field(default_factory=list)
-    name = "cpu"
-
-    def settle(self) -> None:
-        self.calls.append("settle")
-
-    def mark(self) -> int:
-        self.calls.append("mark")
-        return self.calls.count("mark") ** 2
-
-    def between_ms(self, marks: Sequence[int]) -> list[float]:
-        return [float(after - before) for before, after in pairwise(marks)]
-
-    def host_buffer(self, shape: Sequence[int]) -> Tensor:
-        self.calls.append("host_buffer")
-        return torch.empty(*shape)
-
-    def capture(self, compute: Callable[[], Tensor]) -> Callable[[], Tensor]:
-        """Like a graph, it runs the same computation on the same memory, and gives the same tensor."""
-        self.calls.append("capture")
-        result = compute()
-
-        def replay() -> Tensor:
-            self.calls.append("replay")
-            return result.copy_(compute())
-
-        return replay
 
 
 @pytest.fixture(scope="module")
@@ -101,9 +64,7 @@ def test_on_a_gpu_buffers_are_kept_by_shape_and_each_shape_is_captured_once(
     directory, images, expected = weights
     gpu = Recorded()
     monkeypatch.setattr("s2mlp_bench.pytorch.backend.place_of", lambda point: gpu)
-    backend = TorchBackend(directory, way)
-    model = backend._module(gpu)
-    session = DeviceSession(model, gpu, "float32", captured=way == "cudagraph")
+    session = TorchBackend(directory, way).open(Point(provider="cuda"))
     for _ in range(2):
         for count in (3, 1, 2):
             assert compare(session.run(images[:count]), expected[:count]).relative_l2 < 1e-5
@@ -123,10 +84,8 @@ def test_copies_and_computation_are_timed_apart(weights: tuple[Path, Array, Arra
 
 def test_the_shift_of_a_gpus_model_is_the_same_function(weights: tuple[Path, Array, Array]) -> None:
     """There it is a cat of slices; the processor's is the definition."""
-    elsewhere = Recorded()
-    elsewhere.name = "gpu"
     backend = TorchBackend(weights[0])
-    ours, theirs = backend._module(Processor()), backend._module(elsewhere)
+    ours, theirs = backend._module(Processor()), backend._module(Recorded())
     images = torch.from_numpy(weights[1])
     with torch.inference_mode():
         assert torch.equal(ours(images), theirs(images))

@@ -1,0 +1,76 @@
+"""A stand-in for a GPU, as the benchmarks of PyTorch see one: it computes on the processor."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+
+@dataclass
+class Recorded:
+    """A GPU that is none: it computes on the processor, counts moments on its own clock, and records what it is asked for."""
+
+    captures: bool = True
+    calls: list[str] = field(default_factory=list)
+    name = "cpu"
+
+    def settle(self) -> None:
+        self.calls.append("settle")
+
+    def mark(self) -> float:
+        self.calls.append("mark")
+        return self.calls.count("mark") ** 2
+
+    def between_ms(self, marks: Sequence[Any]) -> list[float]:
+        return [float(after - before) for before, after in pairwise(marks)]
+
+    def host_buffer(self, shape: Sequence[int]) -> Tensor:
+        self.calls.append("host_buffer")
+        return torch.empty(*shape)
+
+    def capture(self, compute: Callable[[], Tensor]) -> Callable[[], Tensor]:
+        """Like a graph, it runs the same computation on the same memory, and gives the same tensor."""
+        self.calls.append("capture")
+        result = compute()
+
+        def replay() -> Tensor:
+            self.calls.append("replay")
+            return result.copy_(compute())
+
+        return replay
+
+
+class OnWallClock(Recorded):
+    """The same, whose moments are the processor's."""
+
+    def mark(self) -> float:
+        return time.perf_counter() * 1e3
+
+
+def pretend(monkeypatch: pytest.MonkeyPatch) -> OnWallClock:
+    """Make the benchmarks find a GPU: PyTorch and ONNX files for ``cuda`` run on the processor, in its place."""
+    from s2mlp_bench import backends, benchmark
+    from s2mlp_bench.pytorch import backend, products
+    from s2mlp_bench.roofline import lower_bound, peaks, roofline
+    from s2mlp_deploy.formats.onnx import OnnxFile
+
+    gpu, on_processor = OnWallClock(), OnnxFile.open_on
+    for module in (backend, products):
+        monkeypatch.setattr(module, "place_of", lambda point: gpu)
+    for module in (benchmark, lower_bound):
+        monkeypatch.setattr(module, "no_gpu", lambda: None)
+    monkeypatch.setattr(roofline, "copy_rate", lambda place: 4.8e12)
+    monkeypatch.setattr(peaks, "LARGE", (8, 8, 8))
+    monkeypatch.setattr(
+        OnnxFile, "open_on", lambda self, artifact, provider, threads: on_processor(self, artifact, "cpu", threads)
+    )
+    loading = backends.Loading
+    monkeypatch.setattr(backends, "Loading", lambda provider, **options: loading("cpu", **options))
+    return gpu
