@@ -52,9 +52,10 @@ def bench(
         list[str] | None,
         against_option(
             metavar="NAME",
-            help="A baseline on the same weights; may be repeated, or all that run on the --provider. One of torch-eager, "
-            "torch-compile, naive-onnx, openvino, mixer, no-shift, ort-static, openvino-static; on cuda also torch-cudagraph, "
-            "and torch-eager-fp16, torch-compile-fp16, torch-cudagraph-fp16, naive-onnx-fp16.",
+            help="A baseline on the same weights; may be repeated, or all that run on the --provider. torch-cudagraph and names in "
+            "-fp16 are for --provider cuda. One of torch-eager, torch-eager-fp16, torch-compile, torch-compile-fp16, "
+            "torch-cudagraph, torch-cudagraph-fp16, naive-onnx, naive-onnx-fp16, openvino, mixer, no-shift, ort-static, "
+            "openvino-static.",
         ),
     ] = None,
     compare: Annotated[
