@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import importlib.util
 import json
@@ -25,7 +26,7 @@ from helpers import formats
 from helpers.formats import PRECISIONS, change_manifest, exported, manifest_of, promised, replace_file, silence
 from helpers.support import PAPER_CHECKPOINT, TEST_IMAGES, command, run, save_checkpoint, small_spec
 from s2mlp_deploy.bundle import golden_tensors
-from s2mlp_deploy.bundle.contents import Artifact, Bundle
+from s2mlp_deploy.bundle.contents import GOLDEN, Artifact, Bundle
 from s2mlp_deploy.bundle.read import read_bundle
 from s2mlp_deploy.errors import BundleError, UsageError
 from s2mlp_deploy.formats import registry
@@ -36,6 +37,7 @@ from s2mlp_deploy.runtime.onnxruntime import OnnxSession
 from s2mlp_deploy.schema.array import Array
 from s2mlp_exporters.tensorrt.options import TensorRtOptions
 from s2mlp_exporters.triton import config as triton_config
+from s2mlp_exporters.triton import perf
 from s2mlp_exporters.triton.config import Serving, Signature, Tensor
 from s2mlp_exporters.triton.exporter import CONFIG, LABELS, MAX_BATCH
 
@@ -629,3 +631,66 @@ def test_an_entry_without_its_configuration_is_a_damaged_bundle(entry: Path) -> 
     change_manifest(entry, lambda m: m["files"].pop(CONFIG))
     with pytest.raises(BundleError, match="holds no entry for Triton"):
         registry.find("triton").open(read_bundle(entry).artifact)
+
+
+# Data for perf_analyzer, and a configuration for Model Analyzer
+
+
+def requests_in(entry: Path) -> list[Array]:
+    """The requests of perf_analyzer.json, read by the rules of its data_loader.cc for the configuration beside it."""
+    config = config_of(entry)
+    document = json.loads((entry / perf.DATA).read_bytes())
+    assert list(document) == ["data"]
+    ((name, type, dims),) = tensors(config.input)
+    dtype = {"TYPE_FP32": "<f4", "TYPE_FP16": "<f2", "TYPE_UINT8": "u1"}[type]
+    found = []
+    for step in document["data"]:
+        assert list(step) == [name] and list(step[name]) == ["content", "shape"]
+        shape = step[name]["shape"]
+        assert all(isinstance(n, int) and d in (n, -1) for n, d in zip(shape, dims, strict=True))
+        content = base64.b64decode(step[name]["content"]["b64"], validate=True)
+        assert len(content) == np.prod(shape) * np.dtype(dtype).itemsize
+        found.append(np.frombuffer(content, dtype).reshape(shape))
+    return found
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        (),
+        ("--batch", 3, "--precision", "fp16", "--io-dtype", "fp16"),
+        ("--dynamic-size",),
+    ],
+    ids=str,
+)
+def test_golden_inputs_are_data_for_perf_analyzer(
+    checkpoint: Path, tmp_path: Path, options: tuple[object, ...]
+) -> None:
+    entry = tmp_path / "entry"
+    exported(checkpoint, "--format", "triton", "--perf-data", *options, "-o", entry)
+    golden = golden_tensors.load(entry / GOLDEN)
+    size = golden.inputs[golden.traced].shape[1:]
+    images = [image for case in golden.inputs.values() if case.shape[1:] == size for image in case]
+    found = requests_in(entry)
+    assert len(found) == len(images) > 4
+    batched = config_of(entry).max_batch_size > 0
+    for request, image in zip(found, images, strict=True):
+        for one in [request] if batched else request:
+            np.testing.assert_array_equal(one, image.astype(request.dtype))
+    assert batched or {len(request) for request in found} == {3}
+    yaml = pytest.importorskip("yaml", reason="no PyYAML, which timm brings")
+    search = yaml.safe_load((entry / perf.SEARCH).read_text())  # options of Model Analyzer's docs/config.md
+    flags = {"input-data": perf.DATA, **({"shape": "input:3,20,28"} if "--dynamic-size" in options else {})}
+    most = {"run_config_search_max_model_batch_size": MAX_BATCH} if batched else {}
+    assert search == {**most, "perf_analyzer_flags": flags}
+    assert run("verify", entry).code == 0
+
+
+def test_data_that_are_not_the_golden_inputs_are_refused(checkpoint: Path, tmp_path: Path) -> None:
+    exported(checkpoint, "--format", "triton", "--perf-data", "-o", tmp_path / "entry")
+    text = (tmp_path / "entry" / perf.DATA).read_text()
+    replace_file(tmp_path / "entry", perf.DATA, text.replace('"shape"', '"shape" ').encode())
+    ran = run("verify", tmp_path / "entry")
+    assert ran.code == 3 and "perf_analyzer.json does not hold the golden inputs" in ran.err
+    ran = run("export", checkpoint, "--format", "triton", "--perf-data", "--no-gate", "-o", tmp_path / "unchecked")
+    assert ran.code == 2 and "--perf-data" in ran.err and "holds no golden inputs" in ran.err

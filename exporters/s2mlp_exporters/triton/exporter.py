@@ -14,7 +14,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from s2mlp_deploy.bundle.contents import Artifact, Bundle
+from s2mlp_deploy.bundle import golden_tensors
+from s2mlp_deploy.bundle.contents import GOLDEN, Artifact, Bundle
 from s2mlp_deploy.errors import BundleError, UsageError
 from s2mlp_deploy.formats import onnx_scan, registry
 from s2mlp_deploy.formats.base import Compiler, refuse_other_files
@@ -23,7 +24,7 @@ from s2mlp_deploy.runtime.onnxruntime import REMEDY, RESTING, Loading, OnnxSessi
 from s2mlp_deploy.runtime.session import Session
 from s2mlp_deploy.schema.manifest import Setting
 from s2mlp_deploy.schema.precision import ON_CPUS
-from s2mlp_exporters.triton import config
+from s2mlp_exporters.triton import config, perf
 from s2mlp_exporters.triton.config import FILES, VERSION, Serving, Signature
 from s2mlp_exporters.triton.options import TritonOptions
 
@@ -92,7 +93,8 @@ class TritonRepository(Compiler):
         labels = _write_labels(bundle, destination / LABELS)
         classes = bundle.manifest.classifier.classes if labels else None
         (destination / CONFIG).write_text(config.text(model, serving, classes=classes, labels=LABELS), "utf-8")
-        files = (main, CONFIG, *labels)
+        measuring = _write_perf(bundle, model, serving, destination) if options.perf_data else ()
+        files = (main, CONFIG, *labels, *measuring)
         if serving.backend == "onnxruntime":
             shutil.copyfile(bundle.artifact.path, destination / main)
             return Artifact(destination, main, files, record)
@@ -116,6 +118,7 @@ class TritonRepository(Compiler):
         for name in (main,) if serving.backend == "onnxruntime" else bundle.manifest.graph[:1]:
             onnx_scan.inspect(bundle, name)
         _check_config(bundle.artifact, serving)
+        _check_perf(bundle, serving)
 
     def open(self, artifact: Artifact) -> Session:
         """Load the model, after checking that its configuration is the one for it.
@@ -225,6 +228,32 @@ def _write_labels(bundle: Bundle, path: Path) -> tuple[str, ...]:
         )
     path.write_text("".join(f"{label}\n" for label in labels), "utf-8", newline="\n")
     return (path.name,)
+
+
+def _write_perf(bundle: Bundle, model: Signature, serving: Serving, destination: Path) -> tuple[str, ...]:
+    """Write the files of perf.py, and return their names."""
+    if GOLDEN not in bundle.manifest.files:
+        raise UsageError(
+            f"{_flags(['perf_data'])}: {bundle.directory} was exported with --no-gate or synthetic calibration and holds no golden inputs: leave it "
+            "out, or export the checkpoint again without"
+        )
+    for name, text in perf.texts(model, serving, golden_tensors.load(bundle.golden)).items():
+        (destination / name).write_text(text, "utf-8", newline="\n")
+    return perf.FILES
+
+
+def _check_perf(bundle: Bundle, serving: Serving) -> None:
+    """Check that the files for perf_analyzer, where the bundle has any, are those of its golden inputs."""
+    artifact = bundle.artifact
+    if not set(perf.FILES) & set(artifact.files):
+        return
+    graph = artifact.directory / artifact.graph[0] if artifact.graph else artifact.path
+    refuse_other_files(bundle, artifact.main, *perf.FILES)
+    for name, expected in perf.texts(config.signature(graph), serving, golden_tensors.load(bundle.golden)).items():
+        if (bundle.directory / name).read_text("utf-8") != expected:
+            raise BundleError(
+                f"{bundle.directory / name} does not hold the golden inputs: the bundle was changed; copy it again"
+            )
 
 
 def _check_config(artifact: Artifact, serving: Serving) -> None:

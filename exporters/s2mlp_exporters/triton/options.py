@@ -49,6 +49,11 @@ class TritonOptions(Options):
         int, Metavar("N"), Field(ge=0, lt=2**31, description="Microseconds that a request waits for others.")
     ] = 0
 
+    perf_data: Annotated[
+        bool,
+        Field(description="Also write golden inputs for perf_analyzer, and a configuration for Model Analyzer."),
+    ] = False
+
     @property
     def kind(self) -> Literal["cpu", "gpu"]:
         """The processor that the model runs on."""
