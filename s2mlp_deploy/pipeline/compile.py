@@ -19,6 +19,7 @@ from s2mlp_deploy.formats import float16_on_cpu, memory_limit, registry
 from s2mlp_deploy.formats.base import Compiler
 from s2mlp_deploy.formats.registry import ONNX
 from s2mlp_deploy.gate.evaluation import EvaluationSet
+from s2mlp_deploy.pipeline import int8_gain
 from s2mlp_deploy.pipeline.publish import Candidate, publish
 from s2mlp_deploy.pipeline.request import Export, ExportRequest, flags
 from s2mlp_deploy.quantization.settings import Int8
@@ -136,7 +137,9 @@ def compile(
             limits=request.precision if isinstance(request.precision, Int8) else None,
             cause=float16_on_cpu.why_inexact(source, target, on_gpu=target.for_gpu(request.options_of(target))),
         )
-        return publish(candidate, target, staging, progress, request.output)
+        published = publish(candidate, target, staging, progress, request.output)
+    int8_gain.warn_without_gain(bundle, published.bundle, target, request, progress)
+    return published
 
 
 def cannot_check(target: Compiler, request: ExportRequest) -> str | None:

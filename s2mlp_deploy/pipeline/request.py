@@ -119,6 +119,7 @@ class EvidenceOptions(_Part):
 
     ``reference`` holds inputs and logits that the user's own model gave, ``data`` labelled images, ``golden_images`` images
     that travel in the bundle (else some of ``data``). Without ``gate`` nothing is checked, and the bundle records that.
+    ``time_int8``: an int8 artifact for the GPU at hand is timed against float16.
     """
 
     reference: Path | None = None
@@ -127,6 +128,7 @@ class EvidenceOptions(_Part):
     golden_images: Path | None = None
     gate: bool = True
     allow_unverified_engine: bool = False
+    time_int8: bool = True
 
     _paths = ("reference", "data", "golden_images")
 
@@ -203,7 +205,8 @@ class ExportRequest:
     def settled_by_a_bundle(self) -> tuple[str, ...]:
         """The given fields that a bundle's graph has settled already."""
         of_precision = [f.name for f in fields(self.precision) if getattr(self.precision, f.name) != f.default]
-        of_evidence = [name for name in self.evidence.given() if name != "allow_unverified_engine"]
+        of_engines = ("allow_unverified_engine", "time_int8")
+        of_evidence = [name for name in self.evidence.given() if name not in of_engines]
         of_source = [name for name in self.source.given()[1:] if name != "publisher"]
         return (*of_source, *self.graph.given(), *of_evidence, *of_precision)
 
