@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from s2mlp_deploy.pipeline.tune.tune import TuneResult
     from s2mlp_deploy.pipeline.verify import Verification
     from s2mlp_deploy.quantization.settings import BFloat16, Float16, Float32, Int8
+    from s2mlp_deploy.runtime.session import Placement
     from s2mlp_deploy.schema.shift import DIRECTIONS, Shift
     from s2mlp_deploy.schema.spec import Spec
 
@@ -62,6 +63,7 @@ _NAMES = {
     "Checkpoint": ("checkpoint.load", "Checkpoint"),
     "DIRECTIONS": ("schema.shift", "DIRECTIONS"),
     "Error": ("errors", "Error"),
+    "Placement": ("runtime.session", "Placement"),
     "PRESETS": ("families.s2mlp.spec", "PRESETS"),
     "Shift": ("schema.shift", "Shift"),
     "Spec": ("schema.spec", "Spec"),
@@ -95,6 +97,7 @@ __all__ = [  # noqa: RUF022 - the order of the story
     "Space",
     "TuneResult",
     "verify",
+    "Placement",
     "Verification",
     "read_bundle",
     "Bundle",

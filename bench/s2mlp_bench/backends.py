@@ -18,8 +18,9 @@ from s2mlp_deploy.bundle.contents import Bundle
 from s2mlp_deploy.errors import UsageError
 from s2mlp_deploy.formats import registry
 from s2mlp_deploy.gate import network_gate
-from s2mlp_deploy.runtime.onnxruntime import RESTING, Loading, OnnxSession, load
-from s2mlp_deploy.runtime.session import Session
+from s2mlp_deploy.runtime.onnxruntime import RESTING, Loading, load
+from s2mlp_deploy.runtime.opening import open_session
+from s2mlp_deploy.runtime.session import Placement, Session
 from s2mlp_deploy.schema.array import Array
 from s2mlp_deploy.schema.onnx_network import OnnxNetwork
 from s2mlp_deploy.schema.size import format_size
@@ -72,7 +73,7 @@ class BundleBackend:
             )
         target = registry.find(manifest.format)
         if point.provider:
-            session = target.open_on(artifact, point.provider, point.threads)
+            session = target.open_on(artifact, Placement(provider=point.provider, threads=point.threads))
         else:
             session = target.open_with_threads(artifact, point.threads)
         if isinstance(manifest.spec, OnnxNetwork):
@@ -94,7 +95,7 @@ class OnnxBackend:
 
     def open(self, point: Point) -> Session:
         """As :meth:`Backend.open`."""
-        return OnnxSession(self.path, Loading(point.provider or "cpu", config=RESTING, threads=point.threads))
+        return open_session(self.path, Loading(point.provider or "cpu", config=RESTING, threads=point.threads))
 
 
 @dataclass(frozen=True)

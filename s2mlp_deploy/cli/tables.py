@@ -237,6 +237,8 @@ def verification(result: Verification) -> RenderableType:
     """The findings of ``s2mlp-verify``."""
     grid = bundle_grid(result.bundle)
     fact(grid, "signature", str(result.bundle.signature))
+    if result.execution:
+        fact(grid, "ran on", str(result.execution))
     parts: list[RenderableType] = [grid]
     if result.preparation:
         parts.append(preparation_line(result.preparation))

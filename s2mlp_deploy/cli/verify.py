@@ -18,12 +18,12 @@ from s2mlp_deploy.cli.options import (
     check_option,
     output_option,
 )
+from s2mlp_deploy.cli.placement import DeviceOption, ProviderOption, Tf32Option, placement
 from s2mlp_deploy.cli.terminal import ConsoleListener, command, show
 from s2mlp_deploy.errors import UsageError
 
 if TYPE_CHECKING:
-    from s2mlp_deploy.pipeline.verified_accuracy import LabelledFolder, VerifiedAccuracy
-    from s2mlp_deploy.pipeline.verify import Verification
+    pass
 
 probe_option = section("Probe")
 accuracy_option = section("Accuracy")
@@ -39,6 +39,9 @@ def verify(
     key: KeyOption = None,
     certificate: CertificateOption = None,
     require_signature: RequireSignatureOption = False,
+    provider: ProviderOption = None,
+    device: DeviceOption = None,
+    tf32: Tf32Option = False,
     data: Annotated[
         Path | None,
         accuracy_option(
@@ -67,12 +70,13 @@ def verify(
     from s2mlp_deploy.cli.health_probe import Probe
     from s2mlp_deploy.pipeline import verify as verifying
     from s2mlp_deploy.pipeline.health import SCHEMA_VERSION
-    from s2mlp_deploy.pipeline.verified_accuracy import LabelledFolder
+    from s2mlp_deploy.pipeline.verified_accuracy import LabelledFolder, measure
 
     if force and not plot:
         raise UsageError("--force is for --plot: nothing else is written")
     if data is None and (data_count is not None or workers > 1):
         raise UsageError("--data-count and --workers are for --data: leave them out")
+    where = placement(provider, device, tf32=tf32)
     probe = Probe(bundle, max_seconds, prometheus)
     with probe.watching():
         publisher = signature.trusted(key, certificate, require_signature=require_signature)
@@ -86,8 +90,12 @@ def verify(
                 per_block=per_block or plot is not None,
                 publisher=publisher,
                 timed=as_json or prometheus is not None,
+                placement=where,
             )
-        accuracy = _accuracy(result, LabelledFolder(data, data_count), workers) if data and result.passed else None
+        accuracy = None
+        if data and result.passed:
+            with ConsoleListener().step("measuring accuracy"):
+                accuracy = measure(result.bundle, LabelledFolder(data, data_count), workers, where)
         health = probe.found(result)
     if plot:
         curve = layer_error.curve(result.bundle, result.layers)
@@ -100,6 +108,7 @@ def verify(
                 "signature": asdict(result.bundle.signature),
                 "preparation": asdict(result.preparation) if result.preparation else None,
                 "cause": result.cause,
+                "execution": asdict(result.execution) if result.execution else None,
                 "checks": [vars(c) for c in result.verdict.checks],
                 "distances": {case: vars(d) for case, d in result.verdict.distances.items()},
                 "layers": {name: vars(d) for name, d in result.layers},
@@ -118,13 +127,6 @@ def verify(
             show(tables.picture(plot))
     if not result.passed:
         raise typer.Exit(1)
-
-
-def _accuracy(result: Verification, images: LabelledFolder, workers: int) -> VerifiedAccuracy:
-    from s2mlp_deploy.pipeline.verified_accuracy import measure
-
-    with ConsoleListener().step("measuring accuracy"):
-        return measure(result.bundle, images, workers)
 
 
 main = command(verify)

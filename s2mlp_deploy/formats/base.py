@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from s2mlp_deploy.bundle.contents import Artifact, Bundle
 from s2mlp_deploy.errors import BundleError, UsageError
 from s2mlp_deploy.formats.options import Options
-from s2mlp_deploy.runtime.session import Session
+from s2mlp_deploy.runtime.session import HERE, Placement, Session
 from s2mlp_deploy.schema.manifest import Interface, Manifest
 from s2mlp_deploy.schema.precision import Precision
 from s2mlp_deploy.system.dependencies import Shipped
@@ -128,14 +128,23 @@ class Format(ABC):
             raise UsageError(f"--threads: engines of format {self.name} have no threads to set")
         return self.open(artifact)
 
-    def open_on(self, artifact: Artifact, provider: str, threads: int | None) -> Session:
-        """Load the artifact for an execution provider of ONNX Runtime (a name of ``providers.PROVIDERS``).
+    def placement(self, options: Any) -> Placement:
+        """Where the gate runs an artifact made with ``options``, as far as these choose a device of this machine alone."""
+        return HERE
+
+    def open_on(self, artifact: Artifact, placement: Placement) -> Session:
+        """Load the artifact where ``placement`` wants it; its threads rest between runs.
 
         Raises:
             UsageError: where the artifact runs only on the device that it was made for.
-            RuntimeMissingError: where the provider is not here, or cannot run the whole model.
+            RuntimeMissingError: where the provider or the device is not here, or cannot run the whole model.
         """
-        raise UsageError(f"--provider: bundles of format {self.name} run on what they were made for: give ONNX bundles")
+        chosen = [option for option in placement.given if option != "--threads"]
+        if chosen:
+            raise UsageError(
+                f"{', '.join(chosen)}: bundles of format {self.name} run on what they were made for: give ONNX bundles"
+            )
+        return self.open_with_threads(artifact, placement.threads) if placement.threads else self.open(artifact)
 
     def shipped(self, artifact: Artifact) -> tuple[Shipped, ...]:
         """The software of others that lies in ``artifact``, which an SBOM must name."""
@@ -188,6 +197,15 @@ class Compiler(Format):
             CompilerError: where the runtime does not take the graph.
             RuntimeMissingError: where the runtime or the device is not here.
         """
+
+
+def open_at(target: Format, artifact: Artifact, placement: Placement) -> Session:
+    """Load ``artifact`` where ``placement`` wants it; where that gives nothing, as the manifest records.
+
+    Raises:
+        UsageError, RuntimeMissingError, BundleError: as :meth:`Format.open` and :meth:`Format.open_on`.
+    """
+    return target.open_on(artifact, placement) if placement.given else target.open(artifact)
 
 
 def refuse_other_files(bundle: Bundle, *names: str) -> None:

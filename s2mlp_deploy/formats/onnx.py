@@ -13,7 +13,9 @@ from s2mlp_deploy.formats import onnx_scan
 from s2mlp_deploy.formats.base import Exporter
 from s2mlp_deploy.formats.options import Options
 from s2mlp_deploy.formats.registry import ONNX
-from s2mlp_deploy.runtime.onnxruntime import REMEDY, RESTING, Loading, OnnxSession, TracedSession, missing
+from s2mlp_deploy.runtime.onnxruntime import DEFAULT, REMEDY, OnnxSession, TracedSession, missing
+from s2mlp_deploy.runtime.opening import open_session, placed
+from s2mlp_deploy.runtime.session import Placement
 from s2mlp_deploy.schema.manifest import Manifest
 from s2mlp_deploy.schema.onnx_network import OnnxNetwork
 from s2mlp_deploy.schema.precision import ON_CPUS, QUANTIZED_AT_RUNTIME, TARGETS
@@ -67,11 +69,11 @@ class OnnxFile(Exporter):
 
     def open_with_threads(self, artifact: Artifact, threads: int | None) -> OnnxSession:
         """Load the file for ``threads`` threads that rest between runs."""
-        return self.open_on(artifact, "cpu", threads)
+        return self.open_on(artifact, Placement(threads=threads))
 
-    def open_on(self, artifact: Artifact, provider: str, threads: int | None) -> OnnxSession:
-        """Load the file for ``provider``."""
-        return OnnxSession(artifact.path, Loading(provider, threads=threads, config=RESTING))
+    def open_on(self, artifact: Artifact, placement: Placement) -> OnnxSession:
+        """Load the file for any execution provider, and a GPU of its own."""
+        return open_session(artifact.path, placed(DEFAULT, placement))
 
     def versions(self) -> Mapping[str, str]:
         """onnx and onnx-ir write the file, onnxsim shapes the graph."""

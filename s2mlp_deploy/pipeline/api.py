@@ -32,6 +32,7 @@ if TYPE_CHECKING:  # needs torch, and checking a bundle does not
     from s2mlp_deploy.pipeline.tune.request import TuneRequest
     from s2mlp_deploy.pipeline.tune.tune import TuneResult
     from s2mlp_deploy.pipeline.verify import Verification
+    from s2mlp_deploy.runtime.session import Placement
     from s2mlp_deploy.schema.shift import Offset, Semantics
     from s2mlp_deploy.schema.size import Size
 
@@ -73,6 +74,8 @@ _PUBLISHER = {
     "--certificate": "publisher.certificate",
     "--require-signature": "require_signature",
 }
+
+_PLACEMENT = {f"--{name}": f"placement.{name}" for name in ("provider", "device", "tf32")}
 
 _TUNE = {
     "--max-accuracy-drop": "limits.accuracy_drop",
@@ -117,9 +120,15 @@ def tune(request: TuneRequest, listener: Listener | None = None) -> TuneResult:
 
 
 def verify(
-    directory: AnyPath, *, per_block: bool = False, publisher: TrustedKey | None = None, require_signature: bool = False
+    directory: AnyPath,
+    *,
+    per_block: bool = False,
+    publisher: TrustedKey | None = None,
+    require_signature: bool = False,
+    placement: Placement | None = None,
 ) -> Verification:
-    """Check the bundle at ``directory``: its signature, where a ``publisher`` is given, then its files, then its numbers.
+    """Check the bundle at ``directory``: its signature, where a ``publisher`` is given, then its files, then its numbers, on the device
+    of ``placement``, where one is given.
 
     With ``require_signature`` a publisher must be given, so that a program that lost its key does not run unsigned bundles.
 
@@ -129,10 +138,11 @@ def verify(
     """
     from s2mlp_deploy.bundle.signature import refuse_unchecked
     from s2mlp_deploy.pipeline import verify as verifying
+    from s2mlp_deploy.runtime.session import HERE
 
-    with _in_fields(_PUBLISHER):
+    with _in_fields({**_PUBLISHER, **_PLACEMENT}):
         refuse_unchecked(publisher, require_signature=require_signature)
-        return verifying.verify(Path(directory), per_block=per_block, publisher=publisher)
+        return verifying.verify(Path(directory), per_block=per_block, publisher=publisher, placement=placement or HERE)
 
 
 def read_bundle(directory: AnyPath, *, publisher: TrustedKey | None = None, require_signature: bool = False) -> Bundle:

@@ -136,6 +136,7 @@ def compile(
             evaluation=evaluation,
             limits=request.precision if isinstance(request.precision, Int8) else None,
             cause=float16_on_cpu.why_inexact(source, target, on_gpu=target.for_gpu(request.options_of(target))),
+            placement=target.placement(request.options_of(target)),
         )
         published = publish(candidate, target, staging, progress, request.output)
     int8_gain.warn_without_gain(bundle, published.bundle, target, request, progress)

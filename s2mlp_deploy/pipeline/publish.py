@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from s2mlp_deploy.bundle.contents import GOLDEN, Artifact, Bundle
 from s2mlp_deploy.bundle.golden_tensors import Golden
 from s2mlp_deploy.bundle.network_golden import NetworkGolden
 from s2mlp_deploy.bundle.staging import Staging
 from s2mlp_deploy.errors import AccuracyError, BundleError, ModelError
-from s2mlp_deploy.formats.base import Compiler, Format
+from s2mlp_deploy.formats.base import Compiler, Format, open_at
 from s2mlp_deploy.gate import gate, manifest_consistency, network_gate
 from s2mlp_deploy.gate.checks import Verdict
 from s2mlp_deploy.gate.evaluation import EvaluationSet, check_images
@@ -18,10 +18,10 @@ from s2mlp_deploy.pipeline.model_card import model_card
 from s2mlp_deploy.pipeline.request import Export, OutputOptions
 from s2mlp_deploy.quantization import accuracy
 from s2mlp_deploy.quantization.settings import Int8
-from s2mlp_deploy.runtime.session import Description, Session, description_of
+from s2mlp_deploy.runtime.session import HERE, Description, Placement, Session, description_of, execution_of
 from s2mlp_deploy.schema.manifest import Manifest
 from s2mlp_deploy.schema.onnx_network import OnnxNetwork
-from s2mlp_deploy.schema.report import Report
+from s2mlp_deploy.schema.report import Execution, Report
 from s2mlp_deploy.system import machine, memory
 from s2mlp_deploy.system.hashing import sha256
 from s2mlp_deploy.system.progress import Progress
@@ -39,6 +39,7 @@ class Candidate:
             has a way.
         evaluation: Images to check the artifact on besides.
         limits: The limits that an int8 artifact keeps on them; None for other precisions.
+        placement: Where the gate runs the artifact.
         report: The measurements so far.
         cause: Why numbers may be off, where that is known.
     """
@@ -51,6 +52,7 @@ class Candidate:
     evaluation: EvaluationSet | None = None
     limits: Int8 | None = None
     cause: str | None = None
+    placement: Placement = HERE
 
 
 def publish(
@@ -87,7 +89,9 @@ def _measured(
     """
     if candidate.golden and not candidate.pending:
         with progress.step(_step(candidate.draft, target)):
-            session = target.open(candidate.artifact)
+            session = open_at(target, candidate.artifact, candidate.placement)
+            if execution := execution_of(session):
+                candidate = _on_gpu(candidate, execution, progress)
             verdict, report = check(session, candidate)
             return verdict, description_of(session), report
     if candidate.golden and (recomputed := target.recompute(candidate.artifact)):
@@ -95,6 +99,14 @@ def _measured(
             _, report = check(recomputed, candidate)
             return None, description_of(recomputed), report.model_copy(update={"recomputed": True})
     return None, None, candidate.report
+
+
+def _on_gpu(candidate: Candidate, execution: Execution, progress: Progress) -> Candidate:
+    """``candidate`` with the record of how it runs on the GPU."""
+    if execution.without_graph:
+        progress.warn(f"the {candidate.draft.format} engine runs without a CUDA graph: {execution.without_graph}")
+    report = candidate.report.model_copy(update={"execution": execution})
+    return replace(candidate, report=report, cause=execution.why_inexact or candidate.cause)
 
 
 def check(session: Session, candidate: Candidate) -> tuple[Verdict, Report]:

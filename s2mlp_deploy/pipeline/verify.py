@@ -21,16 +21,16 @@ from s2mlp_deploy.bundle.read import read_bundle
 from s2mlp_deploy.bundle.signature import TrustedKey
 from s2mlp_deploy.errors import BundleError, RuntimeMissingError, UsageError
 from s2mlp_deploy.formats import float16_on_cpu, memory_limit, registry
-from s2mlp_deploy.formats.base import Format
+from s2mlp_deploy.formats.base import Format, open_at
 from s2mlp_deploy.gate import gate, golden, golden_images, manifest_consistency, network_gate
 from s2mlp_deploy.gate.checks import Verdict
 from s2mlp_deploy.gate.distance import compare, first_divergence, scale_of
 from s2mlp_deploy.gate.golden_images import Preparation
 from s2mlp_deploy.gate.io_adapter import ArtifactIo
-from s2mlp_deploy.runtime.session import Session, TracingSession, description_of
+from s2mlp_deploy.runtime.session import HERE, Placement, Session, TracingSession, description_of, execution_of
 from s2mlp_deploy.schema.array import Array
 from s2mlp_deploy.schema.onnx_network import OnnxNetwork
-from s2mlp_deploy.schema.report import Distance
+from s2mlp_deploy.schema.report import Distance, Execution
 from s2mlp_deploy.schema.spec import Spec
 from s2mlp_deploy.schema.tolerance import Tolerance
 from s2mlp_deploy.system.timing import timed_ms
@@ -48,7 +48,8 @@ class Verification:
     ``preparation`` is the check of the golden images, where the bundle has any.
     ``cause`` is why numbers are off, where that is known.
     ``layers`` holds each layer's distance from the reference in the order of computation, where
-    requested; ``diverges_at`` the first beyond ``layer_limit``. ``latency_ms`` is that of the golden batch, where requested.
+    requested; ``diverges_at`` the first beyond ``layer_limit``. ``latency_ms`` is that of the golden batch, where requested;
+    ``execution`` is how the artifact ran on a GPU, where it did.
     """
 
     bundle: Bundle
@@ -59,6 +60,7 @@ class Verification:
     layer_limit: float = 0.0
     diverges_at: str | None = None
     latency_ms: float | None = None
+    execution: Execution | None = None
 
     @property
     def passed(self) -> bool:
@@ -67,39 +69,51 @@ class Verification:
 
 
 def verify(
-    directory: Path, *, per_block: bool = False, publisher: TrustedKey | None = None, timed: bool = False
+    directory: Path,
+    *,
+    per_block: bool = False,
+    publisher: TrustedKey | None = None,
+    timed: bool = False,
+    placement: Placement = HERE,
 ) -> Verification:
-    """Check the bundle at ``directory``: that ``publisher`` signed it, where one is given, then its files, then its numbers.
+    """Check the bundle at ``directory``: that ``publisher`` signed it, where one is given, then its files, then its numbers, on the
+    device of ``placement``.
 
     Raises:
         BundleError: where the bundle is damaged, or was published without golden tensors.
         SignatureError, KeyFileError: as :func:`s2mlp_deploy.bundle.signature.check`.
         RuntimeMissingError: where the artifact's runtime, or the package that knows the format, is not here.
-        UsageError: for ``per_block`` where the runtime cannot trace layers.
+        UsageError: for ``per_block`` where the runtime cannot trace layers, and for a ``placement`` that the format does not have.
     """
     bundle = read_bundle(directory, publisher)
-    with memory_limit.bounded(bundle, on_gpu=_on_gpu(bundle)):
-        return _verify(bundle, per_block=per_block, timed=timed)
+    if per_block and placement.provider not in (None, "cpu"):
+        raise UsageError("--per-block traces layers on the processor: leave it out, or --provider")
+    with memory_limit.bounded(bundle, on_gpu=on_gpu(bundle, placement)):
+        return _verify(bundle, placement, per_block=per_block, timed=timed)
 
 
-def _on_gpu(bundle: Bundle) -> bool:
-    """Whether the bundle runs on a GPU; False where nothing runs its format."""
+def on_gpu(bundle: Bundle, placement: Placement) -> bool:
+    """Whether the bundle runs on a GPU, as far as that is known; False where nothing runs its format."""
     name = bundle.manifest.format
+    if placement.provider:
+        return placement.provider != "cpu"
     return name in registry.names() and registry.find(name).on_gpu(bundle.artifact)
 
 
-def _verify(bundle: Bundle, *, per_block: bool, timed: bool) -> Verification:
+def _verify(bundle: Bundle, placement: Placement, *, per_block: bool, timed: bool) -> Verification:
     if isinstance(bundle.manifest.spec, OnnxNetwork):
         if per_block:
             raise UsageError("--per-block is for networks of a family, whose layers are known: leave it out")
-        return _verify_network(bundle, bundle.manifest.spec, timed=timed)
-    expected, tolerance, session = _load(bundle)
+        return _verify_network(bundle, bundle.manifest.spec, placement, timed=timed)
+    expected, tolerance, session = _load(bundle, placement)
     manifest_consistency.check(bundle.manifest, description_of(session), bundle.directory / MANIFEST)
     preparation = golden_images.check(bundle, expected)
     traced = _traced(bundle, session) if per_block else None
     verdict = gate.gate(session, expected, tolerance, ArtifactIo.of(bundle.manifest), twice=True)
     latency = _latency(partial(session.run, _batch(bundle, expected))) if timed else None
-    result = Verification(bundle, verdict, preparation, None if verdict.passed else _cause(bundle), latency_ms=latency)
+    execution = execution_of(session)
+    cause = None if verdict.passed else _cause(bundle, execution)
+    result = Verification(bundle, verdict, preparation, cause, latency_ms=latency, execution=execution)
     if traced is None:
         return result
     layers, limit = _layers(bundle, traced, expected), tolerance.relative_l2
@@ -117,18 +131,22 @@ def _latency(call: Callable[[], object]) -> float:
     return median(timed_ms(call, time.perf_counter)() for _ in range(LATENCY_RUNS))
 
 
-def _verify_network(bundle: Bundle, network: OnnxNetwork, *, timed: bool) -> Verification:
+def _verify_network(bundle: Bundle, network: OnnxNetwork, placement: Placement, *, timed: bool) -> Verification:
     target, tolerance = checked(bundle)
     expected = network_golden.load(bundle.golden, network)
-    session = target.open(bundle.artifact)
+    session = open_at(target, bundle.artifact, placement)
     manifest_consistency.check(bundle.manifest, description_of(session), bundle.directory / MANIFEST)
     tensors = network_gate.tensors_of(session)
     verdict = network_gate.gate(tensors, expected, tolerance, twice=True)
     latency = _latency(partial(tensors.compute, next(iter(expected.inputs.values())))) if timed else None
-    return Verification(bundle, verdict, cause=None if verdict.passed else _cause(bundle), latency_ms=latency)
+    execution = execution_of(session)
+    cause = None if verdict.passed else _cause(bundle, execution)
+    return Verification(bundle, verdict, cause=cause, latency_ms=latency, execution=execution)
 
 
-def _cause(bundle: Bundle) -> str | None:
+def _cause(bundle: Bundle, execution: Execution | None) -> str | None:
+    if execution:
+        return execution.why_inexact
     target = registry.find(bundle.manifest.format)
     return float16_on_cpu.why_inexact(bundle.manifest, target, on_gpu=target.on_gpu(bundle.artifact))
 
@@ -139,7 +157,7 @@ def layers(bundle: Bundle) -> Layers:
     Raises:
         BundleError, RuntimeMissingError, UsageError: as :func:`verify` with ``per_block``.
     """
-    expected, _, session = _load(bundle)
+    expected, _, session = _load(bundle, HERE)
     return _layers(bundle, _traced(bundle, session), expected)
 
 
@@ -156,10 +174,10 @@ def shows_layers(format: str) -> bool:
     return isinstance(session, type) and issubclass(session, TracingSession)
 
 
-def _load(bundle: Bundle) -> tuple[Golden, Tolerance, Session]:
+def _load(bundle: Bundle, placement: Placement) -> tuple[Golden, Tolerance, Session]:
     target, tolerance = checked(bundle)
     expected = golden_tensors.load(bundle.golden)
-    return expected, tolerance, target.open(bundle.artifact)
+    return expected, tolerance, open_at(target, bundle.artifact, placement)
 
 
 def checked(bundle: Bundle) -> tuple[Format, Tolerance]:

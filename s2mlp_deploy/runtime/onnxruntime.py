@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import mmap
-import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
@@ -15,10 +14,11 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 import numpy as np
 import onnx
 
-from s2mlp_deploy.errors import BundleError, RuntimeMissingError, TimeLimitError
+from s2mlp_deploy.errors import BundleError, Error, RuntimeMissingError
 from s2mlp_deploy.graph.layer import INPUT
 from s2mlp_deploy.runtime import onnxruntime_versions, providers
 from s2mlp_deploy.runtime.session import Description, Kernel
+from s2mlp_deploy.runtime.time_limit import LOOP_SECONDS, stopping_after
 from s2mlp_deploy.schema.array import Array
 from s2mlp_deploy.schema.tensor_entry import TensorEntry
 from s2mlp_deploy.system import machine, workdir
@@ -37,9 +37,6 @@ _PRODUCTS_OF_BYTES = (b"MatMulInteger", b"ConvInteger", b"QuantizeLinear", b"QLi
 
 _LOOPS = (b"Loop", b"Scan")
 
-LOOP_SECONDS = 60.0
-"""The longest run of a graph with loops, which may be written to run for ever."""
-
 _NO_FALLBACK = {"session.disable_cpu_ep_fallback": "1"}
 _DATA_FOLDER = "session.model_external_initializers_file_folder_path"
 _KERNEL = "_kernel_time"
@@ -56,7 +53,8 @@ class Loading:
     ``config`` are ONNX Runtime's session configuration entries. With ``save_to``, the graph as it is after optimization
     is written there. ``without`` are optimizers, by ONNX Runtime's names, that are left out. ``threads`` is None for
     ONNX Runtime's own choice, one a core. With ``profile_to`` the time of every operator is written to a file with that
-    prefix. :meth:`OnnxSession.compute` stops a graph with loops after ``loop_seconds``.
+    prefix. :meth:`OnnxSession.compute` stops a graph with loops after ``loop_seconds``. For CUDA: ``device`` is the GPU's number,
+    ``tf32`` allows products to be rounded to TF32, ``cuda_graph`` records the work of each shape and replays it.
     """
 
     provider: str = "cpu"
@@ -67,6 +65,9 @@ class Loading:
     threads: int | None = None
     profile_to: Path | None = None
     loop_seconds: float = LOOP_SECONDS
+    device: int = 0
+    tf32: bool = False
+    cuda_graph: bool = False
 
 
 DEFAULT = Loading()
@@ -74,7 +75,7 @@ DEFAULT = Loading()
 
 
 class OnnxSession:
-    """A model in ONNX Runtime, from an ``.onnx`` or an ``.ort`` file.
+    """A model in ONNX Runtime, from an ``.onnx`` or an ``.ort`` file; :func:`s2mlp_deploy.runtime.opening.open_session` opens it.
 
     Raises:
         RuntimeMissingError, BundleError: as :func:`load`.
@@ -82,19 +83,16 @@ class OnnxSession:
 
     def __init__(self, path: Path, loading: Loading = DEFAULT) -> None:
         self._path, self._loading = path, loading
-        self._loaded: tuple[tuple[str, ...], onnxruntime.InferenceSession] | None = (), load(path, loading)
+        self._loaded: tuple[tuple[str, ...], onnxruntime.InferenceSession] | None = (), self._load()
         self._may_loop = _contains(path, _LOOPS)
 
     def run(self, images: Array) -> Array:
         """The first output for ``images`` (batch, channels, height, width): logits (batch, classes), or as declared."""
-        session = self._session()
-        first: Array = _run(session, _outputs(session)[:1], images)[0]
-        return first
+        return self._for(images, _outputs(self._session())[:1])[0]
 
     def rank(self, images: Array) -> tuple[Array, Array]:
         """The two outputs of a graph that gives the best classes alone."""
-        session = self._session()
-        scores, classes = _run(session, _outputs(session), images)
+        scores, classes = self._for(images, _outputs(self._session()))
         return scores, classes
 
     def compute(self, inputs: Mapping[str, Array]) -> Mapping[str, Array]:
@@ -103,14 +101,13 @@ class OnnxSession:
         Raises:
             BundleError: where ONNX Runtime fails; TimeLimitError where the graph has loops and takes longer than they may.
         """
-        session = self._session()
-        names = _outputs(session)
+        names = _outputs(self._session())
         try:
             if not self._may_loop:
-                return dict(zip(names, session.run(names, dict(inputs)), strict=True))
-            with _stopping_after(self._loading.loop_seconds) as options:
-                return dict(zip(names, session.run(names, dict(inputs), options), strict=True))
-        except TimeLimitError:
+                return dict(zip(names, self._values(names, inputs), strict=True))
+            with stopping_after(self._loading.loop_seconds) as options:
+                return dict(zip(names, self._values(names, inputs, options), strict=True))
+        except Error:
             raise
         except Exception as error:
             shapes = {name: list(array.shape) for name, array in inputs.items()}
@@ -124,21 +121,43 @@ class OnnxSession:
 
     def profile(self, images: Array, runs: int) -> tuple[Kernel, ...]:
         """Every operator's runs, by another session that is loaded in the same way; the first run is left out."""
-        self._loaded = None  # makes room: each holds all weights
+        self.close()  # makes room: each holds all weights
         with workdir.temporary() as directory:
-            session = load(self._path, replace(self._loading, profile_to=directory / "profile"))
+            session = load(self._path, replace(self._loading, profile_to=directory / "profile", cuda_graph=False))
             for _ in range(runs + 1):
                 _run(session, _outputs(session), images)
             events = json.loads(Path(session.end_profiling()).read_bytes())
         kernels = [_kernel(event) for event in events if event["name"].endswith(_KERNEL)]
         return tuple(kernels[len(kernels) // (runs + 1) :])
 
+    def close(self) -> None:
+        """Give the memory back; the next run loads the model again."""
+        self._loaded = None
+
+    def _load(self) -> onnxruntime.InferenceSession:
+        return load(self._path, self._loading)
+
+    def _for(self, images: Array, names: list[str]) -> list[Array]:
+        """The outputs called ``names`` for ``images``, as the type of the graph's input.
+
+        Raises:
+            BundleError: where ONNX Runtime fails.
+        """
+        with _explaining(images):
+            return self._values(names, fed(self._session(), images))
+
+    def _values(
+        self, names: list[str], inputs: Mapping[str, Array], options: onnxruntime.RunOptions | None = None
+    ) -> list[Array]:
+        """The outputs called ``names``, for all ``inputs``, by name: the one place where a model is run, but for tracing."""
+        return list(self._session().run(names, dict(inputs), options))
+
     def _session(self, names: tuple[str, ...] = ()) -> onnxruntime.InferenceSession:
         """The session with the values ``names`` as outputs, too: each holds all weights, so one is kept at a time."""
         loaded = self._loaded  # other threads may need other names meanwhile
         if loaded is None or loaded[0] != names:
             self._loaded = loaded = None  # makes room
-            loaded = names, self._tracing_session(names) if names else load(self._path, self._loading)
+            loaded = names, self._tracing_session(names) if names else self._load()
             self._loaded = loaded
         return loaded[1]
 
@@ -210,31 +229,6 @@ def miscomputes() -> str | None:
     )
 
 
-@contextmanager
-def _stopping_after(seconds: float) -> Iterator[onnxruntime.RunOptions]:
-    """Options of a run that ends before its next operator, also within a loop, once ``seconds`` have passed.
-
-    Raises:
-        TimeLimitError: where it was ended.
-    """
-    import onnxruntime
-
-    options = onnxruntime.RunOptions()
-    timer = threading.Timer(seconds, setattr, (options, "terminate", True))
-    timer.daemon = True
-    timer.start()
-    try:
-        yield options
-    except Exception as error:
-        if not options.terminate:
-            raise
-        raise TimeLimitError(
-            f"the model has loops and ran for {seconds:g} s, when it was stopped: expected loops that end sooner"
-        ) from error
-    finally:
-        timer.cancel()
-
-
 def _contains(model: Path | bytes, names: Sequence[bytes]) -> bool:
     """Whether any of the operators called ``names`` occurs in the file, by its name alone: other bytes may read the same."""
     if isinstance(model, bytes):
@@ -276,12 +270,17 @@ def load(model: Path | bytes, loading: Loading = DEFAULT) -> onnxruntime.Inferen
         for key, value in {**loading.config, **({} if loading.provider == "cpu" else _NO_FALLBACK)}.items():
             options.add_session_config_entry(key, value)
         source = model if isinstance(model, bytes) else str(model)
-        named = [provider]
+        chosen = _provider_options(loading)
+        named = [(provider, chosen)]
         if providers.is_plugin(loading.provider):
-            providers.add_to(options, loading.provider)
+            providers.add_to(options, loading.provider, chosen)
             named = []
         session = onnxruntime.InferenceSession(
-            source, options, providers=named, disabled_optimizers=list(loading.without)
+            source,
+            options,
+            providers=named,
+            disabled_optimizers=list(loading.without),
+            enable_fallback=0,  # to the CPU, of which it would only print a line
         )
     except Exception as error:  # onnxruntime's exceptions have no common base
         if _MEANS_FALLBACK in str(error):
@@ -293,6 +292,16 @@ def load(model: Path | bytes, loading: Loading = DEFAULT) -> onnxruntime.Inferen
     return session
 
 
+def _provider_options(loading: Loading) -> dict[str, str]:
+    if loading.provider != "cuda":
+        return {}
+    return {
+        "device_id": str(loading.device),
+        "use_tf32": str(int(loading.tf32)),  # ONNX Runtime's default is 1
+        "enable_cuda_graph": str(int(loading.cuda_graph)),
+    }
+
+
 def _falls_back(provider: str) -> RuntimeMissingError:
     return RuntimeMissingError(
         f"{provider} cannot run the whole model here, and ONNX Runtime would silently run the rest on the CPU: check the "
@@ -301,9 +310,22 @@ def _falls_back(provider: str) -> RuntimeMissingError:
 
 
 def _run(session: onnxruntime.InferenceSession, names: list[str], images: Array) -> list[Any]:
+    with _explaining(images):
+        return list(session.run(names, fed(session, images)))
+
+
+def fed(session: onnxruntime.InferenceSession, images: Array) -> dict[str, Array]:
+    """``images`` by the name of the graph's input, in its type."""
+    return {INPUT: images.astype(_DTYPES[session.get_inputs()[0].type], copy=False)}
+
+
+@contextmanager
+def _explaining(images: Array) -> Iterator[None]:
+    """Raise ONNX Runtime's errors, which have no common base, as a BundleError that names the shape of ``images``."""
     try:
-        dtype = _DTYPES[session.get_inputs()[0].type]
-        return list(session.run(names, {INPUT: images.astype(dtype, copy=False)}))
+        yield
+    except Error:
+        raise
     except Exception as error:
         raise BundleError(
             f"ONNX Runtime cannot run the model on an input of {json.dumps(images.shape)}: {error}"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import re
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
@@ -18,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from s2mlp_deploy.errors import RuntimeMissingError
-from s2mlp_deploy.runtime import onnxruntime_versions
+from s2mlp_deploy.runtime import cuda_diagnosis, onnxruntime_versions
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -127,7 +128,7 @@ def is_plugin(provider: str) -> bool:
 def missing(provider: str) -> str | None:
     """The reason why ``provider`` cannot run models here; None where it can. ONNX Runtime is installed."""
     if provider == "cpu" or is_built_in(provider):
-        return None
+        return cuda_diagnosis.obstacle() if provider == "cuda" else None
     if not is_plugin(provider):
         return _absent(provider)
     try:
@@ -224,6 +225,9 @@ def installed_plugins() -> tuple[InstalledPlugin, ...]:
     return tuple(found)
 
 
-def add_to(options: onnxruntime.SessionOptions, provider: str) -> None:
-    """Let a session with ``options`` run on the first device of a plugin, which :func:`missing` has found."""
-    options.add_provider_for_devices(list(plugin_devices(provider)[:1]), {})
+def add_to(options: onnxruntime.SessionOptions, provider: str, chosen: Mapping[str, str]) -> None:
+    """Let a session with ``options`` run on a plugin, which :func:`missing` has found, with ``chosen`` options of the provider's own: on its
+    first device, or on the one whose number is the ``device_id`` among them."""
+    number = int(chosen.get("device_id", 0))
+    own = {name: value for name, value in chosen.items() if name != "device_id"}
+    options.add_provider_for_devices(list(plugin_devices(provider)[number : number + 1]), own)

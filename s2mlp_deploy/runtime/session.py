@@ -13,10 +13,37 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 
 from s2mlp_deploy.schema.array import Array
+from s2mlp_deploy.schema.report import Execution
 from s2mlp_deploy.schema.tensor_entry import TensorEntry
 
 BATCH = 8
 """Images that run together where the batch is free: more need more memory and win nothing."""
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Where a session runs, as far as the user chooses; None where the artifact's record, else the runtime, decides.
+
+    Attributes:
+        provider: The execution provider of ONNX Runtime, a name of ``--provider``.
+        threads: Threads of the processor.
+        device: The number of the GPU, from 0.
+        tf32: Whether float32 products on a GPU may be rounded to TF32, with 10 bits of fraction instead of 23.
+    """
+
+    provider: str | None = None
+    threads: int | None = None
+    device: int | None = None
+    tf32: bool | None = None
+
+    @property
+    def given(self) -> tuple[str, ...]:
+        """The options that were given, as the commands call them."""
+        return tuple(f"--{name}" for name, value in vars(self).items() if value is not None)
+
+
+HERE = Placement()
+"""Where the artifact's record, or its runtime, wants it."""
 
 
 class Session(Protocol):
@@ -65,6 +92,20 @@ class DescribedSession(Session, Protocol):
     def describe(self) -> Description:
         """Inputs, outputs and metadata, as they stand in the artifact."""
         ...
+
+
+@runtime_checkable
+class GpuSession(Session, Protocol):
+    """A session on a GPU that knows how it runs there."""
+
+    def execution(self) -> Execution:
+        """The GPU, and how it is used."""
+        ...
+
+
+def execution_of(session: Session) -> Execution | None:
+    """How ``session`` runs on a GPU; None where it does not, or does not say."""
+    return session.execution() if isinstance(session, GpuSession) else None
 
 
 def description_of(session: Session) -> Description | None:

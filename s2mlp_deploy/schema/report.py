@@ -36,6 +36,38 @@ class Distance:
 
 
 @dataclass(frozen=True)
+class Execution:
+    """How an artifact ran on a GPU.
+
+    ``provider`` is ONNX Runtime's execution provider, ``gpu`` the name of the GPU with the number ``device``, empty where the driver
+    does not give it. ``cuda_graph`` says whether each shape's work is recorded once and replayed as a CUDA graph, ``without_graph``
+    why not. ``clock`` is what times its copies and its computation.
+    """
+
+    provider: str
+    device: int
+    gpu: str
+    tf32: bool
+    cuda_graph: bool
+    without_graph: str | None
+    clock: str
+
+    @property
+    def why_inexact(self) -> str | None:
+        """Why numbers may be off, where that is known."""
+        return (
+            "float32 products were rounded to TF32, which keeps 10 bits of fraction: leave out --tf32"
+            if self.tf32
+            else None
+        )
+
+    def __str__(self) -> str:
+        name = f"GPU {self.device}" + (f" ({self.gpu})" if self.gpu else "")
+        graph = "CUDA graphs" if self.cuda_graph else f"no CUDA graph: {self.without_graph}"
+        return f"{self.provider}, {name}, TF32 {'on' if self.tf32 else 'off'}, {graph}"
+
+
+@dataclass(frozen=True)
 class Evidence:
     """Figures measured under each semantics of the shift, and the semantics that they support.
 
@@ -189,8 +221,8 @@ class RepairRecord(_Part):
 class Report(_Part):
     """``report.json``. ``seconds`` is the duration of each step; ``built_from`` is for engines of an earlier bundle.
 
-    ``distances`` are those of the artifact in its runtime; of one that is pending a device, where ``recomputed``, those of what
-    its files say, else those of its graph.
+    ``distances`` are those of the artifact in its runtime, which ``execution`` describes where that is a GPU; of one that is pending
+    a device, where ``recomputed``, those of what its files say, else those of its graph.
     """
 
     data: LabelledFolder | None = None
@@ -199,6 +231,7 @@ class Report(_Part):
     left_out: tuple[LeftOut, ...] = ()
     distances: Mapping[str, Distance] = {}
     recomputed: bool = False
+    execution: Execution | None = None
     pytorch_distances: Mapping[str, Distance] = {}
     images: ImageAccuracy | None = None
     trials: tuple[Trial, ...] = ()

@@ -10,7 +10,6 @@ from __future__ import annotations
 import logging
 import warnings
 from collections.abc import Mapping
-from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -25,8 +24,10 @@ from s2mlp_deploy.formats.base import Compiler, refuse_other_files
 from s2mlp_deploy.formats.onnx import onnxruntime_examples
 from s2mlp_deploy.formats.settings import recorded
 from s2mlp_deploy.runtime import onnxruntime_versions
-from s2mlp_deploy.runtime.onnxruntime import REMEDY, RESTING, Loading, OnnxSession, load, missing
+from s2mlp_deploy.runtime.onnxruntime import REMEDY, Loading, OnnxSession, load, missing
+from s2mlp_deploy.runtime.opening import open_session, placed
 from s2mlp_deploy.runtime.providers import ON_GPU, Provider
+from s2mlp_deploy.runtime.session import Placement
 from s2mlp_deploy.schema.manifest import Manifest
 from s2mlp_deploy.schema.onnx_network import OnnxNetwork
 from s2mlp_deploy.schema.precision import ON_CPUS, precision
@@ -66,10 +67,16 @@ class Settings(BaseModel):
     style: Style
     optimization: Literal["basic", "extended"]
     session_options: tuple[Annotated[str, AfterValidator(_known)], ...] = ()
+    tf32: bool = False
 
     def loading(self) -> Loading:
         """How to load the model, which is optimized already."""
-        return Loading(self.provider, "none", dict(entry.split("=", 1) for entry in self.session_options))
+        config = dict(entry.split("=", 1) for entry in self.session_options)
+        return Loading(self.provider, "none", config, tf32=self.tf32)
+
+    def recorded(self) -> dict[str, Any]:
+        """The settings as the manifest has them: TF32 where it is on."""
+        return self.model_dump(exclude=None if self.tf32 else {"tf32"})
 
 
 class OrtModel(Compiler):
@@ -112,6 +119,7 @@ class OrtModel(Compiler):
             style=style,
             optimization="basic" if provider in COMPILING else "extended",
             session_options=tuple(f"{key}={value}" for key, value in SESSION_OPTIONS.items()),
+            tf32=options.tf32,
         )
         if style == "ort" and bundle.size_bytes >= LIMIT_BYTES:
             raise UsageError(
@@ -131,12 +139,14 @@ class OrtModel(Compiler):
             without = ("ConstantFolding",) if widens else ()
             load(
                 bundle.artifact.path,
-                Loading(optimizer, chosen.optimization, saved_as, save_to=made, without=without),
+                Loading(
+                    optimizer, chosen.optimization, saved_as, save_to=made, without=without, device=options.device or 0
+                ),
             )
             if style == "onnx":
                 for name in (main, *beside):
                     (made.parent / name).rename(destination / name)
-                return Artifact(destination, main, (main, *beside), chosen.model_dump())
+                return Artifact(destination, main, (main, *beside), chosen.recorded())
             try:
                 canonical.write(made, destination / main)
             except ValueError as error:
@@ -145,7 +155,11 @@ class OrtModel(Compiler):
                     "install another version, or give --ort-style onnx"
                 ) from error
         _write_operators(destination)
-        return Artifact(destination, main, (main, OPERATORS), chosen.model_dump())
+        return Artifact(destination, main, (main, OPERATORS), chosen.recorded())
+
+    def placement(self, options: OrtOptions) -> Placement:
+        """The GPU, by its number."""
+        return Placement(device=options.device)
 
     def for_gpu(self, options: OrtOptions) -> bool:
         """Whether the provider runs on a GPU."""
@@ -174,7 +188,7 @@ class OrtModel(Compiler):
             RuntimeMissingError: where onnxruntime or that provider is not here.
             BundleError: where ONNX Runtime cannot load the file, or the settings are not what ``compile`` records.
         """
-        return OnnxSession(artifact.path, recorded(artifact, Settings).loading())
+        return open_session(artifact.path, recorded(artifact, Settings).loading())
 
     def examples(self, manifest: Manifest) -> Mapping[str, str]:
         """Code for ONNX Runtime, which reads these files as it reads ONNX."""
@@ -182,8 +196,21 @@ class OrtModel(Compiler):
 
     def open_with_threads(self, artifact: Artifact, threads: int | None) -> OnnxSession:
         """The same, on ``threads`` threads that rest between runs."""
-        loading = recorded(artifact, Settings).loading()
-        return OnnxSession(artifact.path, replace(loading, threads=threads, config={**loading.config, **RESTING}))
+        return self.open_on(artifact, Placement(threads=threads))
+
+    def open_on(self, artifact: Artifact, placement: Placement) -> OnnxSession:
+        """Load the model for the provider that it was made for, on a GPU of its own.
+
+        Raises:
+            UsageError: for another provider: the file holds what the optimizer of its own made of the graph.
+        """
+        settings = recorded(artifact, Settings)
+        if placement.provider not in (None, settings.provider):
+            raise UsageError(
+                f"--provider {placement.provider}: {artifact.directory} was optimized for {settings.provider}, with operators that others may "
+                "not have: give the ONNX bundle that it was made from"
+            )
+        return open_session(artifact.path, placed(settings.loading(), placement))
 
     def versions(self) -> Mapping[str, str]:
         """onnxruntime optimizes the graph and writes the file."""

@@ -20,7 +20,8 @@ from s2mlp_deploy.errors import BundleError, UsageError
 from s2mlp_deploy.formats import onnx_scan, registry
 from s2mlp_deploy.formats.base import Compiler, refuse_other_files
 from s2mlp_deploy.formats.settings import recorded
-from s2mlp_deploy.runtime.onnxruntime import REMEDY, RESTING, Loading, OnnxSession, missing
+from s2mlp_deploy.runtime.onnxruntime import REMEDY, RESTING, Loading, missing
+from s2mlp_deploy.runtime.opening import open_session
 from s2mlp_deploy.runtime.session import Session
 from s2mlp_deploy.schema.manifest import Setting
 from s2mlp_deploy.schema.precision import ON_CPUS
@@ -139,7 +140,7 @@ class TritonRepository(Compiler):
         _check_config(artifact, serving)
         if serving.backend == "onnxruntime":
             provider = "cuda" if serving.kind == "gpu" else "cpu"
-            return OnnxSession(artifact.path, Loading(provider, threads=threads, config=RESTING))
+            return open_session(artifact.path, Loading(provider, threads=threads, config=RESTING))
         if threads is not None:
             raise UsageError("--threads: engines of TensorRT have no threads to set")
         own = {name.removeprefix(_ENGINE): v for name, v in artifact.settings.items() if name.startswith(_ENGINE)}

@@ -17,13 +17,13 @@ from s2mlp_deploy.bundle.read import read_bundle, read_manifest
 from s2mlp_deploy.data.image_folders import LabelledImages, find_labelled
 from s2mlp_deploy.data.image_stream import ImageStream
 from s2mlp_deploy.errors import BundleError, DataError, Error, RuntimeMissingError, UsageError
-from s2mlp_deploy.formats import memory_limit, registry
-from s2mlp_deploy.formats.base import Format
+from s2mlp_deploy.formats import memory_limit
+from s2mlp_deploy.formats.base import Format, open_at
 from s2mlp_deploy.gate.io_adapter import IoAdapter, class_scores, named_classes
 from s2mlp_deploy.pipeline import verify
 from s2mlp_deploy.pipeline.sweep.local_workers import LocalWorkers
 from s2mlp_deploy.pipeline.sweep.outcome import Failure, failure_of
-from s2mlp_deploy.runtime.session import BATCH, Session
+from s2mlp_deploy.runtime.session import BATCH, HERE, Placement, Session
 from s2mlp_deploy.schema.manifest import Manifest
 from s2mlp_deploy.schema.onnx_network import OnnxNetwork
 from s2mlp_deploy.system.hashing import sha256
@@ -43,7 +43,8 @@ class LabelledFolder:
 
 @dataclass(frozen=True)
 class Portion:
-    """Images ``first`` to ``last`` (without it) of ``images``, for the bundle whose manifest has the hash ``manifest``."""
+    """Images ``first`` to ``last`` (without it) of ``images``, for the bundle whose manifest has the hash ``manifest``, which runs where
+    ``placement`` wants it."""
 
     key: str
     bundle: Path
@@ -51,6 +52,7 @@ class Portion:
     images: LabelledFolder
     first: int
     last: int
+    placement: Placement = HERE
 
     @property
     def reads(self) -> tuple[Path, ...]:
@@ -60,8 +62,7 @@ class Portion:
     @property
     def on_gpu(self) -> bool:
         """Whether the bundle runs on a GPU."""
-        bundle = read_bundle(self.bundle)
-        return registry.find(bundle.manifest.format).on_gpu(bundle.artifact)
+        return verify.on_gpu(read_bundle(self.bundle), self.placement)
 
     def failed(self, failure: Failure, attempts: int = 1) -> Tally:
         """The tally of a portion that could not be worked on."""
@@ -84,14 +85,14 @@ class Tally:
         return self.right / self.images if self.images else None
 
 
-def evaluate(bundle: Path, images: LabelledFolder, workers: int = 1) -> Tally:
-    """The accuracy of the ``bundle`` on ``images``, in this process, or over so many.
+def evaluate(bundle: Path, images: LabelledFolder, workers: int = 1, placement: Placement = HERE) -> Tally:
+    """The accuracy of the ``bundle`` on ``images``, in this process, or over so many, on the device of ``placement``.
 
     Raises:
         DataError: where an image cannot be read, or the folders are not the classes.
         BundleError, RuntimeMissingError: where the artifact cannot be run here.
     """
-    portions = portions_of(str(bundle), bundle, images)
+    portions = tuple(replace(one, placement=placement) for one in portions_of(str(bundle), bundle, images))
     if workers == 1:
         return total(map(count, portions))
     found = total(LocalWorkers(tally, min(workers, len(portions))).run(portions))
@@ -145,7 +146,7 @@ def count(portion: Portion) -> Tally:
     Raises:
         DataError, BundleError, RuntimeMissingError: as :func:`evaluate`.
     """
-    opened = _open(portion.bundle, portion.manifest, portion.images)
+    opened = _open(portion.bundle, portion.manifest, portion.images, portion.placement)
     rows = slice(portion.first, portion.last)
     files, labels = opened.found.paths[rows], opened.found.labels[rows]
     adapter, right = opened.adapter, 0
@@ -168,15 +169,16 @@ class _Opened:
 
 
 @functools.lru_cache(maxsize=1)
-def _open(directory: Path, digest: str, images: LabelledFolder) -> _Opened:
+def _open(directory: Path, digest: str, images: LabelledFolder, placement: Placement) -> _Opened:
     """The artifact, ready to run, and its images; each process opens a bundle once."""
     if sha256(directory / MANIFEST) != digest:
         raise BundleError(f"{directory} was replaced while it was evaluated: start again")
     bundle = read_bundle(directory)
     target, _ = verify.checked(bundle)
-    with memory_limit.bounded(bundle, on_gpu=target.on_gpu(bundle.artifact)):
-        threads = _threads(target, on_gpu=target.on_gpu(bundle.artifact))
-        session = target.open_with_threads(bundle.artifact, threads) if threads else target.open(bundle.artifact)
+    on_gpu = verify.on_gpu(bundle, placement)
+    with memory_limit.bounded(bundle, on_gpu=on_gpu):
+        threads = _threads(target, on_gpu=on_gpu)
+        session = open_at(target, bundle.artifact, replace(placement, threads=threads))
     manifest = bundle.manifest
     return _Opened(session, IoAdapter.of(manifest), manifest.classifier.classes, _labelled(images, manifest))
 

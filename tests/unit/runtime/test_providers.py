@@ -185,7 +185,7 @@ def test_a_session_that_runs_elsewhere_than_on_the_plugin_is_refused(
     plugin: Registration, model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     plugin.offered = (device(WEBGPU, "GPU"),)
-    monkeypatch.setattr(providers, "add_to", lambda options, provider: None)
+    monkeypatch.setattr(providers, "add_to", lambda options, provider, chosen: None)
     with pytest.raises(RuntimeMissingError, match="WebGpuExecutionProvider cannot run the whole model here"):
         load(model, Loading("webgpu"))
 
