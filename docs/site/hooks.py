@@ -26,6 +26,9 @@ PAGES = {
 LINK = re.compile(
     r"(?P<code>^```.*?^```|`[^`\n]+`)|\[(?P<text>[^\]\n]*)\]\((?P<target>[^)\s#:]+)(?P<anchor>#[^)\s]*)?\)", re.M | re.S
 )
+CONSOLE = re.compile(r"^```console\n(?=[^│]*?^```)", re.MULTILINE)
+"""The start of what commands print, where that draws no table."""
+
 LOADED = re.compile(r"<(?:script|link|img|iframe)\b[^>]*?\b(?:src|href)=\"?(?:https?:)?//[^\"> ]+")
 LANGUAGES = {".kt": "kotlin", ".mjs": "js", ".swift": "swift", ".cpp": "cpp", ".py": "python", ".toml": "toml"}
 
@@ -44,7 +47,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
-    """Rewrite the links to files of the repository as links within the site."""
+    """Rewrite the links to files of the repository as links within the site, and let long lines of messages wrap."""
     here = page.file.src_uri
 
     def rewritten(link: re.Match[str]) -> str:
@@ -59,7 +62,7 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
             text = str(target.page.title)
         return f"[{text}]({relpath(uri, dirname(here) or '.')}{link['anchor'] or ''})"
 
-    return LINK.sub(rewritten, markdown)
+    return CONSOLE.sub("``` {.console .wrapped}\n", LINK.sub(rewritten, markdown))
 
 
 def on_post_page(output: str, page: Page, config: MkDocsConfig) -> str:

@@ -16,7 +16,7 @@ import pytest
 import torch
 
 from helpers.fashion_mnist import needs_dataset, read, run_alone
-from helpers.support import INPLACE_CHECKPOINT, PAPER_CHECKPOINT, TEST_IMAGES, V2_CHECKPOINT
+from helpers.support import INPLACE_CHECKPOINT, PAPER_CHECKPOINT, ROOT, TEST_IMAGES, V2_CHECKPOINT
 from s2mlp_deploy.data import image_folders, images
 from s2mlp_deploy.pipeline.deploy import deploy
 from s2mlp_deploy.pipeline.request import EvidenceOptions, ExportRequest, OutputOptions, Source
@@ -35,6 +35,20 @@ def test_the_export_repeats_the_class_of_each_of_the_10_000_test_images(source: 
     classes = run_alone(tmp_path / "out" / "model.onnx", read("t10k-images-idx3-ubyte.gz", 16).reshape(-1, 28, 28))
     np.testing.assert_array_equal(classes, np.load(source.with_suffix(".predictions.npy")))
     assert int((classes == read("t10k-labels-idx1-ubyte.gz", 8)).sum()) == recipe["test_correct"]
+
+
+@pytest.mark.thorough
+@needs_dataset
+@pytest.mark.parametrize(
+    ("source", "other"), [(PAPER_CHECKPOINT, "inplace"), (INPLACE_CHECKPOINT, "paper")], ids=["paper", "inplace"]
+)
+def test_the_wrong_shift_costs_what_readme_says(source: Path, other: str, tmp_path: Path) -> None:
+    recipe = json.loads(source.with_suffix(".json").read_text())
+    deploy(ExportRequest(Source(source, semantics=other), output=OutputOptions(tmp_path / "out")))
+    classes = run_alone(tmp_path / "out" / "model.onnx", read("t10k-images-idx3-ubyte.gz", 16).reshape(-1, 28, 28))
+    accuracy = np.mean(classes == read("t10k-labels-idx1-ubyte.gz", 8))
+    readme = (ROOT / "README.md").read_text("utf-8")
+    assert f"| {recipe['test_correct'] / recipe['test_images']:.2%} | {accuracy:.2%}" in readme
 
 
 @pytest.mark.parametrize(

@@ -2,12 +2,28 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
 
 from helpers import printed_outputs
-from helpers.printed_outputs import NotFoundError, Session, Step, cannot_run, documents, look, mask, sessions, shortened
+from helpers.printed_outputs import (
+    ROOT,
+    NotFoundError,
+    Session,
+    Step,
+    cannot_run,
+    documents,
+    look,
+    mask,
+    sessions,
+    shortened,
+)
+
+TUTORIALS = ROOT / "docs" / "tutorials"
+PAGES = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / ".github").rglob("*.md")]
+RUN = {*documents(), *TUTORIALS.glob("*.md")}
 
 ROW = "│ noise         │       8 │     3.0e-07 │ 4e-06 │       100% │ ok │"
 
@@ -18,6 +34,22 @@ def test_documents_print_what_the_commands_print(tmp_path: Path) -> None:
     stale = [(mask(before.text), mask(now.text)) for before, now in found.items()]
     assert [now for _, now in stale] == [before for before, _ in stale], "make docs-output writes what is printed now"
     assert sum(cannot_run(session) is None for d in documents() for session in sessions(d)) == len(found) >= 5
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_every_command_with_a_prompt_is_run(page: Path) -> None:
+    """Where this fails, a block with ``$`` is no block of ``console``, or its page is not on the site."""
+    shown = re.findall(r"^[ \t>]*\$ (.+)$", page.read_text("utf-8"), re.MULTILINE)
+    run = [step.command for session in sessions(page) for step in session.steps] if page in RUN else []
+    assert shown == run
+
+
+def test_the_python_of_readme_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "examples").symlink_to(ROOT / "examples")
+    monkeypatch.chdir(tmp_path)
+    (block,) = re.findall("```python\n(.*?)```", (ROOT / "README.md").read_text("utf-8"), re.DOTALL)
+    exec(block, {})
+    assert {path.name for path in tmp_path.iterdir()} == {"examples", "fashion_mnist-onnx-fp32"}
 
 
 @pytest.mark.parametrize(
@@ -67,7 +99,7 @@ def test_a_session_is_written_where_it_has_changed_and_only_there(
 ) -> None:
     page = tmp_path / "README.md"
     start, end = (
-        "# Page\n\n```\n$ echo 1.5e-07\n2.0e-07\n```\n\n```\nno session\n```\n\n```\n$ echo new\n",
+        "# Page\n\n```console\n$ echo 1.5e-07\n2.0e-07\n```\n\n```\nno session\n```\n\n```console\n$ echo new\n",
         "```\n\nText.\n",
     )
     page.write_text(f"{start}old\n$ echo more\n{end}")

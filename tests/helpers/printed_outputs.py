@@ -1,7 +1,6 @@
 """What README.md and docs print is what the commands print: ``make docs-output`` writes it anew.
 
-A fenced block whose first line starts with ``$`` is a session: each such line is a command, and the lines below it are what it
-prints, to both streams, without the lines of progress that a terminal wipes away. ``…`` on a line of its own stands for lines that
+A fenced block of ``console`` is a session: each line that starts with ``$`` is a command, and the lines below it are what it prints, to both streams, without the lines of progress that a terminal wipes away. ``…`` on a line of its own stands for lines that
 are left out. All sessions of all documents run in one scratch folder, one after the other, with this repository's ``examples``
 in it; so a later one uses what an earlier one has made. Tables of benchmarks, which take minutes, are no sessions.
 """
@@ -25,7 +24,7 @@ from helpers import processes
 
 ROOT = Path(__file__).parents[2]
 LEFT_OUT = "…"
-BLOCK = re.compile(r"^```\n(\$ .*?)^```$", re.MULTILINE | re.DOTALL)
+BLOCK = re.compile(r"^```console\n(\$ .*?)^```$", re.MULTILINE | re.DOTALL)
 
 VARIES = (
     (r"\d\.\d+e[-+]\d+", "DISTANCE"),
@@ -70,8 +69,12 @@ class NotFoundError(Exception):
 
 
 def documents() -> list[Path]:
-    """README.md first, whose sessions make what the others use."""
-    return [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+    """README.md and the pages of docs as the site lists them, so that each session finds what those before it make. Tutorials run alone."""
+    listed = re.findall(
+        r"([\w/.-]+\.md)$", (ROOT / "mkdocs.yml").read_text("utf-8").partition("\nnav:")[2], re.MULTILINE
+    )
+    pages = [ROOT / "docs" / name for name in listed if not name.startswith("tutorials/")]
+    return [ROOT / "README.md", *(page for page in pages if page.exists())]
 
 
 def sessions(document: Path) -> Iterator[Session]:
@@ -169,7 +172,9 @@ def main() -> None:
             else:
                 print(f"written    {where}")
                 text = session.document.read_text("utf-8")
-                session.document.write_text(text.replace(f"```\n{session.text}```\n", f"```\n{now.text}```\n"), "utf-8")
+                session.document.write_text(
+                    text.replace(f"```console\n{session.text}```\n", f"```console\n{now.text}```\n"), "utf-8"
+                )
 
 
 if __name__ == "__main__":

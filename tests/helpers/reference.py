@@ -11,6 +11,7 @@ from typing import Any
 from pydantic import BaseModel
 
 import s2mlp_deploy
+from helpers import schema_page
 from helpers.oldest import project
 from helpers.support import command
 from s2mlp_deploy.schema.manifest import Manifest
@@ -18,6 +19,7 @@ from s2mlp_deploy.schema.report import Report
 
 ROOT = Path(__file__).parents[2]
 PLACE = ROOT / "docs" / "reference"
+MODELS: dict[str, type[BaseModel]] = {"manifest.json": Manifest, "report.json": Report}
 MODULES = {"s2mlp-bench": "s2mlp_bench.cli"}
 
 INTRODUCTION = """\
@@ -48,8 +50,8 @@ def pages() -> dict[str, str]:
     return {
         "commands.md": _commands(),
         "python.md": _python(),
-        "manifest.schema.json": _schema(Manifest, "manifest.json of a bundle"),
-        "report.schema.json": _schema(Report, "report.json of a bundle"),
+        "bundle.md": schema_page.page({f: m.model_json_schema(mode="serialization") for f, m in MODELS.items()}),
+        **{f.replace(".json", ".schema.json"): _schema(m, f"{f} of a bundle") for f, m in MODELS.items()},
     }
 
 

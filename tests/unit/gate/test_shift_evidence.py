@@ -498,9 +498,9 @@ def test_a_handful_of_labelled_images_is_exported_with_a_warning(tmp_path: Path)
     assert "and paper is exported: too few images to tell" in " ".join(ran.err.split())
 
 
-def test_readme_records_a_reference_on_one_thread() -> None:
+def test_the_guide_records_a_reference_on_one_thread() -> None:
     """On several, the in-place statements race, and what is recorded fits neither semantics."""
-    text = (Path(__file__).parents[3] / "README.md").read_text("utf-8")
+    text = (Path(__file__).parents[3] / "docs" / "export.md").read_text("utf-8")
     (snippet,) = (block for block in text.split("```") if "np.savez" in block)
     assert snippet.index("torch.set_num_threads(1)") < snippet.index("model.eval()")
 
