@@ -15,7 +15,7 @@ import onnx_ir as ir
 
 from s2mlp_deploy.bundle.contents import GOLDEN, Bundle
 from s2mlp_deploy.errors import Error
-from s2mlp_deploy.formats.base import Compiler
+from s2mlp_deploy.formats.base import Compiler, open_at
 from s2mlp_deploy.graph import onnx_file, writer
 from s2mlp_deploy.passes.dequantize import Dequantize
 from s2mlp_deploy.passes.float16 import ToFloat16
@@ -82,7 +82,8 @@ def _race(
     memory.release()
     batch = graph.manifest.batch or 1
     images, _ = images_for([made], batch)
-    sessions = {INT8.name: target.open(made.artifact), FP16.name: target.open(float16)}
+    artifacts, placement = {INT8.name: made.artifact, FP16.name: float16}, target.placement(options)
+    sessions = {name: open_at(target, artifact, placement) for name, artifact in artifacts.items()}
     calls = {name: partial(session.run, images) for name, session in sessions.items()}
     return Race(calls, SECONDS, clock).run(), batch
 

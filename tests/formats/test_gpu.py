@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,9 @@ from s2mlp_deploy.pipeline.request import (
     Source,
 )
 from s2mlp_deploy.quantization.settings import OPTIONS, BFloat16, Float16, Int8, PrecisionOptions
+from s2mlp_deploy.runtime import cuda_diagnosis
+from s2mlp_deploy.runtime.cuda_session import CudaSession
+from s2mlp_deploy.runtime.onnxruntime import Loading, OnnxSession, missing
 from s2mlp_deploy.schema.array import Array
 from s2mlp_exporters.tensorrt.engine import EngineFormat
 from s2mlp_exporters.tensorrt.runtime import Gpu, find_gpu
@@ -301,3 +305,88 @@ def test_onnx_runtime_on_the_same_gpu_agrees(
     distance = compare(session.run(x), other.run(None, {"input": x})[0].astype(np.float32))
     assert distance.relative_l2 < {"fp32": 1e-5, "fp16": 4e-3}[precision] and distance.top1_agreement == 1
     session.close()
+
+
+# Sessions of ONNX Runtime on CUDA
+
+
+@pytest.fixture
+def on_cuda() -> None:
+    """Skip where ONNX Runtime has no CUDA provider that starts."""
+    if reason := missing("cuda"):
+        pytest.skip(reason)
+
+
+@pytest.fixture
+def bound(on_cuda: None, graphs: dict[str, Path]) -> Iterator[CudaSession]:
+    """The fp32 graph on CUDA."""
+    session = CudaSession(graphs["fp32"] / "model.onnx", Loading("cuda", cuda_graph=True))
+    yield session
+    session.close()
+
+
+def test_a_cuda_graph_gives_the_bits_of_a_run_without_one(bound: CudaSession, graphs: dict[str, Path]) -> None:
+    plain = CudaSession(graphs["fp32"] / "model.onnx", Loading("cuda"))
+    for count in (1, 4, 1, 7, 4):
+        x = images(count, seed=count)
+        first = bound.run(x)
+        np.testing.assert_array_equal(bound.run(x), first)
+        np.testing.assert_array_equal(plain.run(x), first)
+    assert bound.execution().cuda_graph and not plain.execution().cuda_graph
+
+
+def test_without_tf32_it_is_as_exact_as_a_processor(bound: CudaSession, graphs: dict[str, Path]) -> None:
+    x = images(8)
+    reference = OnnxSession(graphs["fp32"] / "model.onnx").run(x)
+    assert compare(bound.run(x), reference).relative_l2 < 2e-6
+    rounded = CudaSession(graphs["fp32"] / "model.onnx", Loading("cuda", tf32=True, cuda_graph=True))
+    assert isinstance(GPU, Gpu)
+    if GPU.capability >= (8, 0):
+        assert 2e-6 < compare(rounded.run(x), reference).relative_l2 < 5e-3
+
+
+def test_shapes_that_come_and_go_stay_right(bound: CudaSession) -> None:
+    whole = images(12)
+    expected = bound.run(whole)
+    for count in (*range(1, 13), *range(12, 0, -1)):
+        assert compare(bound.run(whole[:count]), expected[:count]).relative_l2 < 2e-6
+
+
+def test_threads_take_turns_on_cuda(bound: CudaSession, graphs: dict[str, Path]) -> None:
+    other = CudaSession(graphs["fp16"] / "model.onnx", Loading("cuda", cuda_graph=True))
+    inputs = [images(2, seed=seed) for seed in range(8)]
+    expected = [[session.run(x) for x in inputs] for session in (bound, other)]
+    with ThreadPoolExecutor(4) as pool:
+        found = [list(pool.map(session.run, inputs)) for session in (bound, other)]
+    np.testing.assert_array_equal(found, expected)
+
+
+def test_closing_a_session_gives_its_memory_back(bound: CudaSession) -> None:
+    bound.run(images(4))
+    held = cuda_diagnosis.Driver().memory(0)
+    bound.close()
+    free = cuda_diagnosis.Driver().memory(0)
+    if held is None or free is None:
+        pytest.skip("NVML does not give the memory of this GPU")
+    assert free.free > held.free
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+def test_an_onnx_bundle_is_verified_on_cuda(on_cuda: None, precision: str, graphs: dict[str, Path]) -> None:
+    ran = run("verify", graphs[precision], "--provider", "cuda", "--json")
+    assert ran.code == 0, ran.err
+    assert ran.json["execution"]["cuda_graph"] and not ran.json["execution"]["tf32"]
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+def test_an_export_for_cuda_keeps_parity_and_is_verified(
+    on_cuda: None, precision: str, graphs: dict[str, Path], tmp_path: Path
+) -> None:
+    export = engine(graphs[precision], tmp_path / "engine", "ort", precision, provider="cuda")
+    assert export.verdict is not None and export.verdict.passed and export.report.execution is not None
+    assert run("verify", tmp_path / "engine").code == 0
+
+
+def test_a_gpu_that_there_is_not_is_named(on_cuda: None, graphs: dict[str, Path]) -> None:
+    ran = run("verify", graphs["fp32"], "--provider", "cuda", "--device", 99)
+    assert ran.code == 4 and "--device 99: expected the number of a GPU of this machine" in ran.err

@@ -23,7 +23,7 @@ from s2mlp_deploy.formats import onnx_scan
 from s2mlp_deploy.formats.base import Compiler, refuse_other_files
 from s2mlp_deploy.formats.onnx import onnxruntime_examples
 from s2mlp_deploy.formats.settings import recorded
-from s2mlp_deploy.runtime import onnxruntime_versions
+from s2mlp_deploy.runtime import cuda_diagnosis, onnxruntime_versions
 from s2mlp_deploy.runtime.onnxruntime import REMEDY, Loading, OnnxSession, load, missing
 from s2mlp_deploy.runtime.opening import open_session, placed
 from s2mlp_deploy.runtime.providers import ON_GPU, Provider
@@ -92,8 +92,8 @@ class OrtModel(Compiler):
     install_hint = REMEDY
 
     def cannot_compile(self, options: OrtOptions) -> str | None:
-        """The reason where onnxruntime or the provider is missing or too old; else None."""
-        return _missing(options.provider)
+        """The reason where onnxruntime, the provider or the GPU is missing or too old; else None."""
+        return _missing(options.provider) or (cuda_diagnosis.obstacle(options.device) if options.device else None)
 
     def cannot_run(self, options: OrtOptions) -> str | None:
         """The same reasons: where a model is optimized it also runs."""

@@ -75,13 +75,15 @@ def test_a_machine_with_all_of_it_is_not_refused(driver: int, monkeypatch: pytes
     assert cuda_diagnosis.obstacle() is None
 
 
-def test_a_gpu_that_there_is_not_is_named_with_those_there_are(pristine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_gpu_that_there_is_not_is_named_with_those_there_are(
+    pristine: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     install(FakeGpu(names=("NVIDIA H200", "NVIDIA L4")), monkeypatch)
-    message = verify(pristine, "--device", 2)
-    assert (
-        "--device 2: expected the number of a GPU of this machine, of which there are 0 NVIDIA H200, 1 NVIDIA L4"
-        in message
-    )
+    expected = "--device 2: expected the number of a GPU of this machine, of which there are 0 NVIDIA H200, 1 NVIDIA L4"
+    assert expected in verify(pristine, "--device", 2)
+    options = ("--format", "ort", "--provider", "cuda", "--device", 2)
+    ran = run("export", pristine, *options, "-o", tmp_path / "out")
+    assert ran.code == 4 and expected in ran.err and list(tmp_path.iterdir()) == []
 
 
 def test_the_real_loader_finds_no_driver_where_there_is_none() -> None:
