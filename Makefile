@@ -7,6 +7,7 @@
 #                 of docs/benchmarks.md for each (50 minutes); ONLY=repair, or another, measures one part
 # make accuracy   what fp16 and int8 cost on 10,000 images (minutes)
 # make reliability  try every promise of docs/reliability.md as often as it says, and write it (45 minutes)
+# make tutorials  follow docs/tutorials from nothing, as a stranger would: a fresh clone, an empty home (half an hour; PAGE=first-model, or another)
 # make thorough   try in more settings what make test tries in a few (minutes)
 # make fuzz       100,000 damaged inputs and more, to everything that reads files (minutes)
 # make oldest     run the tests with the oldest versions that pyproject.toml allows (ten minutes)
@@ -31,7 +32,7 @@ SITE := fashion_mnist-web-fp32
 NODE_STAMP := node_modules/.package-lock.json
 DATASET ?= /usr/share/datasets/fashion-mnist
 
-.PHONY: venv demo test test-npm quick thorough lint bench accuracy reliability fuzz oldest arm docs docs-output licenses dist web web-deps clean
+.PHONY: venv demo test test-npm tutorials quick thorough lint bench accuracy reliability fuzz oldest arm docs docs-output licenses dist web web-deps clean
 
 venv: $(STAMP)
 
@@ -110,6 +111,10 @@ docs: $(DOCS)/.installed
 docs-output: $(STAMP)
 	PYTHONPATH=tests $(BIN)/python -m helpers.printed_outputs
 	PYTHONPATH=tests $(BIN)/python -m helpers.reference
+	PYTHONPATH=tests $(BIN)/python -m helpers.tutorials --here --write
+
+tutorials: $(STAMP)
+	PYTHONPATH=tests $(BIN)/python -m helpers.tutorials $(PAGE)
 
 dist: $(STAMP)
 	$(BIN)/s2mlp-export $(EXAMPLE) --force -o build/release-bundle

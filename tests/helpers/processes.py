@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import multiprocessing
 import os
+import runpy
 import signal
 import sys
 import time
@@ -85,19 +86,33 @@ def start(
     before: Callable[[], Any] | None = None,
 ) -> Running:
     """``s2mlp-COMMAND ARGUMENTS``, after ``before()``; what it prints goes to the file ``output``."""
+    return _start(output, _command, command, output, [str(a) for a in arguments], dict(env or {}), before)
+
+
+def script(name: str, output: Path, directory: Path) -> Running:
+    """``python NAME`` in ``directory``; what it prints goes to the file ``output``."""
+    return _start(output, _script, name, output, directory)
+
+
+def _start(output: Path, target: Callable[..., None], *arguments: object) -> Running:
     output.write_bytes(b"")
-    process = _server.Process(target=_run, args=(command, output, [str(a) for a in arguments], dict(env or {}), before))
+    process = _server.Process(target=target, args=arguments)
     started = time.monotonic()
     process.start()
     return Running(process, output, started)
 
 
-def _run(
+def _script(name: str, output: Path, directory: Path) -> None:
+    _print_to(output)
+    os.chdir(directory)
+    sys.argv, sys.path = [name], [str(directory), *sys.path]
+    runpy.run_path(name, run_name="__main__")
+
+
+def _command(
     command: str, output: Path, arguments: list[str], env: dict[str, str], before: Callable[[], Any] | None
 ) -> None:
-    descriptor = os.open(output, os.O_WRONLY | os.O_APPEND)
-    os.dup2(descriptor, 1)
-    os.dup2(descriptor, 2)
+    _print_to(output)
     os.environ.update(env)
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):  # as a shell starts it
         signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
@@ -107,3 +122,9 @@ def _run(
     from s2mlp_deploy.cli import entry_points
 
     getattr(entry_points, command)()
+
+
+def _print_to(output: Path) -> None:
+    descriptor = os.open(output, os.O_WRONLY | os.O_APPEND)
+    os.dup2(descriptor, 1)
+    os.dup2(descriptor, 2)
