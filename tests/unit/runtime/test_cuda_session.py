@@ -10,6 +10,7 @@ import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper
+from PIL import Image
 
 from helpers.fake_cuda import RECORDING, REFUSED, FakeGpu, install
 from helpers.support import run, save_checkpoint, small_spec
@@ -301,6 +302,18 @@ def test_verify_runs_an_onnx_bundle_on_cuda_with_tf32_on_a_chosen_gpu(
     assert ran.code == 0, ran.err
     assert gpu.options[-1] == {"device_id": "1", "use_tf32": "1", "enable_cuda_graph": "1"}
     assert ran.json["execution"] is not None and ran.json["execution"]["tf32"] is True
+
+
+def test_accuracy_is_measured_on_the_same_gpu(made: Path, tmp_path: Path, gpu: FakeGpu) -> None:
+    for label in range(7):
+        (tmp_path / str(label)).mkdir()
+        Image.fromarray(np.full((20, 28, 3), 30 * label, np.uint8)).save(tmp_path / str(label) / "one.png")
+    here = run("verify", made / "fp32", "--data", tmp_path, "--json")
+    assert here.code == 0 and gpu.done == []
+    ran = run("verify", made / "fp32", "--data", tmp_path, "--provider", "cuda", "--json")
+    assert ran.code == 0, ran.err
+    assert ran.json["accuracy"] == here.json["accuracy"] and ran.json["accuracy"]["images"] == 7
+    assert gpu.count("load") == 2  # to verify, and for the images
 
 
 def test_tf32_is_recorded_and_named_as_the_cause_where_numbers_are_off(
