@@ -37,9 +37,7 @@ _NO_MEMORY = re.compile(
     r"Failed to allocate memory for requested buffer|out of memory|(?:CUBLAS|CUDNN)_STATUS_ALLOC_FAILED|cudaErrorMemoryAllocation",
     re.IGNORECASE,
 )
-_FAILURE = re.compile(
-    r"(?:CUDA (?:failure|error)|CUDNN failure|CUBLAS failure) (\d+): ([^;\n]*?) *(?:;|$)", re.MULTILINE
-)
+_FAILURE = re.compile(r"CUDA (?:failure|error) (\d+):")
 
 BUSY = 46
 """The CUDA error that a GPU gives whose compute mode keeps it to another process."""
@@ -63,6 +61,18 @@ LOST = {
     999: "an unknown error",
 }
 """CUDA errors after which a process can use the GPU no more."""
+
+_IN_WORDS = {
+    46: "device(s) is/are busy or unavailable",
+    214: "uncorrectable ECC error",
+    700: "an illegal memory access was encountered",
+    702: "the launch timed out and was terminated",
+    710: "device-side assert triggered",
+    715: "an illegal instruction was encountered",
+    716: "misaligned address",
+    719: "unspecified launch failure",
+}
+"""CUDA's own words for some of them, which the provider that is a plugin gives without the number."""
 
 
 @dataclass(frozen=True)
@@ -238,9 +248,9 @@ def explain(error: str, device: int, shape: tuple[int, ...] | None) -> str | Non
     if _NO_MEMORY.search(error):
         return _no_memory(device, shape)
     failure = _FAILURE.search(error)
-    if not failure or int(failure[1]) not in LOST or "CUDA" not in failure[0]:
+    number = int(failure[1]) if failure else next((n for n, words in _IN_WORDS.items() if words in error), None)
+    if number not in LOST:
         return None
-    number = int(failure[1])
     if number == BUSY:
         return (
             f"GPU {device} is busy or unavailable (CUDA error {BUSY}): another process may keep it to itself, which nvidia-smi shows as compute "

@@ -148,6 +148,11 @@ def test_too_little_memory_for_the_weights_is_told_too(
     ("call", "error", "words"),
     [
         ("replay", ILLEGAL, "(CUDA error 700: an illegal memory access)"),
+        (
+            "replay",
+            "cudaGraphLaunch failed: an illegal memory access was encountered",
+            "(CUDA error 700: an illegal memory access)",
+        ),
         ("copy in2", ILLEGAL.replace("700", "719"), "(CUDA error 719: a kernel failed)"),
         (
             "copy out2",
