@@ -9,7 +9,7 @@ from typing import Any
 from s2mlp_deploy.errors import RuntimeMissingError
 from s2mlp_deploy.formats import registry
 from s2mlp_deploy.formats.base import Compiler
-from s2mlp_deploy.runtime import onnxruntime_versions, providers
+from s2mlp_deploy.runtime import cuda_diagnosis, onnxruntime_versions, providers
 from s2mlp_deploy.runtime.onnxruntime import miscomputes
 from s2mlp_deploy.runtime.providers import InstalledPlugin
 from s2mlp_deploy.system import machine
@@ -70,6 +70,7 @@ def examine() -> Report:
     for name in registry.names():
         abilities += _with_format(name)
     abilities += _with_old_onnx_runtime()
+    abilities += _with_cuda()
     plugins = () if missing_modules(("onnxruntime",)) else providers.installed_plugins()
     abilities += map(_with_plugin, plugins)
     return Report(machine.describe(), machine.installed(), plugins, tuple(abilities))
@@ -89,6 +90,14 @@ def _with_format(name: str) -> Iterator[Ability]:
         yield Ability(f"build {name} bundles", missing_modules(target.modules[:1]), target.install_hint, reason)
     reason = None if missing else target.cannot_run(target.options())
     yield Ability(run, missing, target.install_hint, reason)
+
+
+def _with_cuda() -> Iterator[Ability]:
+    """The ability to run models on CUDA, with the GPUs by number, where the installed ONNX Runtime is a build for it."""
+    if cuda_diagnosis.provider_library():
+        devices = ", ".join(f"{number} {name}" for number, name in enumerate(cuda_diagnosis.names()))
+        words = f" on GPU {devices}" if devices else ""
+        yield Ability(f"run models with --provider cuda{words}", (), "", cuda_diagnosis.obstacle())
 
 
 def _with_plugin(plugin: InstalledPlugin) -> Ability:

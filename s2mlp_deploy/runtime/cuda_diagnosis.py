@@ -14,6 +14,7 @@ from contextlib import redirect_stdout, suppress
 from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -177,9 +178,25 @@ def obstacle(device: int = 0) -> str | None:
             "--gpus all; CUDA_VISIBLE_DEVICES may hide it"
         )
     if device >= driver.count:
-        names = ", ".join(f"{number} {driver.name(number)}" for number in range(driver.count))
-        return f"--device {device}: expected the number of a GPU of this machine, of which there are {names}"
+        known = ", ".join(f"{number} {name}" for number, name in enumerate(names()))
+        return f"--device {device}: expected the number of a GPU of this machine, of which there are {known}"
     return _library_missing(cuda)
+
+
+def provider_library() -> Path | None:
+    """The library of the CUDA provider that is a part of the installed ONNX Runtime; None where there is none, or a plugin. Imports nothing."""
+    found = find_spec("onnxruntime")
+    provider = Path(found.origin).parent / "capi" / PROVIDER if found and found.origin else None
+    return provider if provider and provider.exists() else None
+
+
+def names() -> tuple[str, ...]:
+    """The names of the GPUs that the driver finds, in the order of their numbers."""
+    try:
+        driver = Driver()
+    except OSError:
+        return ()
+    return tuple(driver.name(number) for number in range(driver.count))
 
 
 def built_for() -> int | None:
@@ -191,10 +208,8 @@ def built_for() -> int | None:
 
 def _library_missing(cuda: int | None) -> str | None:
     """The library without which the CUDA provider cannot be loaded, and the package that brings it; None where all are here."""
-    import onnxruntime
-
-    provider = Path(onnxruntime.__file__).parent / "capi" / PROVIDER
-    if not provider.exists():  # linked in, or a plugin
+    provider = provider_library()
+    if provider is None:
         return None
     _load_packaged_libraries()
     try:
@@ -236,11 +251,8 @@ def _load_packaged_libraries() -> None:
 
 def name_of(device: int) -> str | None:
     """The name of the GPU with the number ``device``; None where the driver does not give it."""
-    try:
-        driver = Driver()
-    except OSError:
-        return None
-    return driver.name(device) if device < driver.count else None
+    found = names()
+    return found[device] if device < len(found) else None
 
 
 def explain(error: str, device: int, shape: tuple[int, ...] | None) -> str | None:

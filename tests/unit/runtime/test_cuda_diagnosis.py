@@ -86,6 +86,16 @@ def test_a_gpu_that_there_is_not_is_named_with_those_there_are(
     assert ran.code == 4 and expected in ran.err and list(tmp_path.iterdir()) == []
 
 
+def test_the_doctor_lists_the_gpus_by_number_or_what_is_in_the_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "--provider cuda" not in run("doctor").out  # of a build for processors
+    install(FakeGpu(names=("NVIDIA H200", "NVIDIA L4")), monkeypatch)
+    assert "✓ run models with --provider cuda on GPU 0 NVIDIA H200, 1 NVIDIA L4" in run("doctor").out
+    install(FakeGpu(driver=None), monkeypatch)
+    assert "✗ run models with --provider cuda: no NVIDIA driver is installed here" in " ".join(
+        run("doctor").out.split()
+    )
+
+
 def test_the_real_loader_finds_no_driver_where_there_is_none() -> None:
     try:
         found = cuda_diagnosis.Driver()
