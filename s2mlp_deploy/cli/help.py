@@ -23,6 +23,10 @@ def one_of(values: Any) -> str:
 class Command(TyperCommand):
     """A command whose help has sections, in the order in which its parameters name them."""
 
+    def get_params(self, ctx: Any) -> list[Any]:
+        """The command's own parameters, without those that Typer adds where it completes words for a shell."""
+        return [p for p in super().get_params(ctx) if p.name not in ("install_completion", "show_completion")]
+
     def collect_usage_pieces(self, ctx: Any) -> list[str]:
         """``[OPTIONS]`` and the arguments, as their help calls them."""
         parameters: list[Any] = self.get_params(ctx)

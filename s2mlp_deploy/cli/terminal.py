@@ -123,9 +123,10 @@ def command(function: Callable[..., None]) -> Callable[[], None]:
         for stream in (sys.stdout, sys.stderr):
             if isinstance(stream, io.TextIOWrapper):
                 stream.reconfigure(errors="backslashreplace")  # narrow encodings, and names of files that are no text
-        app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
-        app.command(cls=Command, context_settings={"help_option_names": ["-h", "--help"]})(guarded)
         program = Path(sys.argv[0]).name
+        completes = completion_variable(program) in os.environ
+        app = typer.Typer(add_completion=completes, pretty_exceptions_enable=False, rich_markup_mode=None)
+        app.command(cls=Command, context_settings={"help_option_names": ["-h", "--help"]})(guarded)
         try:
             code = app(standalone_mode=False, prog_name=program)
         except Exception as error:  # Typer's own are not public
@@ -136,6 +137,11 @@ def command(function: Callable[..., None]) -> Callable[[], None]:
         sys.exit(code)
 
     return main
+
+
+def completion_variable(program: str) -> str:
+    """The environment variable by which a shell makes ``program`` complete words, or print the script that does."""
+    return f"_{program}_COMPLETE".replace("-", "_").upper()
 
 
 def _print_version(wanted: bool) -> None:

@@ -27,6 +27,15 @@ INTRODUCTION = """\
 
 The help of each command, as `-h` prints it; written by `make docs-output`. Exit codes: 0 done, 1 the numbers are off, 2 usage, 3 bad input, 4 a package or device
 is missing, 130 interrupted. Each command is also `python -m s2mlp_deploy NAME`. [stability.md](../stability.md) says what of this may change.
+
+Shells complete the options of all commands, once they know the script that `python -m s2mlp_deploy completion SHELL` prints:
+
+| shell | once | in its start-up file |
+|---|---|---|
+| bash | `python -m s2mlp_deploy completion bash > ~/.s2mlp.bash` | `. ~/.s2mlp.bash` in `~/.bashrc` |
+| zsh | `python -m s2mlp_deploy completion zsh > ~/.s2mlp.zsh` | `. ~/.s2mlp.zsh` in `~/.zshrc`, below `compinit` |
+| fish | `python -m s2mlp_deploy completion fish > ~/.config/fish/conf.d/s2mlp.fish` | |
+| PowerShell | `python -m s2mlp_deploy completion powershell >> $PROFILE` | |
 """
 
 PYTHON = """\

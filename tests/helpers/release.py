@@ -1,7 +1,8 @@
-"""Build the wheel and the source distribution, check both, and try the wheel in empty environments: ``make dist``.
+"""Build the wheel and the source distribution, check both, and try each in empty environments: ``make dist``.
 
 ``dist`` holds the two files afterwards. Needs an index for pip. Every Python from 3.10 on that this machine has takes part; each gets
-an environment with the wheel and nothing but what it requires, where the commands that need no runtime run.
+an environment for the wheel and one for the source distribution, with nothing but what they require, where the commands that need no
+runtime run.
 """
 
 from __future__ import annotations
@@ -18,7 +19,9 @@ from helpers.reliability import building
 ROOT = Path(__file__).parents[2]
 VERSIONS = ("3.10", "3.11", "3.12", "3.13", "3.14")
 CHECKERS = ("twine==7.0.0", "check-wheel-contents==0.6.3")
-COMMANDS = ("inspect", "export", "repair", "verify", "doctor", "bench")
+NONE = Path(os.devnull)
+"""No constraints: the newest versions, as users get them."""
+COMMANDS = ("inspect", "export", "repair", "tune", "sweep", "verify", "doctor", "bench")
 
 
 def main() -> None:
@@ -29,7 +32,20 @@ def main() -> None:
         built = building.build(place / "build", 0)
         _check(built, place / "tools")
         for version in VERSIONS:
-            _try(version, built.wheel, place, bundle)
+            python = building.interpreter(version)
+            if python is None:
+                print(f"not run    Python {version} is not here", flush=True)
+                continue
+            for kind, file in (("wheel", built.wheel), ("sdist", built.sdist)):
+                _try(
+                    building.environment(python, place / f"{version}-{kind}", str(file), constraints=NONE),
+                    place,
+                    bundle,
+                )
+                print(
+                    f"passed     Python {version}, from the {kind}: --help of every command, s2mlp-doctor, s2mlp-inspect BUNDLE",
+                    flush=True,
+                )
         shutil.rmtree(ROOT / "dist", ignore_errors=True)
         (ROOT / "dist").mkdir()
         for file in (built.wheel, built.sdist):
@@ -44,18 +60,14 @@ def _check(built: building.Built, place: Path) -> None:
     print("passed     twine check --strict, check-wheel-contents")
 
 
-def _try(version: str, wheel: Path, place: Path, bundle: Path) -> None:
-    python = building.interpreter(version)
-    if python is None:
-        print(f"not run    Python {version} is not here")
-        return
-    fresh = building.environment(python, place / version, str(wheel), constraints=Path(os.devnull))
+def _try(python: Path, place: Path, bundle: Path) -> None:
+    """Run, in ``python``'s environment, what needs no runtime."""
     for name in COMMANDS:
-        _run(fresh.parent, place, f"s2mlp-{name}", "--help")
-    _run(fresh.parent, place, "s2mlp-doctor", "--json")
-    _run(fresh.parent, place, "s2mlp-inspect", str(bundle.resolve()), "--json")
-    _run(fresh.parent, place, "python", "-m", "s2mlp_deploy", "doctor")
-    print(f"passed     Python {version}: --help of every command, s2mlp-doctor, s2mlp-inspect BUNDLE")
+        _run(python.parent, place, f"s2mlp-{name}", "--help")
+    _run(python.parent, place, "s2mlp-doctor")
+    _run(python.parent, place, "s2mlp-doctor", "--json")
+    _run(python.parent, place, "s2mlp-inspect", str(bundle.resolve()), "--json")
+    _run(python.parent, place, "python", "-m", "s2mlp_deploy", "completion", "bash")
 
 
 def _run(programs: Path, directory: Path, program: str, *arguments: str) -> None:
