@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 from s2mlp_bench.candidate import Candidate
 from s2mlp_bench.inputs import TestInputs
 from s2mlp_deploy.errors import ParityError
 from s2mlp_deploy.gate.distance import compare, scale_of
 from s2mlp_deploy.gate.io_adapter import as_logits, scoring_every_class
-from s2mlp_deploy.runtime.session import TimedSession, Times
+from s2mlp_deploy.runtime.session import Session, TimedSession, Times, execution_of
 from s2mlp_deploy.system.timing import Clock
 
 
@@ -38,7 +39,7 @@ class Runner:
             if candidate.kind == "bundle":
                 raise _wrong(candidate.name, self.distance, candidate.limit)
             candidate = candidate.wrong(f"computes something else (relative L2 {self.distance:.2g})")
-        self.candidate = candidate
+        self.candidate = _with_execution(candidate, self.session)
 
     def time_ms(self, clock: Clock) -> float:
         """Milliseconds of one batch.
@@ -69,6 +70,15 @@ class Runner:
                 same_shape = logits.shape == expected.shape
                 worst = max(worst, compare(logits, expected, self._scale).relative_l2 if same_shape else math.inf)
         return worst if answers else None
+
+
+def _with_execution(candidate: Candidate, session: Session) -> Candidate:
+    """``candidate`` with a remark where it runs without a CUDA graph, though one was wanted."""
+    execution = execution_of(session)
+    if not execution or not execution.without_graph:
+        return candidate
+    said = f"without a CUDA graph: {execution.without_graph}"
+    return replace(candidate, remark=f"{candidate.remark}, {said}" if candidate.remark else said)
 
 
 def _wrong(name: str, distance: float, limit: float) -> ParityError:

@@ -14,6 +14,11 @@ from PIL import Image
 
 from helpers.fake_cuda import RECORDING, REFUSED, FakeGpu, install
 from helpers.support import run, save_checkpoint, small_spec
+from s2mlp_bench.candidate import Point
+from s2mlp_bench.inputs import of_bundle
+from s2mlp_bench.load import candidate_of
+from s2mlp_bench.runner import Runner
+from s2mlp_deploy.bundle.read import read_bundle
 from s2mlp_deploy.errors import BundleError
 from s2mlp_deploy.runtime import cuda_session
 from s2mlp_deploy.runtime.cuda_session import CudaSession
@@ -336,6 +341,19 @@ def test_an_export_warns_where_it_runs_without_a_graph(made: Path, tmp_path: Pat
     options = ("--format", "ort", "--provider", "cuda", "--ort-style", "onnx")
     ran = run("export", made / "fp32", *options, "-o", tmp_path / "engine")
     assert ran.code == 0 and "runs without a CUDA graph: the model has loops or branches" in " ".join(ran.err.split())
+
+
+@pytest.mark.parametrize("fails", [False, True], ids=["graph", "no graph"])
+def test_the_benchmark_times_the_same_session_and_remarks_on_a_missing_graph(
+    fails: bool, made: Path, gpu: FakeGpu
+) -> None:
+    gpu.fails = {"load with graph": REFUSED} if fails else {}
+    bundle = read_bundle(made / "fp32")
+    runner = Runner(candidate_of(bundle, Point(2, provider="cuda"), [bundle]), of_bundle(bundle))
+    assert runner.time_ms(lambda: 0.0) == 0 and len(runner.parts) == 1 and runner.candidate.device == "gpu"
+    remark = "without a CUDA graph: the model has loops or branches, which cannot be recorded"
+    assert runner.candidate.remark == (remark if fails else "")
+    assert gpu.count("record") == (0 if fails else 1) and (gpu.count("replay") > 0) != fails
 
 
 @pytest.mark.parametrize(
