@@ -36,7 +36,8 @@ def engine_line(engine: EngineReport, *, shifts: bool) -> str:
     """The figures of compilation: kernels and what they move, or what a backend left to the runtime."""
     if engine.not_delegated is not None:
         left = ", ".join(f"{name} ×{count}" for name, count in engine.not_delegated.items())
-        return f"left to the runtime's own kernels: {left or 'nothing'}"
+        on_npu = "" if engine.delegated is None else f"{counted(engine.delegated, 'operator')} on the NPU; "
+        return f"{on_npu}left to the runtime's own kernels: {left or 'nothing'}"
     moved = f"{readable_size(engine.moved_bytes)} of activations moved"
     if not shifts:
         return f"{counted(engine.kernels, 'kernel')}; {moved}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import onnx_ir as ir
 
-_MOVES = frozenset({"Reshape", "Transpose", "Split", "Slice", "Concat", "Gather", "Expand", "Pad"})
+MOVES = frozenset({"Reshape", "Transpose", "Split", "Slice", "Concat", "Gather", "Expand", "Pad"})
 """The operators that lowerings of the shift move values with."""
 
 
@@ -13,7 +13,7 @@ def only_moves(source: ir.Value, value: ir.Value) -> bool:
     node = value.producer()
     if value is source or node is None:
         return value is source
-    if node.op_type not in _MOVES or (
+    if node.op_type not in MOVES or (
         node.op_type == "Pad" and node.attributes.get_string("mode", "constant") == "constant"
     ):
         return False

@@ -56,7 +56,7 @@ class Quantize(PrecisionPass):
             activation = graph.inputs[0] if layer.activation == INPUT else nodes[layer.activation].outputs[0]
             self._quantize(graph, nodes[layer.name], activation, self.ranges[layer.activation])
         for layer in self.layers if self.recipe.outputs else ():
-            parameters = _activation_parameters(self.ranges[layer.name], self.recipe)
+            parameters = activation_parameters(self.ranges[layer.name], self.recipe)
             _quantize_output(graph, nodes[layer.name], parameters)
         remove_unused_initializers(graph)
 
@@ -66,39 +66,39 @@ class Quantize(PrecisionPass):
         )
 
     def _quantize(self, graph: ir.Graph, node: ir.Node, activation: ir.Value, span: Range) -> None:
-        parameters = _activation_parameters(span, self.recipe)
+        parameters = activation_parameters(span, self.recipe)
         moved = node.inputs[0]
         assert moved is not None
         # Operators that only move values move bytes. A convolution cannot in ONNX, and padding would have to write the
         # zero point: behind those the shift stays in float.
         source = activation if only_moves(activation, moved) else moved
         _quantize_input(graph, node, source, parameters)
-        scales = _quantize_weight(graph, node, float(parameters.scale), self.recipe)
+        scales = quantize_weight(graph, node, float(parameters.scale), self.recipe)
         if self.recipe.int32_bias and len(node.inputs) > 2 and node.inputs[2] is not None:
-            _quantize_bias(graph, node, scales * parameters.scale)
+            quantize_bias(graph, node, scales * parameters.scale)
 
 
 @dataclass(frozen=True)
-class _Parameters:
+class Parameters:
     """Scale (float32) and zero point of an activation, a number each."""
 
     scale: Array
     zero_point: Array
 
 
-def _activation_parameters(r: Range, recipe: Recipe) -> _Parameters:
+def activation_parameters(r: Range, recipe: Recipe) -> Parameters:
     """The parameters for the range ``r``, with which zero is represented exactly."""
     low, high = min(r.low, 0.0), max(r.high, 0.0)
     q_low, q_high = recipe.limits
     if recipe.symmetric:
         scale = np.float32(max(-low, high) / q_high)
-        return _Parameters(np.array(scale), np.array(0, recipe.activation))
+        return Parameters(np.array(scale), np.array(0, recipe.activation))
     scale = np.float32((high - low) / (q_high - q_low))
     zero_point = np.clip(np.rint(q_low - low / scale), q_low, q_high)
-    return _Parameters(np.array(scale), np.array(zero_point, recipe.activation))
+    return Parameters(np.array(scale), np.array(zero_point, recipe.activation))
 
 
-def _quantize_input(graph: ir.Graph, node: ir.Node, source: ir.Value, parameters: _Parameters) -> None:
+def _quantize_input(graph: ir.Graph, node: ir.Node, source: ir.Value, parameters: Parameters) -> None:
     """source → Q → (whatever moved it to ``node``) → DQ → node."""
     name = node.name
     s = add_initializer(graph, f"{name}/x_scale", parameters.scale)
@@ -121,7 +121,7 @@ def _quantize_input(graph: ir.Graph, node: ir.Node, source: ir.Value, parameters
     node.replace_input_with(0, restored)
 
 
-def _quantize_output(graph: ir.Graph, node: ir.Node, parameters: _Parameters) -> None:
+def _quantize_output(graph: ir.Graph, node: ir.Node, parameters: Parameters) -> None:
     """node → Q → DQ → whatever read the node's output, whose name the restored values take."""
     name, product = str(node.name), node.outputs[0]
     s = add_initializer(graph, f"{name}/y_scale", parameters.scale)
@@ -148,7 +148,7 @@ def _retype(value: ir.Value, end: ir.Node, dtype: ir.DataType) -> None:
                 _retype(output, end, dtype)
 
 
-def _quantize_weight(graph: ir.Graph, node: ir.Node, x_scale: float, recipe: Recipe) -> Array:
+def quantize_weight(graph: ir.Graph, node: ir.Node, x_scale: float, recipe: Recipe) -> Array:
     """int8 weights per output channel (axis 0, as PyTorch stores them); returns their scales (channels)."""
     values = constant_of(node.inputs[1])
     largest = np.abs(values).reshape(len(values), -1).max(1)
@@ -162,7 +162,7 @@ def _quantize_weight(graph: ir.Graph, node: ir.Node, x_scale: float, recipe: Rec
     return scales
 
 
-def _quantize_bias(graph: ir.Graph, node: ir.Node, scales: Array) -> None:
+def quantize_bias(graph: ir.Graph, node: ir.Node, scales: Array) -> None:
     rounded = np.rint(constant_of(node.inputs[2]).astype(np.float64) / scales.astype(np.float64))
     _dequantize(graph, node, 2, f"{node.name}/bias", (rounded.astype(np.int32), scales))
 

@@ -31,13 +31,15 @@ class Recipe:
 
     ``activation`` is the type of quantized activations; ``symmetric`` puts their zero point at 0.
     ``int32_bias`` quantizes biases with the product of both scales, as integer kernels add them. ``outputs`` quantizes the
-    outputs of layers, too, for runtimes whose integer kernels write bytes.
+    outputs of layers, too, for runtimes whose integer kernels write bytes. ``whole`` quantizes every value, not those of layers
+    alone.
     """
 
     activation: type[np.uint8] | type[np.int8]
     symmetric: bool
     int32_bias: bool
     outputs: bool = False
+    whole: bool = False
 
     @property
     def limits(self) -> tuple[int, int]:
@@ -61,4 +63,6 @@ RECIPES: dict[str, Recipe] = {
     "trt": Recipe(np.int8, symmetric=True, int32_bias=False),
     # LiteRT's specification of quantization: products read and write int8, and nothing is restored between them but by name.
     "litert": Recipe(np.int8, symmetric=False, int32_bias=True, outputs=True),
+    # Processors that compute with integers alone take no other value.
+    "litert-micro": Recipe(np.int8, symmetric=False, int32_bias=True, outputs=True, whole=True),
 }

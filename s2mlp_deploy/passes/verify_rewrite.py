@@ -33,7 +33,7 @@ HALF = 0.5 + 1e-3
 def rounding_differences(rounded: ir.Graph, original: ir.Graph) -> Iterator[str]:
     """Each difference of ``rounded`` (float16 or bfloat16) from ``original`` by more than one rounding, in words."""
     nodes = [node for node in rounded if node.op_type != CAST]
-    if [_kind(node)[:3] for node in nodes] != [_kind(node)[:3] for node in original]:
+    if [kind_of(node)[:3] for node in nodes] != [kind_of(node)[:3] for node in original]:
         yield "its operators are others"
         return
     for node, old in zip(nodes, original, strict=True):
@@ -44,7 +44,7 @@ def rounding_differences(rounded: ir.Graph, original: ir.Graph) -> Iterator[str]
 
 def _is_rounded(new: ir.Value | None, old: ir.Value | None) -> bool:
     """Whether a node reads the same inputs as before, rounded once."""
-    while cast := _made_by(new, CAST):
+    while cast := made_by(new, CAST):
         new = cast.inputs[0]
     if new is None or old is None:
         return new is old
@@ -59,12 +59,12 @@ def _is_rounded(new: ir.Value | None, old: ir.Value | None) -> bool:
 def storage_differences(stored: ir.Graph, original: ir.Graph) -> Iterator[str]:
     """Each difference of ``stored``, whose matrices are int8 with a scale a row, from ``original``, in words."""
     nodes = [node for node in stored if node.op_type != DQ]
-    if [_kind(node) for node in nodes] != [_kind(node) for node in original]:
+    if [kind_of(node) for node in nodes] != [kind_of(node) for node in original]:
         yield "its operators are others"
         return
     for node, old in zip(nodes, original, strict=True):
         for index, (new, value) in enumerate(zip(node.inputs, old.inputs, strict=True)):
-            restored = _restored(new)
+            restored = restored_constant(new)
             if not (_is_same(new, value) if restored is None else _is_nearest(restored, constant_of(value))):
                 yield f"input {index} of {node.name} is another"
 
@@ -82,7 +82,7 @@ def quantization_differences(
     nodes = [node for node in graph if node.op_type not in (Q, DQ)]
     wanted = {layer.name: layer for layer in layers}
     in_bytes = {f"{name}{PRODUCT}": name for name in wanted} if recipe.outputs else {}
-    if [_kind(node, in_bytes) for node in nodes] != [_kind(node) for node in original]:
+    if [kind_of(node, in_bytes) for node in nodes] != [kind_of(node) for node in original]:
         yield "its operators are others"
         return
     if [value.name for value in graph.outputs] != [value.name for value in original.outputs]:
@@ -91,17 +91,17 @@ def quantization_differences(
     for node, old in zip(nodes, original, strict=True):
         layer = wanted.get(str(node.name))
         for index, (new, value) in enumerate(zip(node.inputs, old.inputs, strict=True)):
-            if not (layer and index < 3 and _made_by(new, DQ)) and not _is_same(new, value):
+            if not (layer and index < 3 and made_by(new, DQ)) and not _is_same(new, value):
                 yield f"input {index} of {node.name} is another"
         if layer:
-            pair = _Quantized(node, old, recipe)
+            pair = QuantizedLayer(node, old, recipe)
             yield from pair.differences(ranges[layer.activation], {sources[layer.activation], str(old.inputs[0].name)})  # type: ignore[union-attr]
             if recipe.outputs:
                 yield from pair.output_differences(ranges[layer.name])
 
 
 @dataclass(frozen=True)
-class _Quantized:
+class QuantizedLayer:
     """A layer in int8, and the same layer in float32."""
 
     node: ir.Node
@@ -111,19 +111,19 @@ class _Quantized:
     def differences(self, wanted: Range, sources: Collection[str]) -> Iterator[str]:
         """Differences in activation (one of ``sources``, quantized for ``wanted``), weight and bias, in words."""
         name = self.node.name
-        scale = _dequantized_by(self.node.inputs[0])
+        scale = dequantized_by(self.node.inputs[0])
         if scale is None:
             yield f"the input of {name} is not quantized"
             return
-        if not _comes_from(self.node.inputs[0], sources):
+        if not comes_from(self.node.inputs[0], sources):
             yield f"the input of {name} is quantized in one way and read in another, or is another"
-        if not _covers(self.recipe, scale, wanted):
+        if not covers(self.recipe, scale, wanted):
             yield f"the input of {name} is quantized for another range than {wanted.low:.4g} to {wanted.high:.4g}"
-        weight = _restored(self.node.inputs[1])
+        weight = restored_constant(self.node.inputs[1])
         if weight is None or not self._is_near(weight.value, float(scale[0])):
             yield f"the weight of {name} is another"
         elif self.recipe.int32_bias and len(self.original.inputs) > 2:
-            bias, old = _restored(self.node.inputs[2]), constant_of(self.original.inputs[2])
+            bias, old = restored_constant(self.node.inputs[2]), constant_of(self.original.inputs[2])
             product = weight.scale * scale[0]
             if (
                 bias is None
@@ -143,7 +143,7 @@ class _Quantized:
         own = [constant_of(v) for v in restore.inputs[1:]]
         if not all(np.array_equal(constant_of(v), mine) for v, mine in zip(quantize.inputs[1:], own, strict=True)):
             yield f"the output of {name} is quantized in one way and read in another"
-        elif own[0].shape or own[1].shape or not _covers(self.recipe, (own[0], own[1]), wanted):
+        elif own[0].shape or own[1].shape or not covers(self.recipe, (own[0], own[1]), wanted):
             yield f"the output of {name} is quantized for another range than {wanted.low:.4g} to {wanted.high:.4g}"
 
     def _is_near(self, weight: Array, x_scale: float) -> bool:
@@ -156,7 +156,7 @@ class _Quantized:
         return bool((np.abs(weight.reshape(rows.shape) - rows) <= HALF * steps[:, None]).all())
 
 
-def _covers(recipe: Recipe, parameters: tuple[Array, Array], wanted: Range) -> bool:
+def covers(recipe: Recipe, parameters: tuple[Array, Array], wanted: Range) -> bool:
     """Whether the range of ``parameters``, scale and zero point, holds the calibrated one, and uses all steps for it."""
     scale, zero_point = parameters
     low, high = min(wanted.low, 0.0), max(wanted.high, 0.0)
@@ -176,8 +176,8 @@ class _Restored:
     scale: Array
 
 
-def _restored(value: ir.Value | None) -> _Restored | None:
-    node = _made_by(value, DQ)
+def restored_constant(value: ir.Value | None) -> _Restored | None:
+    node = made_by(value, DQ)
     if node is None or any(v is None or v.const_value is None for v in node.inputs):
         return None
     integers, scale, *zero = (constant_of(v) for v in node.inputs)
@@ -188,18 +188,18 @@ def _restored(value: ir.Value | None) -> _Restored | None:
     return _Restored((integers.astype(np.float64) - (zero[0] if zero else 0)) * scale, scale.reshape(-1))
 
 
-def _dequantized_by(value: ir.Value | None) -> tuple[Array, Array] | None:
+def dequantized_by(value: ir.Value | None) -> tuple[Array, Array] | None:
     """Scale and zero point, each a single number, where an activation comes from DequantizeLinear."""
-    node = _made_by(value, DQ)
+    node = made_by(value, DQ)
     if node is None or len(node.inputs) != 3:
         return None
     scale, zero_point = constant_of(node.inputs[1]), constant_of(node.inputs[2])
     return None if scale.shape or zero_point.shape else (scale, zero_point)
 
 
-def _comes_from(value: ir.Value | None, sources: Collection[str]) -> bool:
+def comes_from(value: ir.Value | None, sources: Collection[str]) -> bool:
     """Whether dequantized ``value`` is one of ``sources``, quantized with the same parameters and only moved since."""
-    node, own = _made_by(value, DQ), _dequantized_by(value)
+    node, own = made_by(value, DQ), dequantized_by(value)
     found = list(_quantizers(node.inputs[0])) if node else []
     return bool(found) and all(
         by is not None
@@ -231,7 +231,7 @@ def _is_same(new: ir.Value | None, old: ir.Value | None) -> bool:
     if old.const_value is not None:
         shared = new.const_value is old.const_value
         return shared or (new.const_value is not None and np.array_equal(constant_of(new), constant_of(old)))
-    if quantizer := _made_by(new, Q):
+    if quantizer := made_by(new, Q):
         new = quantizer.inputs[0]
     return new is not None and new.name == old.name
 
@@ -242,13 +242,13 @@ def _only_user(value: ir.Value, op_type: str) -> ir.Node | None:
     return users[0] if len(users) == 1 and users[0].op_type == op_type else None
 
 
-def _made_by(value: ir.Value | None, op_type: str) -> ir.Node | None:
+def made_by(value: ir.Value | None, op_type: str) -> ir.Node | None:
     """The node that ``value`` comes from, if it is of this type."""
     node = value.producer() if value is not None else None
     return node if node is not None and node.op_type == op_type else None
 
 
-def _kind(
+def kind_of(
     node: ir.Node, renamed: Mapping[str, str] = MappingProxyType({})
 ) -> tuple[str, str, tuple[tuple[str, str], ...], tuple[str | None, ...], int]:
     """Everything about a node except its inputs; its outputs by their old names where ``renamed`` has them."""

@@ -8,6 +8,7 @@ from s2mlp_deploy.bundle import signature
 from s2mlp_deploy.errors import RuntimeMissingError, UsageError
 from s2mlp_deploy.formats import registry
 from s2mlp_deploy.formats.base import Compiler, Exporter
+from s2mlp_deploy.passes.recipe import RECIPES
 from s2mlp_deploy.pipeline.model_card import check_license
 from s2mlp_deploy.pipeline.request import ExportRequest, OutputOptions, flags
 from s2mlp_deploy.quantization.settings import Float16, Int8
@@ -121,11 +122,23 @@ def _check_precision(request: ExportRequest, target: Exporter | Compiler) -> Non
         raise UsageError(
             f"--io-dtype {precision.io_dtype} is for prepared images and logits: leave out --input and --answer"
         )
+    if isinstance(precision, Int8) and precision.target and RECIPES[precision.target].whole:
+        _check_whole(request)
     if isinstance(precision, Int8) and precision.calibration is None and not request.source.is_bundle:
         raise UsageError(
             "--precision int8 needs --calibration: images of the kind the model will see (a folder, or prepared inputs as "
             ".npy, .npz or .safetensors). Calibrating on noise would give wrong ranges"
         )
+
+
+def _check_whole(request: ExportRequest) -> None:
+    """Refuse an interface that is not int8, and free sizes, which integers alone do not compute."""
+    if request.graph.interface != FLOAT_LOGITS:
+        raise UsageError(
+            "--target litert-micro takes prepared images and gives logits, both as int8: leave out --input and --answer"
+        )
+    if request.graph.dynamic_size:
+        raise UsageError("--target litert-micro has one size of images for a file: leave out --dynamic-size")
 
 
 def check_output(output: OutputOptions) -> None:

@@ -62,6 +62,8 @@ def search(quantizer: Quantizer, evaluator: Evaluator, ranker: Ranker) -> tuple[
 def _trials(quantizer: Quantizer, evaluator: Evaluator, ranker: Ranker) -> Iterator[Trial]:
     """Trials with ever more layers in float. The layers are ranked only where the first trial does not pass."""
     yield evaluator.trial((), quantizer.graph())
+    if not quantizer.layers:
+        return
     ranking = ranker.ranking()
     for count in range(1, int(len(ranking) * MOST_FLOAT_LAYERS) + 1):
         float_layers = tuple(ranking[:count])
@@ -69,6 +71,12 @@ def _trials(quantizer: Quantizer, evaluator: Evaluator, ranker: Ranker) -> Itera
 
 
 def _refusal(trials: Sequence[Trial], evaluator: Evaluator, layers: int) -> str:
+    if not layers:
+        return (
+            f"int8 throughout cannot keep {limits(trials[-1], evaluator.settings)}; nothing was published. Tried: "
+            f"{describe(trials[-1])}. Try another --calibration-method, more calibration images, or --target litert, which computes in "
+            "float between the layers"
+        )
     shown = [trials[i] for i in sorted({0, len(trials) // 4, len(trials) // 2, 3 * len(trials) // 4, len(trials) - 1})]
     return (
         f"int8 cannot keep {limits(trials[-1], evaluator.settings)}, not even with {len(trials[-1].float_layers)} of {layers} layers "

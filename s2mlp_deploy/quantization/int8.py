@@ -5,13 +5,16 @@ images ─▶ split ─▶ calibrate ranges ─▶ quantizer ─▶ search for l
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from s2mlp_deploy.families.registry import family_of
 from s2mlp_deploy.formats.onnx import scratch_session
 from s2mlp_deploy.gate.evaluation import EvaluationSet
 from s2mlp_deploy.graph.lowered import Lowered
+from s2mlp_deploy.passes.quantize_whole import computed_values
 from s2mlp_deploy.passes.recipe import RECIPES
+from s2mlp_deploy.passes.run_passes import run_passes
+from s2mlp_deploy.passes.spell_out import SpellOut
 from s2mlp_deploy.quantization.accuracy import Evaluator
 from s2mlp_deploy.quantization.accuracy_search import Ranker, search
 from s2mlp_deploy.quantization.calibration import calibrate, observer
@@ -49,11 +52,15 @@ def to_int8(lowered: Lowered, task: QuantizationTask, progress: Progress) -> Qua
     """
     settings, family, recipe = task.settings, family_of(lowered.spec), RECIPES[task.target]
     layers = family.block_layers(lowered.spec) + (family.end_layers(lowered.spec) if settings.quantize_ends else ())
+    values, batch = recipe.values(layers), task.batch or BATCH
+    if recipe.whole:
+        lowered = replace(lowered, model=run_passes(lowered.model, SpellOut()))
+        layers, values, batch = (), computed_values(lowered.model), task.batch or 1
     with progress.step("reading the calibration images"):
         split = split_images(task, lowered.spec, progress.warn)
     with scratch_session(lowered) as session, progress.step("calibrating activations"):
-        observe = observer(session, recipe.values(layers), task.batch)
-        ranges = calibrate(observe, split.calibration, settings.calibration_method, batch=task.batch or BATCH)
+        observe = observer(session, values, task.batch)
+        ranges = calibrate(observe, split.calibration, settings.calibration_method, batch=batch)
     quantizer = Quantizer(lowered, layers, ranges, recipe)
     trials: tuple[Trial, ...] = ()
     if split.evaluation:

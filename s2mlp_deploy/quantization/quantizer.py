@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from s2mlp_deploy.graph.layer import Layer
 from s2mlp_deploy.graph.lowered import Lowered
 from s2mlp_deploy.passes.quantize import Quantize
+from s2mlp_deploy.passes.quantize_whole import QuantizeWhole
 from s2mlp_deploy.passes.recipe import Range, Recipe
 from s2mlp_deploy.passes.run_passes import run_passes
 from s2mlp_deploy.schema.precision import INT8
@@ -15,7 +16,10 @@ from s2mlp_deploy.schema.precision import INT8
 
 @dataclass(frozen=True)
 class Quantizer:
-    """A float32 graph, the ``layers`` that can be quantized, the ranges of their activations, and the target's recipe."""
+    """A float32 graph, the ``layers`` that can be quantized, the ranges of their activations, and the target's recipe.
+
+    Where the recipe is for the whole graph, ``layers`` is empty, since none can stay in float.
+    """
 
     lowered: Lowered
     layers: tuple[Layer, ...]
@@ -39,5 +43,7 @@ class Quantizer:
         return self._with([layer])
 
     def _with(self, layers: Collection[Layer]) -> Lowered:
-        model = run_passes(self.lowered.model, Quantize(self.ranges, self.recipe, layers))
+        whole = self.recipe.whole
+        quantize = QuantizeWhole(self.ranges, self.recipe) if whole else Quantize(self.ranges, self.recipe, layers)
+        model = run_passes(self.lowered.model, quantize)
         return replace(self.lowered, model=model, precision=INT8.name)

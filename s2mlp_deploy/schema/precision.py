@@ -33,7 +33,10 @@ X86, ARM, TRT = Target("x86"), Target("arm"), Target("trt", gpu=True)
 LITERT = Target("litert")
 """Any processor that LiteRT runs on, whose int8 products read and write bytes."""
 
-TARGETS: Mapping[str, Target] = {target.name: target for target in (X86, ARM, TRT, LITERT)}
+LITERT_MICRO = Target("litert-micro")
+"""Microcontrollers and NPUs that compute with integers alone: every value of the graph is int8."""
+
+TARGETS: Mapping[str, Target] = {target.name: target for target in (X86, ARM, TRT, LITERT, LITERT_MICRO)}
 
 
 @dataclass(frozen=True)

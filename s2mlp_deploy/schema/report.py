@@ -160,7 +160,8 @@ class SourceBundle(_Part):
 class EngineReport(BaseModel):
     """Figures recorded while compiling; formats may add figures of their own.
 
-    ``not_delegated`` counts the operators, by name, that the backend left to the runtime's own kernels.
+    ``not_delegated`` counts the operators, by name, that the backend left to the runtime's own kernels, and ``delegated`` those
+    that an NPU takes.
     """
 
     model_config = ConfigDict(frozen=True, extra="allow")
@@ -170,6 +171,7 @@ class EngineReport(BaseModel):
     moved_bytes: int = 0
     shift_moved_bytes: int = 0
     not_delegated: Mapping[str, int] | None = None
+    delegated: int | None = None
 
 
 @dataclass(frozen=True)

@@ -2,19 +2,37 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from s2mlp_exporters.litert.model_writer import Kind, Result, Tensor
-from s2mlp_exporters.litert.translation import Axes, Constant, Emitter, Node, Translation, Value, View, int32
+from s2mlp_exporters.litert.translation import (
+    Axes,
+    Constant,
+    Emitter,
+    Node,
+    Pending,
+    Translation,
+    Value,
+    View,
+    identity,
+    int32,
+)
 
 ADD, SUB = Kind("ADD", "AddOptions"), Kind("SUB", "SubOptions")
 MUL, DIV = Kind("MUL", "MulOptions"), Kind("DIV", "DivOptions")
 SQUARED_DIFFERENCE = Kind("SQUARED_DIFFERENCE", "SquaredDifferenceOptions")
 RSQRT = Kind("RSQRT")
 
+_OF_BYTES = 2
+"""The version of an operator that computes with int8."""
+
 
 def apply(t: Translation, kind: Kind, inputs: list[Value], name: str) -> Value:
     """``kind`` of one or two values, which are broadcast, in the order in which the first view among them lies."""
+    if t.whole:
+        return _pending(kind, [t.integers_of(x) for x in inputs], name)
     inputs = [t.restored(x) for x in inputs]
     axes = next((x.axes for x in inputs if isinstance(x, View)), None)
     if axes is not None and all(_fits(x, axes) for x in inputs):
@@ -36,9 +54,20 @@ def _in_base_order(t: Translation, value: Value, axes: Axes) -> Value:
 
 def _compute(t: Translation, kind: Kind, inputs: list[Value], name: str) -> Tensor:
     operands = [t.written(x) for x in inputs]
-    shape = np.broadcast_shapes(*(x.shape for x in operands))
-    free = next((x.free + len(shape) - len(x.shape) for x in operands if x.free is not None), None)
+    shape, free = _broadcast(operands)
     return t.add(kind, list(operands), Result(name, shape, free, operands[0].dtype))
+
+
+def _pending(kind: Kind, operands: list[Tensor], name: str) -> Pending:
+    """``kind`` of integers, whose result waits for its scales."""
+    shape, free = _broadcast(operands)
+    return Pending(replace(kind, version=_OF_BYTES), tuple(operands), Result(name, shape, free), identity(shape))
+
+
+def _broadcast(operands: list[Tensor]) -> tuple[tuple[int, ...], int | None]:
+    """The shape of an operator of ``operands``, and its free axis."""
+    shape = np.broadcast_shapes(*(x.shape for x in operands))
+    return shape, next((x.free + len(shape) - len(x.shape) for x in operands if x.free is not None), None)
 
 
 def mean(t: Translation, x: Tensor, axes: list[int], result: Result, *, keep: bool, kind: str = "MEAN") -> Tensor:
@@ -63,14 +92,20 @@ def _softmax(t: Translation, node: Node) -> None:
     value = t.value(node.inputs[0])
     order = list(range(len(value.shape)))
     order.append(order.pop(node.attributes.get("axis", -1)))
-    x = t.written(t.transposed(value, tuple(order)))
-    made = t.add(Kind("SOFTMAX", "SoftmaxOptions", {"beta": 1.0}), [x], Result(node.name, x.shape, x.free))
+    kind, moved = Kind("SOFTMAX", "SoftmaxOptions", {"beta": 1.0}), t.transposed(value, tuple(order))
+    made: Value
+    if t.whole:
+        made = _pending(kind, [t.integers_of(moved)], node.name)
+    else:
+        x = t.written(moved)
+        made = t.add(kind, [x], Result(node.name, x.shape, x.free))
     t.define(node.name, t.transposed(made, tuple(np.argsort(order).tolist())))
 
 
 def _reduction(kind: str) -> Emitter:
     def emit(t: Translation, node: Node) -> None:
-        x = t.tensor(node.inputs[0])
+        value = t.value(node.inputs[0])
+        x = t.integers_of(value) if t.whole else t.written(value)
         if not node.has(1):
             raise node.refused("it is over all axes")
         axes = sorted(axis % len(x.shape) for axis in t.integers(node, 1))
@@ -82,9 +117,21 @@ def _reduction(kind: str) -> Emitter:
         else:
             shape = tuple(n for i, n in enumerate(x.shape) if i not in axes)
             free = None if x.free is None else x.free - sum(axis < x.free for axis in axes)
-        t.define(node.name, mean(t, x, axes, Result(node.name, shape, free), keep=keep, kind=kind))
+        result = Result(node.name, shape, free)
+        if t.whole:
+            reduced = Kind(kind, "ReducerOptions", {"keepDims": keep}, _OF_BYTES)
+            t.define(node.name, Pending(reduced, (x, int32("axis", axes)), result, identity(shape)))
+        else:
+            t.define(node.name, mean(t, x, axes, result, keep=keep, kind=kind))
 
     return emit
+
+
+def _power(t: Translation, node: Node) -> None:
+    """x^−½, which is an operator of its own."""
+    if t.array(node, 1).reshape(-1).tolist() != [-0.5]:
+        raise node.refused("its exponent is not −½")
+    t.define(node.name, apply(t, RSQRT, [t.value(node.inputs[0])], node.name))
 
 
 def _cast(t: Translation, node: Node) -> None:
@@ -110,6 +157,7 @@ EMITTERS: dict[str, Emitter] = {
     "Div": _elementwise(DIV),
     "Gelu": _gelu,
     "Mul": _elementwise(MUL),
+    "Pow": _power,
     "ReduceMean": _reduction("MEAN"),
     "ReduceSum": _reduction("SUM"),
     "Sigmoid": _elementwise(Kind("LOGISTIC")),

@@ -17,31 +17,32 @@ from typing import Any
 from s2mlp_deploy.formats.artifact_scan import Unexpected, inspecting
 from s2mlp_exporters.litert import tflite_metadata
 from s2mlp_exporters.litert.schema import IDENTIFIER, SCHEMA_VERSION, load_schema
+from s2mlp_exporters.litert.vela import NPU_OPERATOR
 
 OPERATORS: dict[str, tuple[int, int | None]] = {
-    "ADD": (1, 2),
+    "ADD": (2, 2),
     "BATCH_MATMUL": (1, 2),
     "CAST": (1, 1),
     "CONCATENATION": (2, None),
     "CONV_2D": (3, 3),
-    "DEPTHWISE_CONV_2D": (1, 3),
+    "DEPTHWISE_CONV_2D": (3, 3),
     "DEQUANTIZE": (3, 1),
     "DIV": (1, 2),
     "FULLY_CONNECTED": (12, 3),
     "GATHER": (2, 2),
     "GELU": (1, 1),
-    "LOGISTIC": (1, 1),
-    "MEAN": (1, 2),
-    "MUL": (1, 2),
+    "LOGISTIC": (2, 1),
+    "MEAN": (2, 2),
+    "MUL": (2, 2),
     "PAD": (2, 2),
     "QUANTIZE": (1, 1),
     "RESHAPE": (1, 2),
-    "RSQRT": (1, 1),
+    "RSQRT": (2, 1),
     "SLICE": (2, 3),
-    "SOFTMAX": (1, 1),
+    "SOFTMAX": (2, 1),
     "SQUARED_DIFFERENCE": (1, 2),
-    "SUB": (1, 2),
-    "SUM": (1, 2),
+    "SUB": (2, 2),
+    "SUM": (2, 2),
     "TRANSPOSE": (2, 2),
 }
 """The operators that a translation writes: the latest version of each, and its inputs; None for any number of them.
@@ -59,6 +60,9 @@ _LARGEST = 2**31
 
 _MOST_AXES = 8
 
+_DAMAGE = (OSError, struct.error, IndexError, ValueError, TypeError, AttributeError, OverflowError)
+"""Errors of Python's FlatBuffers on a file that is none."""
+
 
 def inspect(path: Path) -> None:
     """Refuse the file at ``path`` where it could do more than compute.
@@ -68,15 +72,33 @@ def inspect(path: Path) -> None:
         RuntimeMissingError: where ai-edge-litert, whose bindings read the file, is not installed.
     """
     schema = load_schema()
-    # Errors of Python's FlatBuffers on a file that is none.
-    damage = (OSError, struct.error, IndexError, ValueError, TypeError, AttributeError, OverflowError)
-    with inspecting(path, *damage), path.open("rb") as file:
+    with inspecting(path, *_DAMAGE), path.open("rb") as file:
         content = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         try:
             _Reader(schema, content).check()
         finally:
             with suppress(BufferError):  # a traceback holds a part; it is closed with that
                 content.close()
+
+
+def inspect_compiled(path: Path) -> None:
+    """Refuse the file at ``path``, which nothing here loads, where it is none that Vela makes of one of this project's.
+
+    Raises:
+        BundleError: with the reason.
+    """
+    with inspecting(path, *_DAMAGE):
+        content = path.read_bytes()
+        if content[4:8] != IDENTIFIER:
+            raise Unexpected("it is no .tflite file")
+        model = load_schema().Model.GetRootAs(content)
+        if model.Version() != SCHEMA_VERSION or model.SubgraphsLength() != 1:
+            raise Unexpected("it has another version of the format, or more than one graph")
+        names = {getattr(load_schema().BuiltinOperator, name) for name in OPERATORS}
+        for code in (model.OperatorCodes(i) for i in range(min(model.OperatorCodesLength(), len(content)))):
+            number, custom = max(code.BuiltinCode(), code.DeprecatedBuiltinCode()), code.CustomCode()
+            if custom not in (None, NPU_OPERATOR) or (custom is None and number not in names):
+                raise Unexpected(f"its operator {number} is none that this project or Vela writes")
 
 
 class _Reader:

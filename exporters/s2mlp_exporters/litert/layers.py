@@ -26,6 +26,9 @@ from s2mlp_exporters.litert.translation import (
 CHANNELS_LAST: Axes = (0, 2, 3, 1)
 CHANNELS_FIRST: Axes = (0, 3, 1, 2)
 
+BYTES = "/q"
+"""The end of the name that a value has in the ONNX graph once it is quantized."""
+
 
 def fully_connected(t: Translation, x: Value, weight: Constant, bias: Value | None, name: str) -> Tensor | Pending:
     """``x`` (…, in) · ``weight``ᵀ (out, in) + ``bias`` (out)."""
@@ -162,9 +165,12 @@ def _dequantize(t: Translation, node: Node) -> None:
     """Constants of one scale a row, or values of one scale, which a product reads as they are."""
     value, scales = t.value(node.inputs[0]), t.array(node, 1)
     if not isinstance(value, Constant):
-        if not isinstance(value, Tensor | View) or not _scales(t, node).same(t.base(value)[0].scales):
+        if not isinstance(value, Tensor | View) or not scales_of(t, node).same(t.base(value)[0].scales):
             raise node.refused("it is not of int8 values with the scale that they were quantized with")
         t.define(node.name, Restored(node.name, value))
+        return
+    if value.array.dtype == np.int8 and not scales.shape and not node.has(2):  # a number, or a row, of one scale
+        t.define(node.name, replace(value, scales=Scales(scales.reshape(1))))
         return
     rows = value.shape[0] if value.shape else 0
     whole = value.array.dtype in (np.int8, np.int32) and scales.shape == (rows,)
@@ -176,10 +182,12 @@ def _dequantize(t: Translation, node: Node) -> None:
 
 
 def _quantize(t: Translation, node: Node) -> None:
-    t.define(node.name, t.quantized(t.value(node.inputs[0]), _scales(t, node), node.name))
+    # Where all values are int8, each is called as the ONNX graph calls it in float.
+    name = node.name.removesuffix(BYTES) if t.whole else node.name
+    t.define(node.name, t.quantized(t.value(node.inputs[0]), scales_of(t, node), name))
 
 
-def _scales(t: Translation, node: Node) -> Scales:
+def scales_of(t: Translation, node: Node) -> Scales:
     """The one scale and zero point of values that ``node`` quantizes or restores."""
     scale, zero_point = t.array(node, 1), t.array(node, 2) if node.has(2) else np.zeros(0, np.uint8)
     if scale.shape or zero_point.shape or zero_point.dtype != np.int8:

@@ -47,7 +47,7 @@ class LiteRtSession:
         with self._turn:
             interpreter = self._interpreter(())
             self._invoke(interpreter, images)
-            return _value(interpreter, interpreter.get_output_details()[0]["index"])
+            return _value(interpreter, interpreter.get_output_details()[0])
 
     def describe(self) -> Description:
         """Inputs and outputs of the model, and what the ONNX model carried along."""
@@ -61,8 +61,8 @@ class LiteRtSession:
         with self._turn:
             interpreter = self._interpreter(tuple(name for name in names if name != OUTPUT))
             self._invoke(interpreter, images)
-            places = {detail["name"]: detail["index"] for detail in interpreter.get_output_details()}
-            return {name: _value(interpreter, places[name]) for name in names}
+            details = {detail["name"]: detail for detail in interpreter.get_output_details()}
+            return {name: _value(interpreter, details[name]) for name in names}
 
     def _interpreter(self, more_outputs: tuple[str, ...]) -> Any:
         """The interpreter of the model with the values called ``more_outputs``, too: one is kept at a time."""
@@ -99,7 +99,7 @@ class LiteRtSession:
 
     def _invoke(self, interpreter: Any, images: Array) -> None:
         (entry,) = interpreter.get_input_details()
-        images = np.ascontiguousarray(images, entry["dtype"])
+        images = _as_stored(np.ascontiguousarray(images), entry)
         try:
             if tuple(entry["shape"]) != images.shape:
                 interpreter.resize_tensor_input(entry["index"], images.shape, strict=True)
@@ -112,10 +112,23 @@ class LiteRtSession:
             ) from error
 
 
-def _value(interpreter: Any, index: int) -> Array:
-    """A copy of a tensor's values."""
-    found: Array = interpreter.get_tensor(index)
-    return found
+def _as_stored(images: Array, entry: Mapping[str, Any]) -> Array:
+    """``images`` in the type of the model's input: int8 as its scale says, where that is int8."""
+    if entry["dtype"] != np.int8:
+        return images.astype(entry["dtype"], copy=False)
+    scale, zero_point = entry["quantization"]
+    integers: Array = np.clip(np.rint(images / np.float32(scale)) + zero_point, -128, 127).astype(np.int8)
+    return integers
+
+
+def _value(interpreter: Any, entry: Mapping[str, Any]) -> Array:
+    """A copy of a tensor's values: the numbers that int8 stands for, where it is int8."""
+    found: Array = interpreter.get_tensor(entry["index"])
+    if found.dtype != np.int8:
+        return found
+    scale, zero_point = entry["quantization"]
+    restored: Array = (found.astype(np.float32) - zero_point) * np.float32(scale)
+    return restored
 
 
 def _processors() -> int:
@@ -125,7 +138,10 @@ def _processors() -> int:
 
 def _entry(detail: Mapping[str, Any]) -> TensorEntry:
     shape = tuple("any" if n < 0 else int(n) for n in detail["shape_signature"])
-    return TensorEntry(name=detail["name"], dtype=np.dtype(detail["dtype"]).name, shape=shape)
+    dtype = (
+        np.float32 if detail["dtype"] == np.int8 else detail["dtype"]
+    )  # a session takes and gives what int8 stands for
+    return TensorEntry(name=detail["name"], dtype=np.dtype(dtype).name, shape=shape)
 
 
 def _with_outputs(path: Path, names: tuple[str, ...]) -> bytes:

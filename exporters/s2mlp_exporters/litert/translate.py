@@ -7,14 +7,20 @@ that they have in the ONNX graph. Nothing is fused or rounded: LiteRT does that 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from s2mlp_deploy.errors import CompilerError, UsageError
 from s2mlp_exporters.litert import arithmetic, layers, moves, tflite_metadata
+from s2mlp_exporters.litert.layers import scales_of
 from s2mlp_exporters.litert.model_writer import ModelWriter, Result
-from s2mlp_exporters.litert.translation import Constant, Emitter, Node, Translation
+from s2mlp_exporters.litert.translation import Constant, Emitter, Node, Restored, Translation
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
 
 EMITTERS: dict[str, Emitter] = {**arithmetic.EMITTERS, **layers.EMITTERS, **moves.EMITTERS}
 
@@ -22,8 +28,10 @@ METADATA = "s2mlp."
 """What the names of this project's metadata begin with, in ONNX files and here."""
 
 
-def translate(path: Path) -> tuple[memoryview, bytes]:
+def translate(path: Path, *, whole: bool = False) -> tuple[memoryview, bytes]:
     """The .tflite model of the ONNX model at ``path``, with its metadata, and the archive of labels that follows it.
+
+    Where the graph is int8 as a ``whole``, so are input and output of the file.
 
     Raises:
         CompilerError: where the graph has an operator that has no translation.
@@ -33,12 +41,13 @@ def translate(path: Path) -> tuple[memoryview, bytes]:
 
     model = ir.load(path)
     writer = ModelWriter()
-    t = Translation(writer)
+    t = Translation(writer, whole=whole)
     for name, value in model.graph.initializers.items():
         assert value.const_value is not None
         t.define(name, Constant(name, value.const_value.numpy()))
     for value in model.graph.inputs:
-        t.define(str(value.name), writer.input(_input(value)))
+        given = _input(value)
+        t.define(given.name, _in_bytes(t, value, given) if whole else writer.input(given))
     for node in map(Node.of, model.graph):
         if node.operator not in EMITTERS:
             raise CompilerError(
@@ -46,7 +55,8 @@ def translate(path: Path) -> tuple[memoryview, bytes]:
             )
         EMITTERS[node.operator](t, node)
     for value in model.graph.outputs:
-        writer.output(t.tensor(str(value.name)))
+        result = t.value(str(value.name))
+        writer.output(t.integers_of(result) if whole else t.written(result))
     known = {key: text for key, text in sorted(model.metadata_props.items()) if key.startswith(METADATA)}
     for key, text in known.items():
         writer.metadata(key, text.encode())
@@ -61,6 +71,13 @@ def translate(path: Path) -> tuple[memoryview, bytes]:
 def _facts(writer: ModelWriter, metadata: Mapping[str, str]) -> tflite_metadata.Facts | None:
     (x,), (y,) = writer.inputs, writer.outputs
     return tflite_metadata.facts(metadata, (x.name, x.dtype.name), (y.name, y.shape[-1]))
+
+
+def _in_bytes(t: Translation, value: ir.Value, given: Result) -> Restored:
+    """The input as integers, of the scales that the graph quantizes it with first of all."""
+    (first,) = (Node.of(node) for node, _ in value.uses())
+    tensor = t.writer.input(replace(given, dtype=np.dtype(np.int8), scales=scales_of(t, first)))
+    return Restored(given.name, tensor)
 
 
 def _input(value: object) -> Result:

@@ -119,10 +119,13 @@ class Node:
 
 
 class Translation:
-    """What is known of the values so far, by their names in the ONNX graph, and the model that is written."""
+    """What is known of the values so far, by their names in the ONNX graph, and the model that is written.
 
-    def __init__(self, writer: ModelWriter) -> None:
-        self.writer = writer
+    ``whole`` is a graph whose values are all int8: no operator may compute with floats.
+    """
+
+    def __init__(self, writer: ModelWriter, *, whole: bool = False) -> None:
+        self.writer, self.whole = writer, whole
         self._values: dict[str, Value] = {}
         self._written: dict[tuple[str, Axes], Tensor] = {}
 
@@ -173,6 +176,10 @@ class Translation:
             )
         if not isinstance(value, Restored):
             return value
+        if self.whole:
+            raise CompilerError(
+                f"--format litert has no operator on int8 that reads {value.name}: export with --target litert"
+            )
         base, axes = self.base(value.integers)
         key = value.name, axes
         if key not in self._written:
@@ -202,6 +209,27 @@ class Translation:
         base, axes = self.base(self.written(value) if isinstance(value, Constant) else value)
         result = Result(name, base.shape, base.free, np.dtype(np.int8), scales)
         return self.viewed(self.add(Kind("QUANTIZE", "QuantizeOptions"), [base], result), axes)
+
+    def integers_of(self, value: Value) -> Tensor:
+        """Restored ``value``, or a constant with scales, as the integers that it is.
+
+        Raises:
+            CompilerError: where it is in float.
+        """
+        if isinstance(value, Restored):
+            return self.written(value.integers)
+        if isinstance(value, Constant) and value.scales is not None:
+            return self.written(value)
+        name = (
+            value.result.name
+            if isinstance(value, Pending)
+            else value.base.name
+            if isinstance(value, View)
+            else value.name
+        )
+        raise CompilerError(
+            f"--format litert needs {name} in int8, and it is in float: export with --target litert-micro"
+        )
 
     def transposed(self, value: Value, axes: Axes) -> Value:
         """``value`` with its axes in the order ``axes``; nothing is computed."""

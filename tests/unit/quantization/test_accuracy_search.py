@@ -81,3 +81,12 @@ def test_at_most_half_of_the_layers_stay_in_float() -> None:
 def test_a_refusal_shows_the_first_and_the_last_trial() -> None:
     with pytest.raises(AccuracyError, match=r"Tried: 0 in float: same class 50\.00%.*3 in float"):
         found(None, FakeRanker())
+
+
+def test_a_graph_that_is_int8_throughout_has_no_layers_to_leave_in_float() -> None:
+    ranker, whole = FakeRanker(), cast(Quantizer, FakeQuantizer(layers=()))
+    with pytest.raises(
+        AccuracyError, match=r"int8 throughout cannot keep .* or --target litert, which computes in float"
+    ):
+        search(whole, cast(Evaluator, FakeEvaluator(None)), cast(Ranker, ranker))
+    assert ranker.calls == 0
