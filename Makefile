@@ -40,7 +40,7 @@ $(STAMP): pyproject.toml constraints.txt
 	@echo 'Installing PyTorch, the runtimes and what tests need into $(VENV): 2 GB or more, which takes minutes'
 	$(PYTHON) -m venv $(VENV)
 	$(if $(TORCH_INDEX),$(PIP) --index-url $(TORCH_INDEX) torch)
-	$(PIP) -e '.[export,trt-rtx,openvino,litert,executorch,coreml,plot,sign,bench,loadgen,dev]'
+	$(PIP) -e '.[export,trt-rtx,openvino,litert,vela,executorch,coreml,plot,sign,bench,loadgen,dev]'
 	touch $@
 
 demo: $(STAMP)

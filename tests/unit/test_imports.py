@@ -289,6 +289,7 @@ EXTRAS = (
     "trt-rtx",
     "openvino",
     "litert",
+    "vela",
     "coreml",
     "plot",
     "sbom",

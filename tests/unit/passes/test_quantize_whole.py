@@ -12,6 +12,7 @@ import pytest
 
 from helpers.support import random_model, small_spec, v2_spec, weights_of
 from s2mlp_deploy.errors import InternalError, ParityError
+from s2mlp_deploy.families.mixer.spec import MixerSpec
 from s2mlp_deploy.families.registry import family_of
 from s2mlp_deploy.formats.onnx import scratch_session
 from s2mlp_deploy.gate.distance import compare
@@ -25,7 +26,7 @@ from s2mlp_deploy.passes.run_passes import run_passes
 from s2mlp_deploy.passes.spell_out import CUBE, SLOPE, SpellOut
 from s2mlp_deploy.schema.array import Array
 from s2mlp_deploy.schema.shift import Shift
-from s2mlp_deploy.schema.spec import Spec
+from s2mlp_deploy.schema.spec import Embedding, Spec
 
 RECIPE = RECIPES["litert-micro"]
 SPEC = small_spec(depth=1)
@@ -34,6 +35,7 @@ SPECS: dict[str, Spec] = {
     "zeros at the border": replace(SPEC, shift=Shift(border="zero")),
     "norm after the mean": replace(SPEC, final_norm=True, norm_after_mean=True),
     "S²-MLPv2": v2_spec("one stage"),
+    "MLP-Mixer": MixerSpec(Embedding((4, 4), (4, 4)), 14, 6, 26, 2, classes=7, image_size=(20, 28)),
 }
 
 
