@@ -85,4 +85,6 @@ def _in_site(path: str) -> str:
 
 def _source_page(path: str) -> str:
     language = LANGUAGES.get(Path(path).suffix, "text")
-    return f"---\nsearch: {{exclude: true}}\n---\n\n# {path}\n\n````{language}\n{(ROOT / path).read_text('utf-8')}````\n"
+    return (
+        f"---\nsearch: {{exclude: true}}\n---\n\n# {path}\n\n````{language}\n{(ROOT / path).read_text('utf-8')}````\n"
+    )

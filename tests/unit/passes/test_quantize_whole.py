@@ -44,9 +44,16 @@ def images(spec: Spec, seed: int = 0) -> Array:
     return np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
 
 
+def weights(spec: Spec) -> dict[str, Array]:
+    if not isinstance(spec, MixerSpec):
+        return weights_of(random_model(spec))
+    rng = np.random.default_rng(0)
+    return {n: rng.standard_normal(shape).astype(np.float32) / 4 for n, shape in spec.parameter_shapes().items()}
+
+
 def spelt_out(spec: Spec, lowering: str = "slice", *, folded: bool = True) -> Lowered:
     axes = Axes(None, spec.image_size)
-    graph = family_of(spec).emit(spec, weights_of(random_model(spec)), LOWERINGS[lowering], axes)
+    graph = family_of(spec).emit(spec, weights(spec), LOWERINGS[lowering], axes)
     model = run_passes(optimize(graph) if folded else graph, SpellOut())
     return Lowered(model, spec, axes, lowering, "fp32")
 
