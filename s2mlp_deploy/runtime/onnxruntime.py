@@ -305,7 +305,8 @@ def _provider_options(loading: Loading) -> dict[str, str]:
 def _falls_back(provider: str) -> RuntimeMissingError:
     return RuntimeMissingError(
         f"{provider} cannot run the whole model here, and ONNX Runtime would silently run the rest on the CPU: check the "
-        "provider's drivers and libraries, or export for another --provider or --precision"
+        "provider's drivers and libraries, or export without --dynamic-size and --input image, which have arithmetic of shapes for the CPU, or "
+        "for another --provider or --precision"
     )
 
 
