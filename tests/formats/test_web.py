@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import io
 import json
 import shutil
-import struct
-import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,11 +16,11 @@ from PIL import Image
 from helpers import browser as browsers
 from helpers import npm
 from helpers.browser import INSECURE, Browser, Visit, serving
+from helpers.pictures import READ, REFUSED, pixels
 from helpers.support import PAPER_CHECKPOINT, TEST_IMAGES, random_model, run, save_checkpoint, small_spec
 from s2mlp_deploy.data import images
 from s2mlp_deploy.families.s2mlp.spec import single_stage
 from s2mlp_deploy.gate import reference_logits
-from s2mlp_deploy.schema.array import Array
 from s2mlp_deploy.schema.manifest import Preprocessing
 from s2mlp_exporters.web import exporter
 
@@ -37,30 +34,6 @@ ONE = "site/?threads=1"
 """The page as most tests see it: a second thread costs more than it brings to models so small, on a busy machine much more."""
 PLAIN = Preprocessing(mean=(0.0,) * 3, std=(1.0,) * 3, scale=1.0)
 """Pixels as they are, 0 to 255."""
-
-
-def pixels(height: int = 41, width: int = 57, channels: int = 3) -> Array:
-    """Soft blobs, as photographs have them, which JPEG keeps well."""
-    coarse = np.random.default_rng(3).integers(0, 256, (height // 8 + 2, width // 8 + 2, channels), dtype=np.uint8)
-    image = Image.fromarray(coarse.squeeze()).resize((width, height), Image.Resampling.BICUBIC)
-    return np.asarray(image).reshape(height, width, channels)
-
-
-def encoded(image: Image.Image | Array, format: str = "PNG", **options: Any) -> bytes:
-    out = io.BytesIO()
-    made = image if isinstance(image, Image.Image) else Image.fromarray(image.squeeze())
-    made.save(out, format, **options)
-    return out.getvalue()
-
-
-def png(width: int, height: int, depth: int, colour: int, raw: bytes = b"") -> bytes:
-    """A PNG file whose lines are ``raw``, filter bytes and all."""
-
-    def chunk(kind: bytes, data: bytes) -> bytes:
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-
-    header = struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(raw)) + chunk(b"IEND", b"")
 
 
 @pytest.fixture(scope="module")
@@ -280,22 +253,14 @@ def test_an_address_that_browsers_do_not_trust_is_explained(browser: Browser, si
     assert visit.problem and "Open it over https, or on this machine as http://localhost" in visit.problem
 
 
-def test_a_backend_that_is_not_here_is_refused_not_replaced(browser: Browser, sites: Path) -> None:
+def test_a_backend_that_is_not_in_the_page_is_refused_not_replaced(browser: Browser, sites: Path) -> None:
     visit = browser.look("site/?backend=webgpu")
-    if not visit.page.evaluate("Boolean(navigator.gpu)"):
-        pytest.skip("this Chromium has no WebGPU")
-    assert visit.problem and "no graphics processor" in visit.problem
-    assert "No model" in visit.page.inner_text("#status")
-
-
-def test_a_browser_without_webgpu_does_not_offer_it(browser: Browser, sites: Path) -> None:
-    visit = browser.blank()
-    visit.page.add_init_script("delete Navigator.prototype.gpu")
-    visit.page.goto(f"http://localhost:{browser.port}/site/?backend=webgpu")
-    visit.settle()
-    assert visit.problem is None and visit.page.input_value("#backend") == "wasm"
+    assert visit.problem == "WebGPU is not used: this page was exported without --webgpu. Choose WebAssembly."
+    assert visit.page.inner_text("#status") == "No model"
     option = visit.page.locator("#backend [value=webgpu]")
-    assert option.is_disabled() and option.inner_text() == "WebGPU (not in this browser)"
+    assert option.is_disabled() and option.inner_text() == "WebGPU (not in this page)"
+    visit.after(lambda: visit.page.select_option("#backend", "wasm"))
+    assert visit.problem is None and "Ready: WebAssembly" in visit.page.inner_text("#status")
 
 
 # Bundles that are not run
@@ -436,24 +401,6 @@ def file_of(name: str, content: bytes) -> dict[str, Any]:
     return {"name": name, "mimeType": "application/octet-stream", "buffer": content}
 
 
-DEEP = (pixels()[:, :, 0].astype(np.uint16) * 257).astype(np.uint16)
-
-REFUSED: dict[str, tuple[bytes, str]] = {
-    "text": (b"not an image", "not an image that this browser can read"),
-    "empty": (b"", "This file is empty"),
-    "cut png": (encoded(pixels(90, 90))[:-2000], "its pixels are"),
-    "cut header": (encoded(pixels())[:20], "it has no header"),
-    "cut jpeg": (encoded(pixels(), "JPEG")[:100], "damaged or cut off"),
-    "16-bit grey": (encoded(Image.fromarray(DEEP)), "pixels of more than 8 bits, which would be clipped"),
-    "huge png": (png(12_000, 9_000, 8, 2), "108 megapixels (12000 × 9000), and this page reads up to 89"),
-    "cmyk": (encoded(Image.fromarray(pixels()).convert("CMYK"), "JPEG"), "in CMYK"),
-    "transparent webp": (
-        encoded(Image.fromarray(pixels(channels=4)), "WEBP", lossless=True, exact=True),
-        "has transparent parts",
-    ),
-}
-
-
 def test_a_picture_that_cannot_be_used_as_it_is_is_refused(visit: Visit) -> None:
     for case, (content, message) in REFUSED.items():
         visit.show(picture_of(7))
@@ -462,60 +409,6 @@ def test_a_picture_that_cannot_be_used_as_it_is_is_refused(visit: Visit) -> None
         assert visit.problem and message in visit.problem, (case, visit.problem)
         assert visit.page.locator("#classes li").count() == 0 and visit.answer == "", case
     assert visit.errors == []
-
-
-def exif(orientation: int) -> Image.Exif:
-    made = Image.Exif()
-    made[0x0112] = orientation
-    return made
-
-
-def interlaced() -> bytes:
-    """Adam7, which Pillow reads and does not write."""
-    image = pixels(21, 30)
-    raw = bytearray()
-    for left, top, across, down in (
-        (0, 0, 8, 8),
-        (4, 0, 8, 8),
-        (0, 4, 4, 8),
-        (2, 0, 4, 4),
-        (0, 2, 2, 4),
-        (1, 0, 2, 2),
-        (0, 1, 1, 2),
-    ):
-        for row in image[top::down, left::across]:
-            raw += b"\0" + row.tobytes()
-    content = bytearray(png(30, 21, 8, 2, bytes(raw)))
-    content[28] = 1
-    content[29:33] = struct.pack(">I", zlib.crc32(content[12:29]))
-    return bytes(content)
-
-
-COLOUR = Image.fromarray(pixels())
-READ: dict[str, bytes] = {
-    "colour": encoded(COLOUR),
-    "grey": encoded(COLOUR.convert("L")),
-    "black and white": encoded(COLOUR.convert("1")),
-    "palette": encoded(COLOUR.quantize(64)),
-    "palette of 5": encoded(COLOUR.quantize(5), bits=4),
-    "transparent palette": encoded(COLOUR.quantize(64), transparency=bytes(range(64))),
-    "transparent": encoded(pixels(channels=4)),
-    "transparent grey": encoded(Image.fromarray(pixels(channels=4)).convert("LA")),
-    "noise": encoded(np.random.default_rng(0).integers(0, 256, (31, 17, 3), dtype=np.uint8), optimize=True),
-    "interlaced": interlaced(),
-    "16-bit colour": png(
-        28, 20, 16, 2, b"".join(b"\0" + row.astype(">u2").tobytes() for row in pixels(20, 28).astype(np.uint16) * 257)
-    ),
-    **{f"turned {i}": encoded(COLOUR, exif=exif(i)) for i in range(1, 9)},
-    "jpeg": encoded(COLOUR, "JPEG"),
-    "progressive jpeg": encoded(COLOUR, "JPEG", progressive=True, quality=95),
-    "grey jpeg": encoded(COLOUR.convert("L"), "JPEG"),
-    **{f"turned jpeg {i}": encoded(COLOUR, "JPEG", exif=exif(i)) for i in (3, 6)},
-    "webp": encoded(COLOUR, "WEBP", lossless=True),
-    "gif": encoded(COLOUR.quantize(64), "GIF"),
-    "bmp": encoded(COLOUR, "BMP"),
-    "taller than a strip": encoded(Image.fromarray(pixels(600, 9)), "BMP"),
-}
 
 
 def test_pictures_are_read_as_pillow_reads_them(visit: Visit, tmp_path: Path) -> None:
@@ -678,6 +571,11 @@ def test_what_the_page_could_not_feed_is_not_made_a_site(odd: Path, tmp_path: Pa
     assert run("export", odd / "small.pt", *half, "-o", tmp_path / "half").code == 0
     ran = run("export", tmp_path / "half", "--format", "web", "-o", tmp_path / "out")
     assert ran.code == 2 and "takes float16 input" in ran.err and not (tmp_path / "out").exists()
+
+
+def test_webgpu_is_not_shipped_for_what_it_cannot_run(sites: Path, tmp_path: Path) -> None:
+    ran = run("export", sites / "int8", "--format", "web", "--webgpu", "-o", tmp_path / "out")
+    assert ran.code == 2 and "on the processor alone" in ran.err and not (tmp_path / "out").exists()
 
 
 def test_a_model_that_no_browser_has_memory_for_is_not_made_a_site(

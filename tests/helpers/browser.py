@@ -30,6 +30,8 @@ FLAGS = (
     "--use-fake-ui-for-media-stream",
     f"--host-resolver-rules=MAP {INSECURE} 127.0.0.1",
 )
+WEBGPU_FLAGS = ("--enable-unsafe-webgpu", "--use-webgpu-adapter=swiftshader", "--enable-features=Vulkan")
+"""WebGPU on the processor: SwiftShader comes with Chromium."""
 PATIENCE_MS = 600_000
 """How long a page may take: a busy machine is slow, and where all is well nothing waits so long."""
 
@@ -56,12 +58,12 @@ def lacking() -> str | None:
 
 
 @contextmanager
-def chromium(port: int) -> Iterator[Browser]:
+def chromium(port: int, *flags: str) -> Iterator[Browser]:
     """A Chromium that looks at what the server at ``port`` serves."""
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as driver:
-        running = driver.chromium.launch(executable_path=CHROMIUM, args=list(FLAGS), timeout=PATIENCE_MS)
+        running = driver.chromium.launch(executable_path=CHROMIUM, args=[*FLAGS, *flags], timeout=PATIENCE_MS)
         yield Browser(running, port)
         running.close()
 
@@ -106,8 +108,9 @@ class Browser:
         return visit
 
     def blank(self, **context: Any) -> Visit:
-        """A page that shows nothing yet."""
-        made = self.running.new_context(**{"viewport": {"width": 1280, "height": 900}, **context})
+        """A page that shows nothing yet. Service workers, which would fetch each page's files once more, take ``service_workers="allow"``."""
+        usual = {"viewport": {"width": 1280, "height": 900}, "service_workers": "block"}
+        made = self.running.new_context(**{**usual, **context})
         made.set_default_timeout(PATIENCE_MS)
         self.opened.append(made)
         return Visit(made.new_page())
@@ -128,7 +131,11 @@ class Visit:
     def __post_init__(self) -> None:
         self.page.context.on("request", lambda request: self.requests.append(request.url))
         self.page.on("pageerror", lambda error: self.errors.append(str(error)))
-        self.page.on("console", lambda m: self.errors.append(m.text) if m.type in ("error", "warning") else None)
+        self.page.on("console", self._note)
+
+    def _note(self, message: Any) -> None:
+        if message.type in ("error", "warning") and "Service Worker registration blocked" not in message.text:
+            self.errors.append(message.text)
 
     def settle(self) -> None:
         """Wait until nothing is under way."""
@@ -180,7 +187,8 @@ class Visit:
             const { Engine } = await import("./engine.js");
             const engine = new Engine();
             try {
-                await engine.call("open", { path, backend: "wasm", threads: 1 });
+                await engine.call("open", { path });
+                await engine.call("load", { backend: "wasm", threads: 1 });
                 const { logits } = await engine.call("classify", { file: new Blob([unpack(file)]) });
                 return [...logits];
             } finally {

@@ -38,16 +38,12 @@ TESTED = "1.30.0"
 
 DIST = Path("node_modules") / PACKAGE / "dist"
 
-RUNTIME = (
-    "ort.wasm.min.mjs",
-    "ort-wasm-simd-threaded.mjs",
-    "ort-wasm-simd-threaded.wasm",
-    "ort.webgpu.min.mjs",
-    "ort-wasm-simd-threaded.asyncify.mjs",
-    "ort-wasm-simd-threaded.asyncify.wasm",
-)
-"""What the page needs of it: three files for WebAssembly, three that can use WebGPU, too. A visitor loads one set."""
+WASM = ("ort.wasm.min.mjs", "ort-wasm-simd-threaded.mjs", "ort-wasm-simd-threaded.wasm")
+"""ONNX Runtime Web's files for WebAssembly (14 MB)."""
 
+WEBGPU = ("ort.jspi.min.mjs", "ort-wasm-simd-threaded.jspi.mjs", "ort-wasm-simd-threaded.jspi.wasm")
+"""Its files for WebGPU by its native provider (17 MB), in the build that waits for the processor by JSPI, as Chromium and Firefox can.
+The one that waits by Asyncify has 27 MB, the older JSEP 28 MB. A visitor loads the files of one backend."""
 
 MEMORY_BYTES = 2**32
 """What WebAssembly can address."""
@@ -64,7 +60,7 @@ class Settings(BaseModel):
 
     runtime: Literal["onnxruntime-web"] = "onnxruntime-web"
     runtime_version: str
-    runtime_files: tuple[FileName, ...] = RUNTIME
+    runtime_files: tuple[FileName, ...] = WASM
     page: tuple[FileName, ...]
 
 
@@ -80,7 +76,7 @@ class WebSite(Compiler):
     def cannot_compile(self, options: WebOptions) -> str | None:
         """The reason where ONNX Runtime Web is missing; else None."""
         try:
-            _runtime_version(_distribution(options))
+            _runtime_version(_distribution(options), _runtime_files(options))
         except RuntimeMissingError as error:
             return str(error)
         return None
@@ -97,20 +93,21 @@ class WebSite(Compiler):
         """Copy the bundle's model, the page, and the runtime from ``ort_web`` (else from node_modules).
 
         Raises:
-            UsageError: where a browser cannot run the model.
+            UsageError: where a browser cannot run the model, or WebGPU cannot.
             RuntimeMissingError: where the runtime's files are not here.
         """
-        _refuse_what_no_browser_runs(bundle)
+        _refuse_what_no_browser_runs(bundle, options)
         distribution = _distribution(options)
-        version = _runtime_version(distribution)
+        runtime = _runtime_files(options)
+        version = _runtime_version(distribution, runtime)
         page = tuple(sorted(file.name for file in PAGE.iterdir() if file.is_file()))
         shutil.copyfile(bundle.artifact.path, destination / FILE)
         for name in page:
             shutil.copyfile(PAGE / name, destination / name)
-        for name in RUNTIME:
+        for name in runtime:
             shutil.copyfile(distribution / name, destination / name)
-        settings = Settings(runtime_version=version, page=page)
-        return Artifact(destination, FILE, (FILE, *page, *RUNTIME), settings.model_dump())
+        settings = Settings(runtime_version=version, runtime_files=runtime, page=page)
+        return Artifact(destination, FILE, (FILE, *page, *runtime), settings.model_dump())
 
     def inspect(self, bundle: Bundle) -> None:
         """Refuse an artifact that is not one of this format, or could do more than compute."""
@@ -137,8 +134,12 @@ class WebSite(Compiler):
         return (Shipped("npm", PACKAGE, recorded(artifact, Settings).runtime_version, LICENSE),)
 
 
-def _refuse_what_no_browser_runs(bundle: Bundle) -> None:
+def _refuse_what_no_browser_runs(bundle: Bundle, options: WebOptions) -> None:
     manifest = bundle.manifest
+    if options.webgpu and precision(manifest.precision).calibrated:
+        raise UsageError(
+            f"--webgpu: ONNX Runtime runs {bundle.directory}, which is {manifest.precision}, on the processor alone: leave it out, or export fp32 or fp16"
+        )
     if len(bundle.artifact.files) > 1:
         raise UsageError(
             f"{bundle.directory} keeps its weights in a file of their own, and is more than a browser can hold: export a "
@@ -166,13 +167,17 @@ def _distribution(options: WebOptions) -> Path:
     return next((place for place in places if place.is_dir()), DIST)
 
 
-def _runtime_version(distribution: Path) -> str:
+def _runtime_files(options: WebOptions) -> tuple[str, ...]:
+    return WASM + WEBGPU if options.webgpu else WASM
+
+
+def _runtime_version(distribution: Path, files: tuple[str, ...]) -> str:
     """The release of ONNX Runtime Web in ``distribution``, from the package that this is a folder of.
 
     Raises:
         RuntimeMissingError: where a file is missing.
     """
-    lacking = [name for name in RUNTIME if not (distribution / name).is_file()]
+    lacking = [name for name in files if not (distribution / name).is_file()]
     package = distribution.parent / "package.json"
     if lacking or not package.is_file():
         raise RuntimeMissingError(

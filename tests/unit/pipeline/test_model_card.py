@@ -5,13 +5,16 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import os
 import re
 import shutil
+import subprocess
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnxruntime
 import pytest
 
 pytest.importorskip("huggingface_hub", reason="no huggingface_hub, which timm brings")
@@ -21,12 +24,14 @@ from huggingface_hub.repocard import REGEX_YAML_BLOCK
 from PIL import Image
 from safetensors.numpy import load_file
 
+from helpers import npm
 from helpers.support import PAPER_CHECKPOINT, ROOT, TEST_IMAGES, run
 from s2mlp_deploy.bundle.card import CARD, is_as_written, sealed
 from s2mlp_deploy.bundle.read import read_bundle, read_manifest, read_report
 from s2mlp_deploy.data import images as exported_images
 from s2mlp_deploy.formats import registry
 from s2mlp_deploy.pipeline.model_card import _resize, model_card
+from s2mlp_deploy.schema.array import Array
 from s2mlp_deploy.schema.manifest import Interface, Preprocessing
 from s2mlp_deploy.schema.report import Report
 
@@ -195,6 +200,48 @@ def test_a_licence_is_an_identifier_on_a_card(checkpoint: Path, tmp_path: Path) 
     ):
         ran = run("export", checkpoint, *arguments, "-o", tmp_path / "out")
         assert ran.code == 2 and words in " ".join(ran.err.split()) and not (tmp_path / "out").exists()
+
+
+@pytest.mark.npm("onnxruntime-web", "onnxruntime-node")
+@pytest.mark.parametrize("package", ["onnxruntime-web", "onnxruntime-node"])
+@pytest.mark.parametrize("format", ["onnx", "ort"])
+def test_its_javascript_classifies_a_prepared_picture(place: Path, format: str, package: str, tmp_path: Path) -> None:
+    golden = load_file(place / format / "golden.safetensors")
+    assert run_js(place / format, package, golden["input/images"][:1], "logits", tmp_path) == pytest.approx(
+        golden["logits/images"][0], rel=1e-4
+    )
+
+
+@pytest.mark.npm("onnxruntime-web")
+def test_its_javascript_takes_bytes_and_gives_classes_where_the_bundle_does(checkpoint: Path, tmp_path: Path) -> None:
+    options = ("--card", "--input", "uint8", "--answer", "top5")
+    assert run("export", checkpoint, *options, "-o", tmp_path / "out").code == 0
+    golden = load_file(tmp_path / "out" / "golden.safetensors")
+    inputs = golden["input/noise"][:1]
+    assert inputs.dtype == np.uint8
+    manifest = read_manifest(tmp_path / "out")
+    assert manifest.output_classes is not None
+    session = onnxruntime.InferenceSession(tmp_path / "out" / manifest.artifact)
+    (expected,) = session.run([manifest.output_classes.name], {manifest.input.name: inputs})
+    found = run_js(tmp_path / "out", "onnxruntime-web", inputs, manifest.output_classes.name, tmp_path)
+    assert found == expected[0].tolist()
+
+
+def run_js(bundle: Path, package: str, prepared: Array, output: str, place: Path) -> list[float]:
+    """The numbers of ``output`` that the card's JavaScript computes with ``package`` in Node.js."""
+    code = code_of(bundle / CARD, "js").replace("'onnxruntime-web'", f"'{package}'")
+    arrays = {"float32": "Float32Array", "uint8": "Uint8Array"}
+    numbers = json.dumps(prepared.ravel().tolist())
+    script = place / "card.mjs"
+    script.write_text(
+        f"const prepared = new {arrays[str(prepared.dtype)]}({numbers});\n{code}\n"
+        f"console.log(JSON.stringify(Array.from({output}.data, Number)));\n"
+    )
+    (place / "node_modules").symlink_to(npm.NODE_MODULES)
+    around = {**os.environ, "ORT_DISABLE_TELEMETRY": "1"}
+    ran = subprocess.run(["node", script], cwd=bundle, env=around, capture_output=True, text=True)
+    assert ran.returncode == 0, ran.stderr
+    return [float(n) for n in json.loads(ran.stdout.splitlines()[-1])]
 
 
 def test_javascript_names_the_input_and_the_output(place: Path, pristine: Path) -> None:

@@ -1,8 +1,10 @@
 /** The page: what happens when somebody chooses, drops, presses. What is shown is made in view.js. */
 
+import { filesOf } from "./backends.js";
 import { Camera } from "./camera.js";
 import { Engine } from "./engine.js";
 import { chosenFiles, droppedFiles, isBundle } from "./files.js";
+import { keepOffline } from "./offline.js";
 import { Refusal } from "./refusal.js";
 import * as view from "./view.js";
 
@@ -58,26 +60,79 @@ function enable(ready) {
 
 const threads = () => Number($.threads.value);
 const running = () =>
-  $.backend.value === "webgpu" ? "WebGPU" : `WebAssembly, ${threads() === 1 ? "1 thread" : `${threads()} threads`}`;
+  opened.backend === "webgpu" ? "WebGPU" : `WebAssembly, ${threads() === 1 ? "1 thread" : `${threads()} threads`}`;
 
 // The model
 
 async function open() {
   await busily("Loading the model …", async () => {
-    engine?.stop();
     opened = null;
     enable(false);
     forget();
-    engine = new Engine();
-    const found = await engine.call("open", { ...source, backend: $.backend.value, threads: threads() });
-    opened = found;
-    const { name, manifest, runtime } = found;
+    try {
+      opened = await openOn($.backend.value);
+    } finally {
+      $.loading.hidden = true;
+    }
+    const { name, manifest, runtime, backend } = opened;
     $.heading.textContent = `${view.family(manifest)} in the browser`;
     document.title = `${name} · ${$.heading.textContent}`;
     $.facts.replaceChildren(...view.facts(name, manifest, runtime, running()));
     $.steps.replaceChildren(...view.steps(manifest));
     $.about.hidden = false;
+    keepOffline(filesOf(backend)).then((bytes) => {
+      if (bytes !== null) $.facts.append(view.keptOffline(bytes));
+    });
   });
+}
+
+/**
+ * Opens the bundle on "wasm", or "webgpu"; or with "auto" on WebGPU where that can be used and gives the right answers here, else on
+ * WebAssembly, with the reason shown.
+ */
+async function openOn(choice) {
+  engine?.stop();
+  engine = new Engine();
+  const found = await engine.call("open", source);
+  offerWebGpu(found);
+  let whyNot = found.whyNotWebGpu;
+  const load = async (backend) => {
+    await engine.call("load", { backend, threads: threads() }, [], showLoading);
+    return { ...found, backend };
+  };
+  if (choice !== "wasm" && !whyNot) {
+    try {
+      return await load("webgpu");
+    } catch (error) {
+      if (!(error instanceof Refusal)) throw error;
+      whyNot = error.message;
+    }
+    engine.stop();
+    engine = new Engine();
+    await engine.call("open", source);
+  }
+  if (choice === "webgpu") throw new Refusal(`WebGPU is not used: ${whyNot}. Choose WebAssembly.`);
+  if (choice === "auto" && found.shipsWebGpu) note(`WebAssembly, since WebGPU is not used: ${whyNot}.`);
+  return await load("wasm");
+}
+
+function offerWebGpu({ shipsWebGpu, whyNotWebGpu }) {
+  const option = $.backend.querySelector("[value=webgpu]");
+  option.disabled = whyNotWebGpu !== null;
+  option.textContent = !option.disabled ? "WebGPU" : shipsWebGpu ? "WebGPU (not here)" : "WebGPU (not in this page)";
+  note("");
+}
+
+function note(text) {
+  $["backend-note"].textContent = text;
+  $["backend-note"].hidden = !text;
+}
+
+function showLoading({ loaded, total }) {
+  $.loading.hidden = false;
+  $.bytes.textContent = view.loading(loaded, total);
+  if (total) $.progress.value = loaded / total;
+  else $.progress.removeAttribute("value");
 }
 
 /** Takes away what another model said. */
@@ -179,13 +234,6 @@ function offerThreads() {
     "Cross-Origin-Embedder-Policy), so the browser allows it no more. serve.py beside this page does.";
 }
 
-function offerBackends() {
-  const option = $.backend.querySelector("[value=webgpu]");
-  option.disabled = !navigator.gpu;
-  if (option.disabled) option.textContent = "WebGPU (not in this browser)";
-  else if (parameters.get("backend") === "webgpu") $.backend.value = "webgpu";
-}
-
 $.file.addEventListener("change", () => {
   const files = chosenFiles($.file.files);
   $.file.value = ""; // so that choosing the same file again is a change, too
@@ -216,5 +264,6 @@ document.addEventListener("drop", async (event) => {
 });
 
 offerThreads();
-offerBackends();
+$.backend.value = parameters.get("backend");
+if (!$.backend.value) $.backend.value = "auto";
 await open();

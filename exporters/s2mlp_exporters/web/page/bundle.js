@@ -11,7 +11,13 @@ const EXPECTED = "Expected a folder as s2mlp-export makes it.";
 /**
  * @typedef {object} Folder
  * @property {string} name
- * @property {(name: string) => Promise<ArrayBuffer | null>} read null where there is no such file
+ * @property {(name: string, onBytes?: OnBytes) => Promise<ArrayBuffer | null>} read null where there is no such file
+ */
+
+/**
+ * @callback OnBytes follows a file that is fetched
+ * @param {number} loaded bytes so far
+ * @param {number | null} total bytes in all, where the server says
  */
 
 /**
@@ -28,12 +34,33 @@ export function folderAt(path, base) {
   }
   return {
     name: decodeURIComponent(url.pathname.split("/").at(-2) || url.host),
-    async read(name) {
-      const answer = await fetch(new URL(name, url)).catch(() => null);
-      if (!answer) throw new Refusal(`${name} could not be fetched: the server does not answer.`);
-      return answer.ok ? answer.arrayBuffer() : null;
+    async read(name, onBytes) {
+      const unreachable = () => new Refusal(`${name} could not be fetched: the server does not answer.`);
+      const answer = await fetch(new URL(name, url)).catch(() => {
+        throw unreachable();
+      });
+      if (!answer.ok) return null;
+      return (onBytes ? followed(answer, onBytes) : answer).arrayBuffer().catch(() => {
+        throw unreachable();
+      });
     },
   };
+}
+
+/** The same answer; `onBytes` follows its bytes as they arrive. */
+function followed(answer, onBytes) {
+  const length = Number(answer.headers.get("content-length"));
+  const total = length && !answer.headers.get("content-encoding") ? length : null;
+  let loaded = 0;
+  onBytes(loaded, total);
+  const counter = new TransformStream({
+    transform(chunk, controller) {
+      loaded += chunk.length;
+      onBytes(loaded, total);
+      controller.enqueue(chunk);
+    },
+  });
+  return new Response(answer.body.pipeThrough(counter));
 }
 
 /**
@@ -79,9 +106,9 @@ export async function openBundle(folder) {
     name: folder.name,
     manifest: known,
     /** The bytes of a file, if they are those that the manifest lists. */
-    async read(name) {
+    async read(name, onBytes) {
       if (!Object.hasOwn(known.files, name)) throw new Refusal(`${folder.name} lists no file ${name}.`);
-      const bytes = await folder.read(name);
+      const bytes = await folder.read(name, onBytes);
       if (!bytes) throw new Refusal(`${folder.name}/${name} is missing: copy the whole bundle again.`);
       if ((await sha256(bytes)) !== known.files[name]) {
         throw new Refusal(

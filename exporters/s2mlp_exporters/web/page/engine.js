@@ -8,8 +8,12 @@ export class Engine {
   #next = 0;
 
   constructor() {
-    this.#worker.onmessage = ({ data: { id, result, problem } }) => {
-      const { resolve, reject } = this.#waiting.get(id);
+    this.#worker.onmessage = ({ data: { id, progress, result, problem } }) => {
+      const { resolve, reject, onProgress } = this.#waiting.get(id);
+      if (progress) {
+        onProgress?.(progress);
+        return;
+      }
       this.#waiting.delete(id);
       if (problem === undefined) resolve(result);
       else reject(new Refusal(problem));
@@ -25,14 +29,15 @@ export class Engine {
   }
 
   /**
-   * @param {"open" | "classify" | "check"} task
+   * @param {"open" | "load" | "classify" | "check"} task
    * @param {object} request
    * @param {Transferable[]} transfer
+   * @param {(progress: {loaded: number, total: number | null}) => void} [onProgress] in bytes
    */
-  call(task, request = {}, transfer = []) {
+  call(task, request = {}, transfer = [], onProgress = undefined) {
     return new Promise((resolve, reject) => {
       const id = this.#next++;
-      this.#waiting.set(id, { resolve, reject });
+      this.#waiting.set(id, { resolve, reject, onProgress });
       this.#worker.postMessage({ id, task, request }, transfer);
     });
   }

@@ -1,12 +1,8 @@
 /** The model in ONNX Runtime Web: loaded from bytes that were checked, run, timed. */
 
+import { BACKENDS } from "./backends.js";
 import { Refusal } from "./refusal.js";
 
-/** By backend: ONNX Runtime's own name of it, and its files. The bare .wasm one is half the size. */
-const BACKENDS = {
-  wasm: { provider: "wasm", script: "ort.wasm.min.mjs", core: "ort-wasm-simd-threaded" },
-  webgpu: { provider: "webgpu", script: "ort.webgpu.min.mjs", core: "ort-wasm-simd-threaded.asyncify" },
-};
 const MOST_RUNS = 50;
 const FEWEST_RUNS = 5;
 const TIMING_MS = 500;
@@ -15,23 +11,25 @@ const TIMING_MS = 500;
  * @param {{name: string, manifest: object, read: (name: string) => Promise<ArrayBuffer>}} bundle
  * @param {{read: (name: string) => Promise<ArrayBuffer>}} site where the runtime's files are
  * @param {{backend: "wasm" | "webgpu", threads: number}} options
+ * @param {(loaded: number, total: number | null) => void} onBytes follows model and runtime together
  */
-export async function loadModel(bundle, site, { backend, threads }) {
+export async function loadModel(bundle, site, { backend, threads }, onBytes) {
   const { manifest } = bundle;
-  refuseWhatCannotRun(manifest, bundle.name, backend);
+  refuseWhatCannotRun(manifest, bundle.name);
   if (manifest.input.dtype !== "float32") {
     throw new Refusal(`${bundle.name} takes ${manifest.input.dtype} input: export it again without --io-dtype.`);
   }
-  if (backend === "webgpu" && !(await navigator.gpu?.requestAdapter())) {
-    throw new Refusal("This browser finds no graphics processor that WebGPU may use: choose WebAssembly.");
-  }
-  const bytes = await bundle.read(manifest.artifact);
   const { provider, script, core } = BACKENDS[backend];
+  const follow = together(onBytes);
+  const [bytes, binary] = await Promise.all([
+    bundle.read(manifest.artifact, follow()),
+    site.read(`${core}.wasm`, follow()),
+  ]);
   const ort = await import(`./${script}`);
   ort.env.logLevel = "error";
   ort.env.wasm.numThreads = threads;
   ort.env.wasm.wasmPaths = { mjs: new URL(`${core}.mjs`, import.meta.url).href };
-  ort.env.wasm.wasmBinary = await site.read(`${core}.wasm`);
+  ort.env.wasm.wasmBinary = binary;
   const started = performance.now();
   let session;
   try {
@@ -42,7 +40,23 @@ export async function loadModel(bundle, site, { backend, threads }) {
   return new Model(ort, session, manifest, performance.now() - started);
 }
 
-function refuseWhatCannotRun({ format, precision, engine, artifact, files, interface: both }, name, backend) {
+/** Followers of files whose bytes are counted as one; the total is known once it is of each. */
+function together(onBytes) {
+  const parts = [];
+  return () => {
+    const at = parts.push([0, null]) - 1;
+    return (loaded, total) => {
+      parts[at] = [loaded, total];
+      const known = parts.every(([, of]) => of !== null);
+      onBytes(
+        parts.reduce((sum, [done]) => sum + done, 0),
+        known ? parts.reduce((sum, [, of]) => sum + of, 0) : null,
+      );
+    };
+  };
+}
+
+function refuseWhatCannotRun({ format, precision, engine, artifact, files, interface: both }, name) {
   const refuse = (why) => new Refusal(`${name} ${why}`);
   const optimized = format === "ort" && engine?.provider === "cpu";
   if (!["web", "onnx"].includes(format) && !optimized) {
@@ -58,9 +72,6 @@ function refuseWhatCannotRun({ format, precision, engine, artifact, files, inter
   }
   if (Object.keys(files).some((file) => file.startsWith(`${artifact}.`))) {
     throw refuse("keeps its weights in a file of their own, which is more than a browser can hold.");
-  }
-  if (backend === "webgpu" && precision === "int8") {
-    throw refuse("is int8, which ONNX Runtime would run on the processor, not on WebGPU: choose WebAssembly.");
   }
 }
 

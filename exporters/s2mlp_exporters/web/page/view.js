@@ -33,6 +33,13 @@ export function milliseconds(ms) {
   return `${ms < 10 ? ms.toFixed(2) : ms < 100 ? ms.toFixed(1) : ms.toFixed(0)} ms`;
 }
 
+const megabytes = (bytes) => (bytes / 1e6).toFixed(1);
+
+/** How much of model and runtime has arrived. */
+export function loading(loaded, total) {
+  return `${megabytes(loaded)} ${total ? `of ${megabytes(total)} ` : ""}MB of model and runtime`;
+}
+
 /** The items of the list of classes. */
 export function bars(classes) {
   return classes.map(({ label, share }) => {
@@ -84,8 +91,14 @@ export function facts(name, manifest, runtime, running) {
     ["When exported", verdict === "passed" ? "held to the float64 reference, passed" : verdict],
     ["Runs on", `${running}, ONNX Runtime Web ${runtime?.runtime_version ?? "of unknown version"}`],
   ];
-  return rows.map(([term, text]) => element("div", {}, element("dt", {}, term), element("dd", {}, text)));
+  return rows.map(fact);
 }
+
+/** The fact that the page works without its server. */
+export const keptOffline = (bytes) =>
+  fact(["Without a network", `works, too: ${megabytes(bytes)} MB are kept on this device`]);
+
+const fact = ([term, text]) => element("div", {}, element("dt", {}, term), element("dd", {}, text));
 
 export function steps(manifest) {
   return describe(manifest.preprocessing, manifest.spec.image_size).map((step) => element("li", {}, step));
