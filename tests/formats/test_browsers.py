@@ -60,7 +60,6 @@ USE_THE_PAGE = """async (pictures, encoded) => {
         await settled();
     };
     await settled();
-    while (!$("facts").textContent.includes("kept on this device")) await new Promise((next) => setTimeout(next, 10));
     const report = { status: $("status").textContent, answers: [], logits: [], decoded: {} };
     for (const picture of pictures) {
         const dataTransfer = new DataTransfer();
@@ -90,6 +89,7 @@ USE_THE_PAGE = """async (pictures, encoded) => {
             report.decoded[name] = error.message;
         }
     }
+    while (!$("facts").textContent.includes("kept on this device")) await new Promise((next) => setTimeout(next, 10));
     return report;
 }"""
 
@@ -132,9 +132,9 @@ def reports(served: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[
 
     def visit(driver: webdriver.Driver) -> Report:
         with chromium.serving(served) as port:
-            driver.open(f"http://localhost:{port}/site/?threads=1")
+            driver.open(f"http://localhost:{port}/site/?threads=2")
             found = driver.run(USE_THE_PAGE, *given)
-        driver.open(f"http://localhost:{port}/site/?threads=1")
+        driver.open(f"http://localhost:{port}/site/?threads=2")
         return Report(found, driver.run(USE_IT_ONCE_MORE))
 
     def report(name: str) -> Report:
@@ -153,7 +153,7 @@ def test_the_page_classifies_checks_itself_and_prepares_pictures_exactly(
     reports: Callable[[str], Report], name: str
 ) -> None:
     found = reports(name).found
-    assert found["status"] == "Ready: WebAssembly, 1 thread" and found["problem"] is None
+    assert found["status"].startswith("Ready: WebAssembly, ") and found["problem"] is None
     assert [answer.split(", ")[0] for answer in found["answers"]] == list(CLASSES.values())
     assert found["outcome"].startswith("Passed: ")
     assert len(found["cases"]) == 6 and all(row.endswith("✓ ok") for row in found["cases"])
@@ -177,7 +177,7 @@ def test_pictures_are_read_as_pillow_reads_them(reports: Callable[[str], Report]
 @pytest.mark.parametrize("name", BROWSERS)
 def test_the_page_works_without_its_server_once_it_was_there(reports: Callable[[str], Report], name: str) -> None:
     offline = reports(name).offline
-    assert offline["status"] == "Ready: WebAssembly, 1 thread" and offline["isolated"]
+    assert offline["status"].startswith("Ready: WebAssembly, ") and offline["isolated"]
     assert offline["outcome"].startswith("Passed: ")
     assert "8 golden images give exactly the tensors" in offline["preparation"]
 

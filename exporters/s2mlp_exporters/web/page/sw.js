@@ -3,6 +3,7 @@
  *
  * The page has them kept once it has a model. From then on each visit first fetches manifest.json: while it is the one that
  * was kept, or the server does not answer, all comes from what was kept; a changed one is loaded from the server, and kept in turn.
+ * The visit that installs it goes on without it: in Firefox 153, workers of several threads that a service worker claims hang.
  */
 
 const SCOPE = self.registration.scope;
@@ -95,7 +96,6 @@ async function sha256(content) {
 }
 
 self.addEventListener("install", () => self.skipWaiting());
-self.addEventListener("activate", (event) => event.waitUntil(self.clients.claim()));
 
 self.addEventListener("fetch", (event) => {
   const { request } = event;
