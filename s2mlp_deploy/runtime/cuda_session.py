@@ -124,14 +124,25 @@ class CudaSession(OnnxSession):
         if reason := missing(self._loading.provider) or (cuda_diagnosis.obstacle(device) if device else None):
             raise RuntimeMissingError(reason)
         with self._turn(None):
-            try:
-                return load(self._path, self._loading)
-            except BundleError as error:
-                if _GRAPH_REFUSED not in str(error):
-                    raise
-                part = "loops or branches" if "control flow" in str(error) else "parts that run on the processor"
-            self._go_without_graph(f"the model has {part}, which cannot be recorded")
+            session = self._load_with_graph()
+        if self._without_graph is None and not _known_before_a_run(session):
+            self._without_graph = "the sizes of its outputs follow from values, and a graph writes to fixed places"
+        return session
+
+    def _load_with_graph(self) -> onnxruntime.InferenceSession:
+        """The session, without a CUDA graph where ONNX Runtime refuses to record one."""
+        try:
             return load(self._path, self._loading)
+        except BundleError as error:
+            if _GRAPH_REFUSED not in str(error):
+                raise
+            part = "loops or branches" if "control flow" in str(error) else "parts that run on the processor"
+        self._go_without_graph(f"the model has {part}, which cannot be recorded")
+        return load(self._path, self._loading)
+
+    def _session(self, names: tuple[str, ...] = ()) -> onnxruntime.InferenceSession:
+        with _TURN:  # so that no two threads load the model
+            return super()._session(names)
 
     def _go_without_graph(self, reason: str) -> None:
         """Let the model run as it is: the numbers are the same, and :meth:`execution` gives the reason."""
@@ -273,6 +284,12 @@ def _numpy_type(entry: onnxruntime.NodeArg) -> Any:
     if entry.type not in _NUMPY:
         raise BundleError(f"{entry.name} is a {entry.type}: expected one of {', '.join(_NUMPY)} on a GPU")
     return _NUMPY[entry.type]
+
+
+def _known_before_a_run(session: onnxruntime.InferenceSession) -> bool:
+    """Whether the outputs' shapes follow from the inputs': whether each named axis is one of an input, too."""
+    named = {axis: 1 for entry in session.get_inputs() for axis in entry.shape if isinstance(axis, str)}
+    return all(_shape(output.shape, named) is not None for output in session.get_outputs())
 
 
 def _shape(declared: list[int | str | None], sizes: Mapping[str, int]) -> tuple[int, ...] | None:

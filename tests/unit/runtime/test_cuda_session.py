@@ -221,6 +221,9 @@ def test_outputs_whose_size_follows_from_the_values_are_right_each_time(
         x = np.array(values, np.float32)
         np.testing.assert_array_equal(running.compute({"x": x})["y"], x[x > 0])
     assert gpu.count("record") == 0
+    assert "sizes of its outputs follow from values" in str(
+        open_session(picking / "model.onnx", ON_CUDA).execution().without_graph
+    )
 
 
 # Turns, times, memory
