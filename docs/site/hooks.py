@@ -85,6 +85,5 @@ def _in_site(path: str) -> str:
 
 def _source_page(path: str) -> str:
     language = LANGUAGES.get(Path(path).suffix, "text")
-    return (
-        f"---\nsearch: {{exclude: true}}\n---\n\n# {path}\n\n````{language}\n{(ROOT / path).read_text('utf-8')}````\n"
-    )
+    head = f"---\nsearch: {{exclude: true}}\n---\n\n# {path}\n"
+    return f"{head}\n````{language}\n{(ROOT / path).read_text('utf-8')}````\n"
