@@ -35,3 +35,8 @@ def test_links_to_headings_lead_to_headings(page: Path) -> None:
     found = ANCHOR.findall(CODE.sub("", page.read_text("utf-8")))
     places = [((page.parent / target if target else page), anchor) for target, anchor in found]
     assert [f"{place.name}#{anchor}" for place, anchor in places if anchor not in anchors(place)] == []
+
+
+@pytest.mark.parametrize("page", [*ROOT.glob("*.md"), *PAGES], ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_no_page_holds_a_conflict_of_git(page: Path) -> None:
+    assert not re.search(r"^(<{7} |>{7} |={7}$)", page.read_text("utf-8"), re.MULTILINE)
