@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, get_args, get_origin
 
 from pydantic.fields import FieldInfo
 
-from s2mlp_deploy.cli.help import one_of, section
+from s2mlp_deploy.cli.help import listed, one_of, section
 from s2mlp_deploy.errors import UsageError
 from s2mlp_deploy.formats import registry
 from s2mlp_deploy.formats.options import Metavar, Options
@@ -51,21 +51,21 @@ def chosen(flags: Mapping[str, Any], texts: Sequence[str], formats: Sequence[str
         given[name], spelled[name] = value, f"-O {name}"
     known = {name: registry.find(name).options.model_fields for name in formats}
     if unused := [spelled[name] for name in given if not any(name in fields for fields in known.values())]:
-        raise UsageError(f"{', '.join(unused)}: not for --format {' or '.join(formats)}")
+        raise UsageError(f"{', '.join(unused)}: not for --format {listed(formats, 'or')}")
     return {format: {n: value for n, value in given.items() if n in fields} for format, fields in known.items()}
 
 
 def _parameters() -> Iterator[inspect.Parameter]:
     """A parameter for each option, those of formats that share some together."""
     for group in _groups():
-        option = section(f"With --format {' or '.join(group)}")
+        option = section(f"With --format {listed(group, 'or')}")
         owners: dict[str, list[str]] = {}
         for format, model in group.items():
             for name in model.model_fields:
                 owners.setdefault(name, []).append(format)
         for name, having in owners.items():
             field = group[having[0]].model_fields[name]
-            only = f" Only {' and '.join(having)}." if len(having) < len(group) else ""
+            only = f" Only {listed(having, 'and')}." if len(having) < len(group) else ""
             annotation, default = _typed(name, field, option, f"{_help(field)}{only}")
             yield inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
 

@@ -20,6 +20,12 @@ def one_of(values: Any) -> str:
     return f"One of {_words(get_args(values) or values)}."
 
 
+def listed(names: Iterable[str], joint: str) -> str:
+    """``names`` as a sentence has them: ``a, b or c``, where ``joint`` is ``or``."""
+    *first, last = names
+    return f"{', '.join(first)} {joint} {last}" if first else last
+
+
 class Command(TyperCommand):
     """A command whose help has sections, in the order in which its parameters name them."""
 
@@ -57,6 +63,8 @@ def _record(option: Any) -> tuple[str, str]:
     elif option.metavar:
         names = f"{names} {option.metavar}"
     default = option.default
+    if option.secondary_opts and default is True:
+        return names, f"{option.help} On by default."
     if default is None or isinstance(default, bool) or not option.show_default:
         return names, option.help
     shown = _words(default if isinstance(default, (list, tuple)) else [default])
