@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 import time
 from pathlib import Path
@@ -69,12 +70,13 @@ def test_the_report_has_every_candidate_with_its_figures_and_its_reason(kept: tu
 def test_a_second_tune_takes_over_what_is_there_and_says_so_in_a_table(
     kept: tuple[Path, Ran], checkpoint: Path
 ) -> None:
-    place, _ = kept
-    before = {path.name: path.stat().st_mtime_ns for path in (place / "best.tuning").iterdir()}
-    assert len(before) >= 2
+    place, first = kept
+    made = {row["name"].partition(",")[0] for row in first.json["report"]["rows"]}
+    assert len(made) >= 2
     ran = tune(checkpoint, *SMALL, "--max-size", "1GB", "-o", place / "best", "--force")
     assert ran.code == 0, ran.err
-    assert "compiling" not in ran.err and "writing the graph" not in ran.err
+    # Other lowerings are tried of the fast ones, which may be others in the second race; nothing is made twice.
+    assert not made & set(re.findall(r"^\d+ of \d+, (.+): (?:compiling|writing)", ran.err, re.MULTILINE))
     assert "candidates" in ran.out and "taken" in ran.out and "s2mlp-export" in ran.out
     assert not (place / "best.tuning").exists()  # it was published, and nobody asked to keep them
 
