@@ -236,6 +236,16 @@ def test_everything_comes_from_the_page_s_own_server(browser: Browser, visit: Vi
     assert refused == "refused" and any("Content Security Policy" in error for error in visit.errors)
 
 
+def test_workers_reach_the_page_s_own_server_alone(visit: Visit, sites: Path) -> None:
+    (sites / "probe.js").write_text(
+        "addEventListener('securitypolicyviolation', (event) => postMessage(event.effectiveDirective));"
+        "fetch('http://127.0.0.1:9/').then(() => postMessage('allowed'), () => {});"
+    )
+    script = "() => new Promise((done) => { new Worker('../probe.js').onmessage = ({ data }) => done(data); })"
+    assert visit.page.evaluate(script) == "connect-src"
+    assert f'content="{browsers.serve_py().POLICY}"' in (sites / "site" / "index.html").read_text()
+
+
 def test_without_isolation_it_takes_one_thread_and_says_so(browser: Browser, sites: Path) -> None:
     with serving(sites, headers={}) as port:
         visit = browser.look("site/?threads=2", port=port)

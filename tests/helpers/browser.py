@@ -71,7 +71,7 @@ def chromium(port: int, *flags: str) -> Iterator[Browser]:
 @contextmanager
 def serving(folder: Path, headers: Mapping[str, str] | None = None) -> Iterator[int]:
     """The port of a server of ``folder``: the page's own, with its headers or with others."""
-    module = _serve_py()
+    module = serve_py()
     if headers is not None:
         module.HEADERS = dict(headers)  # type: ignore[attr-defined]
     with module.server(folder, 0) as server:
@@ -84,7 +84,8 @@ def serving(folder: Path, headers: Mapping[str, str] | None = None) -> Iterator[
             thread.join()
 
 
-def _serve_py() -> ModuleType:
+def serve_py() -> ModuleType:
+    """The page's own server, as a module."""
     spec = importlib.util.spec_from_file_location("serve", PAGE / "serve.py")
     assert spec and spec.loader
     module = importlib.util.module_from_spec(spec)

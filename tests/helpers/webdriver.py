@@ -184,8 +184,9 @@ def _running(*command: object, env: Mapping[str, str] | None = None, pass_fds: t
 
 def _wait(process: Any, found: Callable[[], Any]) -> Any:
     """The first true answer of ``found``, while ``process`` runs."""
-    while process.poll() is None:
+    end = time.monotonic() + PATIENCE_S
+    while process.poll() is None and time.monotonic() < end:
         if answer := found():
             return answer
         time.sleep(0.02)
-    raise AssertionError(f"{process.args[0]} ended at once, with {process.returncode}")
+    raise AssertionError(f"{process.args[0]} cannot be reached: it {'runs' if process.poll() is None else 'has ended'}")

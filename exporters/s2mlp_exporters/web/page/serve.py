@@ -22,12 +22,19 @@ TYPES = {
     ".webmanifest": "application/manifest+json",
 }
 
+POLICY = (
+    "default-src 'self'; script-src 'self' 'wasm-unsafe-eval'; img-src 'self' blob:; media-src 'self' blob:; object-src 'none'; "
+    "base-uri 'none'; form-action 'none'"
+)
+"""The page has it in its head, too, where it does not hold for workers."""
+
 HEADERS = {
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Embedder-Policy": "require-corp",
     "Cross-Origin-Resource-Policy": "same-origin",
     "X-Content-Type-Options": "nosniff",
     "Cache-Control": "no-cache",
+    "Content-Security-Policy": POLICY,
 }
 
 
