@@ -78,6 +78,12 @@ def bench(
             "directml, openvino, qnn, tensorrt, tensorrt-rtx, webgpu, xnnpack.",
         ),
     ] = None,
+    device: Annotated[
+        int | None,
+        load_option(
+            "--device", metavar="N", min=0, help="The number of the NVIDIA GPU of all that runs on one; else 0."
+        ),
+    ] = None,
     min_seconds: SecondsOption = SECONDS,
     min_rounds: RoundsOption = ROUNDS,
     seed: Annotated[int, measurement_option(metavar="N", help="Draws the order of each round.")] = 0,
@@ -144,6 +150,8 @@ def bench(
     from s2mlp_bench.report import html, pictures, table
     from s2mlp_bench.results import document, regression
 
+    if device is not None:
+        environment.use_gpu(device)
     for path in (json_file, csv_file, html_file, png_file):
         check_writable(path, replace=force)
     if png_file:
