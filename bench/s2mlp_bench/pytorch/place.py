@@ -1,4 +1,8 @@
-"""The places where PyTorch computes: a processor, or an NVIDIA GPU with its own clock and captured graphs."""
+"""The places where PyTorch computes: a processor, or an NVIDIA GPU, on which computations can be captured as graphs.
+
+Times on a GPU are the host's, which waits for each part: so sessions of ONNX Runtime time theirs, whose stream takes no events
+of others, and only what is measured alike can be compared.
+"""
 
 from __future__ import annotations
 
@@ -31,12 +35,8 @@ class Place(Protocol):
         """Make the settings of this place those of the process, where others may have changed them."""
         ...
 
-    def mark(self) -> Any:
-        """A moment on the clock of the device."""
-        ...
-
-    def between_ms(self, marks: Sequence[Any]) -> list[float]:
-        """Wait for the last of ``marks``; the milliseconds from each to the next."""
+    def mark(self) -> float:
+        """Seconds, when all that was started has ended."""
         ...
 
     def host_buffer(self, shape: Sequence[int]) -> Tensor:
@@ -65,9 +65,6 @@ class Processor:
     def mark(self) -> float:
         return time.perf_counter()
 
-    def between_ms(self, marks: Sequence[float]) -> list[float]:
-        return [(after - before) * 1e3 for before, after in pairwise(marks)]
-
     def host_buffer(self, shape: Sequence[int]) -> Tensor:
         import torch
 
@@ -90,16 +87,11 @@ class Cuda:
         torch.backends.cuda.matmul.allow_tf32 = False
         torch.backends.cudnn.allow_tf32 = False
 
-    def mark(self) -> Any:
+    def mark(self) -> float:
         import torch
 
-        event = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
-        event.record()
-        return event
-
-    def between_ms(self, marks: Sequence[Any]) -> list[float]:
-        marks[-1].synchronize()
-        return [before.elapsed_time(after) for before, after in pairwise(marks)]
+        torch.cuda.synchronize()
+        return time.perf_counter()
 
     def host_buffer(self, shape: Sequence[int]) -> Tensor:
         import torch
@@ -125,6 +117,11 @@ def _replay(graph: Any, result: Tensor, keeps: object) -> Tensor:
     """Run ``graph``. ``keeps`` owns what it reads: a graph holds addresses alone, and without it would read freed memory."""
     graph.replay()
     return result
+
+
+def between_ms(marks: Sequence[float]) -> list[float]:
+    """Milliseconds from each of ``marks`` to the next."""
+    return [(after - before) * 1e3 for before, after in pairwise(marks)]
 
 
 def place_of(point: Point) -> Place:

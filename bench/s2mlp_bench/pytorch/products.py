@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, TypeAlias
 import numpy as np
 
 from s2mlp_bench.pytorch.backend import TORCH
-from s2mlp_bench.pytorch.place import Place, place_of
+from s2mlp_bench.pytorch.place import Place, between_ms, place_of
 from s2mlp_deploy.runtime.session import Times
 from s2mlp_deploy.schema.precision import Arithmetic
 
@@ -95,7 +95,7 @@ class TorchProductsSession:
         return np.empty((0, 0), np.float32)
 
     def time(self, images: Array) -> Times:
-        """The time of all products, by the clock of the device."""
+        """The time of all products, for which the host waits."""
         import torch
 
         self._place.settle()
@@ -103,7 +103,7 @@ class TorchProductsSession:
             marks = [self._place.mark()]
             self._run()
             marks.append(self._place.mark())
-        (compute_ms,) = self._place.between_ms(marks)
+        (compute_ms,) = between_ms(marks)
         return Times(0.0, compute_ms, 0.0)
 
 
@@ -118,4 +118,4 @@ def copy_rate(place: Place, count: int = COPIED_BYTES) -> float:
         marks.append(place.mark())
         target.copy_(source)
     marks.append(place.mark())
-    return 2 * count / (min(place.between_ms(marks)[1:]) / 1e3)
+    return 2 * count / (min(between_ms(marks)[1:]) / 1e3)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from s2mlp_bench.pytorch.place import Place
+from s2mlp_bench.pytorch.place import Place, between_ms
 from s2mlp_deploy.runtime.session import Times
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ class DeviceSession:
         return found
 
     def time(self, images: Array) -> Times:
-        """The times of one batch, by the clock of the device."""
+        """The times of one batch, the host waiting for each part."""
         import torch
 
         self._place.settle()
@@ -78,7 +78,7 @@ class DeviceSession:
             marks.append(mark())
             logits.float().cpu()
             marks.append(mark())
-        return Times(*self._place.between_ms(marks))
+        return Times(*between_ms(marks))
 
     def _step(self, shape: tuple[int, ...]) -> _Step:
         import torch
