@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import pytest
 import torch
@@ -54,18 +54,18 @@ def pretend(monkeypatch: pytest.MonkeyPatch) -> OnWallClock:
     from s2mlp_bench import backends, benchmark
     from s2mlp_bench.pytorch import backend, products
     from s2mlp_bench.roofline import lower_bound, peaks, roofline
-    from s2mlp_deploy.formats.onnx import OnnxFile
+    from s2mlp_deploy.formats import onnx
+    from s2mlp_deploy.runtime.cuda_session import CudaSession
 
-    gpu, on_processor = OnWallClock(), OnnxFile.open_on
+    gpu = OnWallClock()
     for module in (backend, products):
         monkeypatch.setattr(module, "place_of", lambda point: gpu)
     for module in (benchmark, lower_bound):
         monkeypatch.setattr(module, "no_gpu", lambda: None)
+    for module in (backends, onnx):
+        monkeypatch.setattr(
+            module, "open_session", lambda path, loading: CudaSession(path, replace(loading, provider="cpu"))
+        )
     monkeypatch.setattr(roofline, "copy_rate", lambda place: 4.8e12)
     monkeypatch.setattr(peaks, "LARGE", (8, 8, 8))
-    monkeypatch.setattr(
-        OnnxFile, "open_on", lambda self, artifact, provider, threads: on_processor(self, artifact, "cpu", threads)
-    )
-    loading = backends.Loading
-    monkeypatch.setattr(backends, "Loading", lambda provider, **options: loading("cpu", **options))
     return gpu
