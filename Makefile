@@ -5,6 +5,8 @@
 # make lint       ruff, mypy --strict, import contracts, and Biome for JavaScript and style sheets (from npm)
 # make bench      measure exports, latency, runtimes for devices, growth, engine builds, repairs, tunes and training's shift, and write a page
 #                 of docs/benchmarks.md for each (50 minutes); ONLY=repair, or another, measures one part
+# make gpu        what works on this machine's NVIDIA GPU, and how fast, in six minutes and without a network; WRITE=docs writes
+#                 docs/benchmarks/gpu.md, too
 # make accuracy   what fp16 and int8 cost on 10,000 images (minutes)
 # make reliability  try every promise of docs/reliability.md as often as it says, and write it (45 minutes)
 # make tutorials  follow docs/tutorials from nothing, as a stranger would: a fresh clone, an empty home (half an hour; PAGE=first-model, or another)
@@ -32,7 +34,7 @@ SITE := fashion_mnist-web-fp32
 NODE_STAMP := node_modules/.package-lock.json
 DATASET ?= /usr/share/datasets/fashion-mnist
 
-.PHONY: venv demo test test-npm tutorials quick thorough lint bench accuracy reliability fuzz oldest arm docs docs-output licenses dist web web-deps clean
+.PHONY: venv demo test test-npm tutorials quick thorough lint bench gpu accuracy reliability fuzz oldest arm docs docs-output licenses dist web web-deps clean
 
 venv: $(STAMP)
 
@@ -74,6 +76,10 @@ lint: $(STAMP) $(NODE_STAMP)
 
 bench: $(STAMP)
 	$(BIN)/python -m s2mlp_studies.presets --write docs $(ONLY:%=--only %)
+
+# With PYTHON alone, so that it runs on machines whose packages were brought along; everything is in build/gpu.json.
+gpu:
+	PYTHONPATH=$(CURDIR):$(CURDIR)/exporters:$(CURDIR)/bench:$(CURDIR)/bench/studies:$$PYTHONPATH $(if $(wildcard $(STAMP)),$(BIN)/python,$(PYTHON)) -m s2mlp_studies.gpu_report --json-file build/gpu.json $(WRITE:%=--write %)
 
 reliability: $(STAMP) $(NODE_STAMP)
 	$(PIP) --quiet ray==2.60.0

@@ -11,6 +11,7 @@ from s2mlp_deploy.errors import ParityError
 from s2mlp_deploy.gate.distance import compare, scale_of
 from s2mlp_deploy.gate.io_adapter import as_logits, scoring_every_class
 from s2mlp_deploy.runtime.session import Session, TimedSession, Times, execution_of
+from s2mlp_deploy.schema.array import Array
 from s2mlp_deploy.system.timing import Clock
 
 
@@ -40,6 +41,11 @@ class Runner:
                 raise _wrong(candidate.name, self.distance, candidate.limit)
             candidate = candidate.wrong(f"computes something else (relative L2 {self.distance:.2g})")
         self.candidate = _with_execution(candidate, self.session)
+
+    @property
+    def images(self) -> Array:
+        """A batch of its test inputs."""
+        return self._inputs.turn(0, self._batch)[0]
 
     def time_ms(self, clock: Clock) -> float:
         """Milliseconds of one batch.

@@ -36,9 +36,12 @@ _ALWAYS = frozenset({"export", "latency"})
 MODELS = {
     model.name: model
     for model in (
-        Model("wide", "S²-MLP-wide", Promises(1.25, 3.3, export=5, memory=3), _ALWAYS | {"engines"}),
+        Model("wide", "S²-MLP-wide", Promises(1.25, 3.3, export=5, memory=3), _ALWAYS | {"engines", "gpu"}),
         Model(
-            "deep", "S²-MLP-deep", Promises(1.25, 2.8, export=5, memory=3), _ALWAYS | {"engines", "devices", "scale"}
+            "deep",
+            "S²-MLP-deep",
+            Promises(1.25, 2.8, export=5, memory=3),
+            _ALWAYS | {"engines", "devices", "scale", "gpu"},
         ),
         Model("v2-small7", "S²-MLPv2-Small/7", Promises(2.5, 2.2), _ALWAYS, export_rounds=1, details=False),
     )

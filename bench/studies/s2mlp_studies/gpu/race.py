@@ -1,0 +1,170 @@
+"""A short race of one model at each batch, interleaved, in the time that there is.
+
+    python -m s2mlp_studies.gpu.race SHEET SECONDS DEVICE MODEL CHECKPOINT BATCHES ROUNDS
+
+writes a row for each candidate at each batch, and one for the devices' condition meanwhile. BATCHES have commas between.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from statistics import median
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from s2mlp_bench.candidate import Candidate
+from s2mlp_bench.energy.monitor import Monitor
+from s2mlp_bench.energy.sensors import Sensors, open_sensors
+from s2mlp_bench.inputs import InputSource
+from s2mlp_bench.interleaved_timing import NOTHING, InterleavedTiming, Record, Schedule, nothing
+from s2mlp_bench.runner import Runner
+from s2mlp_bench.summary import compute_samples_ms
+from s2mlp_deploy.system.timing import Clock
+from s2mlp_studies.gpu.candidates import CONTENDERS, Network, obstacle
+from s2mlp_studies.gpu.device import DEVICES, Device
+from s2mlp_studies.gpu.kernels import count_kernels
+from s2mlp_studies.gpu.sheet import Row, Sheet, in_words
+
+SEED = 20210614
+
+TIMING_SECONDS = 1.0
+"""Of timing at each batch, at the least."""
+
+TIMING_SHARE = 0.3
+"""Of the time for a batch, kept for timing."""
+
+ROUNDS = 25
+"""Rounds that timing takes, its warm-up included, where times settle quickly."""
+
+
+def planned(model: str, batches: Sequence[int]) -> list[tuple[str, ...]]:
+    """What the rows are about."""
+    rows = [("race", model, str(batch), name) for batch in batches for name in CONTENDERS]
+    return [*rows, *(("condition", model, str(batch)) for batch in batches)]
+
+
+@dataclass(frozen=True)
+class Race:
+    """One model on one device; rows go to ``sheet``, and all must be there at ``deadline``, a moment of ``clock``."""
+
+    model: str
+    network: Network
+    sheet: Sheet
+    deadline: float
+    rounds: int
+    clock: Clock = time.monotonic
+
+    def run(self) -> None:
+        """Each batch gets an equal share of the time that is left."""
+        batches = self.network.batches
+        with open_sensors() as sensors:
+            for index, batch in enumerate(batches):
+                now = self.clock()
+                share = (self.deadline - now) / (len(batches) - index)
+                loaded = dict(self._load(batch, now + share * (1 - TIMING_SHARE)))
+                if runners := self._that_fit(batch, loaded, now + share):
+                    self._time(batch, runners, sensors)
+
+    def _that_fit(self, batch: int, loaded: Mapping[str, Runner], until: float) -> dict[str, Runner]:
+        """Those that can be timed until then in as many rounds as it takes; the slowest are dropped."""
+        seconds = {}
+        for name, runner in loaded.items():
+            start = self.clock()
+            runner.time_ms(self.clock)
+            seconds[name] = self.clock() - start
+            runner.parts.clear()  # those of this run, which belongs to no round
+        kept = dict(loaded)
+        while kept and ROUNDS * sum(seconds[name] for name in kept) > max(until - self.clock(), 0):
+            slowest = max(kept, key=lambda name: seconds[name])
+            reason = f"dropped: a run takes {seconds[slowest]:.2g} s, and there was no time for {ROUNDS} rounds with it"
+            self.sheet.add(Row(("race", self.model, str(batch), slowest), not_run=reason))
+            del kept[slowest]
+        return kept
+
+    def _load(self, batch: int, until: float) -> Iterator[tuple[str, Runner]]:
+        for name, contender in CONTENDERS.items():
+            about = ("race", self.model, str(batch), name)
+            left = until - self.clock()
+            if reason := obstacle(self.network.device, name):
+                self.sheet.add(Row(about, not_run=reason))
+            elif batch > contender.largest:
+                self.sheet.add(Row(about, not_run=f"it is run at batches up to {contender.largest} alone"))
+            elif left < contender.seconds:
+                reason = f"dropped: it takes about {contender.seconds:g} s to load, and {max(left, 0):.0f} s were left for this batch"
+                self.sheet.add(Row(about, not_run=reason))
+            else:
+                try:
+                    candidate = contender.make(self.network, self.network.device.point(batch))
+                    yield name, Runner(candidate, self._inputs.of(candidate))
+                except Exception as error:  # one that fails must not take the others with it
+                    self.sheet.add(Row(about, not_run=in_words(error)))
+
+    @property
+    def _inputs(self) -> InputSource:
+        return InputSource([*self.network.bundles.values(), *_engines(self.network)])
+
+    def _time(self, batch: int, runners: Mapping[str, Runner], sensors: Sensors) -> None:
+        monitors: list[Monitor] = []
+
+        def rest(clock: Clock) -> float:
+            for monitor in monitors:
+                monitor.look()
+            return nothing(clock)
+
+        def start() -> None:
+            monitors.append(Monitor([sensor for sensor in sensors.found if sensor.kind != "cpu"]))
+
+        calls = {name: runner.time_ms for name, runner in runners.items()}
+        schedule = Schedule(TIMING_SECONDS, self.rounds, SEED)
+        record = InterleavedTiming({**calls, NOTHING: rest}, schedule, time.perf_counter, start).run()
+        conditions = [asdict(condition) for monitor in monitors for condition in monitor.end()]
+        self.sheet.add(
+            Row(("condition", self.model, str(batch)), {"devices": conditions, "unknown": list(sensors.unknown)})
+        )
+        for name, runner in runners.items():
+            self.sheet.measure(("race", self.model, str(batch), name), lambda r=runner, n=name: _figures(r, n, record))  # type: ignore[misc]
+
+
+def _engines(network: Network) -> Iterator[Any]:
+    from s2mlp_deploy.bundle.read import is_bundle, read_bundle
+
+    for directory in sorted(network.place.iterdir()):
+        if directory.name.startswith("trt") and is_bundle(directory):
+            yield read_bundle(directory)
+
+
+def _figures(runner: Runner, name: str, record: Record) -> Mapping[str, Any]:
+    """Milliseconds a batch as called and, where it is known, without copies; the distance from the reference; and kernels a run."""
+    c: Candidate = runner.candidate
+    renamed = Record({c.name: record.samples_ms[name]}, record.warmup_rounds, record.complete)
+    samples, compute = renamed.samples_ms[c.name], compute_samples_ms(runner, renamed)
+    return {
+        "precision": c.precision,
+        "remark": c.remark,
+        "distance": runner.distance,
+        "operations": None if c.macs is None else 2 * c.macs * c.point.batch,
+        "p50_ms": median(samples),
+        "compute_p50_ms": median(compute) if compute else None,
+        "kernels": count_kernels(runner.session, runner.images),
+        "samples_ms": list(samples),
+        "compute_ms": compute,
+    }
+
+
+def main() -> None:
+    sheet, seconds, device, model, checkpoint, batches, rounds = sys.argv[1:]
+    deadline = time.monotonic() + float(seconds)
+    where: Device = DEVICES[device]
+    with TemporaryDirectory() as directory, suppress(KeyboardInterrupt):
+        each = tuple(int(batch) for batch in batches.split(","))
+        network = Network(where, Path(checkpoint), Path(directory), each)
+        Race(model, network, Sheet(Path(sheet)), deadline, int(rounds)).run()
+
+
+if __name__ == "__main__":
+    main()
