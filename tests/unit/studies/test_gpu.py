@@ -5,21 +5,24 @@ from __future__ import annotations
 import json
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree as ET
 
+import onnx
 import pytest
 from rich.console import Console, RenderableType
 
 from helpers.support import ROOT, TEST_IMAGES, save_checkpoint, small_spec
 from s2mlp_deploy.errors import UsageError
+from s2mlp_deploy.runtime.onnxruntime import Loading, load
 from s2mlp_deploy.system.progress import Listener
 from s2mlp_studies import gpu_report
-from s2mlp_studies.gpu import candidates, marked_tests, measure, parity, part, peaks, race, step, table
-from s2mlp_studies.gpu.candidates import CONTENDERS, NO_GRAPH, OURS, OURS_FP32, PRODUCTS, Network
+from s2mlp_studies.gpu import candidates, marked_tests, measure, parity, part, peaks, race, step, table, variants
+from s2mlp_studies.gpu.candidates import CONTENDERS, HALF_IO, MATMUL, NO_GRAPH, OURS, OURS_FP32, PRODUCTS, Network
 from s2mlp_studies.gpu.device import DEVICES, gpu_name
 from s2mlp_studies.gpu.goals import gpu_goals
 from s2mlp_studies.gpu.measure import Budget, Plan, Report
@@ -158,7 +161,7 @@ def test_the_peaks_are_those_of_each_float_type_and_of_a_copy(tmp_path: Path, mo
 
 # Race
 
-KEPT = (OURS, OURS_FP32, NO_GRAPH, PRODUCTS, "torch-cudagraph", "trt-fp16")
+KEPT = (OURS, OURS_FP32, NO_GRAPH, MATMUL, HALF_IO, PRODUCTS, "torch-cudagraph", "trt-fp16")
 
 
 @pytest.fixture(scope="module")
@@ -178,7 +181,7 @@ def raced(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Ro
 def test_candidates_are_timed_and_held_to_the_reference(raced: list[Row]) -> None:
     found = {row.about[2:]: row for row in raced if row.about[0] == "race"}
     for batch in ("1", "3"):
-        for name in (OURS, OURS_FP32, NO_GRAPH):
+        for name in (OURS, OURS_FP32, NO_GRAPH, MATMUL, HALF_IO):
             figures = found[batch, name].figures
             assert figures["p50_ms"] > 0 and 0 < figures["distance"] < 0.01 and len(figures["samples_ms"]) >= 6
         assert (
@@ -194,6 +197,22 @@ def test_candidates_that_do_not_run_here_have_their_reason(raced: list[Row]) -> 
     assert "add --provider cuda" in str(found["1", "torch-cudagraph"])
     assert found["1", "torch-eager-fp16"] is None and "up to 1 alone" in str(found["3", "torch-eager-fp16"])
     assert sum(row.about[0] == "condition" for row in raced) == 2
+
+
+def test_without_gemm_a_bias_and_its_gelu_become_one_operator(checkpoint: Path, tmp_path: Path) -> None:
+    """By ONNX Runtime's own fusion; all biases of products stay, and nothing becomes a Gemm again."""
+    subject = Subject(checkpoint, TEST_IMAGES)
+    bundle = subject.bundle(CPU, ("parity", "cpu", "fp32", "gather"), tmp_path)
+    before = Counter(node.op_type for node in onnx.load(bundle.artifact.path).graph.node)
+    path, saved = variants.write_variant(bundle.artifact.path, tmp_path / "model.onnx"), tmp_path / "saved.onnx"
+    written = Counter(node.op_type for node in onnx.load(path).graph.node)
+    assert written["Gemm"] == 0 and written["MatMul"] == before["Gemm"]
+    assert written["Add"] == before["Add"] + before["Gemm"]
+    load(path, Loading(optimization="extended", save_to=saved, without=variants.GEMM_AGAIN))
+    fused = Counter(node.op_type for node in onnx.load(saved).graph.node)
+    assert fused["BiasGelu"] == before["Gelu"] and fused["Gelu"] == fused["Gemm"] == 0
+    load(path, Loading(optimization="extended", save_to=saved))
+    assert Counter(node.op_type for node in onnx.load(saved).graph.node)["Gemm"] == before["Gemm"]
 
 
 def test_what_has_no_time_left_is_dropped_with_the_reason(checkpoint: Path, tmp_path: Path) -> None:

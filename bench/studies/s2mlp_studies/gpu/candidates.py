@@ -29,10 +29,14 @@ from s2mlp_deploy.schema.precision import FP16, FP32
 from s2mlp_deploy.system.progress import Listener
 from s2mlp_studies.gpu.device import DEVICES, Device
 from s2mlp_studies.gpu.parity import obstacle as runtime_obstacle
+from s2mlp_studies.gpu.variants import WithoutGemm, write_variant
 
 OURS, OURS_FP32, NO_GRAPH = "onnx-fp16", "onnx-fp32", "onnx-fp16, no CUDA graph"
 PRODUCTS, PRODUCTS_FP32 = "products alone, fp16", "products alone, fp32"
 COMPILED, CAPTURED, CAPTURED_FP32 = "torch-compile-fp16", "torch-cudagraph-fp16", "torch-cudagraph"
+MATMUL, HALF_IO = "onnx-fp16, MatMul + Add", "onnx-fp16, float16 inputs"
+"""Other ways to write the float16 graph (variants.py)."""
+
 EAGER, NAIVE = "torch-eager-fp16", "naive-onnx-fp16"
 
 
@@ -85,6 +89,24 @@ class WithoutGraph(OnnxBackend):
 def _without_graph(network: Network, point: Point) -> Candidate:
     ours = _bundle(FP16.name, network, point)
     return replace(ours, source=NO_GRAPH, backend=WithoutGraph(network.bundles[FP16.name].artifact.path))
+
+
+def _matmul(network: Network, point: Point) -> Candidate:
+    path = network.place / "matmul" / "model.onnx"
+    if not path.exists():
+        path.parent.mkdir(exist_ok=True)
+        write_variant(network.bundles[FP16.name].artifact.path, path)
+    return replace(_bundle(FP16.name, network, point), source=MATMUL, backend=WithoutGemm(path))
+
+
+def _half_io(network: Network, point: Point) -> Candidate:
+    """The bundle whose input and logits are float16, too."""
+    directory = network.place / "onnx-fp16-io"
+    if not directory.exists():
+        precision = Float16(io_dtype="fp16", target=network.device.target)
+        deploy(ExportRequest(Source(network.checkpoint), precision=precision, output=OutputOptions(directory)))
+    bundle = read_bundle(directory)
+    return replace(_bundle(FP16.name, network, point), source=HALF_IO, backend=OnnxBackend(bundle.artifact.path))
 
 
 def _engine(format: str, network: Network, point: Point) -> Candidate:
@@ -144,6 +166,8 @@ CONTENDERS: Mapping[str, Contender] = {
     OURS_FP32: Contender(partial(_bundle, FP32.name)),
     CAPTURED_FP32: Contender(partial(_baseline, CAPTURED_FP32)),
     NO_GRAPH: Contender(_without_graph),
+    MATMUL: Contender(_matmul),
+    HALF_IO: Contender(_half_io, 10),
     EAGER: Contender(partial(_baseline, EAGER)),
     COMPILED: Contender(partial(_baseline, COMPILED), 30),
     PRODUCTS_FP32: Contender(partial(_products, FP32.name)),
