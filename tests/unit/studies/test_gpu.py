@@ -300,7 +300,7 @@ def synthetic(gpu: str = "NVIDIA H200, driver 580") -> Report:
         samples = [ms] * 6
         return {
             "precision": precision,
-            "remark": "",
+            "remark": "runs without a CUDA graph" if ms == times[NO_GRAPH] else "",
             "distance": 3e-4,
             "operations": 500 * 10**9,
             "p50_ms": 2 * ms,
@@ -361,6 +361,7 @@ def test_a_race_shows_its_share_of_the_peak_and_what_held_the_gpu_back() -> None
     assert cells == [OURS, "0.500", "1.00", "2,000", "50%", "88", "3.0e-04"]
     assert "NVIDIA H200 (GPU 0): 612 W, clock 1980 MHz, held back by its power cap" in text
     assert text.index("batch 1 ") < text.index("batch 128") and "(1) dropped: late" in text
+    assert text.count("onnx-fp16, no CUDA graph: runs without a CUDA graph") == 2
 
 
 def test_the_goals_are_those_of_the_candidates_that_were_timed() -> None:

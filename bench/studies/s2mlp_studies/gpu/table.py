@@ -48,7 +48,7 @@ def _parity(report: Report) -> RenderableType:
             cells = [reasons.cell(row, _distance) for row in rows]
             table.add_row(runtime, precision, *cells, f"{max(limits):.0e}" if limits else "")
     table.columns[1].justify = "left"
-    return Group(table, reasons.text)
+    return Group(table, Text("\n".join(reasons.lines)))
 
 
 def _distance(row: Row) -> str:
@@ -84,7 +84,8 @@ def _batch(report: Report, model: str, batch: str) -> Iterator[RenderableType]:
         else:
             table.add_row(name, *_race_cells(report, row, int(batch)))
     yield table
-    yield reasons.text
+    remarks = [f"{name}: {row.figures['remark']}" for name, row in rows.items() if row.figures.get("remark")]
+    yield Text("\n".join([*remarks, *reasons.lines]))
     yield _conditions(report.of("condition", model, batch))
 
 
@@ -133,6 +134,6 @@ class _Reasons:
         return str(show(row))
 
     @property
-    def text(self) -> Text:
+    def lines(self) -> list[str]:
         """The reasons by their numbers."""
-        return Text("\n".join(f"({number}) {reason}" for reason, number in self._numbers.items()))
+        return [f"({number}) {reason}" for reason, number in self._numbers.items()]
