@@ -71,8 +71,6 @@ def run(step):
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
         try:
             if step[0] == "import":
-                for name in [n for n in sys.modules if n.partition(".")[0] in ("s2mlp_deploy", "s2mlp_exporters", "s2mlp_bench")]:
-                    del sys.modules[name]
                 importlib.import_module(step[1])
             else:
                 importlib.import_module("s2mlp_deploy.cli." + step[0].removeprefix("s2mlp-")).main()
