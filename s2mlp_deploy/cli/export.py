@@ -139,6 +139,10 @@ def export(
     quantize_ends: Annotated[
         bool, int8_option("--quantize-ends", help="Quantize the embeddings and the classifier, too.")
     ] = False,
+    between: Annotated[
+        IoDtype,
+        int8_option(metavar="TYPE", help=f"Type between int8 products, with --target trt. {one_of(IoDtype)}"),
+    ] = "fp32",
     allow_unverified_engine: Annotated[
         bool,
         check_option("--allow-unverified-engine", help="Publish an engine that cannot run here; a device verifies it."),
@@ -206,6 +210,7 @@ def export(
             "max_accuracy_drop": max_accuracy_drop,
             "min_agreement": min_agreement,
             "quantize_ends": quantize_ends,
+            "between": between,
         },
     )
     with torch_needed():

@@ -26,3 +26,13 @@ class ToFloat16(RoundingPass):
     def rewrite(self, graph: ir.Graph) -> None:
         narrow(graph, ir.DataType.FLOAT16)
         graph.inputs[0].type = ir.TensorType(ir.DataType.FLOAT16)
+
+
+class ToFloat16BetweenProducts(ToFloat16):
+    """A copy of an int8 graph in which all that is not int8 is float16, the scales among it.
+
+    Requires: as :class:`ToFloat16`; constants may be int8, and scales are values of float16.
+    Ensures: as a :class:`RoundingPass`.
+    """
+
+    besides = (ir.DataType.INT8,)

@@ -23,6 +23,9 @@ class PrecisionPass(FunctionalPass):
     Ensures: :meth:`differences` finds none, so that the copy is the float32 graph but for rounding.
     """
 
+    besides: Collection[ir.DataType] = ()
+    """The types that constants may have besides those of a float32 graph."""
+
     _original: ir.Model | None = None
 
     @abstractmethod
@@ -35,7 +38,7 @@ class PrecisionPass(FunctionalPass):
 
     def requires(self, model: ir.Model) -> None:
         """The graph is float32, and has one input and one output."""
-        require_float32(model)
+        require_float32(model, self.besides)
         counts = len(model.graph.inputs), len(model.graph.outputs)
         if counts != (1, 1):
             raise PreconditionError("the graph has {} inputs and {} outputs: expected one of each".format(*counts))

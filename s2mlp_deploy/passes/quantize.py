@@ -91,8 +91,7 @@ def activation_parameters(r: Range, recipe: Recipe) -> Parameters:
     low, high = min(r.low, 0.0), max(r.high, 0.0)
     q_low, q_high = recipe.limits
     if recipe.symmetric:
-        scale = np.float32(max(-low, high) / q_high)
-        return Parameters(np.array(scale), np.array(0, recipe.activation))
+        return Parameters(recipe.scale(max(-low, high) / q_high), np.array(0, recipe.activation))
     scale = np.float32((high - low) / (q_high - q_low))
     zero_point = np.clip(np.rint(q_low - low / scale), q_low, q_high)
     return Parameters(np.array(scale), np.array(zero_point, recipe.activation))
@@ -156,7 +155,7 @@ def quantize_weight(graph: ir.Graph, node: ir.Node, x_scale: float, recipe: Reci
     if recipe.int32_bias and len(node.inputs) > 2:
         # A bias far larger than its channel's weights must still fit, and the weights' own sum on top of it.
         scales = np.maximum(scales, np.abs(constant_of(node.inputs[2])) / (x_scale * LARGEST_BIAS))
-    scales = np.where(scales > 0, scales, 1).astype(np.float32)
+    scales = recipe.scale(np.where(scales > 0, scales, 1))
     rounded = np.rint(values / scales.reshape(-1, *[1] * (values.ndim - 1)))
     _dequantize(graph, node, 1, f"{node.name}/weight", (np.clip(rounded, -127, 127).astype(np.int8), scales))
     return scales

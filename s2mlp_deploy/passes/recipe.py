@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from s2mlp_deploy.graph.layer import Layer
+from s2mlp_deploy.schema.array import Array
 
 LARGEST_BIAS = 2**30
 """Of 32 bits, a bias takes no more than this; integer kernels add up products in the rest, without a check."""
@@ -32,7 +33,7 @@ class Recipe:
     ``activation`` is the type of quantized activations; ``symmetric`` puts their zero point at 0.
     ``int32_bias`` quantizes biases with the product of both scales, as integer kernels add them. ``outputs`` quantizes the
     outputs of layers, too, for runtimes whose integer kernels write bytes. ``whole`` quantizes every value, not those of layers
-    alone.
+    alone. ``between`` is the type of scales, and of all that lies between the products.
     """
 
     activation: type[np.uint8] | type[np.int8]
@@ -40,12 +41,23 @@ class Recipe:
     int32_bias: bool
     outputs: bool = False
     whole: bool = False
+    between: type[np.float32] | type[np.float16] = np.float32
 
     @property
     def limits(self) -> tuple[int, int]:
         """The smallest and largest quantized activation; symmetric ones leave out −128."""
         info = np.iinfo(self.activation)
         return (-int(info.max) if self.symmetric else int(info.min)), int(info.max)
+
+    def scale(self, least: Array | float) -> Array:
+        """The smallest scales that :attr:`between` represents and that are not below ``least``, in float32."""
+        scale = np.asarray(least, np.float32)
+        if self.between is np.float32:
+            return scale
+        near = scale.astype(self.between)
+        above = np.nextafter(near, self.between(np.inf))
+        rounded: Array = np.where(near.astype(np.float32) < scale, above, near).astype(np.float32)
+        return rounded
 
     def values(self, layers: Collection[Layer]) -> tuple[str, ...]:
         """The names of the values whose ranges quantizing ``layers`` takes, each once."""

@@ -153,6 +153,7 @@ class QuantizedLayer:
         steps = np.abs(rows).max(1) / 127
         if self.recipe.int32_bias and len(self.original.inputs) > 2:
             steps = np.maximum(steps, np.abs(constant_of(self.original.inputs[2])) / (x_scale * LARGEST_BIAS))
+        steps = self.recipe.scale(steps)
         return bool((np.abs(weight.reshape(rows.shape) - rows) <= HALF * steps[:, None]).all())
 
 
@@ -160,9 +161,10 @@ def covers(recipe: Recipe, parameters: tuple[Array, Array], wanted: Range) -> bo
     """Whether the range of ``parameters``, scale and zero point, holds the calibrated one, and uses all steps for it."""
     scale, zero_point = parameters
     low, high = min(wanted.low, 0.0), max(wanted.high, 0.0)
-    if recipe.symmetric:
-        low, high = min(low, -high), max(high, -low)
     q_low, q_high = recipe.limits
+    if recipe.symmetric:
+        high = float(recipe.scale(max(high, -low) / q_high)) * q_high
+        low = -high
     ends = (np.array([q_low, q_high]) - float(zero_point)) * float(scale)
     whole = abs(ends[1] - ends[0] - (high - low)) <= 1e-5 * (high - low)
     return bool(zero_point.dtype == recipe.activation and whole and (np.abs(ends - [low, high]) <= HALF * scale).all())

@@ -66,7 +66,7 @@ def manifest(
         tool_version=__version__,
         format=request.format.name,
         precision=row.name,
-        arithmetic=row.recorded(request.target_of(target)),
+        arithmetic=request.recorded_arithmetic(target),
         lowering=facts.lowering,
         spec=source.spec,
         source=Source(sha256=source.sha256, layout=source.layout.name, weights=source.wrapper, dtypes=source.dtypes),

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from s2mlp_deploy.errors import UsageError
 from s2mlp_deploy.families.reference import ReferenceModel
 from s2mlp_deploy.families.registry import family_of
-from s2mlp_deploy.formats.base import Exporter
 from s2mlp_deploy.gate import golden, reference_logits
 from s2mlp_deploy.gate.golden import GoldenReference
 from s2mlp_deploy.gate.io_adapter import ArtifactIo, IoAdapter, TestInputs
@@ -16,7 +15,6 @@ from s2mlp_deploy.graph import spatial_shift as lowerings
 from s2mlp_deploy.graph.lowered import Axes
 from s2mlp_deploy.pipeline.context import Prepared, prepare
 from s2mlp_deploy.pipeline.request import ExportRequest
-from s2mlp_deploy.schema.precision import Arithmetic
 from s2mlp_deploy.schema.size import format_size
 from s2mlp_deploy.system.progress import Progress
 
@@ -70,7 +68,3 @@ def adapter_of(request: ExportRequest, prepared: Prepared) -> IoAdapter:
 
 def axes_of(request: ExportRequest, prepared: Prepared) -> Axes:
     return Axes(request.graph.batch, None if request.graph.dynamic_size else prepared.source.spec.image_size)
-
-
-def arithmetic_of(request: ExportRequest, target: Exporter) -> Arithmetic:
-    return request.precision.row.arithmetic(request.target_of(target))

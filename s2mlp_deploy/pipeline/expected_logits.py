@@ -11,7 +11,7 @@ from s2mlp_deploy.gate.evaluation import EvaluationSet
 from s2mlp_deploy.gate.golden import GoldenReference
 from s2mlp_deploy.gate.golden_images import Pictures
 from s2mlp_deploy.passes import attach_io
-from s2mlp_deploy.pipeline.checkpoint_context import CheckpointContext, adapter_of, arithmetic_of
+from s2mlp_deploy.pipeline.checkpoint_context import CheckpointContext, adapter_of
 from s2mlp_deploy.pipeline.request import ExportRequest
 from s2mlp_deploy.quantization.int8 import Quantized
 from s2mlp_deploy.system.progress import Progress
@@ -41,7 +41,7 @@ def expect(
         if quantized:  # calibrated on noise: nothing is checked
             return Expected(reference.for_artifact(raw), None, None)
         if request.precision.row.rounds:
-            reference = reference_logits.compare_rounded(model, reference.golden, arithmetic_of(request, target))
+            reference = reference_logits.compare_rounded(model, reference.golden, request.arithmetic_of(target))
         evaluation, data = None, prepared.data
         if data:
             logits = reference_logits.run(model, data.images)

@@ -23,7 +23,6 @@ from s2mlp_deploy.pipeline import bundle_record, graph_checks
 from s2mlp_deploy.pipeline.checkpoint_context import (
     CheckpointContext,
     adapter_of,
-    arithmetic_of,
     axes_of,
     read_checkpoint,
 )
@@ -92,7 +91,7 @@ def _make_graph(
         lowered = lower(prepared, lowering, axes_of(request, prepared))
     if known.reference:
         graph_checks.check_in_float32(lowered, known, request, progress)
-    arithmetic = arithmetic_of(request, target)
+    arithmetic = request.arithmetic_of(target)
     if arithmetic.rounding:
         with progress.step(f"rounding to {arithmetic.weights}"):
             rounding = Rounding(row, arithmetic, request.dtype)

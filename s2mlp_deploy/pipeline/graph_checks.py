@@ -12,7 +12,7 @@ from s2mlp_deploy.gate.io_adapter import ArtifactIo
 from s2mlp_deploy.gate.rules import tolerance_for
 from s2mlp_deploy.graph.lowered import Lowered
 from s2mlp_deploy.passes import attach_io
-from s2mlp_deploy.pipeline.checkpoint_context import CheckpointContext, arithmetic_of
+from s2mlp_deploy.pipeline.checkpoint_context import CheckpointContext
 from s2mlp_deploy.pipeline.expected_logits import Expected
 from s2mlp_deploy.pipeline.request import ExportRequest
 from s2mlp_deploy.schema.manifest import FLOAT_LOGITS
@@ -61,5 +61,5 @@ def check_rounded_logits(
 
 def can_check_here(request: ExportRequest, target: Exporter) -> bool:
     """Whether the runtime at hand can check the artifact: not bfloat16, nor float16 where it sums in float16."""
-    inexact = arithmetic_of(request, target).sums_in_float16 and float16_on_cpu.adds_up_in_float16()
+    inexact = request.arithmetic_of(target).sums_in_float16 and float16_on_cpu.adds_up_in_float16()
     return request.precision.row.name in target.precisions and not inexact

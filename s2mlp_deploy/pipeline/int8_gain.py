@@ -92,7 +92,9 @@ def without_quantization(bundle: Bundle, directory: Path) -> Bundle:
     """The int8 ONNX ``bundle`` in float16, written into the empty ``directory``; its numbers are not those of the checkpoint."""
     manifest = bundle.manifest
     model = run_passes(onnx_file.read(bundle.artifact.path), Dequantize())
-    files = writer.write(run_passes(model, ToFloat16(), CastIo(ir.DataType.FLOAT)), directory / manifest.artifact)
+    if manifest.arithmetic != FP16.on_gpu.outputs:
+        model = run_passes(model, ToFloat16(), CastIo(ir.DataType.FLOAT))
+    files = writer.write(model, directory / manifest.artifact)
     beside = [name for name in (GOLDEN,) if name in manifest.files]
     for name in beside:
         shutil.copyfile(bundle.directory / name, directory / name)

@@ -18,7 +18,7 @@ from s2mlp_deploy.gate.checks import Verdict
 from s2mlp_deploy.quantization.settings import Float16, Float32, Int8, PrecisionOptions
 from s2mlp_deploy.schema.choices import Interpolation, Resize
 from s2mlp_deploy.schema.manifest import FLOAT_LOGITS, Interface
-from s2mlp_deploy.schema.precision import TRT, X86
+from s2mlp_deploy.schema.precision import TRT, X86, Arithmetic, FloatType
 from s2mlp_deploy.schema.report import Report
 from s2mlp_deploy.schema.shift import Offset
 from s2mlp_deploy.schema.size import Size
@@ -191,6 +191,21 @@ class ExportRequest:
         if precision.row.by_processor and format.for_gpu(self.options_of(format)):
             return TRT.name
         return next(iter(format.targets_of(precision.row)), X86.name)
+
+    def arithmetic_of(self, format: Format) -> Arithmetic:
+        """The element types of the graph's products for ``format``."""
+        row = self.precision.row
+        return row.half if self._is_half and row.half else row.arithmetic(self.target_of(format))
+
+    def recorded_arithmetic(self, format: Format) -> FloatType | None:
+        """The arithmetic as a manifest records it; None where the precision's name says it."""
+        return (
+            self.arithmetic_of(format).outputs if self._is_half else self.precision.row.recorded(self.target_of(format))
+        )
+
+    @property
+    def _is_half(self) -> bool:
+        return isinstance(self.precision, Int8) and self.precision.half
 
     @property
     def dtype(self) -> str:

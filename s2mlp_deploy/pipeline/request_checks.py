@@ -114,6 +114,13 @@ def _check_precision(request: ExportRequest, target: Exporter | Compiler) -> Non
             f"--format {request.format.name} does not take {precision.row.name} graphs for --target {precision.target}: expected "
             + " or ".join(known)
         )
+    if isinstance(precision, Int8) and precision.half and not request.source.is_bundle:
+        recipe = RECIPES[request.target_of(target)]
+        if recipe.int32_bias:
+            raise UsageError(
+                f"--between {precision.between} is for int8 graphs whose biases are floats, those for --target "
+                f"{' or '.join(name for name, one in RECIPES.items() if not one.int32_bias)}, and this one is for {request.target_of(target)}"
+            )
     if (
         isinstance(precision, Float16)
         and request.dtype != precision.row.io_types[0]

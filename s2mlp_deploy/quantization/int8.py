@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+import numpy as np
+
 from s2mlp_deploy.families.registry import family_of
 from s2mlp_deploy.formats.onnx import scratch_session
 from s2mlp_deploy.gate.evaluation import EvaluationSet
@@ -20,10 +22,12 @@ from s2mlp_deploy.quantization.accuracy_search import Ranker, search
 from s2mlp_deploy.quantization.calibration import calibrate, observer
 from s2mlp_deploy.quantization.evaluation_split import split_images
 from s2mlp_deploy.quantization.quantizer import Quantizer
+from s2mlp_deploy.quantization.rounding import check_range
 from s2mlp_deploy.quantization.settings import Int8
 from s2mlp_deploy.quantization.task import QuantizationTask
 from s2mlp_deploy.runtime.session import BATCH
 from s2mlp_deploy.schema.manifest import Quantization
+from s2mlp_deploy.schema.precision import FP16
 from s2mlp_deploy.schema.report import Trial
 from s2mlp_deploy.system.progress import Progress
 from s2mlp_deploy.system.wording import counted
@@ -48,9 +52,11 @@ def to_int8(lowered: Lowered, task: QuantizationTask, progress: Progress) -> Qua
         UsageError: without calibration data, or where the options do not fit.
         DataError: where that data cannot be used.
         AccuracyError: where the accuracy limit cannot be kept.
-        ParityError: where the pass changed more than it should.
+        ParityError: where the pass changed more than it should, or values overflow the float16 between products.
     """
     settings, family, recipe = task.settings, family_of(lowered.spec), RECIPES[task.target]
+    if settings.half:
+        recipe = replace(recipe, between=np.float16)
     layers = family.block_layers(lowered.spec) + (family.end_layers(lowered.spec) if settings.quantize_ends else ())
     values, batch = recipe.values(layers), task.batch or BATCH
     if recipe.whole:
@@ -58,6 +64,8 @@ def to_int8(lowered: Lowered, task: QuantizationTask, progress: Progress) -> Qua
         layers, values, batch = (), computed_values(lowered.model), task.batch or 1
     with progress.step("reading the calibration images"):
         split = split_images(task, lowered.spec, progress.warn)
+    if settings.half:
+        check_range(lowered, FP16.on_gpu, {"calibration": split.calibration[:RANKING_IMAGES]}, progress.warn)
     with scratch_session(lowered) as session, progress.step("calibrating activations"):
         observe = observer(session, values, task.batch)
         ranges = calibrate(observe, split.calibration, settings.calibration_method, batch=batch)

@@ -5,8 +5,13 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 
+import numpy as np
+import onnx_ir as ir
+
 from s2mlp_deploy.graph.layer import Layer
 from s2mlp_deploy.graph.lowered import Lowered
+from s2mlp_deploy.passes.float16 import ToFloat16BetweenProducts
+from s2mlp_deploy.passes.io_type import CastIo
 from s2mlp_deploy.passes.quantize import Quantize
 from s2mlp_deploy.passes.quantize_whole import QuantizeWhole
 from s2mlp_deploy.passes.recipe import Range, Recipe
@@ -46,4 +51,6 @@ class Quantizer:
         whole = self.recipe.whole
         quantize = QuantizeWhole(self.ranges, self.recipe) if whole else Quantize(self.ranges, self.recipe, layers)
         model = run_passes(self.lowered.model, quantize)
+        if self.recipe.between is np.float16:
+            model = run_passes(model, ToFloat16BetweenProducts(), CastIo(ir.DataType.FLOAT))
         return replace(self.lowered, model=model, precision=INT8.name)

@@ -45,7 +45,7 @@ def round_graph(
     """
     arithmetic = rounding.arithmetic
     if arithmetic.weights_overflow:
-        _check_range(_spans(lowered, arithmetic, inputs), warn)
+        check_range(lowered, arithmetic, inputs, warn)
     assert arithmetic.rounding is not None
     io_type = ir.DataType.from_numpy(np.dtype(rounding.io_type))
     model = run_passes(lowered.model, resolve_name(arithmetic.rounding)(), CastIo(io_type))
@@ -62,7 +62,15 @@ def _spans(lowered: Lowered, arithmetic: Arithmetic, inputs: Mapping[str, Array]
         return found | spans(lambda x: session.trace(x, names), inputs, lowered.axes.batch)
 
 
-def _check_range(found: Mapping[str, Span], warn: Callable[[str], None]) -> None:
+def check_range(
+    lowered: Lowered, arithmetic: Arithmetic, inputs: Mapping[str, Array], warn: Callable[[str], None]
+) -> None:
+    """Refuse a model whose weights, or values on ``inputs``, overflow float16; ``warn`` of those that vanish in it.
+
+    Raises:
+        ParityError: naming the layers.
+    """
+    found = _spans(lowered, arithmetic, inputs)
     if over := {name: s for name, s in found.items() if s.overflows}:
         raise ParityError(
             f"float16 ends at {LARGEST:.0f}, beyond which lie the values of {counted(len(over), 'layer')}: {_list(over, lambda s: f'{s.largest:.3g}')}. "

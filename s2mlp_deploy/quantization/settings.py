@@ -59,6 +59,7 @@ class Int8:
         min_agreement: Without labels, the share of images that must keep their class.
         quantize_ends: Whether the embeddings and the classifier are quantized, too.
         target: The processor that the graph is for; None for the one that the format runs on.
+        between: The type of scales and of all that lies between the products.
     """
 
     calibration: str | Path | None = None
@@ -68,8 +69,14 @@ class Int8:
     min_agreement: float = 0.99
     quantize_ends: bool = False
     target: str | None = None
+    between: IoDtype = "fp32"
 
     row: ClassVar[Precision] = rows.INT8
+
+    @property
+    def half(self) -> bool:
+        """Whether the graph computes in float16 between the products."""
+        return rows.precision(self.between).on_gpu.sums_in_float16
 
     @property
     def synthetic(self) -> bool:

@@ -161,7 +161,7 @@ class Manifest(StrictModel):
     pending where that machine could build an engine, but not run it.
 
     ``arithmetic`` is the type that a graph with float16 weights computes in; float16 where it is absent and precision
-    is fp16.
+    is fp16. Of an int8 graph it is float16 where all between the products is.
 
     ``engine`` holds the settings that a compiled artifact was made with and is loaded with; ``graph`` the ONNX model
     that it was compiled from, where the bundle includes it.

@@ -95,6 +95,7 @@ class Precision:
         on_cpu: The same for CPUs; None where no runtime here computes it on a CPU.
         targets: The targets that each have a graph of their own; empty where one graph serves all.
         io_types: The element types that input and logits may have, the usual one first.
+        half: The arithmetic with float16 between the products, where that can be chosen.
         calibrated: Whether the graph takes calibration images, and keeps an accuracy limit by leaving layers in float.
         quantized_at_runtime: Whether the runtime rounds activations that the graph has in float, so that only formats
             whose runtime does that offer it.
@@ -106,6 +107,7 @@ class Precision:
     on_cpu: Arithmetic | None
     targets: tuple[str, ...] = ()
     io_types: tuple[ElementType, ...] = ("float32",)
+    half: Arithmetic | None = None
     calibrated: bool = False
     quantized_at_runtime: bool = False
 
@@ -129,7 +131,8 @@ class Precision:
 
     def read(self, recorded: str | None) -> Arithmetic:
         """The arithmetic of an artifact whose manifest records ``recorded``; where it records none, that of GPUs."""
-        return self.on_cpu if self.on_cpu and self.on_cpu.outputs == recorded else self.on_gpu
+        others = (one for one in (self.on_cpu, self.half) if one and one.outputs == recorded)
+        return next(others, self.on_gpu)
 
 
 _IN_FLOAT32 = Arithmetic("float32", "float32", "float32")
@@ -138,6 +141,7 @@ _FLOAT16_WEIGHTS = Arithmetic("float16", "float32", "float32", "s2mlp_deploy.pas
 _IN_BFLOAT16 = Arithmetic("bfloat16", "bfloat16", "bfloat16", "s2mlp_deploy.passes.bfloat16:ToBfloat16")
 _INT8_WEIGHTS = Arithmetic("int8", "float32", "float32", "s2mlp_deploy.passes.int8_storage:StoreInt8")
 _IN_INT8 = Arithmetic("int8", "int8", "float32")  # quantization/int8.py; between the layers it computes in float32
+_IN_INT8_AND_FLOAT16 = Arithmetic("int8", "int8", "float16")
 
 FP32 = Precision("fp32", Rule(factor=8, floor=2.0**-23, top1_agreement=1.0), _IN_FLOAT32, _IN_FLOAT32)
 FP16 = Precision(
@@ -155,6 +159,7 @@ INT8 = Precision(
     on_gpu=_IN_INT8,
     on_cpu=_IN_INT8,
     targets=tuple(TARGETS),
+    half=_IN_INT8_AND_FLOAT16,
     calibrated=True,
 )
 INT8W = Precision(

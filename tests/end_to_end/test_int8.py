@@ -494,3 +494,37 @@ def test_all_10_000_test_images_keep_their_accuracy(precision: str, target: str 
     drop = 100 * ((expected == labels).mean() - (classes == labels).mean())
     assert drop <= (0.2 if precision == "int8" else 0.02)
     assert (classes == expected).mean() >= (0.993 if precision == "int8" else 0.9995)
+
+
+# float16 between the products
+
+
+def test_an_int8_graph_for_tensorrt_may_be_float16_between_the_products(tmp_path: Path, calibration: Path) -> None:
+    checkpoint = save_checkpoint(tmp_path / "small.pt", small_spec())
+    options = ("--target", "trt", "--calibration", calibration, "--between", "fp16", "-o", tmp_path / "half")
+    ran = int8_export(checkpoint, *options)
+    assert ran.code == 0, ran.err
+    manifest = json.loads((tmp_path / "half" / "manifest.json").read_text())
+    assert (manifest["precision"], manifest["arithmetic"]) == ("int8", "float16")
+    assert manifest["input"]["dtype"] == manifest["output"]["dtype"] == "float32"
+    types = {tensor.data_type for tensor in onnx.load(tmp_path / "half" / "model.onnx").graph.initializer}
+    assert types <= {onnx.TensorProto.FLOAT16, onnx.TensorProto.INT8, onnx.TensorProto.INT64}
+    assert run("verify", tmp_path / "half").code == 0
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        (("--precision", "int8", "--target", "x86"), "--target trt, and this one is for x86"),
+        (("--precision", "fp32"), "--between: only for --precision int8"),
+    ],
+    ids=["x86", "fp32"],
+)
+def test_float16_between_products_is_refused_elsewhere(
+    options: tuple[str, ...], reason: str, tmp_path: Path, calibration: Path
+) -> None:
+    checkpoint = save_checkpoint(tmp_path / "small.pt", small_spec())
+    given = (*options, *(("--calibration", calibration) if "int8" in options else ()))
+    ran = run("export", checkpoint, *given, "--between", "fp16", "-o", tmp_path / "half")
+    assert ran.code == 2 and reason in " ".join(ran.err.split())
+    assert not (tmp_path / "half").exists()

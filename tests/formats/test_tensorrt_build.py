@@ -30,7 +30,7 @@ from s2mlp_deploy.pipeline.request import (
     OutputOptions,
     Source,
 )
-from s2mlp_deploy.quantization.settings import OPTIONS, Float16, Int8, PrecisionOptions
+from s2mlp_deploy.quantization.settings import OPTIONS, SYNTHETIC, Float16, Int8, PrecisionOptions
 from s2mlp_deploy.schema.manifest import Interface
 from s2mlp_deploy.system.dependencies import pip_install
 from s2mlp_deploy.system.hashing import sha256
@@ -434,6 +434,22 @@ def test_too_little_workspace_is_told_with_the_option_that_gives_more(graph: Pat
     with pytest.raises(UsageError, match=r"--workspace-mib 0: expected a number greater than or equal to 1"):
         engine(graph, tmp_path / "engine", workspace_mib=0)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_int8_with_float16_between_the_products_moves_fewer_bytes(tmp_path: Path) -> None:
+    moved = {}
+    shape = (1, 3, 28, 28)
+    for between in ("fp32", "fp16"):
+        request = ExportRequest(
+            Source(PAPER_CHECKPOINT),
+            graph=GraphOptions("gather", batch=1),
+            precision=Int8(SYNTHETIC, target="trt", between=between),  # type: ignore[arg-type]
+            output=OutputOptions(tmp_path / between),
+        )
+        log = Log()
+        build(rtx, deploy(request).bundle.artifact.path, {"input": Profile(shape, shape, shape)}, {}, log)
+        moved[between] = summary(log.kernels())["moved_bytes"]
+    assert moved["fp16"] < 0.8 * moved["fp32"]
 
 
 @pytest.mark.parametrize("precision", ["fp32", "int8"])

@@ -26,6 +26,9 @@ from s2mlp_deploy.graph.builder import set_array
 from s2mlp_deploy.graph.layer import Layer
 from s2mlp_deploy.graph.lowered import Axes, Lowered
 from s2mlp_deploy.graph.spatial_shift import LOWERINGS
+from s2mlp_deploy.passes import verify_rewrite
+from s2mlp_deploy.passes.float16 import ToFloat16BetweenProducts
+from s2mlp_deploy.passes.io_type import CastIo
 from s2mlp_deploy.passes.optimize import optimize
 from s2mlp_deploy.passes.quantize import Quantize
 from s2mlp_deploy.passes.recipe import RECIPES, Range
@@ -493,3 +496,51 @@ def test_an_output_that_is_not_quantized_as_calibrated_is_caught(message: str, m
     monkeypatch.setattr(Quantize, "rewrite", damaged)
     with pytest.raises(ParityError, match=f"the output of stage0/block00/fc3 {message}"):
         given.at("litert")
+
+
+# float16 between the products
+
+HALF_TRT = replace(RECIPES["trt"], between=np.float16)
+
+
+def test_scales_in_float16_are_the_smallest_that_hold_the_range() -> None:
+    least = np.float32([1e-7, 3e-6, 5e-5, 1e-3, 0.1, 1, 7.77, 500])
+    scale = HALF_TRT.scale(least)
+    assert scale.dtype == np.float32 and (scale >= least).all()
+    np.testing.assert_array_equal(scale, scale.astype(np.float16))
+    assert (np.nextafter(scale.astype(np.float16), np.float16(0)) < least).all()
+    np.testing.assert_array_equal(HALF_TRT.scale(scale), scale)
+    np.testing.assert_array_equal(RECIPES["trt"].scale(least), least)
+
+
+@pytest.mark.parametrize("lowering", LOWERINGS)
+def test_all_that_is_not_int8_can_be_float16(lowering: str) -> None:
+    given = Float.of(small_spec(), lowering)
+    layers = block_layers(given.lowered.spec)
+    quantized = run_passes(given.lowered.model, Quantize(given.ranges, HALF_TRT, layers))
+    half = run_passes(quantized, ToFloat16BetweenProducts(), CastIo(ir.DataType.FLOAT))
+    proto = ir.to_proto(half)
+    onnx.checker.check_model(proto, full_check=True)
+    types = {str(n): v.const_value.dtype for n, v in half.graph.initializers.items() if v.const_value is not None}
+    assert set(types.values()) == {ir.DataType.FLOAT16, ir.DataType.INT8} | ({ir.DataType.INT64} & set(types.values()))
+    assert {v.dtype for v in (*half.graph.inputs, *half.graph.outputs)} == {ir.DataType.FLOAT}
+    made = replace(given.lowered, model=half, precision="int8")
+    assert distance(logits(made, given.images), logits(given.lowered, given.images)) < 0.05
+
+
+def test_a_scale_that_is_not_the_one_for_its_range_is_found_at_float16_too() -> None:
+    given = Float.of(small_spec(depth=1))
+    layers = block_layers(given.lowered.spec)
+    quantized = run_passes(given.lowered.model, Quantize(given.ranges, HALF_TRT, layers))
+    differences = functools.partial(
+        verify_rewrite.quantization_differences,
+        original=given.lowered.model.graph,
+        ranges=given.ranges,
+        recipe=HALF_TRT,
+        layers=layers,
+    )
+    assert list(differences(quantized.graph)) == []
+    name = f"{layers[0].name}/x_scale"
+    set_array(quantized.graph.initializers[name], constant(quantized, name) * np.float32(1.01))
+    (found,) = differences(quantized.graph)
+    assert found.startswith(f"the input of {layers[0].name} is quantized for another range")
