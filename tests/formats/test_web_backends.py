@@ -60,7 +60,8 @@ def note(visit: Visit) -> str:
 
 @pytest.fixture
 def adapter(browser: Browser, sites: Path) -> None:
-    visit = browser.look("site/?threads=1")
+    visit = browser.blank()
+    visit.page.goto(f"http://localhost:{browser.port}/site/manifest.json")
     if not visit.page.evaluate("navigator.gpu?.requestAdapter().then(Boolean)"):
         pytest.skip("this Chromium has no WebGPU on the processor")
 

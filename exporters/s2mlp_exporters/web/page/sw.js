@@ -3,7 +3,7 @@
  *
  * The page has them kept once it has a model. From then on each visit first fetches manifest.json: while it is the one that
  * was kept, or the server does not answer, all comes from what was kept; a changed one is loaded from the server, and kept in turn.
- * The visit that installs it goes on without it: in Firefox 153, workers of several threads that a service worker claims hang.
+ * It takes over no page that is open: in Firefox 153, workers of several threads hang when a service worker claims them.
  */
 
 const SCOPE = self.registration.scope;
@@ -94,8 +94,6 @@ async function sha256(content) {
   const digest = new Uint8Array(await crypto.subtle.digest("SHA-256", content));
   return Array.from(digest, (byte) => byte.toString(16).padStart(2, "0")).join("");
 }
-
-self.addEventListener("install", () => self.skipWaiting());
 
 self.addEventListener("fetch", (event) => {
   const { request } = event;
