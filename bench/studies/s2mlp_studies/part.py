@@ -19,7 +19,7 @@ from s2mlp_deploy.system.progress import Listener
 from s2mlp_studies.goal import Goal
 from s2mlp_studies.models import Model
 
-NAMES = ("export", "latency", "scale", "engines", "repair", "training", "tune", "devices", "gpu")
+NAMES = ("export", "latency", "scale", "engines", "repair", "training", "tune", "sweep", "devices", "gpu")
 """All parts, in the order in which they are measured."""
 
 SEED = 20210614

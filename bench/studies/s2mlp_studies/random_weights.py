@@ -25,7 +25,12 @@ PRESETS: Mapping[str, Spec] = {**s2mlp.PRESETS, "v2-small7": s2mlp_v2.PRESETS["s
 
 
 def save_random(preset: str, path: Path, seed: int = SEED) -> Path:
-    """A checkpoint of ``preset`` with PyTorch's initial weights for ``seed``, at ``path``.
+    """A checkpoint of ``preset`` with PyTorch's initial weights for ``seed``, at ``path``."""
+    return save_random_of(PRESETS[preset], path, seed)
+
+
+def save_random_of(spec: Spec, path: Path, seed: int = SEED) -> Path:
+    """The same of any ``spec``.
 
     The split attention of S²-MLPv2 sums over parts and positions, and initial weights let its softmax saturate there:
     rounding then decides which part counts. Its first layer is divided by the number of summands, so that it is as soft as a trained one.
@@ -35,7 +40,6 @@ def save_random(preset: str, path: Path, seed: int = SEED) -> Path:
     from s2mlp_deploy.families.shift_reference import spatial_shift
 
     torch.manual_seed(seed)
-    spec = PRESETS[preset]
     weights = code_of(spec).module(spec, spatial_shift).state_dict()
     for stage, size in enumerate(spec.map_sizes(spec.image_size)):
         for name in weights:

@@ -1,0 +1,1 @@
+"""How much faster a sweep is on two workers, and what its driver costs an item."""
