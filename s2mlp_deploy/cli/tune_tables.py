@@ -49,14 +49,15 @@ def candidates(report: TuneReport) -> Table:
     table.add_column("candidate", overflow="fold")
     accurate = any(row.figures and row.figures.accuracy_drop is not None for row in report.timed)
     measured = ["lost"] if accurate else []
-    for heading in ("threads", "size", *measured, "ms a batch", "× fastest", "95% interval", ""):
+    by_energy = ["mJ a batch"] if any(row.millijoules for row in report.timed) else []
+    for heading in ("threads", "size", *measured, "ms a batch", "× fastest", "95% interval", *by_energy, ""):
         table.add_column(heading, justify="right", no_wrap=True)
     for row in report.timed:
-        table.add_row(*_cells(row, accurate=accurate), style=_STYLES.get(row.outcome, ""))
+        table.add_row(*_cells(row, accurate=accurate, by_energy=bool(by_energy)), style=_STYLES.get(row.outcome, ""))
     return table
 
 
-def _cells(row: Row, *, accurate: bool) -> Sequence[Text | str]:
+def _cells(row: Row, *, accurate: bool, by_energy: bool) -> Sequence[Text | str]:
     assert row.figures and row.milliseconds and row.times_as_long
     lost = "–" if row.figures.accuracy_drop is None else f"{row.figures.accuracy_drop:.2f}"
     longer = row.times_as_long
@@ -68,6 +69,7 @@ def _cells(row: Row, *, accurate: bool) -> Sequence[Text | str]:
         milliseconds(row.milliseconds)[0],
         f"{longer.median:.2f}",
         f"{longer.low:.2f} … {longer.high:.2f}",
+        *([f"{row.millijoules.median:.3g}" if row.millijoules else "–"] if by_energy else []),
         MARKS.get(row.outcome, ""),
     ]
 

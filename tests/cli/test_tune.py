@@ -15,6 +15,7 @@ from helpers.support import Ran, run, save_checkpoint, small_spec
 from s2mlp_deploy import OutputOptions, Source
 from s2mlp_deploy.bundle.read import read_bundle
 from s2mlp_deploy.errors import CheckpointError
+from s2mlp_deploy.pipeline.tune import energy
 from s2mlp_deploy.pipeline.tune.request import Limits, Space, TuneRequest
 from s2mlp_deploy.pipeline.tune.tune import tune as find_best
 from s2mlp_deploy.pipeline.tune.workspace import Made
@@ -86,7 +87,7 @@ def test_a_second_tune_takes_over_what_is_there_and_says_so_in_a_table(
     [
         (("--max-accuracy-drop", "0.5"), 2, "--max-accuracy-drop needs --data"),
         (("--calibration", "synthetic"), 2, "measuring speed alone"),
-        (("--objective", "energy"), 4, "--objective energy: no sensor"),
+        (("--objective", "energy"), 4, "--objective energy: the kernel shows no energy counter"),
         (("--formats", "nope"), 2, "no exporter for format 'nope'"),
         (("--precisions", "int8"), 2, "--precisions int8 needs --calibration"),
         (("--precisions", "fp31"), 2, "--precisions 'fp31': expected"),
@@ -100,8 +101,9 @@ def test_a_second_tune_takes_over_what_is_there_and_says_so_in_a_table(
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else None,
 )
 def test_a_request_that_cannot_be_fulfilled_is_refused_before_any_work(
-    checkpoint: Path, tmp_path: Path, arguments: tuple[str, ...], code: int, said: str
+    checkpoint: Path, tmp_path: Path, arguments: tuple[str, ...], code: int, said: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(energy, "SYSFS", tmp_path)
     ran = tune(checkpoint, *arguments, "-o", tmp_path / "best")
     assert ran.code == code and said in ran.err, ran.err
     assert "reading the checkpoint" not in ran.err and not list(tmp_path.iterdir())

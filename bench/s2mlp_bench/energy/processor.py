@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from s2mlp_bench.energy.device import Kind, Reader, State, UnreadableError, reason
-from s2mlp_deploy.system import machine
+from s2mlp_deploy.system import machine, rapl
 
 SENSORS = ("coretemp", "k10temp", "zenpower", "cpu_thermal")
 """The drivers of sensors in processors; the first sensor of each is that of the package."""
@@ -15,31 +15,6 @@ SENSORS = ("coretemp", "k10temp", "zenpower", "cpu_thermal")
 def processors(root: Path) -> tuple[list[Processor], list[str]]:
     """The processor; there always is one. ``root`` is the directory that holds ``sys``."""
     return [Processor(root / "sys")], []
-
-
-class Package:
-    """The energy counter of one package, which starts again from zero when it is full.
-
-    That is noticed if it is read more often than it can fill up, at full power some minutes.
-    """
-
-    def __init__(self, folder: Path) -> None:
-        self._counter = folder / "energy_uj"
-        self._range_uj = int((folder / "max_energy_range_uj").read_text())
-        self._last_uj = 0
-        self._full_uj = 0
-
-    def read_j(self) -> float:
-        """Joules since any fixed moment.
-
-        Raises:
-            OSError: where it may not be read; since 2020 mostly only root may.
-        """
-        now_uj = int(self._counter.read_text())
-        if now_uj < self._last_uj:
-            self._full_uj += self._range_uj
-        self._last_uj = now_uj
-        return (self._full_uj + now_uj) / 1e6
 
 
 class Processor:
@@ -51,10 +26,10 @@ class Processor:
     def __init__(self, sysfs: Path) -> None:
         self.name = str(machine.describe()["processor"])
         self._sysfs = sysfs
-        self._packages: list[Package] | None = None
+        self._packages: list[rapl.Package] | None = None
         self._no_packages = ""
         try:
-            self._packages = [Package(folder) for folder in _packages(sysfs)]
+            self._packages = rapl.packages(sysfs)
         except (OSError, ValueError) as error:
             self._no_packages = reason(error)
 
@@ -113,12 +88,3 @@ class Processor:
         if not found:
             raise UnreadableError("the kernel shows none (cpufreq)")
         return "governor " + ", ".join(sorted(found))
-
-
-def _packages(sysfs: Path) -> list[Path]:
-    """The zones of whole packages: not their parts (core, dram) nor the platform that holds them (psys).
-
-    The same packages seen another way (intel-rapl-mmio:0) are left out, too.
-    """
-    zones = sorted(sysfs.glob("class/powercap/intel-rapl:*"))
-    return [zone for zone in zones if (zone / "name").read_text().startswith("package-")]

@@ -11,7 +11,9 @@ from s2mlp_deploy.pipeline.tune.candidates import Excluded
 from s2mlp_deploy.pipeline.tune.decision import Figures, Miss
 from s2mlp_deploy.system.timing import Estimate
 
-Outcome: TypeAlias = Literal["taken", "level", "slower", "larger", "beyond a limit", "refused", "not tried"]
+Outcome: TypeAlias = Literal[
+    "taken", "level", "slower", "larger", "more energy", "beyond a limit", "refused", "not tried"
+]
 
 VERSION = 1
 
@@ -36,6 +38,7 @@ class Row:
     milliseconds: Estimate | None = None
     times_as_long: Estimate | None = None
     rounds: int = 0
+    millijoules: Estimate | None = None
     misses: tuple[Miss, ...] = ()
     on_front: bool = False
 

@@ -6,7 +6,7 @@ from s2mlp_deploy.bundle import signature
 from s2mlp_deploy.bundle.contents import MANIFEST
 from s2mlp_deploy.bundle.read import read_bundle
 from s2mlp_deploy.bundle.staging import check_destination
-from s2mlp_deploy.errors import BundleError, CheckpointError, RuntimeMissingError, UsageError
+from s2mlp_deploy.errors import BundleError, CheckpointError, UsageError
 from s2mlp_deploy.formats.registry import ONNX
 from s2mlp_deploy.pipeline.request import ExportRequest, flags
 from s2mlp_deploy.pipeline.tune.request import TuneRequest
@@ -32,11 +32,6 @@ def checked(request: TuneRequest) -> tuple[str, PrecisionOptions | None]:
         )
     if not request.evidence.gate:
         raise UsageError("--no-gate: a tune chooses among artifacts that were checked; leave it out")
-    if request.objective == "energy":
-        raise RuntimeMissingError(
-            "--objective energy: no sensor of energy is read here; compare the candidates of a tune (--keep) with s2mlp-bench, "
-            "which reads those of this machine"
-        )
     if request.source.publisher and not request.source.is_bundle:
         raise UsageError(
             f"--key and --certificate are for signed bundles, and {request.source.path} is a checkpoint: leave them out"

@@ -54,6 +54,9 @@ def _timed(search: Search, candidate: Candidate, row: Row, decision: Decision | 
         times_as_long=standing.times_as_long(row.name, standing.fastest),
         rounds=len(standing.samples_ms[row.name]),
     )
+    measured = search.energy.standing if search.energy else None
+    if measured and row.name in measured.samples_ms:
+        row = replace(row, millijoules=measured.milliseconds(row.name))
     if row.name in late:
         miss = late[row.name]
         return replace(row, outcome="beyond a limit", reason=miss_in_words(miss), misses=(miss,))
@@ -67,7 +70,11 @@ def _outcome(name: str, decision: Decision, search: Search) -> Outcome:
         return "taken"
     if name in decision.level:
         return "level"
-    return "larger" if search.request.objective == "size" else "slower"
+    return _WORSE.get(search.request.objective, "slower")
+
+
+_WORSE: dict[str, Outcome] = {"size": "larger", "energy": "more energy"}
+"""The outcome of candidates that are worse by an objective; of others they are slower."""
 
 
 def _reason(row: Row, decision: Decision, search: Search) -> str:
@@ -77,6 +84,11 @@ def _reason(row: Row, decision: Decision, search: Search) -> str:
         return f"no difference shown, and {decision.taken} is simpler"
     if search.request.objective == "size":
         return f"larger than {decision.taken}"
+    if search.energy:
+        by_energy = search.energy.standing
+        if row.name not in by_energy.samples_ms:
+            return "the counter does not show its energy: it runs on a GPU"
+        return f"{times(by_energy.times_as_long(row.name, by_energy.fastest))} times the energy of {by_energy.fastest}"
     standing = search.standing_of(row.name)
     assert standing
     return f"{times(standing.times_as_long(row.name, standing.fastest))} times the time of {standing.fastest}"
@@ -96,6 +108,11 @@ def decision_in_words(search: Search, decision: Decision) -> str:
             if taken == best
             else (f"{taken} was taken: {best} is less than 2% smaller, and {taken} is simpler")
         )
+    if search.energy:
+        if taken == best:
+            return f"{taken} was taken: it takes the least energy"
+        less = search.energy.standing.times_as_long(taken, best)
+        return f"{taken} was taken: {best} takes less by {times(less)} times, which shows no difference of 2%, and {taken} is simpler"
     standing = search.heats[-1].standing
     if taken != best:
         faster = standing.times_as_long(taken, best)

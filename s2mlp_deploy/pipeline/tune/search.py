@@ -6,15 +6,20 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from s2mlp_deploy.errors import CheckpointError
-from s2mlp_deploy.pipeline.tune import heat, make
+from s2mlp_deploy.pipeline.tune import energy, heat, make
 from s2mlp_deploy.pipeline.tune.candidates import Build, Candidate, thread_counts
 from s2mlp_deploy.pipeline.tune.decision import Figures, Miss, figures_of, misses
-from s2mlp_deploy.pipeline.tune.heat import Heat
+from s2mlp_deploy.pipeline.tune.energy import Joules
+from s2mlp_deploy.pipeline.tune.heat import Heat, Rules
 from s2mlp_deploy.pipeline.tune.race import Standing
 from s2mlp_deploy.pipeline.tune.request import TuneRequest
 from s2mlp_deploy.pipeline.tune.workspace import Made, Refused, Workspace
+from s2mlp_deploy.system import memory
 from s2mlp_deploy.system.progress import Listener
 from s2mlp_deploy.system.timing import Clock
+
+ROOM = 0.5
+"""The share of the free memory that sessions may take which race together."""
 
 MAKING = 0.7
 """The share of the budget in which candidates are made; they are timed in the rest."""
@@ -59,6 +64,7 @@ class Search:
     refused: dict[Build, Refused] = field(default_factory=dict)
     figures: dict[Build, Figures] = field(default_factory=dict)
     heats: list[Heat] = field(default_factory=list)
+    energy: Heat | None = None
 
     def make(self, builds: Sequence[Build]) -> None:
         """Make ``builds``, each through the gate, while the budget lasts.
@@ -76,11 +82,11 @@ class Search:
             if self.workspace.is_of_another_source(outcome.bundle):
                 raise CheckpointError(source_changed(self.request))
             self.made[outcome.build] = outcome
-            memory = None
+            peak = None
             if self.request.limits.memory_bytes is not None:
                 with self.listener.step(f"measuring the memory of {outcome.build.name}"):
-                    memory = self.measure_memory(outcome)
-            self.figures[outcome.build] = figures_of(outcome, memory)
+                    peak = self.measure_memory(outcome)
+            self.figures[outcome.build] = figures_of(outcome, peak)
 
     def misses(self, build: Build) -> list[Miss]:
         """The limits, but for that on latency, that the artifact does not keep."""
@@ -96,15 +102,29 @@ class Search:
         """Race the candidates ``entered``; None where there is none, or none that can be loaded."""
         if not entered:
             return None
-        found = heat.run(
-            {candidate: self.made[candidate.build] for candidate in entered},
+        rules = Rules(self.request.batch, self.budget.race_seconds(seconds), self.budget.clock)
+        found = self._run(entered, rules)
+        self.heats += found
+        return found[-1] if found else None
+
+    def race_by_energy(self, entered: Sequence[Candidate], seconds: float, joules: Joules) -> Heat | None:
+        """Race the candidates by the energy of a batch, which ``joules`` counts."""
+        if not entered:
+            return None
+        rules = Rules(
             self.request.batch,
             self.budget.race_seconds(seconds),
-            self.listener,
             self.budget.clock,
+            lambda call, clock: energy.millijoules(call, joules, clock),
         )
-        self.heats += [found] if found else []
-        return found
+        found = self._run(entered, rules)
+        self.energy = found[-1] if found else None
+        return self.energy
+
+    def _run(self, entered: Sequence[Candidate], rules: Rules) -> tuple[Heat, ...]:
+        made = {candidate: self.made[candidate.build] for candidate in entered}
+        free = memory.available_bytes()
+        return heat.run_in_groups(made, rules, self.listener, None if free is None else int(free * ROOM))
 
     def took_part(self, name: str) -> bool:
         """Whether the candidate was entered into a race."""

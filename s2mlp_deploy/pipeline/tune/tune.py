@@ -16,10 +16,12 @@ from dataclasses import asdict, dataclass
 from s2mlp_deploy.bundle.contents import Bundle
 from s2mlp_deploy.bundle.staging import staged
 from s2mlp_deploy.errors import CheckpointError, LimitError
+from s2mlp_deploy.formats import registry
 from s2mlp_deploy.pipeline.latency import cores
-from s2mlp_deploy.pipeline.tune import candidates, footprint, request_checks, rows
+from s2mlp_deploy.pipeline.tune import candidates, energy, footprint, request_checks, rows
 from s2mlp_deploy.pipeline.tune.candidates import LOWERINGS_DIFFER, Build, Candidate, Candidates, Excluded
 from s2mlp_deploy.pipeline.tune.decision import Decision, Miss, decide
+from s2mlp_deploy.pipeline.tune.energy import Joules
 from s2mlp_deploy.pipeline.tune.heat import Heat
 from s2mlp_deploy.pipeline.tune.report import Method, TuneReport
 from s2mlp_deploy.pipeline.tune.request import TuneRequest
@@ -30,8 +32,8 @@ from s2mlp_deploy.system.progress import Listener
 from s2mlp_deploy.system.timing import Clock
 from s2mlp_deploy.system.version import __version__
 
-FIRST_RACE_S, LAST_RACE_S = 8.0, 20.0
-"""How long the races take at most: among formats and precisions, and the one that decides."""
+FIRST_RACE_S, LAST_RACE_S, ENERGY_RACE_S = 8.0, 20.0, 60.0
+"""How long the races take at most: among formats and precisions, the one that decides, and the one by energy."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,7 @@ def tune(
     listener: Listener | None = None,
     clock: Clock = time.perf_counter,
     measure_memory: Callable[[Made], int] = footprint.peak_bytes,
+    find_counter: Callable[[], Joules] = energy.counter,
 ) -> TuneResult:
     """Publish the best of all candidates as a bundle, and write the report of all beside it.
 
@@ -56,6 +59,7 @@ def tune(
         CheckpointError: where the source cannot be read, or changes while it is worked on.
         Error: as :func:`s2mlp_deploy.pipeline.deploy.deploy` for faults that are not those of a candidate alone.
     """
+    joules = find_counter() if request.objective == "energy" else None  # refused before any work is done
     source, precision = request_checks.checked(request)
     listed = candidates.of_bundle(request, precision) if precision else candidates.of_checkpoint(request)
     workspace = Workspace(request, source)
@@ -68,7 +72,10 @@ def tune(
     last, excluded = _with_other_lowerings(search, entered, first, listed)
     if first and last is None and not first.standing.decided:
         last = search.race(_running(entered, first), LAST_RACE_S)
-    decision, late = _decide(search, last or first)
+    decided = last or first
+    if joules and decided:
+        decided = search.race_by_energy(_measurable(search), ENERGY_RACE_S, joules)
+    decision, late = _decide(search, decided)
     report = _report(search, decision, late, excluded, source)
     if decision is None:
         error = LimitError(_nothing(report))
@@ -113,6 +120,12 @@ def _with_other_lowerings(
     threads = {one.threads for one in entered if one.name in standing.running}
     new = [one for one in search.entries(more) if one.threads in threads]
     return search.race([*_running(entered, first), *new], LAST_RACE_S), excluded
+
+
+def _measurable(search: Search) -> list[Candidate]:
+    """The candidates with times whose energy the counter of the processor shows: those that do not run on a GPU."""
+    timed = (one for one in search.entries(search.builds) if search.standing_of(one.name))
+    return [one for one in timed if not registry.find(one.build.format).on_gpu(search.made[one.build].bundle.artifact)]
 
 
 def _running(entered: tuple[Candidate, ...], heat: Heat) -> list[Candidate]:
