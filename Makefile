@@ -82,7 +82,7 @@ gpu:
 	PYTHONPATH=$(CURDIR):$(CURDIR)/exporters:$(CURDIR)/bench:$(CURDIR)/bench/studies:$$PYTHONPATH $(if $(wildcard $(STAMP)),$(BIN)/python,$(PYTHON)) -m s2mlp_studies.gpu_report --json-file build/gpu.json $(WRITE:%=--write %)
 
 reliability: $(STAMP) $(NODE_STAMP)
-	$(PIP) --quiet ray==2.60.0
+	$(PIP) --quiet ray==2.60.0 mlflow-skinny==3.17.2 sqlalchemy alembic
 	$(BIN)/python -m pytest -n 2 --dist worksteal tests/reliability/test_*$(ONLY)*.py --thorough --write docs/reliability.md
 
 fuzz: $(STAMP)

@@ -28,6 +28,7 @@ from s2mlp_deploy.cli.options import (
     LicenseOption,
     MeanOption,
     MinAgreementOption,
+    MlflowOption,
     PlotOption,
     ReferenceOption,
     RequireSignatureOption,
@@ -167,6 +168,7 @@ def export(
     latency: Annotated[
         bool, output_option("--latency", help="Time what was exported, side by side on this machine.")
     ] = False,
+    mlflow: MlflowOption = None,
     as_json: JsonOption = False,
     **flags_of_formats: Any,
 ) -> None:
@@ -229,7 +231,7 @@ def export(
         for name in format
         for options in precisions
     ]
-    export_results.publish(requests, plot=plot, latency=latency, as_json=as_json)
+    export_results.publish(requests, plot=plot, latency=latency, mlflow=mlflow, as_json=as_json)
 
 
 def main() -> None:

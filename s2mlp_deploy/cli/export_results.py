@@ -11,20 +11,24 @@ from s2mlp_deploy.cli import layer_error, tables
 from s2mlp_deploy.cli.plot import Curve
 from s2mlp_deploy.cli.terminal import ConsoleListener, show
 from s2mlp_deploy.errors import Error
-from s2mlp_deploy.pipeline import comparison
+from s2mlp_deploy.pipeline import comparison, logged_export, mlflow_log
 from s2mlp_deploy.pipeline import latency as timing
 from s2mlp_deploy.pipeline.deploy import deploy_all
 from s2mlp_deploy.pipeline.request import Export, ExportRequest
 
 
-def publish(requests: Sequence[ExportRequest], *, plot: Path | None, latency: bool, as_json: bool) -> None:
-    """Publish a bundle for each request and show it; with ``plot``, draw the error of their layers, with ``latency``, time them.
+def publish(
+    requests: Sequence[ExportRequest], *, plot: Path | None, latency: bool, mlflow: str | None, as_json: bool
+) -> None:
+    """Publish a bundle for each request and show it; with ``plot``, draw the error of their layers, with ``latency``, time them, with
+    ``mlflow``, log them.
 
     Raises:
         Error: as :func:`~s2mlp_deploy.pipeline.deploy.deploy_all`; ``done`` then has the bundles published before.
     """
     listener, replace = ConsoleListener(), requests[0].output.force
     drawn = layer_error.plan(requests, plot, replace=replace, warn=listener.warn) if plot else ()
+    log = mlflow_log.connect(mlflow, requests[0].source.path.stem) if mlflow else None  # before any work is done
     results = _publish_each(requests, listener, as_json=as_json)
     bundles = [result.bundle for result in results]
     curves: Sequence[Curve] = ()
@@ -39,6 +43,9 @@ def publish(requests: Sequence[ExportRequest], *, plot: Path | None, latency: bo
         if latencies is None:
             listener.warn("nothing that was exported runs on this machine, so --latency has nothing to time")
     rows = comparison.side_by_side(results, latencies)
+    if log:
+        with listener.step("logging to MLflow"):
+            log.add(map(logged_export.run_of, requests, results, rows))
     if as_json:
         show(
             {

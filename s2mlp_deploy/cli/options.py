@@ -42,6 +42,10 @@ DirectionsOption = Annotated[
 JsonOption = Annotated[
     bool, output_option("--json", help="Print one JSON document, whatever happens: errors are JSON, too.")
 ]
+MlflowOption = Annotated[
+    str | None,
+    output_option(metavar="URI", help="Log each export to this MLflow store: http://HOST:PORT, or sqlite:///FILE."),
+]
 SignOption = Annotated[
     Path | None,
     output_option(

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from s2mlp_deploy.cli.help import section
-from s2mlp_deploy.cli.options import JsonOption, output_option
+from s2mlp_deploy.cli.options import JsonOption, MlflowOption, output_option
 from s2mlp_deploy.cli.terminal import ConsoleListener, command, show
 
 worker_option = section("Workers")
@@ -31,23 +31,24 @@ def sweep(
             metavar="HOST:PORT", help="Make them on this Ray cluster instead (auto: the one that this machine is of)."
         ),
     ] = None,
+    ship: Annotated[
+        bool,
+        worker_option("--ship", help="Send files through Ray, for nodes that do not share this machine's storage."),
+    ] = False,
     output: Annotated[
         Path | None,
         output_option(
             "-o", "--output", metavar="DIR", help="Where bundles and results.jsonl go; else STEM-exports here."
         ),
     ] = None,
-    mlflow: Annotated[
-        str | None,
-        output_option(metavar="URI", help="Log each export to this MLflow store: http://HOST:PORT, or sqlite:///FILE."),
-    ] = None,
+    mlflow: MlflowOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Make every export of a plan that is not there yet. Exits 1 where one failed; the others are made all the same."""
     from s2mlp_deploy.pipeline.sweep.sweep import SweepRequest, SweepResult
     from s2mlp_deploy.pipeline.sweep.sweep import sweep as run
 
-    result: SweepResult = run(SweepRequest(plan, output, workers, ray, mlflow), ConsoleListener())
+    result: SweepResult = run(SweepRequest(plan, output, workers, ray, mlflow, ship), ConsoleListener())
     if as_json:
         show(_json(result))
     else:

@@ -1,27 +1,35 @@
-"""Log the exports of a sweep to MLflow: a run for each, with parameters, figures and the bundle.
+"""Log exports to MLflow: a run for each, with parameters, figures and the bundle.
 
-A run is tagged with its item's key, so an export is logged once, whichever run of the sweep made it.
+A run is tagged with its export's key, so an export is logged once, however often it is made.
 """
 
 from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
 
 from s2mlp_deploy.errors import OutputError, RuntimeMissingError
-from s2mlp_deploy.pipeline.sweep.outcome import Outcome
 from s2mlp_deploy.system.dependencies import pip_install
 
 KEY = "s2mlp.key"
-"""The tag of a run that has its item's key."""
-
-PARAMETERS = ("checkpoint", "sha256", "format", "precision", "target", "lowering")
-FIGURES = ("size_bytes", "relative_l2", "limit", "same_class", "accuracy", "seconds")
+"""The tag of a run that has its export's key."""
 
 PAGE = 1000
+
+
+@dataclass(frozen=True)
+class Run:
+    """An export to log: what tells it from others, a name, what it was made with, its figures (None: not measured), and its bundle."""
+
+    key: str
+    name: str
+    parameters: Mapping[str, str | None]
+    figures: Mapping[str, float | None]
+    bundle: str
 
 
 class MlflowLog:
@@ -36,16 +44,16 @@ class MlflowLog:
         found = self._call(client.get_experiment_by_name, name)
         self._experiment = found.experiment_id if found else self._call(client.create_experiment, name)
 
-    def add(self, outcomes: Iterable[Outcome]) -> int:
-        """Log the exports among ``outcomes`` that are not logged yet, and return their number.
+    def add(self, runs: Iterable[Run]) -> int:
+        """Log those of ``runs`` that are not logged yet, and return their number.
 
         Raises:
-            OutputError: where the store fails. What was logged stays, and the next sweep logs the rest.
+            OutputError: where the store fails. What was logged stays, and the next time the rest is.
         """
         known, count = self._known(), 0
-        for outcome in outcomes:
-            if outcome.bundle and outcome.key not in known:
-                self._call(self._log, outcome)
+        for run in runs:
+            if run.key not in known:
+                self._call(self._log, run)
                 count += 1
         return count
 
@@ -62,17 +70,15 @@ class MlflowLog:
             if not token:
                 return found
 
-    def _log(self, outcome: Outcome) -> None:
-        name = " ".join(part for part in (outcome.format, outcome.precision, outcome.target) if part)
-        run = self._client.create_run(self._experiment, tags={KEY: outcome.key}, run_name=name).info.run_id
-        values = outcome.as_dict()
-        for parameter in PARAMETERS:
-            self._client.log_param(run, parameter, values[parameter])
-        for figure in FIGURES:
-            if values[figure] is not None:
-                self._client.log_metric(run, figure, values[figure])
-        self._client.log_artifacts(run, outcome.bundle, "bundle")
-        self._client.set_terminated(run)
+    def _log(self, run: Run) -> None:
+        number = self._client.create_run(self._experiment, tags={KEY: run.key}, run_name=run.name).info.run_id
+        for name, value in run.parameters.items():
+            self._client.log_param(number, name, value)
+        for name, figure in run.figures.items():
+            if figure is not None:
+                self._client.log_metric(number, name, figure)
+        self._client.log_artifacts(number, run.bundle, "bundle")
+        self._client.set_terminated(number)
 
     def _call(self, function: Any, *arguments: Any) -> Any:
         try:
@@ -80,7 +86,7 @@ class MlflowLog:
         except Exception as error:  # of MLflow, of its database, or of its network: they share no class
             reason = " ".join(str(error).split())
             raise OutputError(
-                f"MLflow at {self._uri} failed: {reason}. Exports that were made stay; run the sweep again to log them"
+                f"MLflow at {self._uri} failed: {reason}. Exports that were made stay; run the command again to log them"
             ) from error
 
 

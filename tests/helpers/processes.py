@@ -94,6 +94,11 @@ def script(name: str, output: Path, directory: Path) -> Running:
     return _start(output, _script, name, output, directory)
 
 
+def call(function: Callable[..., Any], output: Path, *arguments: object) -> Running:
+    """``function(*arguments)``; what it prints goes to the file ``output``."""
+    return _start(output, _call, output, function, arguments)
+
+
 def _start(output: Path, target: Callable[..., None], *arguments: object) -> Running:
     output.write_bytes(b"")
     process = _server.Process(target=target, args=arguments)
@@ -107,6 +112,11 @@ def _script(name: str, output: Path, directory: Path) -> None:
     os.chdir(directory)
     sys.argv, sys.path = [name], [str(directory), *sys.path]
     runpy.run_path(name, run_name="__main__")
+
+
+def _call(output: Path, function: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
+    _print_to(output)
+    function(*arguments)
 
 
 def _command(

@@ -3,7 +3,7 @@
 `s2mlp-sweep --ray` hands the exports of a plan to a Ray cluster. Tried on a cluster of two nodes on one machine, which share its disk: every
 export is made once and verifies, whichever worker is killed meanwhile.
 
-Not covered: machines that do not share storage, which the sweep does not serve, and GPUs.
+Not covered: several machines, and GPUs.
 """
 
 from __future__ import annotations
@@ -50,8 +50,8 @@ def two_nodes() -> Any:
     for left in (2, 1, 0):
         found = Cluster()
         try:
-            found.add_node(num_cpus=1, include_dashboard=False)
-            found.add_node(num_cpus=1)
+            found.add_node(num_cpus=1, include_dashboard=False, resources={"bench_slot": 1})
+            found.add_node(num_cpus=1, resources={"bench_slot": 1})
             found.wait_for_nodes(timeout=120)
             return found
         except Exception:
@@ -79,6 +79,28 @@ def test_a_plan_on_two_nodes(cluster: Any, place: Path, trials: Trials) -> None:
     again = run("sweep", place / "plan.toml", "-o", place / "out", "--ray", cluster.address, "--json")
     assert again.json["counts"] == {"there": 10}
     trials.tried("exports", 10)
+
+
+def test_nodes_that_share_no_storage(cluster: Any, place: Path, trials: Trials) -> None:
+    """With `--ship` the checkpoints travel through Ray, and the bundles come back: each verifies, and is that of a sweep on this machine."""
+    ran = run("sweep", place / "plan.toml", "-o", place / "out", "--ray", cluster.address, "--ship", "--json")
+    assert ran.code == 0 and ran.json["counts"] == {"made": 10}, ran.err
+    (item, *_) = items_of(read_plan(place / "plan.toml"), place / "plan.toml")
+    assert not task.make(item, place).error
+    assert (place / "out" / item.key / "manifest.json").read_bytes() == (
+        place / item.key / "manifest.json"
+    ).read_bytes()
+    for found in ran.json["items"]:
+        assert run("verify", found["bundle"]).code == 0 and found["checkpoint"].startswith(str(place))
+    trials.tried("exports", 10)
+
+
+def test_timings_on_a_cluster(cluster: Any, place: Path, trials: Trials) -> None:
+    """A plan with `latency = true`: each bundle is timed, where its node's `bench_slot` is free."""
+    (place / "plan.toml").write_text(PLAN.replace("[export.source]", "latency = true\n[export.source]"))
+    ran = run("sweep", place / "plan.toml", "-o", place / "out", "--ray", cluster.address, "--json")
+    assert ran.code == 0 and all(item["latency"]["median_ms"] > 0 for item in ran.json["items"]), ran.err
+    trials.tried("bundles timed", 10)
 
 
 def test_workers_that_are_killed(cluster: Any, place: Path, trials: Trials) -> None:

@@ -18,6 +18,7 @@ COMMANDS = {
     "s2mlp_deploy/cli/repair.py:repair",
     "s2mlp_deploy/cli/verify.py:verify",
     "s2mlp_deploy/cli/tune.py:tune",
+    "s2mlp_deploy/cli/sweep.py:sweep",
     "bench/s2mlp_bench/cli.py:bench",
     "bench/studies/s2mlp_studies/presets/__main__.py:bench",
     "bench/studies/s2mlp_studies/scale/__main__.py:scale",

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -58,6 +58,11 @@ class Portion:
     def reads(self) -> tuple[Path, ...]:
         """The files and folders that a process must see to work on it."""
         return self.bundle, self.images.directory
+
+    def moved(self, places: Mapping[Path, Path]) -> Portion:
+        """The same, with bundle and images where ``places`` has them."""
+        images = replace(self.images, directory=places[self.images.directory])
+        return replace(self, bundle=places[self.bundle], images=images)
 
     @property
     def on_gpu(self) -> bool:

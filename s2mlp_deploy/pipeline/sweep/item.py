@@ -9,7 +9,7 @@ import json
 import os
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass, fields, is_dataclass, replace
 from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -68,8 +68,12 @@ class Item:
 
     @property
     def reads(self) -> tuple[Path, ...]:
-        """The files that a process must see to work on it."""
-        return (self.checkpoint,)
+        """The files and folders that a process must see to work on it."""
+        return (self.checkpoint, *self.group.files)
+
+    def moved(self, places: Mapping[Path, Path]) -> Item:
+        """The same, with the checkpoint and the group's files where ``places`` has them."""
+        return replace(self, checkpoint=places[self.checkpoint], group=self.group.moved(places))
 
     @property
     def on_gpu(self) -> bool:

@@ -137,6 +137,35 @@ class Group(StrictModel):
     latency: bool = False
     options: Mapping[str, dict[str, Any]] = Field(default_factory=dict)
 
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """The files and folders, besides checkpoints, that the exports are made with."""
+        facts, judged = self.source, self.judgement
+        layout = Path(facts.layout) if facts.layout and facts.layout.endswith(".toml") else None
+        images = self.calibration.data if self.calibration else None
+        named = (facts.labels, layout, judged.reference, judged.data, judged.golden_images, images)
+        return tuple(dict.fromkeys(path for path in named if isinstance(path, Path)))
+
+    def moved(self, places: Mapping[Path, Path]) -> Group:
+        """The same, with each of :attr:`files` where ``places`` has it."""
+
+        def update(table: StrictModel | None, *names: str) -> StrictModel | None:
+            if table is None:
+                return None
+            known = {name: getattr(table, name) for name in names}
+            return table.model_copy(
+                update={name: places[path] for name, path in known.items() if isinstance(path, Path)}
+            )
+
+        source = update(self.source, "labels")
+        assert isinstance(source, SourceFacts)
+        if source.layout and source.layout.endswith(".toml"):
+            source = source.model_copy(update={"layout": str(places[Path(source.layout)])})
+        judged = update(self.judgement, "reference", "data", "golden_images")
+        return self.model_copy(
+            update={"source": source, "judgement": judged, "calibration": update(self.calibration, "data")}
+        )
+
     @model_validator(mode="after")
     def _nothing_is_idle(self) -> Group:
         """Refuse a statement that has no effect on any export of the group."""

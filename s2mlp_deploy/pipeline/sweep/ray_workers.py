@@ -1,6 +1,6 @@
 """Workers on a Ray cluster: the same task, on any node, tried again where a worker or its node dies.
 
-Nodes read checkpoints and write bundles by path, on storage that all of them share. A bundle is published whole or not at all, so an
+Nodes read checkpoints and write bundles by path, on storage that all of them share; or files travel through Ray (ray_shipping.py). A bundle is published whole or not at all, so an
 item that two nodes make, where one was taken for dead, is there once.
 """
 
@@ -14,10 +14,13 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, Generic
 
-from s2mlp_deploy.errors import RuntimeMissingError, UsageError
+from s2mlp_deploy.errors import Error, RuntimeMissingError, UsageError
+from s2mlp_deploy.pipeline.sweep import ray_shipping
 from s2mlp_deploy.pipeline.sweep.local_workers import MOST_ATTEMPTS
-from s2mlp_deploy.pipeline.sweep.outcome import ERROR, Failure
+from s2mlp_deploy.pipeline.sweep.outcome import ERROR, Failure, failure_of
+from s2mlp_deploy.pipeline.sweep.ray_shipping import Cargo
 from s2mlp_deploy.pipeline.sweep.work import R, Work
+from s2mlp_deploy.system import workdir
 from s2mlp_deploy.system.dependencies import pip_install
 from s2mlp_deploy.system.version import __version__
 
@@ -32,12 +35,20 @@ ANSWERS_WITHIN_S = 5.0
 
 class RayWorkers(Generic[R]):
     """The cluster at ``address`` (HOST:PORT, or ``auto`` for the one that this machine is of), which does ``task`` for each item and
-    writes into ``output``; each takes what it ``needs`` of the nodes' own resources."""
+    writes into ``output``; each takes what it ``needs`` of the nodes' own resources. ``ships`` sends files through Ray, for nodes
+    that do not share storage."""
 
     def __init__(
-        self, address: str, output: Path, task: Callable[[Any, Path], R], needs: Mapping[str, float] | None = None
+        self,
+        address: str,
+        output: Path,
+        task: Callable[[Any, Path], R],
+        *,
+        needs: Mapping[str, float] | None = None,
+        ships: bool = False,
     ) -> None:
         self._address, self._output, self._task, self._needs = address, output, task, dict(needs or {})
+        self._ships, self._sent = ships, dict[Path, Any]()
 
     def run(self, items: Iterable[Work[R]]) -> Iterator[R]:
         """The outcomes of ``items``, in the order in which they come.
@@ -53,7 +64,7 @@ class RayWorkers(Generic[R]):
                     f"`ray start … --resources='{{\"{lacking[0]}\": 1}}'`"
                 )
             most = max(1, int(resources.get("CPU", 1))) * AHEAD
-            work = ray.remote(max_retries=MOST_ATTEMPTS - 1)(work_on_node)
+            work = ray.remote(max_retries=MOST_ATTEMPTS - 1)(work_on_shipped if self._ships else work_on_node)
             waiting, running = iter(items), dict[Any, Work[R]]()
             while True:
                 for item in waiting:
@@ -63,9 +74,10 @@ class RayWorkers(Generic[R]):
                     }
                     if self._needs:
                         options["resources"] = self._needs
-                    running[work.options(**options).remote(item, self._output.resolve(), __version__, self._task)] = (
-                        item
-                    )
+                    try:
+                        running[work.options(**options).remote(*self._arguments(ray, item))] = item
+                    except Error as error:  # of a file that cannot be shipped
+                        yield item.failed(failure_of(error))
                     if len(running) >= most:
                         break
                 if not running:
@@ -73,10 +85,27 @@ class RayWorkers(Generic[R]):
                 (done,), _ = ray.wait(list(running))
                 yield self._outcome(ray, done, running.pop(done))
 
+    def _arguments(self, ray: ModuleType, item: Work[R]) -> tuple[Any, ...]:
+        """Those of the function that works on ``item``; files that are shipped go into Ray's store once."""
+        if not self._ships:
+            return item, self._output.resolve(), __version__, self._task
+        for path in item.reads:
+            if path not in self._sent:
+                self._sent[path] = ray.put(ray_shipping.pack(path))
+        return item, __version__, self._task, *(self._sent[path] for path in item.reads)
+
     def _outcome(self, ray: ModuleType, done: Any, item: Work[R]) -> R:
         try:
-            outcome: R = ray.get(done)
+            outcome: R
+            if not self._ships:
+                outcome = ray.get(done)
+                return outcome
+            outcome, made = ray.get(done)
+            if made is not None:
+                ray_shipping.publish(made, self._output / item.key)
             return outcome
+        except Error as error:
+            return item.failed(failure_of(error))
         except ray.exceptions.RayError as error:
             reason = str(error).strip().splitlines()[-1]
             message = (
@@ -92,9 +121,24 @@ def work_on_node(item: Work[R], output: Path, release: str, task: Callable[[Any,
         message = f"the node {node} has s2mlp-deploy {__version__}, and the sweep was started with {release}: install that there"
         return item.failed(Failure(RuntimeMissingError.__name__, message, RuntimeMissingError.exit_code))
     if unseen := [path for path in (*item.reads, output) if not path.exists()]:
-        message = f"the node {node} does not see {unseen[0]}: mount the same storage at the same place on all nodes"
+        message = f"the node {node} does not see {unseen[0]}: mount the same storage at the same place on all nodes, or pass --ship"
         return item.failed(Failure(UsageError.__name__, message, UsageError.exit_code))
     return task(item, output)
+
+
+def work_on_shipped(
+    item: Work[R], release: str, task: Callable[[Any, Path], R], *sent: Cargo
+) -> tuple[R, Cargo | None]:
+    """Do ``task`` for ``item`` on this node with the files that were ``sent``, those of ``item.reads`` in order; the bundle that was
+    made is sent back."""
+    try:
+        places = {path: ray_shipping.receive(cargo) for path, cargo in zip(item.reads, sent, strict=True)}
+        with workdir.temporary() as output:
+            outcome = work_on_node(item.moved(places), output, release, task)
+            made = output / item.key
+            return outcome, ray_shipping.pack(made) if made.exists() else None
+    except Error as error:
+        return item.failed(failure_of(error)), None
 
 
 @contextmanager

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 from s2mlp_deploy.bundle.read import NO_TEXT, is_bundle, is_text
 from s2mlp_deploy.errors import Error, OutputError, UsageError
-from s2mlp_deploy.pipeline.sweep import capacity, task
+from s2mlp_deploy.pipeline.sweep import capacity, logged, task
 from s2mlp_deploy.pipeline.sweep.evaluation import tally
 from s2mlp_deploy.pipeline.sweep.item import Item, items_of
 from s2mlp_deploy.pipeline.sweep.local_workers import LocalWorkers
@@ -35,19 +35,20 @@ RESULTS = "results.jsonl"
 
 
 if TYPE_CHECKING:
-    from s2mlp_deploy.pipeline.sweep.mlflow_log import MlflowLog
+    from s2mlp_deploy.pipeline.mlflow_log import MlflowLog
 
 
 @dataclass(frozen=True)
 class SweepRequest:
     """A plan's file, the directory for its bundles, and what makes them: the Ray cluster at ``ray``, or ``workers`` processes of this
-    machine; None: as many as cores and memory allow. ``mlflow`` is the URI of a tracking store, to which the exports are logged."""
+    machine; None: as many as cores and memory allow. ``mlflow`` is the URI of a tracking store, to which the exports are logged. ``ship`` sends files through Ray to nodes that share no storage."""
 
     plan: Path
     output: Path | None = None
     workers: int | None = None
     ray: str | None = None
     mlflow: str | None = None
+    ship: bool = False
 
     @property
     def destination(self) -> Path:
@@ -79,6 +80,8 @@ def sweep(request: SweepRequest, listener: Listener | None = None) -> SweepResul
     listener = listener or Listener()
     if request.workers is not None and (request.workers < 1 or request.ray is not None):
         raise UsageError(f"--workers {request.workers}: expected 1 or more processes, of this machine: Ray has its own")
+    if request.ship and request.ray is None:
+        raise UsageError("--ship is for --ray: processes of this machine see its files")
     with listener.step("reading the plan and hashing its checkpoints"):
         items = items_of(read_plan(request.plan), request.plan)
     output = _prepare(request.destination)
@@ -91,14 +94,14 @@ def sweep(request: SweepRequest, listener: Listener | None = None) -> SweepResul
         result = _with_figures(result, measurements)
     if log:
         with listener.step("logging to MLflow"):
-            log.add(result.outcomes())
+            log.add(logged.runs_of(result.outcomes()))
     return result
 
 
 def _log(request: SweepRequest) -> MlflowLog | None:
     if request.mlflow is None:
         return None
-    from s2mlp_deploy.pipeline.sweep import mlflow_log
+    from s2mlp_deploy.pipeline import mlflow_log
 
     return mlflow_log.connect(request.mlflow, request.plan.stem)  # before any work is done
 
@@ -108,7 +111,7 @@ def _workers(request: SweepRequest, task: Callable[..., R], items: Sequence[Item
     if request.ray is not None:
         from s2mlp_deploy.pipeline.sweep.ray_workers import RayWorkers
 
-        return RayWorkers(request.ray, output, task)
+        return RayWorkers(request.ray, output, task, ships=request.ship)
     return LocalWorkers(partial(task, output=output), request.workers or capacity.workers(items))
 
 
@@ -117,7 +120,7 @@ def _timers(request: SweepRequest, output: Path) -> Workers[Timed]:
     if request.ray is not None:
         from s2mlp_deploy.pipeline.sweep.ray_workers import BENCH_SLOT, RayWorkers
 
-        return RayWorkers(request.ray, output, time_bundle, needs=BENCH_SLOT)
+        return RayWorkers(request.ray, output, time_bundle, needs=BENCH_SLOT, ships=request.ship)
     return LocalWorkers(partial(time_bundle, output=output), 1)
 
 
@@ -140,11 +143,12 @@ def run(items: Sequence[Item], output: Path, workers: Workers[Outcome], listener
     """
     lines: dict[str, bytes] = {}
     counts = Counter[Status]()
+    checkpoints = {item.key: str(item.checkpoint) for item in items}
 
     def record(outcome: Outcome) -> None:
         counts[outcome.status] += 1
         if outcome.bundle:  # a node may have written it under another name of the same place
-            outcome = replace(outcome, bundle=str(output / outcome.key))
+            outcome = replace(outcome, bundle=str(output / outcome.key), checkpoint=checkpoints[outcome.key])
         lines[outcome.key] = _json_line(outcome)
 
     missing = []

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from s2mlp_deploy.bundle.contents import MANIFEST
@@ -27,6 +28,10 @@ class Timing:
     def reads(self) -> tuple[Path, ...]:
         """The files that a process must see to work on it."""
         return (self.bundle,)
+
+    def moved(self, places: Mapping[Path, Path]) -> Timing:
+        """The same, with the bundle where ``places`` has it."""
+        return replace(self, bundle=places[self.bundle])
 
     @property
     def on_gpu(self) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
@@ -29,6 +29,10 @@ class Work(Protocol[R_co]):
     @property
     def on_gpu(self) -> bool:
         """Whether it takes a GPU."""
+        ...
+
+    def moved(self, places: Mapping[Path, Path]) -> Work[R_co]:
+        """The same, reading each of :attr:`reads` where ``places`` has it."""
         ...
 
     def failed(self, failure: Failure, attempts: int = 1) -> R_co:

@@ -14,10 +14,13 @@ from typing import Any
 import pytest
 
 from helpers import sweeps
-from s2mlp_deploy.errors import Error, RuntimeMissingError, UsageError
+from s2mlp_deploy.bundle.read import read_bundle
+from s2mlp_deploy.errors import Error, InputError, RuntimeMissingError, UsageError
+from s2mlp_deploy.pipeline.sweep import ray_shipping
 from s2mlp_deploy.pipeline.sweep.item import Choice, Item
 from s2mlp_deploy.pipeline.sweep.outcome import Outcome
-from s2mlp_deploy.pipeline.sweep.ray_workers import RayWorkers, work_on_node
+from s2mlp_deploy.pipeline.sweep.plan import Group, Judgement
+from s2mlp_deploy.pipeline.sweep.ray_workers import BENCH_SLOT, RayWorkers, work_on_node, work_on_shipped
 from s2mlp_deploy.system.version import __version__
 
 
@@ -32,6 +35,7 @@ class Ray(ModuleType):
         super().__init__("ray")
         self.exceptions = SimpleNamespace(RayError=RayError)
         self.calls: list[dict[str, int]] = []
+        self.sent: list[Any] = []
         self.most, self.connected, self._dies, self._refuses, self._resources = 0, False, dies, refuses, resources
 
     def init(self, **_: Any) -> None:
@@ -51,6 +55,10 @@ class Ray(ModuleType):
             return SimpleNamespace(remote=partial(partial, task))
 
         return lambda task: SimpleNamespace(options=partial(options, task))
+
+    def put(self, content: Any) -> Any:
+        self.sent.append(content)
+        return content
 
     def wait(self, running: list[Any]) -> tuple[list[Any], list[Any]]:
         self.most = max(self.most, len(running))
@@ -142,3 +150,61 @@ def test_what_cannot_be_connected_to_is_refused(address: str, tmp_path: Path, mo
         assert isinstance(refusal(text, tmp_path), UsageError)
     monkeypatch.setitem(sys.modules, "ray", None)
     assert "--ray needs the package ray" in str(refusal(address, tmp_path))
+
+
+def test_timings_take_the_slot_of_a_node_and_a_cluster_without_any_is_refused(
+    items: list[Item], address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ray = Ray(CPU=4, bench_slot=2)
+    monkeypatch.setitem(sys.modules, "ray", ray)
+    list(RayWorkers(address, tmp_path, make, needs=BENCH_SLOT).run(items[:2]))
+    assert ray.calls == [{"num_cpus": 1, "num_gpus": 0, "resources": {"bench_slot": 1.0}}] * 2
+    monkeypatch.setitem(sys.modules, "ray", Ray(CPU=4))
+    with pytest.raises(RuntimeMissingError, match=r"has the resource 'bench_slot'.*start each with `ray start"):
+        list(RayWorkers(address, tmp_path, make, needs=BENCH_SLOT).run(items[:2]))
+
+
+def test_files_are_shipped_once_and_bundles_come_back(
+    pristine: Path, address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a node that sees neither the checkpoint, nor the images, nor the output."""
+    here, there = tmp_path / "here", tmp_path / "there"
+    for place in (here / "train" / "0", there, tmp_path / "out"):
+        place.mkdir(parents=True)
+    monkeypatch.setattr("tempfile.tempdir", str(there))
+    (here / "best.pt").write_bytes(b"weights")
+    (here / "train" / "0" / "x.png").write_bytes(b"image")
+    group = Group(checkpoints=("*.pt",), judgement=Judgement(data=here / "train"))
+    items = [replace(item, checkpoint=here / "best.pt", group=group) for item in sweeps.items(3)]
+    seen: list[Path] = []
+
+    def task(item: Item, output: Path) -> Outcome:
+        seen.extend(item.reads)
+        assert item.checkpoint.read_bytes() == b"weights" and item.group.judgement.data
+        assert (item.group.judgement.data / "0" / "x.png").read_bytes() == b"image"
+        return sweeps.Copies(pristine, there).make(item, output)
+
+    ray = Ray(CPU=1)
+    monkeypatch.setitem(sys.modules, "ray", ray)
+    found = list(RayWorkers(address, tmp_path / "out", task, ships=True).run(items))
+    assert not [outcome.error for outcome in found if outcome.error]
+    assert [cargo.name for cargo in ray.sent] == ["best.pt", "train"]
+    assert all(there in path.parents for path in seen) and len(set(seen)) == 2
+    for item in items:
+        assert read_bundle(tmp_path / "out" / item.key).manifest == read_bundle(pristine).manifest
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {item.key for item in items}
+
+
+def test_what_arrives_otherwise_than_it_was_sent_is_refused(
+    items: list[Item], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    cargo = ray_shipping.pack(items[0].checkpoint)
+    damaged = replace(cargo, files={"": b"other weights"})
+    outcome, made = work_on_shipped(items[0], __version__, make, damaged)
+    assert outcome.error and outcome.error.exit_code == 3 and "arrived with other contents" in outcome.error.message
+    assert made is None
+    monkeypatch.setattr(ray_shipping, "MOST_BYTES", 2)
+    (tmp_path / "large").write_bytes(b"123")
+    with pytest.raises(InputError, match="put it on storage that all nodes see"):
+        ray_shipping.pack(tmp_path / "large")
