@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -13,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from helpers import sweeps
+from helpers import processes, sweeps
 from helpers.support import run, save_checkpoint, small_spec
 from s2mlp_deploy.bundle.read import read_bundle
 from s2mlp_deploy.pipeline.sweep import task
@@ -129,6 +130,33 @@ def test_a_plan_that_is_refused_leaves_nothing(place: Path, tmp_path: Path) -> N
     ran = run("sweep", tmp_path / "plan.toml", "-o", tmp_path / "out", "--json")
     assert ran.code == 3 and ran.json["error"]["kind"] == "PlanError"
     assert "format: unknown key" in ran.err and not (tmp_path / "out").exists()
+
+
+def test_shipping_is_for_clusters(place: Path, tmp_path: Path) -> None:
+    ran = run("sweep", place / "plan.toml", "-o", tmp_path / "out", "--ship")
+    assert ran.code == 2 and "--ship is for --ray" in ran.err and not list(tmp_path.iterdir())
+
+
+@pytest.mark.thorough
+@pytest.mark.parametrize("seed", range(5))
+def test_it_goes_on_after_it_was_killed_at_random_moments(seed: int, place: Path, tmp_path: Path) -> None:
+    """Killed again and again, ever later, until it is done: then everything is there, and nothing else."""
+    rng, out = random.Random(seed), tmp_path / "out"
+    (tmp_path / "runs").mkdir()
+    for i in range(3):
+        save_checkpoint(tmp_path / "runs" / f"{i}.pt", small_spec(), seed=i)
+    (tmp_path / "plan.toml").write_text(PLAN.replace("[export.source]", "latency = true\n[export.source]"))
+    for attempt in range(1, 100):
+        running = processes.start("sweep", tmp_path / "log", tmp_path / "plan.toml", "-o", out, "--workers", 2)
+        running.process.join(rng.uniform(0, 2 * attempt))
+        running.send(rng.choice((signal.SIGKILL, signal.SIGTERM, signal.SIGINT)))
+        if running.wait() == 0:
+            break
+    lines = [json.loads(line) for line in (out / "results.jsonl").read_text().splitlines()]
+    assert len(lines) == 6 and all(line["latency"] and not line["error"] for line in lines)
+    assert {path.name for path in out.iterdir()} == {"results.jsonl", "measured", *(line["key"] for line in lines)}
+    for line in lines:
+        read_bundle(Path(line["bundle"]))
 
 
 def test_a_bundle_is_no_place_for_others(place: Path, bundle: Path) -> None:

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from s2mlp_deploy.bundle.contents import MANIFEST
+from s2mlp_deploy.bundle.contents import MANIFEST, Bundle
 from s2mlp_deploy.bundle.read import read_bundle, read_manifest
 from s2mlp_deploy.data.image_folders import LabelledImages, find_labelled
 from s2mlp_deploy.data.image_stream import ImageStream
@@ -67,7 +67,7 @@ class Portion:
     @property
     def on_gpu(self) -> bool:
         """Whether the bundle runs on a GPU."""
-        return verify.on_gpu(read_bundle(self.bundle), self.placement)
+        return verify.on_gpu(Bundle(self.bundle, read_manifest(self.bundle)), self.placement)
 
     def failed(self, failure: Failure, attempts: int = 1) -> Tally:
         """The tally of a portion that could not be worked on."""

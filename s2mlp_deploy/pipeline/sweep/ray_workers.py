@@ -104,7 +104,7 @@ class RayWorkers(Generic[R]):
             if made is not None:
                 ray_shipping.publish(made, self._output / item.key)
             return outcome
-        except Error as error:
+        except (Error, OSError) as error:  # a full disk, too
             return item.failed(failure_of(error))
         except ray.exceptions.RayError as error:
             reason = str(error).strip().splitlines()[-1]
@@ -137,7 +137,7 @@ def work_on_shipped(
             outcome = work_on_node(item.moved(places), output, release, task)
             made = output / item.key
             return outcome, ray_shipping.pack(made) if made.exists() else None
-    except Error as error:
+    except (Error, OSError) as error:
         return item.failed(failure_of(error)), None
 
 

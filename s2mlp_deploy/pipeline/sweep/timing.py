@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from s2mlp_deploy.bundle.contents import MANIFEST
-from s2mlp_deploy.bundle.read import read_bundle
+from s2mlp_deploy.bundle.contents import MANIFEST, Bundle
+from s2mlp_deploy.bundle.read import read_bundle, read_manifest
 from s2mlp_deploy.errors import BundleError, RuntimeMissingError
 from s2mlp_deploy.formats import memory_limit, registry
 from s2mlp_deploy.pipeline import latency, verify
@@ -36,7 +36,7 @@ class Timing:
     @property
     def on_gpu(self) -> bool:
         """Whether the bundle runs on a GPU."""
-        bundle = read_bundle(self.bundle)
+        bundle = Bundle(self.bundle, read_manifest(self.bundle))
         return registry.find(bundle.manifest.format).on_gpu(bundle.artifact)
 
     def failed(self, failure: Failure, attempts: int = 1) -> Timed:

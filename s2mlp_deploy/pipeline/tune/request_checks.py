@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 from s2mlp_deploy.bundle import signature
 from s2mlp_deploy.bundle.contents import MANIFEST
 from s2mlp_deploy.bundle.read import read_bundle
@@ -41,8 +43,13 @@ def checked(request: TuneRequest) -> tuple[str, PrecisionOptions | None]:
     workdir.sweep(request.destination.parent)
     check_destination(request.destination, replace=request.output.force)
     if request.report.parent.is_dir():
-        atomic_write.check(request.report, replace=request.output.force, option="-o")
+        atomic_write.check(request.report, replace=request.output.force or _was_interrupted(request), option="-o")
     return source_hash(request), _precision_of_bundle(request) if request.source.is_bundle else None
+
+
+def _was_interrupted(request: TuneRequest) -> bool:
+    """Whether an earlier tune has left its candidates, and no bundle: a report that is there is its own."""
+    return request.work.is_dir() and not os.path.lexists(request.destination)
 
 
 def source_hash(request: TuneRequest) -> str:

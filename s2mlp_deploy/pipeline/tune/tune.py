@@ -187,13 +187,13 @@ def _nothing(report: TuneReport) -> str:
 
 
 def _publish(search: Search, decision: Decision, report: TuneReport) -> Bundle:
-    """Copy the candidate that was taken to its destination, and write the report beside it."""
+    """Copy the candidate that was taken to its destination, and write the report beside it: before, so that where there is a bundle,
+    nothing is missing."""
     request = search.request
     made = next(search.made[one.build] for one in search.entries(search.builds) if one.name == decision.taken)
     with staged(request.destination, replace=request.output.force) as staging:
         for name in made.bundle.manifest.files:
             (staging.directory / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(made.bundle.directory / name, staging.directory / name)
-        bundle = staging.publish(made.bundle.manifest, made.report, key=request.output.sign)
-    atomic_write.write(request.report, report.to_json().encode(), option="-o")
-    return bundle
+        atomic_write.write(request.report, report.to_json().encode(), option="-o")
+        return staging.publish(made.bundle.manifest, made.report, key=request.output.sign)

@@ -119,6 +119,8 @@ def test_only_what_an_item_depends_on_changes_its_key(place: Path) -> None:
         ("exports = 1\n" + ALL, "exports: unknown key. Expected export"),
         (ALL + 'precison = ["fp32"]', "[[export]] number 1, precison: unknown key. Expected checkpoints, formats, precisions"),
         (ALL + "[export.judgement]\nimages = 3", "judgement.images: unknown key. Expected reference, data, data_count"),
+        (ALL + "[export.evaluation]\nimages = 3", "evaluation.data: field required"),
+        (ALL + '[export.evaluation]\ndata = "train"\nworkers = 3', "evaluation.workers: unknown key. Expected data, count"),
         (ALL + 'precisions = ["fp31"]', "unknown precision 'fp31': expected fp32, fp16"),
         (ALL + 'targets = ["x86"]', "targets are for the precisions fp16"),
         (ALL + 'io_dtype = "fp16"', "io_dtype fp16 is for the precisions fp16"),

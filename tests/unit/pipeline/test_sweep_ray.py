@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import socket
 import sys
 from collections.abc import Iterator
@@ -208,3 +209,26 @@ def test_what_arrives_otherwise_than_it_was_sent_is_refused(
     (tmp_path / "large").write_bytes(b"123")
     with pytest.raises(InputError, match="put it on storage that all nodes see"):
         ray_shipping.pack(tmp_path / "large")
+
+
+def test_a_full_disk_fails_the_items_of_that_node_alone(
+    pristine: Path, items: list[Item], address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    receive = ray_shipping.receive
+    full = iter([False, True, False])
+
+    def on_a_full_disk(cargo: ray_shipping.Cargo) -> Path:
+        if next(full):
+            raise OSError(errno.ENOSPC, "No space left on device", "model.onnx")
+        return receive(cargo)
+
+    monkeypatch.setattr(ray_shipping, "receive", on_a_full_disk)
+    monkeypatch.setitem(sys.modules, "ray", Ray(CPU=1))
+    (tmp_path / "out").mkdir()
+    (tmp_path / "marks").mkdir()
+    copies = sweeps.Copies(pristine, tmp_path / "marks")
+    found = list(RayWorkers(address, tmp_path / "out", copies.make, ships=True).run(items[:3]))
+    (failed,) = (outcome for outcome in found if outcome.error)
+    assert failed.error and failed.error.message == "model.onnx: No space left on device"
+    assert failed.error.exit_code == 3 and len(list((tmp_path / "out").iterdir())) == 2
