@@ -90,11 +90,9 @@ PLUGINS: dict[str, Plugin] = {
 
 LIBRARIES = {
     "libcuda.so": "NVIDIA's driver",
-    "libcudart.so": "the package nvidia-cuda-runtime",
-    "libcublas": "the package nvidia-cublas",
-    "libcudnn": "the package nvidia-cudnn",
-    "libcufft.so": "the package nvidia-cufft",
-    "libcurand.so": "the package nvidia-curand",
+    **{
+        f"lib{name}": f"the package {package.partition('-cu{')[0]}" for name, package in cuda_diagnosis.PACKAGES.items()
+    },
     "libnvinfer": "TensorRT",
     "libtensorrt_rtx": "TensorRT for RTX",
     "libvulkan.so": "a Vulkan driver (Debian: mesa-vulkan-drivers)",
