@@ -22,7 +22,6 @@ def pages() -> dict[str, str]:
     return reference.pages()
 
 
-@pytest.mark.thorough  # each new option makes the page stale: a release writes it anew (docs/releasing.md)
 def test_the_pages_are_those_that_make_docs_output_writes(pages: dict[str, str]) -> None:
     if others := reference.other_versions():
         pytest.skip(f"{', '.join(others)} in other versions than constraints.txt has")
