@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import json
 import os
 import shutil
@@ -69,11 +68,6 @@ class Driver:
         assert "problem" not in found, found["problem"]
         return found.get("value")
 
-    def screenshot(self, path: Path, width: int, height: int) -> None:
-        """Save the page, as a window of this size in pixels shows it."""
-        self.command("SetWindowRect", {"width": width, "height": height})
-        path.write_bytes(base64.b64decode(self.command("TakeScreenshot", {})))
-
 
 @contextmanager
 def firefox(profile: Path) -> Iterator[Driver]:
@@ -136,11 +130,9 @@ def webkit(home: Path) -> Iterator[Driver]:
         options = {"binary": str(MINI_BROWSER), "args": ["--automation"]}
         made = _http(port, "/session", {"capabilities": {"alwaysMatch": {"webkitgtk:browserOptions": options}}})
         place = f"/session/{made['sessionId']}"
-        paths = {"Navigate": "/url", "ExecuteAsyncScript": "/execute/async", "SetWindowRect": "/window/rect"}
+        paths = {"Navigate": "/url", "ExecuteAsyncScript": "/execute/async"}
 
         def command(name: str, parameters: Mapping[str, Any]) -> Any:
-            if name == "TakeScreenshot":
-                return _http(port, f"{place}/screenshot", None)
             return _http(port, place + paths[name], dict(parameters))
 
         _http(port, f"{place}/timeouts", {"script": PATIENCE_S * 1000})
