@@ -18,6 +18,7 @@ from onnx import TensorProto
 
 from s2mlp_deploy.bundle.contents import Bundle
 from s2mlp_deploy.formats.artifact_scan import Unexpected, inspecting
+from s2mlp_deploy.graph.reader import read_structure
 from s2mlp_deploy.schema.onnx_network import OnnxNetwork
 
 STANDARD = frozenset({"", "ai.onnx"})
@@ -68,13 +69,15 @@ def inspect(
     with inspecting(path, DecodeError, OSError):
         if not name.endswith(".onnx"):  # runtimes go by that
             raise Unexpected(f"its name is {name!r}, and that of an ONNX file ends in .onnx")
-        model = onnx.ModelProto()
-        model.ParseFromString(path.read_bytes())
+        found = read_structure(path)
+        model = found.model
         other = isinstance(bundle.manifest.spec, OnnxNetwork)
         _check_model(model)
         _check_graph(model.graph, domains | OPTIMIZED if other else domains, within if other else frozenset())
-        for tensor in _tensors(model.graph):
-            _check_tensor(tensor, bundle, path)
+        for tensor, span in zip(model.graph.initializer, found.spans, strict=True):
+            _check_tensor(tensor, bundle, path, span.length if span else 0)
+        for tensor in _tensors_of_nodes(model.graph):
+            _check_tensor(tensor, bundle, path, len(tensor.raw_data))
 
 
 def _check_model(model: onnx.ModelProto) -> None:
@@ -102,19 +105,20 @@ def _check_graph(graph: onnx.GraphProto, domains: frozenset[str], holders: froze
                 raise Unexpected(f"its operator {node.op_type[:100]!r} holds sparse weights")
 
 
-def _tensors(graph: onnx.GraphProto) -> Iterator[TensorProto]:
-    yield from graph.initializer
+def _tensors_of_nodes(graph: onnx.GraphProto) -> Iterator[TensorProto]:
+    """The tensors in attributes of nodes, and in the graphs that those hold."""
     for node in graph.node:
         for attribute in node.attribute:
             if attribute.HasField("t"):
                 yield attribute.t
             if attribute.HasField("g"):
-                yield from _tensors(attribute.g)
+                yield from attribute.g.initializer
+                yield from _tensors_of_nodes(attribute.g)
             yield from attribute.tensors
 
 
-def _check_tensor(tensor: TensorProto, bundle: Bundle, path: Path) -> None:
-    """Refuse a tensor that lacks values, in the file itself or in one beside it that the manifest lists."""
+def _check_tensor(tensor: TensorProto, bundle: Bundle, path: Path, stored: int) -> None:
+    """Refuse a tensor that lacks values, of which ``stored`` bytes lie in the file itself, or in one beside it that the manifest lists."""
     name = repr(tensor.name[:100])
     size = _ITEM_BYTES.get(tensor.data_type)
     if size is None or any(d < 0 for d in tensor.dims):
@@ -123,10 +127,8 @@ def _check_tensor(tensor: TensorProto, bundle: Bundle, path: Path) -> None:
     if tensor.data_location == TensorProto.EXTERNAL or tensor.external_data:
         _check_outside(tensor, count * size, bundle, path)
     elif tensor.HasField("raw_data"):
-        if len(tensor.raw_data) != count * size:
-            raise Unexpected(
-                f"the weights {name} are {len(tensor.raw_data)} bytes, and their shape takes {count * size}"
-            )
+        if stored != count * size:
+            raise Unexpected(f"the weights {name} are {stored} bytes, and their shape takes {count * size}")
     elif count != sum(
         map(len, (tensor.float_data, tensor.int32_data, tensor.int64_data, tensor.double_data, tensor.uint64_data))
     ):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import mmap
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
@@ -233,13 +232,16 @@ def _contains(model: Path | bytes, names: Sequence[bytes]) -> bool:
     """Whether any of the operators called ``names`` occurs in the file, by its name alone: other bytes may read the same."""
     if isinstance(model, bytes):
         return any(name in model for name in names)
-    with (
-        suppress(OSError, ValueError),  # ONNX Runtime refuses an unreadable file
-        model.open("rb") as file,
-        mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content,
-    ):
-        return any(content.find(name) >= 0 for name in names)
+    overlap, last = max(map(len, names)) - 1, b""
+    with suppress(OSError), model.open("rb") as file:  # ONNX Runtime refuses an unreadable file
+        while part := file.read(_PART_BYTES):  # a mapped file would count as memory, beside the session's weights
+            last = last[-overlap:] + part
+            if any(name in last for name in names):
+                return True
     return False
+
+
+_PART_BYTES = 2**20
 
 
 def load(model: Path | bytes, loading: Loading = DEFAULT) -> onnxruntime.InferenceSession:

@@ -79,6 +79,7 @@ RUNS: dict[str, list[tuple[str, ...]]] = {
     "openvino": [(*EXPORT, EXAMPLE, "--format", "openvino"), (*VERIFY, "fashion_mnist-openvino-fp32")],
     "sweep": [(*SWEEP, str(EXAMPLES / "sweep.toml"), "--workers", "1")],
     "litert": [(*EXPORT, EXAMPLE, "--format", "litert"), (*VERIFY, "fashion_mnist-litert-fp32")],
+    "executorch": [(*EXPORT, EXAMPLE, "--format", "executorch"), (*VERIFY, "fashion_mnist-executorch-fp32")],
     "coreml": [(*EXPORT, EXAMPLE, "--format", "coreml", "--allow-unverified-engine")],
     "triton": [(*EXPORT, EXAMPLE, "--format", "triton"), (*VERIFY, "fashion_mnist-triton-fp32")],
     "web": [(*EXPORT, EXAMPLE, *IMAGES, "--format", "web"), (*VERIFY, "fashion_mnist-web-fp32")],
@@ -92,6 +93,7 @@ NEEDED = {
     "web": npm.has("onnxruntime-web"),
     "trt-rtx": find_spec("tensorrt_rtx") is not None,
     "litert": find_spec("ai_edge_litert") is not None,
+    "executorch": find_spec("executorch") is not None,
     "coreml": find_spec("coremltools") is not None,
 }
 
@@ -156,8 +158,8 @@ def able() -> None:
 
 
 def test_one_process_that_does_everything(tmp_path: Path, trials: Trials) -> None:
-    """A small checkpoint is inspected, exported in four formats with its bill of materials, and verified, and an ONNX file of another
-    tool is repaired, in one process."""
+    """A small checkpoint is inspected, exported in four formats with its bill of materials, and verified, its bundle becomes a package
+    for Core ML, and an ONNX file of another tool is repaired, in one process."""
     save_checkpoint(tmp_path / "small.pt", small_spec())
     network = NETS["detector"]
     formats = ("onnx", "ort", "openvino", "triton")
@@ -166,6 +168,8 @@ def test_one_process_that_does_everything(tmp_path: Path, trials: Trials) -> Non
         (*EXPORT, "../small.pt", "--sbom", *(w for f in formats for w in ("--format", f))),
     ]
     steps += [(*VERIFY, f"small-{f}-fp32") for f in formats]
+    if NEEDED["coreml"]:
+        steps.append((*EXPORT, "small-onnx-fp32", "--format", "coreml", "--allow-unverified-engine"))
     repairing = (*REPAIR, str(network.file("dynamo", "free")), "--reference", str(network.recording), "-o", "repaired")
     steps += [repairing, (*VERIFY, "repaired")]
     assert ran(tmp_path / "run", steps) == ([], set())

@@ -60,6 +60,10 @@ _LARGEST = 2**31
 
 _MOST_AXES = 8
 
+_LARGEST_MULTIPLIER = 2.0**18
+"""Of what int8 operators multiply by, the product of the scales that they read over the one that they write: beyond 2¹⁹, LiteRT ends
+the process."""
+
 _DAMAGE = (OSError, struct.error, IndexError, ValueError, TypeError, AttributeError, OverflowError)
 """Errors of Python's FlatBuffers on a file that is none."""
 
@@ -234,6 +238,7 @@ class _Reader:
             for i in self._items(operator.Outputs, operator.OutputsLength()):
                 self._take(i, tensors, known)
             self._check_product(graph, operator)
+            self._check_multiplier(graph, operator)
         for i in self._items(graph.Outputs, graph.OutputsLength()):
             if i not in known:
                 raise Unexpected("an output is not computed")
@@ -260,6 +265,24 @@ class _Reader:
         bias = self._shape(graph, operator.Inputs(2)) if operator.Inputs(2) != -1 else [weight[axes[0]]]
         if x[-1] != weight[axes[1]] or not y[-1] == weight[axes[0]] == prod(bias):
             raise Unexpected("a layer has weights of another shape than its input, output or bias")
+
+    def _check_multiplier(self, graph: Any, operator: Any) -> None:
+        """Refuse an operator on int8 whose integers would be multiplied by more than LiteRT's fixed-point numbers hold."""
+        written = self._scales_of(graph.Tensors(operator.Outputs(0)))
+        read = [
+            max(scales)
+            for i in self._items(operator.Inputs, operator.InputsLength())
+            if i != -1 and (scales := self._scales_of(graph.Tensors(i)))
+        ]
+        if written and read and max(*read, prod(read)) > _LARGEST_MULTIPLIER * min(written):
+            raise Unexpected("an operator reads and writes int8 of scales that are too far apart")
+
+    def _scales_of(self, tensor: Any) -> list[float]:
+        """The scales of an int8 tensor; none of another."""
+        scales = tensor.Quantization()
+        if scales is None or tensor.Type() != self._schema.TensorType.INT8:
+            return []
+        return [scales.Scale(i) for i in range(scales.ScaleLength())]
 
     def _shape(self, graph: Any, index: int) -> list[int]:
         """The shape of a tensor that has one axis at least."""

@@ -37,9 +37,9 @@ def translate(path: Path, *, whole: bool = False) -> tuple[memoryview, bytes]:
         CompilerError: where the graph has an operator that has no translation.
         UsageError: where its input has another free axis than the batch, or a class's name has several lines.
     """
-    import onnx_ir as ir
+    from s2mlp_deploy.graph.reader import load
 
-    model = ir.load(path)
+    model = load(path)
     writer = ModelWriter()
     t = Translation(writer, whole=whole)
     for name, value in model.graph.initializers.items():

@@ -45,7 +45,7 @@ PART = Part(
     "LiteRT and ExecuTorch beside ONNX Runtime and OpenVINO, one thread of this processor",
     measure,
     why={
-        "memory to write for LiteRT": "**Memory to write for LiteRT.** The weights are there three times, as read from the ONNX file, transposed "
-        "for LiteRT, and in the file that is written; the graph comes on top.",
+        "memory to write for LiteRT": "**Memory to write for LiteRT.** The weights are there twice, where they lie in the ONNX file, which is mapped, "
+        "and in the file that is written; the graph comes on top.",
     },
 )

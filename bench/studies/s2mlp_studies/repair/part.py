@@ -44,7 +44,7 @@ PART = Part(
     "latency, kernels and nodes of networks before and after `s2mlp-repair`, and the cost of the repair",
     measure,
     why={
-        "memory of s2mlp-repair": "**Memory of s2mlp-repair.** Before the file is published it is inspected, which takes twice its size beside the "
+        "memory of s2mlp-repair": "**Memory of s2mlp-repair.** Each session of ONNX Runtime has the weights, beside the "
         "graph as given.",
     },
 )
