@@ -10,6 +10,7 @@ import pytest
 from helpers import printed_outputs
 from helpers.printed_outputs import (
     ROOT,
+    CrashedError,
     NotFoundError,
     Session,
     Step,
@@ -92,6 +93,11 @@ def test_lines_that_are_left_out_stay_so() -> None:
     assert shortened(Step("x", ("1", "2")), output) == tuple(output)
     with pytest.raises(NotFoundError, match="six"):
         shortened(Step("x", ("…", "six")), output)
+
+
+def test_a_traceback_is_not_written_into_a_document(tmp_path: Path) -> None:
+    with pytest.raises(CrashedError, match="SystemError"):
+        printed_outputs.run(Session(tmp_path, (Step("python -c 'raise SystemError'", ()),)), tmp_path)
 
 
 def test_a_session_is_written_where_it_has_changed_and_only_there(

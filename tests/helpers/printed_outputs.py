@@ -68,6 +68,10 @@ class NotFoundError(Exception):
     """The line that comes after what is left out is no longer printed."""
 
 
+class CrashedError(Exception):
+    """A command ended with a traceback, which no document shows."""
+
+
 def documents() -> list[Path]:
     """README.md and the pages of docs as the site lists them, so that each session finds what those before it make. Tutorials run alone."""
     listed = re.findall(
@@ -105,6 +109,7 @@ def run(session: Session, place: Path) -> Session:
 
     Raises:
         NotFoundError: as :func:`shortened`.
+        CrashedError: where a command ends with a traceback.
     """
     return replace(
         session, steps=tuple(replace(s, printed=shortened(s, _output(s.command, place))) for s in session.steps)
@@ -124,6 +129,8 @@ def _output(command: str, place: Path) -> list[str]:
         program = sys.executable if program == "python" else program
         done = subprocess.run([program, *arguments], cwd=place, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
         text = done.stdout.decode("utf-8")
+    if "Traceback (most recent call last):" in text:
+        raise CrashedError(f"{command} ended with a traceback:\n{text}")
     return [line.rstrip() for line in text.splitlines() if not line.endswith(f" {LEFT_OUT}")]
 
 
