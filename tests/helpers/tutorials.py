@@ -40,10 +40,11 @@ VARIES = (
     (r"\b\d+\.\d+%", "SHARE"),
     (r"\b\d[\d.]* [kM]B\b", "SIZE"),
     (r"\b[0-9a-f]{64}\b", "SHA256"),
-    (r"\b\de-\d+\b", "LIMIT"),
-    (r"\b\d\.\d\d(?= times as fast|, inplace)|(?<=inplace )\d\.\d\d\b", "RATIO"),
+    (r"(?<=paper )\d\.\d+|(?<=inplace )\d\.\d+\b", "RATIO"),
+    (r"(?<=mAP50 )\d\.\d+|(?<=mAP50-95 )\d\.\d+", "PRECISION"),
+    (r"(?<=nodes )[ \d→,a-z]*? only move data", "COUNTS only move data"),
     (r"\b[\d.]+ ?ms\b", "TIME"),
-    (r"\b\de-\d+\b", "LIMIT"),
+    (r"(?<![\d.])\de-\d+\b", "LIMIT"),
 )
 """What differs in a tutorial besides: its network is trained anew, and no two machines train the same."""
 

@@ -150,7 +150,8 @@ def _chosen(graph: ir.Graph, runs: Sequence[_Run], prefer: Preference) -> list[R
         if stuck := region.kept & first.findings.restored:
             names = ", ".join(sorted(str(node.name) for node in stuck))
             raise UsageError(
-                f"the in-place result of {names} cannot be written with the operators at hand; keep it as exported"
+                f"the in-place result of {names} cannot be written with the operators at hand, as where sizes are "
+                "free: export the network with fixed height and width, or keep what was exported with --shift-semantics paper"
             )
     return chosen
 
