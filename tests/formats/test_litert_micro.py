@@ -21,6 +21,7 @@ pytest.importorskip("ai_edge_litert", reason="needs ai-edge-litert")
 
 from s2mlp_exporters.litert import artifact_scan, vela
 from s2mlp_exporters.litert.exporter import MODEL, LiteRtModel
+from s2mlp_exporters.litert.model_writer import pack
 from s2mlp_exporters.litert.options import LiteRtOptions
 from s2mlp_exporters.litert.schema import load_schema
 from s2mlp_exporters.litert.session import LiteRtSession
@@ -112,6 +113,19 @@ def test_combinations_that_do_not_exist_are_refused(
     ran = run("export", made / "small.pt", *calibrated, *options, "-o", tmp_path / "out")
     assert (ran.code, ran.out) == (2, "") and said in ran.err
     assert not (tmp_path / "out").exists()
+
+
+def test_scales_that_would_end_the_process_are_refused(made: Path, tmp_path: Path) -> None:
+    """LiteRT multiplies by fixed-point numbers, and checks no quotient of scales that is too large for one."""
+    schema = load_schema()
+    model = schema.ModelT.InitFromObj(schema.Model.GetRootAs((made / "litert" / MODEL).read_bytes()))
+    weights = next(t for t in model.subgraphs[0].tensors if t.name == b"stage0/block00/fc2/weight_q")
+    weights.quantization.scale = np.where(
+        np.arange(len(weights.quantization.scale)) == 1, 4e35, weights.quantization.scale
+    )
+    (tmp_path / MODEL).write_bytes(bytes(pack(model)))
+    with pytest.raises(BundleError, match="reads and writes int8 of scales that are too far apart"):
+        artifact_scan.inspect(tmp_path / MODEL)
 
 
 # Ethos-U
