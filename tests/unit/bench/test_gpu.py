@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -11,9 +13,11 @@ from helpers import fake_gpu
 from helpers.support import run, save_checkpoint, small_spec
 from s2mlp_bench import benchmark
 from s2mlp_bench.benchmark import Plan, Result
-from s2mlp_bench.interleaved_timing import Schedule
+from s2mlp_bench.interleaved_timing import Record, Schedule
 from s2mlp_bench.report import pictures, tables
 from s2mlp_bench.results import document
+from s2mlp_bench.summary import compute_samples_ms
+from s2mlp_deploy.runtime.session import Times
 from s2mlp_deploy.system.progress import Listener
 from s2mlp_deploy.system.timing import Estimate
 
@@ -99,3 +103,11 @@ def test_it_is_drawn_and_written(measured: tuple[Plan, Result], tmp_path: Path) 
     assert (tmp_path / "picture.png").stat().st_size > 10_000
     written = json.loads(json.dumps(document.document(plan, result, {})))
     assert len(written["compute_ms"]["torch-cudagraph-fp16, cuda, batch 3"]) == 6
+
+
+def test_times_without_copies_are_those_of_the_rounds_that_count() -> None:
+    """Warm-up rounds come first; one more run may follow the last whole round, where an interruption cut the next."""
+    times = [Times(1.0, ms, 1.0) for ms in (90.0, 80.0, 1.0, 2.0, 3.0, 70.0)]
+    runner: Any = SimpleNamespace(candidate=SimpleNamespace(name="it"), parts=times)
+    record = Record({"it": (5.0, 6.0, 7.0)}, warmup_rounds=2, complete=False)
+    assert compute_samples_ms(runner, record) == [1.0, 2.0, 3.0]
