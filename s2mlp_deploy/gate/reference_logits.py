@@ -56,7 +56,8 @@ def with_rounded_matrices(model: ReferenceModel, dtype: torch.dtype) -> Referenc
 def run(model: ReferenceModel, images: Images, dtype: torch.dtype = torch.float32) -> Array:
     """Logits (samples, classes) of ``images`` (samples, channels, height, width), computed in ``dtype``."""
     chunks = (torch.from_numpy(images[i : i + BATCH]).to(dtype) for i in range(0, len(images), BATCH))
-    return np.concatenate([_numpy(logits(model, chunk)) for chunk in chunks])
+    # Copied out of PyTorch's memory: small tensors that stay there keep what was freed around them from being used again.
+    return np.concatenate([_numpy(logits(model, chunk)).copy() for chunk in chunks])
 
 
 def _by_case(
