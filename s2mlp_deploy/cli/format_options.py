@@ -95,8 +95,9 @@ def _typed(name: str, field: FieldInfo, option: Callable[..., Any], text: str) -
 
 def _help(field: FieldInfo) -> str:
     sentences = [field.description or ""]
-    if get_origin(field.annotation) is Literal:
-        sentences.append(one_of(get_args(field.annotation)))
+    for kind in (field.annotation, *get_args(field.annotation)):  # a choice, or one that may be left out
+        if get_origin(kind) is Literal:
+            sentences.append(one_of(get_args(kind)))
     if field.default not in (None, ()) and field.default is not False:
         sentences.append(f"Default: {field.default}.")
     return " ".join(sentences)

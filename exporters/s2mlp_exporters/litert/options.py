@@ -6,7 +6,7 @@ from typing import Annotated, Literal, TypeAlias
 
 from pydantic import Field
 
-from s2mlp_deploy.formats.options import Options
+from s2mlp_deploy.formats.options import Metavar, Options
 
 Npu: TypeAlias = Literal[
     "ethos-u55-32",
@@ -29,9 +29,8 @@ class LiteRtOptions(Options):
 
     npu: Annotated[
         Npu | None,
-        Field(
-            description="Also compile for an NPU of Arm's with Vela, as ethos-u55-256: of graphs with --target litert-micro --batch 1."
-        ),
+        Metavar("NPU"),
+        Field(description="Also compile for an NPU of Arm's with Vela: with --target litert-micro and --batch 1."),
     ] = None
 
 
