@@ -167,7 +167,7 @@ def _semantics_warnings(layout: Layout, requested: Semantics | None) -> Iterator
     yield (
         f"layout {layout.name}: {why}, which on a CPU computes something else than the paper's shift. If the model was "
         "trained so, exporting it with --shift-semantics paper (the default) changes its predictions. "
-        f"{say} --shift-semantics auto decide, with --reference or --data (README: the in-place hazard)"
+        f"{say} --shift-semantics auto decide, with --reference or --data (docs/export.md: which shift was trained)"
     )
 
 
@@ -177,7 +177,7 @@ def _structure_warnings(source: Checkpoint) -> Iterator[str]:
     if parts := family_of(source.spec).taken_on_trust(source.layout, source.spec):
         yield (
             f"layout {source.layout.name}: weights do not show all of a structure, so this was taken on trust: "
-            f"{'; '.join(parts)}. Let --reference check it (README: export your own checkpoint)"
+            f"{'; '.join(parts)}. Let --reference check it (docs/layouts.md)"
         )
 
 

@@ -28,6 +28,7 @@ from pathlib import Path
 from typing import Protocol
 
 from helpers import browser, printed_outputs
+from helpers.npm import NODE_MODULES
 from helpers.printed_outputs import LEFT_OUT, ROOT, Step, shortened
 
 PAGES = ROOT / "docs" / "tutorials"
@@ -247,8 +248,8 @@ def as_stranger(page: Path) -> str:
 def here(page: Path) -> str:
     """The page as it reads after a run with this environment."""
     with start() as (folder, home):
-        for name in (".venv", "node_modules"):
-            (folder / CLONE / name).symlink_to(ROOT / name)
+        for installed in (ROOT / ".venv", NODE_MODULES):
+            (folder / CLONE / installed.name).symlink_to(installed)
         for name in ("pyproject.toml", "constraints.txt", "package.json", "package-lock.json"):
             os.utime(folder / CLONE / name, (0, 0))  # so that make finds what is installed new enough
         path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"

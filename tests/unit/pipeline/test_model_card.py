@@ -237,7 +237,7 @@ def run_js(bundle: Path, package: str, prepared: Array, output: str, place: Path
         f"const prepared = new {arrays[str(prepared.dtype)]}({numbers});\n{code}\n"
         f"console.log(JSON.stringify(Array.from({output}.data, Number)));\n"
     )
-    (place / "node_modules").symlink_to(npm.NODE_MODULES)
+    (place / npm.NODE_MODULES.name).symlink_to(npm.NODE_MODULES)
     around = {**os.environ, "ORT_DISABLE_TELEMETRY": "1"}
     ran = subprocess.run(["node", script], cwd=bundle, env=around, capture_output=True, text=True)
     assert ran.returncode == 0, ran.stderr
