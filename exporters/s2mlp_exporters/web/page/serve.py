@@ -8,7 +8,9 @@ from __future__ import annotations
 import argparse
 import functools
 import http.server
+import io
 from pathlib import Path
+from typing import BinaryIO
 
 TYPES = {
     ".css": "text/css",
@@ -47,6 +49,11 @@ class Handler(http.server.SimpleHTTPRequestHandler):
         for name, value in HEADERS.items():
             self.send_header(name, value)
         super().end_headers()
+
+    def send_head(self) -> BinaryIO | io.BytesIO | None:
+        # Times count whole seconds, and a page that was put back is older: neither tells whether a browser has this file.
+        del self.headers["If-Modified-Since"]
+        return super().send_head()
 
     def log_message(self, format: str, *args: object) -> None:
         """Nothing: what is served is no news."""
