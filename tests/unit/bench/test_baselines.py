@@ -191,12 +191,12 @@ def test_every_baseline_runs_at_every_point(place: Path, tmp_path: Path) -> None
 
 def test_the_image_size_is_swept_where_bundles_serve_any(tmp_path: Path) -> None:
     place = export(tmp_path, "any", small_spec(channels=16), "--dynamic-size")
-    options = ("--image-size", "20x28,36x24", "--baseline", "naive-onnx", "--baseline", "no-shift")
+    options = ("--image-size", "20x28,36x24", "--baseline", "torch-eager", "--baseline", "no-shift")
     ran = bench(place, *options, *QUICK, "--json-file", tmp_path / "r.json")
     assert ran.code == 0, ran.err
     figures = json.loads((tmp_path / "r.json").read_text())["summary"]["figures"]
     assert {tuple(f["point"]["size"]) for f in figures} == {(20, 28), (36, 24)} and len(figures) == 6
-    assert all(f["remark"] == "" for f in figures if f["source"] in ("any", "naive-onnx"))
+    assert all(f["remark"] == "" for f in figures if f["source"] in ("any", "torch-eager"))
 
 
 def test_an_mlp_mixer_runs_in_every_baseline_that_it_offers(mixers: Path, tmp_path: Path) -> None:
@@ -224,6 +224,7 @@ def naive_distance(directory: Path, scratch: Path, dtype: torch.dtype = torch.fl
     return compare(OnnxSession(path).run(images), expected.logits["noise"][:1]).relative_l2
 
 
+@pytest.mark.thorough
 def test_an_s2mlp_v2_runs_in_every_baseline_that_it_offers(tmp_path: Path) -> None:
     """The popular statements stand on slices of a block's three parts; exported, they are the paper's shift."""
     save_checkpoint(tmp_path / "small.pt", v2_spec())

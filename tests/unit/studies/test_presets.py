@@ -101,6 +101,7 @@ def test_all_lowerings_share_one_calibration_for_int8(small: Lowered, tmp_path: 
         assert (found.low, found.high) == pytest.approx((ours[name].low, ours[name].high), rel=1e-4)
 
 
+@pytest.mark.thorough
 def test_every_lowering_in_every_precision_is_built_as_an_engine(tmp_path: Path) -> None:
     pytest.importorskip("tensorrt_rtx")
     path = save_checkpoint(tmp_path / "small.pt", small_spec())
