@@ -253,7 +253,8 @@ def here(page: Path) -> str:
         for name in ("pyproject.toml", "constraints.txt", "package.json", "package-lock.json"):
             os.utime(folder / CLONE / name, (0, 0))  # so that make finds what is installed new enough
         path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-        return _followed(page, folder, {**os.environ, "HOME": str(home), "PATH": path}, installs=False)
+        around = {name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "MFLAGS"))}
+        return _followed(page, folder, {**around, "HOME": str(home), "PATH": path}, installs=False)
 
 
 def _followed(page: Path, folder: Path, variables: Mapping[str, str], *, installs: bool = True) -> str:
