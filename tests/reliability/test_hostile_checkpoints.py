@@ -69,7 +69,7 @@ def test_hostile_files_are_refused(kind: str, tmp_path: Path, trials: Trials) ->
     million keys, colliding hashes, heads of 100 GB: `s2mlp-inspect` and `s2mlp-export` on each, in a process with limited memory."""
     (tmp_path / "out").mkdir()
     path = tmp_path / ("model.safetensors" if kind == "safetensors" else "model.pt")
-    for what, write in list(hostile_files.KINDS[kind]().items())[:: trials.times(5, 1)]:
+    for what, write in list(hostile_files.KINDS[kind]().items())[:: trials.times(10, 1)]:
         write(path)
         for name in COMMANDS if trials.thorough else COMMANDS[:1]:
             code, said, used = command(name, path, tmp_path)
@@ -83,7 +83,7 @@ def test_hostile_files_are_refused(kind: str, tmp_path: Path, trials: Trials) ->
 
 def test_odd_and_healthy_files_are_read(tmp_path: Path, trials: Trials) -> None:
     """Nesting a million deep in options, lists that hold themselves, values packed anew or unaligned: healthy, and read."""
-    for what, write in list(hostile_files.harmless().items())[:: trials.times(2, 1)]:
+    for what, write in list(hostile_files.harmless().items())[:: trials.times(4, 1)]:
         write(tmp_path / "model.pt")
         code, said, _ = command("inspect", tmp_path / "model.pt", tmp_path)
         assert code == 0, (what, said[-2000:])
@@ -286,7 +286,7 @@ def test_other_hostile_files_are_refused(tmp_path: Path, trials: Trials) -> None
     each beside a healthy checkpoint, in a process with limited memory."""
     (tmp_path / "out").mkdir()
     source = save_checkpoint(tmp_path / "healthy.pt", hostile_files.SPEC)
-    for what, (option, file, write) in list(others().items())[:: trials.times(3, 1)]:
+    for what, (option, file, write) in list(others().items())[:: trials.times(6, 1)]:
         path = tmp_path / file
         write(path)
         precision = ["--precision", "int8"] if option == "--calibration" else []

@@ -121,6 +121,7 @@ def test_damaged_weights_beside_the_model(trials: Trials, beside: Path, tmp_path
         trials.tried("refusals")
 
 
+@pytest.mark.thorough
 def test_races_with_weights_beside_the_model(trials: Trials, beside: Path, tmp_path: Path) -> None:
     """Benchmark such a bundle, with the matrix products alone and the weights in the hands of PyTorch and OpenVINO: all of
     them find the weights."""

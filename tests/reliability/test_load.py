@@ -118,6 +118,7 @@ def check_growth(
     assert found.bytes_each < (MOST_BYTES if trials.thorough else MOST_BYTES_SOON), found
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("format", FORMATS)
 def test_exports(trials: Trials, format: str, checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
     """Export in one process again and again, in float32, float16 and int8 in turn: after six exports, the next ones add
@@ -133,6 +134,7 @@ def test_exports(trials: Trials, format: str, checkpoint: Path, tmp_path_factory
     check_growth(trials, f"exports ({format})", export, warmup=6, times=trials.times(8, 50))
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("format", FORMATS)
 def test_verifications(trials: Trials, format: str, bundles: Callable[[str, str], Path]) -> None:
     """Verify a bundle in one process again and again, layer by layer where the format shows them: the same limits."""
@@ -303,6 +305,7 @@ def test_processes_that_share_a_bundle(trials: Trials, bundles: Callable[[str, s
         trials.tried("processes", len(running))
 
 
+@pytest.mark.thorough
 def test_many_bundles_in_one_race(trials: Trials, bundles: Callable[[str, str], Path], tmp_path: Path) -> None:
     """Race twenty bundles against each other, of all formats and precisions: all are there, and none gives a wrong answer."""
     kinds = [(f, p) for p in PRECISIONS for f in FORMATS] if trials.thorough else [("onnx", "fp32"), ("ort", "fp32")]
@@ -327,6 +330,7 @@ def test_many_bundles_in_one_race(trials: Trials, bundles: Callable[[str, str], 
     trials.tried("bundles", len(places))
 
 
+@pytest.mark.thorough
 def test_many_artifacts_in_one_call(trials: Trials, checkpoint: Path, tmp_path: Path) -> None:
     """Export one checkpoint in every format and precision in one call: each bundle verifies, and is byte for byte the one
     that a call of its own makes."""

@@ -176,6 +176,7 @@ def test_other_networks_are_timed_and_labelled(place: Path, tmp_path: Path) -> N
     assert found["int8"]["remark"] == "for speed only" and 0 < found["int8"]["distance"] < 0.1
 
 
+@pytest.mark.thorough
 def test_every_baseline_runs_at_every_point(place: Path, tmp_path: Path) -> None:
     kept = [name for name, baseline in registry.BASELINES.items() if "cpu" in baseline.providers]
     options = [word for name in kept if name != "torch-compile" for word in ("--baseline", name)]

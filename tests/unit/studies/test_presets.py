@@ -72,6 +72,7 @@ def test_baselines_that_are_missing_are_left_out_and_told() -> None:
     assert pip_install("openvino") in done.stderr
 
 
+@pytest.mark.thorough
 def test_four_benchmarks_are_held_with_the_same_small_model(tmp_path: Path) -> None:
     path = save_checkpoint(tmp_path / "small.pt", small_spec(channels=16))
     runs = latency.Runs(["no-shift", "openvino-static"], Schedule(0, 6, 0), Listener())
