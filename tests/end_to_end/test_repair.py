@@ -52,7 +52,11 @@ def operators(path: Path) -> list[str]:
     return [node.op_type for node in onnx.load(path).graph.node]
 
 
-@pytest.mark.parametrize(("name", "exporter", "batch"), CASES)
+FEW = [(name, exporter, "free") for name in ("s2mlp", "detector", "tsm") for exporter in EXPORTERS]
+MARKED = [pytest.param(*case, marks=[] if case in FEW else [pytest.mark.thorough]) for case in CASES]
+
+
+@pytest.mark.parametrize(("name", "exporter", "batch"), MARKED)
 def test_no_scatter_is_left_and_every_bit_is_the_same(
     name: str, exporter: Exporter, batch: Batch, tmp_path: Path
 ) -> None:
@@ -70,13 +74,7 @@ def test_no_scatter_is_left_and_every_bit_is_the_same(
             assert distance(new, old) < 1e-6
 
 
-FEW = [(name, exporter, "free") for name in ("s2mlp", "detector", "tsm") for exporter in EXPORTERS]
-
-
-@pytest.mark.parametrize(
-    ("name", "exporter", "batch"),
-    [pytest.param(*case, marks=[] if case in FEW else [pytest.mark.thorough]) for case in CASES],
-)
+@pytest.mark.parametrize(("name", "exporter", "batch"), MARKED)
 def test_a_recording_brings_back_the_shift_that_was_trained(
     name: str, exporter: Exporter, batch: Batch, tmp_path: Path
 ) -> None:

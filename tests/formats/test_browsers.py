@@ -44,6 +44,9 @@ BROWSERS: dict[str, tuple[Callable[[Path], AbstractContextManager[webdriver.Driv
 }
 """By name, how a browser is started, and why it is not here."""
 
+EACH = [pytest.param("chromium", marks=pytest.mark.thorough), "firefox", "webkit"]
+"""All of test_web.py runs in Chromium, so that it is tried here with --thorough."""
+
 CLASSES = {1: "Trouser", 7: "Sneaker", 8: "Bag"}
 PLAIN = Preprocessing(mean=(0.0,) * 3, std=(1.0,) * 3, scale=1.0)
 
@@ -148,7 +151,7 @@ def reports(served: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[
     return report
 
 
-@pytest.mark.parametrize("name", BROWSERS)
+@pytest.mark.parametrize("name", EACH)
 def test_the_page_classifies_checks_itself_and_prepares_pictures_exactly(
     reports: Callable[[str], Report], name: str
 ) -> None:
@@ -160,7 +163,7 @@ def test_the_page_classifies_checks_itself_and_prepares_pictures_exactly(
     assert "8 golden images give exactly the tensors" in found["preparation"]
 
 
-@pytest.mark.parametrize("name", BROWSERS)
+@pytest.mark.parametrize("name", EACH)
 def test_pictures_are_read_as_pillow_reads_them(reports: Callable[[str], Report], name: str, tmp_path: Path) -> None:
     found = reports(name).found["decoded"]
     for kind, content in READ.items():
@@ -174,7 +177,7 @@ def test_pictures_are_read_as_pillow_reads_them(reports: Callable[[str], Report]
         assert isinstance(found[kind], str) and reason in found[kind], (kind, found[kind])
 
 
-@pytest.mark.parametrize("name", BROWSERS)
+@pytest.mark.parametrize("name", EACH)
 def test_the_page_works_without_its_server_once_it_was_there(reports: Callable[[str], Report], name: str) -> None:
     offline = reports(name).offline
     assert offline["status"].startswith("Ready: WebAssembly, ") and offline["isolated"]

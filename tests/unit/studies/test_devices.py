@@ -77,6 +77,7 @@ def test_tables_and_document_show_sizes_reasons_and_costs() -> None:
     assert found["writing"]["imports"]["peak_rss_bytes"] == 350 and found["file_bytes"]["deep-litert-int8w"] == 100
 
 
+@pytest.mark.thorough
 def test_a_small_network_is_timed_in_every_runtime_that_is_here(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
