@@ -1,4 +1,4 @@
-"""``python -m s2mlp_deploy COMMAND …``: every command, where their scripts are not on PATH, and words completed by shells."""
+"""``s2mlp COMMAND …``, also ``python -m s2mlp_deploy COMMAND …``: list every command, run one, complete words for shells."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import os
 import sys
 from contextlib import suppress
 from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
 
 from s2mlp_deploy.system.version import __version__
 
@@ -18,14 +19,15 @@ def main() -> None:
     scripts = {
         p.name.removeprefix(PREFIX): p for p in entry_points(group="console_scripts") if p.name.startswith(PREFIX)
     }
+    program = "python -m s2mlp_deploy" if Path(sys.argv[0]).stem == "__main__" else "s2mlp"
     name = sys.argv[1] if len(sys.argv) > 1 else "--help"
     if name in scripts:
-        sys.argv = [f"python -m s2mlp_deploy {name}", *sys.argv[2:]]
+        sys.argv = [f"{program} {name}", *sys.argv[2:]]
         scripts[name].load()()
     elif name in ("-h", "--help"):
         commands = "".join(f"  {n:<8} {script.load().__doc__}\n" for n, script in sorted(scripts.items()))
         sys.stdout.write(
-            f"Usage: python -m s2mlp_deploy COMMAND ...\n\nCommands, each with --help:\n{commands}\n"
+            f"Usage: {program} COMMAND ...\n\nCommands, each with --help, and each also s2mlp-COMMAND:\n{commands}\n"
             f"completion SHELL prints the script by which a shell completes their options;\nSHELL is one of {', '.join(SHELLS)}.\n"
         )
     elif name == "completion":

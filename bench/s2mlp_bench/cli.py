@@ -267,4 +267,8 @@ def _csv(rows: list[dict[str, object]]) -> str:
     return out.getvalue()
 
 
-main = command(bench)
+main = command(
+    bench,
+    "best-onnx-fp32 best-onnx-int8 --threads 1",
+    "best-onnx-fp32 --baseline torch-eager --baseline naive-onnx",
+)

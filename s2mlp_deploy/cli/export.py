@@ -76,17 +76,24 @@ def export(
             + one_of(tuple(PRECISIONS)),
         ),
     ] = None,
-    option: Annotated[
-        list[str] | None,
-        artifact_option("-O", metavar="NAME=VALUE", help="An option of the format's own; may be repeated."),
+    data: DataOption = None,
+    data_count: DataCountOption = 1000,
+    reference: ReferenceOption = None,
+    golden_images: GoldenImagesOption = None,
+    output: Annotated[
+        Path | None,
+        output_option("-o", "--output", metavar="DIR", help="The bundle; else STEM-FORMAT-PRECISION here."),
     ] = None,
+    force: Annotated[bool, output_option("--force", help="Replace a bundle (or a --plot) that is there.")] = False,
+    image_size: SizeOption = None,
+    layout: LayoutOption = None,
+    weights: WeightsOption = None,
+    shift_semantics: SemanticsOption = None,
+    shift_directions: DirectionsOption = None,
     shift: Annotated[
         ShiftLowering,
         checkpoint_option(metavar="LOWERING", help=f"How the graph expresses the shift. {one_of(ShiftLowering)}"),
     ] = "auto",
-    shift_semantics: SemanticsOption = None,
-    shift_directions: DirectionsOption = None,
-    image_size: SizeOption = None,
     dynamic_size: Annotated[
         bool, artifact_option("--dynamic-size", help="One file for every height and width.")
     ] = False,
@@ -113,12 +120,6 @@ def export(
     answer: Annotated[
         OutputKind, artifact_option(metavar="KIND", help=f"What the artifact gives. {one_of(OutputKind)}")
     ] = "logits",
-    layout: LayoutOption = None,
-    weights: WeightsOption = None,
-    reference: ReferenceOption = None,
-    data: DataOption = None,
-    data_count: DataCountOption = 1000,
-    golden_images: GoldenImagesOption = None,
     io_dtype: Annotated[
         IoDtype,
         artifact_option(metavar="TYPE", help=f"Type of input and output, with --precision fp16. {one_of(IoDtype)}"),
@@ -129,6 +130,10 @@ def export(
             metavar="TARGET",
             help=f"What an int8 or fp16 graph is for; else what the format runs on, never this machine. {one_of(Target)}",
         ),
+    ] = None,
+    option: Annotated[
+        list[str] | None,
+        artifact_option("-O", metavar="NAME=VALUE", help="An option of the format's own; may be repeated."),
     ] = None,
     calibration: CalibrationOption = None,
     calibration_count: CalibrationCountOption = 256,
@@ -151,11 +156,6 @@ def export(
     key: KeyOption = None,
     certificate: CertificateOption = None,
     require_signature: RequireSignatureOption = False,
-    output: Annotated[
-        Path | None,
-        output_option("-o", "--output", metavar="DIR", help="The bundle; else STEM-FORMAT-PRECISION here."),
-    ] = None,
-    force: Annotated[bool, output_option("--force", help="Replace a bundle (or a --plot) that is there.")] = False,
     gate: Annotated[bool, check_option("--gate/--no-gate", help="Check parity; without, the bundle says so.")] = True,
     sbom: Annotated[
         bool, output_option("--sbom", help="Put a software bill of materials into the bundle (CycloneDX).")
@@ -236,4 +236,10 @@ def export(
 
 def main() -> None:
     """The entry point: :func:`export` with a flag for each option of the formats of this project."""
-    command(format_options.with_flags(export, before="output"))()
+    command(
+        format_options.with_flags(export, before="as_json"),
+        "best.pt --data val/",
+        "best.pt --data val/ --precision int8 --calibration train/",
+        "best.pt --data val/ --format web -o site",
+        "best-onnx-fp32 --format litert",
+    )()

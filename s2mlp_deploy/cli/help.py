@@ -1,4 +1,4 @@
-"""Format ``--help``: options in sections, with words for their types, in 80 columns and without any runtime."""
+"""Format ``--help``: examples, then options in sections, with words for their types, in 80 columns and without any runtime."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def listed(names: Iterable[str], joint: str) -> str:
 
 
 class Command(TyperCommand):
-    """A command whose help has sections, in the order in which its parameters name them."""
+    """A command whose help has sections, in the order in which its parameters name them; its epilog holds examples, one a line."""
 
     def get_params(self, ctx: Any) -> list[Any]:
         """The command's own parameters, without those that Typer adds where it completes words for a shell."""
@@ -38,8 +38,14 @@ class Command(TyperCommand):
         parameters: list[Any] = self.get_params(ctx)
         return ["[OPTIONS]", *(p.metavar for p in parameters if p.param_type_name == "argument")]
 
+    def format_epilog(self, ctx: Any, formatter: Any) -> None:
+        """Write nothing: the examples stand above the options."""
+
     def format_options(self, ctx: Any, formatter: Any) -> None:
-        """Write the options by section; those without one come last."""
+        """Write the examples, then the options by section; those without one come last."""
+        if self.epilog:
+            with formatter.section("Examples"):
+                formatter.write("".join(f"  {ctx.command_path} {line}\n" for line in self.epilog.splitlines()))
         sections: dict[str, list[tuple[str, str]]] = {}
         general: list[tuple[str, str]] = []
         parameters: list[Any] = [p for p in self.get_params(ctx) if not getattr(p, "hidden", False)]

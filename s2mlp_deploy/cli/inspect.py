@@ -80,4 +80,4 @@ def inspect(
         show(tables.inspection(checkpoint, preprocessing, warnings))
 
 
-main = command(inspect)
+main = command(inspect, "best.pt", "best-onnx-fp32")

@@ -129,7 +129,7 @@ LabelsOption = Annotated[
 ]
 ReferenceOption = Annotated[
     Path | None,
-    check_option(metavar="FILE", help="input and logits recorded from your model (.safetensors or .npz)."),
+    check_option(metavar="FILE", help="Inputs and logits recorded from your model (.safetensors or .npz)."),
 ]
 DataOption = Annotated[
     Path | None,

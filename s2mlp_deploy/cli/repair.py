@@ -99,4 +99,4 @@ def _json(result: RepairResult) -> dict[str, Any]:
     }
 
 
-main = command(repair)
+main = command(repair, "model.onnx", "model.onnx --reference recorded.npz")

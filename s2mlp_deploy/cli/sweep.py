@@ -67,4 +67,4 @@ def _json(result: Any) -> dict[str, Any]:
     }
 
 
-main = command(sweep)
+main = command(sweep, "plan.toml", "plan.toml -o exports --workers 4")

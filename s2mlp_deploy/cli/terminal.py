@@ -88,8 +88,8 @@ def plain(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def command(function: Callable[..., None]) -> Callable[[], None]:
-    """The entry point for ``function``, whose parameters are the command's.
+def command(function: Callable[..., None], *examples: str) -> Callable[[], None]:
+    """The entry point for ``function``, whose parameters are the command's. Its help shows ``examples`` of what may follow its name.
 
     Errors end it with one paragraph on stderr and an exit code; with ``--json``, with a document on stdout, too:
     ``{"error": {"kind": …, "message": …, "exit_code": …}}``, ``kind`` as in errors.py.
@@ -126,7 +126,8 @@ def command(function: Callable[..., None]) -> Callable[[], None]:
         program = Path(sys.argv[0]).name
         completes = completion_variable(program) in os.environ
         app = typer.Typer(add_completion=completes, pretty_exceptions_enable=False, rich_markup_mode=None)
-        app.command(cls=Command, context_settings={"help_option_names": ["-h", "--help"]})(guarded)
+        settings = {"help_option_names": ["-h", "--help"]}
+        app.command(cls=Command, context_settings=settings, epilog="\n".join(examples))(guarded)
         try:
             code = app(standalone_mode=False, prog_name=program)
         except Exception as error:  # Typer's own are not public

@@ -199,4 +199,8 @@ def tune(
     show(tune_tables.tune(result, request, png))
 
 
-main = command(tune)
+main = command(
+    tune,
+    "best.pt --data val/",
+    "best.pt --data val/ --calibration train/ --max-latency 20ms",
+)

@@ -129,4 +129,8 @@ def verify(
         raise typer.Exit(1)
 
 
-main = command(verify)
+main = command(
+    verify,
+    "best-onnx-fp32",
+    "best-onnx-fp32 --key release.pub --require-signature --json",
+)

@@ -117,6 +117,7 @@ def test_help_needs_no_runtime(command: str) -> None:
     assert (ran.code, ran.err) == (0, "")
     assert f"Usage: s2mlp-{command}" in ran.out
     assert "--debug" not in ran.out
+    assert f"\n  s2mlp-{command} best" in ran.out or command in ("repair", "sweep", "doctor")
     assert finish(start(command, "-h", before=blocked)) == ran
 
 
@@ -150,17 +151,18 @@ def test_help_shows_every_choice_in_sections() -> None:
     )
     titles = [line for line in run("export", "--help").out.splitlines() if re.fullmatch(r"\S.*:", line)]
     assert titles[1:] == [
+        "Arguments:",
         "Artifact:",
+        "Checks:",
+        "Output:",
         "Checkpoint:",
         "Images:",
-        "Checks:",
         "With --precision int8:",
         "With --format coreml:",
         "With --format executorch or triton:",
         "With --format litert:",
         "With --format ort, trt or trt-rtx:",
         "With --format web:",
-        "Output:",
         "General:",
     ]
 
@@ -473,6 +475,9 @@ def test_the_package_runs_as_a_module_and_finds_every_command() -> None:
         assert re.search(rf"^  {name} +[A-Z].*\.$", listed.out, re.MULTILINE)
     assert module("export", "--help").out.startswith("Usage: python -m s2mlp_deploy export [OPTIONS] CKPT|BUNDLE\n")
     assert module("verify", "nowhere").code == 3 and module("--version").out == run("verify", "--version").out
+    called = "import sys; sys.argv = ['/bin/s2mlp', 'export', '-h']; from s2mlp_deploy.__main__ import main; main()"
+    short = subprocess.run([sys.executable, "-c", called], capture_output=True, text=True)
+    assert short.stdout.startswith("Usage: s2mlp export [OPTIONS] CKPT|BUNDLE\n") and not short.stderr
     wrong = module("exprot")
     assert (wrong.code, wrong.out) == (2, "") and "no command 'exprot': expected bench, doctor, export" in wrong.err
 

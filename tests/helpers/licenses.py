@@ -36,8 +36,8 @@ requires it, too, and ExecuTorch's certifi and hypothesis, and neither loads the
 Sigstore alone. Nothing of these packages lies in a bundle, but ONNX Runtime Web (MIT), in those of `--format web`; `--sbom` names the packages
 that made a bundle.
 
-What is vulnerable changes from day to day, so no list of it stands here. `pip install pip-audit`, then
-`pip-audit -r constraints.txt --no-deps --disable-pip` asks the advisory database (it needs the internet; it was not run where these
+Vulnerabilities become known from day to day, so no list of them stands here. `pip install pip-audit`, then
+`pip-audit -r constraints.txt --no-deps --disable-pip` queries the advisory database (it needs the internet; it was not run where these
 tests are). It also takes a bundle's bill of materials by way of any CycloneDX scanner.
 
 `make oldest` runs the tests with the lowest versions that `pyproject.toml` allows (`constraints-oldest.txt`), but for torch, whose

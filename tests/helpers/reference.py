@@ -26,7 +26,7 @@ INTRODUCTION = """\
 # Commands
 
 The help of each command, as `-h` prints it; written by `make docs-output`. Exit codes: 0 done, 1 the numbers are off, 2 usage, 3 bad input, 4 a package or device
-is missing, 130 interrupted. Each command is also `python -m s2mlp_deploy NAME`. [stability.md](../stability.md) says what of this may change.
+is missing, 130 interrupted. `s2mlp` lists the commands, and `s2mlp export` is `s2mlp-export`; so is `python -m s2mlp_deploy export`, where scripts are not on the path. [stability.md](../stability.md) says what of this may change.
 
 Shells complete the options of all commands, once they know the script that `python -m s2mlp_deploy completion SHELL` prints:
 
@@ -70,9 +70,14 @@ def other_versions() -> list[str]:
     return [name for name in ("pydantic", "typer") if version(name) != pins[name]]
 
 
+def commands() -> list[str]:
+    """The scripts that are commands of their own, not ``s2mlp``, which runs them."""
+    return [name for name in project()["scripts"] if name != "s2mlp"]
+
+
 def _commands() -> str:
     sections = []
-    for name in project()["scripts"]:
+    for name in commands():
         module = MODULES.get(name, f"s2mlp_deploy.cli.{name.removeprefix('s2mlp-')}")
         shown = command(name, module, "main", "--help")
         assert shown.code == 0, shown.err

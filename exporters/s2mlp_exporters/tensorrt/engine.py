@@ -89,7 +89,7 @@ class EngineFormat(Compiler):
         """
         trt = self.runtime.load()
         if options.strip_weights and (reason := self.cannot_run(options)):
-            raise RuntimeMissingError(f"--strip-weights makes the builder ask a GPU, and {reason}: leave it out")
+            raise RuntimeMissingError(f"--strip-weights makes the builder query a GPU, and {reason}: leave it out")
         profiles, beyond = _profiles(bundle, options)
         log = Log()
         plan = build(trt, bundle.artifact.path, profiles, options.given, log)

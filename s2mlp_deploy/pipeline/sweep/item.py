@@ -202,7 +202,7 @@ def _request(
             judged.golden_images,
             allow_unverified_engine=group.allow_unverified_engine and _is_compiled(choice.format),
         ),
-        OutputOptions(destination, sbom=group.sbom),
+        OutputOptions(destination, sbom=group.sbom, card=group.card, license=group.license),
     )
 
 
@@ -250,6 +250,8 @@ def _key(request: ExportRequest, prints: Fingerprints) -> str:
         "evidence": dict(_stated(request.evidence, prints)),
         "sbom": request.output.sbom,
     }
+    if request.output.card:
+        parts["card"] = [request.output.license]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:KEY_DIGITS]
 
 

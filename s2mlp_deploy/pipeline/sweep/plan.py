@@ -129,6 +129,8 @@ class Group(StrictModel):
     answer: OutputKind = "logits"
     io_dtype: IoDtype = "fp32"
     sbom: bool = False
+    card: bool = False
+    license: str | None = None
     allow_unverified_engine: bool = False
     source: SourceFacts = SourceFacts()
     judgement: Judgement = Judgement()

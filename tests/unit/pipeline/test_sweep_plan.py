@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from s2mlp_deploy.errors import InputError, PlanError
+from s2mlp_deploy.pipeline.request import OutputOptions
 from s2mlp_deploy.pipeline.sweep.item import Item, items_of
 from s2mlp_deploy.pipeline.sweep.plan import read_plan
 from s2mlp_deploy.quantization.settings import Float16, Int8
@@ -59,6 +60,8 @@ def test_every_key_of_a_plan_reaches_the_request(place: Path) -> None:
     batch = 4
     io_dtype = "fp16"
     sbom = true
+    card = true
+    license = "mit"
     [export.source]
     shift_semantics = "paper"
     shift_directions = "h+,h-"
@@ -86,7 +89,7 @@ def test_every_key_of_a_plan_reaches_the_request(place: Path) -> None:
         and first.source.offsets == ((1, 0), (-1, 0))
     )
     assert first.source.labels == place / "names.txt" and first.evidence.data == place / "train"
-    assert first.graph.batch == 4 and first.output.directory == place / "out" and first.output.sbom
+    assert first.graph.batch == 4 and first.output == OutputOptions(place / "out", sbom=True, card=True, license="mit")
     assert first.format.options == {"ort_style": "onnx"}
     assert first.precision == Int8(place / "train", 7, "mse", 1.5, quantize_ends=True)
     assert second.precision == Float16(io_dtype="fp16")
@@ -99,6 +102,11 @@ def test_a_key_follows_from_content_and_not_from_names(place: Path) -> None:
     assert after["d"] == before
     (place / "d" / "best.pt").write_bytes(b"trained on")
     assert before not in {item.key for item in items(place, ALL)}
+
+
+def test_a_card_and_its_licence_belong_to_the_key(place: Path) -> None:
+    keys = [items(place, ALL + text)[0].key for text in ("", "card = true", 'card = true\nlicense = "mit"')]
+    assert len(set(keys)) == 3
 
 
 def test_only_what_an_item_depends_on_changes_its_key(place: Path) -> None:
@@ -123,6 +131,7 @@ def test_only_what_an_item_depends_on_changes_its_key(place: Path) -> None:
         (ALL + '[export.evaluation]\ndata = "train"\nworkers = 3', "evaluation.workers: unknown key. Expected data, count"),
         (ALL + 'precisions = ["fp31"]', "unknown precision 'fp31': expected fp32, fp16"),
         (ALL + 'targets = ["x86"]', "targets are for the precisions fp16"),
+        (ALL + 'license = "mit"', "license is for card: the model card names the licence"),
         (ALL + 'io_dtype = "fp16"', "io_dtype fp16 is for the precisions fp16"),
         (ALL + '[export.calibration]\ndata = "train"', "calibration is for the precisions int8: leave it out"),
         (ALL + "[export.options.ort]\nort_style = 'ort'", "options of the format 'ort', which is not among the formats"),
