@@ -240,7 +240,7 @@ def _digests(checkpoints: set[Path]) -> dict[Path, str]:
 
 def _key(request: ExportRequest, prints: Fingerprints) -> str:
     """The hash of everything that decides the bundle: the checkpoint's bytes, the request, the files that it names, this release."""
-    parts = {
+    parts: dict[str, Any] = {
         "release": __version__,
         "checkpoint": request.source.sha256,
         "source": dict(_stated(request.source, prints, without={"path", "sha256", "publisher"})),
@@ -251,7 +251,7 @@ def _key(request: ExportRequest, prints: Fingerprints) -> str:
         "sbom": request.output.sbom,
     }
     if request.output.card:
-        parts["card"] = [request.output.license]
+        parts["card"] = {"license": request.output.license}
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:KEY_DIGITS]
 
 
