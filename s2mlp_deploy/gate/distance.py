@@ -14,8 +14,12 @@ ROWS = 4096
 
 
 def leading_class(logits: Array) -> Array:
-    """The class that each row of logits (rows, classes) names, (rows,) int64; of one logit by its sign (spec.categories)."""
-    found: Array = (logits[:, 0] > 0).astype(np.int64) if logits.shape[1] == 1 else logits.argmax(1)
+    """The class that each row of logits (rows, classes) names, (rows,) int64; of one logit by its sign (spec.categories).
+
+    A row with NaN names none: -1, which is no label.
+    """
+    named = logits[:, 0] > 0 if logits.shape[1] == 1 else logits.argmax(1)
+    found: Array = np.where(np.isnan(logits).any(1), -1, named)
     return found
 
 
@@ -33,9 +37,9 @@ def compare(actual: Array, expected: Array, scale: float | None = None) -> Dista
     """Distances between logits of the same shape (samples, classes), row by row.
 
     Those from a single logit are relative to ``scale`` (:func:`scale_of`), else to what ``expected`` gives for it; its cosine is
-    that of the whole column. Values that are not finite make every distance infinite.
+    that of the whole column. Values that are not finite, on either side, make every distance infinite.
     """
-    if not np.isfinite(actual).all():
+    if not (np.isfinite(actual).all() and np.isfinite(expected).all()):
         return Distance(len(expected), float("inf"), -1.0, float("inf"), 0.0, float("inf"))
     step = len(expected) if expected.shape[1] == 1 else ROWS  # the cosine of a single logit is that of its whole column
     parts = [_compare(actual[i : i + step], expected[i : i + step], scale) for i in range(0, len(expected), step)]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -42,7 +42,7 @@ def gate(session: Session, golden: Golden, tolerance: Tolerance, io: ArtifactIo,
         for case in quantized
         if len(set(measured.rows[case])) >= QUANTIZED_ROWS
     )
-    first = tuple(measured.misshapen.values())
+    first = (*measured.misshapen.values(), *measured.left_out(golden.logits))
     # Samples that fill a batch up, or run again, are checked each time, and counted once.
     distances = {case: replace(d, samples=len(set(measured.rows[case]))) for case, d in verdict.distances.items()}
     return Verdict((*first, *(check for check in verdict.checks if check not in first), *near), distances)
@@ -80,6 +80,13 @@ class _Outputs:
         for (case, row), one in zip(samples, found, strict=True):
             self.scores.setdefault(case, []).append(one)
             self.rows.setdefault(case, []).append(row)
+
+    def left_out(self, logits: Mapping[str, Array]) -> Iterator[Check]:
+        """A failed check for each case of which a sample was never run."""
+        for case, expected in logits.items():
+            ran = len(set(self.rows.get(case, ())))
+            if ran < len(expected) and case not in self.misshapen:
+                yield Check(case, "samples", float(ran), float(len(expected)), passed=False)
 
     def held_to(self, logits: Mapping[str, Array], io: ArtifactIo) -> tuple[dict[str, Array], dict[str, Array]]:
         """Scores as logits, and the expected ``logits`` of the same rows, by case."""

@@ -154,9 +154,8 @@ def class_scores(session: Session, raw: Array, io: ArtifactIo, classes: int) -> 
 
 def named_classes(scores: Array, interface: Interface) -> Array:
     """The class (samples,) that each row of ``scores`` (:func:`class_scores`) names; of one probability: whether it is above a half."""
-    if scores.shape[1] == 1 and interface.output != "logits":
-        return (scores[:, 0] > 0.5).astype(np.int64)
-    return leading_class(scores)
+    above_half = scores.shape[1] == 1 and interface.output != "logits"
+    return leading_class(scores - 0.5 if above_half else scores)
 
 
 def scoring_every_class(session: Session, interface: Interface, classes: int) -> Session:

@@ -22,7 +22,7 @@ Share = Annotated[float, Field(ge=0, le=1)]
 class Distance:
     """How far ``samples`` rows of logits are from the reference; the worst row counts.
 
-    ``relative_l2`` is ‖actual − expected‖ / ‖expected‖. ``margin`` is the smallest gap between the
+    ``relative_l2`` is ‖actual − expected‖ / ‖expected‖. ``margin`` is the largest gap between the
     reference's first and second class, in units of ‖expected‖, among rows whose first class differs. Outputs that are no
     logits have no ``top1_agreement``.
     """

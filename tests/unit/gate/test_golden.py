@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from helpers.support import pyramid_spec, random_model, small_spec
 from s2mlp_deploy.bundle import golden_tensors
@@ -143,6 +144,15 @@ def test_the_reference_traces_every_layer_in_the_order_of_computation() -> None:
     ]
     assert golden_reference.golden.trace["stage1/block00"].shape == (golden.TRACE_POSITIONS, 12)
     assert golden_reference.golden.trace["logits"].shape == (1, 5)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_a_run_in_another_type_leaves_the_module_as_it_was(dtype: torch.dtype) -> None:
+    """Or the evaluation behind it would be of rounded weights."""
+    model, images = random_model(small_spec(depth=1)), inputs_of(small_spec())["noise"]
+    before = reference_logits.run(model, images)
+    reference_logits.run(model, images, dtype)
+    np.testing.assert_array_equal(reference_logits.run(model, images), before)
 
 
 # Files

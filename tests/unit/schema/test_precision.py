@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
+from math import floor, log10
 from pkgutil import resolve_name
 
 import pytest
 
+from helpers.support import ROOT
 from s2mlp_deploy.errors import UsageError
 from s2mlp_deploy.schema.precision import (
     ARM,
@@ -24,6 +27,7 @@ from s2mlp_deploy.schema.precision import (
     Precision,
     precision,
 )
+from s2mlp_deploy.schema.tolerance import Rule, round_up
 
 EACH = pytest.mark.parametrize("row", PRECISIONS.values(), ids=PRECISIONS)
 
@@ -64,6 +68,23 @@ def test_where_all_targets_compute_alike_a_manifest_records_no_arithmetic(row: P
 def test_cpus_compute_every_precision_but_bfloat16_and_some_runtimes_more() -> None:
     assert set(PRECISIONS) - set(ON_CPUS) - set(QUANTIZED_AT_RUNTIME) == {"bf16"}
     assert set(PRECISIONS) - set(ON_GPUS) == set(QUANTIZED_AT_RUNTIME) == {"int8w"}
+
+
+def test_tolerances_are_those_that_the_docs_justify() -> None:
+    text = (ROOT / "docs/numerics.md").read_text("utf-8")
+    digits = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹", "0123456789")
+    stated = re.findall(r"≤  (\d+) · max\(d, 2⁻([⁰¹²³⁴⁵⁶⁷⁸⁹]+)\)", text)
+    found = [Rule(int(factor), 2.0 ** -int(floor.translate(digits)), 1.0) for factor, floor in stated]
+    assert found == [FP32.rule, FP16.rule, BF16.rule]
+    assert "relative L2 at most 0.1, and the same class" in text and "relative L2 of the artifact  ≤  0.1\n" in text
+    assert {row.rule.tolerance(0.0).relative_l2 for row in (INT8, INT8W)} == {0.1}
+    assert {row.rule.top1_agreement for row in PRECISIONS.values()} == {1.0}
+
+
+def test_a_limit_has_one_digit_and_is_never_below_the_rule() -> None:
+    for value in (1.0, 0.1, 3e-7, 8 * 2.0**-23, 0.99, 1.01e-5):
+        limit = round_up(value)
+        assert value * (1 - 1e-8) <= limit < value + 10.0 ** floor(log10(value)) and float(f"{limit:.0e}") == limit
 
 
 def test_bytes_of_a_product_are_those_of_its_types() -> None:
