@@ -8,6 +8,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from s2mlp_bench.baselines.registry import BASELINES
+from s2mlp_bench.candidate import Point
 from s2mlp_bench.interleaved_timing import Schedule
 from s2mlp_bench.report import pictures
 from s2mlp_deploy.system.progress import Listener
@@ -32,9 +33,11 @@ def measure(run: Run) -> Iterator[Finding]:
 
 
 def available_baselines(listener: Listener) -> list[str]:
-    """The baselines whose packages are here; ``listener`` gets a warning about each other one."""
+    """The baselines that run on a CPU and whose packages are here; ``listener`` gets a warning about each whose package is missing."""
     found = []
     for name, baseline in BASELINES.items():
+        if baseline.elsewhere([Point()]):
+            continue
         if reason := baseline.missing():
             listener.warn(f"the baseline {name} is left out: {reason}")
         else:
