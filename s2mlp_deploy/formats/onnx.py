@@ -18,7 +18,7 @@ from s2mlp_deploy.runtime.opening import open_session, placed
 from s2mlp_deploy.runtime.session import Placement
 from s2mlp_deploy.schema.manifest import Manifest
 from s2mlp_deploy.schema.onnx_network import OnnxNetwork
-from s2mlp_deploy.schema.precision import ON_CPUS, QUANTIZED_AT_RUNTIME, TARGETS
+from s2mlp_deploy.schema.precision import CUDA, INT8, ON_CPUS, QUANTIZED_AT_RUNTIME
 from s2mlp_deploy.system import workdir
 
 if TYPE_CHECKING:
@@ -33,7 +33,8 @@ class OnnxFile(Exporter):
     name = ONNX
     precisions = (*ON_CPUS, *QUANTIZED_AT_RUNTIME)
     options = Options
-    calibrated_targets = tuple(TARGETS)
+    targets = (*Exporter.targets, CUDA.name)
+    calibrated_targets = INT8.targets
     inputs = ("float", "uint8", "image")
     outputs = ("logits", "probabilities", "top5")
     networks = True

@@ -20,12 +20,19 @@ from s2mlp_deploy.bundle.contents import Bundle
 from s2mlp_deploy.formats.artifact_scan import Unexpected, inspecting
 from s2mlp_deploy.graph.reader import read_structure
 from s2mlp_deploy.schema.onnx_network import OnnxNetwork
+from s2mlp_deploy.schema.precision import TARGETS
 
 STANDARD = frozenset({"", "ai.onnx"})
 """The domain of ONNX's own operators, by both its names."""
 
-OPTIMIZED = STANDARD | {"com.microsoft", "com.microsoft.nchwc", "com.ms.internal.nhwc"}
+MICROSOFT = "com.microsoft"
+"""The domain of ONNX Runtime's own operators."""
+
+OPTIMIZED = STANDARD | {MICROSOFT, "com.microsoft.nchwc", "com.ms.internal.nhwc"}
 """Those, and the domains of the operators that ONNX Runtime fuses others into."""
+
+FUSED = frozenset(operator for target in TARGETS.values() for operator in target.operators)
+"""Those of its own that graphs for some targets have (schema/precision.py), which compute and do nothing else."""
 
 BRANCHES = frozenset({"If"})
 """Operators with graphs of which each runs once at most."""
@@ -80,6 +87,16 @@ def inspect(
             _check_tensor(tensor, bundle, path, len(tensor.raw_data))
 
 
+def target_of(bundle: Bundle) -> str | None:
+    """The target whose operators of ONNX Runtime's own the graph of ``bundle`` has, so that no other runtime takes it; None for graphs
+    without any, and for networks that no family describes."""
+    if isinstance(bundle.manifest.spec, OnnxNetwork):
+        return None
+    nodes = read_structure(bundle.artifact.path).model.graph.node
+    own = {node.op_type for node in nodes if node.domain == MICROSOFT}
+    return next((target.name for target in TARGETS.values() if own & {*target.operators}), None)
+
+
 def _check_model(model: onnx.ModelProto) -> None:
     """Refuse anything but a single graph."""
     if not model.graph.node:
@@ -93,7 +110,8 @@ def _check_graph(graph: onnx.GraphProto, domains: frozenset[str], holders: froze
     if graph.sparse_initializer:
         raise Unexpected("it has sparse weights")
     for node in graph.node:
-        if node.domain not in domains or node.op_type in OPENING_FILES:
+        known = node.domain in domains or (node.domain == MICROSOFT and node.op_type in FUSED)
+        if not known or node.op_type in OPENING_FILES:
             raise Unexpected(f"its operator {node.op_type[:100]!r} of {node.domain[:100]!r} is none of ONNX's own")
         for attribute in node.attribute:
             held = attribute.type in _OF_GRAPHS or attribute.HasField("g") or attribute.graphs

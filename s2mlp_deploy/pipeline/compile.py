@@ -15,7 +15,7 @@ from s2mlp_deploy.bundle.network_golden import NetworkGolden
 from s2mlp_deploy.bundle.read import read_bundle, read_report
 from s2mlp_deploy.bundle.staging import staged
 from s2mlp_deploy.errors import BundleError, OutputError, UnverifiedError, UsageError
-from s2mlp_deploy.formats import float16_on_cpu, memory_limit, registry
+from s2mlp_deploy.formats import float16_on_cpu, memory_limit, onnx_scan, registry
 from s2mlp_deploy.formats.base import Compiler
 from s2mlp_deploy.formats.registry import ONNX
 from s2mlp_deploy.gate.evaluation import EvaluationSet
@@ -76,6 +76,11 @@ def open_bundle(request: ExportRequest, target: Compiler) -> Bundle:
             "GPU: export the checkpoint with --precision fp16 --target trt"
         )
     registry.inspect(bundle)
+    if (written_for := onnx_scan.target_of(bundle)) and written_for not in known:
+        raise UsageError(
+            f"{directory} was exported with --target {written_for} and has operators that only ONNX Runtime knows, and --format {format} takes "
+            f"graphs for {' or '.join(known)}: export the checkpoint with --precision {row.name} --target {known[-1]}"
+        )
     return bundle
 
 

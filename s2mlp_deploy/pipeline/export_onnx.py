@@ -32,7 +32,7 @@ from s2mlp_deploy.pipeline.lower import lower
 from s2mlp_deploy.pipeline.publish import Candidate, publish
 from s2mlp_deploy.pipeline.request import Export, ExportRequest
 from s2mlp_deploy.quantization.int8 import Quantized, to_int8
-from s2mlp_deploy.quantization.rounding import Rounding, round_graph
+from s2mlp_deploy.quantization.rounding import Rounding, round_graph, write_for_target
 from s2mlp_deploy.quantization.settings import Int8
 from s2mlp_deploy.quantization.task import QuantizationTask
 from s2mlp_deploy.schema.manifest import GoldenImage
@@ -95,7 +95,8 @@ def _make_graph(
     if arithmetic.rounding:
         with progress.step(f"rounding to {arithmetic.weights}"):
             rounding = Rounding(row, arithmetic, request.dtype)
-            return round_graph(lowered, rounding, known.test_inputs.prepared, progress.warn), None
+            rounded = round_graph(lowered, rounding, known.test_inputs.prepared, progress.warn)
+            return write_for_target(rounded, request.target_of(target)), None
     if isinstance(request.precision, Int8):
         target_name, adapter = request.target_of(target), adapter_of(request, prepared)
         task = QuantizationTask(request.precision, target_name, known.model, adapter, prepared.data)

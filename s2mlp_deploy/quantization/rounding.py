@@ -1,4 +1,4 @@
-"""Round a float32 graph to a narrower float type, after checking that no value overflows that type."""
+"""Round a float32 graph to a narrower float type, after checking that no value overflows that type, and write it for its target."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from s2mlp_deploy.passes.float16_storage import matrices
 from s2mlp_deploy.passes.io_type import CastIo
 from s2mlp_deploy.passes.run_passes import run_passes
 from s2mlp_deploy.schema.array import Array
-from s2mlp_deploy.schema.precision import Arithmetic, Precision
+from s2mlp_deploy.schema.precision import TARGETS, Arithmetic, Precision
 from s2mlp_deploy.system.wording import counted
 
 LARGEST = float(np.finfo(np.float16).max)
@@ -50,6 +50,16 @@ def round_graph(
     io_type = ir.DataType.from_numpy(np.dtype(rounding.io_type))
     model = run_passes(lowered.model, resolve_name(arithmetic.rounding)(), CastIo(io_type))
     return replace(lowered, model=model, precision=rounding.precision.name)
+
+
+def write_for_target(rounded: Lowered, target: str) -> Lowered:
+    """``rounded`` with the operators that ``target`` runs fastest, where these are others.
+
+    Raises:
+        ParityError: where a pass broke the graph.
+    """
+    passes = [resolve_name(name)() for name in TARGETS[target].passes]
+    return replace(rounded, model=run_passes(rounded.model, *passes)) if passes else rounded
 
 
 def _spans(lowered: Lowered, arithmetic: Arithmetic, inputs: Mapping[str, Array]) -> dict[str, Span]:

@@ -300,6 +300,7 @@ def _provider_options(loading: Loading) -> dict[str, str]:
     return {
         "device_id": str(loading.device),
         "use_tf32": str(int(loading.tf32)),  # ONNX Runtime's default is 1
+        "enable_skip_layer_norm_strict_mode": "1",  # by default SkipLayerNormalization adds up float16 in float16
         "enable_cuda_graph": str(int(loading.cuda_graph)),
     }
 

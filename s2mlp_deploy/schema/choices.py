@@ -17,5 +17,5 @@ InputKind: TypeAlias = Literal["float", "uint8", "image"]
 OutputKind: TypeAlias = Literal["logits", "probabilities", "top5"]
 IoDtype: TypeAlias = Literal["fp32", "fp16"]
 
-Target: TypeAlias = Literal["x86", "arm", "trt", "litert", "litert-micro"]
+Target: TypeAlias = Literal["x86", "arm", "trt", "cuda", "litert", "litert-micro"]
 CalibrationMethod: TypeAlias = Literal["minmax", "percentile", "mse", "entropy"]

@@ -22,13 +22,30 @@ _ITEM_BYTES: Mapping[ElementType, int] = {"float32": 4, "float16": 2, "bfloat16"
 
 @dataclass(frozen=True)
 class Target:
-    """A kind of processor that graphs are written for (``--target``)."""
+    """A kind of processor, or a runtime on one, that graphs are written for (``--target``).
+
+    ``passes`` rewrite the rounded graph for it, as entry points are written; ``operators`` are those of ONNX Runtime's own (domain
+    com.microsoft) that they write. Other runtimes do not have these, so that a manifest records such a target.
+    """
 
     name: str
     gpu: bool = False
+    passes: tuple[str, ...] = ()
+    operators: tuple[str, ...] = ()
 
 
 X86, ARM, TRT = Target("x86"), Target("arm"), Target("trt", gpu=True)
+
+CUDA = Target(
+    "cuda",
+    gpu=True,
+    passes=(
+        "s2mlp_deploy.passes.patch_products:PatchesAsProducts",
+        "s2mlp_deploy.passes.fuse_biases:FuseBiases",
+    ),
+    operators=("BiasGelu", "SkipLayerNormalization"),
+)
+"""ONNX Runtime's CUDA provider, which starts a kernel for each operator."""
 
 LITERT = Target("litert")
 """Any processor that LiteRT runs on, whose int8 products read and write bytes."""
@@ -36,7 +53,7 @@ LITERT = Target("litert")
 LITERT_MICRO = Target("litert-micro")
 """Microcontrollers and NPUs that compute with integers alone: every value of the graph is int8."""
 
-TARGETS: Mapping[str, Target] = {target.name: target for target in (X86, ARM, TRT, LITERT, LITERT_MICRO)}
+TARGETS: Mapping[str, Target] = {target.name: target for target in (X86, ARM, TRT, CUDA, LITERT, LITERT_MICRO)}
 
 
 @dataclass(frozen=True)
@@ -149,7 +166,7 @@ FP16 = Precision(
     Rule(factor=4, floor=2.0**-10, top1_agreement=1.0),
     on_gpu=_IN_FLOAT16,
     on_cpu=_FLOAT16_WEIGHTS,
-    targets=(X86.name, ARM.name, TRT.name),
+    targets=(X86.name, ARM.name, TRT.name, CUDA.name),
     io_types=("float32", "float16"),
 )
 BF16 = Precision("bf16", Rule(factor=4, floor=2.0**-7, top1_agreement=1.0), _IN_BFLOAT16, None)
@@ -158,7 +175,7 @@ INT8 = Precision(
     Rule(factor=1, floor=0.1, top1_agreement=1.0),  # PyTorch has no int8 to compare with: the floor alone counts
     on_gpu=_IN_INT8,
     on_cpu=_IN_INT8,
-    targets=tuple(TARGETS),
+    targets=(X86.name, ARM.name, TRT.name, LITERT.name, LITERT_MICRO.name),
     half=_IN_INT8_AND_FLOAT16,
     calibrated=True,
 )

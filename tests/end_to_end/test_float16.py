@@ -221,6 +221,41 @@ def test_graphs_for_cpus_compute_in_float32_and_those_for_gpus_in_float16(
     assert arithmetic(tmp_path / "out") == expected
 
 
+@pytest.fixture(scope="module")
+def for_cuda(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The bundle of a small checkpoint for ONNX Runtime's CUDA provider."""
+    place = tmp_path_factory.mktemp("cuda")
+    checkpoint = save_checkpoint(place / "small.pt", small_spec())
+    ran = run("export", checkpoint, "--precision", "fp16", "--target", "cuda", "-o", place / "bundle")
+    assert ran.code == 0, ran.err
+    return place / "bundle"
+
+
+def test_a_graph_for_cuda_passes_the_gate_and_all_its_layers_are_compared_on_a_processor(for_cuda: Path) -> None:
+    nodes = Counter((node.domain, node.op_type) for node in onnx.load(for_cuda / "model.onnx").graph.node)
+    assert (nodes["com.microsoft", "BiasGelu"], nodes["com.microsoft", "SkipLayerNormalization"]) == (4, 3)
+    assert arithmetic(for_cuda) == "float16"
+    ran = run("verify", for_cuda, "--per-block", "--json")
+    assert ran.code == 0, ran.err
+    assert ran.json["passed"]
+
+
+def test_a_graph_for_cuda_is_for_onnx_runtime_alone(for_cuda: Path, tmp_path: Path) -> None:
+    ran = run("export", for_cuda, "--format", "ort", "-o", tmp_path / "ort")
+    assert ran.code == 0, ran.err
+    assert run("verify", tmp_path / "ort").code == 0
+    refused = run("export", for_cuda, "--format", "openvino", "-o", tmp_path / "openvino")
+    assert (
+        refused.code == 2
+        and "was exported with --target cuda and has operators that only ONNX Runtime knows" in refused.err
+    )
+    assert "--precision fp16 --target trt" in refused.err
+    both = run("export", for_cuda.parent / "small.pt", "--format", "trt", "--precision", "fp16", "--target", "cuda")
+    assert both.code == 2 and "does not take fp16 graphs for --target cuda: expected trt" in both.err
+    int8 = run("export", for_cuda.parent / "small.pt", "--precision", "int8", "--target", "cuda")
+    assert int8.code == 2 and "does not take int8 graphs for --target cuda" in int8.err
+
+
 def test_the_format_decides_where_no_target_is_given(checkpoint: Path, tmp_path: Path) -> None:
     ran = run(
         "export", checkpoint, "--precision", "fp16", "--format", "ort", "--provider", "cuda", "-o", tmp_path / "out"

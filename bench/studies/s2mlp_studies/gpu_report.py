@@ -28,7 +28,8 @@ def report(
     model: Annotated[list[str], typer.Option(help="A preset to race; may be repeated.")] = ["wide", "deep"],  # noqa: B006
     batch: Annotated[list[int], typer.Option(min=1, help="A batch to race at; may be repeated.")] = [1, 128, 32],  # noqa: B006
     json_file: Annotated[
-        Path | None, typer.Option("--json-file", metavar="FILE", help="Write every row and sample to FILE.")
+        Path | None,
+        typer.Option("--json-file", metavar="FILE", help="Write every row and sample to FILE, after each step."),
     ] = None,
     write: Annotated[
         Path | None,
@@ -57,7 +58,11 @@ def report(
             return save_random(name, Path(directory) / f"{name}.pt")
 
         planned = replace(part.plan(device, model, checkpoint), seconds=seconds, batches=tuple(batch))
-        found = measure(planned, listener)
+        for found in measure(planned, listener):
+            if json_file:
+                json_file.parent.mkdir(parents=True, exist_ok=True)
+                content = {"conditions": asdict(around), **found.document}
+                json_file.write_text(json.dumps(content, indent=1) + "\n", "utf-8")
     findings = list(part.findings(found))
     out = Console(highlight=False)
     if not out.is_terminal:
@@ -67,10 +72,6 @@ def report(
         out.print(f"[bold]{finding.title}[/bold]", finding.tables)
     if goals := [goal for finding in findings for goal in finding.goals]:
         out.print(goal_table(goals))
-    if json_file:
-        json_file.parent.mkdir(parents=True, exist_ok=True)
-        content = {"conditions": asdict(around), **found.document}
-        json_file.write_text(json.dumps(content, indent=1) + "\n", "utf-8")
     if write and not _keeps(write, found.figured, listener):
         pages.write(pages.Page(part.PART, around, round(found.seconds), findings), write)
 

@@ -30,7 +30,7 @@ from s2mlp_deploy.runtime.providers import ON_GPU, Provider
 from s2mlp_deploy.runtime.session import Placement
 from s2mlp_deploy.schema.manifest import Manifest
 from s2mlp_deploy.schema.onnx_network import OnnxNetwork
-from s2mlp_deploy.schema.precision import ON_CPUS, precision
+from s2mlp_deploy.schema.precision import CUDA, ON_CPUS, precision
 from s2mlp_deploy.system.dependencies import distributions
 from s2mlp_exporters.onnxruntime import artifact_scan, canonical
 from s2mlp_exporters.onnxruntime.options import OrtOptions, Style
@@ -85,6 +85,8 @@ class OrtModel(Compiler):
     name = "ort"
     precisions = ON_CPUS
     options = OrtOptions
+    targets = (*Compiler.targets, CUDA.name)
+    calibrated_targets = Compiler.targets
     inputs = ("float", "uint8", "image")
     outputs = ("logits", "probabilities", "top5")
     networks = True

@@ -14,6 +14,7 @@ from s2mlp_deploy.formats.base import Compiler, Exporter, Format
 from s2mlp_deploy.formats.registry import ONNX
 from s2mlp_deploy.graph.lowered import NO_SHIFT
 from s2mlp_deploy.graph.spatial_shift import LOWERINGS
+from s2mlp_deploy.passes.recipe import RECIPES
 from s2mlp_deploy.pipeline.request import ExportRequest, FormatOptions
 from s2mlp_deploy.pipeline.tune.request import TuneRequest
 from s2mlp_deploy.quantization.settings import OPTIONS, Float16, Int8, PrecisionOptions
@@ -42,9 +43,9 @@ class Build:
     @property
     def name(self) -> str:
         """Words that tell it from the others."""
-        ends = ("quantize-ends",) if isinstance(self.precision, Int8) and self.precision.quantize_ends else ()
         lowering = () if self.lowering == AUTO else (self.lowering,)
-        return " ".join((self.format, *(str(v) for _, v in self.options), self.precision.row.name, *ends, *lowering))
+        chosen = (str(value) for _, value in self.options)
+        return " ".join((self.format, *chosen, self.precision.row.name, *_of_int8(self.precision), *lowering))
 
     @property
     def flags(self) -> tuple[str, ...]:
@@ -55,17 +56,31 @@ class Build:
         words += ["--precision", self.precision.row.name]
         if isinstance(self.precision, Float16 | Int8) and self.precision.target:
             words += ["--target", self.precision.target]
-        if isinstance(self.precision, Int8) and self.precision.quantize_ends:
-            words.append("--quantize-ends")
+        words += (f"--{word}" for word in _of_int8(self.precision))
         return (*words, *(() if self.lowering == AUTO else ("--shift", self.lowering)))
 
     @property
     def complexity(self) -> tuple[Any, ...]:
         """The simplest artifact has the least: the precision counts first, then format, options, recipe and lowering."""
         row = self.precision.row
-        ends = isinstance(self.precision, Int8) and self.precision.quantize_ends
-        precision = (row.calibrated, list(PRECISIONS).index(row.name))
-        return (*precision, self.format != ONNX, self.format, len(self.options), ends, self.lowering != AUTO, self.name)
+        precision, recipe = (row.calibrated, list(PRECISIONS).index(row.name)), len(_of_int8(self.precision))
+        return (
+            *precision,
+            self.format != ONNX,
+            self.format,
+            len(self.options),
+            recipe,
+            self.lowering != AUTO,
+            self.name,
+        )
+
+
+def _of_int8(precision: PrecisionOptions) -> tuple[str, ...]:
+    """The options of an int8 recipe that are not its usual ones, without their dashes."""
+    if not isinstance(precision, Int8):
+        return ()
+    ends = ("quantize-ends",) if precision.quantize_ends else ()
+    return (*ends, f"between={precision.between}") if precision.half else ends
 
 
 @dataclass(frozen=True)
@@ -244,7 +259,12 @@ def _recipes(row: Precision, target: Format, request: TuneRequest, *, on_gpu: bo
     settings = replace(request.int8, target=named)
     if request.accuracy_drop is not None:
         settings = replace(settings, max_accuracy_drop=request.accuracy_drop)
-    return (settings,) if settings.quantize_ends else (settings, replace(settings, quantize_ends=True))
+    found = (settings,) if settings.quantize_ends else (settings, replace(settings, quantize_ends=True))
+    own = target.targets_of(row)[:1] if on_gpu and not settings.half else ()
+    halves = any(
+        not RECIPES[name].int32_bias for name in own
+    )  # compilers whose biases are floats take float16 between products
+    return (*found, *(replace(one, between="fp16") for one in found)) if halves else found
 
 
 def _promising_first(builds: Sequence[Build]) -> list[Build]:

@@ -28,6 +28,9 @@ from s2mlp_deploy.schema.array import Array
 
 ON_CUDA = Loading("cuda")
 
+OPTIONS = {"device_id": "0", "use_tf32": "0", "enable_skip_layer_norm_strict_mode": "1", "enable_cuda_graph": "1"}
+"""The provider's, as ONNX Runtime calls them, where nothing is chosen."""
+
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -122,11 +125,11 @@ def test_an_input_of_another_shape_is_refused_and_the_session_runs_on(made: Path
 
 def test_tf32_is_off_and_a_cuda_graph_on_unless_chosen(made: Path, gpu: FakeGpu) -> None:
     session(made / "fp32").run(images(1))
-    assert gpu.options == [{"device_id": "0", "use_tf32": "0", "enable_cuda_graph": "1"}]
+    assert gpu.options == [OPTIONS]
     other = CudaSession(made / "fp32" / "model.onnx", Loading("cuda", tf32=True))
     other.run(images(1))
     other.run(images(1))
-    assert gpu.options[1:] == [{"device_id": "0", "use_tf32": "1", "enable_cuda_graph": "0"}]
+    assert gpu.options[1:] == [{**OPTIONS, "use_tf32": "1", "enable_cuda_graph": "0"}]
     assert gpu.done[-8:].count("run") == 2 and other.execution().without_graph == "it was switched off"
 
 
@@ -308,7 +311,7 @@ def test_verify_runs_an_onnx_bundle_on_cuda_with_tf32_on_a_chosen_gpu(
     gpu = install(FakeGpu(names=("NVIDIA H200", "NVIDIA L4")), monkeypatch)
     ran = run("verify", made / "fp32", "--provider", "cuda", "--device", 1, "--tf32", "--json")
     assert ran.code == 0, ran.err
-    assert gpu.options[-1] == {"device_id": "1", "use_tf32": "1", "enable_cuda_graph": "1"}
+    assert gpu.options[-1] == {**OPTIONS, "device_id": "1", "use_tf32": "1"}
     assert ran.json["execution"] is not None and ran.json["execution"]["tf32"] is True
 
 

@@ -10,19 +10,16 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
-from xml.etree import ElementTree as ET
 
-import onnx
 import pytest
 from rich.console import Console, RenderableType
 
 from helpers.support import ROOT, TEST_IMAGES, save_checkpoint, small_spec
 from s2mlp_deploy.errors import UsageError
-from s2mlp_deploy.runtime.onnxruntime import Loading, load
 from s2mlp_deploy.system.progress import Listener
 from s2mlp_studies import gpu_report
-from s2mlp_studies.gpu import candidates, marked_tests, measure, parity, part, peaks, race, step, table, variants
-from s2mlp_studies.gpu.candidates import CONTENDERS, HALF_IO, MATMUL, NO_GRAPH, OURS, OURS_FP32, PRODUCTS, Network
+from s2mlp_studies.gpu import candidates, marked_tests, measure, parity, part, peaks, race, step, table
+from s2mlp_studies.gpu.candidates import CONTENDERS, FUSED, HALF_IO, NO_GRAPH, OURS, OURS_FP32, PRODUCTS, Network
 from s2mlp_studies.gpu.device import DEVICES, gpu_name
 from s2mlp_studies.gpu.goals import gpu_goals
 from s2mlp_studies.gpu.measure import Budget, Plan, Report
@@ -105,13 +102,24 @@ def test_the_tests_of_a_gpu_are_counted_and_failures_named(tmp_path: Path) -> No
         tmp_path,
         "def test_good(): pass\ndef test_bad(): assert False\n@pytest.mark.skip(reason='no TensorRT')\ndef test_left(): pass\n",
     )
-    assert row.figures == {"passed": 1, "failed": ["test_bad"], "skipped": {"no TensorRT": 1}}
+    assert row.figures == {"passed": 1, "failed": ["test_bad"], "skipped": {"no TensorRT": 1}, "stopped": None}
 
 
 def test_where_all_are_skipped_they_were_not_run() -> None:
-    skipped = '<testcase name="test_left"><skipped message="no GPU"/></testcase>'
-    report = ET.ElementTree(ET.fromstring(f"<testsuite>{2 * skipped}</testsuite>"))
-    assert marked_tests._row(report) == Row(("tests",), {}, "2 skipped, no GPU")
+    skipped = [Row(("test", name), {"outcome": "skipped", "reason": "no GPU"}) for name in "ab"]
+    assert marked_tests._row(skipped, step.Ended(0, "")) == Row(("tests",), {}, "2 skipped, no GPU")
+    assert (
+        marked_tests._row([], step.Ended(2, "no such option")).not_run == "the step ended with status 2: no such option"
+    )
+
+
+def test_tests_that_are_stopped_leave_those_that_ran(tmp_path: Path) -> None:
+    (tmp_path / "tests").mkdir()
+    (tmp_path / "pytest.ini").write_text("[pytest]\nmarkers = gpu\n")
+    body = "import pytest, time\npytestmark = pytest.mark.gpu\ndef test_good(): pass\ndef test_long(): time.sleep(60)\n"
+    (tmp_path / "tests" / "test_it.py").write_text(body)
+    row = marked_tests.run_marked(tmp_path, 2)
+    assert row.figures == {"passed": 1, "failed": [], "skipped": {}, "stopped": "the time for this step was over"}
 
 
 def test_a_machine_without_tests_is_told_where_they_are(tmp_path: Path) -> None:
@@ -161,7 +169,7 @@ def test_the_peaks_are_those_of_each_float_type_and_of_a_copy(tmp_path: Path, mo
 
 # Race
 
-KEPT = (OURS, OURS_FP32, NO_GRAPH, MATMUL, HALF_IO, PRODUCTS, "torch-cudagraph", "trt-fp16")
+KEPT = (OURS, OURS_FP32, NO_GRAPH, FUSED, HALF_IO, PRODUCTS, "torch-cudagraph", "trt-fp16")
 
 
 @pytest.fixture(scope="module")
@@ -181,7 +189,7 @@ def raced(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Ro
 def test_candidates_are_timed_and_held_to_the_reference(raced: list[Row]) -> None:
     found = {row.about[2:]: row for row in raced if row.about[0] == "race"}
     for batch in ("1", "3"):
-        for name in (OURS, OURS_FP32, NO_GRAPH, MATMUL, HALF_IO):
+        for name in (OURS, OURS_FP32, NO_GRAPH, FUSED, HALF_IO):
             figures = found[batch, name].figures
             assert figures["p50_ms"] > 0 and 0 < figures["distance"] < 0.01 and len(figures["samples_ms"]) >= 6
         assert (
@@ -199,20 +207,13 @@ def test_candidates_that_do_not_run_here_have_their_reason(raced: list[Row]) -> 
     assert sum(row.about[0] == "condition" for row in raced) == 2
 
 
-def test_without_gemm_a_bias_and_its_gelu_become_one_operator(checkpoint: Path, tmp_path: Path) -> None:
-    """By ONNX Runtime's own fusion; all biases of products stay, and nothing becomes a Gemm again."""
-    subject = Subject(checkpoint, TEST_IMAGES)
-    bundle = subject.bundle(CPU, ("parity", "cpu", "fp32", "gather"), tmp_path)
-    before = Counter(node.op_type for node in onnx.load(bundle.artifact.path).graph.node)
-    path, saved = variants.write_variant(bundle.artifact.path, tmp_path / "model.onnx"), tmp_path / "saved.onnx"
-    written = Counter(node.op_type for node in onnx.load(path).graph.node)
-    assert written["Gemm"] == 0 and written["MatMul"] == before["Gemm"]
-    assert written["Add"] == before["Add"] + before["Gemm"]
-    load(path, Loading(optimization="extended", save_to=saved, without=variants.GEMM_AGAIN))
-    fused = Counter(node.op_type for node in onnx.load(saved).graph.node)
-    assert fused["BiasGelu"] == before["Gelu"] and fused["Gelu"] == fused["Gemm"] == 0
-    load(path, Loading(optimization="extended", save_to=saved))
-    assert Counter(node.op_type for node in onnx.load(saved).graph.node)["Gemm"] == before["Gemm"]
+def test_the_work_of_a_run_is_counted_by_operator_once_all_is_timed(raced: list[Row]) -> None:
+    work = {row.about[-1]: row.figures for row in raced if row.about[:3] == ("work", "small", "1")}
+    assert [row.about[0] for row in raced[-len(work) :]] == ["work"] * len(work)
+    assert work[PRODUCTS] == {"kernels": None, "operators": None} and OURS_FP32 in work
+    ours, fused = (Counter(work[name]["operators"]) for name in (OURS, FUSED))
+    assert ours["Gelu"] == 4 and fused["BiasGelu"] == 4 and fused["SkipLayerNormalization"] == 3
+    assert work[HALF_IO]["kernels"] is None  # none are here
 
 
 def test_what_has_no_time_left_is_dropped_with_the_reason(checkpoint: Path, tmp_path: Path) -> None:
@@ -279,7 +280,7 @@ def test_steps_have_shares_of_the_time_and_the_races_what_is_left(monkeypatch: p
     monkeypatch.setattr(marked_tests, "run_marked", run_marked)
     monkeypatch.setattr(step, "measure", run_step)
     plan = Plan(CPU, ("wide", "deep"), lambda name: Path(name), part.SUBJECT, ROOT, seconds=200, batches=(1,))
-    found = measure.measure(plan, Listener(), lambda: now[0])
+    *_, found = measure.measure(plan, Listener(), lambda: now[0])
     assert given == [("tests", 40), ("parity", 50), ("peaks", 16), ("race", 65), ("race", 100)]
     assert found.seconds == 130 and len(found.of("race", "deep")) == len(CONTENDERS) and not found.figured
     assert Budget(10, lambda: now[0]).share(0.5) == 5
@@ -305,13 +306,12 @@ def synthetic(gpu: str = "NVIDIA H200, driver 580") -> Report:
             "operations": 500 * 10**9,
             "p50_ms": 2 * ms,
             "compute_p50_ms": ms,
-            "kernels": 88,
             "samples_ms": [2 * ms] * 6,
             "compute_ms": samples,
         }
 
     def rows() -> Iterator[Row]:
-        yield Row(("tests",), {"passed": 40, "failed": ["test_bad"], "skipped": {"no TensorRT": 10}})
+        yield Row(("tests",), {"passed": 40, "failed": ["test_bad"], "skipped": {"no TensorRT": 10}, "stopped": "late"})
         for about in parity.planned(replace(CUDA, engines=("trt",))):
             if about[1:3] == ("cuda", "fp16"):
                 kept = about[3] != "conv"
@@ -331,6 +331,8 @@ def synthetic(gpu: str = "NVIDIA H200, driver 580") -> Report:
                     if name in times
                     else Row(about, not_run="dropped: late")
                 )
+        yield Row(("work", "wide", "1", FUSED), {"kernels": 116, "operators": {"Gemm": 108, "Cast": 1}})
+        for batch in (1, 128):
             yield Row(("condition", "wide", str(batch)), {"devices": [CONDITION], "unknown": []})
 
     return Report("cuda", gpu, list(rows()), 300, 360)
@@ -346,7 +348,10 @@ def test_what_was_run_and_what_was_not_is_shown_with_reasons() -> None:
     text = shown(table.checks(synthetic()))
     assert "NVIDIA H200, driver 580; --device cuda; 300 of at most 360 s" in text
     assert (
-        "40 passed, 1 failed, 10 skipped" in text and "failed: test_bad" in text and "10 skipped: no TensorRT" in text
+        "40 passed, 1 failed, 10 skipped" in text
+        and "the others did not run: late" in text
+        and "failed: test_bad" in text
+        and "10 skipped: no TensorRT" in text
     )
     assert text.count("3.0e-04") == 3 and text.count("WRONG") == 1
     assert text.count("not run (1)") == 3 * 4 and text.count("not run (2)") == 4 * 4
@@ -358,7 +363,9 @@ def test_a_race_shows_its_share_of_the_peak_and_what_held_the_gpu_back() -> None
     text = shown(table.race(synthetic(), "wide"))
     ours = next(line for line in text.splitlines() if line.startswith("│ onnx-fp16 "))
     cells = [cell.strip() for cell in ours.strip("│").split("│")]
-    assert cells == [OURS, "0.500", "1.00", "2,000", "50%", "88", "3.0e-04"]
+    assert cells == [OURS, "0.500", "1.00", "2,000", "50%", "3.0e-04"]
+    work = next(line for line in text.splitlines() if "108 Gemm" in line)
+    assert [cell.strip() for cell in work.strip("│").split("│")] == [FUSED, "116", "109", "108 Gemm, 1 Cast"]
     assert "NVIDIA H200 (GPU 0): 612 W, clock 1980 MHz, held back by its power cap" in text
     assert text.index("batch 1 ") < text.index("batch 128") and "(1) dropped: late" in text
     assert text.count("onnx-fp16, no CUDA graph: runs without a CUDA graph") == 2
@@ -387,7 +394,7 @@ def test_the_page_of_a_gpu_is_not_replaced_by_one_without_figures(
     reports = iter(
         [synthetic(), Report("cuda", "no NVIDIA GPU", [Row(("tests",), not_run="none")], 1, 360), synthetic()]
     )
-    monkeypatch.setattr(measure, "measure", lambda plan, listener: next(reports))
+    monkeypatch.setattr(measure, "measure", lambda plan, listener: iter([next(reports)]))
     monkeypatch.setattr(gpu_report, "Console", lambda **options: Console(quiet=True))
     page = tmp_path / "benchmarks" / "gpu.md"
     for _ in range(2):

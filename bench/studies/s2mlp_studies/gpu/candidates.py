@@ -17,25 +17,24 @@ from s2mlp_bench.pytorch.products import TorchProducts, float_type, shapes_of
 from s2mlp_bench.roofline.lower_bound import CUDA, ProductTypes
 from s2mlp_deploy.bundle.contents import Bundle
 from s2mlp_deploy.bundle.read import read_bundle
-from s2mlp_deploy.errors import RuntimeMissingError
+from s2mlp_deploy.errors import Error, RuntimeMissingError
 from s2mlp_deploy.formats.base import Compiler
 from s2mlp_deploy.formats.registry import find
-from s2mlp_deploy.pipeline.deploy import deploy, deploy_all
+from s2mlp_deploy.pipeline.deploy import deploy, deploy_each
 from s2mlp_deploy.pipeline.request import ExportRequest, FormatOptions, OutputOptions, Source
-from s2mlp_deploy.quantization.settings import Float16, Float32
+from s2mlp_deploy.quantization.settings import Float16, Float32, PrecisionOptions
 from s2mlp_deploy.runtime.cuda_session import CudaSession
 from s2mlp_deploy.runtime.onnxruntime import RESTING, Loading, OnnxSession
-from s2mlp_deploy.schema.precision import FP16, FP32
+from s2mlp_deploy.schema.precision import FP16
 from s2mlp_deploy.system.progress import Listener
 from s2mlp_studies.gpu.device import DEVICES, Device
 from s2mlp_studies.gpu.parity import obstacle as runtime_obstacle
-from s2mlp_studies.gpu.variants import WithoutGemm, write_variant
 
 OURS, OURS_FP32, NO_GRAPH = "onnx-fp16", "onnx-fp32", "onnx-fp16, no CUDA graph"
 PRODUCTS, PRODUCTS_FP32 = "products alone, fp16", "products alone, fp32"
 COMPILED, CAPTURED, CAPTURED_FP32 = "torch-compile-fp16", "torch-cudagraph-fp16", "torch-cudagraph"
-MATMUL, HALF_IO = "onnx-fp16, MatMul + Add", "onnx-fp16, float16 inputs"
-"""Other ways to write the float16 graph (variants.py)."""
+FUSED, HALF_IO = "onnx-fp16, --target cuda", "onnx-fp16, --target cuda, float16 inputs"
+"""The float16 graph with operators that ONNX Runtime fuses for CUDA, and with half the bytes to copy."""
 
 EAGER, NAIVE = "torch-eager-fp16", "naive-onnx-fp16"
 
@@ -50,16 +49,36 @@ class Network:
     batches: tuple[int, ...]
 
     @cached_property
-    def bundles(self) -> Mapping[str, Bundle]:
-        """The ONNX bundles in float32 and in float16, verified on the processor, by precision."""
-        precisions = (Float32(), Float16(target=self.device.target))
-        places = {p.row.name: self.place / f"onnx-{p.row.name}" for p in precisions}
+    def exports(self) -> Mapping[str, Bundle | Error]:
+        """The ONNX bundles by candidate, verified on the processor; an error in place of one that could not be made."""
+        precisions: Mapping[str, PrecisionOptions] = {
+            OURS_FP32: Float32(),
+            OURS: Float16(target=self.device.target),
+            FUSED: Float16(target=CUDA),
+            HALF_IO: Float16(io_dtype="fp16", target=CUDA),
+        }
         requests = [
-            ExportRequest(Source(self.checkpoint), precision=p, output=OutputOptions(places[p.row.name]))
-            for p in precisions
+            ExportRequest(Source(self.checkpoint), precision=p, output=OutputOptions(self.place / f"onnx-{number}"))
+            for number, p in enumerate(precisions.values())
         ]
-        list(deploy_all(requests))
-        return {name: read_bundle(directory) for name, directory in places.items()}
+        made = deploy_each(requests)
+        return {name: one if isinstance(one, Error) else one.bundle for name, one in zip(precisions, made, strict=True)}
+
+    @property
+    def bundles(self) -> tuple[Bundle, ...]:
+        """Those that were made."""
+        return tuple(one for one in self.exports.values() if isinstance(one, Bundle))
+
+    def bundle(self, name: str) -> Bundle:
+        """The bundle of the candidate called ``name``.
+
+        Raises:
+            Error: that it could not be made for.
+        """
+        found = self.exports[name]
+        if isinstance(found, Error):
+            raise found
+        return found
 
     @cached_property
     def baselines(self) -> baselines.BaselineContext:
@@ -67,15 +86,14 @@ class Network:
         scratch = self.place / "baselines"
         scratch.mkdir()
         points = [self.device.point(batch) for batch in self.batches]
-        bundles = tuple(self.bundles.values())
-        return baselines.BaselineContext(bundles, self.bundles[FP32.name], points, scratch, Listener())
+        return baselines.BaselineContext(self.bundles, self.bundle(OURS_FP32), points, scratch, Listener())
 
 
 Make: TypeAlias = Callable[[Network, Point], Candidate]
 
 
-def _bundle(precision: str, network: Network, point: Point) -> Candidate:
-    return candidate_of(network.bundles[precision], point, tuple(network.bundles.values()))
+def _ours(name: str, network: Network, point: Point) -> Candidate:
+    return replace(candidate_of(network.bundle(name), point, network.bundles), source=name)
 
 
 @dataclass(frozen=True)
@@ -87,26 +105,8 @@ class WithoutGraph(OnnxBackend):
 
 
 def _without_graph(network: Network, point: Point) -> Candidate:
-    ours = _bundle(FP16.name, network, point)
-    return replace(ours, source=NO_GRAPH, backend=WithoutGraph(network.bundles[FP16.name].artifact.path))
-
-
-def _matmul(network: Network, point: Point) -> Candidate:
-    path = network.place / "matmul" / "model.onnx"
-    if not path.exists():
-        path.parent.mkdir(exist_ok=True)
-        write_variant(network.bundles[FP16.name].artifact.path, path)
-    return replace(_bundle(FP16.name, network, point), source=MATMUL, backend=WithoutGemm(path))
-
-
-def _half_io(network: Network, point: Point) -> Candidate:
-    """The bundle whose input and logits are float16, too."""
-    directory = network.place / "onnx-fp16-io"
-    if not directory.exists():
-        precision = Float16(io_dtype="fp16", target=network.device.target)
-        deploy(ExportRequest(Source(network.checkpoint), precision=precision, output=OutputOptions(directory)))
-    bundle = read_bundle(directory)
-    return replace(_bundle(FP16.name, network, point), source=HALF_IO, backend=OnnxBackend(bundle.artifact.path))
+    backend = WithoutGraph(network.bundle(OURS).artifact.path)
+    return replace(_ours(OURS, network, point), source=NO_GRAPH, backend=backend)
 
 
 def _engine(format: str, network: Network, point: Point) -> Candidate:
@@ -114,12 +114,15 @@ def _engine(format: str, network: Network, point: Point) -> Candidate:
     target = find(format)
     assert isinstance(target, Compiler)
     directory = network.place / f"{format}-{point.batch}"
-    options = {"batch": f"{point.batch}:{point.batch}:{point.batch}"}
-    source = Source(network.bundles[FP16.name].directory)
-    request = ExportRequest(
-        source, precision=Float16(), format=FormatOptions(format, options), output=OutputOptions(directory)
-    )
-    bundle = deploy(request).bundle
+    if not directory.exists():
+        options = {"batch": f"{point.batch}:{point.batch}:{point.batch}"}
+        source = Source(network.bundle(OURS).directory)
+        deploy(
+            ExportRequest(
+                source, precision=Float16(), format=FormatOptions(format, options), output=OutputOptions(directory)
+            )
+        )
+    bundle = read_bundle(directory)
     return replace(candidate_of(bundle, Point(point.batch), [bundle]), source=f"{format}-fp16")
 
 
@@ -130,15 +133,14 @@ def _baseline(name: str, network: Network, point: Point) -> Candidate:
     return next(candidate for candidate in baseline.prepare(network.baselines) if candidate.point == point)
 
 
-def _products(precision: str, network: Network, point: Point) -> Candidate:
-    ours = _bundle(precision, network, point)
-    manifest = network.bundles[precision].manifest
+def _products(of: str, name: str, network: Network, point: Point) -> Candidate:
+    ours, manifest = _ours(of, network, point), network.bundle(of).manifest
     dtype = float_type(ProductTypes.of(manifest).arithmetic)
     assert dtype is not None
     products = TorchProducts(shapes_of(manifest.classifier, point), dtype)
     return replace(
         ours,
-        source=f"products alone, {precision}",
+        source=name,
         kind="bound",
         backend=products,
         limit=None,
@@ -158,19 +160,19 @@ class Contender:
 ENGINES, ENGINE_SECONDS = DEVICES["cuda"].engines, 25
 
 CONTENDERS: Mapping[str, Contender] = {
-    OURS: Contender(partial(_bundle, FP16.name)),
+    OURS: Contender(partial(_ours, OURS)),
+    FUSED: Contender(partial(_ours, FUSED)),
+    HALF_IO: Contender(partial(_ours, HALF_IO)),
     "trt-fp16": Contender(partial(_engine, "trt"), ENGINE_SECONDS),
     "trt-rtx-fp16": Contender(partial(_engine, "trt-rtx"), ENGINE_SECONDS),
     CAPTURED: Contender(partial(_baseline, CAPTURED)),
-    PRODUCTS: Contender(partial(_products, FP16.name)),
-    OURS_FP32: Contender(partial(_bundle, FP32.name)),
+    PRODUCTS: Contender(partial(_products, OURS, PRODUCTS)),
+    OURS_FP32: Contender(partial(_ours, OURS_FP32)),
     CAPTURED_FP32: Contender(partial(_baseline, CAPTURED_FP32)),
     NO_GRAPH: Contender(_without_graph),
-    MATMUL: Contender(_matmul),
-    HALF_IO: Contender(_half_io, 10),
     EAGER: Contender(partial(_baseline, EAGER)),
     COMPILED: Contender(partial(_baseline, COMPILED), 30),
-    PRODUCTS_FP32: Contender(partial(_products, FP32.name)),
+    PRODUCTS_FP32: Contender(partial(_products, OURS_FP32, PRODUCTS_FP32)),
     NAIVE: Contender(partial(_baseline, NAIVE), 40, largest=1),
 }
 """By name, in the order in which they are loaded: where time is short, the last are left out."""

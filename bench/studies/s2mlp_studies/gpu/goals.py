@@ -6,11 +6,11 @@ from collections.abc import Callable, Iterator, Sequence
 
 from s2mlp_deploy.system.timing import estimate, ratio
 from s2mlp_studies.goal import Goal
-from s2mlp_studies.gpu.candidates import CAPTURED, CAPTURED_FP32, COMPILED, NO_GRAPH, OURS, OURS_FP32
+from s2mlp_studies.gpu.candidates import CAPTURED, CAPTURED_FP32, COMPILED, FUSED, HALF_IO, NO_GRAPH, OURS, OURS_FP32
 from s2mlp_studies.gpu.measure import Report, compute_ms, operations_per_s
 from s2mlp_studies.gpu.sheet import Row
 
-SESSIONS = (OURS, "trt-fp16", "trt-rtx-fp16")
+SESSIONS = (OURS, FUSED, HALF_IO, "trt-fp16", "trt-rtx-fp16")
 """This project's, in float16."""
 
 PYTORCH = (COMPILED, CAPTURED)

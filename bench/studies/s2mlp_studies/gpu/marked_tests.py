@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections import Counter
+from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from xml.etree import ElementTree as ET
 
-from s2mlp_studies.gpu import step
-from s2mlp_studies.gpu.sheet import Row
+from s2mlp_studies.gpu import recorded_tests, step
+from s2mlp_studies.gpu.sheet import Row, Sheet
 
 ABOUT = ("tests",)
 
@@ -23,30 +24,42 @@ def run_marked(root: Path, seconds: float) -> Row:
     if find_spec("pytest") is None:
         return Row(ABOUT, not_run="pytest is not installed: pip install pytest")
     with TemporaryDirectory() as directory:
-        report = Path(directory) / "tests.xml"
-        ended = step.run(
-            [sys.executable, "-m", "pytest", "-m", "gpu", "-p", "no:cacheprovider", f"--junitxml={report}", *files],
-            seconds,
-            root,
-        )
-        if not report.exists():
-            return Row(ABOUT, not_run=ended.reason)
-        return _row(ET.parse(report))
+        sheet = Path(directory) / "tests"
+        ended = step.run([*_PYTEST, *files], seconds, root, _environment(sheet))
+        return _row(list(Sheet(sheet).read()), ended)
 
 
-def _row(report: ET.ElementTree[ET.Element]) -> Row:
-    failed, reasons, passed = [], Counter[str](), 0
-    for case in report.iter("testcase"):
-        skipped = case.find("skipped")
-        if case.find("failure") is not None or case.find("error") is not None:
-            failed.append(str(case.get("name")))
-        elif skipped is not None:
-            reasons[str(skipped.get("message"))] += 1
-        else:
-            passed += 1
-    if not passed and not failed:
-        return Row(
-            ABOUT,
-            not_run="; ".join(f"{count} skipped, {reason}" for reason, count in reasons.items()) or "no test was found",
-        )
-    return Row(ABOUT, {"passed": passed, "failed": failed, "skipped": dict(reasons)})
+_PYTEST = (
+    sys.executable,
+    "-m",
+    "pytest",
+    "-m",
+    "gpu",
+    "-W",
+    "default",
+    "-p",
+    "no:cacheprovider",
+    "-p",
+    recorded_tests.__name__,
+)
+"""Warnings are no errors: other releases of the runtimes than those that the tests are developed with have others."""
+
+
+def _environment(sheet: Path) -> dict[str, str]:
+    """That of this process, without the plugins that happen to be installed, and with this project's modules."""
+    place = os.pathsep.join(path for path in sys.path if path)
+    return {**os.environ, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTHONPATH": place, recorded_tests.SHEET: str(sheet)}
+
+
+def _row(found: Sequence[Row], ended: step.Ended) -> Row:
+    outcomes = {name: [r for r in found if r.figures["outcome"] == name] for name in ("passed", "failed", "skipped")}
+    reasons = Counter(row.figures["reason"] for row in outcomes["skipped"])
+    failed = list(dict.fromkeys(row.about[-1] for row in outcomes["failed"]))
+    stopped = None if ended.status in (0, 1) else ended.reason  # 1: some failed
+    if not outcomes["passed"] and not failed:
+        skipped = "; ".join(f"{count} skipped, {reason}" for reason, count in reasons.items())
+        return Row(ABOUT, not_run=skipped or stopped or "no test was found")
+    return Row(
+        ABOUT,
+        {"passed": len(outcomes["passed"]), "failed": failed, "skipped": dict(reasons), "stopped": stopped},
+    )

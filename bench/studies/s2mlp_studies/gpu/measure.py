@@ -91,28 +91,30 @@ class Budget:
         return max(0.0, min(share * self.seconds, self.seconds - self.spent))
 
 
-def measure(plan: Plan, listener: Listener, clock: Clock = time.monotonic) -> Report:
-    """Run every step of ``plan``."""
-    budget = Budget(plan.seconds, clock)
+def measure(plan: Plan, listener: Listener, clock: Clock = time.monotonic) -> Iterator[Report]:
+    """Run every step of ``plan``: the report after each, so that one that ends the machine's time leaves those before it."""
+    budget, gpu = Budget(plan.seconds, clock), gpu_name()
+    rows: list[Row] = []
     with TemporaryDirectory() as directory:
-        rows = list(_rows(plan, budget, Path(directory), listener))
-    return Report(plan.device.provider, gpu_name(), rows, budget.spent, plan.seconds)
+        for found in _steps(plan, budget, Path(directory), listener):
+            rows += found
+            yield Report(plan.device.provider, gpu, tuple(rows), budget.spent, plan.seconds)
 
 
-def _rows(plan: Plan, budget: Budget, scratch: Path, listener: Listener) -> Iterator[Row]:
+def _steps(plan: Plan, budget: Budget, scratch: Path, listener: Listener) -> Iterator[list[Row]]:
     name, subject = plan.device.provider, plan.subject
     with listener.step("tests marked gpu"):
-        yield marked_tests.run_marked(plan.root, budget.share(TESTS))
+        yield [marked_tests.run_marked(plan.root, budget.share(TESTS))]
     with listener.step("parity of every lowering and precision"):
         wanted, arguments = parity.planned(plan.device), (name, subject.checkpoint, subject.images)
-        yield from step.measure("parity", arguments, wanted, scratch / "parity", budget.share(PARITY))
+        yield step.measure("parity", arguments, wanted, scratch / "parity", budget.share(PARITY))
     with listener.step("what the device can do at most"):
-        yield from step.measure("peaks", (name,), peaks.planned(), scratch / "peaks", budget.share(PEAKS))
+        yield step.measure("peaks", (name,), peaks.planned(), scratch / "peaks", budget.share(PEAKS))
     for index, model in enumerate(plan.models):
         with listener.step(f"a race of {model}"):
             batches, share = ",".join(map(str, plan.batches)), 1 / (len(plan.models) - index)
             seconds = (budget.seconds - budget.spent) * share
-            yield from _race(plan, model, batches, scratch, max(seconds, 0))
+            yield _race(plan, model, batches, scratch, max(seconds, 0))
 
 
 def _race(plan: Plan, model: str, batches: str, scratch: Path, seconds: float) -> list[Row]:

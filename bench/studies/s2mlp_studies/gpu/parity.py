@@ -20,7 +20,7 @@ from s2mlp_bench.load import candidate_of
 from s2mlp_bench.runner import Runner
 from s2mlp_deploy.bundle.contents import Bundle
 from s2mlp_deploy.bundle.read import read_bundle
-from s2mlp_deploy.errors import ParityError, RuntimeMissingError
+from s2mlp_deploy.errors import Error, ParityError, RuntimeMissingError
 from s2mlp_deploy.formats import registry
 from s2mlp_deploy.formats.base import Compiler
 from s2mlp_deploy.formats.registry import ONNX
@@ -55,7 +55,10 @@ def obstacle(device: Device, runtime: str) -> str | None:
     """Why nothing runs on ``runtime`` here, in words; None where it does."""
     if runtime == device.provider:
         return missing(device.provider)
-    target = registry.find(runtime)
+    try:
+        target = registry.find(runtime)
+    except Error as error:  # a format of a package that is not installed
+        return str(error)
     assert isinstance(target, Compiler)
     options = target.options()
     return target.cannot_compile(options) or target.cannot_run(options)

@@ -38,9 +38,8 @@ def plan(device: str, models: list[str], checkpoint: Callable[[str], Path]) -> P
 def measure(run: Run) -> Iterator[Finding]:
     """The report on the GPU that is here."""
     models = {model.name: model for model in run.models_of("gpu")}
-    yield from findings(
-        measure_report(plan("cuda", list(models), lambda name: run.checkpoint(models[name])), run.listener)
-    )
+    *_, report = measure_report(plan("cuda", list(models), lambda name: run.checkpoint(models[name])), run.listener)
+    yield from findings(report)
 
 
 def _require() -> None:

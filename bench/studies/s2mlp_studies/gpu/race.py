@@ -2,14 +2,15 @@
 
     python -m s2mlp_studies.gpu.race SHEET SECONDS DEVICE MODEL CHECKPOINT BATCHES ROUNDS
 
-writes a row for each candidate at each batch, and one for the devices' condition meanwhile. BATCHES have commas between.
+writes a row for each candidate at each batch, and one for the devices' condition meanwhile; at the end, where there is time left, one
+for the work that each starts at the first of BATCHES, which have commas between.
 """
 
 from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -24,10 +25,12 @@ from s2mlp_bench.inputs import InputSource
 from s2mlp_bench.interleaved_timing import NOTHING, InterleavedTiming, Record, Schedule, nothing
 from s2mlp_bench.runner import Runner
 from s2mlp_bench.summary import compute_samples_ms
+from s2mlp_deploy.runtime.session import Session
+from s2mlp_deploy.schema.array import Array
 from s2mlp_deploy.system.timing import Clock
 from s2mlp_studies.gpu.candidates import CONTENDERS, Network, obstacle
 from s2mlp_studies.gpu.device import DEVICES, Device
-from s2mlp_studies.gpu.kernels import count_kernels
+from s2mlp_studies.gpu.kernels import attach, count
 from s2mlp_studies.gpu.sheet import Row, Sheet, in_words
 
 SEED = 20210614
@@ -40,6 +43,9 @@ TIMING_SHARE = 0.3
 
 ROUNDS = 25
 """Rounds that timing takes, its warm-up included, where times settle quickly."""
+
+COUNTING_SHARE = 0.1
+"""Of the time for all batches, kept for counting kernels: last of all, since a profiler may take the process with it."""
 
 
 def planned(model: str, batches: Sequence[int]) -> list[tuple[str, ...]]:
@@ -60,15 +66,38 @@ class Race:
     clock: Clock = time.monotonic
 
     def run(self) -> None:
-        """Each batch gets an equal share of the time that is left."""
-        batches = self.network.batches
+        """Bundles are made first; then each batch gets an equal share of the time that is left."""
+        batches, timed = self.network.batches, tuple[str, ...]()
+        if self.clock() < self.deadline:
+            _ = self.network.exports  # of minutes on few cores, which would be all of the first batch's share
+        until = self.deadline - COUNTING_SHARE * max(self.deadline - self.clock(), 0)
         with open_sensors() as sensors:
             for index, batch in enumerate(batches):
                 now = self.clock()
-                share = (self.deadline - now) / (len(batches) - index)
+                share = (until - now) / (len(batches) - index)
                 loaded = dict(self._load(batch, now + share * (1 - TIMING_SHARE)))
                 if runners := self._that_fit(batch, loaded, now + share):
                     self._time(batch, runners, sensors)
+                    if batch == batches[0]:
+                        timed = tuple(runners)
+                loaded = runners = {}
+        self._count(batches[0], timed)
+
+    def _count(self, batch: int, names: Collection[str]) -> None:
+        """Count the work of the candidates called ``names``, those that are made quickest first."""
+        attach()
+        for name in sorted(names, key=lambda name: CONTENDERS[name].seconds):
+            if self.deadline - self.clock() > CONTENDERS[name].seconds:
+                about = ("work", self.model, str(batch), name)
+                self.sheet.measure(about, lambda name=name: count(*self._opened(name, batch)))  # type: ignore[misc]
+
+    def _opened(self, name: str, batch: int) -> tuple[Session, Array]:
+        runner = self._runner(name, batch)
+        return runner.session, runner.images
+
+    def _runner(self, name: str, batch: int) -> Runner:
+        candidate = CONTENDERS[name].make(self.network, self.network.device.point(batch))
+        return Runner(candidate, self._inputs.of(candidate))
 
     def _that_fit(self, batch: int, loaded: Mapping[str, Runner], until: float) -> dict[str, Runner]:
         """Those that can be timed until then in as many rounds as it takes; the slowest are dropped."""
@@ -99,14 +128,13 @@ class Race:
                 self.sheet.add(Row(about, not_run=reason))
             else:
                 try:
-                    candidate = contender.make(self.network, self.network.device.point(batch))
-                    yield name, Runner(candidate, self._inputs.of(candidate))
+                    yield name, self._runner(name, batch)
                 except Exception as error:  # one that fails must not take the others with it
                     self.sheet.add(Row(about, not_run=in_words(error)))
 
     @property
     def _inputs(self) -> InputSource:
-        return InputSource([*self.network.bundles.values(), *_engines(self.network)])
+        return InputSource([*self.network.bundles, *_engines(self.network)])
 
     def _time(self, batch: int, runners: Mapping[str, Runner], sensors: Sensors) -> None:
         monitors: list[Monitor] = []
@@ -139,7 +167,7 @@ def _engines(network: Network) -> Iterator[Any]:
 
 
 def _figures(runner: Runner, name: str, record: Record) -> Mapping[str, Any]:
-    """Milliseconds a batch as called and, where it is known, without copies; the distance from the reference; and kernels a run."""
+    """Milliseconds a batch as called and, where it is known, without copies; and the distance from the reference."""
     c: Candidate = runner.candidate
     renamed = Record({c.name: record.samples_ms[name]}, record.warmup_rounds, record.complete)
     samples, compute = renamed.samples_ms[c.name], compute_samples_ms(runner, renamed)
@@ -150,7 +178,6 @@ def _figures(runner: Runner, name: str, record: Record) -> Mapping[str, Any]:
         "operations": None if c.macs is None else 2 * c.macs * c.point.batch,
         "p50_ms": median(samples),
         "compute_p50_ms": median(compute) if compute else None,
-        "kernels": count_kernels(runner.session, runner.images),
         "samples_ms": list(samples),
         "compute_ms": compute,
     }

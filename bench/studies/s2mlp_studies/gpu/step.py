@@ -6,7 +6,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,8 +29,10 @@ class Ended:
         return f"the step ended with status {self.status}: {self.complaint or 'it wrote no reason'}"
 
 
-def run(command: Sequence[str], seconds: float, cwd: Path | None = None) -> Ended:
-    """Run ``command`` for at most so many ``seconds``, with all the processes that it starts."""
+def run(
+    command: Sequence[str], seconds: float, cwd: Path | None = None, environment: Mapping[str, str] | None = None
+) -> Ended:
+    """Run ``command`` for at most so many ``seconds``, with all the processes that it starts, in this process's environment or another."""
     process = subprocess.Popen(
         command,
         stdin=subprocess.DEVNULL,
@@ -38,6 +40,7 @@ def run(command: Sequence[str], seconds: float, cwd: Path | None = None) -> Ende
         stderr=subprocess.PIPE,
         start_new_session=True,
         cwd=cwd,
+        env=environment,
     )
     try:
         _, errors = process.communicate(timeout=max(seconds, 0))

@@ -33,6 +33,8 @@ def _tests(report: Report) -> RenderableType:
     lines = [f"tests marked gpu: {row.figures['passed']} passed, {len(failed)} failed, {sum(skipped.values())} skipped"]
     lines += [f"  failed: {name}" for name in failed]
     lines += [f"  {count} skipped: {reason}" for reason, count in skipped.items()]
+    if stopped := row.figures["stopped"]:
+        lines.append(f"  the others did not run: {stopped}")
     return Text("\n".join(lines))
 
 
@@ -70,12 +72,28 @@ def _peaks(report: Report) -> RenderableType:
 def race(report: Report, model: str) -> RenderableType:
     """Milliseconds of each candidate at each batch, without copies, and how it stands to the first and to the peak."""
     batches = list(dict.fromkeys(row.about[2] for row in report.of("race", model)))
-    return Group(*(part for batch in sorted(batches, key=int) for part in _batch(report, model, batch)))
+    parts = [part for batch in sorted(batches, key=int) for part in _batch(report, model, batch)]
+    return Group(*parts, *_work(report, model))
+
+
+def _work(report: Report, model: str) -> Iterator[RenderableType]:
+    """The kernels and operators that one run starts."""
+    rows = [row for row in report.of("work", model) if not row.not_run]
+    if not rows:
+        return
+    table = new_table(f"one run at batch {rows[0].about[2]} starts", "kernels", "operators", "of these")
+    for row in sorted(rows, key=lambda row: list(CONTENDERS).index(row.about[3])):
+        kernels, operators = row.figures["kernels"], row.figures["operators"] or {}
+        total = str(sum(operators.values())) if operators else ""
+        most = ", ".join(f"{number} {name}" for name, number in operators.items())
+        table.add_row(row.about[3], "" if kernels is None else str(kernels), total, most)
+    table.columns[-1].justify = "left"
+    yield table
 
 
 def _batch(report: Report, model: str, batch: str) -> Iterator[RenderableType]:
     rows = {row.about[3]: row for row in report.of("race", model, batch)}
-    headings = ("compute, ms", "with copies, ms", "images/s", "of peak", "kernels", "relative L2")
+    headings = ("compute, ms", "with copies, ms", "images/s", "of peak", "relative L2")
     table, reasons = new_table(f"batch {batch}", *headings), _Reasons()
     for name in CONTENDERS:
         row = rows[name]
@@ -96,13 +114,12 @@ def _race_cells(report: Report, row: Row, batch: int) -> list[str]:
     peak, rate = peaks.get(figures["precision"]), operations_per_s(row)
     known = peak is not None and rate is not None and "operations_per_s" in peak.figures
     share = f"{rate / peak.figures['operations_per_s']:.0%}" if known and peak and rate else ""
-    kernels, distance = figures["kernels"], figures["distance"]
+    distance = figures["distance"]
     return [
         figure(ms),
         figure(figures["p50_ms"]),
         figure(1e3 * batch / ms),
         share,
-        "" if kernels is None else str(kernels),
         "" if distance is None else f"{distance:.1e}",
     ]
 
