@@ -100,7 +100,7 @@ def inspect_compiled(path: Path) -> None:
             raise Unexpected("it has another version of the format, or more than one graph")
         names = {getattr(load_schema().BuiltinOperator, name) for name in OPERATORS}
         for code in (model.OperatorCodes(i) for i in range(min(model.OperatorCodesLength(), len(content)))):
-            number, custom = max(code.BuiltinCode(), code.DeprecatedBuiltinCode()), code.CustomCode()
+            number, custom = _number(code), code.CustomCode()
             if custom not in (None, NPU_OPERATOR) or (custom is None and number not in names):
                 raise Unexpected(f"its operator {number} is none that this project or Vela writes")
 
@@ -158,8 +158,12 @@ class _Reader:
         if begin < 0 or self._content[begin:] != tflite_metadata.archive(facts, begin):
             raise Unexpected("its archive of labels is not that of the model")
 
+    def _name_of(self, operator: Any) -> str:
+        """The operator's kind."""
+        return self._names[_number(self._model.OperatorCodes(operator.OpcodeIndex()))]
+
     def _check_code(self, code: Any) -> None:
-        number = max(code.BuiltinCode(), code.DeprecatedBuiltinCode())
+        number = _number(code)
         name = self._names.get(number)
         if name is None or code.CustomCode() is not None:
             raise Unexpected(f"its operator {number} is none that this project writes")
@@ -245,8 +249,7 @@ class _Reader:
 
     def _check_inputs(self, operator: Any) -> None:
         """Refuse an operator that has not as many inputs and outputs as it reads and writes."""
-        code = self._model.OperatorCodes(operator.OpcodeIndex())
-        name = self._names[max(code.BuiltinCode(), code.DeprecatedBuiltinCode())]
+        name = self._name_of(operator)
         inputs = list(self._items(operator.Inputs, operator.InputsLength()))
         wanted = OPERATORS[name][1] or max(1, len(inputs))
         given = inputs[:2] if name in _PRODUCTS else inputs  # a layer may have no bias
@@ -255,10 +258,7 @@ class _Reader:
 
     def _check_product(self, graph: Any, operator: Any) -> None:
         """Refuse a layer whose input, weights, bias and output do not fit one another."""
-        code = self._model.OperatorCodes(operator.OpcodeIndex())
-        axes = {getattr(self._schema.BuiltinOperator, name): axes for name, axes in _PRODUCTS.items()}.get(
-            code.BuiltinCode()
-        )
+        axes = _PRODUCTS.get(self._name_of(operator))
         if axes is None:
             return
         x, weight, y = (self._shape(graph, i) for i in (operator.Inputs(0), operator.Inputs(1), operator.Outputs(0)))
@@ -314,6 +314,11 @@ class _Reader:
         if count > most:
             raise Unexpected(f"it claims a list of {count:,} items")
         return count
+
+
+def _number(code: Any) -> int:
+    """The operator that ``code`` stands for: as LiteRT does, the larger of the number and its deprecated form of one byte."""
+    return int(max(code.BuiltinCode(), code.DeprecatedBuiltinCode()))
 
 
 def _text(name: bytes | None) -> str:
