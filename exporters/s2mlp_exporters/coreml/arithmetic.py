@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from s2mlp_exporters.coreml.translation import Constant, Emitter, Node, Pixels, Translation, sizes
+from s2mlp_deploy.formats.onnx_node import Node
+from s2mlp_exporters.coreml.translation import Constant, Emitter, Pixels, Translation, sizes
 
 
 def _elementwise(operator: str) -> Emitter:

@@ -6,8 +6,9 @@ from math import prod
 
 import numpy as np
 
+from s2mlp_deploy.formats.onnx_node import Node
 from s2mlp_deploy.schema.array import Array
-from s2mlp_exporters.coreml.translation import Constant, Emitter, Node, Translation, Value, Var
+from s2mlp_exporters.coreml.translation import Constant, Emitter, Translation, Value, Var
 
 
 def _gemm(t: Translation, node: Node) -> None:

@@ -6,7 +6,8 @@ from math import prod
 
 import numpy as np
 
-from s2mlp_exporters.coreml.translation import CHANNELS_FIRST, Constant, Emitter, Node, Pixels, Translation, Var, sizes
+from s2mlp_deploy.formats.onnx_node import Node
+from s2mlp_exporters.coreml.translation import CHANNELS_FIRST, Constant, Emitter, Pixels, Translation, Var, sizes
 
 
 def _axis(node: Node, x: Var, default: int = 0) -> int:

@@ -44,10 +44,9 @@ def contents() -> bytes:
 def others(directory: Path) -> list[str]:
     """The files, links and directories in the package in ``directory`` that none has, by name from there."""
     known = {*FILES} | {parent.as_posix() for name in FILES for parent in Path(name).parents}
-    found = (path for path in (directory / PACKAGE).rglob("*"))
     return sorted(
         name
-        for path in found
+        for path in (directory / PACKAGE).rglob("*")
         if (name := path.relative_to(directory).as_posix()) not in known
         or path.is_symlink()
         or path.is_file() != (name in FILES)

@@ -18,7 +18,6 @@ PACKAGE = MODULE = "coremltools"
 
 REMEDY = pip_install("coreml")
 
-
 OF_OTHERS = (
     "torch",
     "torchvision",

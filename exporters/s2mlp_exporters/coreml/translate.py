@@ -10,20 +10,21 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from s2mlp_deploy.errors import CompilerError, UsageError
+from s2mlp_deploy.errors import UsageError
+from s2mlp_deploy.formats.onnx_node import Node
+from s2mlp_deploy.graph.metadata import metadata_of
 from s2mlp_exporters.coreml import arithmetic, layers, moves
 from s2mlp_exporters.coreml.package import CONTENTS, PROGRAM, WEIGHTS, contents
 from s2mlp_exporters.coreml.program import COLOUR_SPACES, SPECIFICATION
 from s2mlp_exporters.coreml.toolkit import load
-from s2mlp_exporters.coreml.translation import Constant, Emitter, Node, Pixels, Translation
+from s2mlp_exporters.coreml.translation import Constant, Emitter, Pixels, Translation
 
 if TYPE_CHECKING:
     import onnx_ir as ir
 
 EMITTERS: dict[str, Emitter] = {**arithmetic.EMITTERS, **layers.EMITTERS, **moves.EMITTERS}
 
-METADATA = "s2mlp."
-"""What the names of this project's metadata begin with, in ONNX files and here."""
+FORMAT = "coreml"
 
 MOST_IMAGES = 64
 """Images of a batch where it is free: Core ML wants a limit."""
@@ -65,12 +66,8 @@ def _program(graph: ir.Graph) -> Any:
         t.label(name)
         source = function.inputs[name]
         t.define(name, Pixels(source) if _is_image(given) else source)
-        for node in map(Node.of, graph):
-            if node.operator not in EMITTERS:
-                raise CompilerError(
-                    f"--format coreml has no translation for the operator {node.operator} of {node.name}: export for another --format"
-                )
-            EMITTERS[node.operator](t, node)
+        for node in (Node.of(node, FORMAT) for node in graph):
+            node.translated_by(EMITTERS)(t, node)
         function.set_outputs([t.written(t.value(str(value.name))) for value in graph.outputs])
     program.add_function("main", function)
     return program
@@ -115,9 +112,8 @@ def _describe(spec: Any, model: ir.Model) -> None:
     for value in model.graph.outputs:
         description.output.add(name=str(value.name)).type.multiArrayType.dataType = _array_type(value)
     description.metadata.shortDescription = "Made by s2mlp-deploy; s2mlp-verify checks the bundle that it lies in"
-    for key, text in sorted(model.metadata_props.items()):
-        if key.startswith(METADATA):
-            description.metadata.userDefined[key] = text
+    for key, text in metadata_of(model).items():
+        description.metadata.userDefined[key] = text
 
 
 def _array_type(value: ir.Value) -> int:

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 
-from s2mlp_deploy.errors import CompilerError
+from s2mlp_deploy.formats.onnx_node import Node
 from s2mlp_deploy.schema.array import Array
 from s2mlp_exporters.coreml.toolkit import load
-
-if TYPE_CHECKING:
-    import onnx_ir as ir
 
 Var: TypeAlias = Any
 """A value of the program, as coremltools has it; an axis of its ``shape`` that grows with the batch is a symbol."""
@@ -54,41 +51,6 @@ class Pixels:
 Value: TypeAlias = Var | Constant | Pixels
 
 CHANNELS_FIRST = (0, 3, 1, 2)
-
-
-@dataclass(frozen=True)
-class Node:
-    """A node of the ONNX graph: its operator, the names of inputs ("" where left out) and outputs, its attributes."""
-
-    operator: str
-    inputs: tuple[str, ...]
-    outputs: tuple[str, ...]
-    attributes: Mapping[str, Any]
-
-    @classmethod
-    def of(cls, node: ir.Node) -> Node:
-        operator = node.op_type if node.domain in ("", "ai.onnx") else f"{node.domain}.{node.op_type}"
-        return cls(
-            operator,
-            tuple("" if x is None else str(x.name) for x in node.inputs),
-            tuple(str(x.name) for x in node.outputs),
-            {name: attribute.value for name, attribute in node.attributes.items()},
-        )
-
-    @property
-    def name(self) -> str:
-        """The name of the first output, which is the node's in this project's graphs."""
-        return self.outputs[0]
-
-    def has(self, index: int) -> bool:
-        """Whether input ``index`` is given."""
-        return index < len(self.inputs) and self.inputs[index] != ""
-
-    def refused(self, why: str) -> CompilerError:
-        """The refusal of the node for the reason ``why``."""
-        return CompilerError(
-            f"--format coreml cannot express {self.name} ({self.operator}): {why}. Export for another --format"
-        )
 
 
 class Translation:
@@ -147,10 +109,9 @@ class Translation:
         key = value.name, value.shape
         if key not in self._written:
             array = value.array.astype(np.int32) if value.array.dtype == np.int64 else value.array
-            other = (
-                f"/{'x'.join(map(str, array.shape))}" if value.name in self._labels else ""
-            )  # in another form there already
-            self._written[key] = self._write(value, np.ascontiguousarray(array), self.label(value.name + other))
+            taken = value.name in self._labels  # by the same constant in another form
+            name = f"{value.name}/{'x'.join(map(str, array.shape))}" if taken else value.name
+            self._written[key] = self._write(value, np.ascontiguousarray(array), self.label(name))
         return self._written[key]
 
     def _write(self, value: Constant, array: Array, name: str) -> Var:

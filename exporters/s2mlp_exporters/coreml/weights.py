@@ -7,6 +7,7 @@ a sentinel (uint32), its type (uint32), its bytes (uint64), where they begin (ui
 from __future__ import annotations
 
 import struct
+from math import prod
 from pathlib import Path
 
 import numpy as np
@@ -46,7 +47,7 @@ class WeightFile:
             raise Unexpected(f"weights are to be read at {offset}, where the file has none")
         sentinel, kind, size, start, unused = self._unpack("<IIQQQ", offset)
         whole = sentinel == _SENTINEL and _TYPES.get(kind) == dtype and not unused
-        if not whole or size != np.dtype(dtype).itemsize * _count(shape):
+        if not whole or size != np.dtype(dtype).itemsize * prod(shape):
             raise Unexpected(f"the weights at {offset} are not {dtype} of the shape {list(shape)}")
         if start != offset + ALIGNMENT or size > len(self._bytes) - start:
             raise Unexpected(f"the weights at {offset} do not lie behind their description")
@@ -55,10 +56,3 @@ class WeightFile:
 
     def _unpack(self, form: str, offset: int) -> tuple[int, ...]:
         return struct.unpack_from(form, self._bytes.data, offset)
-
-
-def _count(shape: tuple[int, ...]) -> int:
-    count = 1
-    for n in shape:
-        count *= n
-    return count

@@ -16,9 +16,10 @@ from math import prod
 from pathlib import Path
 
 from s2mlp_deploy.formats.artifact_scan import Unexpected, inspecting
+from s2mlp_deploy.graph.metadata import PREFIX
 from s2mlp_exporters.executorch import xnnpack_scan
 from s2mlp_exporters.executorch.flatbuffer import Table
-from s2mlp_exporters.executorch.lower import FORWARD, METADATA
+from s2mlp_exporters.executorch.lower import FORWARD
 
 _NULL, _INT, _BOOL, _DOUBLE, _TENSOR, _STRING, _INTS, _TENSORS = 1, 2, 3, 4, 5, 6, 7, 10
 """Kinds of values, as the schema numbers them."""
@@ -90,7 +91,7 @@ def _scan(data: memoryview) -> None:
         reader = _Method(plan, program, segments)
         if name == FORWARD:
             reader.check()
-        elif name.startswith(METADATA):
+        elif name.startswith(PREFIX):
             reader.check_text()
         else:
             raise Unexpected(f"it has a method {name[:40]!r}, which none of this project's has")

@@ -6,48 +6,19 @@ PyTorch and ExecuTorch then see the graph that was verified, with its folds and 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from s2mlp_deploy.errors import CompilerError
+from s2mlp_deploy.formats.onnx_node import Node
 from s2mlp_deploy.schema.array import Array
 
 if TYPE_CHECKING:
     import onnx_ir as ir
 
-
-@dataclass(frozen=True)
-class Node:
-    """A node of the ONNX graph: its operator, the names of inputs ("" where left out) and outputs, its attributes."""
-
-    operator: str
-    inputs: tuple[str, ...]
-    outputs: tuple[str, ...]
-    attributes: Mapping[str, Any]
-
-    @classmethod
-    def of(cls, node: ir.Node) -> Node:
-        operator = node.op_type if node.domain in ("", "ai.onnx") else f"{node.domain}.{node.op_type}"
-        return cls(
-            operator,
-            tuple("" if x is None else str(x.name) for x in node.inputs),
-            tuple(str(x.name) for x in node.outputs),
-            {name: attribute.value for name, attribute in node.attributes.items()},
-        )
-
-    def has(self, index: int) -> bool:
-        """Whether input ``index`` is given."""
-        return index < len(self.inputs) and self.inputs[index] != ""
-
-    def refused(self, why: str) -> CompilerError:
-        """The refusal of the node for the reason ``why``."""
-        return CompilerError(
-            f"--format executorch cannot express {self.outputs[0]} ({self.operator}): {why}. Export for another --format"
-        )
+FORMAT = "executorch"
 
 
 class Values:
@@ -113,13 +84,9 @@ class GraphModule(nn.Module):
 
     def __init__(self, model: ir.Model, operators: Mapping[str, Operator]) -> None:
         super().__init__()
-        self.nodes = tuple(map(Node.of, model.graph))
+        self.nodes = tuple(Node.of(node, FORMAT) for node in model.graph)
         for node in self.nodes:
-            if node.operator not in operators:
-                raise CompilerError(
-                    f"--format executorch has no translation for the operator {node.operator} of {node.outputs[0]}: export for "
-                    "another --format"
-                )
+            node.translated_by(operators)
         self.operators = operators
         (self.input,), (self.output,) = _names(model.graph.inputs), _names(model.graph.outputs)
         self.arrays = {str(name): _array(value) for name, value in model.graph.initializers.items()}

@@ -12,10 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from s2mlp_deploy.errors import CompilerError, UsageError
+from s2mlp_deploy.graph.metadata import metadata_of
 from s2mlp_exporters.executorch.packages import executorch_version, load
-
-METADATA = "s2mlp."
-"""The prefix of this project's metadata: in ONNX files of keys, in programs of methods that return the text."""
 
 FORWARD = "forward"
 """The method that computes logits."""
@@ -51,7 +49,7 @@ def lower(path: Path, max_batch: int) -> Program:
     if free not in ([], [0]):
         raise UsageError("--format executorch has one size of images for a file: leave out --dynamic-size")
     shape = tuple(n if isinstance(n, int) else max_batch for n in image.shape)
-    metadata = {key: text for key, text in sorted(model.metadata_props.items()) if key.startswith(METADATA)}
+    metadata = metadata_of(model)  # each becomes a method that returns the text
     load("torch")  # which sets the levels of its loggers as it is imported
     with _quiet():
         return _lower(model, shape, image.dtype.numpy().name, free=bool(free and max_batch > 1), metadata=metadata)

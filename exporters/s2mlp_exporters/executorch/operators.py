@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from s2mlp_deploy.formats.onnx_node import Node
 from s2mlp_exporters.executorch import quantization
-from s2mlp_exporters.executorch.graph_module import Node, Operator, Values
+from s2mlp_exporters.executorch.graph_module import Operator, Values
 
 _END = 2**31
 """The end of a slice from which on it is the axis's own."""

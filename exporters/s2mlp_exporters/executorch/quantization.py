@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from s2mlp_exporters.executorch.graph_module import Node, Values
+from s2mlp_deploy.formats.onnx_node import Node
+from s2mlp_exporters.executorch.graph_module import Values
 
 _LOWEST, _HIGHEST = -128, 127
 

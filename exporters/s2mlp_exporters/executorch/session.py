@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -13,18 +10,17 @@ from weakref import WeakSet
 
 from s2mlp_deploy.errors import BundleError, UsageError
 from s2mlp_deploy.graph.layer import INPUT
+from s2mlp_deploy.graph.metadata import PREFIX
 from s2mlp_deploy.runtime.session import Description
 from s2mlp_deploy.schema.array import Array
 from s2mlp_deploy.schema.tensor_entry import TensorEntry
-from s2mlp_exporters.executorch.lower import FORWARD, METADATA
+from s2mlp_deploy.system.quiet_stderr import quiet_stderr
+from s2mlp_exporters.executorch.lower import FORWARD
 from s2mlp_exporters.executorch.packages import executorch_version, load
 from s2mlp_exporters.executorch.settings import Settings
 
 RUNTIME = "executorch.extension.pybindings._C"
 """The runtime alone: the public module beside it loads the whole compiler, and prints its warnings."""
-
-_turn = Lock()
-"""The runtime's threads and standard error are the process's, so loading takes turns."""
 
 _loaded: WeakSet[ExecuTorchSession] = WeakSet()
 """The sessions in this process, whose programs keep the threads that they were loaded with."""
@@ -45,7 +41,7 @@ class ExecuTorchSession:
         self._path, self._settings = path, settings
         self._runtime = load(RUNTIME)
         self._turn = Lock()
-        with _turn, _silent():
+        with quiet_stderr():  # the runtime prints how it counts processors; its threads, too, are the process's
             _set_threads(self._runtime, threads)
             try:
                 # Without this level of checks, damaged tables are followed.
@@ -93,7 +89,7 @@ class ExecuTorchSession:
                 _entry(self._settings.output, meta.output_tensor_meta(i), free) for i in range(meta.num_outputs())
             )
             names = map(self._program.get_method_name, range(self._program.num_methods()))
-            texts = {name: self._program.load_method(name)([])[0] for name in names if name.startswith(METADATA)}
+            texts = {name: self._program.load_method(name)([])[0] for name in names if name.startswith(PREFIX)}
         return Description(inputs, outputs, texts)
 
 
@@ -119,23 +115,6 @@ def _entry(name: str, info: Any, free: bool) -> TensorEntry:
     return TensorEntry(
         name=name, dtype=_TYPES.get(info.dtype(), "unknown"), shape=("any", *shape[1:]) if free else shape
     )
-
-
-@contextmanager
-def _silent() -> Iterator[None]:
-    """Keep ExecuTorch's runtime from printing how it counts processors; it offers no setting for that."""
-    try:
-        kept = os.dup(2)
-    except OSError:  # standard error is closed
-        yield
-        return
-    try:
-        with open(os.devnull, "wb") as nowhere:
-            os.dup2(nowhere.fileno(), 2)
-        yield
-    finally:
-        os.dup2(kept, 2)
-        os.close(kept)
 
 
 def _plain(error: Exception) -> str:

@@ -6,12 +6,12 @@ from dataclasses import replace
 
 import numpy as np
 
+from s2mlp_deploy.formats.onnx_node import Node
 from s2mlp_exporters.litert.model_writer import Kind, Result, Tensor
 from s2mlp_exporters.litert.translation import (
     Axes,
     Constant,
     Emitter,
-    Node,
     Pending,
     Translation,
     Value,

@@ -7,13 +7,13 @@ from math import prod
 
 import numpy as np
 
+from s2mlp_deploy.formats.onnx_node import Node
 from s2mlp_exporters.litert.arithmetic import ADD, MUL, RSQRT, SQUARED_DIFFERENCE, SUB, apply, mean
 from s2mlp_exporters.litert.model_writer import Kind, Result, Scales, Tensor
 from s2mlp_exporters.litert.translation import (
     Axes,
     Constant,
     Emitter,
-    Node,
     Pending,
     Restored,
     Translation,

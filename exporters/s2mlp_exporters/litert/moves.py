@@ -6,9 +6,10 @@ from math import prod
 
 import numpy as np
 
+from s2mlp_deploy.formats.onnx_node import Node
 from s2mlp_exporters.litert.layers import pad
 from s2mlp_exporters.litert.model_writer import Kind, Tensor
-from s2mlp_exporters.litert.translation import Constant, Emitter, Node, Translation, int32, of_batch, of_bytes
+from s2mlp_exporters.litert.translation import Constant, Emitter, Translation, int32, of_batch, of_bytes
 
 
 def cut(t: Translation, x: Tensor, axis: int, span: tuple[int, int], name: str) -> Tensor:

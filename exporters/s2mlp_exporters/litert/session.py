@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 import mmap
 import os
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -15,15 +14,13 @@ import numpy as np
 
 from s2mlp_deploy.errors import BundleError, RuntimeMissingError
 from s2mlp_deploy.graph.layer import OUTPUT
+from s2mlp_deploy.graph.metadata import PREFIX
 from s2mlp_deploy.runtime.session import Description
 from s2mlp_deploy.schema.array import Array
 from s2mlp_deploy.schema.tensor_entry import TensorEntry
+from s2mlp_deploy.system.quiet_stderr import quiet_stderr
 from s2mlp_exporters.litert.model_writer import pack
 from s2mlp_exporters.litert.schema import MODULE, litert_version, load, load_schema
-from s2mlp_exporters.litert.translate import METADATA
-
-_turn = Lock()
-"""Standard error is the process's, so loading takes turns."""
 
 
 class LiteRtSession:
@@ -79,7 +76,7 @@ class LiteRtSession:
             else {"model_path": str(self._path)}
         )
         try:
-            with _silent():
+            with quiet_stderr():  # LiteRT prints, as it loads a model, which delegate it made
                 loaded = interpreter(**source, num_threads=self._threads)
                 loaded.allocate_tensors()
         except (ValueError, RuntimeError) as error:
@@ -138,9 +135,8 @@ def _processors() -> int:
 
 def _entry(detail: Mapping[str, Any]) -> TensorEntry:
     shape = tuple("any" if n < 0 else int(n) for n in detail["shape_signature"])
-    dtype = (
-        np.float32 if detail["dtype"] == np.int8 else detail["dtype"]
-    )  # a session takes and gives what int8 stands for
+    # A session takes and gives the numbers that int8 stands for.
+    dtype = np.float32 if detail["dtype"] == np.int8 else detail["dtype"]
     return TensorEntry(name=detail["name"], dtype=np.dtype(dtype).name, shape=shape)
 
 
@@ -165,26 +161,8 @@ def _metadata_in(path: Path) -> dict[str, str]:
         return {
             name: model.Buffers(place).DataAsNumpy().tobytes().decode("utf-8", "replace")
             for name, place in places.items()
-            if name.startswith(METADATA)
+            if name.startswith(PREFIX)
         }
-
-
-@contextmanager
-def _silent() -> Iterator[None]:
-    """Keep LiteRT from printing, as it loads a model, which delegate it made; it offers no setting for that."""
-    with _turn:
-        try:
-            kept = os.dup(2)
-        except OSError:  # standard error is closed
-            yield
-            return
-        try:
-            with open(os.devnull, "wb") as nowhere:
-                os.dup2(nowhere.fileno(), 2)
-            yield
-        finally:
-            os.dup2(kept, 2)
-            os.close(kept)
 
 
 def _plain(error: Exception) -> str:

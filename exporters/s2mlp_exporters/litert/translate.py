@@ -13,19 +13,20 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from s2mlp_deploy.errors import CompilerError, UsageError
+from s2mlp_deploy.errors import UsageError
+from s2mlp_deploy.formats.onnx_node import Node
+from s2mlp_deploy.graph.metadata import metadata_of
 from s2mlp_exporters.litert import arithmetic, layers, moves, tflite_metadata
 from s2mlp_exporters.litert.layers import scales_of
 from s2mlp_exporters.litert.model_writer import ModelWriter, Result
-from s2mlp_exporters.litert.translation import Constant, Emitter, Node, Restored, Translation
+from s2mlp_exporters.litert.translation import Constant, Emitter, Restored, Translation
 
 if TYPE_CHECKING:
     import onnx_ir as ir
 
 EMITTERS: dict[str, Emitter] = {**arithmetic.EMITTERS, **layers.EMITTERS, **moves.EMITTERS}
 
-METADATA = "s2mlp."
-"""What the names of this project's metadata begin with, in ONNX files and here."""
+FORMAT = "litert"
 
 
 def translate(path: Path, *, whole: bool = False) -> tuple[memoryview, bytes]:
@@ -48,16 +49,12 @@ def translate(path: Path, *, whole: bool = False) -> tuple[memoryview, bytes]:
     for value in model.graph.inputs:
         given = _input(value)
         t.define(given.name, _in_bytes(t, value, given) if whole else writer.input(given))
-    for node in map(Node.of, model.graph):
-        if node.operator not in EMITTERS:
-            raise CompilerError(
-                f"--format litert has no translation for the operator {node.operator} of {node.name}: export for another --format"
-            )
-        EMITTERS[node.operator](t, node)
+    for node in (Node.of(node, FORMAT) for node in model.graph):
+        node.translated_by(EMITTERS)(t, node)
     for value in model.graph.outputs:
         result = t.value(str(value.name))
         writer.output(t.integers_of(result) if whole else t.written(result))
-    known = {key: text for key, text in sorted(model.metadata_props.items()) if key.startswith(METADATA)}
+    known = metadata_of(model)
     for key, text in known.items():
         writer.metadata(key, text.encode())
     facts = _facts(writer, known)
@@ -75,7 +72,7 @@ def _facts(writer: ModelWriter, metadata: Mapping[str, str]) -> tflite_metadata.
 
 def _in_bytes(t: Translation, value: ir.Value, given: Result) -> Restored:
     """The input as integers, of the scales that the graph quantizes it with first of all."""
-    (first,) = (Node.of(node) for node, _ in value.uses())
+    (first,) = (Node.of(node, FORMAT) for node, _ in value.uses())
     tensor = t.writer.input(replace(given, dtype=np.dtype(np.int8), scales=scales_of(t, first)))
     return Restored(given.name, tensor)
 

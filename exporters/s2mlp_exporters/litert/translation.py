@@ -6,18 +6,16 @@ LiteRT's convolutions read channels last, and ONNX's channels first. A transposi
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 
 from s2mlp_deploy.errors import CompilerError
+from s2mlp_deploy.formats.onnx_node import Node
 from s2mlp_deploy.schema.array import Array
 from s2mlp_exporters.litert.model_writer import Kind, ModelWriter, Result, Scales, Tensor
-
-if TYPE_CHECKING:
-    import onnx_ir as ir
 
 Axes: TypeAlias = tuple[int, ...]
 
@@ -81,41 +79,6 @@ class Pending:
 
 
 Value: TypeAlias = "Tensor | Constant | View | Restored | Pending"
-
-
-@dataclass(frozen=True)
-class Node:
-    """A node of the ONNX graph: its operator, the names of inputs ("" where left out) and outputs, its attributes."""
-
-    operator: str
-    inputs: tuple[str, ...]
-    outputs: tuple[str, ...]
-    attributes: Mapping[str, Any]
-
-    @classmethod
-    def of(cls, node: ir.Node) -> Node:
-        operator = node.op_type if node.domain in ("", "ai.onnx") else f"{node.domain}.{node.op_type}"
-        return cls(
-            operator,
-            tuple("" if x is None else str(x.name) for x in node.inputs),
-            tuple(str(x.name) for x in node.outputs),
-            {name: attribute.value for name, attribute in node.attributes.items()},
-        )
-
-    @property
-    def name(self) -> str:
-        """The name of the first output, which is the node's in this project's graphs."""
-        return self.outputs[0]
-
-    def has(self, index: int) -> bool:
-        """Whether input ``index`` is given."""
-        return index < len(self.inputs) and self.inputs[index] != ""
-
-    def refused(self, why: str) -> CompilerError:
-        """The refusal of the node for the reason ``why``."""
-        return CompilerError(
-            f"--format litert cannot express {self.name} ({self.operator}): {why}. Export for another --format"
-        )
 
 
 class Translation:
@@ -220,15 +183,9 @@ class Translation:
             return self.written(value.integers)
         if isinstance(value, Constant) and value.scales is not None:
             return self.written(value)
-        name = (
-            value.result.name
-            if isinstance(value, Pending)
-            else value.base.name
-            if isinstance(value, View)
-            else value.name
-        )
+        named = value.result if isinstance(value, Pending) else value.base if isinstance(value, View) else value
         raise CompilerError(
-            f"--format litert needs {name} in int8, and it is in float: export with --target litert-micro"
+            f"--format litert needs {named.name} in int8, and it is in float: export with --target litert-micro"
         )
 
     def transposed(self, value: Value, axes: Axes) -> Value:

@@ -9,6 +9,7 @@ import onnx_ir as ir
 
 from s2mlp_deploy.errors import BundleError, ModelError
 from s2mlp_deploy.graph import onnx_file
+from s2mlp_deploy.graph.metadata import metadata_of
 from s2mlp_deploy.pipeline.repair import trial
 from s2mlp_deploy.pipeline.repair.trial import Trial
 from s2mlp_deploy.runtime.onnxruntime import Loading, OnnxSession
@@ -43,7 +44,7 @@ def read(path: Path) -> Given:
             raise ModelError(
                 f"{path} takes {value.dtype.name} as {value.name}: expected floats, integers or truth values"
             )
-    for key in [key for key in model.metadata_props if key.startswith("s2mlp.")]:
+    for key in metadata_of(model):
         del model.metadata_props[key]
     return Given(path, model, sha256(path))
 
