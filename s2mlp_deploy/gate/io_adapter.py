@@ -21,6 +21,7 @@ from s2mlp_deploy.gate import golden_images
 from s2mlp_deploy.gate.distance import leading_class
 from s2mlp_deploy.gate.golden_images import Pictures
 from s2mlp_deploy.graph.io_signature import BEST
+from s2mlp_deploy.graph.probabilities import probabilities
 from s2mlp_deploy.runtime.session import BATCH, RankingSession, Session, run_in_batches
 from s2mlp_deploy.schema.array import Array
 from s2mlp_deploy.schema.manifest import FLOAT_LOGITS, Interface, Manifest, Preprocessing
@@ -260,15 +261,3 @@ def _product_log(x: Array) -> Array:
     for _ in range(20):
         w = w - (w - x * np.exp(-w)) / (1 + w)
     return w
-
-
-def probabilities(logits: Array) -> Array:
-    """The probabilities of each row of logits: the softmax, or the sigmoid of a single logit."""
-    return softmax(np.pad(logits, ((0, 0), (1, 0))))[:, 1:] if logits.shape[1] == 1 else softmax(logits)
-
-
-def softmax(logits: Array) -> Array:
-    """Probabilities (rows, classes)."""
-    powers = np.exp(logits - logits.max(axis=1, keepdims=True))
-    normalized: Array = powers / powers.sum(axis=1, keepdims=True)
-    return normalized

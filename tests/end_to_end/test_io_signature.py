@@ -30,6 +30,7 @@ from s2mlp_deploy.gate.io_adapter import ArtifactIo, IoAdapter
 from s2mlp_deploy.gate.rules import tolerance_for
 from s2mlp_deploy.graph.builder import GraphBuilder
 from s2mlp_deploy.graph.lowered import Axes, Lowered
+from s2mlp_deploy.graph.probabilities import softmax
 from s2mlp_deploy.graph.resize import FILTERS, emit_fit
 from s2mlp_deploy.graph.spatial_shift import LOWERINGS
 from s2mlp_deploy.passes import attach_io
@@ -216,7 +217,7 @@ def test_probabilities_and_the_best_of_them(tmp_path: Path) -> None:
     spec = small_spec(classes=9)
     graph = lowered(spec, weights_of(random_model(spec)))
     x = images.normalize(noise(4, *spec.image_size, 3), IMAGENET)
-    expected = io_adapter.softmax(opened(graph, tmp_path / "l").run(x).astype(np.float64))
+    expected = softmax(opened(graph, tmp_path / "l").run(x).astype(np.float64))
     found = attached(graph, IMAGENET, tmp_path / "p", output="probabilities").run(x)
     np.testing.assert_allclose(found, expected, rtol=1e-5)
     scores, classes = attached(graph, IMAGENET, tmp_path / "t", output="top5").rank(x)
@@ -242,7 +243,7 @@ def best_of(probabilities: Array) -> Array:
 
 @pytest.mark.parametrize("kind", [PROBABILITIES, TOP5], ids=lambda k: k.output)
 def test_right_answers_speak_for_the_references_logits(kind: Interface) -> None:
-    given = io_adapter.softmax(LOGITS)
+    given = softmax(LOGITS)
     given = best_of(given) if kind is TOP5 else given
     np.testing.assert_allclose(io_adapter.as_logits(given, LOGITS, kind), LOGITS, atol=1e-12)
 
@@ -255,7 +256,7 @@ def test_answers_of_logits_within_a_tolerance_stay_within_it(kind: Interface, er
         logits = LOGITS * scale
         off = rng.standard_normal(logits.shape)
         off *= error * np.linalg.norm(logits, axis=1, keepdims=True) / np.linalg.norm(off, axis=1, keepdims=True)
-        given = io_adapter.softmax(logits + off)
+        given = softmax(logits + off)
         found = io_adapter.as_logits(best_of(given) if kind is TOP5 else given, logits, kind)
         distance = np.linalg.norm(found - logits, axis=1) / np.linalg.norm(logits, axis=1)
         # Where the reference itself nearly ties, another class moves ahead by as little.
@@ -264,7 +265,7 @@ def test_answers_of_logits_within_a_tolerance_stay_within_it(kind: Interface, er
 
 
 def test_a_class_that_is_wrongly_left_out_is_seen() -> None:
-    given = io_adapter.softmax(LOGITS)
+    given = softmax(LOGITS)
     wrong = best_of(given)
     rows = np.arange(len(wrong))
     second, sixth = np.argsort(-given, axis=1)[:, [1, 5]].T

@@ -29,6 +29,7 @@ from s2mlp_deploy.gate.io_adapter import ArtifactIo, IoAdapter
 from s2mlp_deploy.gate.rules import tolerance_for
 from s2mlp_deploy.graph import io_signature
 from s2mlp_deploy.graph.lowered import Axes, Lowered
+from s2mlp_deploy.graph.probabilities import probabilities
 from s2mlp_deploy.graph.spatial_shift import LOWERINGS
 from s2mlp_deploy.passes import attach_io
 from s2mlp_deploy.passes.optimize import optimize
@@ -206,7 +207,7 @@ LOGITS = np.random.default_rng(0).standard_normal((50, 1)) * 3
 
 
 def test_a_right_probability_speaks_for_the_logit() -> None:
-    given = io_adapter.probabilities(LOGITS)
+    given = probabilities(LOGITS)
     np.testing.assert_allclose(given, 1 / (1 + np.exp(-LOGITS)), rtol=1e-12)
     np.testing.assert_allclose(io_adapter.as_logits(given, LOGITS, PROBABILITIES), LOGITS, atol=1e-12)
     assert np.isnan(io_adapter.as_logits(np.full_like(LOGITS, np.nan), LOGITS, PROBABILITIES)).all()
@@ -216,7 +217,7 @@ def test_a_right_probability_speaks_for_the_logit() -> None:
 @pytest.mark.parametrize("scale", [0.1, 1.0, 5.0])
 def test_a_probability_of_a_logit_within_a_tolerance_stays_within_it(error: float, scale: float) -> None:
     logits = LOGITS * scale
-    given = io_adapter.probabilities(logits + error * np.random.default_rng(1).choice([-1.0, 1.0], logits.shape))
+    given = probabilities(logits + error * np.random.default_rng(1).choice([-1.0, 1.0], logits.shape))
     found = io_adapter.as_logits(given, logits, PROBABILITIES)
     assert (np.abs(found - logits) <= error * (1 + 1e-6) + 1e-12).all()
     np.testing.assert_array_equal(leading_class(found), (given[:, 0] > 0.5).astype(int))

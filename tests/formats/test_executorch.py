@@ -16,6 +16,8 @@ import torch
 from helpers.formats import exported, manifest_of, noise, promised, replace_file
 from helpers.mixers import lucidrains_mixer
 from helpers.support import pyramid_spec, run, save_checkpoint, small_spec, v2_spec
+from s2mlp_deploy.bundle import golden_tensors
+from s2mlp_deploy.bundle.golden_tensors import Golden
 from s2mlp_deploy.bundle.read import read_bundle
 from s2mlp_deploy.errors import BundleError, CompilerError, UsageError
 from s2mlp_deploy.families.mixer.spec import MixerSpec
@@ -32,11 +34,12 @@ from s2mlp_deploy.schema.spec import Embedding, Spec
 
 pytest.importorskip("executorch", reason="needs ExecuTorch")
 
-from s2mlp_exporters.executorch import artifact_scan
+from s2mlp_exporters.executorch import artifact_scan, bundled_program, exporter
 from s2mlp_exporters.executorch.exporter import MODEL, ExecuTorchProgram
 from s2mlp_exporters.executorch.graph_module import GraphModule
 from s2mlp_exporters.executorch.operators import OPERATORS
-from s2mlp_exporters.executorch.session import ExecuTorchSession
+from s2mlp_exporters.executorch.packages import load
+from s2mlp_exporters.executorch.session import RUNTIME, ExecuTorchSession
 
 pytestmark = pytest.mark.slow  # ExecuTorch takes seconds to lower the smallest network
 
@@ -92,6 +95,82 @@ def test_the_report_names_what_xnnpack_leaves_out_which_only_moves_values_but_fo
     left = json.loads((made / "engine" / "report.json").read_text("utf-8"))["engine"]["not_delegated"]
     assert left.keys() == {"index_select", "slice_copy.Tensor", "view_copy", "mean.dim"}
     assert left["mean.dim"] == 2
+
+
+# The program with its golden tensors, written beside it
+
+
+class Lowered:
+    """A program that was lowered before, so that it need not be again."""
+
+    output, outside = "logits", dict[str, int]()
+
+    def __init__(self, file: Path) -> None:
+        self._file = file
+
+    def write(self, path: Path) -> None:
+        shutil.copyfile(self._file, path)
+
+
+@pytest.fixture
+def tested(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A bundle with ``model.bpte``."""
+    monkeypatch.setattr(exporter, "lower", lambda path, max_batch: Lowered(made / "engine" / MODEL))
+    options = ("--max-batch", 9, "--bundled-program", "-o", tmp_path / "tested")
+    exported(made / "onnx", "--format", "executorch", *options)
+    return tmp_path / "tested"
+
+
+def test_executorchs_own_runtime_verifies_a_program_with_its_golden_tensors(tested: Path, made: Path) -> None:
+    assert run("verify", tested).code == 0
+    assert promised(tested).keys() - promised(made / "engine").keys() == {bundled_program.FILE}
+    engine = json.loads((tested / "report.json").read_text("utf-8"))["engine"]
+    runtime = load(RUNTIME)
+    content = (tested / bundled_program.FILE).read_bytes()
+    module = runtime._load_bundled_program_from_buffer(content)
+    cases = len(golden_tensors.load(tested / "golden.safetensors").inputs)
+    for i in range(cases):
+        module.verify_result_with_bundled_expected_output("forward", i, 0.0, engine["bundleio_atol"])
+    with pytest.raises(RuntimeError):
+        module.verify_result_with_bundled_expected_output("forward", 0, 0.0, engine["bundleio_atol"] / 1000)
+    with pytest.raises(RuntimeError):
+        module.verify_result_with_bundled_expected_output("forward", cases, 0.0, 1e9)
+
+
+def test_golden_tensors_of_another_program_are_refused(tested: Path) -> None:
+    content = bytearray((tested / bundled_program.FILE).read_bytes())
+    content[-1] ^= 1
+    replace_file(tested, bundled_program.FILE, bytes(content))
+    ran = run("verify", tested)
+    assert ran.code == 3 and "model.bpte is not model.pte with the golden tensors beside it" in ran.err
+
+
+def test_without_golden_tensors_there_is_no_such_file(made: Path, tmp_path: Path) -> None:
+    exported(made / "small.pt", "--no-gate", "-o", tmp_path / "onnx")
+    ran = run("export", tmp_path / "onnx", "--format", "executorch", "--bundled-program", "-o", tmp_path / "out")
+    assert ran.code == 2 and "--bundled-program" in ran.err and "holds no golden tensors" in ran.err
+
+
+@pytest.mark.parametrize(
+    ("batch", "largest", "sizes"), [(None, 3, [2, 3, 2, 1]), (None, 8, [2, 5, 1]), (4, 1, [4, 4, 4, 4])]
+)
+def test_test_cases_fit_the_program_and_begin_with_images(batch: int | None, largest: int, sizes: list[int]) -> None:
+    inputs = {"faint": noise(1), "images": noise(2), "noise": noise(5)}
+    logits = {name: x[:, 0, 0, :7] for name, x in inputs.items()}
+    cases = bundled_program.test_cases(Golden(inputs, logits, {}), "logits", batch=batch, largest=largest)
+    assert sorted(len(case.input) for case in cases) == sorted(sizes)
+    np.testing.assert_array_equal(cases[0].input[:2], inputs["images"])
+    for case in cases:
+        np.testing.assert_array_equal(case.expected, case.input[:, 0, 0, :7])
+
+
+@pytest.mark.parametrize("classes", [1, 7])
+def test_a_program_that_gives_probabilities_is_held_to_those(classes: int) -> None:
+    logits = torch.tensor(noise(5)[:, 0, 0, :classes])
+    golden = Golden({"noise": noise(5)}, {"noise": logits.numpy()}, {})
+    (case,) = bundled_program.test_cases(golden, "probabilities", batch=None, largest=8)
+    wanted = torch.sigmoid(logits) if classes == 1 else torch.softmax(logits, 1)
+    np.testing.assert_allclose(case.expected, wanted.numpy(), rtol=1e-6)
 
 
 # The graph as a module: in PyTorch itself, which takes no time

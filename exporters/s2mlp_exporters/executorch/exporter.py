@@ -8,13 +8,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
-from s2mlp_deploy.bundle.contents import Artifact, Bundle
+import numpy as np
+
+from s2mlp_deploy.bundle import golden_tensors
+from s2mlp_deploy.bundle.contents import GOLDEN, Artifact, Bundle
+from s2mlp_deploy.bundle.golden_tensors import Golden
 from s2mlp_deploy.errors import BundleError, CompilerError, UsageError
 from s2mlp_deploy.formats.base import Compiler, refuse_other_files
 from s2mlp_deploy.formats.settings import recorded
+from s2mlp_deploy.schema.manifest import Manifest
 from s2mlp_deploy.schema.precision import LITERT, QUANTIZED_AT_RUNTIME
-from s2mlp_exporters.executorch import artifact_scan
+from s2mlp_exporters.executorch import artifact_scan, bundled_program
 from s2mlp_exporters.executorch.lower import lower
 from s2mlp_exporters.executorch.options import ExecuTorchOptions
 from s2mlp_exporters.executorch.packages import MODULE, PACKAGE, REMEDY, executorch_version, missing
@@ -69,6 +75,11 @@ class ExecuTorchProgram(Compiler):
                 f"{bundle.directory} takes {bundle.size_bytes / 1e9:.1f} GB, and --format executorch takes up to "
                 f"{LIMIT_BYTES / 1e9:.1f} GB: export for another --format"
             )
+        if options.bundled_program and not (bundle.manifest.tolerance and GOLDEN in bundle.manifest.files):
+            raise UsageError(
+                f"--bundled-program: {bundle.directory} was exported with --no-gate or synthetic calibration and holds no golden "
+                "tensors: leave it out, or export the checkpoint again"
+            )
         largest = None if fixed else options.max_batch or DEFAULT_BATCH
         program = lower(bundle.artifact.path, largest or 1)
         program.write(destination / MODEL)
@@ -83,13 +94,19 @@ class ExecuTorchProgram(Compiler):
             {"runtime_version": executorch_version(), "output": program.output, "max_batch": largest}
         )
         known = settings.model_dump(exclude_none=True)
-        return Artifact(destination, MODEL, (MODEL,), known, report={"not_delegated": dict(program.outside)})
+        report: dict[str, Any] = {"not_delegated": dict(program.outside)}
+        if not options.bundled_program:
+            return Artifact(destination, MODEL, (MODEL,), known, report=report)
+        figures = _write_bundled_program(bundle, settings, destination)
+        return Artifact(destination, MODEL, (MODEL, bundled_program.FILE), known, report=report | figures)
 
     def inspect(self, bundle: Bundle) -> None:
         """Refuse an artifact that is not one of this format, or could do more than compute."""
-        recorded(bundle.artifact, Settings)
+        settings = recorded(bundle.artifact, Settings)
         refuse_other_files(bundle, MODEL)
         artifact_scan.inspect(bundle.artifact.path)
+        if bundled_program.FILE in bundle.artifact.files:
+            _check_bundled_program(bundle, settings)
 
     def open(self, artifact: Artifact) -> ExecuTorchSession:
         """Load the program, to run on as many threads as the runtime chooses.
@@ -109,3 +126,28 @@ class ExecuTorchProgram(Compiler):
         from importlib.metadata import version
 
         return {PACKAGE: executorch_version(), "torch": version("torch")}
+
+
+def _write_bundled_program(bundle: Bundle, settings: Settings, destination: Path) -> dict[str, float]:
+    """Write ``model.bpte`` beside ``model.pte``, and return the tolerance that a runner is to compare with."""
+    golden, tolerance = golden_tensors.load(bundle.golden), bundle.manifest.tolerance
+    assert tolerance is not None
+    content = _bundled(golden, bundle.manifest, settings, destination / MODEL)
+    (destination / bundled_program.FILE).write_bytes(content)
+    return {"bundleio_atol": bundled_program.absolute_tolerance(golden, tolerance.relative_l2)}
+
+
+def _check_bundled_program(bundle: Bundle, settings: Settings) -> None:
+    """Refuse a ``model.bpte`` that is not the program with the golden tensors beside it."""
+    path = bundle.directory / bundled_program.FILE
+    expected = _bundled(golden_tensors.load(bundle.golden), bundle.manifest, settings, bundle.artifact.path)
+    if path.read_bytes() != expected:
+        raise BundleError(
+            f"{path} is not {MODEL} with the golden tensors beside it: the bundle was changed; copy it again"
+        )
+
+
+def _bundled(golden: Golden, manifest: Manifest, settings: Settings, model: Path) -> memoryview:
+    """The content of ``model.bpte`` for the program in the file ``model``."""
+    cases = bundled_program.test_cases(golden, settings.output, batch=manifest.batch, largest=settings.max_batch or 1)
+    return bundled_program.bundled(np.fromfile(model, np.uint8), cases)
