@@ -106,7 +106,10 @@ def labelled_line(data: LabelledFolder, labels: Sequence[str] | None) -> str:
     """The assumptions made about a folder of labelled images, in a line; empty where there are none."""
     parts = []
     if data.named_by == "order":
-        parts.append(f"classes assumed in the order of the subfolders: {_few(list(data.classes))}")
+        parts.append(
+            f"classes assumed in the order of the subfolders: {_few(list(data.classes))} (not named in the bundle: pass the folder with "
+            "--labels, too)"
+        )
     if data.respelled:
         parts.append(f"subfolders taken for labels that are spelled otherwise: {_few(data.respelled)}")
     if data.left_out:

@@ -125,7 +125,10 @@ CropFractionOption = Annotated[
 ]
 LabelsOption = Annotated[
     Path | None,
-    image_option(metavar="FILE", help="Class names: a line each, or JSON; else as the checkpoint records."),
+    image_option(
+        metavar="FILE|DIR",
+        help="Class names: a line each, or JSON, or a folder with one subfolder a class, in sorted order; else as the checkpoint records.",
+    ),
 ]
 ReferenceOption = Annotated[
     Path | None,

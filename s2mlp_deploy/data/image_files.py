@@ -94,6 +94,15 @@ def entries(directory: Path) -> list[Path]:
         raise DataError(f"cannot read the image folder {directory}: {error.strerror}") from error
 
 
+def subfolders(directory: Path) -> list[str]:
+    """The names of the folders in ``directory``, sorted, hidden ones left out.
+
+    Raises:
+        DataError: where it cannot be read.
+    """
+    return [path.name for path in entries(directory) if is_folder(path) and not path.name.startswith(".")]
+
+
 def is_folder(path: Path) -> bool:
     """Whether it is one or a link to one; links that lead in a circle lead to none."""
     return os.path.isdir(path)

@@ -55,7 +55,7 @@ def find_labelled(directory: Path, classes: int, names: Sequence[str] | None = N
         DataError: where there is no such folder, no image, or the subfolders are not the classes.
     """
     found = image_files.entries(directory)
-    folders = [path.name for path in found if is_folder(path) and not path.name.startswith(".")]
+    folders = image_files.subfolders(directory)
     if not folders:
         raise DataError(f"{directory} has no subfolders: expected one a class, with that class's images in it")
     named_by, index = _class_indices(folders, classes, names, directory)

@@ -1,7 +1,8 @@
-"""Read class names from a file, in the forms that are in common use.
+"""Read class names from a file, in the forms that are in common use, or from the subfolders of a folder.
 
 Text, a name a line; or JSON: a list, names by index ({"0": "cat"}) or indices by name ({"cat": 0}), as training
-frameworks write class_to_idx. ImageNet's usual {"0": ["n01440764", "tench"]} is names by index, too.
+frameworks write class_to_idx. ImageNet's usual {"0": ["n01440764", "tench"]} is names by index, too. Of a folder, the
+names of its subfolders in sorted order, as torchvision's ImageFolder has them.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from numbers import Integral
 from pathlib import Path
 from typing import Any
 
+from s2mlp_deploy.data import image_files
 from s2mlp_deploy.errors import DataError
 from s2mlp_deploy.system import strict_json, untrusted_input
 from s2mlp_deploy.system.wording import counted
@@ -25,6 +27,21 @@ def read_labels(path: Path, classes: int) -> tuple[str, ...]:
     Raises:
         DataError: where there is another number of them, an empty one, or the file is none of the forms.
     """
+    names = image_files.subfolders(path) if path.is_dir() else _in_file(path)
+    if len(names) != classes:
+        holds = counted(len(names), "subfolder" if path.is_dir() else "label")
+        raise DataError(f"{path} has {holds}, and the model has {counted(classes, 'class')}: give one for each")
+    if "" in names:
+        raise DataError(f"{path} has an empty label for class {names.index('')}: name every class")
+    return tuple(names)
+
+
+def _in_file(path: Path) -> list[str]:
+    """The names in a file, of whatever number.
+
+    Raises:
+        DataError: where the file is none of the forms.
+    """
     try:
         text = untrusted_input.read_text(path)
     except OSError as error:
@@ -33,19 +50,12 @@ def read_labels(path: Path, classes: int) -> tuple[str, ...]:
         raise DataError(f"{path} is not text in UTF-8 ({error.reason}): save the labels as UTF-8") from error
     except ValueError as error:
         raise DataError(f"{path} is too large for a list of labels: {error}") from error
-    names = _json(text, path) if path.suffix.lower() == ".json" or text.lstrip()[:1] in ("{", "[") else _lines(text)
-    if len(names) != classes:
-        raise DataError(
-            f"{path} has {counted(len(names), 'label')}, and the model has {counted(classes, 'class')}: give one for each"
-        )
-    if "" in names:
-        raise DataError(f"{path} has an empty label for class {names.index('')}: name every class")
-    return tuple(names)
+    return _json(text, path) if path.suffix.lower() == ".json" or text.lstrip()[:1] in ("{", "[") else _lines(text)
 
 
 AS_TEXT = (
-    "the folders in the order of their names as text (0, 1, 10, 2, …), as torchvision's ImageFolder does, pass --labels with a "
-    "file of the names in that order (LC_ALL=C ls DIR > labels.txt)"
+    "the folders in the order of their names as text (0, 1, 10, 2, …), as torchvision's ImageFolder does, pass --labels with that "
+    "folder, too"
 )
 """The remedy where class names are numbers."""
 

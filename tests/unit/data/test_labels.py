@@ -70,6 +70,15 @@ def test_what_cannot_be_the_models_labels_is_refused(tmp_path: Path, content: An
     assert problem in str(caught.value) and str(tmp_path / "labels.x") in str(caught.value)
 
 
+def test_a_folder_names_the_classes_by_its_subfolders_as_imagefolder_sorts_them(tmp_path: Path) -> None:
+    for name in ("b", "a", "C", "é", ".cache", "._b", "@eaDir"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "notes.txt").touch()
+    assert read_labels(tmp_path, 4) == ("C", "a", "b", "é")
+    with pytest.raises(DataError, match="has 4 subfolders, and the model has 5 classes: give one for each"):
+        read_labels(tmp_path, 5)
+
+
 def test_files_that_cannot_be_read_are_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="cannot read the labels"):
         read_labels(tmp_path / "nowhere.txt", 4)
