@@ -215,11 +215,6 @@ def export(
             "between": between,
         },
     )
-    with torch_needed():
-        from s2mlp_deploy.cli import export_results
-
-        if not stated.is_bundle:
-            from s2mlp_deploy.pipeline import export_onnx  # noqa: F401
     profile = {"batch": batch} if ":" in batch else {}  # of engines, whose option is called like the command's
     settings = format_options.chosen({**flags_of_formats, **profile}, option or (), format)
     interface = Interface(input=input, output=answer)
@@ -231,6 +226,11 @@ def export(
         for name in format
         for options in precisions
     ]
+    with torch_needed():
+        from s2mlp_deploy.cli import export_results
+
+        if not stated.is_bundle:
+            from s2mlp_deploy.pipeline import export_onnx  # noqa: F401
     export_results.publish(requests, plot=plot, latency=latency, mlflow=mlflow, as_json=as_json)
 
 

@@ -127,8 +127,8 @@ def _class_indices(
     if len(folders) == groups:
         return "order", {f: i for i, f in enumerate(sorted(folders))}
     raise DataError(
-        f"{directory} has {counted(len(folders), 'subfolder')} and the model {counted(groups, 'class')}: name the subfolders by class index, "
-        "or by label, or give one for each class"
+        f"{directory} has {counted(len(folders), 'subfolder')} and the model {counted(groups, 'class')}: expected one for each class, or each "
+        f"named by class index or label, and found {_first(folders)}"
     )
 
 

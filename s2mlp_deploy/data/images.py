@@ -80,7 +80,7 @@ def _opened(path: Path) -> Iterator[Image.Image]:
             "make it smaller"
         ) from error
     except (OSError, UnidentifiedImageError, ValueError, SyntaxError) as error:
-        raise DataError(f"{path} is not an image that can be read: {error}") from error
+        raise DataError(f"{path} is not an image that can be read: {error}. Save it again, or move it away") from error
 
 
 def pixel_count(path: Path) -> int:
