@@ -46,11 +46,11 @@ def write_keys(place: Path) -> None:
     write_pair(place, "curve", ec.generate_private_key(ec.SECP256K1()))
 
 
-def authority(place: Path, name: str) -> Authority:
-    """A new authority, valid for years around today."""
+def authority(place: Path, name: str, *, days: tuple[int, int] = (-900, 900)) -> Authority:
+    """A new authority, valid from and to so many days from today."""
     key = ec.generate_private_key(ec.SECP256R1())
     subject = _name(name)
-    made = _certificate(subject, subject, key.public_key(), days=(-900, 900))
+    made = _certificate(subject, subject, key.public_key(), days)
     made = made.add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
     certificate = made.sign(key, hashes.SHA256())
     file = place / f"{name}.crt"

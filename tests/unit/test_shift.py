@@ -66,6 +66,15 @@ def test_the_bits_are_those_of_the_definition(
     assert torch.equal(y, shift_reference.spatial_shift(x, Shift(tuple(offsets), semantics, border)))
 
 
+@pytest.mark.parametrize(("semantics", "border"), KINDS)
+def test_offsets_of_every_kind_have_the_bits_of_the_definition(semantics: Semantics, border: Border) -> None:
+    """Always these; others above are drawn by chance."""
+    x = random_map(2, 5, 7, 15)
+    for offsets in (MIXED, ((1, 1), (1, -2), (3, -1), (-2, -3), (2, 2))):
+        expected = shift_reference.spatial_shift(x, Shift(offsets, semantics, border))
+        assert torch.equal(spatial_shift(x, offsets, semantics=semantics, border=border), expected)
+
+
 @pytest.mark.parametrize("channels", [4, 7, 16])
 def test_the_in_place_semantics_are_those_of_the_popular_statements_on_one_thread(channels: int) -> None:
     x = random_map(2, 5, 7, channels)

@@ -216,6 +216,10 @@ def _edited(change: Callable[[onnx.ModelProto, Path], object]) -> Change:
     return apply
 
 
+def _longer(model: onnx.ModelProto, bundle: Path) -> None:
+    next(tensor for tensor in model.graph.initializer if tensor.raw_data).raw_data += bytes(4)
+
+
 def _outside(location: str, offset: int | str | None = None, length: int | str | None = None) -> Change:
     """The largest weights are to be read from ``location``."""
 
@@ -342,6 +346,7 @@ GRAPHS: dict[str, Change] = {
     "a shape that overflows": _shape(2**33, 2**33),
     "a negative shape": _shape(-1, 5),
     "weights that are only claimed": _edited(_claims),
+    "a value more than the shape takes": _edited(_longer),
     "weights of text": _edited(
         lambda model, bundle: model.graph.initializer.append(
             TensorProto(name="more", data_type=TensorProto.STRING, dims=[1], string_data=[b"x"])

@@ -43,6 +43,8 @@ def keys(tmp_path_factory: pytest.TempPathFactory) -> Path:
     issue(ours, place, "future", days=(30, 60))
     issue(ours, place, "idle", signs=False)
     issue(theirs, place, "stranger")
+    issue(authority(place, "former", days=(-900, -10)), place, "heir", days=(-50, 300))
+    (place / "heirs.crt").write_bytes((place / "heir.crt").read_bytes() + (place / "former.crt").read_bytes())
     return place
 
 
@@ -290,6 +292,13 @@ def test_a_certificate_must_hold_today_and_be_by_the_authority(bundle: Path, key
     with_certificate(bundle, keys, name)
     with pytest.raises(SignatureError, match=words):
         read_bundle(bundle, TrustedKey(certificate=keys / "ours.crt"))
+
+
+def test_an_authority_in_the_signature_must_hold_today(bundle: Path, keys: Path) -> None:
+    """On the day on which it issued the signer's certificate it did, and that is the day that model-signing looks at."""
+    sign(bundle, keys / "heir.key", keys / "heirs.crt")
+    with pytest.raises(SignatureError, match=r"CN=former, which holds from .* to .*, and this machine's clock shows"):
+        read_bundle(bundle, TrustedKey(certificate=keys / "former.crt"))
 
 
 @pytest.mark.filterwarnings("ignore:The 'warn' method is deprecated:DeprecationWarning")  # which the package calls

@@ -219,12 +219,14 @@ def test_tensors_that_are_no_weights_are_left_out_and_listed(tmp_path: Path, why
         ("aux_head.weight", torch.zeros(7, 13)),
         ("classifier.weight", torch.zeros(5, 7)),
         ("criterion", torch.zeros(7)),
+        ("lossless.weight", torch.zeros(13, 13)),
         ("logit_scale", torch.tensor(2.0)),
         ("stages.0.blocks.0.gamma", torch.ones(1)),
         ("normalize.mean", torch.zeros(1, 3, 1, 1)),
         ("order", torch.arange(13)),
         ("stages.0.blocks.0.ema.weight", torch.zeros(13, 13)),
         ("ema.weight", torch.zeros(13, 13)),
+        ("stages.0.blocks.0.model_ema.weight", torch.zeros(13, 13)),
         ("bn.running_mean", torch.zeros(13)),
         ("encoder.embed.weight", torch.zeros(4, 4)),
     ],
@@ -568,6 +570,8 @@ def test_options_under_keys_that_are_no_names_are_passed_over() -> None:
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_half_precision_widens_exactly(tmp_path: Path, dtype: torch.dtype, zipped: bool) -> None:
     half = {name: tensor.to(dtype) for name, tensor in state().items()}
+    ends = torch.finfo(dtype)
+    half["head.fc.bias"][:4] = torch.tensor([ends.max, ends.min, ends.tiny, ends.smallest_normal]).to(dtype)
     found = load_checkpoint(save(tmp_path / "model.pt", half, zipped=zipped))
     assert_same(found.weights, {name: tensor.float() for name, tensor in half.items()})
     assert found.dtypes == (str(dtype).removeprefix("torch."),)

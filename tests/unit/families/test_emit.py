@@ -15,7 +15,7 @@ import torch
 from helpers.support import pyramid_spec, random_model, small_spec, weights_of, with_biases, with_stem_norms
 from s2mlp_deploy.errors import SimplifierError
 from s2mlp_deploy.families.s2mlp.emit import emit
-from s2mlp_deploy.families.s2mlp.spec import S2MLPSpec
+from s2mlp_deploy.families.s2mlp.spec import S2MLPSpec, Stage
 from s2mlp_deploy.gate import reference_logits
 from s2mlp_deploy.gate.distance import compare
 from s2mlp_deploy.graph.lowered import Axes
@@ -25,6 +25,7 @@ from s2mlp_deploy.passes.optimize import optimize
 from s2mlp_deploy.passes.run_passes import run_passes
 from s2mlp_deploy.passes.simplify import Simplify
 from s2mlp_deploy.schema.shift import DIRECTIONS, Shift, parse_directions
+from s2mlp_deploy.schema.spec import Embedding
 
 SPECS = {
     "one stage": small_spec(),
@@ -32,7 +33,8 @@ SPECS = {
     "no biases": with_biases(small_spec(), frozenset()),
     "final norm": replace(small_spec(), final_norm=True),
     "one channel in": replace(small_spec(), in_channels=1),
-    "other epsilon": replace(small_spec(), norm_epsilon=1e-3),
+    "oblong patches": S2MLPSpec((Stage(Embedding((6, 4), (2, 4), (2, 0)), 13, 26, 1),), classes=7, image_size=(20, 28)),
+    "other epsilon": replace(with_stem_norms(small_spec()), final_norm=True, norm_epsilon=1e-3),
     "in place": small_spec(shift=Shift(semantics="inplace")),
     "eight directions": small_spec(shift=Shift(DIRECTIONS["8"])),
     "horizontal": small_spec(shift=Shift(DIRECTIONS["horizontal"])),

@@ -56,6 +56,27 @@ def test_the_expected_outputs_pass() -> None:
     assert network_gate.gate(Fixed(GOLDEN.outputs["noise"]), GOLDEN, LIMIT, twice=True).passed
 
 
+@dataclass
+class WrongOnce(Fixed):
+    """A session whose run of that number is off, from 0 on."""
+
+    wrong: int
+    runs: int = 0
+
+    def compute(self, inputs: Mapping[str, Array]) -> Mapping[str, Array]:
+        factor = np.float32(1.001 if self.runs == self.wrong else 1)
+        self.runs += 1
+        return {**self.outputs, "boxes/all": factor * self.outputs["boxes/all"]}
+
+
+@pytest.mark.parametrize("wrong", [0, 1])
+def test_a_device_runs_every_case_twice_and_the_worse_run_counts(wrong: int) -> None:
+    verdict = network_gate.gate(WrongOnce(GOLDEN.outputs["noise"], wrong), GOLDEN, LIMIT, twice=True)
+    assert [check.case for check in verdict.failures] == ["noise, boxes/all"]
+    assert verdict.distances["noise, boxes/all"].relative_l2 > LIMIT.relative_l2
+    assert network_gate.gate(WrongOnce(GOLDEN.outputs["noise"], 1), GOLDEN, LIMIT).passed
+
+
 def test_one_sample_that_is_off_fails() -> None:
     off = BOXES.copy()
     off[2, 4, 1] += 1e-3

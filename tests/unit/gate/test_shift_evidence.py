@@ -289,6 +289,28 @@ def test_the_binomial_tail_has_its_limits() -> None:
     assert shift_evidence.binomial_tail(6, 5, 0.5) == 0
 
 
+# Distances from a recording
+
+
+@pytest.mark.parametrize(
+    ("paper", "inplace", "fitting"),
+    [
+        (0.0199, 0.5, ("paper",)),
+        (0.0201, 0.5, ()),  # neither its own numbers nor those of mixed precision
+        (np.inf, 1e-6, ("inplace",)),
+        (np.inf, np.inf, ()),
+        (1e-3, 9.9e-3, ("paper", "inplace")),  # both fit, and neither is ten times closer
+        (1.1e-2, 1e-3, ("inplace",)),
+        (0.0, 9.9e-7, ("paper", "inplace")),  # float32's last digit
+        (0.0, 1.1e-6, ("paper",)),
+    ],
+)
+def test_a_recording_is_of_the_reading_that_is_near_and_clearly_nearer_than_the_other(
+    paper: float, inplace: float, fitting: tuple[Semantics, ...]
+) -> None:
+    assert shift_evidence.those_that_fit({"paper": paper, "inplace": inplace}) == fitting
+
+
 # The decision
 
 

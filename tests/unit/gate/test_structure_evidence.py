@@ -6,9 +6,10 @@ The forward pass below is written from the public code bases' habits, and shares
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnxruntime
@@ -27,9 +28,12 @@ from s2mlp_deploy.families.s2mlp import reference
 from s2mlp_deploy.families.s2mlp.family import S2MLPFamily
 from s2mlp_deploy.families.s2mlp.spec import S2MLPSpec
 from s2mlp_deploy.families.staged import structures
+from s2mlp_deploy.families.structure import Change, Structure
+from s2mlp_deploy.gate import structure_evidence
+from s2mlp_deploy.gate.shift_evidence import FITS_RELATIVE_L2
 from s2mlp_deploy.schema.array import Array
 from s2mlp_deploy.schema.shift import Shift
-from s2mlp_deploy.schema.spec import Embedding
+from s2mlp_deploy.schema.spec import Embedding, Spec
 
 pytestmark = pytest.mark.slow  # every structure that it knows is tried
 
@@ -219,6 +223,38 @@ def test_logits_of_no_structure_at_all_get_no_advice(tmp_path: Path) -> None:
     np.savez(case.reference, input=images(), logits=Code().logits(random_model(SPEC, 1).state_dict(), images()))
     ended, said = case.export()
     assert ended == 1 and "nor does another order of directions, border, norm" in said and "own.toml" not in said
+
+
+@pytest.mark.parametrize("sample", [0, 2])
+def test_a_structure_must_give_every_recorded_sample(sample: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that is off in a single sample does not fit, whichever that is; of those that fit, the nearest comes first."""
+    recorded = np.random.default_rng(0).standard_normal((3, 7))
+    off = recorded.copy()
+    off[sample] *= 1.1
+    gives = {"off": off, "near": recorded * 1.001, "exact": recorded, "far": recorded * 1.019}
+
+    class Given(Structure):
+        def __init__(self, name: str) -> None:
+            self.name = name
+
+        def build(self, weights: Any) -> Any:
+            return gives[self.name]
+
+        def changes(self, assumed: Spec) -> Iterator[Change]:
+            yield Change(self.name)
+
+    class OfFamily:
+        def alternatives(self, spec: Spec) -> Iterator[Iterator[Structure]]:
+            yield iter([Given("off")])
+            yield map(Given, gives)
+
+    monkeypatch.setattr(structure_evidence, "family_of", lambda spec: OfFamily())
+    monkeypatch.setattr(structure_evidence.reference_logits, "run", lambda model, images: model[: len(images)])
+    fits = structure_evidence.find(SPEC, {}, np.zeros((3, 1)), recorded, FITS_RELATIVE_L2)
+    assert [fit.structure.name for fit in fits] == ["exact"]  # type: ignore[attr-defined]
+    del gives["exact"]
+    fits = structure_evidence.find(SPEC, {}, np.zeros((3, 1)), recorded, FITS_RELATIVE_L2)
+    assert [fit.structure.name for fit in fits] == ["near"]  # type: ignore[attr-defined]
 
 
 def test_one_change_is_tried_before_two_and_four_directions_in_every_order() -> None:

@@ -102,6 +102,23 @@ def test_every_lowering_equals_the_definition_for_any_offsets_that_it_does_not_r
     np.testing.assert_array_equal(run_lowering(name, x, shift, dynamic_size=dynamic), definition(x, shift))
 
 
+FAR: tuple[Offset, ...] = ((7, 0), (-9, 0), (0, 8), (0, -13), (10, -12), (5, 1), (-1, 6))
+"""Further than a map of 5 by 6 reaches, some by a multiple of it."""
+
+
+@pytest.mark.parametrize("name", LOWERINGS)
+@pytest.mark.parametrize("kind", KINDS, ids="-".join)
+@pytest.mark.parametrize("dynamic", [False, True])
+def test_every_lowering_equals_the_definition_beyond_the_map(
+    name: str, kind: tuple[Semantics, Border], dynamic: bool
+) -> None:
+    x = random_map(2, 5, 6, 5)
+    for offset in FAR:
+        shift = Shift((offset, (0, 0)), *kind)
+        if LOWERINGS[name].refusal(shift, dynamic_size=dynamic) is None:
+            np.testing.assert_array_equal(run_lowering(name, x, shift, dynamic_size=dynamic), definition(x, shift))
+
+
 @given(size=sizes, offset=any_offset)
 @settings(max_examples=150, deadline=None)
 def test_the_papers_shift_moves_values_by_the_offset_and_keeps_those_that_nothing_moves_into(

@@ -13,7 +13,7 @@ from helpers.support import random_model, small_spec, weights_of, with_biases
 from s2mlp_deploy.errors import InternalError, ParityError
 from s2mlp_deploy.families.s2mlp.emit import emit
 from s2mlp_deploy.families.s2mlp.spec import S2MLPSpec
-from s2mlp_deploy.graph.builder import GraphBuilder
+from s2mlp_deploy.graph.builder import GraphBuilder, constant_of, set_array
 from s2mlp_deploy.graph.lowered import Axes
 from s2mlp_deploy.graph.spatial_shift import LOWERINGS
 from s2mlp_deploy.passes import fold_layernorm
@@ -33,6 +33,8 @@ def norm_and_gemm(
     second_consumer: bool = False,
     shared_weight: bool = False,
     computed_gamma: bool = False,
+    mean_over_channels: bool = False,
+    joined_tokens: bool = False,
 ) -> ir.Model:
     """LayerNormalization → Gemm, or a graph that differs from it in one point."""
     rng = np.random.default_rng(1)
@@ -43,7 +45,13 @@ def norm_and_gemm(
         gamma = out.op("Abs", [gamma], "computed")
     inputs = [x, gamma] + ([out.constant("beta", rng.standard_normal(C).astype(np.float32))] if beta else [])
     n = out.op("LayerNormalization", inputs, "norm", axis=-1, epsilon=1e-5)
-    shape = (OUT, C) if trans_b else (C, OUT)
+    if mean_over_channels:
+        n = out.op("Reshape", [n, out.integers("square", -1, C, C)], "maps")
+        n = out.op("ReduceMean", [n, out.integers("channels", 2)], "mean", keepdims=0)
+    width = 2 * C if joined_tokens else C
+    if joined_tokens:
+        n = out.op("Reshape", [n, out.integers("two", -1, width)], "joined")
+    shape = (OUT, width) if trans_b else (width, OUT)
     w = out.constant("fc.weight", rng.standard_normal(shape).astype(np.float32))
     gemm_inputs = [n, w] + ([out.constant("fc.bias", rng.standard_normal(OUT).astype(np.float32))] if bias else [])
     y = out.op("Gemm", gemm_inputs, "fc", transB=trans_b, alpha=alpha)
@@ -77,6 +85,17 @@ def test_gamma_and_beta_move_into_the_gemm(beta: bool, bias: bool) -> None:
     np.testing.assert_allclose(outputs(model, x=x), before, rtol=0, atol=2e-6)
 
 
+def test_sums_that_nearly_cancel_are_formed_in_float64() -> None:
+    model = norm_and_gemm()
+    initializers = model.graph.initializers
+    large = np.float32(2**25)  # to which float32 cannot add 1
+    set_array(initializers["beta"], np.ones(C, np.float32))
+    set_array(initializers["fc.weight"], np.tile(np.float32([large, 1, 1, -large, 1, 1]), (OUT, 1)))
+    set_array(initializers["fc.bias"], np.full(OUT, 0.5, np.float32))
+    run_passes(model, FoldLayerNormAffineIntoGemm())
+    assert constant_of(initializers["fc.bias"]).tolist() == [4.5] * OUT
+
+
 @pytest.mark.parametrize(
     "near_miss",
     [
@@ -85,6 +104,8 @@ def test_gamma_and_beta_move_into_the_gemm(beta: bool, bias: bool) -> None:
         {"second_consumer": True},
         {"shared_weight": True},
         {"computed_gamma": True},
+        {"mean_over_channels": True},
+        {"joined_tokens": True},
     ],
     ids=lambda d: next(iter(d)),
 )

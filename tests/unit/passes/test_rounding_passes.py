@@ -65,10 +65,20 @@ def one_operator_more(graph: ir.Graph) -> None:
             node.replace_input_with(index, twice.outputs[0])
 
 
+def one_attribute_off(graph: ir.Graph) -> None:
+    next(node for node in graph if node.op_type == "Gelu").attributes["approximate"] = ir.AttrString(
+        "approximate", "tanh"
+    )
+
+
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize(
     ("damage", "message"),
-    [(one_weight_off, "input 1 of stage0/block00/fc3 is another"), (one_operator_more, "its operators are others")],
+    [
+        (one_weight_off, "input 1 of stage0/block00/fc3 is another"),
+        (one_operator_more, "its operators are others"),
+        (one_attribute_off, "its operators are others"),
+    ],
 )
 def test_a_result_that_differs_by_more_than_rounding_is_caught(
     kind: type[RoundingPass], damage: object, message: str, float32: ir.Model, monkeypatch: pytest.MonkeyPatch

@@ -187,6 +187,20 @@ def test_the_manifests_tolerance_is_the_one_that_judges(bundle: Path) -> None:
     assert run("verify", bundle).code == 1
 
 
+def test_every_run_is_repeated(pristine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A runtime that is wrong from the second run of a batch on is found, whatever the size of that batch."""
+
+    class PlansMemory(TracedSession):
+        def run(self, images: np.ndarray) -> np.ndarray:
+            seen.append(len(images))
+            return super().run(images) * np.float32(1.001 if seen.count(len(images)) > 1 else 1)
+
+    monkeypatch.setattr(OnnxFile, "open", lambda self, artifact: PlansMemory(artifact.path))
+    seen: list[int] = []
+    failed = {check.case for check in verify(pristine).verdict.failures}
+    assert "noise" in failed and seen == 2 * seen[: len(seen) // 2]
+
+
 # Traces that fit nothing
 
 
@@ -216,6 +230,13 @@ def test_a_manifest_of_another_model_is_refused(bundle: Path, change: dict[str, 
 
 
 # What cannot be checked here
+
+
+def test_a_manifest_that_contradicts_its_model_is_refused(bundle: Path) -> None:
+    """Apps prepare images by it, and no logits show that."""
+    rehash(bundle, lambda m: m["preprocessing"].update(mean=[0.4, 0.5, 0.5]))
+    ran = run("verify", bundle)
+    assert ran.code == 3 and "preprocessing differs from what the model itself records" in ran.err
 
 
 def test_a_bundle_that_was_not_judged_has_nothing_to_check(tmp_path: Path) -> None:

@@ -1,0 +1,75 @@
+"""Scores and classes that an artifact gives in place of logits: each of the best classes once, the best one first."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+
+from s2mlp_deploy.errors import ParityError, RuntimeMissingError
+from s2mlp_deploy.gate.io_adapter import scoring_every_class
+from s2mlp_deploy.schema.array import Array
+from s2mlp_deploy.schema.manifest import Interface
+
+CLASSES = 7
+IMAGES = np.zeros((2, 3, 4, 4), np.float32)
+SCORES = np.float32([[0.4, 0.3, 0.2, 0.05, 0.03], [0.9, 0.05, 0.02, 0.02, 0.01]])
+BEST = np.array([[3, 0, 6, 1, 2], [5, 6, 4, 3, 0]])
+
+
+@dataclass
+class Ranking:
+    scores: Array
+    best: Array
+
+    def run(self, images: Array) -> Array:
+        return self.scores
+
+    def rank(self, images: Array) -> tuple[Array, Array]:
+        return self.scores, self.best
+
+
+def spread(scores: Array = SCORES, best: Array = BEST) -> Array:
+    return scoring_every_class(Ranking(scores, best), Interface(output="top5"), CLASSES).run(IMAGES)
+
+
+def changed(array: Array, row: int, place: int, value: float) -> Array:
+    other = array.copy()
+    other[row, place] = value
+    return other
+
+
+def test_scores_lie_at_the_places_of_their_classes() -> None:
+    found = spread()
+    assert found.shape == (2, CLASSES) and np.isneginf(found).sum(1).tolist() == [2, 2]
+    np.testing.assert_array_equal(np.take_along_axis(found, BEST, 1), SCORES)
+
+
+@pytest.mark.parametrize(
+    ("scores", "best"),
+    [
+        (changed(SCORES, 1, 4, 0.03), BEST),  # above the one before
+        (SCORES, changed(BEST, 0, 4, 3)),  # named already
+        (SCORES, changed(BEST, 1, 4, CLASSES)),
+        (SCORES, changed(BEST, 0, 0, -1)),
+        (SCORES.astype(np.float64), BEST),
+        (SCORES, BEST.astype(np.int32)),
+        (SCORES[:, :4], BEST[:, :4]),
+        (SCORES, BEST[:, :4]),
+        (SCORES[:1], BEST[:1]),
+    ],
+    ids=["order", "twice", "beyond", "negative", "float64", "int32", "four", "four classes", "one image"],
+)
+def test_what_is_no_ranking_of_the_best_is_refused(scores: Array, best: Array) -> None:
+    with pytest.raises(ParityError, match="does not name its best classes, each once and the best one first"):
+        spread(scores, best)
+
+
+def test_a_session_without_classes_is_refused() -> None:
+    class Plain:
+        def run(self, images: Array) -> Array:
+            return SCORES
+
+    with pytest.raises(RuntimeMissingError, match="give one output, and the artifact has two"):
+        scoring_every_class(Plain(), Interface(output="top5"), CLASSES)
