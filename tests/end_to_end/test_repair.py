@@ -9,12 +9,15 @@ import onnx
 import onnxruntime
 import pytest
 
+from helpers.damaged_bundles import rehash
 from helpers.shift_nets import BATCHES, EXPORTERS, NETS, Batch, ShiftNet, recorded
 from helpers.support import command, run
 from s2mlp_deploy.bundle.read import read_bundle
 from s2mlp_deploy.pipeline.repair.repair import repair_file
 from s2mlp_deploy.pipeline.repair.request import Preferred, RepairRequest, RepairResult
 from s2mlp_deploy.pipeline.request import OutputOptions
+from s2mlp_deploy.pipeline.verify import LATENCY_RUNS
+from s2mlp_deploy.runtime.onnxruntime import OnnxSession
 from s2mlp_deploy.schema.onnx_network import OnnxNetwork
 from s2mlp_studies.shift_nets.export import Exporter
 
@@ -97,17 +100,21 @@ def test_the_preferred_operators_are_written(prefer: Preferred, tmp_path: Path) 
     assert ("Gather" in found) == (prefer == "gather") and ("Concat" in found) == (prefer == "slice")
 
 
-def test_a_repaired_detector_is_a_bundle_like_any_other(tmp_path: Path) -> None:
+def test_a_repaired_detector_is_a_bundle_like_any_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     net, out = NETS["detector"], tmp_path / "out"
     ran = run("repair", net.file("dynamo", "free"), "--reference", net.recording, "--json", "-o", out)
     assert ran.code == 0 and ran.json["passed"], ran.err
     assert ran.json["repair"]["scatter_nds"] == [24, 0] and ran.json["repair"]["compared"][0] == {
         "input": [2, 3, 80, 48]
     }
-    verified = run("verify", out, "--json")
+    runs, compute = [], OnnxSession.compute
+    with monkeypatch.context() as patch:
+        patch.setattr(OnnxSession, "compute", lambda self, inputs: runs.append(1) or compute(self, inputs))
+        verified = run("verify", out, "--json")
     assert verified.code == 0 and {check["case"] for check in verified.json["checks"]} == {
         f"recording, {name}" for name in net.outputs
     }
+    assert len(runs) == 2 + LATENCY_RUNS  # the one recording twice, and timed
     inspected = run("inspect", out)
     assert inspected.code == 0 and "boxes ['batch', 4, 75] float32" in inspected.out
     made = run("export", out, "--format", "ort", "-o", tmp_path / "ort")
@@ -120,6 +127,9 @@ def test_a_repaired_detector_is_a_bundle_like_any_other(tmp_path: Path) -> None:
     refused = run("export", out, "--format", "web", "-o", tmp_path / "web")
     assert refused.code == 2 and "--format web is for image classifiers" in refused.err
     assert not (tmp_path / "web").exists()
+    rehash(out, lambda m: m.update(labels=["person"]))
+    contradicted = run("verify", out)
+    assert contradicted.code == 3 and "labels belongs to image classifiers" in contradicted.err
 
 
 def test_the_same_file_gives_the_same_bytes(tmp_path: Path) -> None:

@@ -237,9 +237,11 @@ def test_a_bundle_may_be_reached_through_a_link(bundle: Path, tmp_path: Path) ->
     assert run("verify", tmp_path / "link").code == 0
 
 
+@pytest.mark.parametrize("verdict", ["passed", "pending a device", "not judged"])
 @pytest.mark.parametrize("name", [MODEL, GOLDEN])
-def test_a_file_without_a_hash_is_not_used(bundle: Path, name: str) -> None:
-    edit(bundle, lambda m: m["files"].pop(name))
+def test_a_file_without_a_hash_is_not_used(bundle: Path, name: str, verdict: str) -> None:
+    """Whatever the verdict: with a tolerance there are golden tensors, or an engine would be compiled unchecked."""
+    edit(bundle, lambda m: (m["files"].pop(name), m.update(verdict=verdict)))
     refused(bundle, "lists no hash", name)
 
 
@@ -381,6 +383,8 @@ def test_a_bundle_without_a_tolerance_cannot_be_judged(bundle: Path) -> None:
         (lambda t: t.update({"input/loud": t["input/loud"][0]}), "(samples, channels, height, width)"),
         (lambda t: t.update({"input/loud": np.array(1, np.float32)}), "(samples, channels, height, width)"),
         (lambda t: t.update({"logits/border": t["logits/border"][:1]}), "(samples, classes)"),
+        (lambda t: t.update({"quantized/border": t["logits/border"][:1]}), "quantized logits like the reference's"),
+        (lambda t: t.update({"quantized/images": t["logits/border"]}), "quantized logits like the reference's"),
         (
             lambda t: t.update({"input/loud": t["input/loud"][:0], "logits/loud": t["logits/loud"][:0]}),
             "[0, 3, 20, 28]",

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from s2mlp_deploy.errors import ParityError, RuntimeMissingError
-from s2mlp_deploy.gate.io_adapter import scoring_every_class
+from s2mlp_deploy.gate.io_adapter import as_logits, probabilities, scoring_every_class
 from s2mlp_deploy.schema.array import Array
 from s2mlp_deploy.schema.manifest import Interface
 
@@ -64,6 +64,22 @@ def test_scores_lie_at_the_places_of_their_classes() -> None:
 def test_what_is_no_ranking_of_the_best_is_refused(scores: Array, best: Array) -> None:
     with pytest.raises(ParityError, match="does not name its best classes, each once and the best one first"):
         spread(scores, best)
+
+
+@pytest.mark.parametrize("logits", [[[0.0, 0.0]], [[2.0, -1.0]], [[0.5, 0.0, -3.0]], [[0.3]], [[-2.0]]], ids=str)
+@pytest.mark.parametrize("move", [1e-3, 0.1, 1.0, 3.0])
+def test_probabilities_stand_for_logits_that_moved_no_further_and_hardly_less(
+    logits: list[list[float]], move: float
+) -> None:
+    """No further than the artifact's own, or healthy ones would be refused; and as far as a softmax can turn such a move into."""
+    wide = np.array(logits)
+    moved = wide.copy()
+    moved[0, -1] += move
+    given, before = probabilities(moved), probabilities(wide)
+    found = float(np.linalg.norm(as_logits(given, wide, Interface(output="probabilities")) - wide))
+    steepest = 0.25 if wide.shape[1] == 1 else 0.5
+    least = float(np.linalg.norm(given - before)) / steepest
+    assert least * (1 - 1e-3) <= found <= move * (1 + 1e-9)
 
 
 def test_a_session_without_classes_is_refused() -> None:

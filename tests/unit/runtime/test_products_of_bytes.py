@@ -104,6 +104,16 @@ def test_what_has_none_is_not_refused_there(
         assert run("verify", tmp_path / format).code == 0
 
 
+@pytest.mark.parametrize("place", range(9, 25))
+def test_an_operator_is_found_wherever_the_parts_end_in_which_a_file_is_read(
+    place: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ort_runtime, "_PART_BYTES", 16)
+    (tmp_path / "model").write_bytes(b"." * place + b"MatMulInteger" + b"." * 20)
+    assert ort_runtime._contains(tmp_path / "model", (b"QGemm", b"MatMulInteger"))
+    assert not ort_runtime._contains(tmp_path / "model", (b"QGemm", b"MatMulIntegers"))
+
+
 @pytest.mark.parametrize(("version", "feature"), [("1.24.4", "avx512_vnni"), ("1.25.0", "amx_int8")])
 def test_nor_are_they_elsewhere(pretend: Callable[[str, str], None], version: str, feature: str) -> None:
     pretend(version, feature)
