@@ -1,11 +1,13 @@
-"""Read the config.json that timm writes beside weights: image size, normalization and labels of published models.
+"""Read the config.json that lies beside weights: image size, normalization and labels of published models.
 
 The Hugging Face Hub keeps a model in a folder: the weights under a fixed name, and a config.json. timm's has an
-``architecture`` and, under ``pretrained_cfg``, how images are prepared.
+``architecture`` and, under ``pretrained_cfg``, how images are prepared. Others hold the arguments that the model is made with:
+of these, image size and labels have names that mean the same everywhere.
 """
 
 from __future__ import annotations
 
+import re
 from dataclasses import fields, replace
 from pathlib import Path
 
@@ -18,23 +20,28 @@ WEIGHTS = ("model.safetensors", "pytorch_model.bin")
 
 CONFIG = "config.json"
 
+EVERYWHERE = ("image_size", "img_size", "id2label", "label2id")
+"""Names that mean the same in every library's config.json."""
+
 MOST_CONFIG = 4 << 20
 """Bytes of a config.json: those with the names of 21,843 classes and their descriptions have some 2 MB."""
 
 
 def read_config(weights: Path) -> Recorded:
-    """The facts in timm's config.json beside ``weights``; none where there is no such file."""
+    """The facts in the config.json beside ``weights``; none where there is no such file."""
     if weights.name not in WEIGHTS:
         return Recorded()
     try:
         check_regular(weights.parent / CONFIG)
         content = strict_json.loads(read_text(weights.parent / CONFIG, MOST_CONFIG))
-    except (OSError, ValueError, RecursionError):  # another program's file, which need not be timm's
+    except (OSError, ValueError, RecursionError):  # another program's file
         return Recorded()
-    is_timms = (
-        isinstance(content, dict) and "architecture" in content and isinstance(content.get("pretrained_cfg"), dict)
-    )
-    return read_recorded(content) if is_timms else Recorded()
+    if not isinstance(content, dict):
+        return Recorded()
+    is_timms = "architecture" in content and isinstance(content.get("pretrained_cfg"), dict)
+    recorded = read_recorded(content if is_timms else {name: content[name] for name in EVERYWHERE if name in content})
+    invented = recorded.labels and all(re.fullmatch(r"LABEL_\d+", label) for label in recorded.labels)
+    return replace(recorded, labels=None) if invented else recorded  # Transformers numbers classes that have no names
 
 
 def completed(recorded: Recorded, config: Recorded) -> tuple[Recorded, tuple[str, ...]]:

@@ -18,7 +18,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from s2mlp_deploy.checkpoint import weight_sets
+from s2mlp_deploy.checkpoint import other_formats, weight_sets
 from s2mlp_deploy.checkpoint.hub_config import CONFIG, completed, read_config
 from s2mlp_deploy.checkpoint.torch_format.read import read_torch_file
 from s2mlp_deploy.checkpoint.torch_format.tensors import Foreign
@@ -34,8 +34,6 @@ from s2mlp_deploy.schema.size import Size
 from s2mlp_deploy.schema.spec import Spec
 from s2mlp_deploy.system.hashing import sha256
 from s2mlp_deploy.system.untrusted_input import MOST_BEYOND_FILE, check_regular, check_safetensors
-
-LFS_POINTER = b"version https://git-lfs"
 
 
 @dataclass(frozen=True)
@@ -213,20 +211,17 @@ def _is_safetensors(path: Path) -> bool:
         if os.path.exists(path / ".metadata") or path.suffix == ".distcp" or path.name == ".metadata":
             raise CheckpointError(_distributed(path))
         with path.open("rb") as file:
-            head = file.read(len(LFS_POINTER))
+            head = file.read(other_formats.HEAD)
     except IsADirectoryError as error:
-        raise CheckpointError(f"{path} is a directory, expected a checkpoint file (.pt, .pth, .safetensors)") from error
+        raise CheckpointError(f"{path} is {other_formats.of_a_directory(path)}") from error
     except OSError as error:
         raise CheckpointError(f"cannot read the checkpoint {path}: {error.strerror}") from error
     except ValueError as error:
         raise CheckpointError(f"cannot read the checkpoint {path}: {error}") from error
     if not head:
         raise CheckpointError(f"{path} is empty: was its download or its copying interrupted?")
-    if head == LFS_POINTER:
-        raise CheckpointError(
-            f"{path} is a Git LFS pointer, a text in place of the checkpoint: run git lfs install and git lfs pull where it was "
-            "cloned, and try again"
-        )
+    if other := other_formats.of_a_file(path, head):
+        raise CheckpointError(f"{path} is {other}")
     return path.suffix == ".safetensors" or head[8:9] == b"{"
 
 

@@ -53,6 +53,11 @@ def find(content: Any, where: str, name: str | None) -> Found:
         )
     if is_state_dict(content):
         return Found(None, content)
+    if packed := [key for key in content if isinstance(key, str) and "._packed_params." in key]:
+        raise CheckpointError(
+            f"{where} holds weights that are quantized and packed ({packed[0][:100]}): export the checkpoint from before quantization, "
+            "and choose int8 here"
+        )
     sets = _all(content)
     for names in (OWN, AVERAGED):
         usual = [n for n in names if is_state_dict(content.get(n))]

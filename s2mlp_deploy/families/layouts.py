@@ -192,8 +192,21 @@ def validate(content: Mapping[str, Any], where: str, layout_type: type[Layout]) 
 
 
 def extend(content: Mapping[str, Any], base: Layout, name: str) -> dict[str, Any]:
-    """``content`` of a file that extends ``base``; its name is ``name`` unless it gives one."""
-    own = content.get("keys", {})
+    """``content`` of a file that extends ``base``; its name is ``name`` unless it gives one.
+
+    A ``prefix`` stands before the names that it takes from ``base``, and not before its own.
+
+    Raises:
+        LayoutError: where the prefix is no name of a module.
+    """
+    content = dict(content)
+    own, prefix = content.get("keys", {}), content.pop("prefix", None)
     inherited = base.model_dump(exclude_unset=True)
+    if prefix is not None:
+        if not isinstance(prefix, str) or not re.fullmatch(r"\w+(\.\w+)*", prefix):
+            raise LayoutError(
+                f"prefix: {shown(str(prefix))!r} is not the name of a module, such as backbone or model.encoder"
+            )
+        inherited["keys"] = {canonical: f"{prefix}.{key}" for canonical, key in inherited["keys"].items()}
     keys = {**inherited["keys"], **own} if isinstance(own, dict) else own
     return {**inherited, "name": name, **content, "keys": keys}

@@ -37,6 +37,19 @@ NEAR = 8
 WRAPPERS = frozenset({"_orig_mod", "_checkpoint_wrapped_module", "_fsdp_wrapped_module", "_fpw_module"})
 """Modules of PyTorch that wrap another and compute the same: torch.compile, activation checkpointing, FSDP."""
 
+ANOTHER_NETWORK = "export it to ONNX with its own code, and give that file to s2mlp-repair, which takes any network with shifts inside (docs/repair.md)"
+
+NOT_PLAIN = {
+    "*.weight_orig": "it is pruned, and each weight is kept as values and a mask: make them one with torch.nn.utils.prune.remove(module, "
+    '"weight"), and save it again',
+    "*.lora_[AB].*": "it has the adapters of LoRA beside its weights: add them to these (PEFT: merge_and_unload()), and save it again",
+    "*.parametrizations.*": "its weights are computed from others: make them plain with torch.nn.utils.parametrize.remove_parametrizations("
+    'module, "weight"), and save it again',
+    "*.weight_[gv]": "its weights are kept as lengths and directions: make them plain with torch.nn.utils.remove_weight_norm(module), and "
+    "save it again",
+}
+"""Names of tensors that stand for weights in another way, whatever the network, and what to do."""
+
 _LOSS = re.compile(r"criterion|criteria|loss(es)?|loss_?(fn|func|function)|\w+_loss(_fn)?|\w+_criterion")
 _AVERAGE = re.compile(r"(model|net|network)_?(ema|swa|avg|averaged)|(ema|swa|avg|averaged)_?(model|net|network)")
 _AVERAGED = re.compile(r"(\w+_)?(ema|swa|avg|averaged?|shadow|teacher|momentum|target)(_\w+)?")
@@ -179,24 +192,47 @@ def _one(complete: list[Match[Any]]) -> Match[Any]:
 
 
 def _no_match(shapes: Shapes, candidates: tuple[Layout, ...], tried: list[Match[Any]]) -> str:
+    for pattern, remedy in NOT_PLAIN.items():
+        if named := sorted(key for key in shapes if fnmatchcase(key, pattern)):
+            return f"no layout explains {shown(named[0])}: {remedy}"
     tried = [match for match in tried if NEAR * len(match.names) >= len(shapes)]
     if not tried:
         return (
             f"none of the {len(shapes)} keys ({some(list(shapes))}) belongs to a known layout "
             f"({', '.join(layout.name for layout in candidates)}): is this one of their networks? If it is, describe its names in a "
-            "layout file (docs/layouts.md) and pass it with --layout FILE.toml"
+            f"layout file (docs/layouts.md) and pass it with --layout FILE.toml; if not, {ANOTHER_NETWORK}"
         )
     nearest = max(tried, key=lambda m: len(m.names))
+    if elsewhere := _head_elsewhere(nearest, shapes):
+        return elsewhere
     left = [f"{shown(key)} {list(shape)}" for key, shape in shapes.items() if key in nearest.unexplained]
     for pattern, network in nearest.layout.strangers.items():
         if strange := sorted(
             key for key in nearest.unexplained if fnmatchcase(key.removeprefix(nearest.prefix), pattern)
         ):
             return f"no layout explains every key. Nearest is {nearest.layout.name}, and {shown(strange[0])} is none of its keys: {network}"
+    another = "" if nearest.whole else f"; if it is another network, {ANOTHER_NETWORK}"
     return (
         f"no layout explains every key. Nearest is {nearest.layout.name}, which explains {len(nearest.names)} of "
         f"{len(shapes)}; it has no place for {some(left)}. If these weights are part of your model, describe "
-        "its names in a layout file (docs/layouts.md) and pass it with --layout FILE.toml; if not, name them there under ignore"
+        f"its names in a layout file (docs/layouts.md) and pass it with --layout FILE.toml; if not, name them there under ignore{another}"
+    )
+
+
+def _head_elsewhere(nearest: Match[Any], shapes: Shapes) -> str | None:
+    """The remedy where all but the classifier is as ``nearest`` has it, and one linear layer of another name may be that."""
+    weights = [key for key in nearest.unexplained if key.endswith(".weight") and len(shapes[key]) == 2]
+    if nearest.lacking != {"head.fc.weight"} or len(weights) != 1:
+        return None
+    layer = weights[0].removesuffix(".weight")
+    if nearest.unexplained - {weights[0], f"{layer}.bias"}:
+        return None
+    prefix, layer = (without(WRAPPERS | {"module"}, name) for name in (nearest.prefix.rstrip("."), layer))
+    lines = [f'extends = "{nearest.layout.name}"', *([f'prefix = "{prefix}"'] if prefix else [])]
+    return (
+        f"the keys are those of layout {nearest.layout.name}, but for the classifier: it has no place for {shown(weights[0])} "
+        f"{list(shapes[weights[0]])}. If that is one linear layer on the mean over positions, say so in a layout file, with "
+        f'{" and ".join(lines)}, and under [keys] "head.fc" = "{shown(layer)}" (docs/layouts.md)'
     )
 
 

@@ -62,8 +62,10 @@ def weight_bytes(model: ir.Model) -> int:
 
 
 def _streamed(model: ir.Model) -> Iterator[ir.Value]:
+    """The large weights, and those whose values lie in a file of their own, which onnx_ir would only refer to."""
     for value in model.graph.initializers.values():
-        if value.const_value is not None and value.const_value.nbytes > _STREAMED_BYTES:
+        tensor = value.const_value
+        if tensor is not None and (tensor.nbytes > _STREAMED_BYTES or isinstance(tensor, ir.ExternalTensor)):
             yield value
 
 

@@ -78,7 +78,7 @@ def test_an_empty_file_is_refused(tmp_path: Path) -> None:
     assert "is empty" in refused(tmp_path / "model.pt")
 
 
-@pytest.mark.parametrize("text", ["hello, world\n", "{}", "PK", "\n\n", "(i__main__\n", "<!DOCTYPE html><html></html>"])
+@pytest.mark.parametrize("text", ["hello, world\n", "{}", "PK", "\n\n", "(i__main__\n"])
 def test_a_text_file_is_refused(tmp_path: Path, text: str) -> None:
     (tmp_path / "model.pt").write_text(text)
     assert "is not a checkpoint that torch.load can read" in refused(tmp_path / "model.pt")

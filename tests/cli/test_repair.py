@@ -227,13 +227,25 @@ def test_an_old_opset_is_refused(tmp_path: Path) -> None:
 
 
 def with_weights_outside(path: Path) -> Path:
-    onnx.save_model(onnx.load(MODEL), path, save_as_external_data=True, location="weights.bin", size_threshold=1024)
+    onnx.save_model(onnx.load(MODEL), path, save_as_external_data=True, location="weights.bin", size_threshold=256)
     return path
 
 
 def test_weights_beside_the_file_are_read(tmp_path: Path) -> None:
+    """Small ones, too: torch.onnx.export moves weights from 256 bytes on."""
     ran = repair(with_weights_outside(tmp_path / "model.onnx"), "-o", tmp_path / "out")
     assert ran.code == 0 and run("verify", tmp_path / "out").code == 0, ran.err
+
+
+def test_weights_that_are_inputs_too_stay_both(tmp_path: Path) -> None:
+    model = onnx.load(MODEL)
+    for weight in [weight for weight in model.graph.initializer if weight.data_type == TensorProto.FLOAT]:
+        model.graph.input.append(helper.make_tensor_value_info(weight.name, weight.data_type, list(weight.dims)))
+    onnx.save(model, tmp_path / "model.onnx")
+    ran = repair(tmp_path / "model.onnx", "-o", tmp_path / "out", "--json")
+    assert ran.code == 0 and ran.json["repair"]["scatter_nds"][1] == 0, ran.err
+    assert [value["name"] for value in ran.json["manifest"]["spec"]["inputs"]] == ["input"]
+    assert run("verify", tmp_path / "out").code == 0
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,7 @@
 """A checkpoint is data: nothing in it runs, and what it claims costs neither time nor memory.
 
 Checkpoints are read without torch.load, by a reader that only puts numbers, texts, containers and tensors together. Names of
-functions and classes in a file are looked up in a list of about eighty and never imported; anything else is refused, with the
+functions and classes in a file are looked up in a fixed list and never imported; anything else is refused, with the
 names. What a file claims is compared with what it has before anything is read: the size that an archive unpacks to, the bytes
 of every tensor, the reach of its strides, checksums, overlaps, and how much is described in all. A file may stand for at most
 512 MiB more than its own size, through compression or shared values.

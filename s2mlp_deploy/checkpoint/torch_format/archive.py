@@ -12,6 +12,7 @@ from typing import IO, Any
 
 import torch
 
+from s2mlp_deploy.checkpoint import other_formats
 from s2mlp_deploy.checkpoint.torch_format import unpickler
 from s2mlp_deploy.checkpoint.torch_format.tensors import MOST_PICKLED, Typed, Values, meanings, storage_of
 from s2mlp_deploy.checkpoint.torch_format.unpickler import Malformed
@@ -129,10 +130,7 @@ def _folder(path: Path, names: list[str]) -> str:
         raise CheckpointError(f"{path} is a TorchScript archive, which holds code besides weights. {SAVE_HINT}")
     found = [name for name in names if name.split("/", 1)[-1] == "data.pkl"]
     if not found:
-        raise CheckpointError(
-            f"{path} is a zip archive, but not a PyTorch checkpoint (no data.pkl in it): unpack it and give the "
-            "checkpoint inside"
-        )
+        raise CheckpointError(f"{path} is {other_formats.of_an_archive(names)}")
     if len(found) > 1 or len(set(names)) < len(names):
         raise Malformed("the archive holds several entries of one name")
     return found[0].removesuffix("data.pkl")

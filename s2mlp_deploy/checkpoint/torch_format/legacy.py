@@ -31,6 +31,8 @@ def read_legacy(path: Path, file: IO[bytes]) -> Any:
     claimed: dict[str, tuple[StorageKind, int]] = {}
 
     def claim(saved: Any) -> Any:
+        if _is_class(saved):
+            return saved[1]
         kind, key, numel = storage_of(saved, 6)
         if claimed.setdefault(key, (kind, numel)) != (kind, numel):
             raise Malformed("a tensor's values are described in two ways")
@@ -50,7 +52,16 @@ def read_legacy(path: Path, file: IO[bytes]) -> Any:
         storages[key] = Typed(values.at(start + 8, numel * kind.dtype.itemsize, kind.dtype), kind.dtype)
         start += 8 + numel * kind.dtype.itemsize
     head.seek(at)
-    return unpickler.load(head, meanings(), lambda saved: storages[storage_of(saved, 6)[1]])
+
+    def stored(saved: Any) -> Any:
+        return saved[1] if _is_class(saved) else storages[storage_of(saved, 6)[1]]
+
+    return unpickler.load(head, meanings(), stored)
+
+
+def _is_class(saved: Any) -> bool:
+    """Whether ``saved`` refers to the class of a module, which has its source text beside it."""
+    return isinstance(saved, tuple) and len(saved) == 4 and saved[0] == "module"
 
 
 def _nothing(_: Any) -> Any:

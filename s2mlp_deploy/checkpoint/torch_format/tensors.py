@@ -158,11 +158,20 @@ def meanings() -> Mapping[str, Any]:
         "torch._utils._rebuild_wrapper_subclass": lambda *_: Opaque(),
     }
     names = training_objects.names() | {name: Function(meaning) for name, meaning in functions.items()}
-    names |= {"torch.device": Function(lambda *_: Opaque()), "torch.Tensor": Opaque()}
+    names |= dict.fromkeys(("torch.device", *_trainers()), Function(lambda *_: Opaque()))
+    names |= {"torch.Tensor": Opaque()}
     names |= {str(v): v for v in vars(torch).values() if isinstance(v, torch.dtype)}
     names |= {str(v): Opaque() for v in vars(torch).values() if isinstance(v, torch.qscheme)}
     names |= {f"torch.{kind}Storage": StorageKind(dtype) for kind, dtype in _STORAGES.items()}
     return names | {"torch.storage.UntypedStorage": StorageKind(torch.uint8)}
+
+
+def _trainers() -> tuple[str, ...]:
+    """The names of PyTorch's optimizers, schedules and losses, whole objects of which scripts save beside weights."""
+    modules = (torch.optim, torch.optim.lr_scheduler, torch.nn.modules.loss)
+    kinds = {kind for module in modules for kind in vars(module).values() if isinstance(kind, type)}
+    theirs = {k for k in kinds if k.__module__.startswith(("torch.optim.", "torch.nn.modules.loss"))}
+    return *(f"{kind.__module__}.{kind.__qualname__}" for kind in theirs), "torch.optim.lr_scheduler._LRScheduler"
 
 
 _STORAGES = {

@@ -31,6 +31,7 @@ def names() -> dict[str, Any]:
         "torch.torch_version.TorchVersion": lambda text="", *_: text,
         "_codecs.encode": lambda text, *_: _Latin1(text),
         "numpy.dtype": lambda code, *_: _NumpyType(code),
+        "torchvision.transforms.functional.InterpolationMode": lambda text, *_: text,
     }
     for core in ("numpy.core", "numpy._core"):
         functions |= {
@@ -52,6 +53,7 @@ _DICTS = (
     "easydict.EasyDict",
     "addict.addict.Dict",
     "munch.Munch",
+    "box.box.Box",
     "mmengine.config.config.ConfigDict",
     "mmcv.utils.config.ConfigDict",
     "pytorch_lightning.utilities.parsing.AttributeDict",
@@ -122,6 +124,14 @@ _PLACEHOLDERS = [
         )
     ),
     *(f"datetime.{name}" for name in ("datetime", "date", "time", "timedelta", "timezone")),
+    *(
+        f"{module}.getattr" for module in ("builtins", "__builtin__")
+    ),  # how methods are named, of schedules and of loggers
+    "functools.partial",
+    "mmengine.logging.history_buffer.HistoryBuffer",
+    *(f"numpy.random._pickle.__{kind}_ctor" for kind in ("generator", "bit_generator", "randomstate")),
+    *(f"numpy.random.{name}" for name in ("_pcg64.PCG64", "_mt19937.MT19937", "_philox.Philox", "_sfc64.SFC64")),
+    *(f"numpy.random.bit_generator.{name}" for name in ("SeedSequence", "__pyx_unpickle_SeedSequence")),
     "decimal.Decimal",
     "fractions.Fraction",
     "uuid.UUID",

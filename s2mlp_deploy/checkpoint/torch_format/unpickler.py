@@ -59,11 +59,11 @@ class Malformed(ValueError):  # noqa: N818 - names the pickle's state
 
 
 class Unsafe(Exception):  # noqa: N818
-    """Reading the pickle would take importing or calling ``names``."""
+    """Reading the pickle would take importing or calling ``names``; ``value`` is what could be read without, if anything."""
 
-    def __init__(self, names: set[str]) -> None:
+    def __init__(self, names: set[str], value: Any = None) -> None:
         super().__init__(", ".join(sorted(names)))
-        self.names = names
+        self.names, self.value = names, value
 
 
 @dataclass(frozen=True)
@@ -105,7 +105,7 @@ def load(file: IO[bytes], names: Mapping[str, Any], persistent: Callable[[Any], 
             raise Unsafe(machine.unknown) from error
         raise error if isinstance(error, Malformed) else Malformed(f"{type(error).__name__}: {error}") from error
     if machine.unknown:
-        raise Unsafe(machine.unknown)
+        raise Unsafe(machine.unknown, value)
     return value
 
 

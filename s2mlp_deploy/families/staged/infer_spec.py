@@ -34,7 +34,10 @@ def infer_spec(family: Family[S], match: Match[StagedLayout], shapes: Shapes, *,
         spec = _read_spec(family.spec_type, have, match, image_size=image_size, shift=shift)
     except KeyError as error:
         (name,) = error.args
-        raise LayoutError(f"the checkpoint (layout {match.layout.name}) lacks {match.layout.key(name)}") from error
+        head = ": save the whole network, with its classifier" if name == "head.fc.weight" else ""
+        raise LayoutError(
+            f"the checkpoint (layout {match.layout.name}) lacks {match.layout.key(name)}{head}"
+        ) from error
     want = spec.parameter_shapes()
     wrong = [f"{match.layout.key(n)} is missing" for n in want if n not in have]
     wrong += [f"{match.names[n]} {list(have[n])} is unexpected" for n in have if n not in want]

@@ -20,24 +20,30 @@ ONLY_THE_BATCH = 2
 """The most sizes that are tried where no other size than the batch is free."""
 
 
+def fed_inputs(graph: ir.Graph) -> list[ir.Value]:
+    """The inputs that have no value in the file; old exporters list all weights among the inputs."""
+    return [value for value in graph.inputs if not value.is_initializer()]
+
+
 def trials(graph: ir.Graph) -> Iterator[list[InputShapes]]:
     """Shapes to interpret ``graph`` at, several at a time if sizes are free; the first group that fits the graph is right.
 
     A free size of a first axis is taken for the batch. In one group, no two free sizes are the same, nor is any one of them
     the same twice.
     """
-    free = _free_sizes(graph.inputs)
+    inputs = fed_inputs(graph)
+    free = _free_sizes(inputs)
     first = [key for key, axis in free.items() if axis == 0]
     others = [key for key, axis in free.items() if axis > 0]
     if not free:
-        yield [_bound(graph.inputs, {})]
+        yield [_bound(inputs, {})]
         return
     for batch, unit in _multiples(bool(first), bool(others)):
         patterns = ((3, 4, 5), (4, 5, 3), (5, 3, 4)) if others else ((2,), (3,))
         batches = (2, 3, 2)
         yield [
             _bound(
-                graph.inputs,
+                inputs,
                 dict.fromkeys(first, batch * count) | {key: unit * pattern[i % 3] for i, key in enumerate(others)},
             )
             for pattern, count in zip(patterns, batches, strict=False)

@@ -10,6 +10,7 @@ import onnx_ir as ir
 from s2mlp_deploy.errors import BundleError, ModelError
 from s2mlp_deploy.graph import onnx_file
 from s2mlp_deploy.graph.metadata import metadata_of
+from s2mlp_deploy.passes.data_movement.sizes import fed_inputs
 from s2mlp_deploy.pipeline.repair import trial
 from s2mlp_deploy.pipeline.repair.trial import Trial
 from s2mlp_deploy.runtime.onnxruntime import Loading, OnnxSession
@@ -35,7 +36,7 @@ def read(path: Path) -> Given:
         ModelError: where it cannot be read, or does not state its inputs.
     """
     model = onnx_file.read(path)
-    for value in model.graph.inputs:
+    for value in fed_inputs(model.graph):
         if value.shape is None or len(value.shape) == 0 or value.dtype is None:
             raise ModelError(
                 f"{path} does not state a shape and a type for its input {value.name}: export it with both"

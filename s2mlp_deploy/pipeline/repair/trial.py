@@ -11,7 +11,7 @@ import onnx_ir as ir
 
 from s2mlp_deploy.bundle.network_golden import Tensors
 from s2mlp_deploy.errors import BundleError, ModelError, TimeLimitError
-from s2mlp_deploy.passes.data_movement.sizes import trials
+from s2mlp_deploy.passes.data_movement.sizes import fed_inputs, trials
 from s2mlp_deploy.runtime.session import TensorSession
 from s2mlp_deploy.schema.array import Array
 
@@ -68,7 +68,7 @@ def moved_by_rounding(inputs: Tensors) -> Tensors:
 
 def _groups(model: ir.Model) -> Iterator[Sequence[Shapes]]:
     """Shapes to try together, with three batch sizes where the batch is free."""
-    batches = {str(v.name) for v in model.graph.inputs if v.shape is not None and not isinstance(v.shape[0], int)}
+    batches = {str(v.name) for v in fed_inputs(model.graph) if v.shape is not None and not isinstance(v.shape[0], int)}
     for group in trials(model.graph):
         shapes = [{str(v.name): tuple(shape or ()) for v, shape in one.items()} for one in group]
         if batches:
@@ -79,7 +79,7 @@ def _groups(model: ir.Model) -> Iterator[Sequence[Shapes]]:
 
 def _inputs(model: ir.Model, shapes: Shapes) -> Tensors:
     rng = np.random.default_rng([SEED, *(n for shape in shapes.values() for n in shape)])
-    return {str(v.name): _noise(rng, v, shapes[str(v.name)]) for v in model.graph.inputs}
+    return {str(v.name): _noise(rng, v, shapes[str(v.name)]) for v in fed_inputs(model.graph)}
 
 
 def _noise(rng: np.random.Generator, value: ir.Value, shape: tuple[int, ...]) -> Array:

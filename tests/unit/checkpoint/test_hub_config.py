@@ -1,4 +1,4 @@
-"""timm's config.json beside the weights: what it states of the images is taken, and said."""
+"""A config.json beside the weights: what it states of the images is taken, and said."""
 
 from __future__ import annotations
 
@@ -84,3 +84,17 @@ def test_a_torch_file_of_the_hub_has_one_too(tmp_path: Path) -> None:
 def test_what_is_not_timms_is_left_alone(tmp_path: Path, config: Any, name: str) -> None:
     found = load(folder(tmp_path, config, name))
     assert found.recorded.image_size is None and found.from_config == () and checkpoint_notes(found) == []
+
+
+def test_the_arguments_of_a_model_say_how_large_images_are_and_what_the_classes_are_called(tmp_path: Path) -> None:
+    labels = {str(number): name for number, name in enumerate("abcdefg")}
+    config = {"d_model": [13], "image_size": [20, 28], "id2label": labels, "mean": [0.1] * 3}
+    found = load(folder(tmp_path, config))
+    assert (found.recorded.image_size, found.recorded.labels, found.recorded.mean) == ((20, 28), tuple("abcdefg"), None)
+    assert found.from_config == ("image_size", "labels")
+
+
+def test_names_that_transformers_made_up_are_no_labels(tmp_path: Path) -> None:
+    config = {"architectures": ["S2MLP"], "id2label": {str(i): f"LABEL_{i}" for i in range(7)}, "image_size": 28}
+    found = load(folder(tmp_path, config))
+    assert found.recorded.image_size == (28, 28) and found.recorded.labels is None

@@ -7,8 +7,11 @@ import base64
 import collections
 import datetime as dt
 import decimal
+import enum
+import functools
 import io
 import random
+import sys
 import types
 import uuid
 import zlib
@@ -24,6 +27,7 @@ from helpers.support import random_model, small_spec
 from s2mlp_deploy.checkpoint.load import load_checkpoint
 from s2mlp_deploy.checkpoint.torch_format import training_objects, unpickler
 from s2mlp_deploy.checkpoint.training_metadata import Recorded, read_recorded
+from s2mlp_deploy.errors import CheckpointError
 
 OMEGACONF = (
     "c-nQ8c~{dw6vfLXB_N<82;zpQ!KLoj9S~d#RpS;Hh-o_Q1k$9pNzsC%pvQCI+xZdvD9%h8O|kT!zD)9d_s)HjthZWTi4;xCa|@}wZ3UvRi^?o7XTlPRi4C+cw5"
@@ -96,6 +100,8 @@ KEYS: dict[str, Hashable] = {
     "a tensor": torch.zeros(2),
 }
 
+OPTIMIZER = torch.optim.AdamW([torch.nn.Parameter(torch.ones(2))])
+
 VALUES: dict[str, Any] = {
     "a defaultdict": collections.defaultdict(list, {"loss": [1.0]}),
     "a deque": collections.deque([1, 2], 3),
@@ -125,6 +131,11 @@ VALUES: dict[str, Any] = {
     "a decimal": decimal.Decimal("1.5"),
     "an id": uuid.UUID(int=5),
     "a counter": collections.Counter("aab"),
+    "a generator of NumPy's": np.random.default_rng(0),
+    "an optimizer": OPTIMIZER,
+    "a schedule": torch.optim.lr_scheduler.StepLR.__new__(torch.optim.lr_scheduler.StepLR),
+    "an optimizer to be made": functools.partial(torch.optim.SGD, lr=0.1),
+    "a loss": torch.nn.CrossEntropyLoss(label_smoothing=0.1),
 }
 
 
@@ -139,3 +150,72 @@ def test_whatever_lies_beside_the_weights_does_not_hinder(tmp_path: Path, protoc
         found = load_checkpoint(path)
         assert found.spec.image_size == (20, 28)
         assert all(torch.equal(found.weights[name], tensor) for name, tensor in weights.items())
+
+
+def module(monkeypatch: pytest.MonkeyPatch, name: str, **content: Any) -> None:
+    """Let ``name`` be a module with ``content``, as if its package were installed."""
+    parts = name.split(".")
+    for end in range(1, len(parts) + 1):
+        monkeypatch.setitem(sys.modules, ".".join(parts[:end]), types.ModuleType(parts[end - 1]))
+    vars(sys.modules[name]).update(content)
+
+
+class HistoryBuffer:
+    """What MMEngine's keeps: arrays, and functions by name."""
+
+    __module__ = "mmengine.logging.history_buffer"
+
+    def mean(self) -> float:
+        return 0.0
+
+
+def test_the_log_of_mmengine_does_not_hinder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    HistoryBuffer.mean.__module__ = HistoryBuffer.__module__
+    module(monkeypatch, HistoryBuffer.__module__, HistoryBuffer=HistoryBuffer)
+    log = HistoryBuffer()
+    vars(log).update(
+        _log_history=np.arange(3.0), statistics_methods={"mean": HistoryBuffer.mean}
+    )  # written with getattr
+    meta = {"dataset_meta": {"classes": tuple("abcdefg")}, "cfg": "model = dict()"}
+    weights = random_model(small_spec()).state_dict()
+    content = {"meta": meta, "state_dict": weights, "message_hub": {"log_scalars": {"loss": log}}}
+    torch.save(content, tmp_path / "epoch_3.pth")
+    found = load_checkpoint(tmp_path / "epoch_3.pth", image_size=(20, 28))
+    assert found.wrapper == "state_dict"
+
+
+def test_the_schedule_of_old_versions_of_torch_does_not_hinder(tmp_path: Path) -> None:
+    schedule = {"total_steps": 5, "anneal_func": torch.optim.lr_scheduler.OneCycleLR._annealing_cos}
+    torch.save({"model": random_model(small_spec()).state_dict(), "scheduler": schedule}, tmp_path / "model.pt")
+    assert load_checkpoint(tmp_path / "model.pt", image_size=(20, 28)).wrapper == "model"
+
+
+def test_torchvisions_name_of_an_interpolation_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    place = "torchvision.transforms.functional"
+    modes = enum.Enum("InterpolationMode", {"BILINEAR": "bilinear"}, module=place)  # type: ignore[misc]
+    module(monkeypatch, place, InterpolationMode=modes)
+    args = argparse.Namespace(interpolation=modes["BILINEAR"], img_size=[20, 28])
+    torch.save({"model": random_model(small_spec()).state_dict(), "args": args}, tmp_path / "model.pt")
+    assert load_checkpoint(tmp_path / "model.pt").recorded.interpolation == "bilinear"
+
+
+class Own:
+    """An object of the user's own code."""
+
+
+def test_an_object_of_the_users_own_is_refused_with_how_to_save_the_weights_beside_it(tmp_path: Path) -> None:
+    content = {"epoch": 3, "state_dict": random_model(small_spec()).state_dict(), "hyper_parameters": {"net": Own()}}
+    torch.save(content, tmp_path / "model.ckpt")
+    with pytest.raises(CheckpointError, match="more than weights") as caught:
+        load_checkpoint(tmp_path / "model.ckpt")
+    assert "test_training_objects.Own" in str(caught.value)
+    assert "torch.save(checkpoint['state_dict'], PATH)" in str(caught.value)
+
+
+def test_a_detector_is_refused_with_the_way_through_onnx(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    kind = type("DetectionModel", (torch.nn.Module,), {"__module__": "ultralytics.nn.tasks"})
+    module(monkeypatch, "ultralytics.nn.tasks", DetectionModel=kind)
+    torch.save({"model": kind(), "ema": None, "train_args": {"imgsz": 640}}, tmp_path / "best.pt")
+    with pytest.raises(CheckpointError, match="yolo export format=onnx") as caught:
+        load_checkpoint(tmp_path / "best.pt")
+    assert "s2mlp-repair" in str(caught.value)

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from helpers.support import ROOT, random_model, save_checkpoint, small_spec
 from s2mlp_deploy.checkpoint.load import load_checkpoint
-from s2mlp_deploy.errors import LayoutError, SpecError
+from s2mlp_deploy.errors import CheckpointError, LayoutError, SpecError
 from s2mlp_deploy.families.layouts import Layout
 from s2mlp_deploy.families.recognition import recognise
 from s2mlp_deploy.families.reference import logits
@@ -397,6 +397,7 @@ def test_another_model_is_not_taken_for_this_one(tmp_path: Path) -> None:
     model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.Linear(8, 2))
     message = refusal(tmp_path, dict(model.state_dict()))
     assert "none of the 9 keys (0.weight, 0.bias, 1.weight," in message and "is this one of their networks?" in message
+    assert "s2mlp-repair, which takes any network" in message
 
 
 def test_the_post_norm_variant_is_refused_with_the_reason(tmp_path: Path) -> None:
@@ -416,6 +417,7 @@ def test_the_post_norm_variant_is_refused_with_the_reason(tmp_path: Path) -> Non
     )
     message = refusal(tmp_path, dict(model.state_dict()))
     assert "post-norm" in message and "refused" in message and "moves values along channels" in message
+    assert "s2mlp-repair" in message
 
 
 @pytest.mark.parametrize(("directions", "channels"), [("4", 3), ("8", 7), ("horizontal", 1)])
@@ -427,6 +429,60 @@ def test_too_few_channels_for_the_shift_are_refused(tmp_path: Path, directions: 
         SpecError, match=rf"model\.pt: .*{channels} channels?, too few to split into the {groups} groups"
     ):
         load_checkpoint(tmp_path / "model.pt", image_size=(20, 28), offsets=DIRECTIONS[directions])
+
+
+@pytest.mark.parametrize(
+    ("backbone", "head", "lines"),
+    [
+        ("", "mlp_head.1.1", ('extends = "jittor-mlp"',)),
+        ("backbone.", "head.fc", ('extends = "jittor-mlp"', 'prefix = "backbone"')),
+        ("module.model.encoder.", "module.fc", ('extends = "jittor-mlp"', 'prefix = "model.encoder"')),
+    ],
+)
+def test_a_classifier_of_another_name_is_refused_with_the_layout_file_that_says_so(
+    tmp_path: Path, backbone: str, head: str, lines: tuple[str, ...]
+) -> None:
+    state = jittor_state()
+    renamed = {
+        (f"{head}.{key.rsplit('.', 1)[1]}" if key.startswith("mlp_head") else backbone + key): tensor
+        for key, tensor in state.items()
+    }
+    message = refusal(tmp_path, renamed)
+    plain = head.removeprefix("module.")
+    assert f'{" and ".join(lines)}, and under [keys] "head.fc" = "{plain}"' in message
+    (tmp_path / "mine.toml").write_text("\n".join([*lines, "[keys]", f'"head.fc" = "{plain}"']), "utf-8")
+    found = load_checkpoint(tmp_path / "model.pt", layout=find_layout(str(tmp_path / "mine.toml")), image_size=(20, 28))
+    assert torch.equal(found.weights["head.fc.weight"], state["mlp_head.1.weight"])
+
+
+def test_a_prefix_is_the_name_of_a_module(tmp_path: Path) -> None:
+    for prefix in ('"a."', '""', '"{b}"', "3"):
+        (tmp_path / "mine.toml").write_text(f'extends = "jittor-mlp"\nprefix = {prefix}\n', "utf-8")
+        with pytest.raises(LayoutError, match="is not the name of a module"):
+            find_layout(str(tmp_path / "mine.toml"))
+
+
+@pytest.mark.parametrize(
+    ("key", "remedy"),
+    [
+        ("stages.0.1.model.0.0.fn.0.weight_orig", "prune.remove"),
+        ("stages.0.1.model.0.0.fn.0.lora_A.default.weight", "merge_and_unload"),
+        ("stages.0.1.model.0.0.fn.0.parametrizations.weight.original0", "remove_parametrizations"),
+        ("stages.0.1.model.0.0.fn.0.weight_g", "remove_weight_norm"),
+    ],
+)
+def test_weights_that_are_kept_in_another_way_are_refused_with_how_to_make_them_plain(
+    tmp_path: Path, key: str, remedy: str
+) -> None:
+    message = refusal(tmp_path, jittor_state() | {key: torch.zeros(13, 13)})
+    assert f"no layout explains {key}: " in message and remedy in message
+
+
+def test_quantized_weights_are_refused_with_what_to_export(tmp_path: Path) -> None:
+    packed = {"stages.0.1.model.0.0.fn.0._packed_params.dtype": torch.qint8, "stages.0.0.weight": torch.zeros(3)}
+    torch.save(packed, tmp_path / "model.pt")
+    with pytest.raises(CheckpointError, match=r"quantized and packed .* from before quantization"):
+        load_checkpoint(tmp_path / "model.pt")
 
 
 # More than one layout
