@@ -34,6 +34,9 @@ SITE := fashion_mnist-web-fp32
 NODE_STAMP := node_modules/.package-lock.json
 DATASET ?= /usr/share/datasets/fashion-mnist
 
+# What each process compiles of this project is kept, whatever the caller's environment says: tests start hundreds.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: venv demo test test-npm tutorials quick thorough lint bench gpu accuracy reliability fuzz oldest arm docs docs-output licenses dist web web-deps clean
 
 venv: $(STAMP)
@@ -53,13 +56,13 @@ demo: $(STAMP)
 
 # Tests that need nothing of npm's come before its packages do: so in a fresh clone they are known to need nothing.
 test: $(STAMP)
-	$(BIN)/python -m pytest -n 2 --dist worksteal -m 'not npm'
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m 'not npm' --cpu 10
 	@$(MAKE) --no-print-directory web-deps || echo "npm's packages cannot be had here: what needs them is skipped"
 	@$(MAKE) --no-print-directory test-npm
 
 # By file, since their fixtures take longest. Looking for the tests in all modules would take as long as a tenth of them.
 test-npm: $(STAMP)
-	$(BIN)/python -m pytest -n 2 --dist loadfile -m npm $$(grep -rl 'mark\.npm' tests --include='test_*.py')
+	$(BIN)/python -m pytest -n 3 --dist loadfile -m npm --cpu 10 $$(grep -rl 'mark\.npm' tests --include='test_*.py')
 
 quick: $(STAMP)
 	$(BIN)/python -m pytest -n 2 --dist worksteal tests/unit --ignore tests/unit/bench --ignore tests/unit/studies -m 'not slow and not npm'

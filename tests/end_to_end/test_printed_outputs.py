@@ -97,7 +97,14 @@ def test_lines_that_are_left_out_stay_so() -> None:
 
 def test_a_traceback_is_not_written_into_a_document(tmp_path: Path) -> None:
     with pytest.raises(CrashedError, match="SystemError"):
-        printed_outputs.run(Session(tmp_path, (Step("python -c 'raise SystemError'", ()),)), tmp_path)
+        printed_outputs.run(Session(tmp_path, (Step("python -c 'raise SystemError'", ()),)), tmp_path, {})
+
+
+def test_a_command_runs_again_unless_it_is_forced_to_make_the_same(tmp_path: Path) -> None:
+    commands = ("sh -c 'date +%N'", "sh -c 'date +%N' --force", "sh -c 'date +%N'")
+    ran = printed_outputs.run(Session(tmp_path, tuple(Step(command, ()) for command in commands)), tmp_path, {})
+    first, forced, again = (step.printed for step in ran.steps)
+    assert first == forced != again
 
 
 def test_a_session_is_written_where_it_has_changed_and_only_there(

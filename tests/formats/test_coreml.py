@@ -125,7 +125,7 @@ def test_from_the_checkpoint_and_from_its_bundle_every_byte_is_the_same(made: Pa
     assert promised(tmp_path / "out") == promised(made / "coreml-fp32")
 
 
-def test_three_processes_write_the_same_bytes(made: Path, tmp_path: Path) -> None:
+def test_other_processes_write_the_same_bytes(made: Path, tmp_path: Path) -> None:
     """Under other hash seeds, in other directories, and without a word."""
     code = "import sys; from pathlib import Path"
     code += "; from s2mlp_exporters.coreml.translate import translate; translate(Path(sys.argv[1]), Path(sys.argv[2]))"
@@ -137,11 +137,11 @@ def test_three_processes_write_the_same_bytes(made: Path, tmp_path: Path) -> Non
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
         )
-        for seed in range(3)
+        for seed in range(2)
     ]
-    assert [process.communicate() for process in processes] == [(b"", None)] * 3
+    assert [process.communicate() for process in processes] == [(b"", None)] * 2
     for name in FILES:
-        assert {(tmp_path / str(seed) / name).read_bytes() for seed in range(3)} == {
+        assert {(tmp_path / str(seed) / name).read_bytes() for seed in range(2)} == {
             (made / "coreml-int8w" / name).read_bytes()
         }
 

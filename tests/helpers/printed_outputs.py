@@ -104,16 +104,22 @@ def cannot_run(session: Session) -> str | None:
     return None
 
 
-def run(session: Session, place: Path) -> Session:
+def run(session: Session, place: Path, known: dict[str, list[str]]) -> Session:
     """``session`` with what its commands print now, in the directory ``place``.
+
+    A command that a page repeats with ``--force`` makes the same anew, so it takes its output from ``known``, which is filled here.
 
     Raises:
         NotFoundError: as :func:`shortened`.
         CrashedError: where a command ends with a traceback.
     """
-    return replace(
-        session, steps=tuple(replace(s, printed=shortened(s, _output(s.command, place))) for s in session.steps)
-    )
+    steps = []
+    for step in session.steps:
+        first = step.command.replace(" --force", "")
+        if first == step.command or first not in known:
+            known[first] = _output(step.command, place)
+        steps.append(replace(step, printed=shortened(step, known[first])))
+    return replace(session, steps=tuple(steps))
 
 
 def _output(command: str, place: Path) -> list[str]:
@@ -162,9 +168,10 @@ def mask(text: str) -> str:
 def look(place: Path) -> Iterator[tuple[Session, Session | str]]:
     """Each session of the documents with what it prints now, or with the reason why it does not run here."""
     (place / "examples").symlink_to(ROOT / "examples")
+    known: dict[str, list[str]] = {}
     for document in documents():
         for session in sessions(document):
-            yield session, cannot_run(session) or run(session, place)
+            yield session, cannot_run(session) or run(session, place, known)
 
 
 def main() -> None:

@@ -136,7 +136,9 @@ def test_changed_files_are_read_soundly_or_refused(
     kind: str, part: int, seeds: Path, tmp_path: Path, trials: Trials
 ) -> None:
     """Files changed at random, read in a process with limited memory and time."""
-    count = trials.times(20, 1_000 if kind == "folders of images" else 6_000)
+    if part and not trials.thorough:
+        pytest.skip("the second part is read with --thorough")
+    count = trials.times(40, 1_000 if kind == "folders of images" else 6_000)
     process = processes._server.Process(target=fuzz, args=(kind, part, count, seeds, tmp_path))
     process.start()
     process.join()

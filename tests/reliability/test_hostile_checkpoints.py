@@ -143,8 +143,9 @@ def test_numbers_that_are_none_are_refused(tmp_path: Path, trials: Trials) -> No
     """Infinities and every kind of NaN (quiet, signalling, either sign, with payloads), one in one weight, in each type and format."""
     for dtype, (bits, patterns) in BITS.items():
         width = 8 * bits.itemsize
-        for pattern in patterns:
-            for name, save in FORMATS.items():
+        for number, pattern in enumerate(patterns):
+            each = list(FORMATS.items())
+            for name, save in each if trials.thorough else [each[number % len(each)]]:
                 state = {key: value.to(dtype) for key, value in random_model(hostile_files.SPEC).state_dict().items()}
                 state[KEY].view(bits)[3, 5] = pattern - (pattern >> (width - 1) << width)
                 save(state, tmp_path / name)
@@ -161,8 +162,9 @@ def test_nothing_in_a_file_runs(tmp_path: Path, trials: Trials, monkeypatch: pyt
     monkeypatch.syspath_prepend(tmp_path)
     hostile_code.prepare(tmp_path)
     left, path = tmp_path / "left", tmp_path / "model.pt"
-    for what, payload in hostile_code.payloads(left).items():
-        for where, write in hostile_code.places().items():
+    places = list(hostile_code.places().items())
+    for number, (what, payload) in enumerate(hostile_code.payloads(left).items()):
+        for where, write in places if trials.thorough else places[number % 3 :: 3]:
             write(path, payload)
             for name in COMMANDS if trials.thorough else COMMANDS[:1]:
                 ran = run(name, path, *(["-o", tmp_path / "bundle"] if name == "export" else []))

@@ -169,8 +169,15 @@ def test_compiled_it_has_the_same_bits_and_gradients() -> None:
         assert torch.equal(got, expected)  # sums of integers: the order does not matter
 
 
-@pytest.mark.parametrize("semantics", ["paper", "inplace"])
-@pytest.mark.parametrize("dynamo", [False, pytest.param(True, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    ("semantics", "dynamo"),
+    [
+        ("paper", False),
+        ("inplace", False),
+        pytest.param("paper", True, marks=pytest.mark.thorough),
+        pytest.param("inplace", True, marks=pytest.mark.slow),
+    ],
+)
 def test_either_exporter_writes_at_most_20_nodes_for_a_free_batch(semantics: Semantics, dynamo: bool) -> None:
     model, x = Activated(semantics).eval(), random_map(2, 5, 7, 12)
     with warnings.catch_warnings():
@@ -206,7 +213,10 @@ def test_torch_export_leaves_batch_and_size_free(semantics: Semantics) -> None:
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # ExecuTorch's own imports
-@pytest.mark.parametrize(("semantics", "border"), KINDS)
+@pytest.mark.parametrize(
+    ("semantics", "border"),
+    [pytest.param(*kind, marks=[] if kind == ("inplace", "keep") else pytest.mark.thorough) for kind in KINDS],
+)
 def test_executorch_takes_it(semantics: Semantics, border: Border) -> None:
     exir = pytest.importorskip("executorch.exir", reason="needs ExecuTorch: pip install executorch")
     runtime = pytest.importorskip("executorch.runtime")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from statistics import median
 
@@ -34,12 +34,15 @@ MANY_PARAMETERS = {
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 
 
-def functions() -> Iterator[tuple[str, Function]]:
+@cache
+def functions() -> list[tuple[str, Function]]:
     """Every function, named as in the lists above: FILE:NAME."""
-    for file in MODULES:
-        for node in ast.walk(ast.parse(file.read_text("utf-8"))):
-            if isinstance(node, Function):
-                yield f"{file.relative_to(ROOT).as_posix()}:{node.name}", node
+    return [
+        (f"{file.relative_to(ROOT).as_posix()}:{node.name}", node)
+        for file in MODULES
+        for node in ast.walk(ast.parse(file.read_text("utf-8")))
+        if isinstance(node, Function)
+    ]
 
 
 def parameters(function: Function) -> int:

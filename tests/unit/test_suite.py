@@ -29,6 +29,13 @@ def test_what_make_leaves_out_is_there() -> None:
         assert name in {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)}, (path, name)
 
 
+def test_the_commands_that_contributing_lists_are_there() -> None:
+    _, _, text = (ROOT / "CONTRIBUTING.md").read_text("utf-8").partition("## Which tests run where\n")
+    listed = re.findall(r"^\| `make ([\w-]+)` \|", text, re.MULTILINE)
+    targets = re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text("utf-8"), re.MULTILINE)
+    assert len(listed) == len(set(listed)) > 5 and set(listed) <= set(targets)
+
+
 @pytest.mark.parametrize("module", processes.PRELOADED)
 def test_what_the_server_of_processes_loads_ahead_is_there(module: str) -> None:
     """It passes over what it cannot import, and each process would be slow."""
