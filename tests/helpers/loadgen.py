@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 
@@ -43,8 +42,8 @@ def after(calls: int, then: Callable[[Array], Array]) -> Callable[[Array], Array
     return lambda images: (before if next(count) < calls else then)(images)
 
 
-def go(answer: Callable[[Array], Array], options: ScenarioOptions, log_directory: Path | None = None) -> Outcome:
-    return run(answer, options, Workload("the fake", IMAGES, LOGITS, 1e-5), log_directory=log_directory)
+def go(answer: Callable[[Array], Array], options: ScenarioOptions) -> Outcome:
+    return run(answer, options, Workload("the fake", IMAGES, LOGITS, 1e-5))
 
 
 class BrokenError(Exception):

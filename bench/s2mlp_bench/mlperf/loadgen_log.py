@@ -11,7 +11,7 @@ from typing import Any
 
 from s2mlp_deploy.errors import OutputError
 
-SUMMARY, DETAIL = "mlperf_log_summary.txt", "mlperf_log_detail.txt"
+DETAIL = "mlperf_log_detail.txt"
 MARK = ":::MLLOG "
 
 CHECKS = {

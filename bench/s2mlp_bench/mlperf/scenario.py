@@ -18,20 +18,17 @@ LoadGen makes all queries before it starts: a single stream takes twice as many 
 from __future__ import annotations
 
 import math
-import shutil
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
 from s2mlp_bench.mlperf import loadgen_log
 from s2mlp_bench.mlperf.answers import Answers
 from s2mlp_bench.mlperf.loadgen import QueuedSystem, Samples, System, drive, require_loadgen
-from s2mlp_bench.mlperf.loadgen_log import DETAIL, SUMMARY, Check, Log
+from s2mlp_bench.mlperf.loadgen_log import Check, Log
 from s2mlp_bench.mlperf.loadgen_settings import ScenarioOptions, settings
-from s2mlp_deploy.errors import OutputError
 from s2mlp_deploy.schema.array import Array
 from s2mlp_deploy.system.workdir import temporary
 
@@ -102,31 +99,21 @@ class Workload:
     limit: float
 
 
-def run(
-    answer: Callable[[Array], Array],
-    options: ScenarioOptions,
-    workload: Workload,
-    *,
-    log_directory: Path | None = None,
-    replace: bool = False,
-) -> Outcome:
+def run(answer: Callable[[Array], Array], options: ScenarioOptions, workload: Workload) -> Outcome:
     """Let LoadGen drive ``answer``, a session, on the images of ``workload``, and check all logits.
 
     ``answer`` takes 1 to ``options.batch`` images (batch, channels, height, width) and gives logits (batch, classes).
-    LoadGen's summary and detailed log go to ``log_directory``, and over those of an earlier run with ``replace`` alone.
 
     Each image is first run twice or more, untimed by LoadGen: to warm up, to find wrong logits early, and to set the
     latency that LoadGen expects.
 
     Raises:
         RuntimeMissingError: without LoadGen.
-        OutputError: where the logs cannot be written.
+        OutputError: where LoadGen could not write its log.
         ParityError: where logits are wrong.
         BaseException: from ``answer``, and KeyboardInterrupt, once LoadGen has come to its end (loadgen.py).
     """
     loadgen = require_loadgen()
-    if log_directory:
-        _check_place(log_directory, replace=replace)
     images = workload.images
     answers = Answers(workload.logits, workload.limit, workload.name)
     fastest_s = _warm_up(answer, images, answers, options.batch)
@@ -137,8 +124,6 @@ def run(
         drive(system, chosen, directory)
         answers.judge()
         log = loadgen_log.read(directory)
-        if log_directory:
-            _copy_logs(directory, log_directory)
     return _outcome(log, options, name=workload.name, left=left, images=len(images), relative_l2=answers.worst)
 
 
@@ -193,23 +178,3 @@ def _outcome(
         recommendations=log.recommendations,
         loadgen_version=str(log.values["loadgen_version"]),
     )
-
-
-def _check_place(directory: Path, *, replace: bool) -> None:
-    """So that nothing is run for logs that cannot be written."""
-    if not directory.parent.is_dir() or (directory.exists() and not directory.is_dir()):
-        raise OutputError(f"{directory} cannot be a directory for LoadGen's logs: choose another place")
-    there = [name for name in (SUMMARY, DETAIL) if (directory / name).exists()]
-    if there and not replace:
-        raise OutputError(f"{directory / there[0]} exists: choose another directory, or replace it with --force")
-
-
-def _copy_logs(source: Path, destination: Path) -> None:
-    try:
-        destination.mkdir(exist_ok=True)
-        for name in (SUMMARY, DETAIL):
-            shutil.copyfile(source / name, destination / name)
-    except OSError as error:
-        raise OutputError(
-            f"cannot write LoadGen's logs to {destination}: {error.strerror}. Choose another place"
-        ) from error

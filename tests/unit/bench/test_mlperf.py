@@ -21,7 +21,7 @@ from helpers.support import ROOT
 from s2mlp_bench.mlperf import loadgen_log
 from s2mlp_bench.mlperf.answers import MOST, Answers
 from s2mlp_bench.mlperf.loadgen import Samples, require_loadgen
-from s2mlp_bench.mlperf.loadgen_log import DETAIL, SUMMARY
+from s2mlp_bench.mlperf.loadgen_log import DETAIL
 from s2mlp_bench.mlperf.loadgen_settings import SCENARIOS, ScenarioOptions, settings
 from s2mlp_bench.mlperf.scenario import Outcome, Workload, run
 from s2mlp_bench.mlperf.scenario_table import render
@@ -306,33 +306,7 @@ def test_loadgen_prints_nothing_and_the_process_ends_well() -> None:
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
-# Logs
-
-
-def test_the_logs_are_kept_where_asked_and_replaced_only_when_asked(tmp_path: Path) -> None:
-    place = tmp_path / "logs"
-    found = go(session(), SHORT["offline"], place)
-    assert sorted(p.name for p in place.iterdir()) == [DETAIL, SUMMARY]
-    assert "Result is : VALID" in (place / SUMMARY).read_text()
-    assert loadgen_log.read(place).number("result_samples_per_second") == found.metric
-    with pytest.raises(OutputError, match="replace it with --force"):
-        go(session(), SHORT["offline"], place)
-    (place / SUMMARY).write_text("old")
-    run(
-        session(),
-        SHORT["offline"],
-        Workload("x", IMAGES, LOGITS, 1e-5),
-        log_directory=place,
-        replace=True,
-    )
-    assert "Result is : VALID" in (place / SUMMARY).read_text()
-
-
-@pytest.mark.parametrize("place", ["a file", "nowhere/logs"])
-def test_logs_that_cannot_be_written_are_told_before_anything_runs(tmp_path: Path, place: str) -> None:
-    (tmp_path / "a file").write_text("mine")
-    with pytest.raises(OutputError, match="choose another place"):
-        go(lambda images: pytest.fail("it ran"), SHORT["offline"], tmp_path / place)
+# The log
 
 
 def entry(key: str, value: str, *, is_error: bool = False) -> str:
