@@ -7,17 +7,17 @@ import reprlib
 from dataclasses import dataclass
 from typing import Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
+from pydantic import BeforeValidator, ValidationError
+
+from s2mlp_deploy.schema.strict_model import StrictModel
 
 
-class Options(BaseModel):
+class Options(StrictModel):
     """The options of a format; subclasses have a field for each, with a description, a default and constraints.
 
     Fields are set by name, as in ``-O workspace_mib=64``, from the text that follows: numbers, words, paths and truth values
     are read by pydantic. A field that is not given keeps its default and is not in ``model_fields_set``.
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     @property
     def given(self) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The base class of everything that is read from JSON files: frozen, and strict about unknown fields."""
+"""The base class of everything that users or files fill in: frozen, and strict about unknown fields."""
 
 from __future__ import annotations
 

@@ -11,12 +11,11 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict
-
 from s2mlp_deploy.bundle.contents import Artifact, Bundle
 from s2mlp_deploy.formats.base import Compiler, refuse_other_files
 from s2mlp_deploy.formats.settings import recorded
 from s2mlp_deploy.schema.precision import QUANTIZED_AT_RUNTIME
+from s2mlp_deploy.schema.strict_model import StrictModel
 from s2mlp_exporters.coreml import artifact_scan
 from s2mlp_exporters.coreml.options import ComputeUnits, CoreMlOptions
 from s2mlp_exporters.coreml.package import FILES
@@ -26,10 +25,8 @@ from s2mlp_exporters.coreml.toolkit import MODULE, PACKAGE, REMEDY, toolkit_vers
 from s2mlp_exporters.coreml.translate import translate
 
 
-class Settings(BaseModel):
+class Settings(StrictModel):
     """Recorded settings of a Core ML package."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     runtime: Literal["coreml"] = "coreml"
     compute_units: ComputeUnits

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
+
+from s2mlp_deploy.schema.strict_model import StrictModel
 
 Output = Literal["logits", "probabilities"]
 
 
-class Settings(BaseModel):
+class Settings(StrictModel):
     """Recorded settings of a program: ``max_batch`` where the batch is free, and what its output is called."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     runtime: Literal["executorch"] = "executorch"
     runtime_version: str

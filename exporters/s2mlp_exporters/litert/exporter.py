@@ -11,14 +11,13 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict
-
 from s2mlp_deploy.bundle.contents import Artifact, Bundle
 from s2mlp_deploy.errors import RuntimeMissingError, UsageError
 from s2mlp_deploy.formats.base import Compiler, refuse_other_files
 from s2mlp_deploy.formats.settings import recorded
 from s2mlp_deploy.schema.manifest import Manifest
 from s2mlp_deploy.schema.precision import LITERT, LITERT_MICRO, QUANTIZED_AT_RUNTIME
+from s2mlp_deploy.schema.strict_model import StrictModel
 from s2mlp_exporters.litert import artifact_scan, vela
 from s2mlp_exporters.litert.options import LiteRtOptions, Npu
 from s2mlp_exporters.litert.schema import MODULE, PACKAGE, REMEDY, litert_version
@@ -31,10 +30,8 @@ LIMIT_BYTES = 2**31
 """A .tflite file is a FlatBuffer, which can be no larger."""
 
 
-class Settings(BaseModel):
+class Settings(StrictModel):
     """Recorded settings of a model for LiteRT."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     runtime: Literal["litert"] = "litert"
     runtime_version: str

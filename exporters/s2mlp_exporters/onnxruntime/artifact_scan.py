@@ -1,6 +1,6 @@
 """Scans an ``.ort`` file before ONNX Runtime loads it: ONNX Runtime's own operators alone.
 
-As onnx_inspection does for ONNX files. The file is a FlatBuffer; ONNX Runtime verifies its offsets by itself.
+As formats/onnx_scan.py does for ONNX files. The file is a FlatBuffer; ONNX Runtime verifies its offsets by itself.
 """
 
 from __future__ import annotations

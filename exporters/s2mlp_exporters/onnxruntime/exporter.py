@@ -15,7 +15,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import AfterValidator, BaseModel, ConfigDict
+from pydantic import AfterValidator
 
 from s2mlp_deploy.bundle.contents import Artifact, Bundle
 from s2mlp_deploy.errors import RuntimeMissingError, UsageError
@@ -31,6 +31,7 @@ from s2mlp_deploy.runtime.session import Placement
 from s2mlp_deploy.schema.manifest import Manifest
 from s2mlp_deploy.schema.onnx_network import OnnxNetwork
 from s2mlp_deploy.schema.precision import CUDA, ON_CPUS, precision
+from s2mlp_deploy.schema.strict_model import StrictModel
 from s2mlp_deploy.system.dependencies import distributions
 from s2mlp_exporters.onnxruntime import artifact_scan, canonical
 from s2mlp_exporters.onnxruntime.options import OrtOptions, Style
@@ -56,10 +57,8 @@ def _known(entry: str) -> str:
     return entry
 
 
-class Settings(BaseModel):
+class Settings(StrictModel):
     """The settings that the manifest records of a model that ONNX Runtime optimized."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     runtime: Literal["onnxruntime"] = "onnxruntime"
     runtime_version: str

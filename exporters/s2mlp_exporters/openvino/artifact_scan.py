@@ -1,6 +1,6 @@
 """Scans OpenVINO's files before OpenVINO loads them: one graph of its own operators, with weights in ``model.bin``.
 
-As onnx_inspection does for ONNX files.
+As formats/onnx_scan.py does for ONNX files.
 """
 
 from __future__ import annotations

@@ -19,7 +19,6 @@ from typing import Any, Literal
 
 import numpy as np
 import onnx
-from pydantic import BaseModel, ConfigDict
 
 from s2mlp_deploy.bundle.contents import Artifact, Bundle
 from s2mlp_deploy.errors import BundleError, CompilerError, RuntimeMissingError
@@ -32,6 +31,7 @@ from s2mlp_deploy.schema.array import Array
 from s2mlp_deploy.schema.manifest import Manifest
 from s2mlp_deploy.schema.precision import ON_CPUS
 from s2mlp_deploy.schema.spec import Spec
+from s2mlp_deploy.schema.strict_model import StrictModel
 from s2mlp_deploy.schema.tensor_entry import TensorEntry
 from s2mlp_deploy.system.dependencies import pip_install
 from s2mlp_exporters.openvino import artifact_scan
@@ -49,10 +49,8 @@ _METADATA = "s2mlp"
 _TELEMETRY = "openvino_telemetry"
 
 
-class Settings(BaseModel):
+class Settings(StrictModel):
     """Recorded settings of a model for OpenVINO. float16 weights are computed in ``inference_precision``, too."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     runtime: Literal["openvino"] = "openvino"
     runtime_version: str

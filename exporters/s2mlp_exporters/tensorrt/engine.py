@@ -9,8 +9,6 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict
-
 from s2mlp_deploy.bundle import golden_tensors, network_golden
 from s2mlp_deploy.bundle.contents import GOLDEN, Artifact, Bundle
 from s2mlp_deploy.errors import RuntimeMissingError
@@ -20,6 +18,7 @@ from s2mlp_deploy.formats.settings import recorded
 from s2mlp_deploy.graph.layer import INPUT
 from s2mlp_deploy.schema.onnx_network import OnnxNetwork
 from s2mlp_deploy.schema.precision import ON_GPUS
+from s2mlp_deploy.schema.strict_model import StrictModel
 from s2mlp_deploy.system.dependencies import distributions
 from s2mlp_exporters.tensorrt.build import build
 from s2mlp_exporters.tensorrt.log import Log, summary
@@ -32,15 +31,13 @@ from s2mlp_exporters.tensorrt.session import EngineSession, load
 PLAN = "model.plan"
 
 
-class Settings(BaseModel):
+class Settings(StrictModel):
     """The settings that the manifest records of an engine: builder, target and options.
 
     ``built_for`` are compute capabilities, or the GPU on which it was built; ``options`` are as given.
     ``smallest``, ``usual`` and ``largest`` have the sizes of an image classifier's input; of another network
     each input, as in ``input=1x3x80x48``.
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     runtime: str
     runtime_version: str

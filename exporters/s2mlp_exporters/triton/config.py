@@ -14,8 +14,9 @@ from typing import Annotated, Literal
 
 import onnx
 from google.protobuf.message import DecodeError
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
+from s2mlp_deploy.schema.strict_model import StrictModel
 from s2mlp_exporters.triton.options import Backend, Size
 
 VERSION = "1"
@@ -33,14 +34,12 @@ _TYPES: dict[int, str] = {
 }
 
 
-class Serving(BaseModel):
+class Serving(StrictModel):
     """How Triton is to serve a model.
 
     ``max_batch`` is 0 where Triton is to leave batches alone. Of requests that wait, it makes batches: of a size in
     ``preferred_batch`` where that is possible, else as large as they come, waiting up to ``queue_delay_us`` for more.
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     backend: Backend
     max_batch: Annotated[int, Field(ge=0, lt=2**16)]

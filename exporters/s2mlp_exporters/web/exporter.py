@@ -13,8 +13,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict
-
 from s2mlp_deploy.bundle.contents import Artifact, Bundle
 from s2mlp_deploy.errors import RuntimeMissingError, UsageError
 from s2mlp_deploy.formats import onnx_scan
@@ -23,6 +21,7 @@ from s2mlp_deploy.formats.settings import recorded
 from s2mlp_deploy.runtime.onnxruntime import REMEDY, TracedSession, missing
 from s2mlp_deploy.schema.manifest import FileName
 from s2mlp_deploy.schema.precision import ON_CPUS, precision
+from s2mlp_deploy.schema.strict_model import StrictModel
 from s2mlp_deploy.system.dependencies import Shipped
 from s2mlp_exporters.web.options import WebOptions
 
@@ -53,10 +52,8 @@ COPIES, COPIES_OF_HALF = 2, 4
 files of 1.9 GB in float32 and 0.8 GB in float16 load, of 1.1 GB in float16 do not)."""
 
 
-class Settings(BaseModel):
+class Settings(StrictModel):
     """The settings that the manifest records of a site: the runtime's release and files, and the page's files."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     runtime: Literal["onnxruntime-web"] = "onnxruntime-web"
     runtime_version: str

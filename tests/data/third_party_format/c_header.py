@@ -5,7 +5,7 @@ from pathlib import Path
 from shutil import copyfile
 from typing import Annotated
 
-from pydantic import BaseModel, Field
+from pydantic import Field
 
 from s2mlp_deploy.bundle.contents import Artifact, Bundle
 from s2mlp_deploy.errors import BundleError
@@ -14,6 +14,7 @@ from s2mlp_deploy.formats.base import Compiler, refuse_other_files
 from s2mlp_deploy.formats.options import Options
 from s2mlp_deploy.formats.settings import recorded
 from s2mlp_deploy.runtime.onnxruntime import TracedSession
+from s2mlp_deploy.schema.strict_model import StrictModel
 
 MODEL, HEADER = "model.onnx", "model.h"
 Symbol = Annotated[str, Field(pattern="^[a-z_][a-z0-9_]{0,30}$", description="The name of the array.")]
@@ -23,7 +24,7 @@ class CHeaderOptions(Options):
     symbol: Symbol = "model"
 
 
-class Settings(BaseModel, extra="forbid", frozen=True):
+class Settings(StrictModel):
     symbol: Symbol
 
 
