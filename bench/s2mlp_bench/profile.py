@@ -27,7 +27,7 @@ KINDS: tuple[tuple[str, str], ...] = (
     (r"/embedding", "patch embedding"),
     (r"^(head/|logits)", "head"),
 )
-"""Kinds by the names in this project's graphs (graph.py), the first that fits; all others are :data:`OTHER`."""
+"""Kinds by the names in this project's graphs (families/*/emit.py), the first that fits; all others are :data:`OTHER`."""
 
 OTHER = "other"
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -21,9 +21,6 @@ from s2mlp_deploy.cli.options import (
 from s2mlp_deploy.cli.placement import DeviceOption, ProviderOption, Tf32Option, placement
 from s2mlp_deploy.cli.terminal import ConsoleListener, command, show
 from s2mlp_deploy.errors import UsageError
-
-if TYPE_CHECKING:
-    pass
 
 probe_option = section("Probe")
 accuracy_option = section("Accuracy")

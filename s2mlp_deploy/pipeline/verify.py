@@ -165,7 +165,7 @@ def shows_layers(format: str) -> bool:
     """Whether bundles of ``format`` can be traced: whether its ``open`` declares a session that traces.
 
     Raises:
-        UsageError, RuntimeMissingError: as :func:`exporter.find`.
+        UsageError, RuntimeMissingError: as :func:`s2mlp_deploy.formats.registry.find`.
     """
     try:
         session = get_type_hints(registry.find(format).open).get("return")

@@ -25,10 +25,6 @@ from s2mlp_deploy.system.wording import counted
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-ENDS = ("embedding", "stem_norm", "norm", "fc")
-"""The layers outside of blocks: at the start of stages, and in the head."""
-
-
 @dataclass(frozen=True)
 class Stage:
     """An embedding followed by ``depth`` blocks of ``channels`` (c) and ``hidden`` (c̄) channels.

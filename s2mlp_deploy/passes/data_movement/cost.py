@@ -48,11 +48,6 @@ def step_cost(step: Step) -> float:
     return node_cost(step.op, step.size, row)
 
 
-def cost(steps: Iterable[Step]) -> float:
-    """The price of all ``steps``."""
-    return sum(step_cost(step) for step in steps)
-
-
 def complexity(steps: Iterable[Step]) -> float:
     """The number of operators that copy, by kind: a price that does not depend on sizes."""
     weights = {"Transpose": 2.0, "Pad": 1.2, "Gather": 1.4}

@@ -21,11 +21,6 @@ class Region:
     before: Counter[str]
     after: Counter[str]
 
-    @property
-    def scatter_nds_before(self) -> int:
-        """ScatterND nodes, which an exporter writes for an assignment to a slice."""
-        return self.before["ScatterND"]
-
 
 @dataclass(frozen=True)
 class LeftAlone:

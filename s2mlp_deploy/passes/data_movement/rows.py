@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from math import gcd, prod
+from math import prod
 
 import numpy as np
 
@@ -63,10 +63,3 @@ def _gather(local: Array, sources: Sequence[Step], shape: tuple[int, ...], entri
     if (numbers < 0).any():
         step = pad(step, [(0, 0), (0, 1), (0, 0)], "constant")
     return reshape(gather(step, indices, 1), shape)
-
-
-def row_length(addresses: Array) -> int:
-    """The longest runs that all aligned rows of one source have."""
-    flat = addresses.reshape(-1)
-    breaks = np.flatnonzero(np.diff(flat) != 1) + 1
-    return gcd(flat.size, *breaks.tolist()) if breaks.size < 1 << 16 else 1

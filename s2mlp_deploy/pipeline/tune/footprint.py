@@ -1,6 +1,6 @@
 """Measure the memory of a process that loads a bundle and runs it.
 
-    python -m s2mlp_deploy.pipeline.tune.footprint BUNDLE BATCH
+    python -m s2mlp_deploy.pipeline.tune.footprint BUNDLE
 
 does that and ends.
 """
@@ -18,23 +18,23 @@ from s2mlp_deploy.pipeline.tune.workspace import Made
 from s2mlp_deploy.system.process_cost import measure
 
 
-def peak_bytes(made: Made, batch: int = 1) -> int:
-    """The largest resident set of a new Python process that loads ``made`` and runs ``batch`` images, runtime included.
+def peak_bytes(made: Made) -> int:
+    """The largest resident set of a new Python process that loads ``made`` and runs an image, runtime included.
 
     Raises:
         BundleError: where that process fails.
     """
     try:
-        cost = measure([sys.executable, "-m", __name__, str(made.bundle.directory), str(batch)])
+        cost = measure([sys.executable, "-m", __name__, str(made.bundle.directory)])
     except RuntimeError as error:
         raise BundleError(f"{made.build.name} does not start in a process of its own: {error}") from error
     return cost.peak_rss_bytes
 
 
 def main() -> None:
-    """Load the bundle and run a batch twice: some runtimes prepare at the first run."""
+    """Load the bundle and run an image twice: some runtimes prepare at the first run."""
     bundle = read_bundle(Path(sys.argv[1]))
-    images, _ = images_for([bundle], int(sys.argv[2]))
+    images, _ = images_for([bundle], 1)
     session = registry.find(bundle.manifest.format).open(bundle.artifact)
     for _ in range(2):
         session.run(images)

@@ -96,7 +96,7 @@ def test_an_assignment_with_a_kept_border_becomes_an_edge_pad() -> None:
         "ScatterND", graph.add("Transpose", x, perm=perm), indices, graph.add("Transpose", source, perm=perm)
     )
     result = repaired(graph, graph.add("Transpose", moved, perm=perm))
-    assert moves(result) == {"Slice": 1, "Pad": 1} and result.regions[0].scatter_nds_before == 1
+    assert moves(result) == {"Slice": 1, "Pad": 1} and result.regions[0].before["ScatterND"] == 1
 
 
 @pytest.mark.parametrize(("prefer", "gathers"), [("gather", 1), ("slice", 0)])
