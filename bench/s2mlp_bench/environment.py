@@ -36,7 +36,7 @@ def describe() -> dict[str, object]:
     """Processor and its features, cores that this process may use, clock policy, load, GPUs that CUDA sees, and versions."""
     return {
         **machine.describe(),
-        "usable_cores": usable_cores(),
+        "usable_cores": machine.usable_cores(),
         "features": _features(),
         "governor": _governor(),
         "load_average": _load(),
@@ -60,18 +60,9 @@ def use_gpu(number: int) -> None:
     os.environ[VISIBLE] = shown[number] if shown else str(number)
 
 
-def usable_cores() -> int:
-    """Cores that this process may use, or all where the system does not report them."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def _features() -> list[str] | str:
-    with suppress(OSError):
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith(("flags", "Features")):
-                found = set(line.split(":", 1)[1].split())
-                return [name for name in FEATURES if name in found]
-    return UNKNOWN
+    found = machine.features()
+    return [name for name in FEATURES if name in found] if found else UNKNOWN
 
 
 def _governor() -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from math import prod
 from typing import TYPE_CHECKING, Any, ClassVar, get_args
 
@@ -140,10 +140,6 @@ class Spec(Network):
     def with_semantics(self, semantics: Semantics) -> Self:
         """This spec with the same shifts under other ``semantics``."""
         return self
-
-    def with_image_size(self, image_size: Size) -> Self:
-        """This spec for images of another size."""
-        return replace(self, image_size=image_size)
 
     def map_sizes(self, image_size: Size) -> tuple[Size, ...]:
         """(height, width) of each stage's feature map for an image of ``image_size``.

@@ -46,6 +46,11 @@ def installed(packages: tuple[str, ...] = PACKAGES) -> dict[str, str]:
     return found
 
 
+def usable_cores() -> int:
+    """Cores that this process may use, or all where the system does not report them."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def features() -> frozenset[str]:
     """Instruction sets that change speed or rounding, by Linux's names (``amx_int8``); empty where unknown."""
     return frozenset((_cpuinfo("flags") or _cpuinfo("Features")).split())

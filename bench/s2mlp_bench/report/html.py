@@ -42,10 +42,9 @@ def render(
     *,
     command: str,
     extras: Sequence[Section] = (),
-    today: str = "",
 ) -> str:
     """The report. ``environment`` comes from :func:`s2mlp_bench.environment.describe`, ``command`` repeats the
-    measurement, ``extras`` are further tables, and ``today`` is a date, if there is to be one.
+    measurement, and ``extras`` are further tables.
 
     Raises:
         RuntimeMissingError: as :func:`check`.
@@ -74,7 +73,6 @@ def render(
     return template.render(
         title=findings.title(found),
         subtitle=findings.subtitle(found, plan),
-        today=today,
         findings=findings.findings(found),
         verdict=findings.verdict(found),
         good=found.stable and found.complete,

@@ -15,7 +15,6 @@ from typing import Literal
 import numpy as np
 
 from s2mlp_bench.candidate import Candidate, Device, Point
-from s2mlp_bench.environment import usable_cores
 from s2mlp_bench.profile import Profile
 from s2mlp_bench.pytorch.place import Cuda
 from s2mlp_bench.pytorch.products import copy_rate
@@ -23,6 +22,7 @@ from s2mlp_bench.roofline.lower_bound import block_macs
 from s2mlp_bench.roofline.peaks import Reached
 from s2mlp_deploy.schema.precision import Arithmetic
 from s2mlp_deploy.schema.spec import Spec
+from s2mlp_deploy.system.machine import usable_cores
 from s2mlp_deploy.system.timing import Clock
 
 COPIED_BYTES = 128 * 2**20

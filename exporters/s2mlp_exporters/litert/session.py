@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import mmap
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from threading import Lock
@@ -18,6 +17,7 @@ from s2mlp_deploy.graph.metadata import PREFIX
 from s2mlp_deploy.runtime.session import Description
 from s2mlp_deploy.schema.array import Array
 from s2mlp_deploy.schema.tensor_entry import TensorEntry
+from s2mlp_deploy.system.machine import usable_cores
 from s2mlp_deploy.system.quiet_stderr import quiet_stderr
 from s2mlp_exporters.litert.model_writer import pack
 from s2mlp_exporters.litert.schema import MODULE, litert_version, load, load_schema
@@ -35,7 +35,7 @@ class LiteRtSession:
 
     def __init__(self, path: Path, made_with: str, threads: int | None = None) -> None:
         self._path, self._made_with = path, made_with
-        self._threads = threads or _processors()
+        self._threads = threads or usable_cores()
         self._loaded: tuple[tuple[str, ...], Any] | None = (), self._load(())
         self._turn = Lock()
 
@@ -126,11 +126,6 @@ def _value(interpreter: Any, entry: Mapping[str, Any]) -> Array:
     scale, zero_point = entry["quantization"]
     restored: Array = (found.astype(np.float32) - zero_point) * np.float32(scale)
     return restored
-
-
-def _processors() -> int:
-    """The processors that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _entry(detail: Mapping[str, Any]) -> TensorEntry:

@@ -12,7 +12,6 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
-from s2mlp_deploy.errors import SpecError
 from s2mlp_deploy.graph.layer import OUTPUT
 from s2mlp_deploy.schema.size import Size
 from s2mlp_deploy.schema.spec import Embedding, Product, Spec
@@ -85,16 +84,6 @@ class MixerSpec(Spec):
     def positions(self) -> int:
         """The number of positions of the feature map, to which the token-mixing weights are fixed."""
         return prod(self.map_sizes(self.image_size)[0])
-
-    def with_image_size(self, image_size: Size) -> MixerSpec:
-        """Refuse another image size, which needs other weights.
-
-        Raises:
-            SpecError: where ``image_size`` is another.
-        """
-        if image_size != self.image_size:
-            raise SpecError("the token-mixing weights of an MLP-Mixer are for one image size")
-        return self
 
     def layer_maps(self) -> dict[str, int | None]:
         """The embedding, the blocks and the logits."""

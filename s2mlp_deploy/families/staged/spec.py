@@ -25,6 +25,7 @@ from s2mlp_deploy.system.wording import counted
 if TYPE_CHECKING:
     from typing_extensions import Self
 
+
 @dataclass(frozen=True)
 class Stage:
     """An embedding followed by ``depth`` blocks of ``channels`` (c) and ``hidden`` (c̄) channels.

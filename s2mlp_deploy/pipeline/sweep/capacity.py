@@ -6,7 +6,7 @@ import os
 from collections.abc import Sequence
 
 from s2mlp_deploy.pipeline.sweep.item import Item
-from s2mlp_deploy.system import memory
+from s2mlp_deploy.system import machine, memory
 
 IMPORTS_BYTES = 1 << 30
 """For the libraries of one process, and images to judge on."""
@@ -18,8 +18,7 @@ checkpoint in half precision, twice that."""
 
 def workers(items: Sequence[Item]) -> int:
     """As many processes as there are cores, items, and room in memory for the largest checkpoint."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    most = min(cores, len(items))
+    most = min(machine.usable_cores(), len(items))
     if (free := memory.available_bytes()) is not None:
         largest = max((os.stat(checkpoint).st_size for checkpoint in {item.checkpoint for item in items}), default=0)
         most = min(most, free // (IMPORTS_BYTES + COPIES * largest))

@@ -27,7 +27,7 @@ VARIABLES = {
     drawing.PAPER: "paper",
     drawing.BUNDLE: "bundle",
     drawing.BASELINE: "baseline",
-    **{colour: precision for precision, colour in roofline_plot.COLOURS.items()},
+    **{colour: f"precision-{i}" for i, colour in enumerate(roofline_plot.COLOURS.values())},
     **{colour: f"kind-{i}" for i, colour in enumerate(rows.KIND_COLOURS.values())},
 }
 """The page's variables by the colours of the pictures."""
