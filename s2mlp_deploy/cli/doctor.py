@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from rich.console import Group, RenderableType
-from rich.table import Table
 from rich.text import Text
 
+from s2mlp_deploy.cli.grid import fact, new_grid
 from s2mlp_deploy.cli.options import JsonOption
 from s2mlp_deploy.cli.terminal import command, show
 from s2mlp_deploy.system.version import __version__
@@ -26,13 +26,11 @@ def doctor(as_json: JsonOption = False) -> None:
 
 def table(report: Report) -> RenderableType:
     """The report for people."""
-    facts = Table.grid(padding=(0, 2))
-    facts.add_column(style="bold")
-    facts.add_column(overflow="fold")
-    facts.add_row("s2mlp-deploy", __version__)
+    facts = new_grid()
+    fact(facts, "s2mlp-deploy", __version__)
     for key, value in report.machine.items():
-        facts.add_row(key, str(value))
-    facts.add_row("packages", ", ".join(f"{n} {v}" for n, v in report.packages.items()))
+        fact(facts, key, str(value))
+    fact(facts, "packages", ", ".join(f"{n} {v}" for n, v in report.packages.items()))
     lines = [Text(str(a), style="green" if a.available else "yellow") for a in report.abilities]
     return Group(facts, *lines)
 

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from rich.console import Group, RenderableType
-from rich.table import Table
 from rich.text import Text
 
 from s2mlp_bench.mlperf.scenario import Outcome
+from s2mlp_deploy.cli.grid import new_grid
 
 
 def render(outcome: Outcome) -> RenderableType:
     """The verdict first, then the figures, and how far they may be called MLPerf's."""
-    table = Table.grid(padding=(0, 2))
-    table.add_column(style="bold")
-    table.add_column(overflow="fold")
+    table = new_grid()
     for name, content in _rows(outcome):
         table.add_row(name, content if isinstance(content, Text) else Text(content))
     title = Text(f"{outcome.name}: MLPerf {outcome.scenario}, LoadGen {outcome.loadgen_version}", style="bold")

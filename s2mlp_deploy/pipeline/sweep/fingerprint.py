@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
-import os
 from pathlib import Path
 
 from s2mlp_deploy.errors import InputError
-from s2mlp_deploy.system.hashing import sha256
+from s2mlp_deploy.system.hashing import fingerprint
 
 
 class Fingerprints:
@@ -27,19 +25,7 @@ class Fingerprints:
         """
         if path not in self._known:
             try:
-                self._known[path] = _folder(path) if path.is_dir() else sha256(path)
+                self._known[path] = fingerprint(path)
             except OSError as error:
                 raise InputError(f"cannot read {path}, which the plan names: {error.strerror}") from error
         return self._known[path]
-
-
-def _folder(path: Path) -> str:
-    digest = hashlib.sha256()
-    for directory, folders, files in os.walk(path, followlinks=True):
-        folders.sort()
-        for name in sorted(files):
-            file = os.path.join(directory, name)
-            status = os.stat(file)
-            line = f"{os.path.relpath(file, path)}\0{status.st_size}\0{status.st_mtime_ns}\n"
-            digest.update(line.encode("utf-8", "surrogateescape"))
-    return digest.hexdigest()

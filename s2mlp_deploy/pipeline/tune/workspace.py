@@ -22,7 +22,7 @@ from s2mlp_deploy.pipeline.tune.candidates import Build, export_request
 from s2mlp_deploy.pipeline.tune.request import TuneRequest
 from s2mlp_deploy.schema.report import Report
 from s2mlp_deploy.system import atomic_write, machine
-from s2mlp_deploy.system.hashing import sha256
+from s2mlp_deploy.system.hashing import fingerprint
 from s2mlp_deploy.system.version import __version__
 
 KEY_DIGITS = 12
@@ -57,7 +57,7 @@ class Workspace:
             "tool": __version__,
             "packages": machine.installed(),
             "machine": machine.describe(),
-            "evidence": {str(path): fingerprint(path) for path in _files_of(request)},
+            "evidence": {str(path): fingerprint(path) for path in _files_of(request) if path.exists()},
         }
 
     def place(self, build: Build) -> Path:
@@ -109,19 +109,6 @@ class Workspace:
 
 def _refusal(place: Path) -> Path:
     return place.with_name(place.name + ".refused")
-
-
-def fingerprint(path: Path) -> str:
-    """A hash of a file's content, or of the names, sizes and times of change of the files in a folder."""
-    if path.is_file():
-        return sha256(path)
-    digest = hashlib.sha256()
-    for file in sorted(p for p in path.rglob("*") if p.is_file()):
-        status = file.stat()
-        digest.update(
-            f"{file.relative_to(path)}\0{status.st_size}\0{status.st_mtime_ns}\0".encode("utf-8", "surrogateescape")
-        )
-    return digest.hexdigest()
 
 
 def _files_of(request: TuneRequest) -> list[Path]:
