@@ -23,6 +23,7 @@ from s2mlp_deploy.errors import Error, OutputError
 from s2mlp_deploy.schema.manifest import DEEPEST, PACKAGE, VERSION, Manifest
 from s2mlp_deploy.schema.report import Report
 from s2mlp_deploy.system import workdir
+from s2mlp_deploy.system.wording import some
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,7 @@ class Staging:
         if unlisted := _contents(self.directory) - manifest.files.keys():
             raise OutputError(
                 f"the exporter for format {manifest.format!r} left files that its artifact does not name, so nothing was "
-                f"published: {_some(unlisted)}. Please report this to its authors"
+                f"published: {some(sorted(unlisted), 5)}. Please report this to its authors"
             )
         (self.directory / MANIFEST).write_text(manifest.to_json(), "utf-8")
         (self.directory / REPORT).write_text(report.to_json(), "utf-8")
@@ -134,7 +135,7 @@ def check_destination(destination: Path, *, replace: bool) -> None:
         expected = {*expected, CARD}
     if others := present - expected:
         raise OutputError(
-            f"{destination} holds more than a bundle, and --force would delete it: move {_some(others)} elsewhere, or "
+            f"{destination} holds more than a bundle, and --force would delete it: move {some(sorted(others), 5)} elsewhere, or "
             "choose another -o"
         )
 
@@ -160,10 +161,6 @@ def _names(path: Path, name: str, depth: int) -> Iterator[str]:
 
 def _is_directory(path: Path) -> bool:
     return path.is_dir() and not path.is_symlink()
-
-
-def _some(names: set[str]) -> str:
-    return ", ".join(sorted(names)[:5]) + (", …" if len(names) > 5 else "")
 
 
 def _flush_names(directory: Path) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 from rich.console import RenderableType
 from rich.table import Table
@@ -12,6 +12,7 @@ from s2mlp_deploy.cli.grid import fact, new_grid
 from s2mlp_deploy.cli.lines import artifact_line, int8_line, network_line, preprocessing_line, tensor_line
 from s2mlp_deploy.schema.manifest import Manifest
 from s2mlp_deploy.schema.onnx_network import OnnxNetwork
+from s2mlp_deploy.system.wording import some
 
 FLOAT64 = "the float64 reference"
 
@@ -60,7 +61,7 @@ def _classifier_lines(manifest: Manifest) -> dict[str, str]:
         "input": tensor_line(manifest.input),
         "output": ", ".join(map(tensor_line, outputs)),
         "images": preprocessing_line(manifest.images),
-        "classes": _some(manifest.labels) if manifest.labels else f"{spec.classes}, not named",
+        "classes": some(manifest.labels, 10) if manifest.labels else f"{spec.classes}, not named",
     }
 
 
@@ -74,10 +75,6 @@ def network_lines(manifest: Manifest) -> Iterator[tuple[str, str]]:
     yield "inputs", ", ".join(map(tensor_line, network.inputs))
     yield "outputs", ", ".join(map(tensor_line, network.outputs))
     yield "held to", reference_of(manifest)
-
-
-def _some(names: Sequence[str], most: int = 10) -> str:
-    return ", ".join(names[:most]) + (f" and {len(names) - most:,} more" if len(names) > most else "")
 
 
 def bundle_grid(bundle: Bundle, *, unchanged: bool = True) -> Table:

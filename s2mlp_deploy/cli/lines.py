@@ -12,7 +12,7 @@ from s2mlp_deploy.schema.onnx_network import OnnxNetwork
 from s2mlp_deploy.schema.report import EngineReport, LabelledFolder, LeftOut
 from s2mlp_deploy.schema.spec import Network, Spec
 from s2mlp_deploy.schema.tensor_entry import TensorEntry
-from s2mlp_deploy.system.wording import counted
+from s2mlp_deploy.system.wording import counted, some
 
 
 def artifact_line(found: Bundle) -> str:
@@ -81,9 +81,7 @@ def tensor_line(entry: TensorEntry) -> str:
 
 def left_out_line(tensors: Sequence[LeftOut]) -> str:
     """Tensors of a checkpoint that are no weights, and why each is none."""
-    shown = [f"{tensor.key[:100]} {list(tensor.shape)}, {tensor.why}" for tensor in tensors[:6]]
-    more = [f"and {len(tensors) - 6} more"] if len(tensors) > 6 else []
-    return "; ".join(shown + more)
+    return some([f"{tensor.key[:100]} {list(tensor.shape)}, {tensor.why}" for tensor in tensors], 6, "; ")
 
 
 def preprocessing_line(contract: Preprocessing) -> str:
@@ -107,21 +105,17 @@ def labelled_line(data: LabelledFolder, labels: Sequence[str] | None) -> str:
     parts = []
     if data.named_by == "order":
         parts.append(
-            f"classes assumed in the order of the subfolders: {_few(list(data.classes))} (not named in the bundle: pass the folder with "
+            f"classes assumed in the order of the subfolders: {some([*data.classes], 5)} (not named in the bundle: pass the folder with "
             "--labels, too)"
         )
     if data.respelled:
-        parts.append(f"subfolders taken for labels that are spelled otherwise: {_few(data.respelled)}")
+        parts.append(f"subfolders taken for labels that are spelled otherwise: {some(data.respelled, 5)}")
     if data.left_out:
         parts.append(f"left out: {describe(data.left_out)}")
     if data.without_images:
         names = [labels[i] if labels and i < len(labels) else str(i) for i in data.without_images]
-        parts.append(f"no images of class {_few(names)}")
+        parts.append(f"no images of class {some(names, 5)}")
     return "; ".join(parts)
-
-
-def _few(names: Sequence[str], count: int = 5) -> str:
-    return ", ".join(names[:count]) + (f", … ({len(names)} in all)" if len(names) > count else "")
 
 
 def readable_size(size_bytes: int) -> str:

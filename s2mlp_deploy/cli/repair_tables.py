@@ -13,7 +13,7 @@ from s2mlp_deploy.cli import bundle_tables, tables
 from s2mlp_deploy.cli.grid import fact, new_grid
 from s2mlp_deploy.pipeline.repair.request import RepairResult
 from s2mlp_deploy.schema.report import OverlappingStatement, RepairRecord
-from s2mlp_deploy.system.wording import counted
+from s2mlp_deploy.system.wording import counted, some
 
 MOST_LINES = 20
 """Statements, or nodes left alone, that are shown one by one; the report has them all."""
@@ -81,8 +81,7 @@ def _left_alone(nodes: Mapping[str, str], custom: Mapping[str, int]) -> Iterator
     for node, reason in nodes.items():
         by_reason.setdefault(reason, []).append(node)
     for reason, names in by_reason.items():
-        shown = ", ".join(names[:MOST_LINES]) + (f" and {len(names) - MOST_LINES:,} more" * (len(names) > MOST_LINES))
-        yield Text(f"left alone, {reason}: {shown}", style="yellow")
+        yield Text(f"left alone, {reason}: {some(names, MOST_LINES)}", style="yellow")
     if custom:
         shown = ", ".join(f"{name} ({counted(count, 'node')})" for name, count in sorted(custom.items()))
         yield Text(f"left alone, operators that are not ONNX's own: {shown}", style="yellow")

@@ -20,7 +20,7 @@ from s2mlp_deploy.data.labels import AS_TEXT, match, shared
 from s2mlp_deploy.errors import DataError
 from s2mlp_deploy.schema.report import LabelledFolder
 from s2mlp_deploy.schema.spec import categories
-from s2mlp_deploy.system.wording import counted
+from s2mlp_deploy.system.wording import counted, some
 
 NamedBy = Literal["index", "label", "order"]
 """The way in which subfolders name classes: by index, by label, or by their sorted order."""
@@ -152,6 +152,5 @@ def _mismatch(folders: Sequence[str], names: Sequence[str], matched: Mapping[str
     )
 
 
-def _first(names: Sequence[str], count: int = 5) -> str:
-    more = f", … ({len(names)} in all)" if len(names) > count else ""
-    return ", ".join(repr(name) for name in names[:count]) + more if names else "none"
+def _first(names: Sequence[str]) -> str:
+    return some([*map(repr, names)], 5) or "none"

@@ -9,7 +9,7 @@ out changes predictions.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from math import prod
@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from s2mlp_deploy.errors import LayoutError
 from s2mlp_deploy.schema.report import LeftOut
+from s2mlp_deploy.system.wording import some
 
 if TYPE_CHECKING:
     from s2mlp_deploy.families.layouts import Layout
@@ -198,7 +199,7 @@ def _no_match(shapes: Shapes, candidates: tuple[Layout, ...], tried: list[Match[
     tried = [match for match in tried if NEAR * len(match.names) >= len(shapes)]
     if not tried:
         return (
-            f"none of the {len(shapes)} keys ({some(list(shapes))}) belongs to a known layout "
+            f"none of the {len(shapes)} keys ({listed(list(shapes))}) belongs to a known layout "
             f"({', '.join(layout.name for layout in candidates)}): is this one of their networks? If it is, describe its names in a "
             f"layout file (docs/layouts.md) and pass it with --layout FILE.toml; if not, {ANOTHER_NETWORK}"
         )
@@ -214,7 +215,7 @@ def _no_match(shapes: Shapes, candidates: tuple[Layout, ...], tried: list[Match[
     another = "" if nearest.whole else f"; if it is another network, {ANOTHER_NETWORK}"
     return (
         f"no layout explains every key. Nearest is {nearest.layout.name}, which explains {len(nearest.names)} of "
-        f"{len(shapes)}; it has no place for {some(left)}. If these weights are part of your model, describe "
+        f"{len(shapes)}; it has no place for {listed(left)}. If these weights are part of your model, describe "
         f"its names in a layout file (docs/layouts.md) and pass it with --layout FILE.toml; if not, name them there under ignore{another}"
     )
 
@@ -236,10 +237,9 @@ def _head_elsewhere(nearest: Match[Any], shapes: Shapes) -> str | None:
     )
 
 
-def some(items: list[str], separator: str = ", ", limit: int = 6) -> str:
-    """The first of ``items``, and how many more there are."""
-    more = len(items) - limit
-    return separator.join(map(shown, items[:limit])) + (f"{separator}and {more} more" if more > 0 else "")
+def listed(items: Sequence[str], separator: str = ", ") -> str:
+    """The first of ``items``, each shortened, and how many more there are."""
+    return some([*map(shown, items)], 6, separator)
 
 
 def shown(text: str, most: int = 200) -> str:

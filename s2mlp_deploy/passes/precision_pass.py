@@ -12,6 +12,7 @@ from s2mlp_deploy.errors import ParityError
 from s2mlp_deploy.graph.builder import constant_of, set_array
 from s2mlp_deploy.passes import verify_rewrite
 from s2mlp_deploy.passes.preconditions import require_float32
+from s2mlp_deploy.system.wording import some
 
 _SHOWN = 4
 
@@ -58,9 +59,8 @@ class PrecisionPass(FunctionalPass):
         original, self._original = self._original, None
         assert original is not None
         if found := list(self.differences(model, original)):
-            more = f" and {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""
             raise ParityError(
-                f"the graph is not the float32 graph at a lower precision, so nothing was published: {'; '.join(found[:_SHOWN])}{more}. "
+                f"the graph is not the float32 graph at a lower precision, so nothing was published: {some(found, _SHOWN, '; ')}. "
                 "Please report this with the output of s2mlp-inspect CKPT --json and s2mlp-doctor"
             )
 

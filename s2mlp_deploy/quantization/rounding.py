@@ -17,7 +17,7 @@ from s2mlp_deploy.passes.io_type import CastIo
 from s2mlp_deploy.passes.run_passes import run_passes
 from s2mlp_deploy.schema.array import Array
 from s2mlp_deploy.schema.precision import TARGETS, Arithmetic, Precision
-from s2mlp_deploy.system.wording import counted
+from s2mlp_deploy.system.wording import counted, some
 
 LARGEST = float(np.finfo(np.float16).max)
 SMALLEST = float(np.finfo(np.float16).smallest_subnormal)
@@ -93,9 +93,8 @@ def check_range(
         )
 
 
-def _list(found: Mapping[str, Span], figure: Callable[[Span], str], limit: int = 6) -> str:
-    shown = [f"{name} ({figure(span)})" for name, span in list(found.items())[:limit]]
-    return ", ".join(shown) + (f" and {len(found) - limit} more" if len(found) > limit else "")
+def _list(found: Mapping[str, Span], figure: Callable[[Span], str]) -> str:
+    return some([f"{name} ({figure(span)})" for name, span in found.items()], 6)
 
 
 @dataclass(frozen=True)

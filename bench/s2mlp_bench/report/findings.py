@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from s2mlp_bench.benchmark import Plan
 from s2mlp_bench.summary import Figures, Summary
-from s2mlp_deploy.system.wording import counted
+from s2mlp_deploy.system.wording import counted, some
 
 NAMED = 6
 """Candidates that a sentence names."""
@@ -97,7 +97,7 @@ def _ms(f: Figures) -> str:
 def _listed(names: Sequence[str], separator: str = ", ") -> str:
     """A few of ``names``, and how many more there are."""
     if len(names) > NAMED:
-        return f"{separator.join(names[:NAMED])} and {len(names) - NAMED} more"
+        return some(names, NAMED, separator)
     if len(names) < 2:
         return "".join(names)
     return f"{separator.join(names[:-1])}{separator if ';' in separator else ' '}and {names[-1]}"

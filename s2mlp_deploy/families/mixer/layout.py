@@ -14,7 +14,7 @@ from s2mlp_deploy.families import forms
 from s2mlp_deploy.families.forms import Form, PatchOrder
 from s2mlp_deploy.families.layouts import Layout
 from s2mlp_deploy.families.mixer.spec import MixerSpec
-from s2mlp_deploy.families.recognition import Match, Shapes, some
+from s2mlp_deploy.families.recognition import Match, Shapes, listed
 from s2mlp_deploy.schema.size import Size, format_size
 from s2mlp_deploy.schema.spec import Embedding
 
@@ -216,7 +216,7 @@ def _check(have: Shapes, match: Match[MixerLayout], spec: MixerSpec) -> None:
     ]
     if wrong:
         raise LayoutError(
-            f"the keys are those of layout {layout.name}, but the shapes form no MLP-Mixer: {some(wrong, '; ')}"
+            f"the keys are those of layout {layout.name}, but the shapes form no MLP-Mixer: {listed(wrong, '; ')}"
         )
 
 

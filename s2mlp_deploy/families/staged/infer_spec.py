@@ -10,7 +10,7 @@ from s2mlp_deploy.errors import LayoutError
 from s2mlp_deploy.families import forms
 from s2mlp_deploy.families.base import Family
 from s2mlp_deploy.families.forms import Form
-from s2mlp_deploy.families.recognition import Match, Shapes, some
+from s2mlp_deploy.families.recognition import Match, Shapes, listed
 from s2mlp_deploy.families.staged.layout import StagedLayout
 from s2mlp_deploy.families.staged.spec import Stage, StagedSpec
 from s2mlp_deploy.schema.shift import Shift
@@ -49,7 +49,7 @@ def infer_spec(family: Family[S], match: Match[StagedLayout], shapes: Shapes, *,
     ]
     if wrong:
         raise LayoutError(
-            f"the keys are those of layout {match.layout.name}, but the shapes form no {family.title}: {some(wrong, '; ')}"
+            f"the keys are those of layout {match.layout.name}, but the shapes form no {family.title}: {listed(wrong, '; ')}"
         )
     return spec
 
