@@ -4,20 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
-
 from s2mlp_deploy.graph import writer
 from s2mlp_deploy.graph.layer import INPUT
 from s2mlp_deploy.graph.lowered import Lowered
-from s2mlp_deploy.quantization.calibration import MINIMUM_IMAGES
 from s2mlp_deploy.schema.array import Array
-from s2mlp_deploy.schema.spec import Spec
-
-
-def noise(spec: Spec) -> Array:
-    """As few images as a calibration takes: its ranges do not matter for speed."""
-    shape = (MINIMUM_IMAGES, spec.in_channels, *spec.image_size)
-    return np.random.default_rng(0).standard_normal(shape, dtype=np.float32)
 
 
 def write(lowered: Lowered, directory: Path) -> Path:

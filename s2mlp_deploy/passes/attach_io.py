@@ -116,7 +116,7 @@ def _attach_head(graph: ir.Graph, lowered: Lowered, interface: Interface, prepro
     graph.inputs[0] = image
     if convolution:
         _fold(graph, convolution, x, preprocessing)
-    ir.convenience.replace_all_uses_with(prepared, x)
+    prepared.replace_all_uses_with(x)
     for node in [
         n for n in graph if n.op_type == "Cast" and not n.outputs[0].uses() and not n.outputs[0].is_graph_output()
     ]:

@@ -31,7 +31,7 @@ class Dequantize(FunctionalPass):
             assert quantized is not None and scale is not None
             integers = array_of(quantized)
             kept = quantized if integers is None else add_initializer(graph, f"{quantized.name}/float", _restored(node))
-            ir.convenience.replace_all_uses_with(node.outputs[0], kept)
+            node.outputs[0].replace_all_uses_with(kept)
             graph.remove(node, safe=True)
             float_type = ir.TensorType(scale.dtype or float_type.dtype)
         for value in (output for node in graph for output in node.outputs):

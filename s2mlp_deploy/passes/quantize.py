@@ -128,14 +128,10 @@ def _quantize_output(graph: ir.Graph, node: ir.Node, parameters: Parameters) -> 
     restored = ir.Value(name=product.name, type=product.type, shape=product.shape)
     product.name = f"{product.name}{verify_rewrite.PRODUCT}"
     quantized = ir.Value(name=f"{name}/y_q", type=ir.TensorType(z.dtype), shape=product.shape)  # type: ignore[arg-type]
-    for user, index in list(product.uses()):
-        user.replace_input_with(index, restored)
+    product.replace_all_uses_with(restored, replace_graph_outputs=True)
     q = ir.node("QuantizeLinear", [product, s, z], outputs=[quantized], name=f"{name}/quantize_output")
     dq = ir.node("DequantizeLinear", [quantized, s, z], outputs=[restored], name=f"{name}/dequantize_output")
     graph.insert_after(node, [q, dq])
-    for index, output in enumerate(graph.outputs):
-        if output is product:
-            graph.outputs[index] = restored
 
 
 def _retype(value: ir.Value, end: ir.Node, dtype: ir.DataType) -> None:

@@ -65,11 +65,8 @@ def _replace(graph: ir.Graph, node: ir.Node) -> None:
         if value.name not in graph.initializers:
             graph.register_initializer(value)
         else:
-            ir.convenience.replace_all_uses_with(value, graph.initializers[str(value.name)])
-    ir.convenience.replace_all_uses_with(old, made)
-    for index, output in enumerate(graph.outputs):
-        if output is old:
-            graph.outputs[index] = made
+            value.replace_all_uses_with(graph.initializers[str(value.name)])
+    old.replace_all_uses_with(made, replace_graph_outputs=True)
     graph.remove(node, safe=True)
 
 

@@ -13,6 +13,7 @@ from s2mlp_deploy.passes.recipe import Range
 from s2mlp_deploy.runtime.session import TracingSession
 from s2mlp_deploy.schema.array import Array
 from s2mlp_deploy.schema.choices import CalibrationMethod
+from s2mlp_deploy.schema.spec import Spec
 
 Observe: TypeAlias = Callable[[Array], Mapping[str, Array]]
 """Every activation's values, by name, for a batch of images (batch, channels, height, width)."""
@@ -21,6 +22,12 @@ MINIMUM_IMAGES = 16
 BINS = 2048
 ENTROPY_BINS, ENTROPY_LEVELS = 512, 128
 PERCENTILE = 99.99
+
+
+def noise(spec: Spec) -> Array:
+    """As few images as a calibration takes, of noise: their ranges do not matter where only speed is measured."""
+    shape = (MINIMUM_IMAGES, spec.in_channels, *spec.image_size)
+    return np.random.default_rng(0).standard_normal(shape, dtype=np.float32)
 
 
 def calibrate(observe: Observe, images: Array, method: CalibrationMethod, *, batch: int = 8) -> dict[str, Range]:

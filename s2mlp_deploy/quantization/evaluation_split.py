@@ -11,10 +11,10 @@ import numpy as np
 from s2mlp_deploy.data import image_stream, images
 from s2mlp_deploy.data.image_stream import Images
 from s2mlp_deploy.data.labelled_data import LabelledData
-from s2mlp_deploy.errors import DataError, UsageError
+from s2mlp_deploy.errors import DataError
 from s2mlp_deploy.gate import reference_logits
 from s2mlp_deploy.gate.evaluation import EvaluationSet
-from s2mlp_deploy.quantization.calibration import MINIMUM_IMAGES
+from s2mlp_deploy.quantization.calibration import MINIMUM_IMAGES, noise
 from s2mlp_deploy.quantization.task import QuantizationTask
 from s2mlp_deploy.schema.array import Array
 from s2mlp_deploy.schema.spec import Spec
@@ -39,17 +39,12 @@ def split_images(task: QuantizationTask, spec: Spec, warn: Callable[[str], None]
     every fourth calibration image evaluates.
 
     Raises:
-        UsageError: without calibration images.
-        DataError: where they cannot be read, or leave too few to evaluate.
+        DataError: where the images cannot be read, or leave too few to evaluate.
     """
     settings = task.settings
-    if settings.calibration is None:
-        raise UsageError(
-            "--precision int8 needs --calibration: images of the kind the model will see (a folder, or prepared inputs as "
-            ".npy, .npz or .safetensors). Calibrating on noise would give wrong ranges"
-        )
     if settings.synthetic:
-        return ImageSplit(_noise(spec), None)
+        return ImageSplit(noise(spec), None)
+    assert settings.calibration is not None  # else the request was refused
     given = images.read_inputs(
         Path(settings.calibration), task.adapter.preprocessing, spec, settings.calibration_count, warn
     )
@@ -72,11 +67,6 @@ class _Evaluating:
     images: Images
     labels: Array | None = None
     files: tuple[Path, ...] = ()
-
-
-def _noise(spec: Spec) -> Array:
-    shape = (MINIMUM_IMAGES, spec.in_channels, *spec.image_size)
-    return np.random.default_rng(0).standard_normal(shape, dtype=np.float32)
 
 
 def _hold_out(given: Array) -> tuple[Array, _Evaluating]:

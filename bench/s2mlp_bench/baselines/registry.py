@@ -26,6 +26,7 @@ from s2mlp_deploy.errors import RuntimeMissingError, UsageError
 from s2mlp_deploy.families.registry import family_of
 from s2mlp_deploy.graph import writer
 from s2mlp_deploy.graph.lowered import Axes
+from s2mlp_deploy.quantization.calibration import noise
 from s2mlp_deploy.schema.manifest import FLOAT_LOGITS
 from s2mlp_deploy.schema.precision import FP16, FP32, INT8, FloatType, Precision
 from s2mlp_deploy.schema.size import Size
@@ -89,7 +90,7 @@ class BaselineContext:
         """onnxruntime's own static quantization of the reference, with its defaults."""
         with self.listener.step("onnxruntime's own static quantization"):
             return graphs.write_quantized_statically(
-                self.reference.artifact.path, graphs.noise(self.model.spec), self.scratch / "static"
+                self.reference.artifact.path, noise(self.model.spec), self.scratch / "static"
             )
 
     def candidate(

@@ -26,6 +26,7 @@ from s2mlp_deploy.families.s2mlp.spec import PRESETS, S2MLPSpec, Stage
 from s2mlp_deploy.graph.lowered import Axes
 from s2mlp_deploy.schema.size import Size
 from s2mlp_deploy.schema.spec import Embedding
+from s2mlp_deploy.system import memory
 from s2mlp_deploy.system.progress import Listener
 from s2mlp_studies.scale import costs, footprint, growth, measure, plot, table
 from s2mlp_studies.scale.footprint import Footprint
@@ -262,7 +263,6 @@ def test_a_system_that_does_not_tell_is_unknown(tmp_path: Path, monkeypatch: pyt
 
     monkeypatch.setattr(footprint, "_FORGET_PEAK", (tmp_path, "5"))
     assert footprint._running_bytes(Session(), np.zeros(1)) is None  # type: ignore[arg-type]
-    assert footprint._field(tmp_path / "none", "VmHWM") is None
 
 
 def test_a_process_that_fails_is_told_with_what_it_ran(tmp_path: Path) -> None:
@@ -545,13 +545,13 @@ def test_files_that_are_there_are_not_replaced_unless_asked(
 
 
 def test_too_little_memory_is_told_before_any_work(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(footprint, "available_bytes", lambda: 100_000)
+    monkeypatch.setattr(memory, "available_bytes", lambda: 100_000)
     said = refused(2, place / "small.pt", *QUICK)
     assert "take at least" in said and "80x112, batch 1 takes most" in said
 
 
 def test_memory_that_the_system_does_not_tell_stops_nothing(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(footprint, "available_bytes", lambda: None)
+    monkeypatch.setattr(memory, "available_bytes", lambda: None)
     monkeypatch.setattr(footprint, "take", lambda *_, **__: Footprint(1_000_000, 1000))
     assert scale(place / "small.pt", *QUICK, "--image-size", "20x28").code == 0
 

@@ -7,7 +7,6 @@ from dataclasses import replace
 
 import onnx_ir as ir
 
-from s2mlp_bench.graphs import noise
 from s2mlp_deploy.checkpoint.load import Checkpoint
 from s2mlp_deploy.families.registry import family_of
 from s2mlp_deploy.formats.onnx import scratch_session
@@ -19,7 +18,7 @@ from s2mlp_deploy.passes.optimize import optimize
 from s2mlp_deploy.passes.quantize import Quantize
 from s2mlp_deploy.passes.recipe import RECIPES, Range
 from s2mlp_deploy.passes.run_passes import run_passes
-from s2mlp_deploy.quantization.calibration import calibrate
+from s2mlp_deploy.quantization.calibration import calibrate, noise
 from s2mlp_deploy.schema.precision import FP16, FP32, INT8
 
 

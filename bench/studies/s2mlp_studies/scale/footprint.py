@@ -22,7 +22,7 @@ from s2mlp_deploy.system.process_cost import measure
 RUNS = 3
 """ONNX Runtime plans its memory from what the first run with a shape needed; from the second run on the plan holds."""
 
-_STATUS, _FORGET_PEAK = Path("/proc/self/status"), (Path("/proc/self/clear_refs"), "5")
+_STATUS, _FORGET_PEAK = "/proc/self/status", (Path("/proc/self/clear_refs"), "5")
 
 
 @dataclass(frozen=True)
@@ -51,21 +51,6 @@ def take(path: Path, shape: tuple[int, ...], *, threads: int, scratch: Path) -> 
     return Footprint(cost.peak_rss_bytes, json.loads(out.read_text("utf-8"))["running_bytes"])
 
 
-def available_bytes() -> int | None:
-    """Memory that a new process could have without swapping; None where the system does not report it."""
-    return _field(Path("/proc/meminfo"), "MemAvailable")
-
-
-def _field(table: Path, name: str) -> int | None:
-    """The entry ``name`` of a file that the system writes in kilobytes."""
-    try:
-        lines = table.read_text().splitlines()
-    except OSError:
-        return None
-    found = [int(line.split()[1]) for line in lines if line.startswith(f"{name}:")]
-    return 1024 * found[0] if found else None
-
-
 def _running_bytes(session: OnnxSession, images: np.ndarray) -> int | None:
     file, command = _FORGET_PEAK
     try:
@@ -73,11 +58,11 @@ def _running_bytes(session: OnnxSession, images: np.ndarray) -> int | None:
         forgotten = True
     except OSError:
         forgotten = False
-    before = _field(_STATUS, "VmRSS")
+    before = memory.kibibytes(_STATUS, "VmRSS")
     for _ in range(RUNS):
         session.run(images)
-    peak = _field(_STATUS, "VmHWM")
-    return max(peak - before, 0) if forgotten and peak is not None and before is not None else None
+    peak = memory.kibibytes(_STATUS, "VmHWM")
+    return 1024 * max(peak - before, 0) if forgotten and peak is not None and before is not None else None
 
 
 def main() -> None:

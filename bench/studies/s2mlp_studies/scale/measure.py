@@ -35,6 +35,7 @@ from s2mlp_deploy.runtime.onnxruntime import RESTING, Loading, OnnxSession
 from s2mlp_deploy.schema.array import Array
 from s2mlp_deploy.schema.precision import FP32
 from s2mlp_deploy.schema.size import Size, format_size
+from s2mlp_deploy.system import memory
 from s2mlp_deploy.system.progress import Listener
 from s2mlp_deploy.system.timing import Clock, interleave, timed_ms
 from s2mlp_deploy.system.wording import counted
@@ -72,7 +73,7 @@ def measure(source: Checkpoint, plan: Plan, listener: Listener, clock: Clock = t
         spec.map_sizes(size)
     lowering = _lowering(spec)
     networks = _networks(spec, plan)
-    _check_memory(networks, plan, footprint.available_bytes())
+    _check_memory(networks, plan, memory.available_bytes())
     rng = np.random.default_rng(plan.seed)
     images = {s: rng.standard_normal((s.batch, spec.in_channels, *s.size), np.float32) for s in plan.settings}
     sessions: dict[Key, OnnxSession] = {}
