@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from helpers.popular_shift import popular_statements
 from helpers.support import ROOT
 from s2mlp_deploy.errors import SpecError
 from s2mlp_deploy.families import shift_reference
@@ -28,16 +29,6 @@ from s2mlp_deploy.shift import FOUR_DIRECTIONS, SpatialShift, spatial_shift
 KINDS: list[tuple[Semantics, Border]] = [("paper", "keep"), ("inplace", "keep"), ("paper", "zero"), ("paper", "wrap")]
 MIXED: tuple[Offset, ...] = ((2, 0), (0, -1), (1, -1), (0, 0), (-1, 2), (0, 3))
 """Offsets of every kind: along either axis, diagonal, longer than 1, none."""
-
-
-def popular_statements(x: Tensor) -> Tensor:
-    """The slice assignments that most public code copied, word for word; ``x`` is changed."""
-    _, h, w, c = x.size()
-    x[:, 1:, :, : c // 4] = x[:, : h - 1, :, : c // 4]
-    x[:, : h - 1, :, c // 4 : c // 2] = x[:, 1:, :, c // 4 : c // 2]
-    x[:, :, 1:, c // 2 : c * 3 // 4] = x[:, :, : w - 1, c // 2 : c * 3 // 4]
-    x[:, :, : w - 1, 3 * c // 4 :] = x[:, :, 1:, 3 * c // 4 :]
-    return x
 
 
 def random_map(*shape: int) -> Tensor:

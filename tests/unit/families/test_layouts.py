@@ -17,6 +17,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from helpers.mixers import PreNormResidual
+from helpers.popular_shift import popular_statements
 from helpers.support import ROOT, random_model, save_checkpoint, small_spec
 from s2mlp_deploy.checkpoint.load import load_checkpoint
 from s2mlp_deploy.errors import CheckpointError, LayoutError, SpecError
@@ -41,17 +43,7 @@ def shift_as_meant(x: Tensor) -> Tensor:
     return y
 
 
-def shift_in_place(x: Tensor) -> Tensor:
-    """The public statements, word for word; their author took the first axis for the width."""
-    _, w, h, c = x.size()
-    x[:, 1:, :, : c // 4] = x[:, : w - 1, :, : c // 4]
-    x[:, : w - 1, :, c // 4 : c // 2] = x[:, 1:, :, c // 4 : c // 2]
-    x[:, :, 1:, c // 2 : c * 3 // 4] = x[:, :, : h - 1, c // 2 : c * 3 // 4]
-    x[:, :, : h - 1, 3 * c // 4 :] = x[:, :, 1:, 3 * c // 4 :]
-    return x
-
-
-SHIFTS: dict[Semantics, Move] = {"paper": shift_as_meant, "inplace": shift_in_place}
+SHIFTS: dict[Semantics, Move] = {"paper": shift_as_meant, "inplace": popular_statements}
 
 
 class SpatialShift(nn.Module):
@@ -61,17 +53,6 @@ class SpatialShift(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.move(x)
-
-
-class PreNormResidual(nn.Module):
-    def __init__(self, dim: int, fn: nn.Module) -> None:
-        super().__init__()
-        self.fn = fn
-        self.norm = nn.LayerNorm(dim)
-
-    def forward(self, x: Tensor) -> Tensor:
-        out: Tensor = self.fn(self.norm(x)) + x
-        return out
 
 
 class JittorBlocks(nn.Module):

@@ -10,6 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from helpers.popular_shift import popular_statements
 from helpers.support import small_spec
 from s2mlp_deploy.errors import LoweringError, SpecError, UsageError
 from s2mlp_deploy.families.shift_reference import spatial_shift
@@ -135,16 +136,6 @@ def test_the_papers_shift_moves_values_by_the_offset_and_keeps_those_that_nothin
             np.testing.assert_array_equal(wrapped[0, h, w], x[0, i % size[0], j % size[1]])
 
 
-def literal_statements(x: torch.Tensor) -> torch.Tensor:
-    """The widely copied code."""
-    _, w, h, c = x.size()
-    x[:, 1:, :, : c // 4] = x[:, : w - 1, :, : c // 4]
-    x[:, : w - 1, :, c // 4 : c // 2] = x[:, 1:, :, c // 4 : c // 2]
-    x[:, :, 1:, c // 2 : c * 3 // 4] = x[:, :, : h - 1, c // 2 : c * 3 // 4]
-    x[:, :, : h - 1, 3 * c // 4 :] = x[:, :, 1:, 3 * c // 4 :]
-    return x
-
-
 @given(size=sizes, channels=st.integers(4, 19), batch=st.integers(1, 3))
 @settings(max_examples=100, deadline=None)
 def test_inplace_semantics_are_what_the_copied_statements_compute_on_one_cpu_thread(
@@ -154,7 +145,7 @@ def test_inplace_semantics_are_what_the_copied_statements_compute_on_one_cpu_thr
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        expected = literal_statements(x.clone())
+        expected = popular_statements(x.clone())
     finally:
         torch.set_num_threads(threads)
     assert torch.equal(spatial_shift(x, Shift(semantics="inplace")), expected)
