@@ -26,8 +26,6 @@ from s2mlp_deploy.schema.onnx_network import OnnxNetwork
 from s2mlp_deploy.schema.size import format_size
 from s2mlp_exporters.openvino.exporter import OpenVinoSession, Settings, load_openvino
 
-ONNXRUNTIME, OPENVINO = ("onnxruntime",), ("openvino",)
-
 
 def import_runtimes(modules: Iterable[str]) -> None:
     """Import ``modules``; OpenVINO without the telemetry that it would send."""
@@ -82,16 +80,20 @@ class BundleBackend:
 
 
 @dataclass(frozen=True)
-class OnnxBackend:
-    """An ONNX file whose input and output are called as in this project's own, in ONNX Runtime."""
+class _OnnxFile:
+    """An ONNX file, and the ``modules`` that run it."""
 
     path: Path
-    modules: tuple[str, ...] = ONNXRUNTIME
+    modules: tuple[str, ...] = ("onnxruntime",)
 
     @property
     def size_bytes(self) -> int:
-        """As :meth:`Backend.size_bytes`."""
-        return _size_bytes(self.path)
+        """The bytes of the file, with its weights where they lie beside it."""
+        return sum(file.stat().st_size for file in self.path.parent.iterdir() if file.name.startswith(self.path.name))
+
+
+class OnnxBackend(_OnnxFile):
+    """An ONNX file whose input and output are called as in this project's own, in ONNX Runtime."""
 
     def open(self, point: Point) -> Session:
         """As :meth:`Backend.open`."""
@@ -99,41 +101,23 @@ class OnnxBackend:
 
 
 @dataclass(frozen=True)
-class OpenVinoBackend:
+class OpenVinoBackend(_OnnxFile):
     """An ONNX file in OpenVINO, on the CPU, with float32 where the file has float32."""
 
-    path: Path
-    modules: tuple[str, ...] = OPENVINO
-
-    @property
-    def size_bytes(self) -> int:
-        return _size_bytes(self.path)
+    modules: tuple[str, ...] = ("openvino",)
 
     def open(self, point: Point) -> Session:
         """As :meth:`Backend.open`."""
         return OpenVinoSession(self.path, Settings(runtime_version=version("openvino")), point.threads)
 
 
-@dataclass(frozen=True)
-class ProductsBackend:
+class ProductsBackend(_OnnxFile):
     """The matrix products of a model and nothing else, in ONNX Runtime, on noise."""
-
-    path: Path
-    modules: tuple[str, ...] = ONNXRUNTIME
-
-    @property
-    def size_bytes(self) -> int:
-        return _size_bytes(self.path)
 
     def open(self, point: Point) -> Session:
         """As :meth:`Backend.open`."""
         loading = Loading(point.provider or "cpu", config=RESTING, threads=point.threads)
         return ProductsSession(self.path, loading)
-
-
-def _size_bytes(path: Path) -> int:
-    """The ONNX file at ``path``, with its weights where they lie beside it."""
-    return sum(file.stat().st_size for file in path.parent.iterdir() if file.name.startswith(path.name))
 
 
 class ProductsSession:

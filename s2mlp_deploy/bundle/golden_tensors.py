@@ -68,20 +68,17 @@ def load(path: Path) -> Golden:
     Raises:
         BundleError: where the file is damaged, or does not hold what :func:`save` writes.
     """
-    try:
-        check_safetensors(path)
-        tensors = load_file(path)
-    except (SafetensorError, OSError, ValueError, KeyError, AttributeError) as error:
-        raise BundleError(f"{path} is not a whole safetensors file ({error}): copy the bundle again") from error
+    tensors = read_tensors(path)
     for name, array in tensors.items():
         allowed = (np.float32, np.uint8) if name.startswith("input/") else (np.float32,)
         if not re.fullmatch(r"input/.+|logits/.+|quantized/.+|trace/\d{4}/.+", name) or array.dtype not in allowed:
             raise BundleError(
                 f"{path} holds {name!r} ({array.dtype}): expected float32 inputs, logits and traces. Copy the bundle again"
             )
-    inputs = {n.removeprefix("input/"): a for n, a in sorted(tensors.items()) if n.startswith("input/")}
-    logits = {n.removeprefix("logits/"): a for n, a in sorted(tensors.items()) if n.startswith("logits/")}
-    quantized = {n.removeprefix("quantized/"): a for n, a in sorted(tensors.items()) if n.startswith("quantized/")}
+    inputs, logits, quantized = (
+        {n.removeprefix(part): a for n, a in sorted(tensors.items()) if n.startswith(part)}
+        for part in ("input/", "logits/", "quantized/")
+    )
     trace = {n.split("/", 2)[2]: a for n, a in sorted(tensors.items()) if n.startswith("trace/")}
     if not inputs or inputs.keys() != logits.keys():
         raise BundleError(f"{path} must hold an input and logits for each case: copy the bundle again")
@@ -94,3 +91,16 @@ def load(path: Path) -> Golden:
     if any(case not in logits or quantized[case].shape != logits[case].shape for case in quantized):
         raise BundleError(f"{path} must hold quantized logits like the reference's, or none: copy the bundle again")
     return Golden(inputs, logits, trace, quantized)
+
+
+def read_tensors(path: Path) -> dict[str, Array]:
+    """The tensors of a bundle's safetensors file, by name.
+
+    Raises:
+        BundleError: where the file is damaged.
+    """
+    try:
+        check_safetensors(path)
+        return dict(load_file(path))
+    except (SafetensorError, OSError, ValueError, KeyError, AttributeError) as error:
+        raise BundleError(f"{path} is not a whole safetensors file ({error}): copy the bundle again") from error

@@ -8,15 +8,13 @@ from pathlib import Path
 from typing import TypeAlias
 
 import numpy as np
-from safetensors import SafetensorError
-from safetensors.numpy import load_file
 from safetensors.numpy import save as to_bytes
 
+from s2mlp_deploy.bundle.golden_tensors import read_tensors
 from s2mlp_deploy.errors import BundleError
 from s2mlp_deploy.schema.array import Array
 from s2mlp_deploy.schema.onnx_network import OnnxNetwork
 from s2mlp_deploy.schema.tensor_entry import TensorEntry
-from s2mlp_deploy.system.untrusted_input import check_safetensors
 
 Tensors: TypeAlias = Mapping[str, Array]
 """Arrays by the names of a network's inputs, or outputs."""
@@ -47,13 +45,8 @@ def load(path: Path, network: OnnxNetwork) -> NetworkGolden:
     Raises:
         BundleError: where the file is damaged, or does not hold what :func:`save` writes.
     """
-    try:
-        check_safetensors(path)
-        tensors = load_file(path)
-    except (SafetensorError, OSError, ValueError, KeyError, AttributeError) as error:
-        raise BundleError(f"{path} is not a whole safetensors file ({error}): copy the bundle again") from error
     found: dict[str, dict[str, dict[str, Array]]] = {"input": {}, "output": {}}
-    for key, array in sorted(tensors.items()):
+    for key, array in sorted(read_tensors(path).items()):
         part, _, rest = key.partition("/")
         case, _, name = rest.partition("/")
         if part not in found or not case or not name:

@@ -33,6 +33,7 @@ from s2mlp_deploy.cli.options import (
     ReferenceOption,
     RequireSignatureOption,
     ResizeOption,
+    SbomOption,
     SemanticsOption,
     SignCertificateOption,
     SignOption,
@@ -157,9 +158,7 @@ def export(
     certificate: CertificateOption = None,
     require_signature: RequireSignatureOption = False,
     gate: Annotated[bool, check_option("--gate/--no-gate", help="Check parity; without, the bundle says so.")] = True,
-    sbom: Annotated[
-        bool, output_option("--sbom", help="Put a software bill of materials into the bundle (CycloneDX).")
-    ] = False,
+    sbom: SbomOption = False,
     card: CardOption = False,
     license: LicenseOption = None,
     sign: SignOption = None,

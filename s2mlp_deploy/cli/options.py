@@ -61,6 +61,9 @@ SignCertificateOption = Annotated[
         help="The key's certificate, followed by those that lead to its authority.",
     ),
 ]
+SbomOption = Annotated[
+    bool, output_option("--sbom", help="Put a software bill of materials into the bundle (CycloneDX).")
+]
 CardOption = Annotated[
     bool, output_option("--card", help="Write a model card into the bundle: README.md, as Hugging Face's hub shows it.")
 ]

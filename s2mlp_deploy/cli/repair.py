@@ -13,6 +13,7 @@ from s2mlp_deploy.cli.options import (
     CardOption,
     JsonOption,
     LicenseOption,
+    SbomOption,
     SignCertificateOption,
     SignOption,
     check_option,
@@ -59,9 +60,7 @@ def repair(
         output_option("-o", "--output", metavar="DIR", help="The bundle; else STEM-repaired here."),
     ] = None,
     force: Annotated[bool, output_option("--force", help="Replace a bundle that is there.")] = False,
-    sbom: Annotated[
-        bool, output_option("--sbom", help="Put a software bill of materials into the bundle (CycloneDX).")
-    ] = False,
+    sbom: SbomOption = False,
     card: CardOption = False,
     license: LicenseOption = None,
     sign: SignOption = None,
