@@ -28,7 +28,7 @@ from s2mlp_deploy.pipeline.checkpoint_context import (
 )
 from s2mlp_deploy.pipeline.context import Prepared
 from s2mlp_deploy.pipeline.expected_logits import Expected, expect
-from s2mlp_deploy.pipeline.lower import lower
+from s2mlp_deploy.pipeline.lower import lower_checkpoint
 from s2mlp_deploy.pipeline.publish import Candidate, publish
 from s2mlp_deploy.pipeline.request import Export, ExportRequest
 from s2mlp_deploy.quantization.int8 import Quantized, to_int8
@@ -88,7 +88,7 @@ def _make_graph(
     prepared, options, row = known.prepared, request.graph, request.precision.row
     with progress.step("writing the graph"):
         lowering = lowerings.choose(options.lowering, prepared.source.spec.shifts, dynamic_size=options.dynamic_size)
-        lowered = lower(prepared, lowering, axes_of(request, prepared))
+        lowered = lower_checkpoint(prepared, lowering, axes_of(request, prepared))
     if known.reference:
         graph_checks.check_in_float32(lowered, known, request, progress)
     arithmetic = request.arithmetic_of(target)

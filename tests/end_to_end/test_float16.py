@@ -15,7 +15,6 @@ import torch
 
 from helpers.support import pyramid_spec, random_model, run, save_checkpoint, small_spec, weights_of
 from s2mlp_deploy.bundle.read import read_bundle
-from s2mlp_deploy.families.s2mlp.emit import emit
 from s2mlp_deploy.families.s2mlp.spec import S2MLPSpec
 from s2mlp_deploy.formats import float16_on_cpu
 from s2mlp_deploy.graph.lowered import Axes
@@ -23,8 +22,8 @@ from s2mlp_deploy.graph.spatial_shift import LOWERINGS
 from s2mlp_deploy.passes.float16 import ToFloat16
 from s2mlp_deploy.passes.float16_storage import StoreFloat16
 from s2mlp_deploy.passes.io_type import CastIo
-from s2mlp_deploy.passes.optimize import optimize
 from s2mlp_deploy.passes.run_passes import run_passes
+from s2mlp_deploy.pipeline.lower import lower
 from s2mlp_deploy.quantization.rounding import Span, spans, weight_spans
 from s2mlp_deploy.system import machine
 
@@ -33,7 +32,7 @@ HALF, FLOAT = ir.DataType.FLOAT16, ir.DataType.FLOAT
 
 def graph(spec: S2MLPSpec, lowering: str = "gather", *, axes: Axes | None = None) -> ir.Model:
     axes = axes or Axes(None, spec.image_size)
-    return optimize(emit(spec, weights_of(random_model(spec)), LOWERINGS[lowering], axes))
+    return lower(spec, weights_of(random_model(spec)), LOWERINGS[lowering], axes).model
 
 
 def changed(path: Path, **parameters: float) -> Path:

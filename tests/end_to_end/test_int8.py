@@ -20,7 +20,7 @@ from s2mlp_deploy.bundle.contents import Bundle
 from s2mlp_deploy.checkpoint.load import load_checkpoint
 from s2mlp_deploy.data.labelled_data import LabelledData
 from s2mlp_deploy.errors import DataError, UsageError
-from s2mlp_deploy.families.s2mlp import reference
+from s2mlp_deploy.families.s2mlp.reference import S2MLP
 from s2mlp_deploy.gate.evaluation import EvaluationSet
 from s2mlp_deploy.gate.io_adapter import IoAdapter
 from s2mlp_deploy.pipeline import resolve_preprocessing
@@ -236,7 +236,7 @@ def split(inputs: Array, data: Array | None, directory: Path) -> tuple[Array, Ev
     task = QuantizationTask(
         Int8(directory / "split.npy", calibration_count=1000),
         "x86",
-        reference.build(source.spec, source.weights),
+        S2MLP.of(source.spec, source.weights),
         IoAdapter(preprocessing, source.spec.image_size),
         labelled,
     )

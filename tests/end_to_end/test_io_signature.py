@@ -20,7 +20,6 @@ from s2mlp_deploy.bundle import golden_tensors
 from s2mlp_deploy.bundle.read import read_bundle
 from s2mlp_deploy.data import images
 from s2mlp_deploy.errors import ParityError, UsageError
-from s2mlp_deploy.families.s2mlp.emit import emit
 from s2mlp_deploy.families.s2mlp.spec import S2MLPSpec, single_stage
 from s2mlp_deploy.formats import registry
 from s2mlp_deploy.gate import golden, io_adapter, reference_logits
@@ -36,8 +35,8 @@ from s2mlp_deploy.graph.spatial_shift import LOWERINGS
 from s2mlp_deploy.passes import attach_io
 from s2mlp_deploy.passes.float16 import ToFloat16
 from s2mlp_deploy.passes.io_type import CastIo
-from s2mlp_deploy.passes.optimize import optimize
 from s2mlp_deploy.passes.run_passes import run_passes
+from s2mlp_deploy.pipeline.lower import lower
 from s2mlp_deploy.runtime.onnxruntime import OnnxSession
 from s2mlp_deploy.schema.array import Array
 from s2mlp_deploy.schema.choices import Resize
@@ -50,8 +49,7 @@ SIZES = [(20, 28), (41, 57), (7, 5), (1, 1), (300, 20), (20, 300), (13, 64), (20
 
 
 def lowered(spec: S2MLPSpec, weights: dict[str, Array], *, batch: int | None = None) -> Lowered:
-    axes = Axes(batch, spec.image_size)
-    return Lowered(optimize(emit(spec, weights, LOWERINGS["gather"], axes)), spec, axes, "gather", "fp32")
+    return lower(spec, weights, LOWERINGS["gather"], Axes(batch, spec.image_size))
 
 
 def opened(graph: Lowered, directory: Path) -> OnnxSession:

@@ -19,7 +19,6 @@ from helpers.support import ROOT, Ran, random_model, run, small_spec, weights_of
 from s2mlp_deploy.bundle.read import read_bundle
 from s2mlp_deploy.data import images
 from s2mlp_deploy.errors import UsageError
-from s2mlp_deploy.families.s2mlp.emit import emit
 from s2mlp_deploy.formats import registry
 from s2mlp_deploy.gate import golden, io_adapter, reference_logits
 from s2mlp_deploy.gate.checks import Verdict, check_logits
@@ -32,7 +31,7 @@ from s2mlp_deploy.graph.lowered import Axes, Lowered
 from s2mlp_deploy.graph.probabilities import probabilities
 from s2mlp_deploy.graph.spatial_shift import LOWERINGS
 from s2mlp_deploy.passes import attach_io
-from s2mlp_deploy.passes.optimize import optimize
+from s2mlp_deploy.pipeline.lower import lower
 from s2mlp_deploy.schema.array import Array
 from s2mlp_deploy.schema.manifest import Interface, Preprocessing
 from s2mlp_deploy.schema.tolerance import Tolerance
@@ -138,9 +137,7 @@ def test_triton_gets_no_labels_since_it_takes_one_for_each_value(data: Path, tmp
 
 
 def lowered() -> Lowered:
-    axes = Axes(None, SPEC.image_size)
-    graph = optimize(emit(SPEC, weights_of(random_model(SPEC)), LOWERINGS["gather"], axes))
-    return Lowered(graph, SPEC, axes, "gather", "fp32")
+    return lower(SPEC, weights_of(random_model(SPEC)), LOWERINGS["gather"], Axes(None, SPEC.image_size))
 
 
 def scaled(graph: Lowered, factor: float) -> Lowered:

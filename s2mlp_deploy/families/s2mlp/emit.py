@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
-import numpy as np
 import onnx_ir as ir
 
-from s2mlp_deploy.families.s2mlp.spec import S2MLPSpec
 from s2mlp_deploy.families.staged.emit import StagedEmitter
-from s2mlp_deploy.graph.lowered import Axes
-from s2mlp_deploy.graph.spatial_shift import FeatureMap, Lowering
+from s2mlp_deploy.graph.spatial_shift import FeatureMap
 
 
 @dataclass(frozen=True)
@@ -21,11 +17,3 @@ class S2MLPEmitter(StagedEmitter):
     def mix(self, y: ir.Value, fmap: FeatureMap, layer: str, name: str) -> ir.Value:
         """shift(GELU(y)) of tokens (batch · height · width, c)."""
         return self.lowering.emit(self.out, self.gelu(y, f"{name}/gelu1"), self.spec.shift, fmap, f"{name}/shift")
-
-
-def emit(spec: S2MLPSpec, weights: Mapping[str, np.ndarray], lowering: Lowering, axes: Axes) -> ir.Model:
-    """The graph of ``spec`` with ``weights`` (canonical names; shared, not copied, where float32).
-
-    Input ``input`` (batch, channels, height, width) float32, output ``logits`` (batch, classes).
-    """
-    return S2MLPEmitter.emit(spec, weights, lowering, axes)

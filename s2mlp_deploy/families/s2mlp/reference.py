@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 from torch import Tensor
 
-from s2mlp_deploy.families.s2mlp.spec import S2MLPSpec
 from s2mlp_deploy.families.shift_reference import ShiftFunction
 from s2mlp_deploy.families.staged import reference
 from s2mlp_deploy.families.staged.reference import StagedModel
@@ -29,8 +26,3 @@ class S2MLP(StagedModel):
     """S²-MLP: images (batch, 3, height, width) to logits (batch, classes)."""
 
     block_type = Block
-
-
-def build(spec: S2MLPSpec, weights: Mapping[str, Tensor]) -> S2MLP:
-    """The module of ``spec`` around ``weights`` (canonical names), which are shared, not copied."""
-    return S2MLP.of(spec, weights)

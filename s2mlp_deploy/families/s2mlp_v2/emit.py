@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
-import numpy as np
 import onnx_ir as ir
 
 from s2mlp_deploy.families.s2mlp_v2.spec import PARTS, S2MLPv2Spec
 from s2mlp_deploy.families.staged.emit import StagedEmitter
-from s2mlp_deploy.graph.lowered import Axes
 from s2mlp_deploy.graph.position_mean import emit_sum
-from s2mlp_deploy.graph.spatial_shift import FeatureMap, Lowering
+from s2mlp_deploy.graph.spatial_shift import FeatureMap
 
 
 @dataclass(frozen=True)
@@ -55,11 +52,3 @@ class S2MLPv2Emitter(StagedEmitter):
                 "Mul", [fmap.shape, self.out.integers(f"as_many_channels{PARTS}", 1, 1, 1, PARTS)], f"{name}/map_shape"
             )
         return FeatureMap(name, channels, fmap.size, shape)
-
-
-def emit(spec: S2MLPv2Spec, weights: Mapping[str, np.ndarray], lowering: Lowering, axes: Axes) -> ir.Model:
-    """The graph of ``spec`` with ``weights`` (canonical names; shared, not copied, where float32).
-
-    Input ``input`` (batch, channels, height, width) float32, output ``logits`` (batch, classes).
-    """
-    return S2MLPv2Emitter.emit(spec, weights, lowering, axes)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import torch
 from torch import Tensor, nn
 
@@ -53,8 +51,3 @@ class S2MLPv2(StagedModel):
     """S²-MLPv2: images (batch, 3, height, width) to logits (batch, classes)."""
 
     block_type = Block
-
-
-def build(spec: S2MLPv2Spec, weights: Mapping[str, Tensor]) -> S2MLPv2:
-    """The module of ``spec`` around ``weights`` (canonical names), which are shared, not copied."""
-    return S2MLPv2.of(spec, weights)

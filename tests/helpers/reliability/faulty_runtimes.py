@@ -16,7 +16,7 @@ from helpers.reliability.injections import (
 )
 from s2mlp_deploy.bundle.contents import Artifact, Bundle
 from s2mlp_deploy.checkpoint.load import load_checkpoint
-from s2mlp_deploy.families.s2mlp.reference import build
+from s2mlp_deploy.families.s2mlp.reference import S2MLP
 from s2mlp_deploy.formats.base import Compiler, refuse_other_files
 from s2mlp_deploy.formats.options import Options
 from s2mlp_deploy.gate import reference_logits
@@ -55,7 +55,7 @@ class InTorch:
 
     def __init__(self, path: Path) -> None:
         source = load_checkpoint(path)
-        self._model = build(source.spec, source.weights)
+        self._model = S2MLP.of(source.spec, source.weights)
 
     def run(self, images: Array) -> Array:
         import torch

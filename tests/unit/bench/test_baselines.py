@@ -35,8 +35,8 @@ from s2mlp_deploy.bundle import golden_tensors
 from s2mlp_deploy.bundle.read import read_bundle
 from s2mlp_deploy.errors import BundleError
 from s2mlp_deploy.families.reference import logits
-from s2mlp_deploy.families.s2mlp.emit import emit
-from s2mlp_deploy.families.s2mlp.reference import build
+from s2mlp_deploy.families.s2mlp.emit import S2MLPEmitter
+from s2mlp_deploy.families.s2mlp.reference import S2MLP
 from s2mlp_deploy.families.s2mlp.spec import S2MLPSpec, Stage
 from s2mlp_deploy.families.shift_reference import spatial_shift
 from s2mlp_deploy.gate.distance import compare
@@ -115,7 +115,7 @@ def test_weights_read_back_from_a_bundle_are_the_same_network(tmp_path: Path, sp
     bundle = read_bundle(export(tmp_path, "bundle", spec))
     model = weights_from_onnx.read(bundle)
     expected = golden_tensors.load(bundle.golden)
-    module = build(model.spec, {name: torch.from_numpy(np.array(w)) for name, w in model.weights.items()})
+    module = S2MLP.of(model.spec, {name: torch.from_numpy(np.array(w)) for name, w in model.weights.items()})
     for case, images in expected.inputs.items():
         found = logits(module.double(), torch.from_numpy(images).double()).numpy()
         np.testing.assert_allclose(found, expected.logits[case], rtol=1e-4, atol=1e-5)
@@ -275,7 +275,7 @@ def test_no_shift_computes_the_network_without_its_shift(tmp_path: Path) -> None
     spec = small_spec()
     model = random_model(spec)
     path = tmp_path / "model.onnx"
-    writer.write(emit(spec, weights_of(model), NoShift(), Axes(None, spec.image_size)), path)
+    writer.write(S2MLPEmitter.emit(spec, weights_of(model), NoShift(), Axes(None, spec.image_size)), path)
     for block in model.stages[0].blocks:  # type: ignore[union-attr]
         block.shift = lambda x, shift: x  # type: ignore[assignment]
     images = np.random.default_rng(0).standard_normal((2, 3, *spec.image_size)).astype(np.float32)

@@ -18,13 +18,12 @@ from s2mlp_bench.baselines.noshift import NoShift
 from s2mlp_bench.candidate import Point
 from s2mlp_bench.roofline.products import products
 from s2mlp_deploy.checkpoint.load import load_checkpoint
-from s2mlp_deploy.families.s2mlp.emit import emit
 from s2mlp_deploy.families.s2mlp.family import S2MLPFamily
 from s2mlp_deploy.formats.onnx import scratch_session
 from s2mlp_deploy.gate.distance import compare
 from s2mlp_deploy.graph.lowered import Axes, Lowered
 from s2mlp_deploy.graph.spatial_shift import LOWERINGS, Lowering
-from s2mlp_deploy.passes.optimize import optimize
+from s2mlp_deploy.pipeline.lower import lower
 from s2mlp_studies.engines import graphs as preset_graphs
 
 
@@ -34,7 +33,7 @@ def test_the_bound_leaves_out_the_shift_and_nothing_else() -> None:
     axes = Axes(1, spec.image_size)
 
     def operators(lowering: Lowering) -> Counter[str]:
-        return Counter(node.op_type for node in optimize(emit(spec, weights, lowering, axes)).graph)
+        return Counter(node.op_type for node in lower(spec, weights, lowering, axes).model.graph)
 
     without, gather = operators(NoShift()), operators(LOWERINGS["gather"])
     assert not {"Split", "Slice", "Gather", "Concat", "Pad"} & set(without)

@@ -14,16 +14,16 @@ import torch
 
 from helpers.support import pyramid_spec, random_model, small_spec, weights_of, with_biases, with_stem_norms
 from s2mlp_deploy.errors import SimplifierError
-from s2mlp_deploy.families.s2mlp.emit import emit
+from s2mlp_deploy.families.s2mlp.emit import S2MLPEmitter
 from s2mlp_deploy.families.s2mlp.spec import S2MLPSpec, Stage
 from s2mlp_deploy.gate import reference_logits
 from s2mlp_deploy.gate.distance import compare
 from s2mlp_deploy.graph.lowered import Axes
 from s2mlp_deploy.graph.spatial_shift import LOWERINGS
 from s2mlp_deploy.passes.fold_layernorm import FoldLayerNormAffineIntoGemm
-from s2mlp_deploy.passes.optimize import optimize
 from s2mlp_deploy.passes.run_passes import run_passes
 from s2mlp_deploy.passes.simplify import Simplify
+from s2mlp_deploy.pipeline.lower import lower
 from s2mlp_deploy.schema.shift import DIRECTIONS, Shift, parse_directions
 from s2mlp_deploy.schema.spec import Embedding
 
@@ -49,7 +49,7 @@ SPECS = {
 
 
 def lowered(spec: S2MLPSpec, lowering: str, axes: Axes) -> ir.Model:
-    return optimize(emit(spec, weights_of(random_model(spec)), LOWERINGS[lowering], axes))
+    return lower(spec, weights_of(random_model(spec)), LOWERINGS[lowering], axes).model
 
 
 def logits(model: ir.Model, images: np.ndarray) -> np.ndarray:
@@ -110,7 +110,7 @@ def test_groups_of_one_width_are_shifted_by_a_single_lookup() -> None:
 def test_weights_are_shared_with_the_checkpoint_not_copied() -> None:
     spec = small_spec()
     weights = weights_of(random_model(spec))
-    model = emit(spec, weights, LOWERINGS["gather"], Axes(1, spec.image_size))
+    model = S2MLPEmitter.emit(spec, weights, LOWERINGS["gather"], Axes(1, spec.image_size))
     name = "stages.0.blocks.0.fc3.weight"
     assert np.shares_memory(
         model.graph.initializers[name.replace("stages.", "stage")].const_value.numpy(), weights[name]
@@ -133,7 +133,7 @@ def test_a_fixed_batch_and_size_stand_in_the_interface_and_dynamic_ones_have_nam
 
 def test_the_simplifier_never_sees_weights_and_gives_every_one_back_unchanged() -> None:
     spec = small_spec(channels=32)
-    before = emit(spec, weights_of(random_model(spec)), LOWERINGS["slice"], Axes(1, spec.image_size))
+    before = S2MLPEmitter.emit(spec, weights_of(random_model(spec)), LOWERINGS["slice"], Axes(1, spec.image_size))
     before = run_passes(before, FoldLayerNormAffineIntoGemm())
     arrays = {n: v.const_value.numpy().copy() for n, v in before.graph.initializers.items()}
     after = run_passes(before, Simplify())
@@ -146,7 +146,7 @@ def test_the_simplifier_never_sees_weights_and_gives_every_one_back_unchanged() 
 
 def test_a_graph_that_the_simplifier_cannot_read_is_an_error() -> None:
     spec = small_spec()
-    model = emit(spec, weights_of(random_model(spec)), LOWERINGS["gather"], Axes(1, spec.image_size))
+    model = S2MLPEmitter.emit(spec, weights_of(random_model(spec)), LOWERINGS["gather"], Axes(1, spec.image_size))
     next(iter(model.graph)).op_type = "NoSuchOperator"
     with pytest.raises(SimplifierError, match="nothing was exported"):
         run_passes(model, Simplify())
@@ -162,6 +162,6 @@ def test_a_simplifier_that_drops_an_input_is_an_error(monkeypatch: pytest.Monkey
 
     monkeypatch.setattr(onnxsim, "simplify", drop_last_input)
     spec = small_spec(channels=32, classes=300)
-    model = emit(spec, weights_of(random_model(spec)), LOWERINGS["gather"], Axes(1, spec.image_size))
+    model = S2MLPEmitter.emit(spec, weights_of(random_model(spec)), LOWERINGS["gather"], Axes(1, spec.image_size))
     with pytest.raises(SimplifierError, match=r"changed the graph's interface.*head\.fc\.bias"):
         run_passes(model, Simplify())

@@ -26,7 +26,7 @@ from s2mlp_deploy.families.layouts import Layout
 from s2mlp_deploy.families.recognition import recognise
 from s2mlp_deploy.families.reference import logits
 from s2mlp_deploy.families.registry import builtin_layouts, find_layout
-from s2mlp_deploy.families.s2mlp import reference
+from s2mlp_deploy.families.s2mlp.reference import S2MLP
 from s2mlp_deploy.schema.shift import DIRECTIONS, Semantics
 from s2mlp_deploy.schema.size import Size
 
@@ -249,7 +249,7 @@ def test_the_logits_of_public_code_are_those_of_the_reference(tmp_path: Path, na
     found = load_checkpoint(tmp_path / "model.pt", image_size=size, semantics=semantics)
     assert found.layout.name == layout
     expected = model(images)
-    actual = logits(reference.build(found.spec, found.weights), images)
+    actual = logits(S2MLP.of(found.spec, found.weights), images)
     assert (actual - expected).norm() <= 1e-12 * expected.norm()
 
 
@@ -262,7 +262,7 @@ def test_the_other_semantics_would_be_noticed(tmp_path: Path, name: str) -> None
     torch.save(model.state_dict(), tmp_path / "model.pt")
     found = load_checkpoint(tmp_path / "model.pt", image_size=size)
     expected = model(images)
-    actual = logits(reference.build(found.spec, found.weights), images)
+    actual = logits(S2MLP.of(found.spec, found.weights), images)
     assert (actual - expected).norm() > 1e-3 * expected.norm()
 
 

@@ -23,8 +23,8 @@ from helpers.support import (
 from s2mlp_deploy.bundle import golden_tensors
 from s2mlp_deploy.checkpoint.load import load_checkpoint
 from s2mlp_deploy.errors import ParityError
-from s2mlp_deploy.families.s2mlp import reference
 from s2mlp_deploy.families.s2mlp.family import S2MLPFamily
+from s2mlp_deploy.families.s2mlp.reference import S2MLP
 from s2mlp_deploy.families.s2mlp.spec import S2MLPSpec, single_stage
 from s2mlp_deploy.families.staged.reference import StagedModel
 from s2mlp_deploy.families.staged.spec import StagedSpec
@@ -68,7 +68,7 @@ class Truth:
 @pytest.fixture(scope="module")
 def bundled() -> Truth:
     source = load_checkpoint(PAPER_CHECKPOINT)
-    return Truth.of(source.spec, reference.build(source.spec, source.weights))
+    return Truth.of(source.spec, S2MLP.of(source.spec, source.weights))
 
 
 @pytest.mark.parametrize("fault", FAULTS)

@@ -26,7 +26,7 @@ from helpers.support import (
 from s2mlp_deploy.bundle.read import read_bundle
 from s2mlp_deploy.checkpoint.load import load_checkpoint
 from s2mlp_deploy.errors import DataError, EvidenceError, UsageError
-from s2mlp_deploy.families.s2mlp import reference
+from s2mlp_deploy.families.s2mlp.reference import S2MLP
 from s2mlp_deploy.gate import reference_logits, shift_evidence
 from s2mlp_deploy.gate.shift_evidence import Evidence
 from s2mlp_deploy.schema.array import Array
@@ -455,7 +455,7 @@ TRAINED = {"paper": PAPER_CHECKPOINT, "inplace": INPLACE_CHECKPOINT}
 def test_recorded_logits_decide_for_a_trained_model(tmp_path: Path, semantics: Semantics) -> None:
     x = images(3, (28, 28))
     source = load_checkpoint(TRAINED[semantics], semantics=semantics)
-    recorded = reference_logits.run(reference.build(source.spec, source.weights), x)
+    recorded = reference_logits.run(S2MLP.of(source.spec, source.weights), x)
     path = record(tmp_path / "recorded.safetensors", input=x, logits=recorded)
     ran = export(tmp_path, TRAINED[semantics], "--reference", path, "--shift-semantics", "auto", "--no-gate", "--json")
     assert ran.code == 0, ran.err

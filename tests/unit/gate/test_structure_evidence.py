@@ -24,8 +24,8 @@ from s2mlp_deploy.checkpoint.load import checkpoint_warnings, load_checkpoint
 from s2mlp_deploy.errors import LayoutError
 from s2mlp_deploy.families.reference import activations, logits
 from s2mlp_deploy.families.registry import find_layout
-from s2mlp_deploy.families.s2mlp import reference
 from s2mlp_deploy.families.s2mlp.family import S2MLPFamily
+from s2mlp_deploy.families.s2mlp.reference import S2MLP
 from s2mlp_deploy.families.s2mlp.spec import S2MLPSpec
 from s2mlp_deploy.families.staged import structures
 from s2mlp_deploy.families.structure import Change, Structure
@@ -346,7 +346,7 @@ def random_state(spec: S2MLPSpec) -> dict[str, Tensor]:
 def logits_of(path: Path, layout: Path, x: Tensor) -> Tensor:
     """The reference's logits of the checkpoint at ``path``."""
     found = load_checkpoint(path, layout=find_layout(str(layout)), image_size=(x.shape[2], x.shape[3]))
-    return logits(reference.build(found.spec, found.weights), x)
+    return logits(S2MLP.of(found.spec, found.weights), x)
 
 
 def test_linear_layers_that_are_1x1_convolutions_are_read_where_a_layout_says_so(tmp_path: Path) -> None:
@@ -377,7 +377,7 @@ def test_a_linear_patch_embedding_is_read_in_the_order_in_which_its_code_flatten
     expected = F.linear(cut.flatten(3), weight, state["stages.0.embedding.bias"])
     layout = own(tmp_path / "own.toml", f'patch = {{ size = [{ph}, {pw}], order = "{order}" }}')
     found = load_checkpoint(tmp_path / "model.pt", layout=find_layout(str(layout)), image_size=(20, 14))
-    model = reference.build(found.spec, found.weights)
+    model = S2MLP.of(found.spec, found.weights)
     _, embedded = next(activations(model, x))
     torch.testing.assert_close(embedded, expected, rtol=1e-9, atol=1e-12)
     (told,) = (w for w in checkpoint_warnings(found) if "trust" in w)
@@ -421,7 +421,7 @@ def test_a_norm_behind_the_patch_embedding_is_exported_and_traced(tmp_path: Path
     expected = layer_norm(expected, weight, bias)
     found = load_checkpoint(tmp_path / "model.pt", layout=find_layout(str(layout)), image_size=(20, 28))
     assert found.spec == replace(spec, biases=found.spec.biases)
-    _, embedded = next(activations(reference.build(found.spec, found.weights), x))
+    _, embedded = next(activations(S2MLP.of(found.spec, found.weights), x))
     torch.testing.assert_close(embedded, expected)
     ran = run("export", tmp_path / "model.pt", "--layout", layout, "--image-size", "20x28", "-o", tmp_path / "bundle")
     assert ran.code == 0, ran.err

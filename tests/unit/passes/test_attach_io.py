@@ -9,7 +9,7 @@ import pytest
 
 from helpers.support import random_model, small_spec, weights_of
 from s2mlp_deploy.errors import InternalError, ParityError
-from s2mlp_deploy.families.s2mlp.emit import emit
+from s2mlp_deploy.families.s2mlp.emit import S2MLPEmitter
 from s2mlp_deploy.graph.lowered import Axes, Lowered
 from s2mlp_deploy.graph.spatial_shift import LOWERINGS
 from s2mlp_deploy.passes import attach_io
@@ -23,7 +23,9 @@ BYTES_TO_BEST = Interface(input="uint8", output="top5")
 def graph() -> Lowered:
     spec = small_spec()
     axes = Axes(None, spec.image_size)
-    return Lowered(emit(spec, weights_of(random_model(spec)), LOWERINGS["gather"], axes), spec, axes, "gather", "fp32")
+    return Lowered(
+        S2MLPEmitter.emit(spec, weights_of(random_model(spec)), LOWERINGS["gather"], axes), spec, axes, "gather", "fp32"
+    )
 
 
 def test_inputs_and_outputs_are_those_of_the_interface(graph: Lowered) -> None:

@@ -13,7 +13,6 @@ import pytest
 from onnx.reference import ReferenceEvaluator
 
 from helpers.support import pyramid_spec, random_model, run, save_checkpoint, small_spec, weights_of
-from s2mlp_deploy.families.s2mlp.emit import emit
 from s2mlp_deploy.families.s2mlp.spec import S2MLPSpec
 from s2mlp_deploy.gate import reference_logits
 from s2mlp_deploy.gate.checks import Verdict, check_logits
@@ -23,8 +22,8 @@ from s2mlp_deploy.graph.lowered import Axes
 from s2mlp_deploy.graph.spatial_shift import LOWERINGS
 from s2mlp_deploy.passes.bfloat16 import ToBfloat16
 from s2mlp_deploy.passes.io_type import CastIo
-from s2mlp_deploy.passes.optimize import optimize
 from s2mlp_deploy.passes.run_passes import run_passes
+from s2mlp_deploy.pipeline.lower import lower
 from s2mlp_deploy.schema.shift import DIRECTIONS, Shift
 from s2mlp_exporters.tensorrt.runtime import Gpu, find_gpu
 
@@ -35,9 +34,9 @@ no_gpu = pytest.mark.skipif(isinstance(find_gpu(), Gpu), reason="this machine ha
 def graph_of(
     spec: S2MLPSpec, lowering: str = "gather", weights: dict[str, np.ndarray] | None = None
 ) -> onnx.ModelProto:
-    axes = Axes(None, spec.image_size)
-    model = optimize(emit(spec, weights or weights_of(random_model(spec)), LOWERINGS[lowering], axes))
-    rounded = run_passes(model, ToBfloat16(), CastIo(ir.DataType.FLOAT))
+    weights = weights or weights_of(random_model(spec))
+    lowered = lower(spec, weights, LOWERINGS[lowering], Axes(None, spec.image_size))
+    rounded = run_passes(lowered.model, ToBfloat16(), CastIo(ir.DataType.FLOAT))
     return ir.to_proto(rounded)
 
 

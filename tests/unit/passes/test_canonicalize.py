@@ -9,12 +9,11 @@ from onnx_ir.passes import PostconditionError
 
 from helpers.support import pyramid_spec, random_model, weights_of
 from s2mlp_deploy import __version__
-from s2mlp_deploy.families.s2mlp.emit import emit
 from s2mlp_deploy.graph.builder import GraphBuilder, initializer
 from s2mlp_deploy.graph.lowered import Axes
 from s2mlp_deploy.graph.spatial_shift import LOWERINGS
 from s2mlp_deploy.passes.canonicalize import Canonicalize
-from s2mlp_deploy.passes.optimize import optimize
+from s2mlp_deploy.pipeline.lower import lower
 
 
 def sum_and_negation() -> ir.Model:
@@ -52,8 +51,8 @@ def test_what_is_not_of_the_network_is_gone_and_the_rest_is_in_order() -> None:
 @pytest.mark.parametrize("size", [None, (40, 40)])
 def test_a_graph_in_that_form_stays_as_it_is(size: tuple[int, int] | None) -> None:
     spec = pyramid_spec()
-    lowering = LOWERINGS["slice"]
-    model = optimize(emit(spec, weights_of(random_model(spec)), lowering, Axes(None, size and spec.image_size)))
+    axes = Axes(None, size and spec.image_size)
+    model = lower(spec, weights_of(random_model(spec)), LOWERINGS["slice"], axes).model
     before = ir.to_proto(model).SerializeToString()
     result = Canonicalize()(model)
     assert not result.modified and ir.to_proto(result.model).SerializeToString() == before

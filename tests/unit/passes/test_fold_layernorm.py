@@ -11,7 +11,7 @@ import pytest
 
 from helpers.support import random_model, small_spec, weights_of, with_biases
 from s2mlp_deploy.errors import InternalError, ParityError
-from s2mlp_deploy.families.s2mlp.emit import emit
+from s2mlp_deploy.families.s2mlp.emit import S2MLPEmitter
 from s2mlp_deploy.families.s2mlp.spec import S2MLPSpec
 from s2mlp_deploy.graph.builder import GraphBuilder, constant_of, set_array
 from s2mlp_deploy.graph.lowered import Axes
@@ -138,8 +138,10 @@ def test_every_norm_of_a_model_loses_its_affine_part_and_the_logits_stay(spec: S
     model = random_model(spec)
     axes = Axes(None, None if dynamic else spec.image_size)
     x = rng.standard_normal((2, 3, *spec.image_size)).astype(np.float32)
-    plain = emit(spec, weights_of(model), LOWERINGS["slice"], axes)
-    folded = run_passes(emit(spec, weights_of(model), LOWERINGS["slice"], axes), FoldLayerNormAffineIntoGemm())
+    plain = S2MLPEmitter.emit(spec, weights_of(model), LOWERINGS["slice"], axes)
+    folded = run_passes(
+        S2MLPEmitter.emit(spec, weights_of(model), LOWERINGS["slice"], axes), FoldLayerNormAffineIntoGemm()
+    )
     norms = [n for n in folded.graph if n.op_type == "LayerNormalization"]
     assert len(norms) == 2 * spec.depth + spec.final_norm
     # The mean of a map of any size pads it, and what it averages then is not the norm's output alone.
@@ -155,7 +157,9 @@ def test_every_norm_of_a_model_loses_its_affine_part_and_the_logits_stay(spec: S
 def test_folding_does_not_write_into_the_checkpoints_weights() -> None:
     weights = weights_of(random_model(small_spec()))
     before = {name: array.copy() for name, array in weights.items()}
-    run_passes(emit(small_spec(), weights, LOWERINGS["gather"], Axes(1, (20, 28))), FoldLayerNormAffineIntoGemm())
+    run_passes(
+        S2MLPEmitter.emit(small_spec(), weights, LOWERINGS["gather"], Axes(1, (20, 28))), FoldLayerNormAffineIntoGemm()
+    )
     for name, array in weights.items():
         np.testing.assert_array_equal(array, before[name])
 

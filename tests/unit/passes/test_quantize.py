@@ -17,7 +17,6 @@ import torch
 
 from helpers.support import pyramid_spec, random_model, small_spec, weights_of, with_biases, with_stem_norms
 from s2mlp_deploy.errors import InternalError, ParityError
-from s2mlp_deploy.families.s2mlp.emit import emit
 from s2mlp_deploy.families.s2mlp.family import S2MLPFamily
 from s2mlp_deploy.families.s2mlp.reference import S2MLP
 from s2mlp_deploy.families.s2mlp.spec import S2MLPSpec
@@ -29,11 +28,11 @@ from s2mlp_deploy.graph.spatial_shift import LOWERINGS
 from s2mlp_deploy.passes import verify_rewrite
 from s2mlp_deploy.passes.float16 import ToFloat16BetweenProducts
 from s2mlp_deploy.passes.io_type import CastIo
-from s2mlp_deploy.passes.optimize import optimize
 from s2mlp_deploy.passes.quantize import Quantize
 from s2mlp_deploy.passes.recipe import RECIPES, Range
 from s2mlp_deploy.passes.run_passes import run_passes
 from s2mlp_deploy.passes.verify_rewrite import PRODUCT
+from s2mlp_deploy.pipeline.lower import lower
 from s2mlp_deploy.schema.array import Array
 from s2mlp_deploy.schema.shift import DIRECTIONS, Shift
 
@@ -76,8 +75,7 @@ class Float:
         cls, spec: S2MLPSpec, lowering: str = "gather", *, axes: Axes | None = None, model: S2MLP | None = None
     ) -> Float:
         axes = axes or Axes(None, spec.image_size)
-        graph = optimize(emit(spec, weights_of(model or random_model(spec)), LOWERINGS[lowering], axes))
-        lowered = Lowered(graph, spec, axes, lowering, "fp32")
+        lowered = lower(spec, weights_of(model or random_model(spec)), LOWERINGS[lowering], axes)
         shape = (axes.batch or 3, spec.in_channels, *spec.image_size)
         images = np.random.default_rng(1).standard_normal(shape).astype(np.float32)
         names = set(RECIPES["litert"].values(all_layers(spec))) - {"input"}

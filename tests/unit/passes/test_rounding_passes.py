@@ -8,7 +8,6 @@ import pytest
 
 from helpers.support import random_model, small_spec, weights_of
 from s2mlp_deploy.errors import InternalError, ParityError
-from s2mlp_deploy.families.s2mlp.emit import emit
 from s2mlp_deploy.graph.builder import set_array
 from s2mlp_deploy.graph.lowered import Axes
 from s2mlp_deploy.graph.spatial_shift import LOWERINGS
@@ -16,9 +15,9 @@ from s2mlp_deploy.passes.bfloat16 import ToBfloat16
 from s2mlp_deploy.passes.float16 import ToFloat16
 from s2mlp_deploy.passes.float16_storage import StoreFloat16, matrices
 from s2mlp_deploy.passes.io_type import CastIo
-from s2mlp_deploy.passes.optimize import optimize
 from s2mlp_deploy.passes.precision_pass import RoundingPass
 from s2mlp_deploy.passes.run_passes import run_passes
+from s2mlp_deploy.pipeline.lower import lower
 
 KINDS = (ToFloat16, StoreFloat16, ToBfloat16)
 WEIGHT = "stage0.blocks.0.fc3.weight"
@@ -27,7 +26,7 @@ WEIGHT = "stage0.blocks.0.fc3.weight"
 @pytest.fixture(scope="module")
 def float32() -> ir.Model:
     spec = small_spec(depth=1)
-    return optimize(emit(spec, weights_of(random_model(spec)), LOWERINGS["gather"], Axes(None, spec.image_size)))
+    return lower(spec, weights_of(random_model(spec)), LOWERINGS["gather"], Axes(None, spec.image_size)).model
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -103,7 +102,7 @@ def test_a_matrix_that_two_nodes_read_is_refused_for_storage(float32: ir.Model) 
 
 def test_the_shifts_constants_and_ones_are_no_matrices() -> None:
     spec = small_spec(depth=1)
-    model = optimize(emit(spec, weights_of(random_model(spec)), LOWERINGS["conv"], Axes(None, spec.image_size)))
+    model = lower(spec, weights_of(random_model(spec)), LOWERINGS["conv"], Axes(None, spec.image_size)).model
     kernels = [name for name in model.graph.initializers if name.endswith("shift_kernels")]
     found = matrices(model.graph)
     assert kernels and not {*kernels, "ones13"} & found.keys()

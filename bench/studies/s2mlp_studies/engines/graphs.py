@@ -14,20 +14,18 @@ from s2mlp_deploy.graph.lowered import Axes, Lowered
 from s2mlp_deploy.graph.spatial_shift import Lowering
 from s2mlp_deploy.passes.float16 import ToFloat16
 from s2mlp_deploy.passes.io_type import CastIo
-from s2mlp_deploy.passes.optimize import optimize
 from s2mlp_deploy.passes.quantize import Quantize
 from s2mlp_deploy.passes.recipe import RECIPES, Range
 from s2mlp_deploy.passes.run_passes import run_passes
+from s2mlp_deploy.pipeline import lower as pipeline
 from s2mlp_deploy.quantization.calibration import calibrate, noise
-from s2mlp_deploy.schema.precision import FP16, FP32, INT8
+from s2mlp_deploy.schema.precision import FP16, INT8
 
 
 def lower(source: Checkpoint, lowering: Lowering) -> Lowered:
     """The graph of ``source`` with ``lowering``, batch 1 and static, as the toolkit writes it."""
-    spec = source.spec
-    axes = Axes(1, spec.image_size)
-    graph = optimize(family_of(spec).emit(spec, {n: w.numpy() for n, w in source.weights.items()}, lowering, axes))
-    return Lowered(graph, spec, axes, lowering.name, FP32.name)
+    weights = {name: tensor.numpy() for name, tensor in source.weights.items()}
+    return pipeline.lower(source.spec, weights, lowering, Axes(1, source.spec.image_size))
 
 
 def half(lowered: Lowered) -> Lowered:

@@ -24,16 +24,14 @@ import numpy as np
 from s2mlp_bench import graphs
 from s2mlp_bench.baselines import mixer
 from s2mlp_deploy.errors import LoweringError, OutputError, ParityError, UsageError
-from s2mlp_deploy.families.s2mlp.emit import emit
 from s2mlp_deploy.families.s2mlp.spec import S2MLPSpec, only_s2mlp
 from s2mlp_deploy.gate.distance import compare
 from s2mlp_deploy.graph import spatial_shift as lowerings
-from s2mlp_deploy.graph.lowered import Axes, Lowered
+from s2mlp_deploy.graph.lowered import Axes
 from s2mlp_deploy.graph.spatial_shift import Lowering
-from s2mlp_deploy.passes.optimize import optimize
+from s2mlp_deploy.pipeline.lower import lower
 from s2mlp_deploy.runtime.onnxruntime import RESTING, Loading, OnnxSession
 from s2mlp_deploy.schema.array import Array
-from s2mlp_deploy.schema.precision import FP32
 from s2mlp_deploy.schema.size import Size, format_size
 from s2mlp_deploy.system import memory
 from s2mlp_deploy.system.progress import Listener
@@ -173,8 +171,7 @@ def _write(network: _Network, source: Checkpoint, lowering: Lowering, directory:
     spec = network.spec
     if network.size is None:
         weights = {name: source.weights[name].numpy() for name in spec.parameter_shapes()}
-        axes = Axes(None, None)
-        lowered = Lowered(optimize(emit(spec, weights, lowering, axes)), spec, axes, lowering.name, FP32.name)
+        lowered = lower(spec, weights, lowering, Axes(None, None))
     else:
         lowered = mixer.lower(spec, Axes(None, network.size), seed=seed)
     try:
@@ -188,11 +185,11 @@ def _write(network: _Network, source: Checkpoint, lowering: Lowering, directory:
 
 def _check_answers(network: _Network, source: Checkpoint, session: OnnxSession, images: dict[Setting, Array]) -> None:
     """Compare each S²-MLP with PyTorch on one image of each size, and run each MLP-Mixer, whose weights are random."""
-    from s2mlp_deploy.families.s2mlp import reference
+    from s2mlp_deploy.families.registry import family_of
     from s2mlp_deploy.gate import reference_logits
 
     weights = {name: source.weights[name] for name in network.spec.parameter_shapes()}
-    model = reference.build(network.spec, weights) if network.model == S2MLP else None
+    model = family_of(network.spec).build(network.spec, weights) if network.model == S2MLP else None
     for setting, image in {setting.size: (setting, images[setting]) for setting in network.settings}.values():
         logits = session.run(image)
         if model:
