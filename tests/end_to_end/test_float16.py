@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 import onnx
 import onnx_ir as ir
-import onnxruntime
 import pytest
 import torch
 
+from helpers.graph_run import run_graph
 from helpers.support import pyramid_spec, random_model, run, save_checkpoint, small_spec, weights_of
 from s2mlp_deploy.bundle.read import read_bundle
 from s2mlp_deploy.families.s2mlp.spec import S2MLPSpec
@@ -77,14 +77,7 @@ def test_every_weight_and_activation_is_float16_and_the_model_is_still_the_same(
     assert ops["LayerNormalization"] == 2 * spec.depth
 
     images = np.random.default_rng(2).standard_normal((2, 3, *spec.image_size)).astype(np.float32)
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    expected, actual = (
-        onnxruntime.InferenceSession(ir.to_proto(m).SerializeToString(), options).run(
-            None, {"input": images.astype(t)}
-        )[0]
-        for m, t in ((before, np.float32), (after, border.numpy()))
-    )
+    expected, actual = run_graph(before, input=images), run_graph(after, input=images.astype(border.numpy()))
     assert actual.dtype == (border.numpy())
     assert 0 < np.linalg.norm(actual - expected) / np.linalg.norm(expected) < 5e-3
 
@@ -114,12 +107,9 @@ def test_for_cpus_every_matrix_is_float16_and_everything_is_computed_in_float32(
         assert value.const_value is not None
         value.const_value = ir.Tensor(value.const_value.numpy().astype(np.float16).astype(np.float32), name=name)
     images = np.random.default_rng(2).standard_normal((2, 3, *spec.image_size)).astype(np.float16)
-    kinds = ((before, np.float32), (after, border.numpy()))
-    expected, actual = (
-        onnxruntime.InferenceSession(ir.to_proto(m).SerializeToString()).run(None, {"input": images.astype(t)})[0]
-        for m, t in kinds
-    )
-    assert actual.dtype == kinds[1][1]
+    expected = run_graph(before, input=images.astype(np.float32))
+    actual = run_graph(after, input=images.astype(border.numpy()))
+    assert actual.dtype == border.numpy()
     assert np.linalg.norm(actual - expected) / np.linalg.norm(expected) < (1e-6 if border == FLOAT else 1e-3)
 
 

@@ -8,12 +8,12 @@ from math import prod
 import numpy as np
 import onnx
 import onnx_ir as ir
-import onnxruntime
 import pytest
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from helpers.graph_run import run_graph
 from helpers.support import pyramid_spec, small_spec
 from s2mlp_bench.baselines import mixer
 from s2mlp_deploy.errors import SpecError, UsageError
@@ -51,12 +51,6 @@ def reference(spec: S2MLPSpec, weights: dict[str, Tensor], images: Tensor) -> Te
     return fc(norm(x, "head.norm").mean(dim=1), "head.fc")
 
 
-def logits(model: ir.Model, images: np.ndarray) -> np.ndarray:
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    return onnxruntime.InferenceSession(ir.to_proto(model).SerializeToString(), options).run(None, {"input": images})[0]
-
-
 @pytest.mark.parametrize("batch", [1, 3])
 @pytest.mark.parametrize("dynamic", [False, True], ids=["fixed batch", "any batch"])
 def test_it_computes_what_the_papers_equation_says(batch: int, dynamic: bool) -> None:
@@ -67,15 +61,15 @@ def test_it_computes_what_the_papers_equation_says(batch: int, dynamic: bool) ->
     assert expected.std() > 0.1  # weights that would give next to nothing would prove nothing
     for model in (mixer.emit(spec, axes, seed=5), mixer.lower(spec, axes, seed=5).model):
         onnx.checker.check_model(ir.to_proto(model), full_check=True)
-        assert compare(logits(model, images), expected).relative_l2 < 2e-6
+        assert compare(run_graph(model, input=images), expected).relative_l2 < 2e-6
 
 
 def test_every_image_of_a_batch_is_mixed_with_itself_alone() -> None:
     spec = small_spec()
     model = mixer.lower(spec, Axes(None, (20, 28))).model
     images = np.random.default_rng(2).standard_normal((4, 3, 20, 28), np.float32)
-    alone = np.concatenate([logits(model, image[None]) for image in images])
-    assert compare(logits(model, images), alone).relative_l2 < 1e-6
+    alone = np.concatenate([run_graph(model, input=image[None]) for image in images])
+    assert compare(run_graph(model, input=images), alone).relative_l2 < 1e-6
 
 
 def test_mixer_b_16_costs_what_the_paper_says() -> None:
@@ -137,7 +131,7 @@ def test_another_image_size_is_another_model() -> None:
     }
     model = mixer.lower(spec, Axes(None, (20, 28))).model
     with pytest.raises(Exception, match="INVALID_ARGUMENT"):
-        logits(model, np.zeros((1, 3, 28, 40), np.float32))
+        run_graph(model, input=np.zeros((1, 3, 28, 40), np.float32))
 
 
 def test_the_seed_draws_the_weights() -> None:

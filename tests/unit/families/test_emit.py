@@ -8,10 +8,10 @@ from dataclasses import replace
 import numpy as np
 import onnx
 import onnx_ir as ir
-import onnxruntime
 import pytest
 import torch
 
+from helpers.graph_run import run_graph
 from helpers.support import pyramid_spec, random_model, small_spec, weights_of, with_biases, with_stem_norms
 from s2mlp_deploy.errors import SimplifierError
 from s2mlp_deploy.families.s2mlp.emit import S2MLPEmitter
@@ -52,12 +52,6 @@ def lowered(spec: S2MLPSpec, lowering: str, axes: Axes) -> ir.Model:
     return lower(spec, weights_of(random_model(spec)), LOWERINGS[lowering], axes).model
 
 
-def logits(model: ir.Model, images: np.ndarray) -> np.ndarray:
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    return onnxruntime.InferenceSession(ir.to_proto(model).SerializeToString(), options).run(None, {"input": images})[0]
-
-
 @pytest.mark.parametrize("spec", SPECS.values(), ids=SPECS)
 @pytest.mark.parametrize("lowering", LOWERINGS)
 @pytest.mark.parametrize("dynamic", [False, True], ids=["static", "dynamic size"])
@@ -70,7 +64,7 @@ def test_the_graph_computes_what_the_reference_computes(spec: S2MLPSpec, lowerin
     for size in [(height, width), (height + 8, width + 16)][: 2 if dynamic else 1]:
         x = np.random.default_rng(0).standard_normal((3, spec.in_channels, *size)).astype(np.float32)
         expected = reference_logits.run(random_model(spec), x, torch.float64)
-        assert compare(logits(model, x), expected).relative_l2 < 2e-6
+        assert compare(run_graph(model, input=x), expected).relative_l2 < 2e-6
 
 
 def test_nodes_are_named_after_the_layers_they_stand_for() -> None:

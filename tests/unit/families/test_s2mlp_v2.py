@@ -15,11 +15,11 @@ from pathlib import Path
 import numpy as np
 import onnx
 import onnx_ir as ir
-import onnxruntime
 import pytest
 import torch
 from torch import Tensor, nn
 
+from helpers.graph_run import run_graph
 from helpers.popular_shift import popular_statements
 from helpers.support import random_model, v2_spec, weights_of
 from s2mlp_deploy.checkpoint.load import load_checkpoint
@@ -30,7 +30,7 @@ from s2mlp_deploy.families.s2mlp_v2.spec import LAYERS, PRESETS, S2MLPv2Spec, tw
 from s2mlp_deploy.gate.distance import compare
 from s2mlp_deploy.graph.lowered import Axes
 from s2mlp_deploy.graph.spatial_shift import LOWERINGS
-from s2mlp_deploy.passes.optimize import optimize
+from s2mlp_deploy.pipeline.lower import lower
 from s2mlp_deploy.schema.shift import DIRECTIONS, Semantics, Shift
 from s2mlp_deploy.schema.size import Size
 
@@ -304,14 +304,7 @@ SPECS = {
 
 
 def lowered(spec: S2MLPv2Spec, lowering: str, axes: Axes) -> ir.Model:
-    weights = weights_of(random_model(spec))
-    return optimize(family_of(spec).emit(spec, weights, LOWERINGS[lowering], axes))
-
-
-def run(model: ir.Model, x: np.ndarray) -> np.ndarray:
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    return onnxruntime.InferenceSession(ir.to_proto(model).SerializeToString(), options).run(None, {"input": x})[0]
+    return lower(spec, weights_of(random_model(spec)), LOWERINGS[lowering], axes).model
 
 
 def exact(spec: S2MLPv2Spec, *, dynamic: bool) -> list[str]:
@@ -330,7 +323,7 @@ def test_the_graph_computes_what_the_reference_computes(name: str, lowering: str
     for size in [(height, width), (height + 16, width + 32)][: 2 if dynamic else 1]:
         x = images(size, 3)
         expected = logits(random_model(spec), x).numpy()
-        assert compare(run(model, x.float().numpy()), expected).relative_l2 < 1e-6
+        assert compare(run_graph(model, input=x.float().numpy()), expected).relative_l2 < 1e-6
 
 
 def test_gather_is_exact_for_every_shift_but_a_zero_border_and_slice_for_all() -> None:

@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 import onnx_ir as ir
-import onnxruntime
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from helpers.graph_run import run_graph
 from s2mlp_deploy.graph.builder import GraphBuilder
 from s2mlp_deploy.graph.position_mean import TERMS, emit_mean, groups
 from s2mlp_deploy.graph.spatial_shift import FeatureMap
@@ -38,9 +38,7 @@ def mean_model(size: Size | None) -> ir.Model:
 
 
 def in_onnxruntime(model: ir.Model, x: Array) -> Array:
-    content = ir.to_proto(model).SerializeToString()
-    y: Array = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"]).run(None, {"map": x})[0]
-    return y
+    return run_graph(model, map=x)
 
 
 def in_openvino(model: ir.Model, x: Array) -> Array:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import onnx_ir as ir
-import onnxruntime
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from helpers.graph_run import run_graph
 from helpers.popular_shift import popular_statements
 from helpers.support import small_spec
 from s2mlp_deploy.errors import LoweringError, SpecError, UsageError
@@ -48,11 +48,7 @@ def run_lowering(
     fmap = FeatureMap("stage0", channels, None if dynamic_size else (height, width), shape)
     y = LOWERINGS[name].emit(out, tokens, shift, fmap, "shift")
     y.type, y.shape = ir.TensorType(ir.DataType.FLOAT), ir.Shape(["tokens", channels])
-    model = out.model([image], [y], "g")
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    session = onnxruntime.InferenceSession(ir.to_proto(model).SerializeToString(), options)
-    return session.run(None, {"x": x})[0].reshape(x.shape)
+    return run_graph(out.model([image], [y], "g"), x=x).reshape(x.shape)
 
 
 def random_map(batch: int, height: int, width: int, channels: int) -> np.ndarray:

@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import numpy as np
 import onnx_ir as ir
-import onnxruntime
 import pytest
 
+from helpers.graph_run import run_graph
 from helpers.support import random_model, small_spec, weights_of, with_biases
 from s2mlp_deploy.errors import InternalError, ParityError
 from s2mlp_deploy.families.s2mlp.emit import S2MLPEmitter
@@ -63,18 +63,11 @@ def norm_and_gemm(
     return out.model([x], [y], "g")
 
 
-def outputs(model: ir.Model, **inputs: np.ndarray) -> np.ndarray:
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    session = onnxruntime.InferenceSession(ir.to_proto(model).SerializeToString(), options)
-    return session.run(None, inputs)[0]
-
-
 @pytest.mark.parametrize("beta", [True, False])
 @pytest.mark.parametrize("bias", [True, False])
 def test_gamma_and_beta_move_into_the_gemm(beta: bool, bias: bool) -> None:
     x = rng.standard_normal((7, C)).astype(np.float32)
-    before = outputs(norm_and_gemm(beta=beta, bias=bias), x=x)
+    before = run_graph(norm_and_gemm(beta=beta, bias=bias), x=x)
     model = run_passes(norm_and_gemm(beta=beta, bias=bias), FoldLayerNormAffineIntoGemm())
     norm = next(n for n in model.graph if n.op_type == "LayerNormalization")
     gemm = next(n for n in model.graph if n.op_type == "Gemm")
@@ -82,7 +75,7 @@ def test_gamma_and_beta_move_into_the_gemm(beta: bool, bias: bool) -> None:
     assert (norm.inputs[1].const_value.numpy() == 1).all()
     assert len(gemm.inputs) == (3 if beta or bias else 2)
     assert set(model.graph.initializers) == {"fc.weight", f"ones{C}"} | ({"fc.bias"} if beta or bias else set())
-    np.testing.assert_allclose(outputs(model, x=x), before, rtol=0, atol=2e-6)
+    np.testing.assert_allclose(run_graph(model, x=x), before, rtol=0, atol=2e-6)
 
 
 def test_sums_that_nearly_cancel_are_formed_in_float64() -> None:
@@ -151,7 +144,7 @@ def test_every_norm_of_a_model_loses_its_affine_part_and_the_logits_stay(spec: S
     assert {name.rsplit(".", 1)[0] for name in folded.graph.initializers if ".norm" in name} == {
         n.replace("/", ".") for n in kept
     }
-    np.testing.assert_allclose(outputs(folded, input=x), outputs(plain, input=x), rtol=0, atol=2e-6)
+    np.testing.assert_allclose(run_graph(folded, input=x), run_graph(plain, input=x), rtol=0, atol=2e-6)
 
 
 def test_folding_does_not_write_into_the_checkpoints_weights() -> None:
