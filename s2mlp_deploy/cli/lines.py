@@ -121,3 +121,8 @@ def labelled_line(data: LabelledFolder, labels: Sequence[str] | None) -> str:
 def readable_size(size_bytes: int) -> str:
     """Bytes as people read them."""
     return f"{size_bytes / 1e6:.1f} MB" if size_bytes >= 1e5 else f"{size_bytes / 1e3:.1f} kB"
+
+
+def or_dash(value: float | None, style: str) -> str:
+    """``value`` in the format ``style``; a dash where it is not known."""
+    return "–" if value is None else format(value, style)

@@ -9,7 +9,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from s2mlp_deploy.cli.lines import readable_size
+from s2mlp_deploy.cli.lines import or_dash, readable_size
 from s2mlp_deploy.pipeline.sweep.outcome import Outcome
 from s2mlp_deploy.pipeline.sweep.sweep import SweepResult
 from s2mlp_deploy.system.wording import counted
@@ -44,15 +44,11 @@ def _figures(outcome: Outcome, *, timed: bool) -> list[Text | str]:
         return ["–"] * (4 if timed else 3) + [Text(f"FAILED, {outcome.error.exit_code}", style="bold red")]
     return [
         "–" if outcome.size_bytes is None else readable_size(outcome.size_bytes),
-        _or_dash(outcome.relative_l2, ".1e"),
-        _or_dash(outcome.evaluation.accuracy if outcome.evaluation else outcome.accuracy, ".2%"),
-        *([_or_dash(outcome.latency.median_ms if outcome.latency else None, ".3g")] if timed else []),
+        or_dash(outcome.relative_l2, ".1e"),
+        or_dash(outcome.evaluation.accuracy if outcome.evaluation else outcome.accuracy, ".2%"),
+        *([or_dash(outcome.latency.median_ms if outcome.latency else None, ".3g")] if timed else []),
         outcome.key,
     ]
-
-
-def _or_dash(value: float | None, style: str) -> str:
-    return "–" if value is None else format(value, style)
 
 
 def _failure(outcome: Outcome, folder: str) -> Text:

@@ -21,6 +21,7 @@ from s2mlp_deploy.cli.lines import (
     left_out_line,
     model_line,
     network_line,
+    or_dash,
     preprocessing_line,
     readable_size,
     shift_line,
@@ -173,10 +174,10 @@ def comparison(rows: Sequence[Row]) -> RenderableType:
             Text(row.bundle),
             readable_size(row.size_bytes),
             f"{row.size_ratio:.3f}",
-            _or_dash(row.relative_l2, ".1e"),
-            _or_dash(row.cosine, ".6f"),
-            _or_dash(row.same_class, ".2%"),
-            _or_dash(row.accuracy, ".2%"),
+            or_dash(row.relative_l2, ".1e"),
+            or_dash(row.cosine, ".6f"),
+            or_dash(row.same_class, ".2%"),
+            or_dash(row.accuracy, ".2%"),
         )
     return table
 
@@ -220,10 +221,6 @@ def _side_by_side(title: str, *headings: str) -> Table:
     for heading in headings:
         table.add_column(heading, justify="right", no_wrap=True)
     return table
-
-
-def _or_dash(value: float | None, style: str) -> str:
-    return "–" if value is None else format(value, style)
 
 
 def picture(path: Path) -> RenderableType:
@@ -284,7 +281,7 @@ def parity_table(verdict: Verdict, torch: Mapping[str, float] | None = None, ref
         d = verdict.distances.get(case)
         figures = ["–"] * 3 if d is None else [str(d.samples), f"{d.relative_l2:.1e}", f"{limits[case]:.0e}"]
         own = [f"{torch[case]:.1e}"] if torch else []
-        same = ["–" if d is None else _or_dash(d.top1_agreement, ".0%")] if classifies else []
+        same = ["–" if d is None else or_dash(d.top1_agreement, ".0%")] if classifies else []
         table.add_row(Text(case), *figures, *own, *same, "[red]FAIL[/]" if case in failed else "[green]ok[/]")
     return table
 

@@ -12,7 +12,7 @@ from rich.text import Text
 
 from s2mlp_deploy.cli.bundle_tables import bundle_grid
 from s2mlp_deploy.cli.grid import fact, new_grid
-from s2mlp_deploy.cli.lines import readable_size
+from s2mlp_deploy.cli.lines import or_dash, readable_size
 from s2mlp_deploy.cli.tables import milliseconds
 from s2mlp_deploy.pipeline.tune.report import Row, TuneReport
 from s2mlp_deploy.pipeline.tune.request import TuneRequest
@@ -59,7 +59,7 @@ def candidates(report: TuneReport) -> Table:
 
 def _cells(row: Row, *, accurate: bool, by_energy: bool) -> Sequence[Text | str]:
     assert row.figures and row.milliseconds and row.times_as_long
-    lost = "–" if row.figures.accuracy_drop is None else f"{row.figures.accuracy_drop:.2f}"
+    lost = or_dash(row.figures.accuracy_drop, ".2f")
     longer = row.times_as_long
     return [
         Text(row.build),
