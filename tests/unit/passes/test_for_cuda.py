@@ -12,15 +12,14 @@ import pytest
 
 from helpers.support import random_model, small_spec, weights_of
 from s2mlp_deploy.errors import ParityError
-from s2mlp_deploy.families.s2mlp.emit import emit
 from s2mlp_deploy.graph.builder import GraphBuilder
 from s2mlp_deploy.graph.lowered import Axes
 from s2mlp_deploy.graph.spatial_shift import LOWERINGS
 from s2mlp_deploy.passes import fuse_biases
 from s2mlp_deploy.passes.fuse_biases import FuseBiases
-from s2mlp_deploy.passes.optimize import optimize
 from s2mlp_deploy.passes.patch_products import PatchesAsProducts
 from s2mlp_deploy.passes.run_passes import run_passes
+from s2mlp_deploy.pipeline.lower import lower
 from s2mlp_deploy.schema.array import Array
 
 SPEC = small_spec(channels=8)
@@ -29,7 +28,7 @@ IMAGES = np.random.default_rng(0).standard_normal((3, SPEC.in_channels, *SPEC.im
 
 @pytest.fixture(scope="module")
 def float32() -> ir.Model:
-    return optimize(emit(SPEC, weights_of(random_model(SPEC)), LOWERINGS["gather"], Axes(None, SPEC.image_size)))
+    return lower(SPEC, weights_of(random_model(SPEC)), LOWERINGS["gather"], Axes(None, SPEC.image_size)).model
 
 
 def operators(model: ir.Model) -> Counter[str]:
@@ -140,8 +139,8 @@ def test_images_of_any_size_and_sizes_that_patches_do_not_fill_keep_their_convol
     model = float32.clone()
     model.graph.inputs[0].shape = ir.Shape(["batch", 3, 21, 28])
     assert not PatchesAsProducts()(model).modified
-    dynamic = emit(SPEC, weights_of(random_model(SPEC)), LOWERINGS["slice"], Axes(None, None))
-    assert not PatchesAsProducts()(optimize(dynamic)).modified
+    dynamic = lower(SPEC, weights_of(random_model(SPEC)), LOWERINGS["slice"], Axes(None, None)).model
+    assert not PatchesAsProducts()(dynamic).modified
 
 
 def test_a_bias_that_is_left_is_caught(float32: ir.Model, monkeypatch: pytest.MonkeyPatch) -> None:
