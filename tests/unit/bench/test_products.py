@@ -24,6 +24,7 @@ from s2mlp_deploy.gate.distance import compare
 from s2mlp_deploy.graph.lowered import Axes, Lowered
 from s2mlp_deploy.graph.spatial_shift import LOWERINGS, Lowering
 from s2mlp_deploy.pipeline.lower import lower
+from s2mlp_deploy.quantization import calibration
 from s2mlp_studies.engines import graphs as preset_graphs
 
 
@@ -87,7 +88,7 @@ def test_a_product_alone_computes_what_it_does_in_the_whole_graph(lowered: Lower
         node = next(n for n in lowered.model.graph if n.name == name)
         read = str(node.inputs[0].name) if lowered.precision == "fp32" else f"{name}/x_q"  # type: ignore[union-attr]
         with scratch_session(lowered) as session:
-            values = session.trace(graphs.noise(lowered.spec)[:1], (read, name))
+            values = session.trace(calibration.noise(lowered.spec)[:1], (read, name))
         alone = onnxruntime.InferenceSession(graphs.write(products(lowered), tmp_path / name.replace("/", " ")))
         feed = {x.name: np.zeros(x.shape, values[read].dtype) for x in alone.get_inputs()}
         feed[next(n for n in feed if n.endswith(f"x35x{width}"))] = values[read]
@@ -95,7 +96,7 @@ def test_a_product_alone_computes_what_it_does_in_the_whole_graph(lowered: Lower
 
 
 def test_onnxruntimes_own_quantization_computes_the_same_network_roughly(small: Lowered, tmp_path: Path) -> None:
-    noise = graphs.noise(small.spec)
+    noise = calibration.noise(small.spec)
     path = graphs.write(small, tmp_path / "fp32")
     static = graphs.write_quantized_statically(path, noise, tmp_path / "static")
     expected = OnnxBackend(path).open(Point()).run(noise[:1])
@@ -108,13 +109,13 @@ def test_quantizing_statically_says_nothing(
     small: Lowered, tmp_path: Path, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
 ) -> None:
     path = graphs.write(small, tmp_path / "fp32")
-    graphs.write_quantized_statically(path, graphs.noise(small.spec), tmp_path / "static")
+    graphs.write_quantized_statically(path, calibration.noise(small.spec), tmp_path / "static")
     assert caplog.text == "" and capfd.readouterr() == ("", "")
 
 
 def test_openvino_computes_float32_as_float32(small: Lowered, tmp_path: Path) -> None:
     """Unless told otherwise it takes bfloat16, where the processor has it; that would be off by 1e-3."""
-    images = graphs.noise(small.spec)[:1]
+    images = calibration.noise(small.spec)[:1]
     path = graphs.write(small, tmp_path / "fp32")
     ours, theirs = (
         backend.open(Point(threads=1)).run(images) for backend in (OnnxBackend(path), OpenVinoBackend(path))
