@@ -384,4 +384,5 @@ def test_options_that_do_not_go_together_are_refused(
 
 def test_a_bundle_for_cuda_is_not_run_without_it_and_the_reason_is_given(engine: Path) -> None:
     ran = run("verify", engine)
-    assert ran.code == 4 and "CUDAExecutionProvider" in ran.err and ran.out == ""
+    assert ran.code == 4 and ran.out == ""
+    assert "CUDAExecutionProvider" in ran.err or "no NVIDIA driver" in ran.err  # the build of ONNX Runtime for GPUs

@@ -15,7 +15,7 @@ import pytest
 from rich.console import Console, RenderableType
 
 from helpers.support import ROOT, TEST_IMAGES, save_checkpoint, small_spec
-from s2mlp_deploy.errors import UsageError
+from s2mlp_deploy.errors import RuntimeMissingError, UsageError
 from s2mlp_deploy.system.progress import Listener
 from s2mlp_studies import gpu_report
 from s2mlp_studies.gpu import candidates, marked_tests, measure, parity, part, peaks, race, step, table
@@ -216,6 +216,13 @@ def test_the_work_of_a_run_is_counted_by_operator_once_all_is_timed(raced: list[
     assert work[HALF_IO]["kernels"] is None  # none are here
 
 
+def test_a_bundle_for_which_there_was_no_time_says_so(checkpoint: Path, tmp_path: Path) -> None:
+    network = Network(CPU, checkpoint, tmp_path, (1,), until=time.monotonic() - 1)
+    assert network.bundles == ()
+    with pytest.raises(RuntimeMissingError, match="no time left to export"):
+        network.bundle(OURS)
+
+
 def test_what_has_no_time_left_is_dropped_with_the_reason(checkpoint: Path, tmp_path: Path) -> None:
     network = Network(CPU, checkpoint, tmp_path, (1, 3))
     Race("small", network, Sheet(tmp_path / "rows"), time.monotonic(), 6).run()
@@ -253,7 +260,7 @@ def test_all_candidates_have_a_reason_on_a_machine_without_gpu(monkeypatch: pyte
     assert reasons["torch-compile-fp16"] == reasons[PRODUCTS] == "no GPU for PyTorch"
     assert reasons["trt-fp16"] == "no trt" and reasons[OURS] == reasons["naive-onnx-fp16"] == "no cuda"
     plan = Plan(CUDA, ("wide",), unwanted, part.SUBJECT, ROOT, batches=(1,))
-    rows = measure._race(plan, "wide", "1", Path("nowhere"), 60)
+    rows = measure._race(plan, "wide", "1", Path("nowhere"), lambda: 60)
     assert [row.about for row in rows] == race.planned("wide", (1,)) and all(row.not_run for row in rows)
 
 

@@ -86,9 +86,14 @@ class Budget:
         """Seconds since the start."""
         return self.clock() - self.start
 
+    @property
+    def left(self) -> float:
+        """Seconds that are left."""
+        return max(0.0, self.seconds - self.spent)
+
     def share(self, share: float) -> float:
         """Seconds for a step that may take ``share`` of all, where so many are left."""
-        return max(0.0, min(share * self.seconds, self.seconds - self.spent))
+        return min(share * self.seconds, self.left)
 
 
 def measure(plan: Plan, listener: Listener, clock: Clock = time.monotonic) -> Iterator[Report]:
@@ -113,18 +118,17 @@ def _steps(plan: Plan, budget: Budget, scratch: Path, listener: Listener) -> Ite
     for index, model in enumerate(plan.models):
         with listener.step(f"a race of {model}"):
             batches, share = ",".join(map(str, plan.batches)), 1 / (len(plan.models) - index)
-            seconds = (budget.seconds - budget.spent) * share
-            yield _race(plan, model, batches, scratch, max(seconds, 0))
+            yield _race(plan, model, batches, scratch, lambda share=share: budget.left * share)  # type: ignore[misc]
 
 
-def _race(plan: Plan, model: str, batches: str, scratch: Path, seconds: float) -> list[Row]:
+def _race(plan: Plan, model: str, batches: str, scratch: Path, seconds: Callable[[], float]) -> list[Row]:
     wanted = race.planned(model, plan.batches)
     obstacles = {name: candidates.obstacle(plan.device, name) for name in candidates.CONTENDERS}
     if all(obstacles.values()):
         nothing = "there was nothing to watch"
         return [Row(about, not_run=obstacles.get(about[-1]) or nothing) for about in wanted]
     arguments = (plan.device.provider, model, plan.checkpoint(model), batches, plan.rounds)
-    return step.measure("race", arguments, wanted, scratch / model, seconds)
+    return step.measure("race", arguments, wanted, scratch / model, seconds())
 
 
 def operations_per_s(row: Row) -> float | None:

@@ -1,6 +1,6 @@
 """Every lowering in every precision on everything here that runs on the device, held to the bundle's tolerance.
 
-    python -m s2mlp_studies.gpu.parity SHEET SECONDS DEVICE CHECKPOINT IMAGES
+    python -m s2mlp_studies.gpu.parity SHEET UNTIL DEVICE CHECKPOINT IMAGES
 
 writes a row each.
 """

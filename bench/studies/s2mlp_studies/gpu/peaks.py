@@ -1,6 +1,6 @@
 """What the device can do at most: a large matrix product at each float type, and a copy from one place in its memory to another.
 
-    python -m s2mlp_studies.gpu.peaks SHEET SECONDS DEVICE
+    python -m s2mlp_studies.gpu.peaks SHEET UNTIL DEVICE
 
 writes a row each.
 """

@@ -1,6 +1,6 @@
 """A short race of one model at each batch, interleaved, in the time that there is.
 
-    python -m s2mlp_studies.gpu.race SHEET SECONDS DEVICE MODEL CHECKPOINT BATCHES ROUNDS
+    python -m s2mlp_studies.gpu.race SHEET UNTIL DEVICE MODEL CHECKPOINT BATCHES ROUNDS
 
 writes a row for each candidate at each batch, and one for the devices' condition meanwhile; at the end, where there is time left, one
 for the work that each starts at the first of BATCHES, which have commas between.
@@ -29,11 +29,14 @@ from s2mlp_deploy.runtime.session import Session
 from s2mlp_deploy.schema.array import Array
 from s2mlp_deploy.system.timing import Clock
 from s2mlp_studies.gpu.candidates import CONTENDERS, Network, obstacle
-from s2mlp_studies.gpu.device import DEVICES, Device
+from s2mlp_studies.gpu.device import DEVICES
 from s2mlp_studies.gpu.kernels import attach, count
 from s2mlp_studies.gpu.sheet import Row, Sheet, in_words
 
 SEED = 20210614
+
+EXPORT_SHARE = 0.4
+"""Of the time for all batches, after which no further bundle is exported."""
 
 TIMING_SECONDS = 1.0
 """Of timing at each batch, at the least."""
@@ -184,12 +187,12 @@ def _figures(runner: Runner, name: str, record: Record) -> Mapping[str, Any]:
 
 
 def main() -> None:
-    sheet, seconds, device, model, checkpoint, batches, rounds = sys.argv[1:]
-    deadline = time.monotonic() + float(seconds)
-    where: Device = DEVICES[device]
+    sheet, until, device, model, checkpoint, batches, rounds = sys.argv[1:]
+    deadline, where = float(until), DEVICES[device]
+    exported = time.monotonic() + EXPORT_SHARE * (deadline - time.monotonic())
     with TemporaryDirectory() as directory, suppress(KeyboardInterrupt):
         each = tuple(int(batch) for batch in batches.split(","))
-        network = Network(where, Path(checkpoint), Path(directory), each)
+        network = Network(where, Path(checkpoint), Path(directory), each, exported)
         Race(model, network, Sheet(Path(sheet)), deadline, int(rounds)).run()
 
 

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -56,7 +57,10 @@ def run(
 def measure(
     module: str, arguments: Sequence[object], planned: Sequence[tuple[str, ...]], sheet: Path, seconds: float
 ) -> list[Row]:
-    """The rows that ``python -m s2mlp_studies.gpu.MODULE SHEET SECONDS ARGUMENTS…`` writes to ``sheet``: all that are ``planned``."""
-    words = (str(sheet), f"{seconds:.0f}", *map(str, arguments))
+    """The rows that ``python -m s2mlp_studies.gpu.MODULE SHEET UNTIL ARGUMENTS…`` writes to ``sheet``: all that are ``planned``.
+
+    UNTIL is a moment of time.monotonic, which the processes of a machine share: starting one takes seconds.
+    """
+    words = (str(sheet), f"{time.monotonic() + seconds:.1f}", *map(str, arguments))
     ended = run([sys.executable, "-m", f"s2mlp_studies.gpu.{module}", *words], seconds)
     return complete(planned, Sheet(sheet).read(), ended.reason if ended.status else "the time for this step was over")
