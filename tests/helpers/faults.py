@@ -375,3 +375,29 @@ FAULTS_OF_V2: dict[str, Fault] = {
     "GELU of the attention approximated by tanh": in_graph(tanh_in_attention),
 }
 """What goes wrong in the blocks of S²-MLPv2 alone."""
+
+
+def positions_by_column(matrix: Array) -> Array:
+    """A matrix that reads the positions of a map of 5 by 7 column by column."""
+    return matrix.reshape(-1, 5, 7).swapaxes(1, 2).reshape(matrix.shape)
+
+
+FAULTS_OF_MIXER: dict[str, Fault] = {
+    "positions read by column": transform("block1.token1.weight", positions_by_column),
+    "positions written by column": transform("block1.token2.weight", lambda w: positions_by_column(w.T).T),
+    "bias over hidden positions dropped": without("block0.token1.bias"),
+    "one position lost": transform("block0.token2.weight", one_row_zero),
+    "norms swapped": in_weights(swap("block1.norm1", "block1.norm2")),
+    "token mixing of two blocks swapped": in_weights(swap("block0.token1", "block1.token1")),
+    "channel mixing of two blocks swapped": in_weights(swap("block0.fc3", "block1.fc3")),
+    "first residual dropped": in_graph(drop_residual("block01/add1")),
+    "second residual dropped": in_graph(drop_residual("block01")),
+    "GELU over positions approximated by tanh": in_graph(replace_gelu(tanh_gelu)),
+    "epsilon 1e-5": in_spec(norm_epsilon=1e-5),
+    "norm behind the mean": in_spec(norm_after_mean=True),
+    "maximum over positions": in_graph(max_instead_of_mean),
+}
+"""What goes wrong in an MLP-Mixer of two blocks on a map of 5 by 7.
+
+The bias over positions is no part of it: it adds the same to all channels, which every norm behind it takes off again.
+"""

@@ -73,7 +73,8 @@ class Catalogue:
             self.caught[f"verify: {found.verdict.failures[0].quantity}"].append(fault)
 
     def tell(self, trials: Trials) -> None:
-        """Count faults, say which check caught which, and fail where one passed."""
+        """Count faults, say which check caught which, and fail where one passed, or none was tried."""
+        assert self.caught or self.passed
         trials.tried("faults", sum(map(len, self.caught.values())) + len(self.passed))
         for check, faults in sorted(self.caught.items(), key=lambda item: -len(item[1])):
             trials.note(f"*{check}* ({len(faults)}): {', '.join(_grouped(faults))}")

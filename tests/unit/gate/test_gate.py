@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from helpers.faults import FAULTS, FAULTS_OF_V2, Fault, Weights, healthy
+from helpers import mixers
+from helpers.faults import FAULTS, FAULTS_OF_MIXER, FAULTS_OF_V2, Fault, Weights, healthy
 from helpers.support import (
     INPLACE_CHECKPOINT,
     PAPER_CHECKPOINT,
@@ -23,6 +24,8 @@ from helpers.support import (
 from s2mlp_deploy.bundle import golden_tensors
 from s2mlp_deploy.checkpoint.load import load_checkpoint
 from s2mlp_deploy.errors import ParityError
+from s2mlp_deploy.families.mixer.reference import Mixer
+from s2mlp_deploy.families.mixer.spec import MixerSpec
 from s2mlp_deploy.families.s2mlp.family import S2MLPFamily
 from s2mlp_deploy.families.s2mlp.reference import S2MLP
 from s2mlp_deploy.families.s2mlp.spec import S2MLPSpec, single_stage
@@ -40,6 +43,7 @@ from s2mlp_deploy.graph.spatial_shift import LOWERINGS
 from s2mlp_deploy.pipeline.deploy import deploy
 from s2mlp_deploy.pipeline.request import ExportRequest, GraphOptions, OutputOptions, Source
 from s2mlp_deploy.schema.shift import DIRECTIONS, Border, Semantics, Shift
+from s2mlp_deploy.schema.spec import Embedding
 from s2mlp_deploy.schema.tolerance import Tolerance
 
 
@@ -85,6 +89,24 @@ def of_v2() -> Truth:
 @pytest.mark.parametrize("fault", FAULTS_OF_V2)
 def test_the_gate_catches_in_blocks_of_version_two(fault: str, of_v2: Truth, tmp_path: Path) -> None:
     verdict = of_v2.verdict(FAULTS_OF_V2[fault], tmp_path)
+    assert not verdict.passed, {case: d.relative_l2 for case, d in verdict.distances.items()}
+
+
+@pytest.fixture(scope="module")
+def of_mixer() -> Truth:
+    patch = Embedding((4, 4), (4, 4))
+    spec = MixerSpec(patch, 14, 9, 20, 2, classes=7, image_size=mixers.SIZE)
+    return Truth.of(spec, mixers.randomised(Mixer(spec)))  # type: ignore[arg-type]
+
+
+def test_the_gate_passes_a_mixer(of_mixer: Truth, tmp_path: Path) -> None:
+    verdict = of_mixer.verdict(healthy, tmp_path)
+    assert verdict.passed, verdict.failures
+
+
+@pytest.mark.parametrize("fault", FAULTS_OF_MIXER)
+def test_the_gate_catches_in_a_mixer(fault: str, of_mixer: Truth, tmp_path: Path) -> None:
+    verdict = of_mixer.verdict(FAULTS_OF_MIXER[fault], tmp_path)
     assert not verdict.passed, {case: d.relative_l2 for case, d in verdict.distances.items()}
 
 

@@ -177,6 +177,15 @@ def test_golden_tensors_are_the_same_after_writing_and_reading(judged: Golden, t
         np.testing.assert_array_equal(again.trace[name], x)
 
 
+def test_cases_that_are_left_out_are_so_everywhere_and_the_others_stay_whole(judged: Golden) -> None:
+    whole = replace(judged, quantized=judged.logits)
+    found = whole.without(["noise", "constant"])
+    for name in ("inputs", "logits", "quantized"):
+        kept, before = getattr(found, name), getattr(whole, name)
+        assert kept.keys() == before.keys() - {"noise", "constant"} and all(kept[case] is before[case] for case in kept)
+    assert found.trace is whole.trace
+
+
 def test_the_reference_computes_in_float64_and_the_file_rounds_once(judged: Golden, tmp_path: Path) -> None:
     assert {x.dtype for x in judged.logits.values()} == {np.dtype(np.float64)}
     golden_tensors.save(judged, tmp_path / "golden.safetensors")

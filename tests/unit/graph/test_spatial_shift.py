@@ -234,6 +234,16 @@ def test_auto_takes_the_fastest_exact_lowering_and_says_so_when_none_is() -> Non
         choose("auto", none.shifts, dynamic_size=True)
 
 
+def test_a_lowering_must_be_exact_for_every_shift_of_a_network() -> None:
+    """Of a diagonal and the same along the other axes, the second alone reads what it has just written."""
+    shift = Shift(((-1, 1), (0, 0)), "inplace")
+    assert choose("slice", [shift], dynamic_size=True).name == "slice"
+    for name in ("slice", "auto"):
+        with pytest.raises(LoweringError, match="smears values along a line that slices cannot follow"):
+            choose(name, [shift, shift.mirrored], dynamic_size=True)
+    assert choose("auto", [shift, shift.mirrored], dynamic_size=False).name == "gather"
+
+
 def test_a_refused_lowering_names_those_that_are_exact() -> None:
     spec = small_spec(channels=16).with_shift(Shift(semantics="inplace"))
     with pytest.raises(LoweringError, match=r"--shift conv would change .* Use --shift gather or slice"):

@@ -501,6 +501,19 @@ def test_a_result_that_is_off_by_more_than_rounding_is_caught(
         given.at(target)
 
 
+@pytest.mark.parametrize("target", [name for name, recipe in RECIPES.items() if not recipe.outputs])
+def test_a_graph_that_gives_another_value_is_caught(target: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    given, rewrite = Float.of(small_spec(depth=1)), Quantize.rewrite
+
+    def damaged(self: Quantize, graph: ir.Graph) -> None:
+        rewrite(self, graph)
+        graph.outputs[0] = next(node for node in graph if node.name == "head/mean").outputs[0]
+
+    monkeypatch.setattr(Quantize, "rewrite", damaged)
+    with pytest.raises(ParityError, match="its outputs are others"):
+        given.at(target)
+
+
 def _another_scale(node: ir.Node) -> None:
     node.replace_input_with(1, node.graph.initializers["stage0/block00/fc4/y_scale"])  # type: ignore[union-attr]
 

@@ -187,6 +187,15 @@ def test_the_manifests_tolerance_is_the_one_that_judges(bundle: Path) -> None:
     assert run("verify", bundle).code == 1
 
 
+def test_the_first_layer_beyond_the_tolerance_diverges(bundle: Path) -> None:
+    """Rounding alone, of which the layer furthest off is beyond a limit that others keep."""
+    layers = {name: distance.relative_l2 for name, distance in verify(bundle, per_block=True).layers}
+    furthest = max(layers, key=lambda name: layers[name])
+    rehash(bundle, lambda m: m["tolerance"].update(relative_l2=0.99 * layers[furthest]))
+    result = verify(bundle, per_block=True)
+    assert result.diverges_at == next(name for name in layers if layers[name] > result.layer_limit)
+
+
 def test_every_run_is_repeated(pristine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A runtime that is wrong from the second run of a batch on is found, whatever the size of that batch."""
 

@@ -10,7 +10,7 @@ import pytest
 
 from s2mlp_deploy.errors import DataError
 from s2mlp_deploy.passes.recipe import Range
-from s2mlp_deploy.quantization.calibration import Observe, calibrate
+from s2mlp_deploy.quantization.calibration import Observe, calibrate, observer
 from s2mlp_deploy.schema.array import Array
 from s2mlp_deploy.schema.choices import CalibrationMethod
 
@@ -64,6 +64,24 @@ def test_minmax_is_exact_whatever_the_batch_size(count: int, batch: int) -> None
 @pytest.mark.parametrize("method", CLIPPING)
 def test_clipped_ranges_do_not_depend_on_the_batch_size_either(method: CalibrationMethod) -> None:
     assert calibrate(several, images(), method, batch=5) == calibrate(several, images(), method, batch=48)
+
+
+@pytest.mark.parametrize(("batch", "rows"), [(None, [0, 1, 2]), (3, [0, 1, 2]), (7, [0, 1, 2, 0, 1, 2, 0])])
+def test_a_fixed_batch_is_filled_with_the_images_themselves(batch: int | None, rows: list[int]) -> None:
+    """Which change no range, where other values would."""
+
+    class Traces:
+        def run(self, images: Array) -> Array:
+            raise AssertionError("it is traced")
+
+        def trace(self, images: Array, names: tuple[str, ...]) -> dict[str, Array]:
+            return dict.fromkeys(names, -images)
+
+    given = images()[:3]
+    found = observer(Traces(), ("input", "negative"), batch)(given)
+    assert found.keys() == {"input", "negative"}
+    np.testing.assert_array_equal(found["input"], given[rows])
+    np.testing.assert_array_equal(found["negative"], -given[rows])
 
 
 @pytest.mark.parametrize("method", METHODS)
