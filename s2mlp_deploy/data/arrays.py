@@ -14,6 +14,8 @@ from s2mlp_deploy.errors import DataError
 from s2mlp_deploy.schema.array import Array
 from s2mlp_deploy.system.untrusted_input import archive_entries, check_regular, check_safetensors
 
+SUFFIXES = (".safetensors", ".npz", ".npy")
+
 
 def read_arrays(path: Path) -> dict[str, Array]:
     """The arrays of the file at ``path``, by name; that of a .npy file is called ``input``.
@@ -32,6 +34,10 @@ def read_arrays(path: Path) -> dict[str, Array]:
         return dict(safetensors.numpy.load_file(path))
     except Exception as error:  # zip, NumPy and safetensors raise many types on damaged files
         reason = str(error).split(". ")[0]  # NumPy goes on to recommend loading pickles unsafely
+        if isinstance(error, OSError) and error.strerror:
+            reason = error.strerror
+        elif path.suffix not in SUFFIXES:
+            reason = "its name ends otherwise"
         raise DataError(f"cannot read {path} ({reason}): expected a .safetensors, .npz or .npy file") from error
 
 

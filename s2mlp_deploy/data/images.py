@@ -148,6 +148,10 @@ def read_inputs(
                 f"the model takes {counted(spec.in_channels, 'channel')}, which image files do not have: give prepared inputs"
             )
         return load([files[i] for i in spread(len(files), count)], preprocessing, spec.image_size)
+    if not path.exists():
+        raise DataError(
+            f"cannot read {path} (no such file or folder): expected images in a folder, or prepared inputs as .npy, .npz or .safetensors"
+        )
     inputs = read_arrays(path)
     array = inputs.get("input", next(iter(inputs.values())) if len(inputs) == 1 else None)
     expected = (spec.in_channels, *spec.image_size)

@@ -213,8 +213,9 @@ def read_plan(path: Path) -> Plan:
 
 
 def _described(error: ValidationError) -> str:
-    """The first fault: its place, as it stands in the file, what was found and what was expected."""
-    first = error.errors()[0]
+    """The first fault, misspelt keys before all: its place, as it stands in the file, what was found and what was expected."""
+    faults = error.errors()
+    first = next((fault for fault in faults if fault["type"] == "extra_forbidden"), faults[0])
     place = [str(part) for part in first["loc"]]
     if place[:1] == ["export"] and len(place) > 1:
         place[:2] = [f"[[export]] number {int(place[1]) + 1}"]
@@ -222,6 +223,10 @@ def _described(error: ValidationError) -> str:
     if first["type"] == "extra_forbidden":
         return f"{where}: unknown key. Expected {', '.join(_keys(first['loc'][:-1]))}"
     reason = first["msg"].removeprefix("Value error, ")
+    if first["type"] == "tuple_type":
+        reason = (
+            "expected tables [[export]], in double brackets" if where == "export" else 'expected a list, as in ["onnx"]'
+        )
     reason = reason[0].lower() + reason[1:]
     return f"{where}: {reason}" if where else reason
 
