@@ -80,7 +80,7 @@ def _doubt(written: Array, read: Array, itemsize: float) -> str | None:
 
 
 def _scope(node: ir.Node) -> str:
-    """The path of modules: dynamo records it in the metadata, TorchScript in the node's name."""
+    """The path of modules: dynamo records it in the metadata, where each scope repeats those around it, TorchScript in the node's name."""
     recorded = node.metadata_props.get("pkg.torch.onnx.name_scopes")
     if recorded is None:
         return ".".join(str(node.name or "").split("/")[1:-1])
@@ -88,4 +88,8 @@ def _scope(node: ir.Node) -> str:
         scopes = ast.literal_eval(recorded)
     except (ValueError, SyntaxError):
         return ""
-    return ".".join(str(part) for part in scopes[:-1] if part) if isinstance(scopes, list) else ""
+    path = ""
+    for part in map(str, scopes[:-1] if isinstance(scopes, list) else ()):
+        joined = part if not path or part.startswith(f"{path}.") else f"{path}.{part}"
+        path = joined if part else path
+    return path

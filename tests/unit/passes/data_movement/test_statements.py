@@ -44,6 +44,24 @@ def test_a_statement_is_described(axis: int, offset: int) -> None:
     assert found.name == "n4"
 
 
+@pytest.mark.parametrize(
+    ("scopes", "path"),
+    [
+        ("['', 'net', 'net.0', 'net.0.mlp', 'slice_scatter']", "net.0.mlp"),
+        ("['', 'net', 'net', 'slice_scatter']", "net.net"),
+        ("['', '0', 'mlp', 'slice_scatter']", "0.mlp"),
+        ("['', 'slice_scatter']", ""),
+        ("no list", ""),
+    ],
+)
+def test_a_statement_lies_in_the_module_that_dynamo_records(scopes: str, path: str) -> None:
+    model = shifted(1)
+    next(node for node in model.graph if node.op_type == "ScatterND").metadata_props["pkg.torch.onnx.name_scopes"] = (
+        scopes
+    )
+    assert repair(model).statements[0].scope == path
+
+
 @pytest.mark.parametrize("offset", [1, -1, 2])
 @pytest.mark.parametrize("axis", [1, 2])
 def test_in_place_reads_what_it_has_written(axis: int, offset: int) -> None:
