@@ -6,7 +6,7 @@
 # make bench      measure exports, latency, runtimes for devices, growth, engine builds, repairs, tunes and training's shift, and write a page
 #                 of docs/benchmarks.md for each (50 minutes); ONLY=repair, or another, measures one part
 # make gpu        what works on this machine's NVIDIA GPU, and how fast, in six minutes and without a network; WRITE=docs writes
-#                 docs/benchmarks/gpu.md, too
+#                 docs/benchmarks/gpu.md, too; BUDGET=540 gives it that many seconds
 # make accuracy   what fp16 and int8 cost on 10,000 images (minutes)
 # make reliability  try every promise of docs/reliability.md as often as it says, and write it (45 minutes)
 # make tutorials  follow docs/tutorials from nothing, as a stranger would: a fresh clone, an empty home (half an hour; PAGE=first-model, or another)
@@ -82,7 +82,7 @@ bench: $(STAMP)
 
 # With PYTHON alone, so that it runs on machines whose packages were brought along; everything is in build/gpu.json.
 gpu:
-	PYTHONPATH=$(CURDIR):$(CURDIR)/exporters:$(CURDIR)/bench:$(CURDIR)/bench/studies:$$PYTHONPATH $(if $(wildcard $(STAMP)),$(BIN)/python,$(PYTHON)) -m s2mlp_studies.gpu_report --json-file build/gpu.json $(WRITE:%=--write %)
+	PYTHONPATH=$(CURDIR):$(CURDIR)/exporters:$(CURDIR)/bench:$(CURDIR)/bench/studies:$$PYTHONPATH $(if $(wildcard $(STAMP)),$(BIN)/python,$(PYTHON)) -m s2mlp_studies.gpu_report --json-file build/gpu.json $(BUDGET:%=--seconds %) $(WRITE:%=--write %)
 
 reliability: $(STAMP) $(NODE_STAMP)
 	$(PIP) --quiet ray==2.60.0 mlflow-skinny==3.17.2 sqlalchemy alembic

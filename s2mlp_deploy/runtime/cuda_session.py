@@ -22,7 +22,7 @@ import numpy as np
 from s2mlp_deploy.errors import BundleError, Error, RuntimeMissingError
 from s2mlp_deploy.runtime import cuda_diagnosis
 from s2mlp_deploy.runtime.onnxruntime import Loading, OnnxSession, fed, load, missing
-from s2mlp_deploy.runtime.session import Times
+from s2mlp_deploy.runtime.session import Kernel, Times
 from s2mlp_deploy.schema.array import Array
 from s2mlp_deploy.schema.report import Execution
 
@@ -99,6 +99,15 @@ class CudaSession(OnnxSession):
         with self._turn(images.shape):
             self._step(fed(self._session(), images), None, lambda: at.append(time.perf_counter()))
         return Times(*((after - before) * 1e3 for before, after in pairwise(at)))
+
+    def profile(self, images: Array, runs: int) -> tuple[Kernel, ...]:
+        """Every operator's runs, without a CUDA graph; their times are those that starting them takes.
+
+        Raises:
+            RuntimeMissingError, BundleError: as :meth:`run`.
+        """
+        with self._turn(images.shape):
+            return super().profile(images, runs)
 
     def execution(self) -> Execution:
         """The GPU, and how it is used."""

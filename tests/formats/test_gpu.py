@@ -32,6 +32,7 @@ from s2mlp_deploy.runtime import cuda_diagnosis
 from s2mlp_deploy.runtime.cuda_session import CudaSession
 from s2mlp_deploy.runtime.onnxruntime import Loading, OnnxSession, missing
 from s2mlp_deploy.schema.array import Array
+from s2mlp_deploy.schema.choices import IoDtype
 from s2mlp_exporters.tensorrt.engine import EngineFormat
 from s2mlp_exporters.tensorrt.runtime import Gpu, find_gpu
 from s2mlp_exporters.tensorrt.session import EngineSession
@@ -333,6 +334,14 @@ def test_a_cuda_graph_gives_the_bits_of_a_run_without_one(bound: CudaSession, gr
         np.testing.assert_array_equal(bound.run(x), first)
         np.testing.assert_array_equal(plain.run(x), first)
     assert bound.execution().cuda_graph and not plain.execution().cuda_graph
+
+
+@pytest.mark.parametrize("io_dtype", ["fp32", "fp16"])
+def test_the_graph_with_fewer_kernels_keeps_its_limit(on_cuda: None, io_dtype: IoDtype, tmp_path: Path) -> None:
+    precision = Float16(io_dtype, target="cuda")
+    deploy(ExportRequest(Source(PAPER_CHECKPOINT), precision=precision, output=OutputOptions(tmp_path / "made")))
+    ran = run("verify", tmp_path / "made", "--provider", "cuda")
+    assert ran.code == 0, ran.err
 
 
 def test_without_tf32_it_is_as_exact_as_a_processor(bound: CudaSession, graphs: dict[str, Path]) -> None:

@@ -18,7 +18,7 @@ from s2mlp_deploy.passes.recipe import RECIPES
 from s2mlp_deploy.pipeline.request import ExportRequest, FormatOptions
 from s2mlp_deploy.pipeline.tune.request import TuneRequest
 from s2mlp_deploy.quantization.settings import OPTIONS, Float16, Int8, PrecisionOptions
-from s2mlp_deploy.schema.precision import ARM, PRECISIONS, X86, Precision
+from s2mlp_deploy.schema.precision import ARM, FP16, PRECISIONS, X86, Precision
 from s2mlp_deploy.system.dependencies import missing_modules
 from s2mlp_deploy.system.wording import counted
 
@@ -45,7 +45,7 @@ class Build:
         """Words that tell it from the others."""
         lowering = () if self.lowering == AUTO else (self.lowering,)
         chosen = (str(value) for _, value in self.options)
-        return " ".join((self.format, *chosen, self.precision.row.name, *_of_int8(self.precision), *lowering))
+        return " ".join((self.format, *chosen, self.precision.row.name, *self._recipe, *lowering))
 
     @property
     def flags(self) -> tuple[str, ...]:
@@ -54,16 +54,16 @@ class Build:
         for name, value in self.options:
             words += [registry.flags(self.format, name), str(value)]
         words += ["--precision", self.precision.row.name]
-        if isinstance(self.precision, Float16 | Int8) and self.precision.target:
+        if isinstance(self.precision, Int8) and self.precision.target:
             words += ["--target", self.precision.target]
-        words += (f"--{word}" for word in _of_int8(self.precision))
+        words += (f"--{word}" for word in self._recipe)
         return (*words, *(() if self.lowering == AUTO else ("--shift", self.lowering)))
 
     @property
     def complexity(self) -> tuple[Any, ...]:
         """The simplest artifact has the least: the precision counts first, then format, options, recipe and lowering."""
         row = self.precision.row
-        precision, recipe = (row.calibrated, list(PRECISIONS).index(row.name)), len(_of_int8(self.precision))
+        precision, recipe = (row.calibrated, list(PRECISIONS).index(row.name)), len(self._recipe)
         return (
             *precision,
             self.format != ONNX,
@@ -74,13 +74,16 @@ class Build:
             self.name,
         )
 
-
-def _of_int8(precision: PrecisionOptions) -> tuple[str, ...]:
-    """The options of an int8 recipe that are not its usual ones, without their dashes."""
-    if not isinstance(precision, Int8):
-        return ()
-    ends = ("quantize-ends",) if precision.quantize_ends else ()
-    return (*ends, f"between={precision.between}") if precision.half else ends
+    @property
+    def _recipe(self) -> tuple[str, ...]:
+        """The options of the precision that are not its usual ones, without their dashes. A target for int8 is this machine's own."""
+        precision = self.precision
+        if isinstance(precision, Float16):
+            return (f"target={precision.target}",) if precision.target else ()
+        if not isinstance(precision, Int8):
+            return ()
+        ends = ("quantize-ends",) if precision.quantize_ends else ()
+        return (*ends, f"between={precision.between}") if precision.half else ends
 
 
 @dataclass(frozen=True)
@@ -135,7 +138,7 @@ def of_checkpoint(request: TuneRequest) -> Candidates:
             if reason := _cannot_win(row, request, on_gpu=on_gpu):
                 excluded.append(Excluded(f"{target.name} {name}", reason))
                 continue
-            for precision in _recipes(row, target, request, on_gpu=on_gpu):
+            for precision in (*_recipes(row, target, request, on_gpu=on_gpu), *_of_provider(row, target, options)):
                 for lowering in request.space.lowerings or (AUTO,):
                     found.append(Build(target.name, precision, options, lowering))
     if request.space.precisions:
@@ -265,6 +268,13 @@ def _recipes(row: Precision, target: Format, request: TuneRequest, *, on_gpu: bo
         not RECIPES[name].int32_bias for name in own
     )  # compilers whose biases are floats take float16 between products
     return (*found, *(replace(one, between="fp16") for one in found)) if halves else found
+
+
+def _of_provider(row: Precision, target: Format, options: tuple[tuple[str, Any], ...]) -> tuple[PrecisionOptions, ...]:
+    """The precision ``row`` for the target that is called as the execution provider among ``options``, if there is one."""
+    provider = dict(options).get("provider")
+    has_one = row is FP16 and provider in row.targets and provider in target.targets_of(row)
+    return (Float16(target=provider),) if has_one else ()
 
 
 def _promising_first(builds: Sequence[Build]) -> list[Build]:

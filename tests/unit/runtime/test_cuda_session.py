@@ -19,7 +19,7 @@ from s2mlp_bench.inputs import of_bundle
 from s2mlp_bench.load import candidate_of
 from s2mlp_bench.runner import Runner
 from s2mlp_deploy.bundle.read import read_bundle
-from s2mlp_deploy.errors import BundleError
+from s2mlp_deploy.errors import BundleError, RuntimeMissingError
 from s2mlp_deploy.runtime import cuda_session
 from s2mlp_deploy.runtime.cuda_session import CudaSession
 from s2mlp_deploy.runtime.onnxruntime import Loading, OnnxSession
@@ -250,6 +250,22 @@ def test_copies_and_computation_are_timed_apart(made: Path, gpu: FakeGpu, monkey
     monkeypatch.setattr(cuda_session.time, "perf_counter", lambda: next(now))
     times = on_gpu.time(images(2))
     assert (times.to_device_ms, times.compute_ms, times.to_host_ms) == (1e3, 2e3, 4e3)
+
+
+def test_a_failure_of_a_profile_is_explained_and_the_session_runs_on(
+    made: Path, gpu: FakeGpu, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    on_gpu = session(made / "fp16")
+    wanted = on_gpu.run(images(2))
+
+    def fail(self: OnnxSession, given: Array, runs: int) -> None:
+        raise RuntimeError("CUDA failure 2: out of memory")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(OnnxSession, "profile", fail)
+        with pytest.raises(RuntimeMissingError, match="too little free memory for a batch of 2"):
+            on_gpu.profile(images(2), 1)
+    np.testing.assert_array_equal(on_gpu.run(images(2)), wanted)
 
 
 def test_memory_is_given_back_and_taken_again(made: Path, gpu: FakeGpu) -> None:

@@ -41,3 +41,15 @@ def test_where_that_is_settled_or_biases_are_integers_it_is_not_varied(monkeypat
 def test_the_recipe_with_fewer_options_is_simpler(monkeypatch: pytest.MonkeyPatch) -> None:
     first, *_, last = sorted(builds("trt", monkeypatch), key=lambda build: build.complexity)
     assert (first.name, last.name) == ("trt int8", "trt int8 quantize-ends between=fp16")
+
+
+@pytest.mark.parametrize(("provider", "targets"), [("cuda", [None, "cuda"]), ("webgpu", [None])])
+def test_on_a_provider_that_has_a_graph_of_its_own_that_is_tried_too(
+    provider: str, targets: list[str | None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = (("provider", provider),)
+    monkeypatch.setattr(candidates, "_formats", lambda request, excluded: [(find("ort"), options)])
+    found = of_checkpoint(TuneRequest(Source(Path("ckpt.pt")), space=Space(precisions=("fp16",)))).builds
+    assert [build.precision.target for build in found] == targets  # type: ignore[union-attr]
+    assert found[-1].flags[-1] == ("--target=cuda" if len(targets) > 1 else "fp16")
+    assert len({build.name for build in found}) == len(found)
