@@ -58,7 +58,7 @@ def inspect(
         from s2mlp_deploy.families.registry import find_layout
         from s2mlp_deploy.pipeline import resolve_preprocessing
 
-    size = option_values.size("--image-size", image_size) if image_size is not None else None
+    size = option_values.size("--image-size", image_size)
     checkpoint = load_checkpoint(
         source,
         layout=find_layout(layout) if layout is not None else None,

@@ -13,12 +13,16 @@ from s2mlp_deploy.schema.shift import Offset, parse_directions
 from s2mlp_deploy.schema.size import Size
 
 
-def size(option: str, text: str) -> Size:
-    """An image size, N or HxW.
+def size(option: str, text: str | None) -> Size | None:
+    """An image size, N or HxW; None where it was not given.
 
     Raises:
         UsageError: where ``text`` is something else.
     """
+    return None if text is None else _size(option, text)
+
+
+def _size(option: str, text: str) -> Size:
     match = re.fullmatch(r"([0-9]{1,5})(?:x([0-9]{1,5}))?", text)
     if not match or not int(match[1]) or not int(match[2] or 1):
         raise UsageError(f"{option} {text!r} is not a size: expected N or HxW, as in 224 or 192x256")
@@ -31,7 +35,7 @@ def sizes(option: str, text: str) -> tuple[Size, ...]:
     Raises:
         UsageError: as :func:`size`.
     """
-    return tuple(dict.fromkeys(size(option, part) for part in text.split(",")))
+    return tuple(dict.fromkeys(_size(option, part) for part in text.split(",")))
 
 
 def numbers(option: str, text: str) -> tuple[int, ...]:
@@ -59,12 +63,14 @@ def batch(text: str) -> int | None:
     return int(text)
 
 
-def floats(option: str, text: str) -> tuple[float, ...]:
-    """Numbers of sensible size with commas between.
+def floats(option: str, text: str | None) -> tuple[float, ...] | None:
+    """Numbers of sensible size with commas between; None where they were not given.
 
     Raises:
         UsageError: where ``text`` is something else.
     """
+    if text is None:
+        return None
     try:
         values = tuple(float(part) for part in text.split(","))
     except ValueError as error:
@@ -114,13 +120,13 @@ def seconds(option: str, text: str) -> float:
     return _quantity(option, text, _SECONDS, "a time, as in 20ms, 90s or 10min")
 
 
-def size_bytes(option: str, text: str) -> int:
-    """A size with its unit, in bytes.
+def size_bytes(option: str, text: str | None) -> int | None:
+    """A size with its unit, in bytes; None where it was not given.
 
     Raises:
         UsageError: where ``text`` is something else.
     """
-    return round(_quantity(option, text, _BYTES, "a size, as in 500KB, 30MB or 1.5GB"))
+    return None if text is None else round(_quantity(option, text, _BYTES, "a size, as in 500KB, 30MB or 1.5GB"))
 
 
 def _quantity(option: str, text: str, units: Mapping[str, float], expected: str) -> float:

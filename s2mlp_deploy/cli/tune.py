@@ -144,9 +144,9 @@ def tune(
         weights,
         shift_semantics,
         option_values.directions(shift_directions),
-        image_size=option_values.size("--image-size", image_size) if image_size is not None else None,
-        mean=option_values.floats("--mean", mean) if mean is not None else None,
-        std=option_values.floats("--std", std) if std is not None else None,
+        image_size=option_values.size("--image-size", image_size),
+        mean=option_values.floats("--mean", mean),
+        std=option_values.floats("--std", std),
         resize=resize,
         interpolation=interpolation,
         crop_fraction=crop_fraction,
@@ -156,8 +156,8 @@ def tune(
     limits = Limits(
         max_accuracy_drop,
         1e3 * option_values.seconds("--max-latency", max_latency) if max_latency is not None else None,
-        option_values.size_bytes("--max-size", max_size) if max_size is not None else None,
-        option_values.size_bytes("--max-memory", max_memory) if max_memory is not None else None,
+        option_values.size_bytes("--max-size", max_size),
+        option_values.size_bytes("--max-memory", max_memory),
     )
     space = Space(
         option_values.names(formats),
