@@ -16,8 +16,8 @@ from typing import Annotated, Any, ClassVar
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from s2mlp_deploy.errors import LayoutError, SpecError
-from s2mlp_deploy.families.recognition import shown
 from s2mlp_deploy.schema.shift import DIRECTIONS, Border, Semantics, Shift, parse_directions
+from s2mlp_deploy.system.wording import shortened
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -185,7 +185,7 @@ def validate(content: Mapping[str, Any], where: str, layout_type: type[Layout]) 
         return layout_type.model_validate(content)
     except ValidationError as error:
         first = error.errors()[0]
-        place = ".".join(shown(str(p)) for p in first["loc"]) or "the file"
+        place = ".".join(shortened(str(p)) for p in first["loc"]) or "the file"
         raise LayoutError(f"{where}: {place}: {first['msg'][:300]}. See docs/layouts.md for the format.") from error
     except (ValueError, RecursionError) as error:
         raise LayoutError(f"{where} is not valid TOML: {error}") from error
@@ -205,7 +205,7 @@ def extend(content: Mapping[str, Any], base: Layout, name: str) -> dict[str, Any
     if prefix is not None:
         if not isinstance(prefix, str) or not re.fullmatch(r"\w+(\.\w+)*", prefix):
             raise LayoutError(
-                f"prefix: {shown(str(prefix))!r} is not the name of a module, such as backbone or model.encoder"
+                f"prefix: {shortened(str(prefix))!r} is not the name of a module, such as backbone or model.encoder"
             )
         inherited["keys"] = {canonical: f"{prefix}.{key}" for canonical, key in inherited["keys"].items()}
     keys = {**inherited["keys"], **own} if isinstance(own, dict) else own

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from s2mlp_deploy.errors import LayoutError
 from s2mlp_deploy.schema.report import LeftOut
-from s2mlp_deploy.system.wording import some
+from s2mlp_deploy.system.wording import shortened, some
 
 if TYPE_CHECKING:
     from s2mlp_deploy.families.layouts import Layout
@@ -195,7 +195,7 @@ def _one(complete: list[Match[Any]]) -> Match[Any]:
 def _no_match(shapes: Shapes, candidates: tuple[Layout, ...], tried: list[Match[Any]]) -> str:
     for pattern, remedy in NOT_PLAIN.items():
         if named := sorted(key for key in shapes if fnmatchcase(key, pattern)):
-            return f"no layout explains {shown(named[0])}: {remedy}"
+            return f"no layout explains {shortened(named[0])}: {remedy}"
     tried = [match for match in tried if NEAR * len(match.names) >= len(shapes)]
     if not tried:
         return (
@@ -206,12 +206,12 @@ def _no_match(shapes: Shapes, candidates: tuple[Layout, ...], tried: list[Match[
     nearest = max(tried, key=lambda m: len(m.names))
     if elsewhere := _head_elsewhere(nearest, shapes):
         return elsewhere
-    left = [f"{shown(key)} {list(shape)}" for key, shape in shapes.items() if key in nearest.unexplained]
+    left = [f"{shortened(key)} {list(shape)}" for key, shape in shapes.items() if key in nearest.unexplained]
     for pattern, network in nearest.layout.strangers.items():
         if strange := sorted(
             key for key in nearest.unexplained if fnmatchcase(key.removeprefix(nearest.prefix), pattern)
         ):
-            return f"no layout explains every key. Nearest is {nearest.layout.name}, and {shown(strange[0])} is none of its keys: {network}"
+            return f"no layout explains every key. Nearest is {nearest.layout.name}, and {shortened(strange[0])} is none of its keys: {network}"
     another = "" if nearest.whole else f"; if it is another network, {ANOTHER_NETWORK}"
     return (
         f"no layout explains every key. Nearest is {nearest.layout.name}, which explains {len(nearest.names)} of "
@@ -231,17 +231,12 @@ def _head_elsewhere(nearest: Match[Any], shapes: Shapes) -> str | None:
     prefix, layer = (without(WRAPPERS | {"module"}, name) for name in (nearest.prefix.rstrip("."), layer))
     lines = [f'extends = "{nearest.layout.name}"', *([f'prefix = "{prefix}"'] if prefix else [])]
     return (
-        f"the keys are those of layout {nearest.layout.name}, but for the classifier: it has no place for {shown(weights[0])} "
+        f"the keys are those of layout {nearest.layout.name}, but for the classifier: it has no place for {shortened(weights[0])} "
         f"{list(shapes[weights[0]])}. If that is one linear layer on the mean over positions, say so in a layout file, with "
-        f'{" and ".join(lines)}, and under [keys] "head.fc" = "{shown(layer)}" (docs/layouts.md)'
+        f'{" and ".join(lines)}, and under [keys] "head.fc" = "{shortened(layer)}" (docs/layouts.md)'
     )
 
 
 def listed(items: Sequence[str], separator: str = ", ") -> str:
     """The first of ``items``, each shortened, and how many more there are."""
-    return some([*map(shown, items)], 6, separator)
-
-
-def shown(text: str, most: int = 200) -> str:
-    """Shorten ``text``, whose length an untrusted file decides."""
-    return text if len(text) <= most else text[: most // 2] + " … " + text[-most // 2 :]
+    return some([*map(shortened, items)], 6, separator)

@@ -12,12 +12,12 @@ from s2mlp_deploy.errors import LayoutError, SpecError
 from s2mlp_deploy.families.base import Family
 from s2mlp_deploy.families.layouts import Layout, extend, read_toml, validate
 from s2mlp_deploy.families.mixer.family import MixerFamily
-from s2mlp_deploy.families.recognition import shown
 from s2mlp_deploy.families.s2mlp.family import S2MLPFamily
 from s2mlp_deploy.families.s2mlp_v2.family import S2MLPv2Family
 from s2mlp_deploy.schema.onnx_network import OnnxNetwork
 from s2mlp_deploy.schema.spec import Network, Spec
 from s2mlp_deploy.system import untrusted_input
+from s2mlp_deploy.system.wording import shortened
 
 MOST_LAYOUT = 64 << 10
 """Bytes of a layout file: of one that names every layer of 36 blocks by itself, and more."""
@@ -102,7 +102,7 @@ def _named(name: str) -> Layout:
         if layout.name == name:
             return layout
     known = ", ".join(layout.name for layout in builtin_layouts())
-    raise LayoutError(f"no layout is called {shown(name)!r}: expected one of {known}, or a .toml file")
+    raise LayoutError(f"no layout is called {shortened(name)!r}: expected one of {known}, or a .toml file")
 
 
 def _parse(text: str, where: str, default: Family[Any]) -> Layout:

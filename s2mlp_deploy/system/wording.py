@@ -15,3 +15,8 @@ def some(names: Sequence[str], most: int, separator: str = ", ") -> str:
     """The first ``most`` of ``names``, and how many more there are."""
     left = len(names) - most
     return separator.join([*names[:most], *([f"and {left:,} more"] if left > 0 else [])])
+
+
+def shortened(text: str, most: int = 200) -> str:
+    """Shorten ``text``, whose length an untrusted file decides."""
+    return text if len(text) <= most else text[: most // 2] + " … " + text[-most // 2 :]
