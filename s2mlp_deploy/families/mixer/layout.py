@@ -14,7 +14,8 @@ from s2mlp_deploy.families import forms
 from s2mlp_deploy.families.forms import Form, PatchOrder
 from s2mlp_deploy.families.layouts import Layout
 from s2mlp_deploy.families.mixer.spec import MixerSpec
-from s2mlp_deploy.families.recognition import Match, Shapes, listed
+from s2mlp_deploy.families.recognition import Match, Shapes
+from s2mlp_deploy.families.weight_shapes import WeightShapes
 from s2mlp_deploy.schema.size import Size, format_size
 from s2mlp_deploy.schema.spec import Embedding
 
@@ -113,27 +114,28 @@ def infer_spec(match: Match[MixerLayout], shapes: Shapes, image_size: Size) -> M
         SpecError: where the numbers cannot be an MLP-Mixer.
     """
     have = _shapes(match, shapes)
-    first, blocks = _of_rank(have, match, "embedding.weight", 4), _blocks(have, match)
+    first, blocks = have.of_rank("embedding.weight", 4), _blocks(have)
     kernel = (first[2], first[3])
     spec = MixerSpec(
         Embedding(kernel, kernel),
         channels=first[0],
-        token_hidden=_of_rank(have, match, "block0.token1.weight", 2)[0],
-        hidden=_of_rank(have, match, "block0.fc3.weight", 2)[0],
+        token_hidden=have.of_rank("block0.token1.weight", 2)[0],
+        hidden=have.of_rank("block0.fc3.weight", 2)[0],
         blocks=blocks,
         norm_epsilon=match.layout.norm_epsilon,
         norm_after_mean=match.layout.norm_after_mean,
-        classes=_of_rank(have, match, "head.fc.weight", 2)[0],
+        classes=have.of_rank("head.fc.weight", 2)[0],
         image_size=image_size,
         in_channels=first[1],
     )
-    positions = have["block0.token1.weight"][1]
+    positions = have.shapes["block0.token1.weight"][1]
     if spec.positions != positions:
         raise LayoutError(
             f"an image of {format_size(image_size)} has {spec.positions} patches of {format_size(kernel)}, and the "
             f"token-mixing weights are for {positions}: give the model's own size with --image-size"
         )
-    _check(have, match, spec)
+    _check_gates(have, spec)
+    have.check(spec.parameter_shapes(), "MLP-Mixer")
     return spec
 
 
@@ -144,8 +146,8 @@ def image_size_of(match: Match[MixerLayout], shapes: Shapes) -> Size:
         LayoutError: where no square image has.
     """
     have = _shapes(match, shapes)
-    kernel = _of_rank(have, match, "embedding.weight", 4)[2:]
-    positions = _of_rank(have, match, "block0.token1.weight", 2)[1]
+    kernel = have.of_rank("embedding.weight", 4)[2:]
+    positions = have.of_rank("block0.token1.weight", 2)[1]
     side = isqrt(positions)
     if side * side != positions:
         raise LayoutError(
@@ -186,57 +188,29 @@ def _square_patches(shape: tuple[int, ...]) -> list[Size]:
     return [(n, n) for n in sides if n and values in [n * n * channels for channels in PICTURE_CHANNELS]]
 
 
-def _shapes(match: Match[MixerLayout], shapes: Shapes) -> Shapes:
-    """The shapes that the weights have in this project's form, by canonical name."""
-    return {name: f.shape if (f := form_of(match, name, shapes)) else shapes[key] for name, key in match.names.items()}
+def _shapes(match: Match[MixerLayout], shapes: Shapes) -> WeightShapes:
+    return WeightShapes.of(match, shapes, form_of, _in_a_form)
 
 
-def _blocks(have: Shapes, match: Match[MixerLayout]) -> int:
+def _blocks(have: WeightShapes) -> int:
     """How many blocks there are, numbered from 0 on without a gap."""
-    found = {int(m[1]) for name in have if (m := re.match(r"block(\d+)\.", name))}
+    found = {int(m[1]) for name in have.shapes if (m := re.match(r"block(\d+)\.", name))}
     if len(found) <= max(found, default=0):
         missing = next(b for b in range(max(found, default=0) + 1) if b not in found)
-        raise _lacks(match, f"block{missing}.norm1.weight")
+        raise have.lacks(f"block{missing}.norm1.weight")
     return len(found)
 
 
-def _check(have: Shapes, match: Match[MixerLayout], spec: MixerSpec) -> None:
-    want, layout = spec.parameter_shapes(), match.layout
-    if have.get("block0.token2.weight") == (spec.positions, spec.token_hidden // 2) and spec.token_hidden % 2 == 0:
+def _check_gates(have: WeightShapes, spec: MixerSpec) -> None:
+    gated, names = (spec.positions, spec.token_hidden // 2), have.match.names
+    if have.shapes.get("block0.token2.weight") == gated and spec.token_hidden % 2 == 0:
         raise LayoutError(
-            f"{match.names['block0.token2.weight']} reads half of the values that {match.names['block0.token1.weight']} gives, as "
+            f"{names['block0.token2.weight']} reads half of the values that {names['block0.token1.weight']} gives, as "
             "gated layers do: this is a gMixer, whose gates MLP-Mixer does not have, and it is not exported"
         )
-    wrong = [f"{layout.key(n)} is missing" for n in want if n not in have]
-    wrong += [f"{match.names[n]} {list(have[n])} is unexpected" for n in have if n not in want]
-    wrong += [
-        f"{match.names[n]} has shape {list(have[n])}, expected {list(want[n])}{_in_a_form(have[n])}"
-        for n in want
-        if n in have and have[n] != want[n]
-    ]
-    if wrong:
-        raise LayoutError(
-            f"the keys are those of layout {layout.name}, but the shapes form no MLP-Mixer: {listed(wrong, '; ')}"
-        )
 
 
-def _of_rank(have: Shapes, match: Match[MixerLayout], name: str, rank: int) -> tuple[int, ...]:
-    if name not in have:
-        raise _lacks(match, name)
-    shape = have[name]
-    if len(shape) != rank or not all(shape):
-        kind = {2: "linear layer [out, in]", 4: "convolution [out, in, height, width]"}[rank]
-        raise LayoutError(
-            f"{match.names[name]} has shape {list(shape)}, expected the weight of a {kind}{_in_a_form(shape)}"
-        )
-    return shape
-
-
-def _lacks(match: Match[MixerLayout], name: str) -> LayoutError:
-    return LayoutError(f"the checkpoint (layout {match.layout.name}) lacks {match.layout.key(name)}")
-
-
-def _in_a_form(shape: tuple[int, ...]) -> str:
+def _in_a_form(shape: tuple[int, ...], rank: int) -> str:
     """The remedy, in a layout file, where a weight of this shape is kept as a convolution of one position."""
     if forms.pointwise(shape):
         return ". If linear layers are convolutions there, say pointwise_convolutions = true in a layout file"

@@ -10,9 +10,10 @@ from s2mlp_deploy.errors import LayoutError
 from s2mlp_deploy.families import forms
 from s2mlp_deploy.families.base import Family
 from s2mlp_deploy.families.forms import Form
-from s2mlp_deploy.families.recognition import Match, Shapes, listed
+from s2mlp_deploy.families.recognition import Match, Shapes
 from s2mlp_deploy.families.staged.layout import StagedLayout
 from s2mlp_deploy.families.staged.spec import Stage, StagedSpec
+from s2mlp_deploy.families.weight_shapes import WeightShapes
 from s2mlp_deploy.schema.shift import Shift
 from s2mlp_deploy.schema.size import Size, format_size
 
@@ -29,28 +30,9 @@ def infer_spec(family: Family[S], match: Match[StagedLayout], shapes: Shapes, *,
         LayoutError: where a parameter is missing, unexpected or misshapen.
         SpecError: where the numbers cannot be such a network.
     """
-    have = {name: f.shape if (f := form_of(match, name, shapes)) else shapes[key] for name, key in match.names.items()}
-    try:
-        spec = _read_spec(family.spec_type, have, match, image_size=image_size, shift=shift)
-    except KeyError as error:
-        (name,) = error.args
-        head = ": save the whole network, with its classifier" if name == "head.fc.weight" else ""
-        raise LayoutError(
-            f"the checkpoint (layout {match.layout.name}) lacks {match.layout.key(name)}{head}"
-        ) from error
-    want = spec.parameter_shapes()
-    wrong = [f"{match.layout.key(n)} is missing" for n in want if n not in have]
-    wrong += [f"{match.names[n]} {list(have[n])} is unexpected" for n in have if n not in want]
-    wrong += [
-        f"{match.names[n]} has shape {list(have[n])}, expected {list(want[n])}"
-        + (_in_a_form(have[n]) if len(have[n]) == 4 > len(want[n]) else "")
-        for n in want
-        if n in have and have[n] != want[n]
-    ]
-    if wrong:
-        raise LayoutError(
-            f"the keys are those of layout {match.layout.name}, but the shapes form no {family.title}: {listed(wrong, '; ')}"
-        )
+    have = WeightShapes.of(match, shapes, form_of, _in_a_form)
+    spec = _read_spec(family.spec_type, have, image_size=image_size, shift=shift)
+    have.check(spec.parameter_shapes(), family.title)
     return spec
 
 
@@ -75,63 +57,54 @@ def form_of(match: Match[StagedLayout], name: str, shapes: Shapes) -> Form | Non
     return forms.pointwise(shape) if is_linear and match.layout.pointwise_convolutions else None
 
 
-def _read_spec(spec_type: type[S], have: Shapes, match: Match[StagedLayout], *, image_size: Size, shift: Shift) -> S:
-    first = _of_rank(have, match, "stages.0.embedding.weight", 4)
+def _read_spec(spec_type: type[S], have: WeightShapes, *, image_size: Size, shift: Shift) -> S:
+    first, layout = have.of_rank("stages.0.embedding.weight", 4), have.match.layout
     if first[1] > MOST_CHANNELS:
         raise LayoutError(
-            f"{match.names['stages.0.embedding.weight']} {list(first)} is for images of {first[1]:,} channels: expected at "
+            f"{have.match.names['stages.0.embedding.weight']} {list(first)} is for images of {first[1]:,} channels: expected at "
             f"most {MOST_CHANNELS:,}"
         )
     return spec_type(
-        stages=tuple(_stages(spec_type.stage_type, have, match)),
-        classes=_of_rank(have, match, "head.fc.weight", 2)[0],
+        stages=tuple(_stages(spec_type.stage_type, have)),
+        classes=have.of_rank("head.fc.weight", 2)[0],
         image_size=image_size,
         in_channels=first[1],
         shift=shift,
-        biases=frozenset(n.split(".")[-2] for n in have if n.endswith(".bias")),
-        final_norm="head.norm.weight" in have,
-        norm_epsilon=match.layout.norm_epsilon,
-        norm_after_mean=match.layout.norm_after_mean,
+        biases=frozenset(n.split(".")[-2] for n in have.shapes if n.endswith(".bias")),
+        final_norm="head.norm.weight" in have.shapes,
+        norm_epsilon=layout.norm_epsilon,
+        norm_after_mean=layout.norm_after_mean,
     )
 
 
-def _stages(stage_type: type[Stage], have: Shapes, match: Match[StagedLayout]) -> Iterator[Stage]:
+def _stages(stage_type: type[Stage], have: WeightShapes) -> Iterator[Stage]:
+    layout: StagedLayout = have.match.layout
     blocks_of: dict[int, set[int]] = {}
-    for parts in (name.split(".") for name in have if name.startswith("stages.")):
+    for parts in (name.split(".") for name in have.shapes if name.startswith("stages.")):
         blocks_of.setdefault(int(parts[1]), set()).update([int(parts[3])] if parts[2] == "blocks" else [])
     for s in range(1 + max(blocks_of)):
-        kernel = _of_rank(have, match, f"stages.{s}.embedding.weight", 4)
+        kernel = have.of_rank(f"stages.{s}.embedding.weight", 4)
         blocks = blocks_of.get(s, set())
         if blocks and len(blocks) <= max(blocks):  # before anything is made for each block up to the last
             gap = next(b for b in range(max(blocks)) if b not in blocks)
-            raise KeyError(f"stages.{s}.blocks.{gap}.norm1.weight")
-        geometry = match.layout.downsampling if s else match.layout.patch
+            raise have.lacks(f"stages.{s}.blocks.{gap}.norm1.weight")
+        geometry = layout.downsampling if s else layout.patch
         yield stage_type(
             embedding=geometry.embedding((kernel[2], kernel[3])),
             channels=kernel[0],
             depth=1 + max(blocks, default=-1),
-            stem_norm=f"stages.{s}.stem_norm.weight" in have,
+            stem_norm=f"stages.{s}.stem_norm.weight" in have.shapes,
             **{
-                field: _of_rank(have, match, f"stages.{s}.blocks.0.{layer}.weight", 2)[0] if blocks else 0
+                field: have.of_rank(f"stages.{s}.blocks.0.{layer}.weight", 2)[0] if blocks else 0
                 for field, layer in stage_type.widths.items()
             },
         )
 
 
-def _of_rank(have: Shapes, match: Match[StagedLayout], name: str, rank: int) -> tuple[int, ...]:
-    shape = have[name]
-    if len(shape) != rank or not all(shape):
-        kind = {2: "linear layer [out, in]", 4: "convolution [out, in, height, width]"}[rank]
-        raise LayoutError(
-            f"{match.names[name]} has shape {list(shape)}, expected the weight of a {kind}{_in_a_form(shape)}"
-        )
-    return shape
-
-
-def _in_a_form(shape: tuple[int, ...]) -> str:
-    """The remedy, in a layout file, where a weight of this shape may be kept in another form."""
-    if len(shape) == 4 and shape[2:] == (1, 1):
+def _in_a_form(shape: tuple[int, ...], rank: int) -> str:
+    """The remedy, in a layout file, where a weight of this shape may be kept in another form than that of ``rank`` axes."""
+    if rank < 4 and shape[2:] == (1, 1):
         return ". If linear layers are 1×1 convolutions there, say pointwise_convolutions = true in a layout file"
-    if len(shape) == 2:
+    if rank == 4 and len(shape) == 2:
         return ". If it is a linear layer on flattened patches, say their size and order under [patch] in a layout file"
     return ""
