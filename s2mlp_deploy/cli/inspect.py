@@ -32,12 +32,11 @@ def inspect(
     torch.
     """
     from s2mlp_deploy.bundle.read import read_bundle
-    from s2mlp_deploy.pipeline.request import Source, flags
+    from s2mlp_deploy.pipeline.request import Source, refuse_settled
 
     if Source(source).is_bundle:
         given = {"layout": layout, "weights": weights, "image_size": image_size, "shift_directions": shift_directions}
-        if settled := [name for name, value in given.items() if value is not None]:
-            raise UsageError(f"{flags(settled)}: settled when {source} was exported; leave out, or give the checkpoint")
+        refuse_settled([name for name, value in given.items() if value is not None], source)
         bundle = read_bundle(source)
         if as_json:
             show(

@@ -21,7 +21,7 @@ from s2mlp_deploy.formats.registry import ONNX
 from s2mlp_deploy.gate.evaluation import EvaluationSet
 from s2mlp_deploy.pipeline import int8_gain
 from s2mlp_deploy.pipeline.publish import Candidate, publish
-from s2mlp_deploy.pipeline.request import Export, ExportRequest, flags
+from s2mlp_deploy.pipeline.request import Export, ExportRequest, refuse_settled
 from s2mlp_deploy.quantization.settings import Int8
 from s2mlp_deploy.schema.manifest import Manifest
 from s2mlp_deploy.schema.onnx_network import OnnxNetwork
@@ -51,11 +51,7 @@ def open_bundle(request: ExportRequest, target: Compiler) -> Bundle:
             f"{directory} holds a {manifest.precision} graph, and precision is a property of the graph: leave out "
             f"--precision, or export the checkpoint again with --precision {request.precision.row.name}"
         )
-    if given := request.settled_by_a_bundle():
-        raise UsageError(
-            f"{flags(given)}: settled when {directory} was "
-            "exported; leave out, or give the checkpoint instead of the bundle"
-        )
+    refuse_settled(request.settled_by_a_bundle(), directory)
     if isinstance(manifest.spec, OnnxNetwork) and not target.networks:
         raise UsageError(
             f"--format {format} is for image classifiers, and {directory} holds a repaired network of "

@@ -10,6 +10,7 @@ from typing import Any, Literal, TypeAlias
 from s2mlp_deploy.bundle.contents import Bundle
 from s2mlp_deploy.bundle.read import is_bundle
 from s2mlp_deploy.bundle.signature import SigningKey, TrustedKey
+from s2mlp_deploy.errors import UsageError
 from s2mlp_deploy.formats import registry
 from s2mlp_deploy.formats.base import Format
 from s2mlp_deploy.formats.options import Options
@@ -42,6 +43,18 @@ RequestedSemantics: TypeAlias = Literal["paper", "inplace", "auto"] | None
 def flags(names: Iterable[str]) -> str:
     """The options for these fields or format options, as one types them."""
     return ", ".join(FLAGS.get(name, "--" + name.replace("_", "-")) for name in names)
+
+
+def refuse_settled(names: Iterable[str], bundle: Path) -> None:
+    """Refuse the fields ``names``, which were settled when the bundle of a request was exported.
+
+    Raises:
+        UsageError: where there are any.
+    """
+    if options := flags(names):
+        raise UsageError(
+            f"{options}: settled when {bundle} was exported; leave out, or give the checkpoint instead of the bundle"
+        )
 
 
 class _Part:

@@ -10,7 +10,7 @@ from s2mlp_deploy.formats import registry
 from s2mlp_deploy.formats.base import Compiler, Exporter
 from s2mlp_deploy.passes.recipe import RECIPES
 from s2mlp_deploy.pipeline.model_card import check_license
-from s2mlp_deploy.pipeline.request import ExportRequest, OutputOptions, flags
+from s2mlp_deploy.pipeline.request import ExportRequest, OutputOptions, Source, flags
 from s2mlp_deploy.quantization.settings import Float16, Int8
 from s2mlp_deploy.schema.manifest import FLOAT_LOGITS
 from s2mlp_deploy.schema.precision import PRECISIONS
@@ -25,7 +25,7 @@ def checked(request: ExportRequest) -> tuple[ExportRequest, Exporter | Compiler]
         RuntimeMissingError: where a package that it takes is missing.
     """
     request = _one_image_at_a_time(request)
-    _check_source(request)
+    check_source(request.source)
     target = registry.find(request.format.name)
     _check_format(request, target)
     _check_precision(request, target)
@@ -86,12 +86,17 @@ def _one_image_at_a_time(request: ExportRequest) -> ExportRequest:
     return replace(request, graph=replace(request.graph, batch=1))
 
 
-def _check_source(request: ExportRequest) -> None:
-    if request.source.publisher and not request.source.is_bundle:
+def check_source(source: Source) -> None:
+    """Refuse facts about ``source`` that cannot be of it.
+
+    Raises:
+        UsageError: for keys of a checkpoint, which is not signed, or a share of the image that is none.
+    """
+    if source.publisher and not source.is_bundle:
         raise UsageError(
-            f"--key and --certificate are for signed bundles, and {request.source.path} is a checkpoint: leave them out"
+            f"--key and --certificate are for signed bundles, and {source.path} is a checkpoint: leave them out"
         )
-    fraction = request.source.crop_fraction
+    fraction = source.crop_fraction
     if fraction is not None and not 0 < fraction <= 1:
         raise UsageError(f"--crop-fraction {fraction}: expected a share of the image, above 0 and up to 1")
 

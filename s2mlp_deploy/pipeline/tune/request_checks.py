@@ -10,7 +10,8 @@ from s2mlp_deploy.bundle.read import read_bundle
 from s2mlp_deploy.bundle.staging import check_destination
 from s2mlp_deploy.errors import BundleError, CheckpointError, UsageError
 from s2mlp_deploy.formats.registry import ONNX
-from s2mlp_deploy.pipeline.request import ExportRequest, flags
+from s2mlp_deploy.pipeline.request import ExportRequest, refuse_settled
+from s2mlp_deploy.pipeline.request_checks import check_source
 from s2mlp_deploy.pipeline.tune.request import TuneRequest
 from s2mlp_deploy.quantization.settings import OPTIONS, PrecisionOptions
 from s2mlp_deploy.schema.onnx_network import OnnxNetwork
@@ -34,10 +35,7 @@ def checked(request: TuneRequest) -> tuple[str, PrecisionOptions | None]:
         )
     if not request.evidence.gate:
         raise UsageError("--no-gate: a tune chooses among artifacts that were checked; leave it out")
-    if request.source.publisher and not request.source.is_bundle:
-        raise UsageError(
-            f"--key and --certificate are for signed bundles, and {request.source.path} is a checkpoint: leave them out"
-        )
+    check_source(request.source)
     if request.output.sign:
         signature.check_key(request.output.sign)
     workdir.sweep(request.destination.parent)
@@ -79,9 +77,6 @@ def _precision_of_bundle(request: TuneRequest) -> PrecisionOptions:
         )
     precision = OPTIONS[manifest.precision]()
     wanted = ExportRequest(request.source, precision=precision, evidence=request.evidence)
-    given = [*wanted.settled_by_a_bundle(), *(["calibration"] if request.int8.calibration is not None else [])]
-    if given:
-        raise UsageError(
-            f"{flags(given)}: settled when {request.source.path} was exported; leave out, or give the checkpoint instead of the bundle"
-        )
+    calibration = ["calibration"] if request.int8.calibration is not None else []
+    refuse_settled([*wanted.settled_by_a_bundle(), *calibration], request.source.path)
     return precision
