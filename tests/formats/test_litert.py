@@ -596,7 +596,7 @@ def test_an_input_that_does_not_fit_is_told(made: Path) -> None:
 def test_without_the_package_the_way_on_is_told(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(exporter, "find_spec", lambda name: None)
     shown = " ".join(run("doctor").out.split())
-    assert f"✗ run and verify litert bundles: this needs the package ai-edge-litert: {REMEDY}" in shown
+    assert f"run and verify litert bundles: this needs the package ai-edge-litert: {REMEDY}" in shown
     ran = run("export", made / "onnx-fp32", "--format", "litert", "-o", tmp_path / "engine")
     assert (ran.code, ran.out) == (4, "") and REMEDY in ran.err and list(tmp_path.iterdir()) == []
     monkeypatch.setattr("s2mlp_exporters.litert.schema.import_module", _missing)

@@ -392,10 +392,10 @@ def test_a_model_cannot_be_checked_without_openvino(made: Path, monkeypatch: pyt
 
 
 def test_the_doctor_knows_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert "✓ build openvino bundles" in run("doctor").out and "✓ run and verify openvino bundles" in run("doctor").out
+    assert "✓ build, run and verify openvino bundles" in run("doctor").out
     monkeypatch.setitem(sys.modules, "openvino", None)
     shown = " ".join(run("doctor").out.split())
-    assert f"✗ run and verify openvino bundles: openvino missing. {exporter.REMEDY}" in shown
+    assert f"run and verify openvino bundles: openvino missing. {exporter.REMEDY}" in shown
 
 
 def with_a_new_operator(content: bytes) -> bytes:

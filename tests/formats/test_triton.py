@@ -236,9 +236,9 @@ def test_it_can_be_timed_against_other_formats(made: Path, tmp_path: Path) -> No
 
 
 def test_the_doctor_knows_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert "✓ build triton bundles" in run("doctor").out and "✓ run and verify triton bundles" in run("doctor").out
+    assert "✓ build, run and verify triton bundles" in run("doctor").out
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
-    assert "✗ run and verify triton bundles: onnxruntime missing" in " ".join(run("doctor").out.split())
+    assert "run and verify triton bundles: onnxruntime missing" in " ".join(run("doctor").out.split())
 
 
 # What cannot be

@@ -177,9 +177,12 @@ def _runtime_version(distribution: Path, files: tuple[str, ...]) -> str:
     lacking = [name for name in files if not (distribution / name).is_file()]
     package = distribution.parent / "package.json"
     if lacking or not package.is_file():
+        found = (
+            f"has no {lacking[0] if lacking else 'package.json beside it'}" if distribution.is_dir() else "is not there"
+        )
         raise RuntimeMissingError(
-            f"{distribution} has no {lacking[0] if lacking else 'package.json beside it'}: it must be the folder dist of the npm "
-            f"package {PACKAGE}. npm install {PACKAGE}@{TESTED} puts it where it is found; or give --ort-web DIR"
+            f"{distribution} {found}: expected the folder dist of the npm package {PACKAGE}. npm install {PACKAGE}@{TESTED} puts it into "
+            "this folder; or give --ort-web DIR"
         )
     try:
         content = json.loads(package.read_text("utf-8"))
