@@ -15,6 +15,7 @@ import pytest
 from rich.console import Console, RenderableType
 
 from helpers.support import ROOT, TEST_IMAGES, save_checkpoint, small_spec
+from s2mlp_bench.interleaved_timing import Record
 from s2mlp_deploy.errors import RuntimeMissingError, UsageError
 from s2mlp_deploy.system.progress import Listener
 from s2mlp_studies import gpu_report
@@ -113,13 +114,14 @@ def test_where_all_are_skipped_they_were_not_run() -> None:
     )
 
 
-def test_tests_that_are_stopped_leave_those_that_ran(tmp_path: Path) -> None:
-    (tmp_path / "tests").mkdir()
-    (tmp_path / "pytest.ini").write_text("[pytest]\nmarkers = gpu\n")
-    body = "import pytest, time\npytestmark = pytest.mark.gpu\ndef test_good(): pass\ndef test_long(): time.sleep(60)\n"
-    (tmp_path / "tests" / "test_it.py").write_text(body)
-    row = marked_tests.run_marked(tmp_path, 2)
-    assert row.figures == {"passed": 1, "failed": [], "skipped": {}, "stopped": "the time for this step was over"}
+def test_tests_whose_process_dies_leave_those_that_ran(tmp_path: Path) -> None:
+    row = marked(tmp_path, "import os\ndef test_good(): pass\ndef test_deadly(): os._exit(3)\ndef test_late(): pass\n")
+    stopped = row.figures.pop("stopped")  # type: ignore[attr-defined]
+    assert stopped.startswith("the step ended with status 3") and row.figures == {
+        "passed": 1,
+        "failed": [],
+        "skipped": {},
+    }
 
 
 def test_a_machine_without_tests_is_told_where_they_are(tmp_path: Path) -> None:
@@ -246,10 +248,32 @@ def test_the_slowest_are_dropped_until_the_rounds_fit(tmp_path: Path, checkpoint
     now = [0.0]
     network = Network(CPU, checkpoint, tmp_path, (1,))
     held = Race("small", network, Sheet(tmp_path / "rows"), 100, 6, clock=lambda: now[0])
-    runners: Any = {"fast": Slow(now, 0.1), "slow": Slow(now, 4), "slower": Slow(now, 5)}
+    runners: Any = {"broken": Broken(), "fast": Slow(now, 0.1), "slow": Slow(now, 4), "slower": Slow(now, 5)}
     kept = held._that_fit(1, runners, 100)
     assert list(kept) == ["fast"] and runners["fast"].parts == []
-    assert [row.about[-1] for row in Sheet(tmp_path / "rows").read()] == ["slower", "slow"]
+    broken, *dropped = Sheet(tmp_path / "rows").read()
+    assert broken.not_run == "ValueError: CUDA error 700" and [row.about[-1] for row in dropped] == ["slower", "slow"]
+
+
+class Broken:
+    """A runner that fails after some ``good`` runs."""
+
+    def __init__(self, good: int = 0) -> None:
+        self._left = good
+
+    def time_ms(self, clock: object) -> float:
+        self._left -= 1
+        if self._left < 0:
+            raise ValueError("CUDA error 700")
+        return 5.0
+
+
+def test_a_candidate_that_fails_while_it_is_timed_leaves_the_others_to_it() -> None:
+    runner: Any = Broken(1)
+    timed = race._Timed(runner)
+    assert [timed(time.perf_counter) for _ in range(3)] == [5.0, 5.0, 5.0]
+    with pytest.raises(ValueError, match="CUDA error 700"):
+        race._figures(timed, "broken", Record({}, 0, True))
 
 
 def test_all_candidates_have_a_reason_on_a_machine_without_gpu(monkeypatch: pytest.MonkeyPatch) -> None:

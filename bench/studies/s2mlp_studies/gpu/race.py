@@ -22,7 +22,7 @@ from s2mlp_bench.candidate import Candidate
 from s2mlp_bench.energy.monitor import Monitor
 from s2mlp_bench.energy.sensors import Sensors, open_sensors
 from s2mlp_bench.inputs import InputSource
-from s2mlp_bench.interleaved_timing import NOTHING, InterleavedTiming, Record, Schedule, nothing
+from s2mlp_bench.interleaved_timing import LONGEST_WARMUP, NOTHING, InterleavedTiming, Record, Schedule, nothing
 from s2mlp_bench.runner import Runner
 from s2mlp_bench.summary import compute_samples_ms
 from s2mlp_deploy.runtime.session import Session
@@ -43,9 +43,6 @@ TIMING_SECONDS = 1.0
 
 TIMING_SHARE = 0.3
 """Of the time for a batch, kept for timing."""
-
-ROUNDS = 25
-"""Rounds that timing takes, its warm-up included, where times settle quickly."""
 
 COUNTING_SHARE = 0.1
 """Of the time for all batches, kept for counting kernels: last of all, since a profiler may take the process with it."""
@@ -103,17 +100,21 @@ class Race:
         return Runner(candidate, self._inputs.of(candidate))
 
     def _that_fit(self, batch: int, loaded: Mapping[str, Runner], until: float) -> dict[str, Runner]:
-        """Those that can be timed until then in as many rounds as it takes; the slowest are dropped."""
-        seconds = {}
+        """Those that can be timed until then in as many rounds as it may take; those that fail and the slowest are dropped."""
+        seconds, rounds = {}, LONGEST_WARMUP + self.rounds
         for name, runner in loaded.items():
             start = self.clock()
-            runner.time_ms(self.clock)
+            try:
+                runner.time_ms(self.clock)
+            except Exception as error:
+                self.sheet.add(Row(("race", self.model, str(batch), name), not_run=in_words(error)))
+                continue
             seconds[name] = self.clock() - start
             runner.parts.clear()  # those of this run, which belongs to no round
-        kept = dict(loaded)
-        while kept and ROUNDS * sum(seconds[name] for name in kept) > max(until - self.clock(), 0):
+        kept = {name: loaded[name] for name in seconds}
+        while kept and rounds * sum(seconds[name] for name in kept) > max(until - self.clock(), 0):
             slowest = max(kept, key=lambda name: seconds[name])
-            reason = f"dropped: a run takes {seconds[slowest]:.2g} s, and there was no time for {ROUNDS} rounds with it"
+            reason = f"dropped: a run takes {seconds[slowest]:.2g} s, and there was no time for {rounds} rounds with it"
             self.sheet.add(Row(("race", self.model, str(batch), slowest), not_run=reason))
             del kept[slowest]
         return kept
@@ -150,15 +151,32 @@ class Race:
         def start() -> None:
             monitors.append(Monitor([sensor for sensor in sensors.found if sensor.kind != "cpu"]))
 
-        calls = {name: runner.time_ms for name, runner in runners.items()}
+        calls = {name: _Timed(runner) for name, runner in runners.items()}
         schedule = Schedule(TIMING_SECONDS, self.rounds, SEED)
         record = InterleavedTiming({**calls, NOTHING: rest}, schedule, time.perf_counter, start).run()
         conditions = [asdict(condition) for monitor in monitors for condition in monitor.end()]
         self.sheet.add(
             Row(("condition", self.model, str(batch)), {"devices": conditions, "unknown": list(sensors.unknown)})
         )
-        for name, runner in runners.items():
-            self.sheet.measure(("race", self.model, str(batch), name), lambda r=runner, n=name: _figures(r, n, record))  # type: ignore[misc]
+        for name, call in calls.items():
+            self.sheet.measure(("race", self.model, str(batch), name), lambda c=call, n=name: _figures(c, n, record))  # type: ignore[misc]
+
+
+@dataclass
+class _Timed:
+    """A runner in a race: once it has failed it does nothing, so that the others are timed on."""
+
+    runner: Runner
+    error: Exception | None = None
+    last_ms: float = 0.0
+
+    def __call__(self, clock: Clock) -> float:
+        if self.error is None:
+            try:
+                self.last_ms = self.runner.time_ms(clock)
+            except Exception as error:
+                self.error = error
+        return self.last_ms
 
 
 def _engines(network: Network) -> Iterator[Any]:
@@ -169,8 +187,15 @@ def _engines(network: Network) -> Iterator[Any]:
             yield read_bundle(directory)
 
 
-def _figures(runner: Runner, name: str, record: Record) -> Mapping[str, Any]:
-    """Milliseconds a batch as called and, where it is known, without copies; and the distance from the reference."""
+def _figures(timed: _Timed, name: str, record: Record) -> Mapping[str, Any]:
+    """Milliseconds a batch as called and, where it is known, without copies; and the distance from the reference.
+
+    Raises:
+        Exception: that it failed with.
+    """
+    if timed.error:
+        raise timed.error
+    runner = timed.runner
     c: Candidate = runner.candidate
     renamed = Record({c.name: record.samples_ms[name]}, record.warmup_rounds, record.complete)
     samples, compute = renamed.samples_ms[c.name], compute_samples_ms(runner, renamed)
