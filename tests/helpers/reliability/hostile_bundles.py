@@ -235,11 +235,11 @@ def _outside(location: str, offset: int | str | None = None, length: int | str |
 
 
 def _beside(offset: int | str | None, length: int | str | None, listed: bool = True) -> Change:
-    """The same, from a file of 100 bytes beside the model, called as such a file is."""
+    """The same, from a file beside the model, called as such a file is: of 100 bytes, or as large as the model where it is not listed."""
 
     def change(bundle: Path) -> None:
         name = next(name for name in manifest_of(bundle)["files"] if name.endswith(".onnx"))
-        (bundle / f"{name}.data").write_bytes(bytes(100))
+        (bundle / f"{name}.data").write_bytes(bytes(100 if listed else (bundle / name).stat().st_size))
         _outside(f"{Path(name).name}.data", offset, length)(bundle)
         if listed:
             change_manifest(bundle, lambda m: m["files"].update({f"{name}.data": sha256(bundle / f"{name}.data")}))
@@ -275,6 +275,12 @@ def _function(model: onnx.ModelProto, bundle: Path) -> None:
     model.functions.append(helper.make_function("own", "F", ["x"], ["y"], nodes, [helper.make_opsetid("", 20)]))
     model.graph.node.insert(0, helper.make_node("F", ["input"], ["more"], domain="own"))
     model.opset_import.add(domain="own", version=1)
+
+
+def _overriding(model: onnx.ModelProto, bundle: Path) -> None:
+    """A function that takes the place of an operator of ONNX's own."""
+    nodes = [helper.make_node("Identity", ["x"], ["y"])]
+    model.functions.append(helper.make_function("", "Gelu", ["x"], ["y"], nodes, [helper.make_opsetid("", 20)]))
 
 
 def _shape(*dims: int) -> Change:
@@ -340,6 +346,7 @@ GRAPHS: dict[str, Change] = {
     "a scan": _node("Scan", body=_body(), num_scan_inputs=1),
     "a branch within 30 others": _edited(_nested),
     "a function": _edited(_function),
+    "a function in the place of an operator": _edited(_overriding),
     "a graph for training": _edited(lambda model, bundle: model.training_info.add().algorithm.CopyFrom(_body())),
     "sparse weights": _edited(_sparse),
     "a giant shape": _shape(2**40, 2**20),

@@ -18,6 +18,7 @@ from s2mlp_deploy.families.s2mlp.spec import S2MLPSpec, Stage, single_stage
 from s2mlp_deploy.gate import golden, reference_logits
 from s2mlp_deploy.gate.golden_images import Pictures
 from s2mlp_deploy.graph.lowered import Axes
+from s2mlp_deploy.schema.precision import FP16
 from s2mlp_deploy.schema.size import Size
 from s2mlp_deploy.schema.spec import Embedding
 
@@ -153,6 +154,26 @@ def test_a_run_in_another_type_leaves_the_module_as_it_was(dtype: torch.dtype) -
     before = reference_logits.run(model, images)
     reference_logits.run(model, images, dtype)
     np.testing.assert_array_equal(reference_logits.run(model, images), before)
+
+
+def test_matrices_are_rounded_for_comparison_and_nothing_else_is() -> None:
+    model = random_model(small_spec(depth=1))
+    rounded = reference_logits.with_rounded_matrices(model, torch.float16).state_dict()
+    for name, parameter in model.state_dict().items():
+        expected = parameter.half().float() if parameter.ndim > 1 else parameter
+        assert torch.equal(rounded[name], expected), name
+
+
+def test_pytorchs_own_run_has_the_weights_of_the_graph_that_it_is_compared_with() -> None:
+    """In float32 on matrices that were rounded, for CPUs; in float16, for GPUs."""
+    assert FP16.on_cpu
+    model = random_model(small_spec(depth=1))
+    reference = reference_logits.compute_reference(model, inputs_of(small_spec(depth=1)))
+    measured = {}
+    for name, arithmetic in (("cpu", FP16.on_cpu), ("gpu", FP16.on_gpu)):
+        found = reference_logits.compare_rounded(model, reference.golden, arithmetic)
+        measured[name] = found.pytorch_distances["noise"].relative_l2
+    assert 100 * reference.pytorch_distances["noise"].relative_l2 < measured["cpu"] < measured["gpu"] < 1e-2
 
 
 # Files

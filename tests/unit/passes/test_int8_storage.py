@@ -65,6 +65,17 @@ def test_products_without_a_bias_are_stored_too() -> None:
     assert len(read) == 13 and all(node is not None for node in read)
 
 
+def faulty(fault: Callable[[ir.Graph], None]) -> StoreInt8:
+    """The pass, and a fault in what it makes."""
+
+    class Faulty(StoreInt8):
+        def rewrite(self, graph: ir.Graph) -> None:
+            super().rewrite(graph)
+            fault(graph)
+
+    return Faulty()
+
+
 def one_step_off(graph: ir.Graph) -> None:
     value = graph.initializers["stage0/block00/fc3/weight_q"]
     array = constant_of(value).copy()
@@ -99,10 +110,14 @@ def another_bias(graph: ir.Graph) -> None:
     ids=lambda value: getattr(value, "__name__", ""),
 )
 def test_a_fault_is_found(fault: Callable[[ir.Graph], None], said: str, float32: ir.Model) -> None:
-    class Faulty(StoreInt8):
-        def rewrite(self, graph: ir.Graph) -> None:
-            super().rewrite(graph)
-            fault(graph)
-
     with pytest.raises(ParityError, match=said):
-        run_passes(float32, Faulty())
+        run_passes(float32, faulty(fault))
+
+
+def test_a_step_of_a_row_of_small_weights_is_found_beside_large_ones() -> None:
+    spec = small_spec(depth=1)
+    weights = weights_of(random_model(spec))
+    weights["stages.0.blocks.0.fc3.weight"] = weights["stages.0.blocks.0.fc3.weight"].copy()
+    weights["stages.0.blocks.0.fc3.weight"][2] *= np.float32(0.05)
+    with pytest.raises(ParityError, match="input 1 of stage0/block00/fc3 is another"):
+        run_passes(emitted(spec, weights), faulty(one_step_off))
