@@ -211,7 +211,7 @@ HIDDEN_BY_ROUNDING = (
 
 def test_faults_in_the_graph(trials: Trials, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """The graph of the bundled checkpoint computes something slightly else; at fp16 and int8, the smallest of these faults."""
-    lower = export_onnx.lower
+    lower = export_onnx.lower_checkpoint
     first = ExportRequest(Source(PAPER_CHECKPOINT), output=OutputOptions(tmp_path / "out"))
     known = checkpoint_context.read_checkpoint(first, Progress(Steps()))
     onnx_file = registry.find("onnx")
@@ -227,7 +227,7 @@ def test_faults_in_the_graph(trials: Trials, monkeypatch: pytest.MonkeyPatch, tm
                 lower(prepared, lowering, axes), model=graph_faults.FAULTS[fault](prepared.source.spec, weights)
             )
 
-        monkeypatch.setattr(export_onnx, "lower", faulty)
+        monkeypatch.setattr(export_onnx, "lower_checkpoint", faulty)
         wanted = replace(first, precision=options(kind, target, TEST_IMAGES))
         where = "" if kind == "fp32" else f" [{kind} {target or ''}".rstrip() + "]"
         found.try_export(
