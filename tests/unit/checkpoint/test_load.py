@@ -340,6 +340,12 @@ def test_shared_weights_that_safetensors_left_out_are_restored(tmp_path: Path) -
     assert found.spec.depth == 3
 
 
+def test_metadata_that_names_weights_which_are_there_replaces_none(tmp_path: Path) -> None:
+    one, other = "stages.0.blocks.0.fc1.weight", "stages.0.blocks.0.fc2.weight"
+    safetensors.torch.save_file(state(), tmp_path / "model.safetensors", {one: other})
+    assert_same(load_checkpoint(tmp_path / "model.safetensors").weights, state())
+
+
 def test_an_unusual_name_must_be_given_and_a_wrong_one_is_answered_with_what_is_there(tmp_path: Path) -> None:
     path = save(tmp_path / "model.pt", {"student": state(), "epoch": 3})
     with pytest.raises(CheckpointError, match=r"its entries are student, epoch\. .* --weights student"):

@@ -1,4 +1,4 @@
-"""Scores and classes that an artifact gives in place of logits: each of the best classes once, the best one first."""
+"""What an artifact takes and gives in place of images and logits: bytes; each of the best classes once, the best one first."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from s2mlp_deploy.errors import ParityError, RuntimeMissingError
-from s2mlp_deploy.gate.io_adapter import as_logits, probabilities, scoring_every_class
+from s2mlp_deploy.gate.io_adapter import ArtifactIo, IoAdapter, as_logits, probabilities, scoring_every_class
 from s2mlp_deploy.schema.array import Array
-from s2mlp_deploy.schema.manifest import Interface
+from s2mlp_deploy.schema.manifest import Interface, Preprocessing
 
 CLASSES = 7
 IMAGES = np.zeros((2, 3, 4, 4), np.float32)
@@ -64,6 +64,21 @@ def test_scores_lie_at_the_places_of_their_classes() -> None:
 def test_what_is_no_ranking_of_the_best_is_refused(scores: Array, best: Array) -> None:
     with pytest.raises(ParityError, match="does not name its best classes, each once and the best one first"):
         spread(scores, best)
+
+
+def test_images_are_rounded_to_what_an_artifact_that_takes_bytes_can_see() -> None:
+    """Or it would be compared with logits of images that it never gets."""
+    preprocessing = Preprocessing(mean=(0.5, 0.4, 0.3), std=(0.25, 0.5, 0.1))
+    x = np.random.default_rng(0).uniform(-0.5, 0.5, (2, 3, 4, 4)).astype(np.float32)
+    takes_bytes, takes_floats = (
+        IoAdapter(preprocessing, (4, 4), ArtifactIo(interface=Interface(input=kind))) for kind in ("uint8", "float")
+    )
+    snapped = takes_bytes.snapped(x)
+    level = 1 / 255 / np.array(preprocessing.std)[:, None, None]
+    assert 0.1 < (np.abs(snapped - x) / level).max() <= 0.5 + 1e-5
+    np.testing.assert_array_equal(takes_bytes.raw(snapped), takes_bytes.raw(x))
+    np.testing.assert_array_equal(takes_bytes.snapped(snapped), snapped)
+    assert takes_floats.snapped(x) is x
 
 
 @pytest.mark.parametrize("logits", [[[0.0, 0.0]], [[2.0, -1.0]], [[0.5, 0.0, -3.0]], [[0.3]], [[-2.0]]], ids=str)

@@ -8,7 +8,7 @@ import pytest
 
 from helpers.support import random_model, small_spec, weights_of
 from s2mlp_deploy.errors import InternalError, ParityError
-from s2mlp_deploy.graph.builder import set_array
+from s2mlp_deploy.graph.builder import constant_of, set_array
 from s2mlp_deploy.graph.lowered import Axes
 from s2mlp_deploy.graph.spatial_shift import LOWERINGS
 from s2mlp_deploy.passes.bfloat16 import ToBfloat16
@@ -54,6 +54,14 @@ def one_weight_off(graph: ir.Graph) -> None:
     set_array(value, array, value.const_value.dtype)
 
 
+def one_weight_the_second_nearest(graph: ir.Graph) -> None:
+    value = graph.initializers[WEIGHT]
+    array = constant_of(value).copy()
+    array.view(np.uint16)[2, 3] += 1
+    assert value.const_value is not None
+    set_array(value, array, value.const_value.dtype)
+
+
 def one_operator_more(graph: ir.Graph) -> None:
     (gelu, *_) = (node for node in graph if node.op_type == "Gelu")
     twice = ir.node("Relu", [gelu.outputs[0]], outputs=[ir.Value(name="twice")], name="twice")
@@ -75,6 +83,7 @@ def one_attribute_off(graph: ir.Graph) -> None:
     ("damage", "message"),
     [
         (one_weight_off, "input 1 of stage0/block00/fc3 is another"),
+        (one_weight_the_second_nearest, "input 1 of stage0/block00/fc3 is another"),
         (one_operator_more, "its operators are others"),
         (one_attribute_off, "its operators are others"),
     ],
