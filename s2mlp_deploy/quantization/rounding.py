@@ -52,14 +52,14 @@ def round_graph(
     return replace(lowered, model=model, precision=rounding.precision.name)
 
 
-def write_for_target(rounded: Lowered, target: str) -> Lowered:
-    """``rounded`` with the operators that ``target`` runs fastest, where these are others.
+def write_for_target(lowered: Lowered, target: str) -> Lowered:
+    """``lowered`` with the operators that ``target`` runs fastest; itself where these are no others, else a copy.
 
     Raises:
         ParityError: where a pass broke the graph.
     """
     passes = [resolve_name(name)() for name in TARGETS[target].passes]
-    return replace(rounded, model=run_passes(rounded.model, *passes)) if passes else rounded
+    return replace(lowered, model=run_passes(lowered.model.clone(), *passes)) if passes else lowered
 
 
 def _spans(lowered: Lowered, arithmetic: Arithmetic, inputs: Mapping[str, Array]) -> dict[str, Span]:

@@ -17,10 +17,12 @@ from helpers.support import pyramid_spec, random_model, run, save_checkpoint, sm
 from s2mlp_deploy.bundle.read import read_bundle
 from s2mlp_deploy.families.s2mlp.spec import S2MLPSpec
 from s2mlp_deploy.formats import float16_on_cpu
+from s2mlp_deploy.graph.builder import set_array
 from s2mlp_deploy.graph.lowered import Axes
 from s2mlp_deploy.graph.spatial_shift import LOWERINGS
 from s2mlp_deploy.passes.float16 import ToFloat16
 from s2mlp_deploy.passes.float16_storage import StoreFloat16
+from s2mlp_deploy.passes.fuse_biases import FuseBiases
 from s2mlp_deploy.passes.io_type import CastIo
 from s2mlp_deploy.passes.run_passes import run_passes
 from s2mlp_deploy.pipeline.lower import lower
@@ -227,6 +229,31 @@ def test_a_graph_for_cuda_passes_the_gate_and_all_its_layers_are_compared_on_a_p
     ran = run("verify", for_cuda, "--per-block", "--json")
     assert ran.code == 0, ran.err
     assert ran.json["passed"]
+
+
+@pytest.mark.parametrize("fault", ["epsilon", "bias"])
+def test_a_fault_in_writing_it_that_rounding_would_hide_is_refused(
+    fault: str, for_cuda: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    call = FuseBiases.call
+
+    def faulty(self: FuseBiases, model: ir.Model) -> ir.passes.PassResult:
+        result = call(self, model)
+        first = next(node for node in result.model.graph if node.op_type == "SkipLayerNormalization")
+        if fault == "epsilon":
+            first.attributes["epsilon"] = ir.AttrFloat32("epsilon", 2e-5)
+        else:
+            bias = first.inputs[4]
+            assert bias is not None and bias.const_value is not None
+            array = bias.const_value.numpy().copy()
+            array[0] += np.float32(1e-4).astype(array.dtype)
+            set_array(bias, array)
+        return result
+
+    monkeypatch.setattr(FuseBiases, "call", faulty)
+    checkpoint = for_cuda.parent / "small.pt"
+    ran = run("export", checkpoint, "--precision", "fp16", "--target", "cuda", "-o", tmp_path / "out")
+    assert ran.code == 1 and not (tmp_path / "out").exists()
 
 
 def test_a_graph_for_cuda_is_for_onnx_runtime_alone(for_cuda: Path, tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from s2mlp_bench.candidate import Point
 from s2mlp_bench.inputs import InputSource
 from s2mlp_bench.load import candidate_of
 from s2mlp_bench.runner import Runner
@@ -102,7 +103,7 @@ def distance(device: Device, about: tuple[str, ...], subject: Subject, place: Pa
     if reason := obstacle(device, about[1]):
         raise RuntimeMissingError(reason)
     bundle = subject.bundle(device, about, place)
-    point = device.point() if about[1] == device.provider else type(device.point())()
+    point = device.point() if about[1] == device.provider else Point()
     candidate = candidate_of(bundle, point, [bundle])
     start = time.perf_counter()
     try:
