@@ -29,6 +29,10 @@ LINK = re.compile(
 CONSOLE = re.compile(r"^```console\n(?=[^│]*?^```)", re.MULTILINE)
 """The start of what commands print, where that draws no table."""
 
+ROW = re.compile(r"^\|.*\|$", re.MULTILINE)
+PIPE = re.compile(r"`[^`\n]*`")
+"""Code in a table: GitHub wants its pipes escaped there, and Python-Markdown shows the backslash."""
+
 LOADED = re.compile(r"<(?:script|link|img|iframe)\b[^>]*?\b(?:src|href)=\"?(?:https?:)?//[^\"> ]+")
 LANGUAGES = {".kt": "kotlin", ".mjs": "js", ".swift": "swift", ".cpp": "cpp", ".py": "python", ".toml": "toml"}
 
@@ -47,7 +51,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
-    """Rewrite the links to files of the repository as links within the site, and let long lines of messages wrap."""
+    """Rewrite the links to files of the repository as links within the site, and let long lines of messages wrap; pipes in code stay pipes."""
     here = page.file.src_uri
 
     def rewritten(link: re.Match[str]) -> str:
@@ -62,7 +66,10 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
             text = str(target.page.title)
         return f"[{text}]({relpath(uri, dirname(here) or '.')}{link['anchor'] or ''})"
 
-    return CONSOLE.sub("``` {.console .wrapped}\n", LINK.sub(rewritten, markdown))
+    plain = ROW.sub(
+        lambda row: PIPE.sub(lambda code: code[0].replace("\\|", "|"), row[0]), LINK.sub(rewritten, markdown)
+    )
+    return CONSOLE.sub("``` {.console .wrapped}\n", plain)
 
 
 def on_post_page(output: str, page: Page, config: MkDocsConfig) -> str:
