@@ -68,7 +68,9 @@ def decide(
         return stated
     for e in found:
         if e.supports is None and (_refuted(e) or (requested == "auto" and not supported)):
-            raise EvidenceError(f"the shift semantics cannot be decided: {e.reason} ({e})")
+            raise EvidenceError(
+                f"the shift semantics cannot be decided: {e.reason} ({e}). docs/export.md shows how a reference is recorded"
+            )
     if len(supported) > 1:
         raise EvidenceError("the reference and the images contradict each other: " + "; ".join(map(str, found)))
     choice = next((s for s in supported if s != "none"), None)
