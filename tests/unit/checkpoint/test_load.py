@@ -340,6 +340,14 @@ def test_shared_weights_that_safetensors_left_out_are_restored(tmp_path: Path) -
     assert found.spec.depth == 3
 
 
+def test_a_prefix_that_is_named_is_a_whole_name(tmp_path: Path) -> None:
+    both = {f"net.{name}": tensor for name, tensor in state(1).items()}
+    both |= {f"network.{name}": tensor for name, tensor in state(2).items()}
+    path = save(tmp_path / "model.pt", {"state_dict": both})
+    for seed, name in ((1, "state_dict.net"), (2, "state_dict.network")):
+        assert_same(load_checkpoint(path, wrapper=name).weights, state(seed))
+
+
 def test_metadata_that_names_weights_which_are_there_replaces_none(tmp_path: Path) -> None:
     one, other = "stages.0.blocks.0.fc1.weight", "stages.0.blocks.0.fc2.weight"
     safetensors.torch.save_file(state(), tmp_path / "model.safetensors", {one: other})
@@ -610,6 +618,8 @@ def test_views_keep_their_values(tmp_path: Path) -> None:
     views = state()
     views[KEY] = views[KEY].t().contiguous().t()
     views["head.fc.weight"] = torch._neg_view(views["head.fc.weight"])
+    embedding = views["stages.0.embedding.weight"]
+    views["stages.0.embedding.weight"] = torch.cat([-embedding, embedding])[len(embedding) :]
     weights = load_checkpoint(save(tmp_path / "model.pt", views)).weights
     for name, tensor in views.items():
         np.testing.assert_array_equal(weights[name].numpy(), tensor.resolve_neg().numpy())

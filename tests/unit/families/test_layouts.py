@@ -655,6 +655,15 @@ def test_every_layout_has_a_name_of_its_own_and_maps_every_layer() -> None:
         assert isinstance(find_layout(layout.name), Layout)
 
 
+def test_no_layout_of_public_code_declares_a_semantics_which_its_code_does_not_show() -> None:
+    """It shifts in place, so evidence must decide, and without any an export is warned about."""
+    shifting = [layout for layout in builtin_layouts() if layout.family != "mixer"]
+    assert {layout.family for layout in shifting} == {"s2mlp", "s2mlp_v2"}
+    for layout in shifting:
+        own = layout.name.startswith("canonical")
+        assert (layout.shift_semantics, layout.code_shifts_in_place) == (("paper", False) if own else (None, True))
+
+
 def test_the_worked_example_of_the_documentation_works(tmp_path: Path) -> None:
     text = (ROOT / "docs" / "layouts.md").read_text("utf-8")
     (tmp_path / "my.toml").write_text(text.split("```toml\n")[1].split("```")[0], "utf-8")
