@@ -512,6 +512,18 @@ def test_an_int8_graph_for_tensorrt_may_be_float16_between_the_products(tmp_path
     assert run("verify", tmp_path / "half").code == 0
 
 
+def test_values_beyond_float16_between_the_products_are_refused_with_their_layers(
+    tmp_path: Path, calibration: Path
+) -> None:
+    content = torch.load(save_checkpoint(tmp_path / "small.pt", small_spec(depth=1)))
+    content["model"]["stages.0.blocks.0.fc4.weight"] *= 1e5
+    torch.save(content, tmp_path / "huge.pt")
+    options = ("--target", "trt", "--calibration", calibration, "--between", "fp16", "-o", tmp_path / "half")
+    ran = int8_export(tmp_path / "huge.pt", *options)
+    assert ran.code == 1 and "float16 ends at 65504, beyond which lie the values of" in ran.err, ran.err
+    assert "stage0/block00/fc4 (" in ran.err and not (tmp_path / "half").exists()
+
+
 @pytest.mark.parametrize(
     ("options", "reason"),
     [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -31,16 +32,20 @@ def weights() -> dict[str, torch.Tensor]:
     }
 
 
-def test_the_graph_and_each_of_its_layers_compute_what_the_module_does() -> None:
-    model = family_of(SPEC).build(SPEC, weights())
+@pytest.mark.parametrize("norm_after_mean", [False, True])
+def test_the_graph_and_each_of_its_layers_compute_what_the_module_does(
+    norm_after_mean: bool,
+) -> None:
+    spec = replace(SPEC, norm_after_mean=norm_after_mean)
+    model = family_of(spec).build(spec, weights())
     arrays = {name: tensor.numpy() for name, tensor in weights().items()}
-    graph = family_of(SPEC).emit(SPEC, arrays, LOWERINGS["gather"], Axes(None, SPEC.image_size))
-    images = np.random.default_rng(1).standard_normal((3, 3, *SPEC.image_size), np.float32)
+    graph = family_of(spec).emit(spec, arrays, LOWERINGS["gather"], Axes(None, spec.image_size))
+    images = np.random.default_rng(1).standard_normal((3, 3, *spec.image_size), np.float32)
     expected = logits(model.double(), torch.from_numpy(images).double()).numpy()
     assert expected.std() > 0.1
     assert compare(run_graph(graph, input=images), expected).relative_l2 < 2e-6
     names = [name for name, _ in activations(model, torch.from_numpy(images).double())]
-    assert names == list(SPEC.layer_maps())
+    assert names == list(spec.layer_maps())
     assert set(names) <= {str(node.name) for node in graph.graph}
 
 
