@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import os
 import shutil
 import sys
 from collections.abc import Iterator
@@ -18,6 +19,10 @@ from helpers.support import run, save_checkpoint, small_spec
 
 # The models here are so small that a second thread costs more than it brings, on a busy machine much more.
 torch.set_num_threads(1)
+
+# In processes that tests start, threads of OpenMP sleep while they wait for one another. By default they wait busily, and where
+# others work on the same cores an export takes ten times as long.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -138,10 +138,18 @@ def test_it_is_one_graph_to_torch_compile(semantics: Semantics, border: Border) 
     assert torch.equal(torch.compile(shift, fullgraph=True, backend="eager")(x), shift(x))
 
 
+HAS_COMPILER = any(map(shutil.which, ("g++", "clang++")))
+INDUCTOR = (
+    pytest.mark.thorough,
+    pytest.mark.filterwarnings("ignore::DeprecationWarning"),  # of its own imports
+    pytest.mark.skipif(not HAS_COMPILER, reason="torch.compile needs a C++ compiler"),
+)
+
+
 @pytest.mark.slow
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of inductor's own imports
-@pytest.mark.skipif(not any(map(shutil.which, ("g++", "clang++"))), reason="torch.compile needs a C++ compiler")
-def test_compiled_it_has_the_same_bits_and_gradients() -> None:
+@pytest.mark.parametrize("backend", ["aot_eager", pytest.param("inductor", marks=INDUCTOR)])
+def test_compiled_it_has_the_same_bits_and_gradients(backend: str) -> None:
+    """The graphs of both directions that a compiler gets; ``inductor`` makes C++ of them, which takes a quarter of a minute."""
     x = random_map(2, 5, 7, 12)
 
     def both(x: Tensor) -> Tensor:
@@ -156,7 +164,7 @@ def test_compiled_it_has_the_same_bits_and_gradients() -> None:
         return y.detach(), leaf.grad
 
     torch.compiler.reset()
-    for got, expected in zip(run(torch.compile(both, fullgraph=True)), run(both), strict=True):
+    for got, expected in zip(run(torch.compile(both, fullgraph=True, backend=backend)), run(both), strict=True):
         assert torch.equal(got, expected)  # sums of integers: the order does not matter
 
 
