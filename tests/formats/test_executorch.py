@@ -15,22 +15,17 @@ import torch
 
 from helpers.formats import exported, manifest_of, noise, promised, replace_file
 from helpers.mixers import lucidrains_mixer
-from helpers.support import pyramid_spec, run, save_checkpoint, small_spec, v2_spec
+from helpers.support import run, save_checkpoint, small_spec, v2_spec
+from helpers.translated_graphs import SPECS, save_network
 from s2mlp_deploy.bundle import golden_tensors
 from s2mlp_deploy.bundle.golden_tensors import Golden
 from s2mlp_deploy.bundle.read import read_bundle
 from s2mlp_deploy.errors import BundleError, CompilerError, UsageError
-from s2mlp_deploy.families.mixer.spec import MixerSpec
-from s2mlp_deploy.families.registry import family_of
 from s2mlp_deploy.formats import registry
 from s2mlp_deploy.gate.distance import compare
-from s2mlp_deploy.graph.lowered import Axes
-from s2mlp_deploy.graph.spatial_shift import LOWERINGS
-from s2mlp_deploy.passes.optimize import optimize
 from s2mlp_deploy.runtime.onnxruntime import OnnxSession
 from s2mlp_deploy.runtime.session import DescribedSession
 from s2mlp_deploy.schema.array import Array
-from s2mlp_deploy.schema.spec import Embedding, Spec
 
 pytest.importorskip("executorch", reason="needs ExecuTorch")
 
@@ -175,12 +170,6 @@ def test_a_program_that_gives_probabilities_is_held_to_those(classes: int) -> No
 
 # The graph as a module: in PyTorch itself, which takes no time
 
-SPECS: dict[str, Spec] = {
-    "two stages": pyramid_spec(),
-    "S²-MLPv2": v2_spec(),
-    "MLP-Mixer": MixerSpec(Embedding((4, 4), (4, 4)), 14, 6, 26, 2, classes=7, image_size=(20, 28)),
-}
-
 
 def eager(path: Path, images: Array) -> Array:
     """The output of the ONNX model at ``path`` as a module."""
@@ -192,11 +181,7 @@ def eager(path: Path, images: Array) -> Array:
 @pytest.mark.parametrize("name", SPECS)
 @pytest.mark.parametrize("lowering", ["gather", "slice", "conv", "pad"])
 def test_the_module_of_any_family_computes_what_its_graph_does(name: str, lowering: str, tmp_path: Path) -> None:
-    spec, rng = SPECS[name], np.random.default_rng(0)
-    weights = {n: rng.standard_normal(shape).astype(np.float32) / 4 for n, shape in spec.parameter_shapes().items()}
-    model = family_of(spec).emit(spec, weights, LOWERINGS[lowering], Axes(None, spec.image_size))
-    ir.save(optimize(model), tmp_path / "model.onnx")
-    images = rng.standard_normal((3, 3, *spec.image_size)).astype(np.float32)
+    images = save_network(SPECS[name], lowering, tmp_path / "model.onnx")
     reference = OnnxSession(tmp_path / "model.onnx").run(images)
     assert compare(eager(tmp_path / "model.onnx", images), reference).relative_l2 < 2e-6
 

@@ -14,35 +14,27 @@ from zipfile import ZipFile, is_zipfile
 
 import numpy as np
 import onnx
-import onnx_ir as ir
 import pytest
 import torch
 from flatbuffers.table import Table
-from onnx import TensorProto, helper
+from onnx import TensorProto
 
 from helpers.formats import change_manifest, exported, manifest_of, noise, promised, replace_file
 from helpers.mixers import lucidrains_mixer
 from helpers.support import (
     PAPER_CHECKPOINT,
     TEST_IMAGES,
-    pyramid_spec,
     run,
     save_checkpoint,
     small_spec,
     v2_spec,
-    with_stem_norms,
 )
+from helpers.translated_graphs import CHAINS, REFUSED, SPECS, Nodes, save_chain, save_network
 from s2mlp_deploy.bundle.read import read_bundle
 from s2mlp_deploy.errors import BundleError, CompilerError, RuntimeMissingError, UsageError
-from s2mlp_deploy.families.mixer.spec import MixerSpec
-from s2mlp_deploy.families.registry import family_of
 from s2mlp_deploy.formats import registry
 from s2mlp_deploy.gate.distance import compare
-from s2mlp_deploy.graph.lowered import Axes
-from s2mlp_deploy.graph.spatial_shift import LOWERINGS
-from s2mlp_deploy.passes.optimize import optimize
 from s2mlp_deploy.schema.array import Array
-from s2mlp_deploy.schema.spec import Embedding, Spec
 
 pytest.importorskip("ai_edge_litert", reason="needs ai-edge-litert")
 
@@ -401,24 +393,12 @@ def test_a_description_or_labels_of_another_model_are_refused(
 # Operators of other networks
 
 
-SPECS: dict[str, Spec] = {
-    "a pyramid": pyramid_spec(),
-    "norms behind the embeddings": with_stem_norms(small_spec(classes=1)),
-    "S²-MLPv2": v2_spec(),
-    "MLP-Mixer": MixerSpec(Embedding((4, 4), (4, 4)), 14, 6, 26, 2, classes=7, image_size=(20, 28)),
-}
-
-
 @pytest.mark.parametrize("lowering", ["gather", "slice"])
 @pytest.mark.parametrize("name", SPECS)
 def test_networks_of_every_family_are_translated(name: str, lowering: str, tmp_path: Path) -> None:
     """An MLP-Mixer has products whose constant is on the left, on tokens that are ordered by position first."""
-    spec = SPECS[name]
-    rng = np.random.default_rng(0)
-    weights = {n: rng.standard_normal(shape).astype(np.float32) / 4 for n, shape in spec.parameter_shapes().items()}
-    model = family_of(spec).emit(spec, weights, LOWERINGS[lowering], Axes(None, spec.image_size))
-    ir.save(optimize(model), tmp_path / "model.onnx")
-    _compare(tmp_path / "model.onnx", rng.standard_normal((3, 3, *spec.image_size)).astype(np.float32))
+    images = save_network(SPECS[name], lowering, tmp_path / "model.onnx")
+    _compare(tmp_path / "model.onnx", images)
 
 
 @pytest.mark.parametrize("family", ["S²-MLPv2", "MLP-Mixer"])
@@ -448,18 +428,6 @@ def test_other_families_go_to_every_precision_by_one_command(
     assert found.count("QUANTIZE") == found.count("DEQUANTIZE") == layers
 
 
-def graph_of(*nodes: onnx.NodeProto, shape: tuple[Any, ...] = ("batch", 4, 6), **constants: Array) -> onnx.ModelProto:
-    """A model from ``input`` (shape) to ``y``."""
-    graph = helper.make_graph(
-        list(nodes),
-        "g",
-        [helper.make_tensor_value_info("input", TensorProto.FLOAT, shape)],
-        [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)],
-        [onnx.numpy_helper.from_array(array, name) for name, array in constants.items()],
-    )
-    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=9)
-
-
 def _compare(path: Path, images: Array) -> None:
     """LiteRT computes what ONNX Runtime does of the model at ``path``."""
     import onnxruntime
@@ -472,77 +440,29 @@ def _compare(path: Path, images: Array) -> None:
     assert found.shape == expected.shape and compare(found, expected).relative_l2 < 2**-20
 
 
-ROWS = np.random.default_rng(0).standard_normal((6, 6)).astype(np.float32)
-
-
 @pytest.mark.parametrize(
     "nodes",
     [
-        [("MatMul", ["input", "w"], {}), ("Softmax", ["0"], {"axis": 1})],
-        [("Transpose", ["input"], {"perm": [0, 2, 1]}), ("MatMul", ["input", "0"], {})],
-        [("Split", ["input"], {"axis": 1, "num_outputs": 1}), ("Mul", ["0", "input"], {})],
-        [("ReduceSum", ["input", "axis"], {"keepdims": 1}), ("Sub", ["input", "0"], {})],
-        [("ReduceSum", ["input", "axis"], {"keepdims": 0}), ("Gemm", ["0", "w", "bias"], {})],
-        [("LayerNormalization", ["input", "bias", "bias"], {"axis": 2}), ("Gelu", ["0"], {"approximate": "tanh"})],
-        [("Pad", ["input", "pads"], {}), ("Sigmoid", ["0"], {})],
-        [("Slice", ["input", "start", "end", "axis"], {}), ("Add", ["0", "bias"], {})],
+        *CHAINS,
         [("Transpose", ["input"], {"perm": [0, 2, 1]}), ("Add", ["0", "column"], {})],
         [("ReduceSum", ["input", "axis"], {"keepdims": 1}), ("Expand", ["0", "rows"], {})],
-        [("Reshape", ["input", "copying"], {}), ("Div", ["0", "bias2"], {})],
     ],
     ids=lambda nodes: " ".join(operator for operator, *_ in nodes),
 )
-def test_other_operators_compute_the_same(nodes: list[tuple[str, list[str], dict[str, Any]]], tmp_path: Path) -> None:
-    made = [
-        helper.make_node(operator, inputs, ["y" if i == len(nodes) - 1 else str(i)], **attributes)
-        for i, (operator, inputs, attributes) in enumerate(nodes)
-    ]
-    constants = {
-        "w": ROWS,
-        "bias": ROWS[0],
-        "column": ROWS[0][:, None],
-        "bias2": np.float32([1, -2, 3]),
-        "axis": np.int64([1]),
-        "pads": np.int64([0, 1, 2, 0, 0, 3]),
-        "start": np.int64([-3]),
-        "end": np.int64([2**62]),
-        "copying": np.int64([0, -1, 3]),
-        "rows": np.int64([1, 5, 1]),
-    }
-    used = {name for _, inputs, _ in nodes for name in inputs}
-    model = graph_of(*made, **{name: array for name, array in constants.items() if name in used})
-    onnx.save(model, tmp_path / "model.onnx")
-    _compare(tmp_path / "model.onnx", np.random.default_rng(1).standard_normal((2, 4, 6)).astype(np.float32))
+def test_other_operators_compute_the_same(nodes: Nodes, tmp_path: Path) -> None:
+    _compare(tmp_path / "model.onnx", save_chain(nodes, tmp_path / "model.onnx"))
 
 
-REFUSED = {
-    "no translation for the operator Erf of y": [("Erf", ["input"], {})],
-    r"y \(ReduceMean\): it mixes the images": [("ReduceMean", ["input", "zero"], {})],
-    r"y \(Concat\): it mixes the images": [("Concat", ["input", "input"], {"axis": 0})],
-    r"y \(Gather\): it mixes the images": [("Gather", ["input", "zero"], {})],
-    r"y \(Reshape\): its shape leaves no room for a batch": [("Reshape", ["input", "fixed"], {})],
-    r"y \(Slice\): it skips values": [("Slice", ["input", "zero", "fixed1", "zero", "two"], {})],
+NOT_TRANSLATED: dict[str, Nodes] = {
+    **REFUSED,
     r"y \(Expand\): it copies images": [("Expand", ["input", "two"], {})],
-    r"y \(Pad\): its mode is reflect": [("Pad", ["input", "pads"], {"mode": "reflect"})],
     r"y \(Cast\): it is to another type": [("Cast", ["input"], {"to": TensorProto.FLOAT16})],
-    r"y \(Gemm\): it has factors": [("Gemm", ["input", "input"], {"alpha": 2.0})],
-    r"y \(Gemm\): neither of its matrices is a constant": [("Gemm", ["input", "input"], {})],
-    r"y \(Reshape\): its input input is not a constant": [("Reshape", ["fixed", "input"], {})],
 }
 
 
-@pytest.mark.parametrize("said", REFUSED)
+@pytest.mark.parametrize("said", NOT_TRANSLATED)
 def test_an_operator_that_cannot_be_translated_is_refused_by_name(said: str, tmp_path: Path) -> None:
-    ((operator, inputs, attributes),) = REFUSED[said]
-    constants = {
-        "zero": np.int64([0]),
-        "fixed1": np.int64([1]),
-        "two": np.int64([2]),
-        "fixed": np.int64([4, 6]),
-        "pads": np.int64([0, 1, 1, 0, 0, 0]),
-    }
-    model = graph_of(helper.make_node(operator, inputs, ["y"], **attributes), **constants)
-    onnx.save(model, tmp_path / "model.onnx")
+    save_chain(NOT_TRANSLATED[said], tmp_path / "model.onnx")
     with pytest.raises(CompilerError, match=said):
         translate(tmp_path / "model.onnx")
 
