@@ -106,6 +106,22 @@ def test_an_archive_that_was_packed_anew_with_compression_is_unpacked_and_not_ma
     assert found.spec.image_size == (20, 28)
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64], ids=str)
+@pytest.mark.parametrize("packing", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED], ids=["mapped", "packed"])
+def test_bytes_that_a_big_endian_machine_wrote_are_turned(tmp_path: Path, packing: int, dtype: torch.dtype) -> None:
+    """Two names of the same values are turned once."""
+    expected = {name: tensor.to(dtype) for name, tensor in state().items()}
+    expected["stages.0.blocks.1.fc1.bias"] = expected["stages.0.blocks.0.fc1.bias"]
+    path = save(tmp_path / "model.pt", expected)
+    with zipfile.ZipFile(path) as little, zipfile.ZipFile(tmp_path / "big.pt", "w", packing) as big:
+        for name in little.namelist():
+            content = little.read(name)
+            if "/data/" in name:
+                content = np.frombuffer(content, f"u{dtype.itemsize}").byteswap().tobytes()
+            big.writestr(name, b"big" if name.endswith("/byteorder") else content)
+    assert_same(load_checkpoint(tmp_path / "big.pt").weights, load_checkpoint(path).weights)
+
+
 # Wrappers and prefixes
 
 

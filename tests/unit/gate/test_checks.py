@@ -67,6 +67,7 @@ def test_what_is_not_finite_is_infinitely_far_away_wherever_it_stands(
     for actual, expected in ((other, sound), (sound, other)):
         assert compare(actual, expected).relative_l2 == np.inf
         assert "relative L2" in failed(actual, expected)
+    assert "finite" in failed(other, sound)
 
 
 def test_a_row_of_nan_names_no_class() -> None:
