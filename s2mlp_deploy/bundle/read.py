@@ -88,6 +88,11 @@ def _manifest_bytes(directory: Path) -> bytes:
         raise BundleError(f"{directory} {what}: expected a bundle, as s2mlp-export makes it") from error
     except ValueError as error:
         raise BundleError(f"cannot take {path}: {error}. Copy the whole bundle again") from error
+    except NotADirectoryError as error:
+        command = "s2mlp-repair" if directory.suffix == ".onnx" else "s2mlp-export"
+        raise BundleError(
+            f"{directory} is a file: expected a bundle, the directory that {command} makes of it"
+        ) from error
     except OSError as error:
         raise BundleError(f"cannot read {path}: {error.strerror}. Expected a bundle directory") from error
 

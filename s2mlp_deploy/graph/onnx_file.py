@@ -18,6 +18,9 @@ from s2mlp_deploy.system.untrusted_input import check_regular
 LEAST_OPSET = 11
 """Before it, Slice, Pad and others had their operands as attributes."""
 
+CHECKPOINTS = (".pt", ".pth", ".ckpt", ".bin", ".safetensors")
+"""How files of weights end, which people give in place of an ONNX file."""
+
 STANDARD = frozenset({"", "ai.onnx"})
 """The domain of ONNX's own operators, by both its names."""
 
@@ -60,6 +63,8 @@ def _parse(path: Path) -> onnx.ModelProto:
     except OSError as error:
         raise ModelError(f"cannot read {path}: {error.strerror}. {expected[0].upper()}{expected[1:]}") from error
     proto = onnx.ModelProto()
+    if path.suffix in CHECKPOINTS:
+        expected += "; a checkpoint goes to s2mlp-export, or through the exporter of the code that it comes from"
     try:
         proto.ParseFromString(content)
     except DecodeError as error:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 import torch
 from onnx import TensorProto, helper, numpy_helper
@@ -219,6 +220,22 @@ def test_files_that_are_no_models_are_refused(tmp_path: Path) -> None:
         ran = repair(tmp_path / name, "-o", tmp_path / "out")
         assert ran.code == 3, (name, ran.err)
         assert "Traceback" not in ran.err and not (tmp_path / "out").exists()
+
+
+def test_a_checkpoint_is_refused_with_where_it_goes(tmp_path: Path) -> None:
+    torch.save({"x": torch.zeros(3)}, tmp_path / "model.pt")
+    ran = repair(tmp_path / "model.pt")
+    assert ran.code == 3 and "a checkpoint goes to s2mlp-export" in ran.err
+
+
+def test_a_file_that_onnxruntime_optimized_for_this_processor_is_taken_with_a_warning(tmp_path: Path) -> None:
+    options = onnxruntime.SessionOptions()
+    options.optimized_model_filepath, options.log_severity_level = str(tmp_path / "model.onnx"), 3
+    onnxruntime.InferenceSession(str(MODEL), options, providers=["CPUExecutionProvider"])
+    if not any(node.domain == "com.microsoft.nchwc" for node in onnx.load(tmp_path / "model.onnx").graph.node):
+        pytest.skip("this processor's convolutions have no layout of their own")
+    ran = repair(tmp_path / "model.onnx", "-o", tmp_path / "out")
+    assert ran.code == 0 and "optimized by ONNX Runtime for one kind of processor" in " ".join(ran.err.split()), ran.err
 
 
 def test_an_old_opset_is_refused(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from s2mlp_deploy.passes.data_movement.operators import OPERATORS, NotAMoveError
 from s2mlp_deploy.passes.data_movement.output_types import InconsistentShapesError, TensorType, output_types
 from s2mlp_deploy.passes.data_movement.repair_result import LeftAlone, Statement
 from s2mlp_deploy.passes.data_movement.statements import overlaps, replay, statement
-from s2mlp_deploy.passes.data_movement.values import FILL, AbstractValue, AddressSpace, Known, Moved, Opaque
+from s2mlp_deploy.passes.data_movement.values import FILL, AbstractValue, AddressSpace, Known, Moved, Opaque, Parts
 from s2mlp_deploy.schema.array import Array
 from s2mlp_deploy.schema.shift import Semantics
 
@@ -26,7 +26,11 @@ _MOST_KNOWN = 1 << 22
 _MOST_NUMBERS = 1 << 12
 """The same for floating-point numbers, which are weights."""
 
-_VIEWS = frozenset({"Expand", "Flatten", "Identity", "Reshape", "Slice", "Split", "Squeeze", "Transpose", "Unsqueeze"})
+_SPLIT = "SplitToSequence"
+
+_VIEWS = frozenset(
+    {"Expand", "Flatten", "Identity", "Reshape", "Slice", "Split", _SPLIT, "Squeeze", "Transpose", "Unsqueeze"}
+)
 """The operators that stand for views of a framework's tensor, in the same memory."""
 
 Leaving = Callable[[ir.Value, Moved], None]
@@ -74,7 +78,7 @@ class Interpreter:
                 self._values[value] = result
                 if isinstance(result, Known) and result.array.size <= _MOST_NUMBERS:
                     self.findings.known[value] = result.array
-            if any(isinstance(result, Moved) for result in outputs):
+            if any(isinstance(result, (Moved, Parts)) for result in outputs):
                 self.findings.moving.add(node)
             for value in dict.fromkeys(v for v in (*node.inputs, *node.outputs) if v is not None):
                 self._visit(value, node)
@@ -98,8 +102,9 @@ class Interpreter:
             if found.array.size > _MOST_NUMBERS:
                 self._values[value] = Opaque(found.shape, ir.DataType.from_numpy(found.array.dtype))
             return
-        if value.is_graph_output() or any(
-            reader not in self.findings.moving and not self._is_shape(reader) for reader, _ in value.uses()
+        if isinstance(found, Moved) and (
+            value.is_graph_output()
+            or any(reader not in self.findings.moving and not self._is_shape(reader) for reader, _ in value.uses())
         ):
             self._leaving(value, found)
         self._values[value] = Opaque(found.shape, found.dtype)
@@ -178,7 +183,7 @@ class Interpreter:
         if node.op_type in COMPUTATIONS:
             with np.errstate(all="ignore"):
                 return [Known(np.asarray(COMPUTATIONS[node.op_type](node, arrays)))]
-        if node.op_type in OPERATORS:
+        if node.op_type in OPERATORS and node.op_type != _SPLIT:
             given: list[Array | None] = [v.array if isinstance(v, Known) else None for v in inputs]
             if node.op_type == "Pad" and len(given) < 3:
                 given = [*given, np.zeros((), arrays[0].dtype)]
@@ -205,7 +210,10 @@ class Interpreter:
         Raises:
             NotAMoveError: where places are not known.
         """
-        if node.op_type not in OPERATORS:
+        if node.op_type == "SequenceAt" and isinstance(inputs[0], Parts):
+            position = inputs[1]
+            return [inputs[0].parts[int(position.array)]] if isinstance(position, Known) else None
+        if node.op_type not in OPERATORS or (node.op_type == _SPLIT and not self._is_taken_apart(node.outputs[0])):
             return None
         indices = data_inputs(node)
         if all(v is None or v.const_value is not None for i in indices for v in [node.inputs[i]]):
@@ -237,7 +245,22 @@ class Interpreter:
             places = [*operator(node, storage, self._opset)]
         else:
             places = [self.space.memory(found.shape, dtype) for found in maps]
-        return [Moved(found, dtype, place) for found, place in zip(maps, places, strict=True) if place is not None]
+        found = tuple(Moved(each, dtype, place) for each, place in zip(maps, places, strict=True) if place is not None)
+        return [Parts(found)] if node.op_type == _SPLIT else [*found]
+
+    def _is_taken_apart(self, sequence: ir.Value) -> bool:
+        """Whether the tensors of ``sequence`` are only taken out of it again, each by a number that is a constant."""
+
+        def constant(value: ir.Value | None) -> bool:
+            made = value.producer() if value is not None else None
+            return value is not None and (
+                value.const_value is not None or (made is not None and made.op_type == "Constant")
+            )
+
+        return not sequence.is_graph_output() and all(
+            reader.op_type == "SequenceAt" and reader.graph is self._graph and constant(reader.inputs[1])
+            for reader, _ in sequence.uses()
+        )
 
     def _addressed(self, node: ir.Node, index: int, value: AbstractValue | None) -> Moved:
         """Data that a node moves, as addresses."""

@@ -114,6 +114,22 @@ def _split(node: ir.Node, inputs: Inputs, opset: int) -> list[Array]:
     return np.split(data, np.cumsum(sizes)[:-1].tolist(), axis)
 
 
+def _split_to_sequence(node: ir.Node, inputs: Inputs, opset: int) -> list[Array]:
+    """The tensors of the sequence: of given sizes, of one size but the last, or single entries."""
+    data, axis, given = _data(inputs), node.attributes.get_int("axis", 0), inputs[1] if len(inputs) > 1 else None
+    count = data.shape[axis]
+    if given is not None and given.ndim:
+        sizes = [int(n) for n in given]
+        if sum(sizes) != count or min(sizes, default=0) < 0:
+            raise NotAMoveError("its sizes do not add up to its input's")
+        ends = np.cumsum(sizes)[:-1].tolist()
+    else:
+        ends = list(range(size := int(given) if given is not None else 1, count, size))
+    parts = np.split(data, ends, axis)
+    squeezed = given is None and not node.attributes.get_int("keepdims", 1)
+    return [np.squeeze(part, axis) for part in parts] if squeezed else parts
+
+
 def _concat(node: ir.Node, inputs: Inputs, opset: int) -> list[Array]:
     return [np.concatenate([array for array in inputs if array is not None], node.attributes["axis"].as_int())]
 
@@ -236,6 +252,7 @@ OPERATORS: dict[str, Operator] = {
     "Slice": _slice,
     "SpaceToDepth": _space_to_depth,
     "Split": _split,
+    "SplitToSequence": _split_to_sequence,
     "Squeeze": _squeeze,
     "Tile": _tile,
     "Transpose": _transpose,

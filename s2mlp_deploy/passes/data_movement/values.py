@@ -45,6 +45,23 @@ class Moved:
         return self.map.shape
 
 
+@dataclass(frozen=True, eq=False)
+class Parts:
+    """A sequence of moved tensors, which a network only takes apart again."""
+
+    parts: tuple[Moved, ...]
+
+    @property
+    def shape(self) -> None:
+        """None: a sequence has no shape."""
+        return None
+
+    @property
+    def dtype(self) -> None:
+        """None: nor has it an element type."""
+        return None
+
+
 @dataclass(frozen=True)
 class Opaque:
     """A computed value; ``shape`` and ``dtype`` are None where they are not known."""
@@ -53,7 +70,7 @@ class Opaque:
     dtype: ir.DataType | None
 
 
-AbstractValue: TypeAlias = Known | Moved | Opaque
+AbstractValue: TypeAlias = Known | Moved | Parts | Opaque
 
 
 @dataclass(frozen=True, eq=False)

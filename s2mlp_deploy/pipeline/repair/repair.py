@@ -63,6 +63,11 @@ def repair_file(request: RepairRequest, listener: Listener | None = None) -> Rep
     with progress.step("looking for data movement"):
         exported = repair(given.model, prefer=request.preference)
     custom = onnx_file.custom_operators(given.model)
+    if any(name.startswith(OF_ONE_PROCESSOR) for name in custom):
+        progress.warn(
+            f"{given.path} was optimized by ONNX Runtime for one kind of processor, which hides most of what could be repaired: give "
+            "the file from before that, and let ONNX Runtime optimize the result"
+        )
     if not exported.regions and request.reference is None and request.output.directory is None:
         return RepairResult(description.record(given, exported, request.preference, {}), (), custom)
     with staged(request.destination, replace=request.output.force) as staging, workdir.temporary() as scratch:
@@ -70,6 +75,10 @@ def repair_file(request: RepairRequest, listener: Listener | None = None) -> Rep
         chosen = _choose(request, found, scratch, progress)
         made, record = _publish(request, found, chosen, staging, progress)
     return RepairResult(record, chosen.evidence, custom, made)
+
+
+OF_ONE_PROCESSOR = "com.microsoft.nchwc::"
+"""Operators that ONNX Runtime writes into files that it optimized in full."""
 
 
 @dataclass(frozen=True)

@@ -412,3 +412,12 @@ def test_a_model_that_the_runtime_cannot_load_is_refused(bundle: Path, content: 
     (bundle / MODEL).write_bytes(content)
     edit(bundle, lambda m: m["files"].update({MODEL: sha256(bundle / MODEL)}))
     refused(bundle, "cannot load the model")
+
+
+@pytest.mark.parametrize(("name", "command"), [("model.onnx", "s2mlp-repair"), ("model.pt", "s2mlp-export")])
+def test_a_file_in_place_of_a_bundle_is_refused_with_the_command_that_makes_one(
+    tmp_path: Path, name: str, command: str
+) -> None:
+    (tmp_path / name).write_bytes(b"content")
+    with pytest.raises(BundleError, match=f"is a file: expected a bundle, the directory that {command} makes of it"):
+        read_bundle(tmp_path / name)

@@ -297,3 +297,32 @@ def test_an_operator_set_that_is_too_old_is_refused() -> None:
     graph, x = start(opset=10)
     with pytest.raises(UsageError, match="operator set 10"):
         repair(graph.model(graph.add("Neg", x)))
+
+
+@pytest.mark.parametrize(
+    ("sizes", "count"), [((2, 2, 1), 3), (2, 3), (None, 5)], ids=["sizes", "chunks", "single entries"]
+)
+def test_a_sequence_that_is_taken_apart_again_goes(sizes: tuple[int, ...] | int | None, count: int) -> None:
+    graph = Moving()
+    x = graph.add("Abs", graph.input((2, 5, 3)))
+    split = () if sizes is None else (graph.constant(np.array(sizes, np.int64)),)
+    sequence = graph.add("SplitToSequence", x, *split, axis=1)
+    taken = [graph.add("SequenceAt", sequence, graph.constant(np.array(i - count, np.int64))) for i in range(count)]
+    model = graph.model(graph.add("Neg", graph.add("Concat", *reversed(taken), axis=1)))
+    repaired = repair(model).model
+    assert not operators(repaired).keys() & {"SplitToSequence", "SequenceAt"}
+    feeds = {"x": numbered((2, 5, 3))}
+    assert same_bits(outputs(repaired, feeds), outputs(model, feeds))
+
+
+def test_a_sequence_that_is_put_together_or_measured_stays() -> None:
+    graph = Moving()
+    x = graph.add("Abs", graph.input((2, 5, 3)))
+    sequence = graph.add("SplitToSequence", x, graph.ints(2, 3), axis=1)
+    whole = graph.add("ConcatFromSequence", sequence, axis=2 - 1)
+    first = graph.add("SequenceAt", sequence, graph.constant(np.array(0, np.int64)))
+    model = graph.model(graph.add("Neg", whole), graph.add("Neg", first))
+    repaired = repair(model).model
+    assert operators(repaired)["SplitToSequence"] == 1
+    feeds = {"x": numbered((2, 5, 3))}
+    assert same_bits(outputs(repaired, feeds), outputs(model, feeds))
