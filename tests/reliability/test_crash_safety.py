@@ -197,6 +197,9 @@ def test_told_to_stop_while_it_starts(checkpoints: Path, tmp_path: Path, trials:
         time.sleep(rng.uniform(0.25, 1.2))
         process.send_signal(number)
         _, err = process.communicate(timeout=600)
+        if err.startswith("Fatal Python error: init_"):  # on a busy machine Python itself may still be starting
+            assert os.listdir(tmp_path) == []
+            continue
         assert process.returncode in (128 + number, -number), (process.returncode, err)
         assert process.returncode < 0 or err.endswith("error: interrupted; nothing unfinished was published\n"), err
         assert os.listdir(tmp_path) == []
