@@ -97,6 +97,19 @@ def test_probabilities_stand_for_logits_that_moved_no_further_and_hardly_less(
     assert least * (1 - 1e-3) <= found <= move * (1 + 1e-9)
 
 
+@pytest.mark.parametrize("left_out", [None, 0, 4])
+def test_a_ranking_that_leaves_out_one_of_the_best_is_far_away_though_its_scores_are_right(
+    left_out: int | None,
+) -> None:
+    logits = np.random.default_rng(0).standard_normal((len(IMAGES), CLASSES)).astype(np.float32)
+    order = np.argsort(-logits, axis=1)
+    named = order[:, :5] if left_out is None else np.delete(order, left_out, axis=1)[:, :5]
+    scores = np.take_along_axis(probabilities(logits.astype(np.float64)), named, 1).astype(np.float32)
+    found = as_logits(spread(scores, named), logits, Interface(output="top5"))
+    distances = np.linalg.norm(found - logits, axis=1) / np.linalg.norm(logits, axis=1)
+    assert (distances < 1e-5).all() if left_out is None else (distances > 1e-3).all(), distances
+
+
 def test_a_session_without_classes_is_refused() -> None:
     class Plain:
         def run(self, images: Array) -> Array:
