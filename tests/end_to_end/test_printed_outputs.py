@@ -59,6 +59,7 @@ def test_the_python_of_readme_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         (ROW, ROW.replace("3.0e-07", "1.9e-08")),
         ("│ logits │     1.3e-07 │ ████                   │", "│ logits │     1.9e-07 │ █████                  │"),
         ("│ fp32 │ 0.626 │ 0.620 … 0.631 │ 1.00 │", "│ fp32 │  10.62 │ 10.59 … 10.99 │ 1.00 │"),
+        ("│ fp32 │ 0.626 │ 0.620 … 0.631 │ 1.00 │", "│ fp32 │  12.3 │  11.9 … 14.0 │ 1.00 │"),
         ("│ 0.85 │  0.83 … 0.86 │", "│ 0.85 │ 0.58 … 1.03 ≈ │"),
         ("━━━━┳━━━━", "━━━━━┳━━━"),
         ("medians of 757 rounds, on 2 cores", "medians of 1,031 rounds, on 16 cores"),
