@@ -1,7 +1,7 @@
 """``make arm``: are bundles of every precision, recipe and format that has wheels for ARM right on ARM processors, emulated by qemu-user?
 
-Bundles of the bundled checkpoint are made here, and verified by s2mlp-verify's own code in Debian's Python for ARM. Skipped, with the
-reason, where that cannot be set up; everything lies in build/arm.
+Bundles of the bundled checkpoint are made here, and verified by s2mlp-verify's own code in Debian's Python for ARM; ExecuTorch's programs are run
+there by a small program of their own. Skipped, with the reason, where that cannot be set up; everything lies in build/arm.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import distribution
+from importlib.util import find_spec
 from pathlib import Path
 
 HERE = Path(__file__).parent
@@ -49,8 +50,12 @@ GRAPHS = {
     "int8-litert": (*INT8, "--target", "litert"),
     "int8w": ("--precision", "int8w"),
 }
-COMPILED = {"ort": ("fp16", "int8-arm"), "litert": ("fp32", "fp16", "int8w", "int8-litert")}
-"""What is compiled, too, by format: what ONNX Runtime does to weights, and to operators of bytes; and all that LiteRT takes."""
+COMPILED = {
+    "ort": ("fp16", "int8-arm"),
+    "litert": ("fp32", "fp16", "int8w", "int8-litert"),
+    "executorch": ("fp32", "int8w", "int8-litert"),
+}
+"""What is compiled, too, by format: what ONNX Runtime does to weights, and to operators of bytes; all that LiteRT and ExecuTorch take."""
 
 REFUSED = {("fp16-trt", WITH_FLOAT16)}
 """A graph that computes in float16 is for GPUs; there ONNX Runtime also adds up in float16."""
@@ -70,6 +75,11 @@ def main() -> int:
             stdout=subprocess.DEVNULL,
         )
     install_self(root / "site")
+    if reason := unable_to_run_programs():
+        print(f"make arm: without ExecuTorch: {reason}")
+        del COMPILED["executorch"]
+    elif not (root / "usr" / "bin" / "run_program").exists():
+        subprocess.run(["bash", HERE / "make-runner.sh", root, ROOT / "constraints.txt"], check=True)
     bundles = make_bundles(PLACE / "bundles")
     wrong = 0
     cpus = sys.argv[1:] or (*WITHOUT_FLOAT16, WITH_FLOAT16)
@@ -100,6 +110,13 @@ def unable() -> str | None:
     return None
 
 
+def unable_to_run_programs() -> str | None:
+    """Why ExecuTorch's programs cannot be made or run."""
+    if not shutil.which("aarch64-linux-gnu-g++"):
+        return "there is no aarch64-linux-gnu-g++: apt-get install g++-aarch64-linux-gnu"
+    return None if find_spec("executorch") else "it is not installed: pip install '.[executorch]'"
+
+
 def install_self(site: Path) -> None:
     """Put this project's metadata, which name its formats, into ``site``; its code is read from where it is."""
     for old in site.glob("s2mlp_deploy-*.dist-info"):
@@ -125,12 +142,17 @@ def make_bundles(place: Path) -> list[Path]:
 
 def verified(root: Path, cpu: str, bundles: list[Path]) -> list[dict[str, object]]:
     """What s2mlp-verify finds of ``bundles`` on ``cpu``."""
+    programs = [bundle for bundle in bundles if bundle.name.endswith("-executorch")]
+    others = [bundle for bundle in bundles if bundle not in programs]
+    found = lines_of(["bash", HERE / "run.sh", root, cpu, "usr/bin/python3.11", HERE / "verify.py", *others])
+    return found + lines_of([sys.executable, HERE / "verify_programs.py", root, cpu, *programs])
+
+
+def lines_of(command: list[str | Path]) -> list[dict[str, object]]:
+    """The lines of JSON that ``command`` prints."""
+    paths = os.pathsep.join([str(ROOT), str(ROOT / "exporters")])
     done = subprocess.run(
-        ["bash", HERE / "run.sh", root, cpu, HERE / "verify.py", *bundles],
-        stdout=subprocess.PIPE,
-        text=True,
-        check=True,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "exporters")])},
+        command, stdout=subprocess.PIPE, text=True, check=True, env={**os.environ, "PYTHONPATH": paths}
     )
     return [json.loads(line) for line in done.stdout.splitlines()]
 

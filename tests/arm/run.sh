@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
-# run.sh ROOT CPU ARGUMENTS…: Python in ROOT (see make-root.sh) on an emulated processor, as in  run.sh root neoverse-n1 -c 'import onnxruntime'.
+# run.sh ROOT CPU PROGRAM ARGUMENTS…: a program of ROOT (see make-root.sh) on an emulated processor, as in
+# run.sh root neoverse-n1 usr/bin/python3.11 -c 'import onnxruntime'.
 # What it computes is what counts; how long it takes says nothing.
 set -euo pipefail
-root=$(realpath "$1"); cpu=$2; shift 2
+root=$(realpath "$1"); cpu=$2; program=$3; shift 3
 features="fp asimd evtstrm aes pmull sha1 sha2 crc32"
 case $cpu in
     cortex-a53) part=0xd03 ;;
@@ -19,4 +20,4 @@ echo 0 | tee "$own/sys/devices/system/cpu/possible" >"$own/sys/devices/system/cp
 printf 'processor\t: 0\nBogoMIPS\t: 50.00\nFeatures\t: %s\nCPU implementer\t: 0x41\nCPU architecture: 8\nCPU variant\t: 0x3\nCPU part\t: %s\nCPU revision\t: 1\n\n' \
     "$features" "$part" >"$own/proc/cpuinfo"
 exec env -u OPENBLAS_CORETYPE -u OPENBLAS_L2_SIZE -u PYTHONDONTWRITEBYTECODE PYTHONPYCACHEPREFIX="$root/pycache" PYTHONPATH="$root/site${PYTHONPATH:+:$PYTHONPATH}" \
-    qemu-aarch64 -cpu "$cpu" -L "$own" "$own/usr/bin/python3.11" "$@"
+    qemu-aarch64 -cpu "$cpu" -L "$own" "$own/$program" "$@"

@@ -60,8 +60,22 @@ WITH_GRAPH = ("onnx", "ort-onnx", "web", "triton", "trt-rtx")
 REFUSED, DIFFERENT = 3, 1
 
 
-def _export(place: Path, seed: int, *, thorough: bool, more: tuple[object, ...] = ()) -> None:
-    """A bundle of every format, of the checkpoint with this ``seed``, with three golden images."""
+MODULES = {"litert": "ai_edge_litert", "executorch": "executorch", "coreml": "coremltools"}
+"""The modules that formats need and that are not everywhere."""
+
+ELSEWHERE = ("trt-rtx", *(["coreml"] if sys.platform != "darwin" else []))
+"""Formats whose bundles are pending a device that is not here."""
+
+
+def _made_here(name: str, precision: str, *, thorough: bool) -> bool:
+    """Whether bundles of the format ``name`` are made: ExecuTorch's, which take seconds, by ``--thorough`` alone, and not at fp16."""
+    if name == "executorch" and not (thorough and precision == "fp32"):
+        return False
+    return bool(npm.formats([name])) and (name not in MODULES or find_spec(MODULES[name]) is not None)
+
+
+def _export(place: Path, seed: int, *, engine: bool, thorough: bool, more: tuple[object, ...] = ()) -> None:
+    """A bundle of every format, of the checkpoint with this ``seed``, with three golden images; ``engine``: one that can be loaded."""
     place.mkdir()
     for i in range(3):
         pixels = np.random.default_rng(i).integers(0, 256, (20, 28, 3), np.uint8)
@@ -76,9 +90,11 @@ def _export(place: Path, seed: int, *, thorough: bool, more: tuple[object, ...] 
         ("triton",),
         ("web",),
         ("litert",),
+        ("executorch",),
+        ("coreml", "--allow-unverified-engine"),
         ("ort-onnx", "--ort-style", "onnx"),
     ]:
-        if npm.formats([name]) and (name != "litert" or find_spec("ai_edge_litert")):
+        if _made_here(name, precision, thorough=thorough):
             exported(
                 place / "onnx",
                 "--format",
@@ -89,8 +105,8 @@ def _export(place: Path, seed: int, *, thorough: bool, more: tuple[object, ...] 
                 "-o",
                 place / name,
             )
-    engine = ["--format", "trt-rtx", "--precision", precision, "--allow-unverified-engine", "-o", place / "trt-rtx"]
-    if not thorough or run("export", place / "onnx", *engine).code:
+    rtx = ["--format", "trt-rtx", "--precision", precision, "--allow-unverified-engine", "-o", place / "trt-rtx"]
+    if not engine or run("export", place / "onnx", *rtx).code:
         _stand_in(place)
 
 
@@ -120,13 +136,13 @@ def made(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureReques
     repaired network with a loop."""
     place = tmp_path_factory.mktemp("made")
     thorough = bool(request.config.getoption("--thorough", default=False))
-    _export(place / "one", 0, thorough=thorough)
+    _export(place / "one", 0, engine=thorough, thorough=thorough)
     (place / "networks").mkdir()
     ran = run("repair", looping.save(place / "looping.onnx", 5), "-o", place / "networks" / "onnx")
     assert ran.code == 0, ran.err
     if thorough:
-        _export(place / "other", 1, thorough=False)
-        _export(place / "half", 0, thorough=False, more=("--precision", "fp16"))
+        _export(place / "other", 1, engine=False, thorough=True)
+        _export(place / "half", 0, engine=False, thorough=True, more=("--precision", "fp16"))
     else:
         (place / "other").mkdir()
         exported(
@@ -226,9 +242,11 @@ def test_healthy_bundles_are_not_refused(victim: Victim, trials: Trials) -> None
         bundle = victim.sent(format, nothing_changed)
         with loads() as done:
             ran = run("verify", bundle)
-        assert ran.code == (4 if format == "trt-rtx" else 0), ran.err
+        assert ran.code == (4 if format in ELSEWHERE else 0), ran.err
         seen |= set(done)
-        trials.tried("bundles checked" if ran.code == 0 else "bundles that were left, since they need a GPU")
+        trials.tried("bundles checked" if ran.code == 0 else "bundles that were left, since they need another device")
+    if "executorch" in formats(victim.made):
+        assert "executorch.extension.pybindings._C._load_program" in seen
     assert {"onnxruntime.InferenceSession", "openvino.frontend.FrontEndManager", "PIL.Image.open"} <= seen
     assert {"s2mlp_deploy.bundle.golden_tensors.load_file"} <= seen
 
@@ -285,7 +303,8 @@ def test_graphs_that_could_do_more_than_compute(victim: Victim, trials: Trials) 
 
 def test_settings_and_files_of_formats(victim: Victim, trials: Trials) -> None:
     """What is a format's own, with hashes that are right: OpenVINO's XML with entities, extensions and weights out of range, .ort
-    and .tflite files with branches, operators of libraries and weights elsewhere, ONNX Runtime's options that write files, Triton's configuration, files that are not listed."""
+    and .tflite files, .pte programs and Core ML packages with branches, operators of libraries and weights elsewhere, ONNX Runtime's
+    options that write files, Triton's configuration, files that are not listed."""
     for format, changes in hostile.SETTINGS.items():
         if format not in formats(victim.made):
             continue
@@ -502,6 +521,7 @@ def test_other_healthy_files_under_this_name(victim: Victim, trials: Trials) -> 
             ("openvino", "model.bin"),
             ("triton", "1/model.onnx"),
             ("litert", "model.tflite"),
+            ("executorch", "model.pte"),
             ("web", "model.onnx"),
             ("ort-onnx", "model.onnx"),
         ):
@@ -509,7 +529,7 @@ def test_other_healthy_files_under_this_name(victim: Victim, trials: Trials) -> 
                 continue
             changes[format, "of another checkpoint"] = _swapped(name, other / format)
             changes[format, "golden tensors of another checkpoint"] = _swapped("golden.safetensors", other / format)
-            if name != "model.bin":
+            if name not in ("model.bin", "model.pte"):
                 changes[format, "of another precision"] = _swapped(name, half / format)
         changes["onnx", "of another precision"] = _swapped("model.onnx", half / "onnx")
         changes["ort", "the file of another format"] = lambda bundle: replace_file(

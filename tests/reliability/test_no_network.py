@@ -56,6 +56,7 @@ REACHING = re.compile(r"(?:AF|PF)_(?:INET|INET6|PACKET)\b")
 EXAMPLE = str(PAPER_CHECKPOINT)
 IMAGES = ("--data", str(TEST_IMAGES), "--data-count", "20")
 INT8 = ("--precision", "int8", "--calibration", str(TEST_IMAGES), "--min-agreement", "0.9")
+ON_NPU = ("--target", "litert-micro", "--shift", "slice", "--batch", "1", "--npu", "ethos-u55-128")
 INSPECT, EXPORT, VERIFY, REPAIR, DOCTOR = (
     ("s2mlp_deploy.cli.entry_points", name) for name in ("inspect", "export", "verify", "repair", "doctor")
 )
@@ -79,6 +80,10 @@ RUNS: dict[str, list[tuple[str, ...]]] = {
     "openvino": [(*EXPORT, EXAMPLE, "--format", "openvino"), (*VERIFY, "fashion_mnist-openvino-fp32")],
     "sweep": [(*SWEEP, str(EXAMPLES / "sweep.toml"), "--workers", "1")],
     "litert": [(*EXPORT, EXAMPLE, "--format", "litert"), (*VERIFY, "fashion_mnist-litert-fp32")],
+    "vela": [
+        (*EXPORT, "../small.pt", *INT8, *ON_NPU, "--format", "litert"),
+        (*VERIFY, "small-litert-int8"),
+    ],
     "executorch": [(*EXPORT, EXAMPLE, "--format", "executorch"), (*VERIFY, "fashion_mnist-executorch-fp32")],
     "coreml": [(*EXPORT, EXAMPLE, "--format", "coreml", "--allow-unverified-engine")],
     "triton": [(*EXPORT, EXAMPLE, "--format", "triton"), (*VERIFY, "fashion_mnist-triton-fp32")],
@@ -93,6 +98,7 @@ NEEDED = {
     "web": npm.has("onnxruntime-web"),
     "trt-rtx": find_spec("tensorrt_rtx") is not None,
     "litert": find_spec("ai_edge_litert") is not None,
+    "vela": find_spec("ethosu") is not None,
     "executorch": find_spec("executorch") is not None,
     "coreml": find_spec("coremltools") is not None,
 }
@@ -200,6 +206,7 @@ def test_every_command_and_format(name: str, tmp_path: Path, trials: Trials) -> 
         pytest.skip("only with --thorough: each takes half a minute")
     if not NEEDED.get(name, True):
         pytest.skip(f"{name} cannot be made here")
+    save_checkpoint(tmp_path / "small.pt", small_spec(depth=1))
     assert ran(tmp_path / "run", RUNS[name], LINGER) == ([], set())
     trials.tried("commands", len(RUNS[name]))
 

@@ -81,6 +81,7 @@ EXPORTS = {
     "openvino int8": [*INT8, "--format", "openvino"],
     "openvino from a bundle": ["example", "--format", "openvino"],
     "litert": [SMALL, "--format", "litert", "--precision", "int8w", "--sbom"],
+    "litert int8 alone": [*INT8, "--format", "litert", "--target", "litert-micro"],
     "coreml": [SMALL, "--format", "coreml", "--precision", "int8w", "--allow-unverified-engine", "--sbom"],
     "triton": [SMALL, "--format", "triton", "--dynamic-size", "--shift", "pad"],
     "web": [SMALL, "--format", "web", "--batch", "2", "--sbom", "--ort-web", str(npm.WEB)],
@@ -285,6 +286,18 @@ def test_no_file_tells_where_when_or_on_which_machine_it_was_made(runs: list[Pat
     for file, content in files_of(runs[0] / name).items():
         assert [w for w in telling if w in content] == [], file
         assert re.search(rb"20\d\d-[01]\d-[0-3]\d|[0-2]\d:[0-5]\d:[0-5]\d", content) is None, file
+
+
+def test_programs_for_executorch(small: Path, tmp_path: Path, trials: Trials) -> None:
+    """Programs for ExecuTorch, whose lowering takes seconds, with their golden tensors in a second file."""
+    if not trials.thorough:
+        pytest.skip("only with --thorough: takes a minute")
+    pytest.importorskip("executorch", reason="needs ExecuTorch")
+    to = ("--format", "executorch", "--bundled-program")
+    exports = {"fp32": [SMALL, *to], "int8w": [SMALL, *to, "--precision", "int8w"], "int8": [*INT8, *to]}
+    one, other = (around.make(tmp_path, small, exports) for around in FEW)
+    assert {name: found for name in exports if (found := differences(one / name, other / name))} == {}
+    trials.tried("bundles compared", len(exports))
 
 
 def test_different_exports_differ(runs: list[Path]) -> None:

@@ -482,6 +482,45 @@ def _tflite(change: Callable[[Any], object]) -> Change:
     return of_bundle
 
 
+def _mlmodel(change: Callable[[Any], object]) -> Change:
+    """The program of a Core ML package, changed as a message."""
+
+    def of_bundle(bundle: Path) -> None:
+        from s2mlp_exporters.coreml.package import PROGRAM
+        from s2mlp_exporters.coreml.toolkit import load
+
+        spec = load("coremltools.proto.Model_pb2").Model()
+        spec.ParseFromString((bundle / PROGRAM).read_bytes())
+        change(spec)
+        replace_file(bundle, PROGRAM, spec.SerializeToString(deterministic=True))
+
+    return of_bundle
+
+
+def _operators(spec: Any) -> Any:
+    (block,) = spec.mlProgram.functions["main"].block_specializations.values()
+    return block.operations
+
+
+def _weights_elsewhere(spec: Any) -> None:
+    values = [item.attributes["val"] for item in _operators(spec) if item.type == "const"]
+    next(value for value in values if value.HasField("blobFileValue")).blobFileValue.fileName = "@model_path/../../bait"
+
+
+_PACKAGE = "model.mlpackage/Data/com.apple.CoreML"
+
+
+def _bytes_of(name: str, old: bytes, new: bytes) -> Change:
+    """Other bytes, as many, in the file ``name``."""
+
+    def change(bundle: Path) -> None:
+        before = (bundle / name).read_bytes()
+        assert old in before and len(old) == len(new)
+        replace_file(bundle, name, before.replace(old, new, 1))
+
+    return change
+
+
 SETTINGS: dict[str, dict[str, Change]] = {
     "onnx": {
         "called .ort": _renamed("model.ort"),
@@ -521,6 +560,33 @@ SETTINGS: dict[str, dict[str, Change]] = {
         ),
         "a branch": _tflite(lambda model: setattr(model.operatorCodes[0], "builtinCode", 118)),
         "weights from elsewhere": _tflite(lambda model: setattr(model.buffers[3], "offset", 1 << 40)),
+    },
+    "executorch": {
+        "another runtime": _settings(runtime="torch"),
+        "another backend": _settings(backend="qnn"),
+        "a batch of a million": _settings(max_batch=10**6),
+        "places that lead nowhere": lambda bundle: replace_file(
+            bundle, "model.pte", b"\xff" * 4 + b"ET12eh00" + b"\xff" * 100
+        ),
+        "half a program": lambda bundle: replace_file(bundle, "model.pte", (bundle / "model.pte").read_bytes()[:5000]),
+        "a part for another backend": _bytes_of("model.pte", b"XnnpackBackend", b"OpenvinoBacken"),
+        "an operator of a library": _bytes_of("model.pte", b"index_select", b"own::op_____"),
+        "another method": _bytes_of("model.pte", b"forward\0", b"farword\0"),
+    },
+    "coreml": {
+        "another runtime": _settings(runtime="mlx"),
+        "other processors": _settings(compute_units="gpu"),
+        "half a program": lambda bundle: replace_file(
+            bundle, f"{_PACKAGE}/model.mlmodel", (bundle / f"{_PACKAGE}/model.mlmodel").read_bytes()[:5000]
+        ),
+        "a custom layer": _mlmodel(lambda spec: setattr(_operators(spec)[-1], "type", "custom_layer")),
+        "a loop": _mlmodel(lambda spec: _operators(spec)[-1].blocks.add()),
+        "another function": _mlmodel(lambda spec: spec.mlProgram.functions["other"].SetInParent()),
+        "weights from elsewhere": _mlmodel(_weights_elsewhere),
+        "fewer weights": lambda bundle: replace_file(
+            bundle, f"{_PACKAGE}/weights/weight.bin", (bundle / f"{_PACKAGE}/weights/weight.bin").read_bytes()[:-100]
+        ),
+        "a file that is not listed": lambda bundle: (bundle / _PACKAGE / "more.json").write_text("{}"),
     },
     "web": {
         "a script that is not listed": _unlisted("app.js"),

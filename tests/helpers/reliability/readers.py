@@ -97,6 +97,10 @@ def make_seeds(place: Path) -> None:
         ran = run("export", place / "model.pt", "--format", "litert", *int8, *named)
         assert ran.code == 0, ran.err
         shutil.copy(place / "litert-int8" / "model.tflite", place / "int8.tflite")
+        micro = (*int8, "--target", "litert-micro", "-o", place / "litert-micro")
+        ran = run("export", place / "model.pt", "--format", "litert", *micro)
+        assert ran.code == 0, ran.err
+        shutil.copy(place / "litert-micro" / "model.tflite", place / "micro.tflite")
     if COREML:
         ran = run("export", out, "--format", "coreml", "--allow-unverified-engine", "-o", place / "coreml")
         assert ran.code == 0, ran.err
@@ -306,7 +310,11 @@ READERS: dict[str, Reader] = {
     "recordings": Reader(("recorded.npz", "packed.npz"), (_archived, _archived, _raw), _recording),
     "recordings in safetensors": Reader(("recorded.safetensors",), (_headed, _headed, _raw), _recording),
     "calibration inputs": Reader(("inputs.npy",), (_npy, _npy, _raw), _inputs),
-    **({"models for LiteRT": Reader(("model.tflite", "int8.tflite"), (_raw, _raw), _litert)} if LITERT else {}),
+    **(
+        {"models for LiteRT": Reader(("model.tflite", "int8.tflite", "micro.tflite"), (_raw, _raw), _litert)}
+        if LITERT
+        else {}
+    ),
     **({"programs for Core ML": Reader(("model.coreml",), (_raw,), _coreml)} if COREML else {}),
 }
 """By what they read."""

@@ -19,6 +19,7 @@ LOADING = (
     ("openvino", "Core"),
     ("openvino.frontend", "FrontEndManager"),
     ("ai_edge_litert.interpreter", "Interpreter"),
+    ("executorch.extension.pybindings._C", "_load_program"),
     ("tensorrt_rtx", "Runtime"),
     ("tensorrt_rtx", "Builder"),
     ("PIL.Image", "open"),
