@@ -31,9 +31,10 @@ class EmulatedSession:
         done = subprocess.run(
             [*self._command, str(self._path), images.dtype.name, *shape],
             input=np.ascontiguousarray(images).tobytes(),
-            stdout=subprocess.PIPE,
-            check=True,
+            capture_output=True,
         )
+        if done.returncode:
+            raise RuntimeError(done.stderr.decode())
         return np.frombuffer(done.stdout, np.float32).reshape(len(images), -1)
 
 
