@@ -70,9 +70,14 @@ def _broadcast(operands: list[Tensor]) -> tuple[tuple[int, ...], int | None]:
     return shape, next((x.free + len(shape) - len(x.shape) for x in operands if x.free is not None), None)
 
 
-def mean(t: Translation, x: Tensor, axes: list[int], result: Result, *, keep: bool, kind: str = "MEAN") -> Tensor:
-    """The mean (or, as ``kind`` says, the sum) of ``x`` over ``axes``."""
-    return t.add(Kind(kind, "ReducerOptions", {"keepDims": keep}), [x, int32("axis", axes)], result)
+def mean(t: Translation, x: Tensor, axes: list[int], result: Result) -> Tensor:
+    """The mean of ``x`` over ``axes``, which stay as axes of one value."""
+    return t.add(_reducing("MEAN", keep=True), [x, int32("axis", axes)], result)
+
+
+def _reducing(name: str, *, keep: bool, version: int = 1) -> Kind:
+    """The operator ``name``, a mean or a sum over axes; with ``keep`` these stay as axes of one value."""
+    return Kind(name, "ReducerOptions", {"keepDims": keep}, version)
 
 
 def _elementwise(kind: Kind) -> Emitter:
@@ -102,7 +107,7 @@ def _softmax(t: Translation, node: Node) -> None:
     t.define(node.name, t.transposed(made, tuple(np.argsort(order).tolist())))
 
 
-def _reduction(kind: str) -> Emitter:
+def _reduction(name: str) -> Emitter:
     def emit(t: Translation, node: Node) -> None:
         value = t.value(node.inputs[0])
         x = t.integers_of(value) if t.whole else t.written(value)
@@ -117,12 +122,12 @@ def _reduction(kind: str) -> Emitter:
         else:
             shape = tuple(n for i, n in enumerate(x.shape) if i not in axes)
             free = None if x.free is None else x.free - sum(axis < x.free for axis in axes)
-        result = Result(node.name, shape, free)
+        result, over = Result(node.name, shape, free), int32("axis", axes)
         if t.whole:
-            reduced = Kind(kind, "ReducerOptions", {"keepDims": keep}, _OF_BYTES)
-            t.define(node.name, Pending(reduced, (x, int32("axis", axes)), result, identity(shape)))
+            reducing = _reducing(name, keep=keep, version=_OF_BYTES)
+            t.define(node.name, Pending(reducing, (x, over), result, identity(shape)))
         else:
-            t.define(node.name, mean(t, x, axes, result, keep=keep, kind=kind))
+            t.define(node.name, t.add(_reducing(name, keep=keep), [x, over], result))
 
     return emit
 

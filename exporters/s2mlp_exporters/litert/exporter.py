@@ -106,14 +106,6 @@ class LiteRtModel(Compiler):
         """
         return self.open_with_threads(artifact, None)
 
-    def examples(self, manifest: Manifest) -> Mapping[str, str]:
-        """Code for LiteRT in Python."""
-        return {
-            "python": "from ai_edge_litert.interpreter import Interpreter\n\n"
-            f'classify = Interpreter("{manifest.artifact}").get_signature_runner()\n'
-            f'print(classify({manifest.input.name}=prepared)["{manifest.output.name}"])'
-        }
-
     def open_with_threads(self, artifact: Artifact, threads: int | None) -> LiteRtSession:
         """The same, on ``threads`` threads."""
         return LiteRtSession(artifact.path, recorded(artifact, Settings).runtime_version, threads)
@@ -121,6 +113,14 @@ class LiteRtModel(Compiler):
     def versions(self) -> Mapping[str, str]:
         """ai-edge-litert has the schema that the file is written by."""
         return {PACKAGE: litert_version()}
+
+    def examples(self, manifest: Manifest) -> Mapping[str, str]:
+        """Code for LiteRT in Python."""
+        return {
+            "python": "from ai_edge_litert.interpreter import Interpreter\n\n"
+            f'classify = Interpreter("{manifest.artifact}").get_signature_runner()\n'
+            f'print(classify({manifest.input.name}=prepared)["{manifest.output.name}"])'
+        }
 
 
 def _settings(**of_npu: str) -> dict[str, str]:

@@ -144,9 +144,9 @@ def _layer_norm(t: Translation, node: Node) -> None:
     if node.attributes.get("axis", -1) not in (-1, last) or len(node.outputs) > 1:
         raise node.refused("it is not along the last axis alone")
     column = (*x.shape[:-1], 1)
-    mu = mean(t, x, [last], Result(f"{name}/mean", column, x.free), keep=True)
+    mu = mean(t, x, [last], Result(f"{name}/mean", column, x.free))
     squares = apply(t, SQUARED_DIFFERENCE, [x, mu], f"{name}/squares")
-    variance = mean(t, t.written(squares), [last], Result(f"{name}/variance", column, x.free), keep=True)
+    variance = mean(t, t.written(squares), [last], Result(f"{name}/variance", column, x.free))
     epsilon = np.float32(node.attributes.get("epsilon", 1e-5))
     y = apply(t, ADD, [variance, Constant(f"epsilon{epsilon}", np.array([epsilon]))], f"{name}/guarded")
     y = apply(t, RSQRT, [y], f"{name}/inverse")
