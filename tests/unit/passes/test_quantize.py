@@ -501,6 +501,25 @@ def test_a_result_that_is_off_by_more_than_rounding_is_caught(
         given.at(target)
 
 
+@pytest.mark.parametrize("target", RECIPES)
+def test_an_input_that_is_quantized_in_one_way_and_read_in_another_is_caught(
+    target: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given, rewrite = Float.of(small_spec(depth=1)), Quantize.rewrite
+
+    def damaged(self: Quantize, graph: ir.Graph) -> None:
+        rewrite(self, graph)
+        scale, other = (graph.initializers[f"stage0/block00/{layer}/x_scale"] for layer in ("fc3", "fc4"))
+        for quantizer in [n for n in graph if n.op_type == "QuantizeLinear" and n.inputs[1] is scale]:
+            quantizer.replace_input_with(1, other)
+
+    monkeypatch.setattr(Quantize, "rewrite", damaged)
+    with pytest.raises(
+        ParityError, match="the input of stage0/block00/fc3 is quantized in one way and read in another"
+    ):
+        given.at(target)
+
+
 @pytest.mark.parametrize("target", [name for name, recipe in RECIPES.items() if not recipe.outputs])
 def test_a_graph_that_gives_another_value_is_caught(target: str, monkeypatch: pytest.MonkeyPatch) -> None:
     given, rewrite = Float.of(small_spec(depth=1)), Quantize.rewrite
