@@ -164,7 +164,9 @@ def obstacle(device: int = 0) -> str | None:
     try:
         driver = Driver()
     except OSError:
-        return "no NVIDIA driver is installed here, so nothing runs on CUDA: install it, or run the model on the processor"
+        return (
+            "no NVIDIA driver is installed here, so nothing runs on CUDA: install it, or run the model on the processor"
+        )
     cuda = built_for()
     if cuda and driver.version // 1000 < cuda:
         served = f"{driver.version // 1000}.{driver.version % 1000 // 10}"
