@@ -140,8 +140,6 @@ def bench(
     force: ForceOption = False,
 ) -> None:
     """Verify bundles, then time them interleaved, checking every answer."""
-    # Threads of other libraries that wait busily would run at the cost of whoever is timed then.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     from s2mlp_bench import benchmark, environment
     from s2mlp_bench.baselines import registry
     from s2mlp_bench.energy import device_table

@@ -93,10 +93,16 @@ def _watch(reading: int) -> None:
 
 
 def entered(module: str, function: str, summary: str) -> Callable[[], None]:
-    """An entry point that can be interrupted from its first moment on, while it is still being imported; ``summary`` is its docstring."""
+    """An entry point that can be interrupted from its first moment on, while it is still being imported; ``summary`` is its docstring.
+
+    Threads of OpenMP, of which PyTorch has some, sleep while they wait for one another. By default they wait busily: where others work
+    on the same cores an export took seven times as long, and whatever a benchmark timed meanwhile ran at their cost.
+    """
 
     def main() -> None:
         from importlib import import_module
+
+        os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # read when the library is loaded
 
         with prompt():
             getattr(import_module(module), function)()

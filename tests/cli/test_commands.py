@@ -24,6 +24,7 @@ from PIL import Image
 import s2mlp_deploy
 from helpers.support import PAPER_CHECKPOINT, TEST_IMAGES, Ran, random_model, run, save_checkpoint, small_spec
 from s2mlp_deploy.bundle.read import read_bundle, read_manifest
+from s2mlp_deploy.cli import entry_points
 from s2mlp_deploy.cli import export as export_command
 from s2mlp_deploy.cli.lines import readable_size
 from s2mlp_deploy.formats import registry
@@ -757,3 +758,13 @@ def test_a_request_beyond_the_machines_memory_is_not_answered_with_a_traceback(
     assert (ran.code, ran.out) == (4, "")
     assert "has not enough memory" in ran.err.splitlines()[-1] and "Traceback" not in ran.err
     assert not (tmp_path / "bundle").exists()
+
+
+def test_threads_that_wait_sleep(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
+    seen: list[str] = []
+    monkeypatch.setattr("s2mlp_deploy.cli.doctor.main", lambda: seen.append(os.environ["OMP_WAIT_POLICY"]))
+    entry_points.doctor()
+    monkeypatch.setenv("OMP_WAIT_POLICY", "active")
+    entry_points.doctor()
+    assert seen == ["passive", "active"]
