@@ -55,9 +55,9 @@ PART = Part(
         "that is less than the goal.",
         "latency of openvino-static": "**OpenVINO's static int8.** It quantizes the patch embedding and the classifier, "
         "too, but in ONNX Runtime (`--quantize-ends`) that brings nothing. Where the rest goes was not taken apart.",
-        "its products alone": "**int8 beyond its products.** The goal was set on processors with VNNI, where it is kept (an AMD EPYC: 1.20 "
-        "for wide, 1.28 for deep). With AMX the products take a third of that time, and GELU, quantizing and LayerNorm, which stay "
-        "in float32, weigh more.",
+        "its products alone": "**int8 beyond its products.** With VNNI wide keeps the goal and deep is at it (1.28 in one run, 1.33 in another: its "
+        "layers are smaller, so GELU, quantizing and LayerNorm, which stay in float32, weigh more). With AMX the products take a third of that time, "
+        "and the rest weighs more on both.",
         "gain of a 2nd thread": "**A second thread for int8.** What is between the products takes a larger share in "
         "int8, and gains less.",
     },
