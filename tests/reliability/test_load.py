@@ -26,7 +26,7 @@ from helpers import npm
 from helpers.fake_tensorrt import Fake, images
 from helpers.formats import PRECISIONS
 from helpers.processes import start
-from helpers.reliability.growth import growth
+from helpers.reliability.growth import Growth, growth
 from helpers.reliability.record import Trials
 from helpers.support import command, save_checkpoint, small_spec
 from s2mlp_deploy.bundle import golden_tensors
@@ -173,9 +173,15 @@ def test_runs_of_one_session(trials: Trials, format: str, precision: str, bundle
         pytest.skip("other formats and precisions are tried with --thorough")
     session, asked = open_session(bundles(format, precision)), questions(12)
     times = trials.times(300, 10_000)
-    found = growth(
-        lambda n: session.run(asked[n % len(asked)]), warmup=100, times=times, every=times // trials.times(3, 20)
-    )
+
+    def again() -> Growth:
+        return growth(
+            lambda n: session.run(asked[n % len(asked)]), warmup=100, times=times, every=times // trials.times(3, 20)
+        )
+
+    # Over a few hundred runs one step of an allocator, of a third of a megabyte, looks like a leak; it does not come a second time.
+    found = again()
+    found = found if found.bytes_each < 1024 else again()
     trials.tried("runs", times)
     trials.note(f"{format} {precision}: {found.bytes_each:+.0f} bytes a run")
     assert found.things == (0, 0, 0) and found.bytes_each < 1024, found
